@@ -1,0 +1,82 @@
+"""Who a peer is: one URI, ``spiffe://<trust domain>/<kind>/<id>``.
+
+The id is opaque to the rules and may have several parts (``<namespace>/<pod>/<uid>`` in a
+cluster); its last readable part is the label that a certificate's common name must repeat.
+Nothing here looks at certificates: `security.chain` does, and returns an Identity.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from midstreamer.domain.errors import BadInput
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+PARTS_MAX = 4
+URI_CHARACTERS_MAX = 255
+
+
+class Kind(StrEnum):
+    """What a peer is; servers are verified by it, never by a host name."""
+
+    COORDINATOR = "coordinator"
+    AGENT = "agent"
+    SYNC = "sync"
+    CLIENT = "client"
+    OPERATOR = "operator"
+
+
+class Identity(msgspec.Struct, frozen=True, order=True):
+    """A certified name. Two processes never share one; a restarted process keeps it."""
+
+    trust_domain: str
+    kind: Kind
+    id: str
+
+    @property
+    def uri(self) -> str:
+        """The URI SAN that a certificate of this identity carries."""
+        return f"spiffe://{self.trust_domain}/{self.kind}/{self.id}"
+
+    @property
+    def name(self) -> str:
+        """``<kind>/<id>``: what allowlists, logs and messages call it."""
+        return f"{self.kind}/{self.id}"
+
+    @property
+    def label(self) -> str:
+        """The last readable part of the id: the common name of its certificate."""
+        parts = self.id.split("/")
+        readable = [part for part in parts if not _UID.match(part)]
+        return (readable or parts)[-1]
+
+
+def parse(uri: str) -> Identity:
+    """Read ``spiffe://<trust domain>/<kind>/<id>``; BadInput names what is wrong with it."""
+    if len(uri) > URI_CHARACTERS_MAX:
+        raise BadInput(f"identity of {len(uri)} characters exceeds {URI_CHARACTERS_MAX}")
+    scheme, _, rest = uri.partition("://")
+    trust_domain, *parts = rest.split("/")
+    if scheme != "spiffe" or not _PART.match(trust_domain):
+        raise BadInput(f"{uri!r} is not spiffe://<trust domain>/<kind>/<id>")
+    if len(parts) < 2 or parts[0] not in set(Kind):
+        raise BadInput(f"{uri!r} names no kind; known: {', '.join(Kind)}")
+    return make(trust_domain, Kind(parts[0]), "/".join(parts[1:]))
+
+
+def make(trust_domain: str, kind: Kind, id: str) -> Identity:
+    """Build an identity, checking each part; BadInput names the part that is wrong."""
+    parts = id.split("/")
+    if len(parts) > PARTS_MAX:
+        raise BadInput(f"id {id!r} has {len(parts)} parts, more than {PARTS_MAX}")
+    for part in (trust_domain, *parts):
+        if not _PART.match(part):
+            raise BadInput(
+                f"{part!r} in identity {kind}/{id}: use 1 to 63 letters, digits, '.', '_', '-',"
+                " beginning with a letter or digit"
+            )
+    return Identity(trust_domain, kind, id)

@@ -1,0 +1,328 @@
+"""Every frame of the wire: what peers say to each other, and nothing about how.
+
+Rules for growth: new fields at the end with defaults; unknown fields are ignored; a field never
+changes its meaning.  A frame that must not be understood by an old peer gets a new name, and
+VERSION rises only when an old peer could no longer take part at all.
+
+A request carries ``request`` (chosen by the asker, unique on its connection) and ``budget_s``
+(time left when it was sent: clocks of two machines need not agree); its answer, or a Failure,
+repeats ``request``.  Everything else is a statement and is never answered.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from midstreamer.domain.decision import Decision, Evidence
+from midstreamer.domain.series import Column, Window
+from midstreamer.domain.shard import Shard
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.verdict import Verdict
+
+VERSION = 1
+ALPN = "midstreamer/1"
+
+FRAME_BYTES_MAX = 4 * 1024 * 1024
+"""No frame is larger; longer work is split by its sender."""
+TICKS_MAX = 100_000
+WINDOWS_MAX = 256
+DECISIONS_MAX = 256
+CHANGES_MAX = 1024
+
+
+class Level(StrEnum):
+    """What "acknowledged" means; asked for by the writer."""
+
+    RECEIVED = "received"
+    """In the coordinator's memory; may be lost."""
+    SPOOLED = "spooled"
+    """Fsynced at the coordinator; only where it has a volume."""
+    DURABLE = "durable"
+    """Committed in PostgreSQL."""
+
+
+class Frame(msgspec.Struct, frozen=True, tag_field="frame", tag=True):
+    """The root of all frames; the tag on the wire is the class name."""
+
+
+class Request(Frame, frozen=True, tag=True, kw_only=True):
+    """A frame that is answered."""
+
+    request: int = 0
+    budget_s: float = 30.0
+
+
+class Answer(Frame, frozen=True, tag=True, kw_only=True):
+    """A frame that answers; ``position`` is the feed position it is true at."""
+
+    request: int = 0
+    position: int = 0
+
+
+# --- opening a connection -----------------------------------------------------------------------
+
+
+class AgentHandshake(Frame, frozen=True, tag=True):
+    """The first frame of every connection, from the side that dialled."""
+
+    agent_id: str
+    """The id of its certificate; another one closes the connection."""
+    agent_type: str
+    """The kind of its certificate."""
+    version: int
+    incarnation: str = ""
+    """New at each start of a process: (identity, incarnation) is a writer."""
+
+
+class AssignedStreams(msgspec.Struct, frozen=True):
+    """Stream ids, chosen by the side that was dialled."""
+
+    control: int
+    bulk: int
+
+
+class CoordinatorAck(Frame, frozen=True, tag=True):
+    """The answer to a handshake, from whichever kind of server was dialled."""
+
+    coordinator_id: str
+    assigned_streams: AssignedStreams
+    version: int = VERSION
+
+
+class Refusal(Frame, frozen=True, tag=True):
+    """The last frame before the sender closes: why."""
+
+    code: str
+    message: str
+
+
+class Failure(Answer, frozen=True, tag=True, kw_only=True):
+    """The answer to a request that could not be carried out."""
+
+    code: str
+    message: str
+    retry_after_s: float = 0.0
+
+
+# --- clients to coordinators --------------------------------------------------------------------
+
+
+class Append(Request, frozen=True, tag=True, kw_only=True):
+    """History grows. Ticks already stored with the same value are counted, not stored again."""
+
+    columns: tuple[Column, ...]
+    level: Level = Level.DURABLE
+
+
+class Appended(Answer, frozen=True, tag=True, kw_only=True):
+    """What became of an Append, and the verdicts its ticks brought (also when repeated)."""
+
+    stored: int = 0
+    repeated: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+    level: Level = Level.DURABLE
+
+
+class Match(Request, frozen=True, tag=True, kw_only=True):
+    """Decide about windows. One frame's windows are decided with one state."""
+
+    specification: Specification
+    windows: tuple[Window, ...]
+    at_least: int = 0
+    """Feed position that must have been seen."""
+    level: Level = Level.DURABLE
+    record: bool = True
+    """False: decide and tell, store nothing."""
+
+
+class Matched(Answer, frozen=True, tag=True, kw_only=True):
+    """One decision for each window, in the order asked."""
+
+    decisions: tuple[Decision, ...]
+    repeated: int = 0
+    """How many of them had been stored before and are returned as stored."""
+
+
+class Lookup(Request, frozen=True, tag=True, kw_only=True):
+    """What is stored of these experiences."""
+
+    experience_ids: tuple[bytes, ...]
+
+
+class Experiences(Answer, frozen=True, tag=True, kw_only=True):
+    """Those that are stored, in no promised order."""
+
+    decisions: tuple[Decision, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Survey(Request, frozen=True, tag=True, kw_only=True):
+    """What is there: series, members, streams. Coordinators answer with what sync told them."""
+
+
+class SeriesSummary(msgspec.Struct, frozen=True):
+    """One series in a survey."""
+
+    series: str
+    count: int
+    first_time: int
+    last_time: int
+    last_value: float
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One process of the fleet, as its lease tells."""
+
+    name: str
+    """``<kind>/<id>``, from its certificate."""
+    incarnation: str
+    address: str
+    """``host:port`` it serves on; empty for agents."""
+    position: int = 0
+    """Feed position it has reached."""
+    holdings: tuple[Shard, ...] = ()
+    """Shards it can answer for (agents)."""
+    evidence: dict[str, str] = {}
+    """Certificate serial, bundle digest, versions: what an operator wants to see."""
+
+
+class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
+    """The catalogue at ``position``."""
+
+    series: tuple[SeriesSummary, ...] = ()
+    members: tuple[Member, ...] = ()
+    shard_points: int = 0
+    decisions: int = 0
+    verdicts: int = 0
+    ticks: int = 0
+
+
+# --- coordinators to agents ---------------------------------------------------------------------
+
+
+class Search(Request, frozen=True, tag=True, kw_only=True):
+    """Find the nearest windows in these shards. Only outcomes known at each window's time count."""
+
+    specification: Specification
+    windows: tuple[Window, ...]
+    shards: tuple[Shard, ...]
+    at_least: int = 0
+
+
+class Found(Answer, frozen=True, tag=True, kw_only=True):
+    """One Evidence for each window, over the shards that were asked."""
+
+    findings: tuple[Evidence, ...]
+
+
+class Holdings(Frame, frozen=True, tag=True):
+    """Agent to coordinator, after the handshake, on change and every heartbeat: what it holds."""
+
+    position: int
+    shards: tuple[Shard, ...]
+    busy: int = 0
+    """Searches under way."""
+
+
+# --- everybody to sync --------------------------------------------------------------------------
+
+
+class Write(Request, frozen=True, tag=True, kw_only=True):
+    """A coordinator's batch, one transaction: ticks first, then decisions."""
+
+    sequence: int
+    """Of this writer (certified identity and incarnation), rising by one."""
+    columns: tuple[Column, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+class Written(Answer, frozen=True, tag=True, kw_only=True):
+    """Committed. ``decisions`` are the stored ones where they had been stored before."""
+
+    stored: int = 0
+    repeated: int = 0
+    decisions: tuple[Decision, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Renew(Request, frozen=True, tag=True, kw_only=True):
+    """Take or renew a lease; its name comes from the certificate."""
+
+    member: Member
+    leaving: bool = False
+
+
+class Fleet(Answer, frozen=True, tag=True, kw_only=True):
+    """Everybody with a live lease."""
+
+    members: tuple[Member, ...]
+    lease_s: float
+    shard_points: int
+
+
+class Load(Request, frozen=True, tag=True, kw_only=True):
+    """Points of one series with positions in ``[start, stop)``."""
+
+    series: str
+    start: int
+    stop: int
+
+
+class Loaded(Answer, frozen=True, tag=True, kw_only=True):
+    """Those that exist at ``position``; more may remain when the frame would be too large."""
+
+    column: Column
+    start: int
+    count: int
+    """Points the whole series has at ``position``."""
+
+
+class Tail(Request, frozen=True, tag=True, kw_only=True):
+    """Follow the change feed after a position; answered by Changes for as long as the link lives.
+
+    ``after = -1`` means: from now, beginning with the present states and members.
+    """
+
+    after: int
+
+
+class Points(msgspec.Struct, frozen=True, tag=True):
+    """Change: points were appended at these positions."""
+
+    start: int
+    column: Column
+
+
+class Learned(msgspec.Struct, frozen=True, tag=True):
+    """Change: a stream's learning state has a new version."""
+
+    stream: str
+    version: int
+    state: bytes
+    """reasoning.encode of it."""
+
+
+class Joined(msgspec.Struct, frozen=True, tag=True):
+    """Change: the list of members with a live lease."""
+
+    members: tuple[Member, ...]
+
+
+Change = Points | Learned | Joined
+
+
+class Changes(Answer, frozen=True, tag=True, kw_only=True):
+    """Committed changes in order; after them ``position`` has been reached."""
+
+    changes: tuple[Change, ...]
+
+
+def _leaves(root: type[Frame]) -> list[type[Frame]]:
+    children = root.__subclasses__()
+    return [leaf for child in children for leaf in _leaves(child)] if children else [root]
+
+
+FRAMES: dict[str, type[Frame]] = {kind.__name__: kind for kind in _leaves(Frame)}
+"""Every frame by the name it has on the wire."""

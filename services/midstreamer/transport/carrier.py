@@ -1,0 +1,69 @@
+"""What every carrier is: a way to open authenticated links that move whole frames.
+
+QUIC (`transport.aioquic`) is the real one; `transport.memory` joins two ends in one process and
+passes the same conformance suite.  A link is handed out only after its peer was judged: its
+``peer`` is a certified identity, and no byte of an unjudged peer reaches the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.protocol.frames import Frame
+
+
+class Link(Protocol):
+    """One authenticated connection to one peer."""
+
+    @property
+    def peer(self) -> Identity:
+        """Who is at the other end, from its certificate."""
+
+    @property
+    def incarnation(self) -> str:
+        """What the peer's handshake said of its incarnation (empty for servers)."""
+
+    def send(self, frame: Frame, *, bulk: bool = False) -> None:
+        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
+
+    async def receive(self) -> Frame:
+        """The next frame of either stream. LinkClosed when there will be none."""
+
+    async def drained(self) -> None:
+        """Return when what was sent is below the low-water mark."""
+
+    async def close(self, code: str = "", message: str = "") -> None:
+        """Say why (a Refusal, when there is a code), then close; safe to call twice."""
+
+
+class Server(Protocol):
+    """A listening end."""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound."""
+
+    def reconsider(self) -> None:
+        """Judge every open link again; close those that would now be refused."""
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+
+
+OnLink = Callable[[Link], Awaitable[None]]
+
+
+class Carrier(Protocol):
+    """Opens links one way or the other; holds this process's own identity."""
+
+    @property
+    def me(self) -> Identity:
+        """The identity this process presents."""
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link. Refused names why either side turned the other away."""
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        """Listen; ``on_link`` runs as a task of its own for every judged link."""
