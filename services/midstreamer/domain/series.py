@@ -70,7 +70,9 @@ class Column(msgspec.Struct, frozen=True):
         return len(self.times) // 8
 
 
-def column(series: str, times: Iterable[int] | Integers, values: Iterable[float] | Floats) -> Column:
+def column(
+    series: str, times: Iterable[int] | Integers, values: Iterable[float] | Floats
+) -> Column:
     """Build a checked column; the first wrong tick is named with its place and value."""
     made = Column(
         qualified(series),

@@ -1,0 +1,61 @@
+"""Columns and windows: the first wrong tick is named, with its place and value."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.domain import series
+from midstreamer.domain.errors import BadInput, StaleTick
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(values=st.lists(finite, max_size=50))
+def test_a_column_gives_back_what_was_put_in(values: list[float]) -> None:
+    made = series.column("u/s", range(len(values)), values)
+    assert len(made) == len(values)
+    assert made.values_array().tolist() == values
+    assert made.times_array().tolist() == list(range(len(values)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_number_is_named_with_its_time(value: float) -> None:
+    with pytest.raises(BadInput, match=rf"u/s at 20: value {value}"):
+        series.column("u/s", [10, 20, 30], [1.0, value, 3.0])
+
+
+@pytest.mark.parametrize("times", [[10, 10, 30], [10, 5, 30]])
+def test_time_that_does_not_rise_is_named(times: list[int]) -> None:
+    with pytest.raises(StaleTick, match=f"u/s at {times[1]}: not later .* 10"):
+        series.column("u/s", times, [1.0, 2.0, 3.0])
+
+
+def test_arrays_of_two_lengths_are_refused() -> None:
+    with pytest.raises(BadInput, match="not two arrays of one length"):
+        series.check_column(series.Column("u/s", bytes(16), bytes(8)))
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "a b", "/a", "a/", "a" * 200, "a\n"])
+def test_a_name_of_another_form_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="series name"):
+        series.qualified(name)
+
+
+def test_a_bare_name_belongs_to_the_default_universe() -> None:
+    assert series.qualified("AAPL") == "default/AAPL"
+    assert series.universe_of(series.qualified("sp500/AAPL")) == "sp500"
+
+
+def test_a_window_names_its_first_wrong_value() -> None:
+    with pytest.raises(BadInput, match="window value 1 is nan"):
+        series.window([1.0, math.nan], series="u/s")
+
+
+def test_a_window_is_read_only_bytes() -> None:
+    made = series.window(np.arange(4.0), series="s", time=3)
+    assert made.series == "default/s"
+    assert made.array().tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert not made.array().flags.writeable
