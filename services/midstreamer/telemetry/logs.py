@@ -1,0 +1,114 @@
+"""Logs: one line per thing worth knowing, as JSON or for a terminal, on standard error.
+
+Event names are constant ``noun.verb`` words and everything else is a key beside them, so that a
+line can be counted as well as read.  Levels mean: error - somebody must act; warning - we coped;
+info - state changed; debug - off.  What libraries log through `logging` takes the same way out,
+from warning upward.
+
+Key material never leaves: a processor hides the values of keys that are named like secrets, PEM
+blocks wherever they stand, and passwords inside URLs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, cast
+
+import structlog
+
+LEVELS = ("debug", "info", "warning", "error")
+HIDDEN = "[hidden]"
+
+_SECRET_NAME = re.compile(
+    r"(^|_)(password|passphrase|secret|token|private|private_key|key_pem|credential)s?($|_)"
+)
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|\Z)", re.DOTALL)
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)")
+
+
+def scrub(text: str) -> str:
+    """The text without PEM blocks and without passwords in URLs."""
+    return _URL_PASSWORD.sub(rf"\g<head>{HIDDEN}", _PEM.sub(HIDDEN, text))
+
+
+def hide_secrets(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Structlog processor: replace what must not be read by replacing the value, not the key."""
+    for name, value in event.items():
+        event[name] = HIDDEN if _SECRET_NAME.search(name.lower()) else _hidden(value)
+    return event
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, bytes):
+        return HIDDEN if b"-----BEGIN" in value else value.hex()
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN if _SECRET_NAME.search(str(name).lower()) else _hidden(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_hidden(inner) for inner in value]
+    return value
+
+
+def _shared() -> list[structlog.typing.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+
+
+def configure(json: bool, level: str = "info") -> None:
+    """Send all logs of this process to standard error; call once, at its start."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
+        if json
+        else [
+            structlog.processors.format_exc_info,
+            hide_secrets,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared(),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("midstreamer").setLevel(number)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module: ``log = logs.get(__name__)``."""
+    return cast(structlog.stdlib.BoundLogger, structlog.stdlib.get_logger(name))
+
+
+def bind(**keys: Any) -> None:
+    """Add keys to every later line of this task and its children (``agent``, ``task``, ``trace``)."""
+    structlog.contextvars.bind_contextvars(**keys)
