@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -106,9 +106,9 @@ def configure(json: bool, level: str = "info") -> None:
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module: ``log = logs.get(__name__)``."""
-    return cast(structlog.stdlib.BoundLogger, structlog.stdlib.get_logger(name))
+    return structlog.stdlib.get_logger(name)
 
 
 def bind(**keys: Any) -> None:
-    """Add keys to every later line of this task and its children (``agent``, ``task``, ``trace``)."""
+    """Add keys (``agent``, ``task``) to every later line of this task and its children."""
     structlog.contextvars.bind_contextvars(**keys)

@@ -1,0 +1,372 @@
+"""Settings: one frozen class per service, and where each value came from.
+
+A class names its ``section``; its fields are the section's keys.  Values are layered,
+
+    defaults < config.toml < environment < flags
+
+and every value remembers its layer.  A field whose type is itself a section (``telemetry``,
+``limits``, ``security``) is shared: ``[telemetry]`` sets it for every process,
+``[agent.telemetry]`` for agents alone; the environment knows both, as
+``MIDSTREAMER_TELEMETRY__LEVEL`` and ``MIDSTREAMER_AGENT__TELEMETRY__LEVEL``.
+
+Building a class by hand (tests do) reads nothing: only `load` looks at files and at the
+environment.  Anything unknown is refused with its source and the nearest known name, because a
+misspelt limit is a limit that does not hold.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.protocol import frames
+from midstreamer.telemetry import logs
+
+PREFIX = "MIDSTREAMER_"
+FILE_VARIABLE = "MIDSTREAMER_CONFIG"
+DEFAULT = "default"
+
+SECTIONS = (
+    "sync",
+    "coordinator",
+    "agent",
+    "client",
+    "run",
+    "telemetry",
+    "security",
+    "limits",
+)
+"""Every section a configuration file may have; tests/docs compares it with the classes."""
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{value!r} is not <host>:<port>, port 0 to 65535 (0: any free port)")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""``host:port``; port 0 takes a free one."""
+
+
+class Settings(BaseSettings):
+    """What every section's class is: frozen, and closed to unknown keys."""
+
+    section: ClassVar[str] = ""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let only what is passed in count: `load` gathers the other layers."""
+        return (init_settings,)
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each dotted key's value came from; keys left out are defaults."""
+        return self._origins
+
+
+class TelemetrySettings(Settings):
+    """What a process tells about itself."""
+
+    section: ClassVar[str] = "telemetry"
+
+    level: str = Field("info", pattern=f"^({'|'.join(logs.LEVELS)})$")
+    """Least level that is logged: debug, info, warning or error."""
+    json_logs: bool = False
+    """One JSON object per line instead of text for a terminal; set it where machines read."""
+    listen: Address | None = "127.0.0.1:0"
+    """Where `/metrics`, `/livez` and `/readyz` answer, without authentication: keep it on
+    loopback or inside a pod. Port 0 takes a free one, named in the log line `health.opened`."""
+    traces: str = Field("off", pattern="^(off|log)$")
+    """`log` writes a span for each request as one log line `span.ended`; `off` costs nothing."""
+
+
+class LimitSettings(Settings):
+    """Bounds between peers; each is answered by a named refusal when it is reached."""
+
+    section: ClassVar[str] = "limits"
+
+    frame_bytes_max: int = Field(frames.FRAME_BYTES_MAX, ge=4096, le=64 * 1024 * 1024)
+    """Largest frame in bytes, either way. Too small and histories load slowly, in many frames;
+    a peer can make us hold this much for each of its streams."""
+    in_flight_max: int = Field(256, ge=1, le=65536)
+    """Requests of one peer under way at once; more are answered `overloaded` at once."""
+    links_max: int = Field(256, ge=1, le=65536)
+    """Connections a server keeps at once; more are refused."""
+    handshake_s: float = Field(5.0, gt=0, le=60)
+    """Seconds a new connection has to say who it is before it is closed."""
+    idle_s: float = Field(30.0, ge=1, le=600)
+    """Seconds without a packet after which a connection counts as lost. Shorter notices dead
+    peers sooner and drops slow ones."""
+
+
+class SecuritySettings(Settings):
+    """Certificates of this process and whom it lets in."""
+
+    section: ClassVar[str] = "security"
+
+    directory: Path = Path("var/certs")
+    """Folder of the authority's bundle and of this process's certificate and key (mode 0600)."""
+    trust_domain: str = "midstreamer.local"
+    """First part of every identity; peers of another domain are refused."""
+    allowlist: Path | None = None
+    """File of allowed peers, one `<kind>/<id>` or `<kind>/<prefix>*` a line, read again when it
+    changes; a peer taken off loses its connection. None: `allowlist` in `directory`."""
+    renew_before_days: float = Field(30.0, gt=0, le=3650)
+    """Days before expiry at which a certificate is replaced."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Row(NamedTuple):
+    """One setting as `config show` prints it."""
+
+    key: str
+    value: str
+    origin: str
+
+
+_Layer = dict[str, tuple[Any, str]]
+"""Values of one source: dotted key below the class -> (value, origin)."""
+
+
+def default_config_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file used when none is named: `$MIDSTREAMER_CONFIG`, else config.toml when it is here."""
+    named = environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named)
+    here = Path("config.toml")
+    return here if here.is_file() else None
+
+
+def load(
+    cls: type[S],
+    *,
+    config_file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> S:
+    """Build one section's settings from all layers; ConfigError names source, key and remedy.
+
+    ``overrides`` are flags by dotted key (``{"telemetry.level": "debug"}``); one that was
+    not given is passed as None and ignored.
+    """
+    tables = _read(config_file) if config_file else {}
+    _check_environment(environ)
+    values: _Layer = {}
+    for layer in (
+        *_file_layers(cls, tables, config_file),
+        *_environment_layers(cls, environ),
+        _flag_layer(cls, overrides or {}),
+    ):
+        values.update(layer)
+    try:
+        made = cls(**_nested(cls, values))
+    except ValidationError as error:
+        raise ConfigError(_explain(cls, error, values)) from error
+    made._origins.update({key: origin for key, (_, origin) in values.items()})
+    return made
+
+
+def show(settings: Settings) -> list[Row]:
+    """Every key of a section with its value and where it came from; passwords are hidden."""
+    rows = []
+    for key in keys(type(settings)):
+        value: Any = settings
+        for part in key.split("."):
+            value = getattr(value, part)
+        origin = settings.origins.get(key, DEFAULT)
+        rows.append(Row(f"{settings.section}.{key}", logs.scrub(str(value)), origin))
+    return rows
+
+
+def keys(cls: type[Settings]) -> list[str]:
+    """Every dotted key of a class, those of its groups included."""
+    found = []
+    for name, field in cls.model_fields.items():
+        group = _group(field.annotation)
+        found += [f"{name}.{inner}" for inner in keys(group)] if group else [name]
+    return found
+
+
+def groups(cls: type[Settings]) -> dict[str, type[Settings]]:
+    """The shared sections of a class, by the field that holds each."""
+    found = {name: _group(field.annotation) for name, field in cls.model_fields.items()}
+    return {name: group for name, group in found.items() if group}
+
+
+def _group(annotation: Any) -> type[Settings] | None:
+    is_group = isinstance(annotation, type) and issubclass(annotation, Settings)
+    return cast("type[Settings]", annotation) if is_group else None
+
+
+# --- layers ---------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not TOML: {error}") from error
+    for name, table in tables.items():
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section [{name}]{_nearest(name, SECTIONS)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} = {table!r} stands outside any section")
+    return tables
+
+
+def _file_layers(
+    cls: type[Settings], tables: Mapping[str, dict[str, Any]], path: Path | None
+) -> Iterator[_Layer]:
+    for name, group in groups(cls).items():
+        yield _table_layer(group, tables.get(group.section, {}), f"{path} [{group.section}]", name)
+    yield _table_layer(cls, tables.get(cls.section, {}), f"{path} [{cls.section}]")
+
+
+def _table_layer(
+    cls: type[Settings], table: Mapping[str, Any], origin: str, field: str = ""
+) -> _Layer:
+    known, head = keys(cls), f"{field}." if field else ""
+    values: _Layer = {}
+    for key, value in _flat(table, set(groups(cls))):
+        if key not in known:
+            raise ConfigError(f"{origin}: unknown key {key!r}{_nearest(key, known)}")
+        values[head + key] = (value, origin)
+    return values
+
+
+def _environment_layers(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[_Layer]:
+    for name, group in groups(cls).items():
+        yield _environment_layer(group, environ, name)
+    yield _environment_layer(cls, environ)
+
+
+def _environment_layer(cls: type[Settings], environ: Mapping[str, str], field: str = "") -> _Layer:
+    prefix, head = f"{PREFIX}{cls.section.upper()}__", f"{field}." if field else ""
+    known = keys(cls)
+    values: _Layer = {}
+    for name in sorted(environ):
+        if not name.upper().startswith(prefix):
+            continue
+        key = name.upper().removeprefix(prefix).lower().replace("__", ".")
+        if key not in known:
+            raise ConfigError(f"environment variable {name}: unknown key{_nearest(key, known)}")
+        values[head + key] = (_parsed(cls, key, environ[name], name), f"environment {name}")
+    return values
+
+
+def _parsed(cls: type[Settings], key: str, text: str, variable: str) -> Any:
+    """A variable's value as pydantic-settings reads it: lists and tables are JSON."""
+    name, _, inner = key.partition(".")
+    field = cls.model_fields[name]
+    group = _group(field.annotation)
+    if group and inner:
+        return _parsed(group, inner, text, variable)
+    source = EnvSettingsSource(cls)
+    if not source.field_is_complex(field) or text.lower() in ("", "none", "null"):
+        return None if text.lower() in ("none", "null") else text
+    try:
+        return source.prepare_field_value(name, field, text, value_is_complex=False)
+    except ValueError as error:
+        raise ConfigError(f"environment variable {variable}: {text!r} is not JSON") from error
+
+
+def _check_environment(environ: Mapping[str, str]) -> None:
+    for name in environ:
+        section, nested, _ = name.upper().removeprefix(PREFIX).partition("__")
+        if name.upper().startswith(PREFIX) and nested and section.lower() not in SECTIONS:
+            raise ConfigError(
+                f"environment variable {name}: unknown section {section.lower()!r}"
+                f"{_nearest(section.lower(), SECTIONS)}"
+            )
+
+
+def _flag_layer(cls: type[Settings], overrides: Mapping[str, Any]) -> _Layer:
+    known = keys(cls)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"flag {key!r} of section [{cls.section}]{_nearest(key, known)}")
+    return _Layer({key: (value, f"flag --{key.replace('_', '-')}") for key, value in given.items()})
+
+
+# --- small pieces ---------------------------------------------------------------------------------
+
+
+def _flat(table: Mapping[str, Any], nested: set[str], head: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if name in nested and isinstance(value, dict):
+            yield from _flat(value, set(), f"{name}.")
+        else:
+            yield head + name, value
+
+
+def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
+    """The values as pydantic takes them; a group keeps what this class sets for it by default."""
+    made: dict[str, Any] = {
+        name: cls.model_fields[name].get_default(call_default_factory=True).model_dump()
+        for name in groups(cls)
+        if not cls.model_fields[name].is_required()
+    }
+    for key, (value, _) in values.items():
+        name, _, inner = key.partition(".")
+        if inner:
+            made.setdefault(name, {})[inner] = value
+        else:
+            made[name] = value
+    return made
+
+
+def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; known: {', '.join(known)}"
+
+
+def _explain(
+    cls: type[Settings], error: ValidationError, values: Mapping[str, tuple[Any, str]]
+) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        shown = next((known for known in keys(cls) if key.startswith(known)), key)
+        value, origin = values.get(shown, (problem.get("input"), DEFAULT))
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{cls.section}.{shown} = {logs.scrub(repr(value))} from {origin}: {message}")
+    return "; ".join(lines)
