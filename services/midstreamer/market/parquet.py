@@ -1,0 +1,68 @@
+"""The one door to pyarrow: rows of a Parquet file, for `market.feeds`.
+
+Columns ``time`` (timestamp of any unit, date, ISO 8601 text or whole microseconds), ``series``
+(text) and ``value`` (any number); other columns are ignored.  Rows are numbered from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pyarrow.parquet as files
+
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import qualified
+from midstreamer.market import feeds
+
+BATCH_ROWS = 65_536
+
+
+def rows(path: Path) -> Iterator[feeds.Row]:
+    """Every row, checked on its own."""
+    try:
+        with files.ParquetFile(path) as opened:
+            missing = [name for name in feeds.CSV_HEADER if name not in opened.schema_arrow.names]
+            if missing:
+                raise BadInput(
+                    f"{path}: no column {missing[0]!r}; it has"
+                    f" {', '.join(opened.schema_arrow.names)[:200]}"
+                )
+            line = 0
+            for batch in opened.iter_batches(BATCH_ROWS, columns=list(feeds.CSV_HEADER)):
+                yield from _batch(batch, line, path)
+                line += batch.num_rows
+    except arrow.ArrowException as error:
+        raise BadInput(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _batch(batch: Any, before: int, path: Path) -> Iterator[feeds.Row]:
+    times = _times(batch.column("time"), path).to_pylist()
+    names: dict[str, str] = {}
+    cells = zip(
+        times, batch.column("series").to_pylist(), batch.column("value").to_pylist(), strict=True
+    )
+    for line, (time, series, value) in enumerate(cells, start=before + 1):
+        try:
+            if time is None or series is None or value is None:
+                raise BadInput("an empty cell; leave the row out for a gap")
+            name = names.get(series) or names.setdefault(series, qualified(str(series)))
+            moment = feeds.instant_of(time) if isinstance(time, str) else int(time)
+            yield feeds.Row(line, name, moment, feeds.number_of(str(value), name))
+        except BadInput as error:
+            raise BadInput(f"{path}: row {line}: {error.message}") from error
+
+
+def _times(values: Any, path: Path) -> Any:
+    """Times as whole microseconds, or as text to be read."""
+    kind = values.type
+    if arrow.types.is_date(kind) or arrow.types.is_timestamp(kind):
+        zone = getattr(kind, "tz", None)
+        return values.cast(arrow.timestamp("us", tz=zone), safe=False).cast(arrow.int64())
+    if arrow.types.is_integer(kind) or arrow.types.is_string(kind) or arrow.types.is_large_string(kind):
+        return values
+    raise BadInput(
+        f"{path}: column time is {kind}; use a timestamp, a date, ISO 8601 text or microseconds"
+    )
