@@ -17,11 +17,14 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
 REGISTRY = CollectorRegistry()
 """Our own: a library that registers itself globally cannot add to what we publish."""
+
+disable_created_metrics()  # a second series per counter that nobody has ever drawn
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -122,6 +125,10 @@ SHARDS_HELD = _gauge("midstreamer_shards_held", "Shards that this agent can answ
 CERTIFICATE_EXPIRY_S = _gauge(
     "midstreamer_certificate_not_after_seconds",
     "When this process's certificate expires, in seconds since 1970-01-01 UTC.",
+)
+
+TASK_FAILURES = _counter(
+    "midstreamer_task_failures", "Background loops that failed, by task.", ["task"]
 )
 
 ProcessCollector(registry=REGISTRY)

@@ -1,0 +1,136 @@
+"""`/metrics`, `/livez` and `/readyz` over HTTP/1.1: just enough of it, and safe against the rest.
+
+Probes and scrapers are the only guests.  A request is read up to the empty line, within a bound
+of bytes and seconds; its body, if any, is ignored; the answer closes the connection.  There is
+no authentication: it listens on loopback unless told otherwise, and what it tells names no
+series, value or peer.
+
+A check is a function that returns "" when all is well, else the reason in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.telemetry import logs, metrics
+
+HEAD_BYTES_MAX = 8192
+REQUEST_S = 5.0
+CONNECTIONS_MAX = 32
+
+Check = Callable[[], str]
+
+log = logs.get(__name__)
+
+
+class Response(NamedTuple):
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+def well() -> str:
+    """The check that always passes."""
+    return ""
+
+
+def respond(head: bytes, *, ready: Check, live: Check) -> Response:
+    """Answer one request head; pure but for the checks."""
+    line = head.split(b"\r\n", 1)[0].split(b" ")
+    if len(line) != 3 or not line[2].startswith(b"HTTP/1."):
+        return Response(400, b"not an HTTP/1.1 request\n")
+    method, target, _ = line
+    if method not in (b"GET", b"HEAD"):
+        return Response(405, b"only GET and HEAD\n")
+    match target.split(b"?", 1)[0]:
+        case b"/metrics":
+            return Response(200, metrics.render(), metrics.CONTENT_TYPE)
+        case b"/livez":
+            return _checked(live)
+        case b"/readyz":
+            return _checked(ready)
+        case _:
+            return Response(404, b"known: /metrics /livez /readyz\n")
+
+
+def _checked(check: Check) -> Response:
+    reason = check()
+    return Response(503, f"{reason}\n".encode()) if reason else Response(200, b"ok\n")
+
+
+def render(response: Response, *, body: bool) -> bytes:
+    """The bytes of a response."""
+    allow = "Allow: GET, HEAD\r\n" if response.status == 405 else ""
+    head = (
+        f"HTTP/1.1 {response.status} {REASONS[response.status]}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(response.body)}\r\n{allow}"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (response.body if body else b"")
+
+
+@contextlib.asynccontextmanager
+async def served(listen: str | None, *, ready: Check, live: Check = well) -> AsyncIterator[str]:
+    """Answer on ``listen`` while inside; gives the address really bound, "" when None."""
+    if listen is None:
+        yield ""
+        return
+    guests = asyncio.Semaphore(CONNECTIONS_MAX)
+
+    async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_S), guests:
+                await _converse(reader, writer, ready=ready, live=live)
+        except (TimeoutError, OSError):
+            log.debug("health.abandoned")
+        finally:
+            writer.close()
+
+    host, _, port = listen.rpartition(":")
+    try:
+        server = await asyncio.start_server(
+            guest, host.strip("[]"), int(port), limit=HEAD_BYTES_MAX
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"telemetry.listen = {listen}: {error.strerror or error}; choose another port, or 0"
+        ) from error
+    bound = server.sockets[0].getsockname()
+    address = f"{bound[0]}:{bound[1]}"
+    log.info("health.opened", address=address)
+    try:
+        yield address
+    finally:
+        server.close()
+
+
+async def _converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ready: Check, live: Check
+) -> None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        head, response = b"", Response(431, b"request head too large\n")
+    except asyncio.IncompleteReadError:
+        head, response = b"", Response(400, b"request ended early\n")
+    else:
+        response = respond(head, ready=ready, live=live)
+    writer.write(render(response, body=not head.startswith(b"HEAD ")))
+    await writer.drain()

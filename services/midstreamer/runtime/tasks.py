@@ -1,0 +1,48 @@
+"""Background work with a declared end: nothing runs that nobody watches.
+
+`supervise` is what a service puts into its TaskGroup for each loop of its own.  A loop that
+fails is logged and counted; then either it is started again after a growing pause, or its error
+takes the whole group, and so the process, down - by declaration, never by accident.
+Cancelling passes through untouched: that is how everything stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from midstreamer.telemetry import logs, metrics
+
+PAUSE_LEAST_S = 0.05
+PAUSE_MOST_S = 5.0
+STEADY_S = 30.0
+"""A loop that ran this long before it failed begins again with the least pause."""
+
+log = logs.get(__name__)
+
+
+async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: bool) -> None:
+    """Run ``work()`` until it returns; on an error start it again, or let the error out."""
+    loop, failures = asyncio.get_running_loop(), 0
+    while True:
+        began_s = loop.time()
+        try:
+            await work()
+        except Exception as error:
+            metrics.TASK_FAILURES.labels(task=name).inc()
+            if not restart:
+                log.exception("task.failed", task=name)
+                raise
+            failures = 1 if loop.time() - began_s > STEADY_S else failures + 1
+            pause_s = pause(failures)
+            log.warning("task.restarted", task=name, error=str(error), pause_s=round(pause_s, 3))
+            await asyncio.sleep(pause_s)
+        else:
+            return
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait after this many failures in a row: doubling, bounded, spread by half."""
+    longest_s = min(PAUSE_MOST_S, PAUSE_LEAST_S * 2.0 ** min(failures - 1, 16))
+    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, hides nothing

@@ -1,0 +1,159 @@
+"""Settings are layered, remember their layer, and refuse what they do not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import Field, ValidationError
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.runtime import config
+
+
+class AgentLike(config.Settings):
+    """A service's section as services write them."""
+
+    section: ClassVar[str] = "agent"
+
+    threads: int = Field(2, ge=1)
+    """Compute threads."""
+    names: tuple[str, ...] = ()
+    """A list."""
+    dsn: str = ""
+    """Where PostgreSQL is."""
+    telemetry: config.TelemetrySettings = config.TelemetrySettings(listen="127.0.0.1:9100")
+    """Shared."""
+
+
+def a_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def load(
+    tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **flags: object
+) -> AgentLike:
+    file = a_file(tmp_path, text) if text else None
+    return config.load(AgentLike, config_file=file, overrides=flags, environ=environ or {})
+
+
+def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
+    text, environ = "[agent]\nthreads = 3", {"MIDSTREAMER_AGENT__THREADS": "4"}
+    assert load(tmp_path).threads == 2
+    assert load(tmp_path, text).threads == 3
+    assert load(tmp_path, text, environ).threads == 4
+    assert load(tmp_path, text, environ, threads=5).threads == 5
+
+
+def test_a_flag_that_was_not_given_changes_nothing(tmp_path: Path) -> None:
+    assert load(tmp_path, "[agent]\nthreads = 3", threads=None).threads == 3
+
+
+def test_every_value_names_its_origin(tmp_path: Path) -> None:
+    made = load(
+        tmp_path,
+        "[telemetry]\nlevel = 'debug'",
+        {"MIDSTREAMER_AGENT__NAMES": '["a", "b"]'},
+        threads=7,
+    )
+    rows = {row.key: row for row in config.show(made)}
+    assert rows["agent.telemetry.level"].origin == f"{tmp_path}/config.toml [telemetry]"
+    assert rows["agent.names"].origin == "environment MIDSTREAMER_AGENT__NAMES"
+    assert rows["agent.threads"].origin == "flag --threads"
+    assert rows["agent.telemetry.json_logs"].origin == "default"
+
+
+def test_a_shared_section_holds_for_all_and_can_be_narrowed(tmp_path: Path) -> None:
+    text = "[telemetry]\nlevel = 'debug'\njson_logs = true\n[agent.telemetry]\nlevel = 'error'"
+    made = load(tmp_path, text)
+    assert (made.telemetry.level, made.telemetry.json_logs) == ("error", True)
+
+
+def test_a_service_may_have_its_own_default_in_a_shared_section(tmp_path: Path) -> None:
+    made = load(tmp_path, environ={"MIDSTREAMER_TELEMETRY__LEVEL": "debug"})
+    assert (made.telemetry.level, made.telemetry.listen) == ("debug", "127.0.0.1:9100")
+
+
+def test_the_environment_reaches_into_a_shared_section(tmp_path: Path) -> None:
+    assert load(tmp_path, environ={"MIDSTREAMER_AGENT__TELEMETRY__LISTEN": "none"}).telemetry == (
+        config.TelemetrySettings(listen=None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[agent]\nthread = 3",
+            r"config.toml \[agent\]: unknown key 'thread'; did you mean threads",
+        ),
+        ("[agnet]\nthreads = 3", r"unknown section \[agnet\]; did you mean agent"),
+        ("[agent.telemetry]\nlevle = 'x'", "did you mean telemetry.level"),
+        ("[agent]\nthreads = 0", r"agent.threads = 0 from .*config.toml \[agent\]: .*greater"),
+        ("[agent]\nthreads = 'x'", "agent.threads = 'x' from"),
+        ("agent = 3", "stands outside any section"),
+        ("[agent", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_key_and_remedy(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MIDSTREAMER_AGENT__THREAD", "3", "unknown key; did you mean threads"),
+        ("MIDSTREAMER_AGNET__THREADS", "3", "unknown section 'agnet'"),
+        ("MIDSTREAMER_AGENT__NAMES", "a,b", "is not JSON"),
+        ("MIDSTREAMER_TELEMETRY__LISTEN", "nowhere", "is not <host>:<port>"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(
+    tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(tmp_path, environ={name: value})
+    assert name in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        config.load(AgentLike, config_file=tmp_path / "none.toml", environ={})
+
+
+def test_an_unknown_flag_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean threads"):
+        config.load(AgentLike, overrides={"thread": 3}, environ={})
+
+
+def test_a_password_is_neither_shown_nor_told_in_an_error(tmp_path: Path) -> None:
+    made = load(tmp_path, dsn="postgresql://me:hunter2@db/x")
+    assert "hunter2" not in str(config.show(made))
+    assert made.dsn.endswith("hunter2@db/x")
+
+
+def test_settings_built_by_hand_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIDSTREAMER_AGENT__THREADS", "9")
+    monkeypatch.setenv("THREADS", "9")
+    assert AgentLike().threads == 2
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        AgentLike().threads = 3  # type: ignore[misc]
+
+
+def test_the_named_file_wins_over_the_one_that_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.default_config_file({}) is None
+    a_file(tmp_path, "")
+    assert config.default_config_file({}) == Path("config.toml")
+    assert config.default_config_file({config.FILE_VARIABLE: "x.toml"}) == Path("x.toml")

@@ -1,0 +1,84 @@
+"""Probes and scrapers are answered; anything else on the port does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.runtime import health
+
+
+async def ask(address: str, request: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_a_probe_hears_why_a_service_is_not_ready() -> None:
+    async with health.served("127.0.0.1:0", ready=lambda: "no lease yet") as address:
+        answer = await ask(address, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        alive = await ask(address, b"GET /livez HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b"no lease yet\n")
+    assert alive.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_metrics_are_served_in_their_format() -> None:
+    async with health.served("127.0.0.1:0", ready=health.well) as address:
+        answer = await ask(address, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")
+    assert b"version=0.0.4" in answer
+    assert b"midstreamer_pattern_matches_total" in answer
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /else HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+        (b"GET /livez HTTP/1.1\r\n", b"400"),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+    ],
+)
+async def test_a_bad_request_is_answered_and_the_next_one_served(
+    request_bytes: bytes, status: bytes
+) -> None:
+    async with health.served("127.0.0.1:0", ready=health.well) as address:
+        answer = await ask(address, request_bytes)
+        after = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert after.endswith(b"ok\n")
+
+
+async def test_head_gets_no_body() -> None:
+    async with health.served("127.0.0.1:0", ready=health.well) as address:
+        assert (await ask(address, b"HEAD /livez HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+
+
+async def test_a_port_in_use_is_told_with_the_setting_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"telemetry.listen = {address}"):
+            async with health.served(address, ready=health.well):
+                pass
+
+
+async def test_none_listens_nowhere() -> None:
+    async with health.served(None, ready=health.well) as address:
+        assert address == ""
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_get_a_response(head: bytes) -> None:
+    response = health.respond(head, ready=health.well, live=health.well)
+    assert response.status in health.REASONS

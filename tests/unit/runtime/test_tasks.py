@@ -1,0 +1,52 @@
+"""A loop that fails is started again or takes its group down, as declared."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from midstreamer.runtime import tasks
+from midstreamer.telemetry import metrics
+
+
+def failures(task: str) -> float:
+    return metrics.REGISTRY.get_sample_value("midstreamer_task_failures_total", {"task": task}) or 0
+
+
+@pytest.mark.looptime
+async def test_a_failing_loop_is_started_again_until_it_ends() -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(1)
+        if len(runs) < 4:
+            raise OSError("away")
+
+    await tasks.supervise("again", work, restart=True)
+    assert len(runs) == 4
+    assert failures("again") == 3
+
+
+async def test_an_error_that_may_not_be_survived_gets_out() -> None:
+    async def work() -> None:
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        await tasks.supervise("once", work, restart=False)
+    assert failures("once") == 1
+
+
+async def test_cancelling_passes_through() -> None:
+    task = asyncio.ensure_future(
+        tasks.supervise("endless", asyncio.Event().wait, restart=True)  # type: ignore[arg-type]
+    )
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_pauses_grow_and_stay_bounded() -> None:
+    for count in range(1, 200):
+        assert tasks.PAUSE_LEAST_S / 2 <= tasks.pause(count) <= tasks.PAUSE_MOST_S

@@ -1,0 +1,102 @@
+"""Log lines: readable by machines, and never a secret in one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from midstreamer.telemetry import logs
+
+PEM = "-----BEGIN PRIVATE " + "KEY-----\nabc\n-----END PRIVATE " + "KEY-----"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("midstreamer").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_one_json_object_per_line_with_level_and_logger(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(json=True)
+    logs.get("midstreamer.agent.service").info("shard.loaded", points=3)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["points"], said["level"]) == ("shard.loaded", 3, "info")
+    assert said["logger"] == "midstreamer.agent.service"
+
+
+def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(json=True, level="warning")
+    logs.get("midstreamer.agent").info("shard.loaded")
+    assert capsys.readouterr().err == ""
+
+
+def test_libraries_are_heard_from_warning_upward(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(json=True)
+    logging.getLogger("quic").info("chatter")
+    logging.getLogger("quic").warning("trouble")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "trouble"
+
+
+def test_bound_keys_come_with_every_later_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(json=True)
+    logs.bind(agent="a1")
+    logs.get("midstreamer.agent").info("lease.renewed")
+    assert json.loads(capsys.readouterr().err)["agent"] == "a1"
+
+
+def test_a_terminal_gets_text(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(json=False)
+    logs.get("midstreamer.agent").info("shard.loaded", points=3)
+    assert "shard.loaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_a_traceback_does_not_show_a_password(
+    capsys: pytest.CaptureFixture[str], json_lines: bool
+) -> None:
+    logs.configure(json=json_lines)
+    try:
+        raise OSError("postgresql://me:hunter2@db/x is away")
+    except OSError:
+        logs.get("midstreamer.sync").error("store.lost", exc_info=True)
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert "OSError" in said
+
+
+@pytest.mark.parametrize("name", ["password", "ca_private_key", "api_token", "key_pem", "secrets"])
+def test_values_named_like_secrets_are_hidden(name: str) -> None:
+    assert logs.hide_secrets(None, "info", {name: "x"}) == {name: logs.HIDDEN}
+
+
+@pytest.mark.parametrize("name", ["key", "monkey", "series", "event"])
+def test_harmless_names_stay_readable(name: str) -> None:
+    assert logs.hide_secrets(None, "info", {name: "x"}) == {name: "x"}
+
+
+def test_secrets_are_found_inside_lists_tables_and_bytes() -> None:
+    event = {"a": [PEM], "b": {"password": "x", "c": PEM}, "d": PEM.encode(), "e": b"\x01"}
+    assert logs.hide_secrets(None, "info", event) == {
+        "a": [logs.HIDDEN],
+        "b": {"password": logs.HIDDEN, "c": logs.HIDDEN},
+        "d": logs.HIDDEN,
+        "e": "01",
+    }
+
+
+def test_a_url_keeps_everything_but_its_password() -> None:
+    assert logs.scrub("postgresql://me:pw@h:5432/db") == f"postgresql://me:{logs.HIDDEN}@h:5432/db"
