@@ -245,6 +245,9 @@ class Written(Answer, frozen=True, tag=True, kw_only=True):
     repeated: int = 0
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    column_repeats: tuple[int, ...] = ()
+    """Of each column of the Write, in its order, how many ticks had been stored before: one
+    Write carries the ticks of several callers, who are told apart. Empty when none had."""
 
 
 class Renew(Request, frozen=True, tag=True, kw_only=True):
