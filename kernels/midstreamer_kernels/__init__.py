@@ -1,0 +1,58 @@
+"""Exact comparison and search of time series: dynamic time warping and common subsequences.
+
+`dtw`, `lcss` and `similarity` compare two series. A `History` grows and is searched for the windows
+nearest to a query; `nearest` searches many at once. Two engines, numba and WebAssembly SIMD, give
+the same bits; a `KernelModule` runs a measure of your own as sandboxed WebAssembly.
+
+What holds throughout: distances are square roots of summed squared differences; a band means
+``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs.
+"""
+
+from midstreamer_kernels.compare import dtw, lcss, similarity
+from midstreamer_kernels.engines import Engine, engines
+from midstreamer_kernels.errors import (
+    BandError,
+    InputError,
+    KernelError,
+    ModuleError,
+    ModuleLoadError,
+    NotFiniteError,
+    OptionError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    QueryTooLongError,
+    ResultError,
+    ShapeError,
+    TrapError,
+)
+from midstreamer_kernels.search import History, Matches, Run, nearest
+from midstreamer_kernels.wasm.host import KernelModule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BandError",
+    "Engine",
+    "History",
+    "InputError",
+    "KernelError",
+    "KernelModule",
+    "Matches",
+    "ModuleError",
+    "ModuleLoadError",
+    "NotFiniteError",
+    "OptionError",
+    "OutOfFuelError",
+    "OutOfMemoryError",
+    "QueryTooLongError",
+    "ResultError",
+    "Run",
+    "ShapeError",
+    "TrapError",
+    "__version__",
+    "dtw",
+    "engines",
+    "lcss",
+    "nearest",
+    "similarity",
+]

@@ -1,0 +1,62 @@
+"""The one way to compile a function: no GIL, IEEE arithmetic in the written order, cached on disk.
+
+A compiler that may reorder a sum gives other bits on another machine, and answers must not depend
+on where they were computed. Only what never reaches an answer is compiled by `estimate`, which
+allows reordering: bounds, whose users leave room for rounding.
+
+numba writes its cache beside the sources; where that folder cannot be written it takes the user's
+cache folder, and always ``NUMBA_CACHE_DIR`` when set. With none of them writable the functions
+still work, compiled anew by each process. numba notices a change of the file in which a function
+is defined, but not of what that function calls; so the names of our cache files carry a digest of
+all sources that are compiled, and code of an older version is never found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+
+
+def _sources_digest() -> str:
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in [*sorted(folder.glob("*.py")), folder.parent / "plan.py"]:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+SOURCES_DIGEST = _sources_digest()
+
+
+class _CacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        return f"{super().get_filename_base(fullname, abiflags)}-{SOURCES_DIGEST}"
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]  # numba has no types
+    _impl_class = _CacheFiles
+
+
+def _compile(function: Callable[..., Any], fastmath: bool | set[str]) -> Any:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+    return dispatcher
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` on first use; division by zero follows IEEE instead of raising."""
+    return _compile(function, fastmath=False)
+
+
+def estimate(function: Callable[..., Any]) -> Any:
+    """Compile `function` like `kernel`, but let sums be reordered: the last bits may differ."""
+    return _compile(function, fastmath={"reassoc", "nnan", "nsz"})

@@ -1,0 +1,132 @@
+"""The few vector instructions that loops over arrays do not turn into by themselves.
+
+A vector of `LANES` float64 is read, combined and written as one value of LLVM type
+``<LANES x double>``, which every instruction set gets in its own width: two AVX-512 registers,
+four of AVX2, eight of SSE2. Only subtraction, multiplication, addition and comparison are used,
+each lane by itself, so that all widths give the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LANES = 16  # candidates compared at once: enough registers in flight to hide an addition's latency
+
+_DOUBLE = ir.DoubleType()
+_VECTOR = ir.VectorType(_DOUBLE, LANES)
+
+
+def _pointer(address: Any, item: Any, element: Any) -> Any:
+    signature = types.CPointer(item)(address)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.PointerType(element))
+
+    return signature, emit
+
+
+@intrinsic
+def float64_at(typing_context: Any, address: Any) -> Any:
+    """Return the pointer to float64 that an integer address means."""
+    return _pointer(address, types.float64, _DOUBLE)
+
+
+@intrinsic
+def float32_at(typing_context: Any, address: Any) -> Any:
+    """Return the pointer to float32 that an integer address means."""
+    return _pointer(address, types.float32, ir.FloatType())
+
+
+class _Block:
+    """Emits instructions on vectors for one call of an intrinsic."""
+
+    def __init__(self, context: Any, builder: Any) -> None:
+        self.context, self.builder = context, builder
+
+    def place(self, array_type: Any, array: Any, vector_index: Any) -> Any:
+        """Return the pointer to vector number `vector_index` of a contiguous float64 array."""
+        data = self.context.make_array(array_type)(self.context, self.builder, value=array).data
+        vectors = self.builder.bitcast(data, ir.PointerType(_VECTOR))
+        return self.builder.gep(vectors, [vector_index])
+
+    def load(self, pointer: Any) -> Any:
+        # numba aligns to 32 bytes at most, and slices to 8.
+        return self.builder.load(pointer, align=8)
+
+    def store(self, value: Any, pointer: Any) -> None:
+        self.builder.store(value, pointer, align=8)
+
+    def splat(self, scalar: Any) -> Any:
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def least(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+
+    def most(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+
+@intrinsic
+def dtw_cell(
+    typing_context: Any, cells: Any, slot: Any, windows: Any, column: Any, value: Any
+) -> Any:
+    """Compute one cell of the cost matrix in every lane, in place.
+
+    ``cells[slot]`` holds the diagonal neighbour, ``cells[slot + 1]`` the one above and
+    ``cells[slot - 1]`` the one to the left; slots and columns count whole vectors.
+    """
+    signature = types.void(cells, slot, windows, column, value)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _Block(context, builder)
+        here = block.place(cells, arguments[0], arguments[1])
+        one = ir.Constant(arguments[1].type, 1)
+        diagonal = block.load(here)
+        up = block.load(builder.gep(here, [one]))
+        left = block.load(builder.gep(here, [builder.neg(one)]))
+        point = block.load(block.place(windows, arguments[2], arguments[3]))
+        step = builder.fsub(block.splat(arguments[4]), point)
+        best = block.least(left, block.least(up, diagonal))
+        block.store(builder.fadd(best, builder.fmul(step, step)), here)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def lcss_cell(
+    typing_context: Any,
+    cells: Any,
+    slot: Any,
+    windows: Any,
+    column: Any,
+    value: Any,
+    epsilon: Any,
+) -> Any:
+    """Extend the longest common subsequence by one cell in every lane; slots as in `dtw_cell`."""
+    signature = types.void(cells, slot, windows, column, value, epsilon)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _Block(context, builder)
+        here = block.place(cells, arguments[0], arguments[1])
+        one = ir.Constant(arguments[1].type, 1)
+        diagonal = block.load(here)
+        up = block.load(builder.gep(here, [one]))
+        left = block.load(builder.gep(here, [builder.neg(one)]))
+        point = block.load(block.place(windows, arguments[2], arguments[3]))
+        step = builder.fsub(block.splat(arguments[4]), point)
+        gap = block.most(step, builder.fneg(step))
+        ones, zeros = block.splat(_DOUBLE(1.0)), block.splat(_DOUBLE(0.0))
+        matches = builder.fcmp_ordered("<=", gap, block.splat(arguments[5]))
+        longer = builder.fadd(diagonal, builder.select(matches, ones, zeros))
+        block.store(block.most(left, block.most(up, longer)), here)
+        return context.get_dummy_value()
+
+    return signature, emit

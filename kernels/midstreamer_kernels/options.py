@@ -1,0 +1,41 @@
+"""Options as they enter: each is checked once, by name, with the value seen and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+from midstreamer_kernels.errors import OptionError
+
+MEASURES = ("dtw", "lcss")
+
+
+def checked_measure(measure: str) -> str:
+    """Return `measure` when it is one."""
+    if measure not in MEASURES:
+        raise OptionError(f"measure is {measure!r}: give one of {', '.join(MEASURES)}")
+    return measure
+
+
+def checked_count(value: int, *, name: str, least: int = 1) -> int:
+    """Return a whole number of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}: give a whole number") from None
+    if number < least:
+        raise OptionError(f"{name} is {number}: give at least {least}")
+    return number
+
+
+def checked_distance(value: float | None, *, name: str) -> float:
+    """Return a number of at least 0; None is infinity."""
+    if value is None:
+        return math.inf
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} is {value!r}: give a number") from None
+    if not number >= 0.0:
+        raise OptionError(f"{name} is {number}: give 0 or more")
+    return number

@@ -1,0 +1,53 @@
+"""Search by brute force: every window, compared whole, sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from midstreamer_kernels.reference.dtw import dtw
+from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.reference.normal import normalize
+
+
+def search(
+    values: Sequence[float],
+    query: Sequence[float],
+    k: int | None,
+    *,
+    measure: str = "dtw",
+    epsilon: float = 0.0,
+    band: int | None = None,
+    normalized: bool = True,
+    start: int = 0,
+    step: int = 1,
+    first: int | None = None,
+    last: int | None = None,
+    until: int | None = None,
+    cutoff: float | None = None,
+    exclusion: int = 0,
+) -> list[tuple[int, float]]:
+    """Return (position, distance) of the `k` nearest windows; options as of `History.search`."""
+    m = len(query)
+    shape = normalize if normalized else list
+    wanted = shape(query)
+    found = []
+    for begin in range(len(values) - m + 1):
+        position = start + begin
+        if position % step or (until is not None and position + m > until):
+            continue
+        if (first is not None and position < first) or (last is not None and position >= last):
+            continue
+        window = shape(values[begin : begin + m])
+        if measure == "dtw":
+            distance = dtw(wanted, window, band)
+        else:
+            distance = 1.0 - lcss(wanted, window, epsilon, band) / m
+        if cutoff is None or distance <= cutoff:
+            found.append((distance, position))
+    kept: list[tuple[int, float]] = []
+    for distance, position in sorted(found):
+        if len(kept) == k:
+            break
+        if all(abs(position - other) >= exclusion for other, _ in kept):
+            kept.append((position, distance))
+    return kept

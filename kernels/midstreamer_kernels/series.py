@@ -1,0 +1,72 @@
+"""Series as they enter: one-dimensional, not empty, finite; nothing is silently repaired.
+
+A NaN would make every comparison false and a distance that looks like a number, so it is refused
+with its position. The check is one pass (`numpy.abs` and `max` carry NaN along); only a refusal
+looks closer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from midstreamer_kernels.errors import NotFiniteError, ShapeError
+
+# Squares of differences, summed over a million points, stay finite below these magnitudes.
+MAGNITUDE_MAX = {np.dtype(np.float32): 1e15, np.dtype(np.float64): 1e150}
+
+Floats = NDArray[np.float64] | NDArray[np.float32]
+
+
+def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
+    """Return `values` as a contiguous float array of one dimension, perhaps empty.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        float32 stays float32 unless `dtype` says otherwise; everything else becomes float64.
+    name : str
+        What the message calls it.
+    dtype : numpy dtype, optional
+
+    Raises
+    ------
+    ShapeError
+        Not one-dimensional, or not numbers.
+    NotFiniteError
+        NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first position.
+    """
+    try:
+        given = np.asarray(values)
+        wanted = dtype or (given.dtype if given.dtype == np.float32 else np.float64)
+        with np.errstate(over="ignore"):  # what overflows float32 is refused below, with its place
+            array: Floats = np.ascontiguousarray(given, dtype=wanted)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} is not a series of numbers: {error}") from None
+    if given.ndim != 1:
+        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give one")
+    if array.size and not np.abs(array).max() <= MAGNITUDE_MAX[array.dtype]:
+        _refuse(given, array, name)
+    return array
+
+
+def _refuse(given: Any, array: Floats, name: str) -> None:
+    limit = MAGNITUDE_MAX[array.dtype]
+    position = int(np.argmin(np.abs(array) <= limit))
+    value = float(given[position])
+    if np.isfinite(value):
+        raise NotFiniteError(
+            f"{name} has {value:g} at position {position}, beyond {limit:g}, the most that can be "
+            f"squared and summed in {array.dtype}: scale the series"
+        )
+    raise NotFiniteError(f"{name} has {value} at position {position}: remove or fill it first")
+
+
+def filled(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
+    """Return what `floats` returns, and refuse an empty series."""
+    array = floats(values, name=name, dtype=dtype)
+    if not array.size:
+        raise ShapeError(f"{name} is empty")
+    return array

@@ -1,0 +1,212 @@
+/* Dynamic time warping and the longest common subsequence as WebAssembly with SIMD128.
+ *
+ * The arithmetic is that of the numba engine, operation by operation, so both give the same bits:
+ * nothing here is reordered, fused or relaxed. The module imports nothing; it holds its own stack
+ * allocator, whose memory grows on demand.
+ *
+ * The contract shared with modules written by others: `memory`, `alloc`, `dtw_compare`. Everything
+ * else serves the host of this package.
+ */
+#include <stdint.h>
+#include <wasm_simd128.h>
+
+#define EXPORT_AS(name) __attribute__((export_name(#name)))
+#define EXPORT(name) EXPORT_AS(name)
+
+/* Memory: a stack of blocks above the static data. */
+
+extern unsigned char __heap_base;
+static uint64_t heap_top;
+
+static void *allocate(uint64_t bytes) {
+  if (!heap_top) heap_top = ((uint64_t)(uintptr_t)&__heap_base + 15) & ~15ull;
+  uint64_t end = (heap_top + bytes + 15) & ~15ull;
+  uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
+  if (end > UINT32_MAX) return 0;
+  if (end > have && __builtin_wasm_memory_grow(0, (end - have + 65535) >> 16) == (uintptr_t)-1)
+    return 0;
+  void *block = (void *)(uintptr_t)heap_top;
+  heap_top = end;
+  return block;
+}
+
+/* Room for `bytes` more, aligned to 16; 0 when there is none. */
+EXPORT(alloc) void *alloc(int32_t bytes) { return bytes < 0 ? 0 : allocate((uint64_t)bytes); }
+
+/* Give back `block` and everything allocated after it. */
+EXPORT(release) void release(void *block) { heap_top = (uint64_t)(uintptr_t)block; }
+
+static int32_t min2(int32_t a, int32_t b) { return a < b ? a : b; }
+static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
+static int32_t min3(int32_t a, int32_t b, int32_t c) { return min2(a, min2(b, c)); }
+static int32_t max3(int32_t a, int32_t b, int32_t c) { return max2(a, max2(b, c)); }
+
+#define NUMBER float
+#define NAME(x) x##_f32
+#include "pair.h"
+#undef NUMBER
+#undef NAME
+#define NUMBER double
+#define NAME(x) x##_f64
+#include "pair.h"
+#undef NUMBER
+#undef NAME
+
+/* The distance of two float32 series over the full matrix; NaN without memory. */
+EXPORT(dtw_compare) float dtw_compare(const float *a, int32_t n, const float *b, int32_t m) {
+  if (n < 1 || m < 1) return __builtin_nanf("");
+  float squared = dtw_f32(a, n, b, m, max2(n, m), __builtin_inff());
+  return squared < 0 ? __builtin_nanf("") : __builtin_sqrtf(squared);
+}
+
+/* The length of the longest common subsequence, -1 without memory; as lcss_length of numba. */
+EXPORT(lcss_length) int32_t lcss_length(const double *a, int32_t n, const double *b, int32_t m,
+                                        double epsilon, int32_t band) {
+  int32_t *above = allocate(2 * ((uint64_t)m + 1) * sizeof(int32_t));
+  if (!above) return -1;
+  int32_t *scratch = above, *row = above + m + 1;
+  for (int32_t j = 0; j <= m; j++) above[j] = row[j] = 0;
+  for (int32_t i = 0; i < n; i++) {
+    int32_t low = max2(0, i - band), high = min2(m, i + band + 1);
+    row[low] = 0;
+    for (int32_t j = low; j < high; j++) {
+      int32_t longest = above[j] + (__builtin_fabs(a[i] - b[j]) <= epsilon);
+      longest = max2(longest, row[j]);
+      if (j < i + band) longest = max2(longest, above[j + 1]);
+      row[j + 1] = longest;
+    }
+    int32_t *spare = above;
+    above = row, row = spare;
+  }
+  int32_t length = above[m];
+  release(scratch);
+  return length;
+}
+
+/* Windows: z-normalised as native/windows.py says, by sums in order from the window's own start. */
+
+EXPORT(window_statistics) void window_statistics(const double *values, int32_t length,
+                                                 int32_t count, double *shift, double *scale) {
+  for (int32_t position = 0; position < count; position++) {
+    const double *window = values + position;
+    double total = 0, squares = 0;
+    for (int32_t t = 0; t < length; t++) total += window[t] - window[0];
+    double mean = total / length;
+    for (int32_t t = 0; t < length; t++) {
+      double deviation = window[t] - window[0] - mean;
+      squares += deviation * deviation;
+    }
+    double variance = squares / length;
+    shift[position] = mean;
+    scale[position] = variance > 0 ? 1.0 / __builtin_sqrt(variance) : 0.0;
+  }
+}
+
+/* What to search: the layout is known to host.py. */
+struct job {
+  const double *values, *shift, *scale; /* `shift` is null when windows are compared as they are */
+  const double *query, *upper, *lower;  /* of m points; the envelope for bounds */
+  int32_t m, step, band, lcss;
+  double epsilon;
+};
+
+static void load(const struct job *job, int32_t begin, double *restrict window, int32_t stride) {
+  const double *values = job->values + begin;
+  if (job->shift) {
+    double origin = values[0], shift = job->shift[begin], scale = job->scale[begin];
+    for (int32_t t = 0; t < job->m; t++) window[t * stride] = (values[t] - origin - shift) * scale;
+  } else {
+    for (int32_t t = 0; t < job->m; t++) window[t * stride] = values[t];
+  }
+}
+
+/* Lower bounds of the costs of `count` candidates, `step` points apart; 0 without memory. */
+EXPORT(bounds) int32_t bounds(const struct job *job, int32_t count, double *target) {
+  int32_t m = job->m;
+  double *window = allocate((uint64_t)m * sizeof(double));
+  if (!window) return 0;
+  for (int32_t candidate = 0; candidate < count; candidate++) {
+    load(job, candidate * job->step, window, 1);
+    double total = 0;
+    for (int32_t t = 0; t < m; t++) {
+      double over = window[t] - job->upper[t], under = job->lower[t] - window[t];
+      double excess = over > under ? over : under;
+      excess = excess > 0 ? excess : 0;
+      total += job->lcss ? (double)(excess > job->epsilon) : excess * excess;
+    }
+    target[candidate] = total;
+  }
+  release(window);
+  return 1;
+}
+
+/* Lanes: LANES candidates side by side, in band coordinates, as in native/lanes.py. */
+
+#define VECTORS 4
+#define LANES (2 * VECTORS)
+typedef struct { v128_t part[VECTORS]; } vector;
+
+static void fill(vector *cells, int32_t count, double value) {
+  for (int32_t cell = 0; cell < count; cell++)
+    for (int32_t p = 0; p < VECTORS; p++) cells[cell].part[p] = wasm_f64x2_splat(value);
+}
+
+static inline void dtw_cell(vector *here, const vector *point, v128_t value) {
+  for (int32_t p = 0; p < VECTORS; p++) {
+    v128_t step = wasm_f64x2_sub(value, point->part[p]);
+    v128_t best = wasm_f64x2_pmin(here[0].part[p], here[1].part[p]);
+    best = wasm_f64x2_pmin(best, here[-1].part[p]);
+    here[0].part[p] = wasm_f64x2_add(best, wasm_f64x2_mul(step, step));
+  }
+}
+
+static inline void lcss_cell(vector *here, const vector *point, v128_t value, v128_t epsilon) {
+  const v128_t one = wasm_f64x2_splat(1);
+  for (int32_t p = 0; p < VECTORS; p++) {
+    v128_t gap = wasm_f64x2_abs(wasm_f64x2_sub(value, point->part[p]));
+    v128_t match = wasm_v128_and(wasm_f64x2_le(gap, epsilon), one);
+    v128_t longest = wasm_f64x2_add(here[0].part[p], match);
+    longest = wasm_f64x2_pmax(longest, here[1].part[p]);
+    here[0].part[p] = wasm_f64x2_pmax(longest, here[-1].part[p]);
+  }
+}
+
+static void compare(const struct job *job, const vector *windows, vector *cells, double *costs) {
+  int32_t m = job->m, band = job->band, width = 2 * band + 1;
+  v128_t epsilon = wasm_f64x2_splat(job->epsilon);
+  fill(cells, width + 2, job->lcss ? 0 : __builtin_inf());
+  fill(cells + band + 1, 1, 0);
+  for (int32_t i = 0; i < m; i++) {
+    v128_t value = wasm_f64x2_splat(job->query[i]);
+    int32_t low = max2(0, band - i), high = min2(width, m + band - i);
+    for (int32_t slot = low; slot < high; slot++) {
+      const vector *point = windows + i + slot - band;
+      if (job->lcss)
+        lcss_cell(cells + slot + 1, point, value, epsilon);
+      else
+        dtw_cell(cells + slot + 1, point, value);
+    }
+  }
+  const double *corner = (const double *)(cells + band + 1);
+  for (int32_t lane = 0; lane < LANES; lane++)
+    costs[lane] = job->lcss ? m - corner[lane] : corner[lane];
+}
+
+/* Costs of the `count` candidates whose numbers are in `chosen`; 0 without memory. */
+EXPORT(costs) int32_t costs(const struct job *job, const int32_t *chosen, int32_t count,
+                            double *target) {
+  vector *windows = allocate((uint64_t)job->m * sizeof(vector));
+  vector *cells = allocate((2 * (uint64_t)job->band + 3) * sizeof(vector));
+  if (!windows || !cells) return 0;
+  fill(windows, job->m, 0);
+  for (int32_t begin = 0; begin < count; begin += LANES) {
+    double lanes[LANES];
+    int32_t filled = min2(LANES, count - begin);
+    for (int32_t lane = 0; lane < filled; lane++)
+      load(job, chosen[begin + lane] * job->step, (double *)windows + lane, LANES);
+    compare(job, windows, cells, lanes);
+    for (int32_t lane = 0; lane < filled; lane++) target[begin + lane] = lanes[lane];
+  }
+  release(windows);
+  return 1;
+}
