@@ -1,0 +1,300 @@
+"""learn: events into the state, in event time, so that arrival order leaves no trace.
+
+An event (a decision, or a verdict) is first kept.  When one of a later time comes, all that
+was kept is folded in the order (time, verdicts before decisions, series): so decisions of one
+time never see each other.  `as_of` folds for one question without keeping the result: what a
+decision at that time may rest on.
+
+An event that is late is kept likewise and folded with the next; nothing is ever unfolded.
+Folding a decision remembers it as pending and its doubt for later ranks.  Folding a verdict
+teaches the mixture, the slope, the tracker and the licence, once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstreamer.domain import specification as specifications
+from midstreamer.domain.decision import Decision, Reason
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Floats
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.state import Known, Pending, State, Tracker
+from midstreamer.domain.verdict import Verdict
+from midstreamer.reasoning import forecast, licence, mixture, tracker
+
+DOUBTS_KEPT = 1000
+
+
+def initial(specification: Specification) -> State:
+    """The state of a stream that has learned nothing."""
+    specifications.check(specification)
+    nothing = np.zeros((specification.horizon, len(forecast.ARMS)))
+    return State(
+        specification=specification,
+        version=0,
+        time=-(2**63),
+        waiting=(),
+        known=(),
+        losses=nothing.tobytes(),
+        slope=(0.0, 0.0),
+        tracker=Tracker(),
+        licence=licence.initial(),
+        doubts=b"",
+        pending={},
+        last={},
+    )
+
+
+def analogs_min(specification: Specification) -> int:
+    """Fewer analogs than this teach nothing and foretell nothing."""
+    return (specification.neighbours + 1) // 2
+
+
+def phase_of(index: int, specification: Specification) -> int:
+    """Phase of the delay of a window's last position; 0 when it is not stored."""
+    return max(index, 0) % specification.horizon
+
+
+def losses(state: State) -> Floats:
+    """Summed Brier losses, shape (horizon, arms), read-only."""
+    return np.frombuffer(state.losses).reshape(-1, len(forecast.ARMS))
+
+
+def doubts(state: State) -> NDArray[np.float32]:
+    """Recent doubts, oldest first, read-only."""
+    return np.frombuffer(state.doubts, dtype="<f4")
+
+
+def learn(state: State, event: Decision | Verdict) -> State:
+    """Return the state after one more event; its version is one higher.
+
+    The same state comes back, unchanged, for a decision that never settles (index -1), for a
+    decision that is pending already and for a verdict that was learned already.
+
+    Raises
+    ------
+    BadInput
+        A decision of another stream; a verdict of a decision that was never learned, not later
+        than its decision, or of another series or time than its decision.
+    """
+    if isinstance(event, Decision):
+        return _learn_decision(state, event)
+    return _learn_verdict(state, event)
+
+
+def _learn_decision(state: State, decision: Decision) -> State:
+    if decision.specification != state.specification:
+        raise BadInput(
+            f"decision of {decision.specification.stream} for the state of {state.stream}"
+        )
+    if not decision.settles or _find(state, decision.experience_id):
+        return state
+    made = _pending(decision)
+    if made.time > state.time:
+        state = _folded(state, made.time)
+    waiting = sorted((*state.waiting, made), key=_decision_order)
+    return msgspec.structs.replace(state, version=state.version + 1, waiting=tuple(waiting))
+
+
+def _learn_verdict(state: State, verdict: Verdict) -> State:
+    decided = _find(state, verdict.experience_id)
+    if decided is None:
+        _check_learned_before(state, verdict)
+        return state
+    _check_verdict(decided, verdict)
+    if any(known.experience_id == verdict.experience_id for known in state.known):
+        return state
+    made = Known(
+        verdict.experience_id,
+        verdict.series,
+        verdict.time,
+        verdict.due_time,
+        verdict.outcome,
+        verdict.hit,
+        verdict.covered,
+        verdict.brier_arms,
+    )
+    if made.due_time > state.time:
+        state = _folded(state, made.due_time)
+    known = sorted((*state.known, made), key=_verdict_order)
+    return msgspec.structs.replace(state, version=state.version + 1, known=tuple(known))
+
+
+def _find(state: State, experience_id: bytes) -> Pending | None:
+    if experience_id in state.pending:
+        return state.pending[experience_id]
+    return next((kept for kept in state.waiting if kept.experience_id == experience_id), None)
+
+
+def _check_learned_before(state: State, verdict: Verdict) -> None:
+    """A decision that is not pending was settled before, or else never learned."""
+    if verdict.time > state.last.get(verdict.series, verdict.time - 1):
+        raise BadInput(
+            f"verdict of decision {verdict.experience_id.hex()} of {verdict.series} at"
+            f" {verdict.time}, which {state.stream} never learned: learn the decision first"
+        )
+
+
+def _check_verdict(decided: Pending, verdict: Verdict) -> None:
+    if (decided.series, decided.time) != (verdict.series, verdict.time):
+        raise BadInput(
+            f"verdict {verdict.experience_id.hex()} names {verdict.series} at {verdict.time},"
+            f" its decision {decided.series} at {decided.time}"
+        )
+    if verdict.due_time <= decided.time:
+        raise BadInput(
+            f"verdict of {verdict.series} at {decided.time} is due at {verdict.due_time}:"
+            " an outcome comes later than its decision"
+        )
+    if len(verdict.brier_arms) != len(forecast.ARMS):
+        raise BadInput(
+            f"verdict of {verdict.series} at {verdict.time} judges"
+            f" {len(verdict.brier_arms)} arms, not {len(forecast.ARMS)}"
+        )
+
+
+def _pending(decision: Decision) -> Pending:
+    low, _, high = forecast.interval(
+        decision.matches.outcome_array(), decision.specification.coverage
+    )
+    enough = len(decision.matches) >= analogs_min(decision.specification)
+    return Pending(
+        experience_id=decision.experience_id,
+        series=decision.series,
+        time=decision.time,
+        phase=phase_of(decision.index, decision.specification),
+        arms=decision.arms,
+        doubt=min(decision.probability, 1.0 - decision.probability),
+        low=low,
+        high=high,
+        rank=decision.rank,
+        emitted=decision.emitted,
+        teaches=enough and decision.scale > 0.0 and decision.reason is not Reason.STALE_DATA,
+    )
+
+
+def _decision_order(kept: Pending) -> tuple[int, str, bytes]:
+    return kept.time, kept.series, kept.experience_id
+
+
+def _verdict_order(kept: Known) -> tuple[int, str, int, bytes]:
+    return kept.due_time, kept.series, kept.time, kept.experience_id
+
+
+@functools.lru_cache(maxsize=4)
+def as_of(state: State, time: int) -> State:
+    """The state that a decision at ``time`` rests on: verdicts due by then, decisions before it.
+
+    Remembered for the last few questions, because a coordinator asks the same of one state for
+    every series of a time; the answer depends on nothing but the arguments.
+    """
+    verdicts = [known for known in state.known if known.due_time <= time]
+    decisions = [kept for kept in state.waiting if kept.time < time]
+    if not (verdicts or decisions):
+        return state
+    return _fold(state, decisions, verdicts)
+
+
+def _folded(state: State, time: int) -> State:
+    """The state with all that was kept folded in, now open for events of ``time``."""
+    made = _fold(state, state.waiting, state.known)
+    return msgspec.structs.replace(made, time=time, waiting=(), known=())
+
+
+def _fold(state: State, decisions: Iterable[Pending], verdicts: Iterable[Known]) -> State:
+    """Fold in the order (time, verdicts before decisions, series)."""
+    work = _Work(state)
+    keyed: list[tuple[tuple[int, int], Pending | Known]] = [
+        *(((known.due_time, 0), known) for known in verdicts),
+        *(((kept.time, 1), kept) for kept in decisions),
+    ]
+    for _, event in sorted(keyed, key=lambda pair: pair[0]):
+        if isinstance(event, Pending):
+            work.decided(event)
+        else:
+            work.settled(event)
+    return work.closed()
+
+
+class _Work:
+    """A state taken apart while events are folded into it."""
+
+    def __init__(self, state: State) -> None:
+        specification = state.specification
+        self._state = state
+        self._miss_rate = 1.0 - specification.coverage
+        self._losses = losses(state).copy()
+        self._slope = state.slope
+        self._width = state.tracker.width
+        self._scores = np.frombuffer(state.tracker.scores).tolist()
+        self._capped, self._caps = state.tracker.capped, state.tracker.caps
+        self._gate = licence.Gate(
+            state.licence, target=specification.target, horizon=specification.horizon
+        )
+        self._doubts = doubts(state).tolist()
+        self._pending = dict(state.pending)
+        self._last = dict(state.last)
+
+    def decided(self, decision: Pending) -> None:
+        """Remember a decision until its verdict comes."""
+        before = self._last.get(decision.series)
+        if before is not None and decision.time < before:
+            # Asked out of order, when its outcome may have been known: it must not teach.
+            decision = msgspec.structs.replace(decision, teaches=False)
+        else:
+            self._last[decision.series] = decision.time
+        self._pending[decision.experience_id] = self._gate.decided(decision)
+        if decision.teaches:
+            self._doubts.append(decision.doubt)
+
+    def settled(self, verdict: Known) -> None:
+        """Learn from a verdict, once."""
+        decision = self._pending.pop(verdict.experience_id)
+        self._gate.settled(decision, right=verdict.hit)
+        if not decision.teaches:
+            return
+        self._losses[decision.phase] += verdict.losses
+        self._slope = mixture.steepened(
+            self._slope,
+            base=decision.arms[0],
+            voted=decision.arms[1],
+            rise=verdict.outcome > 0.0,
+        )
+        self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
+
+    def _track(self, score: float, verdict: Known) -> None:
+        self._scores.append(score)
+        del self._scores[: -tracker.SCORES_KEPT]
+        if self._width is not None:
+            gain = tracker.gain(self._state.specification.horizon, self._gate.series_count)
+            self._width, self._capped = tracker.moved(
+                self._width,
+                self._scores,
+                missed=not verdict.covered,
+                miss_rate=self._miss_rate,
+                gain=gain,
+            )
+            self._caps += self._capped
+        elif len(self._scores) >= tracker.SCORES_MIN:
+            self._width = tracker.first_width(self._scores, self._miss_rate)
+
+    def closed(self) -> State:
+        """The state after all that was folded; what was kept stays kept."""
+        return msgspec.structs.replace(
+            self._state,
+            losses=self._losses.tobytes(),
+            slope=self._slope,
+            tracker=Tracker(
+                self._width, np.array(self._scores).tobytes(), self._capped, self._caps
+            ),
+            licence=self._gate.closed(),
+            doubts=np.array(self._doubts[-DOUBTS_KEPT:], dtype="<f4").tobytes(),
+            pending=self._pending,
+            last=self._last,
+        )
