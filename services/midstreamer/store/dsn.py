@@ -1,0 +1,73 @@
+"""Judges a DSN before anything is sent to it: over a network only TLS with verification will do.
+
+``sslmode=require`` encrypts to whoever answers; ``prefer`` gives in to whoever says no.  So a
+DSN that leaves this machine must say verify-ca or verify-full, and one that says nothing gets
+verify-full.  Sockets and loopback addresses are left alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from midstreamer.domain.errors import ConfigError
+
+_VERIFIED = ("verify-ca", "verify-full")
+
+
+def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
+    """The DSN to use; ConfigError says what is wrong with this one and never shows a password."""
+    environment = os.environ if environment is None else environment
+    parts = urlsplit(dsn)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ConfigError(
+            f"store.dsn = {shown(dsn)!r} is not postgresql://user@host/database?sslmode=verify-full"
+        )
+    query = dict(parse_qsl(parts.query))
+    remote = [host for host in hosts(dsn, environment) if not is_local(host)]
+    if not remote:
+        return dsn
+    mode = query.get("sslmode", environment.get("PGSSLMODE", ""))
+    if mode and mode not in _VERIFIED:
+        raise ConfigError(
+            f"store.dsn = {shown(dsn)!r}: sslmode={mode} does not verify {remote[0]}, which is"
+            " reached over a network; use sslmode=verify-full and sslrootcert=FILE"
+        )
+    query["sslmode"] = mode or "verify-full"
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote, safe="/")))
+
+
+def hosts(dsn: str, environment: Mapping[str, str]) -> list[str]:
+    """Every host the DSN may lead to, as libpq reads it; empty means the default socket."""
+    parts = urlsplit(dsn)
+    address = parts.netloc.rpartition("@")[2]
+    given = address or dict(parse_qsl(parts.query)).get("host") or environment.get("PGHOST", "")
+    return [_without_port(host) for host in given.split(",") if host]
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def is_local(host: str) -> bool:
+    """Whether packets to this host stay on this machine."""
+    if host.startswith(("/", "@", "%2F", "%2f")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def shown(dsn: str) -> str:
+    """The DSN without its password, for messages."""
+    parts = urlsplit(dsn)
+    account, at, address = parts.netloc.rpartition("@")
+    hidden = account.partition(":")[0] + ":***" if ":" in account else account
+    kept = [(key, "***" if "pass" in key else value) for key, value in parse_qsl(parts.query)]
+    query = urlencode(kept, quote_via=quote, safe="/*")
+    return urlunsplit(parts._replace(netloc=hidden + at + address, query=query))

@@ -1,0 +1,366 @@
+"""A store that keeps everything in dicts: for tests, simulations and trying things out.
+
+It passes the same conformance suite as PostgreSQL.  A transaction works on the live tables and
+notes nothing until `apply`, which is one step without an await: so a block that fails before it
+leaves nothing, and a block can hold at most one `apply`.  Leases run on the clock handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
+from midstreamer.store.ports import (
+    Effects,
+    Event,
+    FeedPage,
+    FleetView,
+    Kind,
+    LoadedRun,
+    Mark,
+    Point,
+    Present,
+    Run,
+    Span,
+    Status,
+    StoredState,
+    Ticks,
+    Totals,
+    alone,
+    seen_by_others,
+)
+
+
+@dataclass
+class _Series:
+    times: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+class _Lease(NamedTuple):
+    member: Member
+    expires_s: float
+
+
+class MemoryStore:
+    """Everything in this process; lost with it."""
+
+    def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._lock = asyncio.Lock()
+        self.away = ""
+        """Set to a message and every operation raises StoreError: PostgreSQL is away."""
+        self.head = 0
+        self.series: dict[str, _Series] = {}
+        self.decisions: dict[bytes, Decision] = {}
+        self.verdicts: dict[bytes, Verdict] = {}
+        self.state_of: dict[str, tuple[Specification, StoredState]] = {}
+        self.snapshots: list[StoredState] = []
+        self.event_log: list[Event] = []
+        self.mark_of: dict[tuple[str, str], Mark] = {}
+        self.leases: dict[str, _Lease] = {}
+        self.changes: dict[int, Change] = {}
+
+    def check(self) -> None:
+        """Raise when this store is told to be away."""
+        if self.away:
+            raise StoreError(self.away, retry_after_s=0.1)
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+        self.check()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[_Transaction]:
+        """One writer at a time, as with PostgreSQL."""
+        async with self._lock:
+            self.check()
+            yield _Transaction(self)
+            self.check()
+
+    async def position(self) -> int:
+        """The last position of the feed."""
+        self.check()
+        return self.head
+
+    async def totals(self) -> Totals:
+        """The catalogue."""
+        self.check()
+        names = sorted(self.series)
+        return Totals(
+            self.head,
+            tuple(self.summary(name) for name in names),
+            len(self.decisions),
+            len(self.verdicts),
+        )
+
+    def summary(self, name: str) -> SeriesSummary:
+        """One line of the catalogue."""
+        kept = self.series[name]
+        return SeriesSummary(
+            name, len(kept.times), kept.times[0], kept.times[-1], kept.values[-1]
+        )  # fmt: skip
+
+    async def load(self, run: Run, limit: int) -> LoadedRun:
+        """A part of one series."""
+        self.check()
+        kept = self.series.get(run.series)
+        if kept is None:
+            raise UnknownSeries(f"series {run.series}: nothing is stored of it")
+        start = max(run.start, 0)
+        part = slice(start, min(run.stop, start + limit))
+        return LoadedRun(
+            self.head,
+            start,
+            np.array(kept.times[part], "<i8"),
+            np.array(kept.values[part], "<f8"),
+            len(kept.times),
+        )
+
+    async def experiences(
+        self, experience_ids: Sequence[bytes]
+    ) -> tuple[list[Decision], list[Verdict]]:
+        """What is stored of these."""
+        self.check()
+        return (
+            [self.decisions[one] for one in experience_ids if one in self.decisions],
+            [self.verdicts[one] for one in experience_ids if one in self.verdicts],
+        )
+
+    async def feed(self, after: int, limit: int) -> FeedPage:
+        """Changes after a position."""
+        self.check()
+        wanted = range(after + 1, min(self.head, after + limit) + 1)
+        if wanted and wanted[0] not in self.changes:
+            raise Behind(
+                f"feed position {after} is older than the {len(self.changes)} changes kept:"
+                " load again and follow from now"
+            )
+        found = alone([self.changes[position] for position in wanted])
+        return FeedPage(tuple(self._whole(change) for change in found), max(after, 0) + len(wanted))
+
+    def _whole(self, change: Change) -> Change:
+        if not isinstance(change, Learned):
+            return change
+        newest = self.state_of[change.stream][1]
+        return Learned(*newest)
+
+    async def present(self) -> Present:
+        """All states and members."""
+        self.check()
+        states = tuple(Learned(*state) for _, (_, state) in sorted(self.state_of.items()))
+        return Present(self.head, states, self.members())
+
+    async def trim(self, keep: int) -> int:
+        """Forget old changes."""
+        self.check()
+        old = [position for position in self.changes if position <= self.head - keep]
+        for position in old:
+            del self.changes[position]
+        return len(old)
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    def members(self) -> tuple[Member, ...]:
+        """Those with a live lease, by name."""
+        now_s = self._now_s()
+        live = sorted((name, lease) for name, lease in self.leases.items())
+        return tuple(lease.member for _, lease in live if lease.expires_s > now_s)
+
+    async def renew(self, member: Member, lease_s: float) -> FleetView:
+        """Take or renew a lease."""
+        self.check()
+        before = self.leases.get(member.name)
+        self.leases[member.name] = _Lease(member, self._now_s() + lease_s)
+        old = before.member if before and before.expires_s > self._now_s() else None
+        return self._told(old is None or seen_by_others(old) != seen_by_others(member))
+
+    async def leave(self, name: str) -> FleetView:
+        """Give a lease back."""
+        self.check()
+        return self._told(self.leases.pop(name, None) is not None)
+
+    async def expire(self) -> FleetView:
+        """Remove members whose lease has run out."""
+        self.check()
+        gone = [name for name, one in self.leases.items() if one.expires_s <= self._now_s()]
+        for name in gone:
+            del self.leases[name]
+        return self._told(bool(gone))
+
+    async def extend(self, lease_s: float) -> None:
+        """Let every lease run on."""
+        self.check()
+        until_s = self._now_s() + lease_s
+        for name, one in self.leases.items():
+            self.leases[name] = one._replace(expires_s=max(one.expires_s, until_s))
+
+    def _told(self, changed: bool) -> FleetView:
+        members = self.members()
+        if changed:
+            self.publish([Joined(members)])
+        return FleetView(self.head, members, changed)
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Add to the feed."""
+        for change in changes:
+            self.head += 1
+            light = isinstance(change, Learned)
+            self.changes[self.head] = (
+                msgspec.structs.replace(change, state=b"") if light else change
+            )
+
+    # --- looking after ----------------------------------------------------------------------------
+
+    async def status(self) -> Status:
+        """Counts."""
+        self.check()
+        rows = {
+            "series": len(self.series),
+            "points": sum(len(one.times) for one in self.series.values()),
+            "decisions": len(self.decisions),
+            "verdicts": len(self.verdicts),
+            "events": len(self.event_log),
+        }
+        return Status("memory", 0, self.head, rows)
+
+    async def streams(self) -> list[tuple[Specification, StoredState]]:
+        """All learning states."""
+        self.check()
+        return [self.state_of[stream] for stream in sorted(self.state_of)]
+
+    async def snapshot(self, stream: str, version: int) -> StoredState | None:
+        """The newest kept state that is not newer."""
+        fitting = [s for s in self.snapshots if s.stream == stream and s.version <= version]
+        return max(fitting, key=lambda state: state.version, default=None)
+
+    async def events(self, stream: str, after: int, upto: int) -> list[Decision | Verdict]:
+        """What a stream learned."""
+        chosen = sorted(
+            e for e in self.event_log if e.stream == stream and after < e.version <= upto
+        )
+        return [
+            self.decisions[e.experience_id]
+            if e.kind is Kind.DECISION
+            else self.verdicts[e.experience_id]
+            for e in chosen
+        ]
+
+    async def faults(self) -> list[str]:
+        """Promises broken; the tables here can hardly break any."""
+        return [
+            f"stream {stream}: state has version {state.version}, and"
+            f" {sum(event.stream == stream for event in self.event_log)} events were learned"
+            for stream, (_, state) in self.state_of.items()
+            if state.version != sum(event.stream == stream for event in self.event_log)
+        ]
+
+
+class _Transaction:
+    """Reads the live tables; writes them in one step."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    @property
+    def position(self) -> int:
+        return self._store.head
+
+    async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
+        known = self._store.series
+        return {name: self._store.summary(name) for name in names if name in known}
+
+    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
+        found = {}
+        for span in spans:
+            kept = self._store.series.get(span.series, _Series())
+            begin = bisect.bisect_left(kept.times, span.first)
+            end = bisect.bisect_right(kept.times, span.last)
+            if begin < end:
+                times = np.array(kept.times[begin:end], "<i8")
+                found[span.series] = Ticks(begin, times, np.array(kept.values[begin:end], "<f8"))
+        return found
+
+    async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
+        found = {}
+        for name, index in keys:
+            kept = self._store.series.get(name)
+            if kept is not None and 0 <= index < len(kept.times):
+                found[name, index] = Point(kept.times[index], kept.values[index])
+        return found
+
+    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+        stored = self._store.decisions
+        return {one: stored[one] for one in experience_ids if one in stored}
+
+    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+        wanted = {run.series: range(run.start, run.stop) for run in runs}
+        return [
+            decision
+            for decision in self._store.decisions.values()
+            if decision.settles
+            and decision.experience_id not in self._store.verdicts
+            and decision.due_index in wanted.get(decision.series, ())
+        ]
+
+    async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
+        found = [
+            verdict
+            for verdict in self._store.verdicts.values()
+            for span in spans
+            if span.series == verdict.series and span.first <= verdict.due_time <= span.last
+        ]
+        return sorted(found, key=lambda v: (-v.due_time, v.series, v.experience_id))[:limit]
+
+    async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
+        stored = {stream: self._store.state_of[stream][1] for stream in known
+                  if stream in self._store.state_of}  # fmt: skip
+        return {s: state for s, state in stored.items() if state.version != known[s]}
+
+    async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
+        return {one: self._store.mark_of[one] for one in writers if one in self._store.mark_of}
+
+    async def apply(self, effects: Effects) -> int:
+        store = self._store
+        store.check()
+        self._check_states(effects)
+        for start, column in effects.points:
+            kept = store.series.setdefault(column.series, _Series())
+            assert len(kept.times) == start, "positions are contiguous"
+            kept.times += column.times_array().tolist()
+            kept.values += column.values_array().tolist()
+        for decision in effects.decisions:
+            assert decision.experience_id not in store.decisions
+            store.decisions[decision.experience_id] = decision
+        for verdict in effects.verdicts:
+            assert verdict.experience_id not in store.verdicts
+            store.verdicts[verdict.experience_id] = verdict
+        store.event_log += effects.events
+        store.snapshots += effects.snapshots
+        store.state_of.update({state.stream: (s, state) for s, state in effects.states})
+        store.mark_of.update({(mark.identity, mark.incarnation): mark for mark in effects.marks})
+        store.publish(effects.changes)
+        return store.head
+
+    def _check_states(self, effects: Effects) -> None:
+        for _, state in effects.states:
+            learned = sum(event.stream == state.stream for event in effects.events)
+            stored = self._store.state_of.get(state.stream)
+            if (stored[1].version if stored else 0) != state.version - learned:
+                raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)

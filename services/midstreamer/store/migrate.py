@@ -1,0 +1,101 @@
+"""Brings a database to the present schema: numbered .sql files, forward only, each once.
+
+A runner of our own instead of alembic: alembic brings SQLAlchemy and mako for models we do not
+have, and its strength (down-grades, generated revisions, branches) is what we want to be without.
+Here a migration is a file of SQL that a reviewer reads as it runs.
+
+All of it happens in one transaction under an advisory lock, so two processes that start at once
+migrate once, and a migration that fails leaves nothing.  The checksum of each file is kept: a
+file that was edited after it ran is refused, and so is a database from a newer version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any, NamedTuple, Protocol
+
+from midstreamer.domain.errors import StoreError
+
+_LOCK = 0x6D696473  # "mids"
+_NAME = re.compile(r"(\d{4})_(\w+)\.sql\Z")
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS migrations (
+    number   integer PRIMARY KEY,
+    name     text NOT NULL,
+    checksum text NOT NULL,
+    applied  timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+
+
+class Migration(NamedTuple):
+    """One step of the schema."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What the file was when it ran."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+
+class Connection(Protocol):
+    """As much of an asyncpg connection as is used here."""
+
+    async def execute(self, query: str, *args: Any) -> Any:
+        """Run one or several statements."""
+
+    async def fetch(self, query: str, *args: Any) -> Sequence[Any]:
+        """Run one statement and return its rows."""
+
+
+def shipped() -> list[Migration]:
+    """The migrations of this version, by number, without a hole."""
+    found = []
+    for file in resources.files("midstreamer.store.migrations").iterdir():
+        if match := _NAME.match(file.name):
+            found.append(Migration(int(match[1]), match[2], file.read_text()))
+    found.sort()
+    assert [one.number for one in found] == list(range(1, len(found) + 1)), "numbers have a hole"
+    return found
+
+
+def pending(applied: Iterable[tuple[int, str]], known: Sequence[Migration]) -> list[Migration]:
+    """What is still to be run; StoreError when the database is not of this line."""
+    by_number = {one.number: one for one in known}
+    done = dict(applied)
+    for number, checksum in done.items():
+        if number not in by_number:
+            raise StoreError(
+                f"the database has schema {max(done)}, and this version knows {len(known)}:"
+                " run the version that made it, or a newer one"
+            )
+        if by_number[number].checksum != checksum:
+            raise StoreError(
+                f"migration {number:04d}_{by_number[number].name} is not the one that made this"
+                " database: restore the file"
+            )
+    return [one for one in known if one.number not in done]
+
+
+async def migrate(
+    connection: Connection, known: Sequence[Migration] | None = None
+) -> list[Migration]:
+    """Run what is pending, inside the caller's transaction; returns what was run."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute(_TABLE)
+    rows = await connection.fetch("SELECT number, checksum FROM migrations ORDER BY number")
+    todo = pending([(row[0], row[1]) for row in rows], shipped() if known is None else known)
+    for one in todo:
+        await connection.execute(one.text)
+        await connection.execute(
+            "INSERT INTO migrations (number, name, checksum) VALUES ($1, $2, $3)",
+            *(one.number, one.name, one.checksum),
+        )
+    return todo

@@ -1,0 +1,300 @@
+"""What we need of a store, and nothing about how it is done.
+
+Two implementations pass one conformance suite (tests/conformance/stores): `store.postgres`, the
+real one, and `store.memory`, which keeps everything in dicts.
+
+Writing goes through one transaction at a time: `Store.transaction` takes the row of the feed's
+head first, so whoever writes is alone until it commits or rolls back.  That costs nothing (the
+order of the feed *is* the order of commits) and makes every read inside it stable: what it saw
+stored is stored, what it did not see cannot appear.
+
+All operations work on batches; each is one round trip, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.series import Column, Floats, Integers
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
+
+SNAPSHOT_VERSIONS = 256
+"""A state's body is kept for good at every multiple of this: others are folded from there."""
+
+
+class Ticks(NamedTuple):
+    """Stored points of one series, by rising position."""
+
+    start: int
+    """Position of the first."""
+    times: Integers
+    values: Floats
+
+
+class Point(NamedTuple):
+    """One stored point."""
+
+    time: int
+    value: float
+
+
+class Span(NamedTuple):
+    """A run of event times of one series, both ends included."""
+
+    series: str
+    first: int
+    last: int
+
+
+class Run(NamedTuple):
+    """A run of positions of one series, ``stop`` excluded."""
+
+    series: str
+    start: int
+    stop: int
+
+
+class Kind(StrEnum):
+    """What a stream learned from."""
+
+    DECISION = "D"
+    VERDICT = "V"
+
+
+class Event(NamedTuple):
+    """One step of a stream's learning: after it the state has ``version``."""
+
+    stream: str
+    version: int
+    kind: Kind
+    experience_id: bytes
+
+
+class StoredState(NamedTuple):
+    """A learning state as it is stored."""
+
+    stream: str
+    version: int
+    body: bytes
+
+
+class Mark(NamedTuple):
+    """How far a writer has come, and what was noticed on the way."""
+
+    identity: str
+    incarnation: str
+    sequence: int
+    gaps: int
+    """Sequence numbers that never came."""
+    repeats: int
+    """Writes that came again."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Everything one transaction adds; positions and versions are already decided."""
+
+    points: Sequence[tuple[int, Column]] = ()
+    """(position of the first, column), of each series by rising position."""
+    decisions: Sequence[Decision] = ()
+    verdicts: Sequence[Verdict] = ()
+    events: Sequence[Event] = ()
+    states: Sequence[tuple[Specification, StoredState]] = ()
+    snapshots: Sequence[StoredState] = ()
+    marks: Sequence[Mark] = ()
+    changes: Sequence[Change] = ()
+
+    @property
+    def rows(self) -> int:
+        """Ticks, decisions and verdicts."""
+        ticks = sum(len(column) for _, column in self.points)
+        return ticks + len(self.decisions) + len(self.verdicts)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The catalogue at one position."""
+
+    position: int
+    series: tuple[SeriesSummary, ...]
+    decisions: int
+    verdicts: int
+
+    @property
+    def ticks(self) -> int:
+        """All points of all series."""
+        return sum(one.count for one in self.series)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A part of one series, true at ``position``."""
+
+    position: int
+    start: int
+    times: Integers
+    values: Floats
+    count: int
+    """Points the whole series has."""
+
+
+@dataclass(frozen=True)
+class FeedPage:
+    """Changes after a position; ``position`` is the last one they reach.
+
+    Of each stream's Learned only the last is told, with the newest state: the states between
+    are of no use to anybody who comes late, and keeping them would make the feed large.
+    """
+
+    changes: tuple[Change, ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Present:
+    """Where a tailer begins that asks for no past: states and members at ``position``."""
+
+    position: int
+    states: tuple[Learned, ...]
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class FleetView:
+    """Everybody with a live lease; ``changed`` when others must be told."""
+
+    position: int
+    members: tuple[Member, ...]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `midstreamer db status` shows."""
+
+    server: str
+    schema: int
+    position: int
+    rows: Mapping[str, int]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each table with its indexes."""
+
+
+class Transaction(Protocol):
+    """Reads that stay true, and one write, until the block ends."""
+
+    @property
+    def position(self) -> int:
+        """The feed's position when the transaction began."""
+
+    async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
+        """Those of the named series that exist."""
+
+    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
+        """Stored points of each span; at most one span of a series."""
+
+    async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
+        """Those of the (series, position) that exist."""
+
+    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+        """Those that are stored."""
+
+    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+        """Decisions without a verdict whose due position lies in one of the runs."""
+
+    async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
+        """Verdicts whose due time lies in one of the spans; the latest ``limit`` of them."""
+
+    async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
+        """Lock these streams; return the states whose version is not the known one."""
+
+    async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
+        """The marks of these (identity, incarnation)."""
+
+    async def apply(self, effects: Effects) -> int:
+        """Write everything; return the feed's position after it."""
+
+
+class Store(Protocol):
+    """Durable memory. Every method may raise StoreError, and all may be tried again."""
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date."""
+
+    async def close(self) -> None:
+        """Let go of every connection; safe to call twice."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Alone among writers; commits when the block ends well, else rolls back."""
+
+    async def position(self) -> int:
+        """The last committed position of the feed."""
+
+    async def totals(self) -> Totals:
+        """The catalogue."""
+
+    async def load(self, run: Run, limit: int) -> LoadedRun:
+        """At most ``limit`` points of a run; UnknownSeries when there is no such series."""
+
+    async def experiences(
+        self, experience_ids: Sequence[bytes]
+    ) -> tuple[list[Decision], list[Verdict]]:
+        """What is stored of these."""
+
+    async def feed(self, after: int, limit: int) -> FeedPage:
+        """Changes after a position; Behind when some of them were trimmed."""
+
+    async def present(self) -> Present:
+        """All states and members, at one position."""
+
+    async def trim(self, keep: int) -> int:
+        """Forget all but the last ``keep`` changes; returns how many were forgotten."""
+
+    async def renew(self, member: Member, lease_s: float) -> FleetView:
+        """Take or renew a lease; tells the feed when what others see of it has changed."""
+
+    async def leave(self, name: str) -> FleetView:
+        """Give a lease back."""
+
+    async def expire(self) -> FleetView:
+        """Remove members whose lease has run out; tells the feed when there were any."""
+
+    async def extend(self, lease_s: float) -> None:
+        """Let every lease run this long from now: silence was ours, not the members'."""
+
+    async def status(self) -> Status:
+        """Schema version, counts, sizes."""
+
+    async def streams(self) -> list[tuple[Specification, StoredState]]:
+        """All learning states with their specifications."""
+
+    async def snapshot(self, stream: str, version: int) -> StoredState | None:
+        """The newest kept state of a stream that is not newer than ``version``."""
+
+    async def events(self, stream: str, after: int, upto: int) -> list[Decision | Verdict]:
+        """What a stream learned to come from version ``after`` to ``upto``, in order."""
+
+    async def faults(self) -> list[str]:
+        """Everything stored that contradicts a promise; empty when all is well."""
+
+
+def seen_by_others(member: Member) -> tuple[object, ...]:
+    """The part of a member whose change is told at once; its position is not."""
+    return member.incarnation, member.address, member.holdings
+
+
+def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """The changes with only the last Learned of each stream."""
+    last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
+    return tuple(
+        change
+        for at, change in enumerate(changes)
+        if not isinstance(change, Learned) or last[change.stream] == at
+    )

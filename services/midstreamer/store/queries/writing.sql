@@ -1,0 +1,114 @@
+-- The one write transaction: reads that must stay true until it commits, then the rows.
+
+-- Waits until no other writer is under way.
+-- name: lock_head
+SELECT position FROM head FOR UPDATE;
+
+-- name: summaries
+SELECT id, name, count, first_time, last_time, last_value FROM series WHERE name = ANY($1::text[]);
+
+-- name: ticks_in_span
+SELECT index, time, value FROM points
+WHERE series_id = $1 AND time BETWEEN $2 AND $3 ORDER BY index;
+
+-- name: points_at
+SELECT s.name, p.index, p.time, p.value
+FROM unnest($1::text[], $2::bigint[]) AS k(name, index)
+JOIN series s ON s.name = k.name
+JOIN points p ON p.series_id = s.id AND p.index = k.index;
+
+-- name: due
+SELECT d.body
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS r(series, start, stop)
+JOIN decisions d
+  ON d.series = r.series AND d.due_index >= 0 AND d.due_index >= r.start AND d.due_index < r.stop
+WHERE NOT EXISTS (SELECT FROM verdicts v WHERE v.experience_id = d.experience_id);
+
+-- name: settled
+SELECT v.body
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS r(series, first, last)
+JOIN verdicts v ON v.series = r.series AND v.due_time BETWEEN r.first AND r.last
+ORDER BY v.due_time DESC, v.series, v.experience_id LIMIT $4;
+
+-- Learning of one stream happens under its lock; sorted, so that two can never wait in a ring.
+-- name: lock_streams
+SELECT pg_advisory_xact_lock(hashtextextended(stream, 42))
+FROM (SELECT stream FROM unnest($1::text[]) AS stream ORDER BY stream) AS sorted;
+
+-- name: states_unknown
+SELECT s.stream, s.version, s.body
+FROM unnest($1::text[], $2::bigint[]) AS k(stream, version)
+JOIN states s ON s.stream = k.stream AND s.version <> k.version;
+
+-- name: marks
+SELECT w.identity, w.incarnation, w.sequence, w.gaps, w.repeats
+FROM unnest($1::text[], $2::text[]) AS k(identity, incarnation)
+JOIN writers w ON w.identity = k.identity AND w.incarnation = k.incarnation;
+
+-- name: put_series
+INSERT INTO series AS s (name, count, first_time, last_time, last_value)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[])
+ON CONFLICT (name) DO UPDATE
+SET count = s.count + excluded.count, last_time = excluded.last_time, last_value = excluded.last_value
+RETURNING s.id, s.name, s.count;
+
+-- name: add_points
+INSERT INTO points (series_id, index, time, value)
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::float8[]);
+
+-- name: add_specifications
+INSERT INTO specifications (digest, stream, body)
+SELECT digest, stream, body::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS u(digest, stream, body)
+ON CONFLICT DO NOTHING;
+
+-- name: add_decisions
+INSERT INTO decisions (experience_id, specification, series, time, index, due_index, direction,
+    reason, probability, confidence, low, high, state_version, library, kernel, body)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::text[], $8::text[], $9::float8[], $10::float8[], $11::float8[], $12::float8[],
+    $13::bigint[], $14::text[], $15::text[], $16::bytea[]);
+
+-- name: add_verdicts
+INSERT INTO verdicts (experience_id, series, time, due_time, change, outcome, hit, covered, brier,
+    winkler, body)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::float8[],
+    $6::float8[], $7::boolean[], $8::boolean[], $9::float8[], $10::float8[], $11::bytea[]);
+
+-- name: add_events
+INSERT INTO events (stream, version, kind, experience_id)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]);
+
+-- A version is stored only over the one it was learned from. Whatever else is found changes no
+-- row and is missing from the answer, and the transaction is given up.
+-- name: put_states
+WITH given AS (
+    SELECT stream, specification::jsonb AS specification, before, version, body
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])
+        AS u(stream, specification, before, version, body)
+), changed AS (
+    UPDATE states s SET version = g.version, body = g.body
+    FROM given g WHERE s.stream = g.stream AND s.version = g.before
+    RETURNING s.stream
+), made AS (
+    INSERT INTO states (stream, specification, version, body)
+    SELECT stream, specification, version, body FROM given WHERE before = 0
+    ON CONFLICT DO NOTHING RETURNING stream
+)
+SELECT stream FROM changed UNION ALL SELECT stream FROM made;
+
+-- name: add_snapshots
+INSERT INTO snapshots (stream, version, body)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]);
+
+-- name: put_marks
+INSERT INTO writers (identity, incarnation, sequence, gaps, repeats)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+ON CONFLICT (identity, incarnation) DO UPDATE
+SET sequence = excluded.sequence, gaps = excluded.gaps, repeats = excluded.repeats,
+    updated = clock_timestamp();
+
+-- name: add_feed
+INSERT INTO feed (position, body) SELECT * FROM unnest($1::bigint[], $2::bytea[]);
+
+-- name: advance_head
+UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3;
