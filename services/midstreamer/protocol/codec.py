@@ -2,6 +2,8 @@
 
     frame = u32 big-endian length of the body | body (msgpack map, key "frame" names the type)
 
+A length of zero is no frame; OPENING, four zero bytes, is what a side writes to a stream that
+must exist before it has anything to say on it.
 The length is judged before a byte of the body is kept: a peer cannot make us hold more than
 ``frame_bytes_max``.  Nothing here knows of connections; `protocol.connection` does.
 """
@@ -20,6 +22,7 @@ from midstreamer.protocol.frames import Frame
 
 _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
+OPENING = bytes(HEAD_BYTES)
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
     Union[tuple(frames.FRAMES.values())]  # noqa: UP007 - built from a table, not written out
@@ -51,7 +54,7 @@ class Splitter:
     """Cuts a stream of bytes into frame bodies; keeps at most one unfinished frame."""
 
     def __init__(self, *, frame_bytes_max: int = frames.FRAME_BYTES_MAX) -> None:
-        self._frame_bytes_max = frame_bytes_max
+        self.frame_bytes_max = frame_bytes_max
         self._held = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -61,15 +64,17 @@ class Splitter:
         try:
             while len(self._held) - at >= HEAD_BYTES:
                 (length,) = _LENGTH.unpack_from(self._held, at)
-                if length > self._frame_bytes_max:
+                if length > self.frame_bytes_max:
                     raise RemoteProtocolError(
                         f"frame of {length:,} B exceeds frame_bytes_max="
-                        f"{self._frame_bytes_max:,}: split it or raise limits.frame_bytes_max"
+                        f"{self.frame_bytes_max:,}: split it or raise limits.frame_bytes_max"
                     )
                 end = at + HEAD_BYTES + length
                 if len(self._held) < end:
                     return
-                yield bytes(self._held[at + HEAD_BYTES : end])
+                body = bytes(self._held[at + HEAD_BYTES : end])
                 at = end
+                if body:
+                    yield body
         finally:
             del self._held[:at]

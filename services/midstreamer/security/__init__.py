@@ -1,0 +1,1 @@
+"""Who a peer is and whether it may connect; only `files` touches the disk."""

@@ -8,10 +8,32 @@ passes the same conformance suite.  A link is handed out only after its peer was
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from midstreamer.domain.identity import Identity, Kind
+from midstreamer.protocol import connection, frames
 from midstreamer.protocol.frames import Frame
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of every link; each is answered by a named refusal when it is reached."""
+
+    frame_bytes_max: int = frames.FRAME_BYTES_MAX
+    links_max: int = 256
+    """Connections a server keeps at once; more are refused."""
+    handshake_s: float = connection.HANDSHAKE_S
+    """Seconds from the first packet of a connection to its first frame in order."""
+    idle_s: float = 5.0
+    """Seconds without a packet after which a link counts as lost; a keepalive goes out at a
+    third of it. A killed peer is noticed within this time."""
+    send_high_bytes: int = 16 * 1024 * 1024
+    """Unsent bytes of one link above which `send` raises Overloaded."""
+    send_low_bytes: int = 4 * 1024 * 1024
+    """Unsent bytes of one link below which `drained` returns."""
+    inbox_bytes_max: int = 64 * 1024 * 1024
+    """Frames received and not yet taken, in bytes; a link that goes beyond is closed."""
 
 
 class Link(Protocol):
@@ -61,6 +83,10 @@ class Carrier(Protocol):
     @property
     def me(self) -> Identity:
         """The identity this process presents."""
+
+    @property
+    def incarnation(self) -> str:
+        """New at each start of a process; every handshake carries it."""
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away."""

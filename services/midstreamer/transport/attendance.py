@@ -1,0 +1,80 @@
+"""The links of one server: welcomed, attended by a task each, judged again, and seen off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from midstreamer.domain.errors import MidstreamerError, Refused, Unavailable
+from midstreamer.telemetry import logs, metrics
+from midstreamer.transport.carrier import OnLink
+from midstreamer.transport.framed import FramedLink
+
+log = logs.get(__name__)
+
+ACCEPTED = "accepted"
+FAREWELL_S = 1.0
+"""How long a closing server waits for those who attend its links."""
+
+
+def refused(peer: str, refusal: MidstreamerError) -> None:
+    """Count and log that somebody was turned away."""
+    reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
+    metrics.HANDSHAKES.labels(reason).inc()
+    log.warning("peer.refused", peer=peer, reason=reason, detail=refusal.message)
+
+
+class Attendance:
+    """Open links and the tasks that attend them."""
+
+    def __init__(self, on_link: OnLink, judge: Callable[[FramedLink], None]) -> None:
+        self.links: set[FramedLink] = set()
+        self._on_link = on_link
+        self._judge = judge
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def welcome(self, link: FramedLink) -> None:
+        """Take in a link whose peer was judged; its handshake is awaited from now on."""
+        self.links.add(link)
+        link.start()
+        self._spawn(self._attend(link))
+
+    def reconsider(self) -> None:
+        """Judge every open link again; close those that would now be refused."""
+        for link in list(self.links):
+            try:
+                self._judge(link)
+            except Refused as refusal:
+                log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
+                self._spawn(link.close(refusal.reason, refusal.message))
+
+    async def close(self) -> None:
+        """Close every link and let its task end."""
+        for link in list(self.links):
+            await link.close()
+        waiting = self._tasks - {asyncio.current_task()}
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=FAREWELL_S)
+            for task in late:
+                task.cancel()
+
+    async def _attend(self, link: FramedLink) -> None:
+        try:
+            await link.opened()
+            metrics.HANDSHAKES.labels(ACCEPTED).inc()
+            await self._on_link(link)
+        except Refused as refusal:
+            refused(link.peer.name, refusal)
+        except Unavailable as gone:
+            log.debug("link.ended", peer=link.peer.name, detail=gone.message)
+        except Exception:
+            log.exception("link.failed", peer=link.peer.name)
+        finally:
+            await link.close()
+            self.links.discard(link)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,213 @@
+"""The link that every carrier hands out: `protocol.connection` driven over a wire of bytes.
+
+A wire moves bytes of numbered streams and can hang up; everything else - handshake, frames,
+watermarks, waiting - is here once.  The wire calls in: `data`, `lost` and `written`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from typing import Protocol
+
+from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded, Refused
+from midstreamer.domain.identity import Identity
+from midstreamer.protocol.connection import (
+    Connection,
+    Deliver,
+    Effect,
+    Finish,
+    Opened,
+    Transmit,
+)
+from midstreamer.protocol.frames import Frame
+from midstreamer.transport.carrier import Limits
+
+RETRY_AFTER_S = 0.05
+INBOX_FULL = "inbox_full"
+
+
+class Wire(Protocol):
+    """What a carrier must be able to do for a link."""
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Send bytes on a stream, in order."""
+
+    def hang_up(self, code: str, message: str) -> None:
+        """End the connection, telling the peer why where that is possible."""
+
+    def taken(self) -> None:
+        """The application took a frame that this wire brought."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes written that the other side has not been seen to take."""
+
+
+class FramedLink:
+    """A Link over any wire."""
+
+    def __init__(self, connection: Connection, wire: Wire, limits: Limits) -> None:
+        self._connection = connection
+        self._wire = wire
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._inbox: collections.deque[Deliver] = collections.deque()
+        self._inbox_bytes = 0
+        self._arrived = asyncio.Event()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._end: Finish | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = asyncio.Event()
+
+    # --- Link ---
+
+    @property
+    def peer(self) -> Identity:
+        """Who is at the other end, from its certificate."""
+        return self._connection.peer
+
+    @property
+    def incarnation(self) -> str:
+        """What the peer's handshake said of its incarnation."""
+        return self._connection.peer_incarnation
+
+    def send(self, frame: Frame, *, bulk: bool = False) -> None:
+        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
+        if self._end is not None:
+            raise self._closed_error()
+        unsent = self._unsent_bytes()
+        if unsent > self._limits.send_high_bytes:
+            self._drained.clear()
+            raise Overloaded(
+                f"{unsent:,} B wait to be sent to {self.peer.name}, more than"
+                f" send_high_bytes={self._limits.send_high_bytes:,}: wait for drained()",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._carry_out(self._connection.send(frame, bulk=bulk))
+        if self._unsent_bytes() > self._limits.send_low_bytes:
+            self._drained.clear()
+
+    async def receive(self) -> Frame:
+        """The next frame of either stream. LinkClosed when there will be none."""
+        while not self._inbox:
+            if self._end is not None:
+                raise self._closed_error()
+            self._arrived.clear()
+            await self._arrived.wait()
+        taken = self._inbox.popleft()
+        self._inbox_bytes -= taken.size
+        self._wire.taken()
+        return taken.frame
+
+    async def drained(self) -> None:
+        """Return when what was sent is below the low-water mark."""
+        await self._drained.wait()
+        if self._end is not None:
+            raise self._closed_error()
+
+    async def close(self, code: str = "", message: str = "") -> None:
+        """Say why (a Refusal, when there is a code), then close; safe to call twice."""
+        if self._end is None:
+            self._carry_out(self._connection.close(code, message))
+
+    # --- what the carrier calls ---
+
+    def start(self) -> None:
+        """Begin the handshake, or wait for it."""
+        self._carry_out(self._connection.start(self._loop.time()))
+        wakeup_s = self._connection.next_wakeup_s()
+        if wakeup_s is not None:
+            self._timer = self._loop.call_at(wakeup_s, self._tick)
+
+    async def opened(self) -> None:
+        """Return when the handshake is done; Refused or LinkClosed when it failed."""
+        await asyncio.shield(self._opened)
+
+    def data(self, stream: int, data: bytes) -> None:
+        """The wire brought bytes."""
+        self._carry_out(self._connection.receive(stream, data))
+
+    def lost(self, code: str = "", message: str = "") -> None:
+        """The wire ended by itself."""
+        if self._end is None:
+            self._carry_out(self._connection.lost(code, message))
+
+    def written(self) -> None:
+        """Bytes have left: look at the low-water mark."""
+        if not self._drained.is_set() and self._unsent_bytes() <= self._limits.send_low_bytes:
+            self._drained.set()
+
+    @property
+    def inbox_bytes(self) -> int:
+        """Bytes of frames that came and were not taken yet."""
+        return self._inbox_bytes
+
+    # --- effects ---
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit(stream, data):
+                    self._wire.write(stream, data)
+                case Deliver():
+                    self._deliver(effect)
+                case Opened():
+                    self._cancel_timer()
+                    self._opened.set_result(None)
+                case Finish():
+                    self._finish(effect)
+
+    def _deliver(self, effect: Deliver) -> None:
+        self._inbox.append(effect)
+        self._inbox_bytes += effect.size
+        self._arrived.set()
+        if self._inbox_bytes > self._limits.inbox_bytes_max and self._end is None:
+            self._carry_out(
+                self._connection.close(
+                    INBOX_FULL,
+                    f"{self._inbox_bytes:,} B wait to be read, more than"
+                    f" inbox_bytes_max={self._limits.inbox_bytes_max:,}",
+                )
+            )
+
+    def _finish(self, effect: Finish) -> None:
+        if self._end is not None:
+            return
+        self._end = effect
+        self._cancel_timer()
+        self._wire.hang_up(effect.code, effect.message)
+        if not self._opened.done():
+            self._opened.set_exception(self._opening_error())
+            self._opened.exception()  # nobody need await it: an accepted link just goes
+        self._arrived.set()
+        self._drained.set()
+        self.closed.set()
+
+    def _tick(self) -> None:
+        self._carry_out(self._connection.tick(self._loop.time()))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _unsent_bytes(self) -> int:
+        return self._wire.unsent_bytes + self._connection.held_bytes
+
+    def _closed_error(self) -> LinkClosed:
+        return LinkClosed(f"the link to {self.peer.name} is closed{self._why()}")
+
+    def _opening_error(self) -> MidstreamerError:
+        end = self._end
+        if end is not None and end.code:
+            return Refused(f"no link to {self.peer.name}{self._why()}", reason=end.code)
+        return LinkClosed(f"no link to {self.peer.name}{self._why()}")
+
+    def _why(self) -> str:
+        end = self._end
+        said = ": ".join(part for part in (end.code, end.message) if part) if end else ""
+        by = "by the peer" if end and end.by_peer else "by this side"
+        return f" {by}: {said}" if said else ""

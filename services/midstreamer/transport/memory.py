@@ -1,0 +1,201 @@
+"""Links inside one process: no sockets and no certificates, everything else as on QUIC.
+
+Identities are given instead of certified; they are judged by the same `security.decide`, the
+bytes pass the same connection machine, and both marks of back-pressure hold.  A whole fleet can
+run on one `MemoryNetwork`, and tests break it on purpose: `cut` ends links as a dead peer would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from midstreamer.domain.errors import Overloaded, Refused, Unavailable
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.protocol import authorisation
+from midstreamer.protocol.connection import Connection, Side
+from midstreamer.security import decide
+from midstreamer.security.allowlist import Allowlist
+from midstreamer.transport import attendance
+from midstreamer.transport.attendance import Attendance
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server
+from midstreamer.transport.framed import FramedLink
+
+
+class MemoryNetwork:
+    """Where servers are found by address."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, MemoryServer] = {}
+        self._next_port = 1
+
+    def bind(self, address: str, server: MemoryServer) -> str:
+        """Take an address; port 0 takes a free one."""
+        host, _, port = address.rpartition(":")
+        if port == "0":
+            address = f"{host}:{self._next_port}"
+            self._next_port += 1
+        if address in self._servers:
+            raise Unavailable(f"{address} is in use")
+        self._servers[address] = server
+        return address
+
+    def release(self, address: str) -> None:
+        """Give an address back."""
+        self._servers.pop(address, None)
+
+    def at(self, address: str) -> MemoryServer:
+        """The server at an address."""
+        if address not in self._servers:
+            raise Unavailable(f"nothing listens at {address}")
+        return self._servers[address]
+
+    def cut(self, address: str) -> None:
+        """End every link of the server there without a word, as if its process had died."""
+        for link in list(self.at(address).attendance.links):
+            link.lost("", "the peer is gone")
+
+
+class MemoryCarrier:
+    """The carrier of one process on a MemoryNetwork."""
+
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        me: Identity,
+        *,
+        allowlist: Callable[[], Allowlist] | None = None,
+        limits: Limits | None = None,
+        incarnation: str = "",
+    ) -> None:
+        self.network = network
+        self.limits = limits or Limits()
+        self._me = me
+        self._allowlist = allowlist
+        self._incarnation = incarnation or secrets.token_hex(8)
+
+    @property
+    def me(self) -> Identity:
+        """The identity this process presents."""
+        return self._me
+
+    @property
+    def incarnation(self) -> str:
+        """New at each start of a process; every handshake carries it."""
+        return self._incarnation
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link. Refused names why either side turned the other away."""
+        server = self.network.at(address)
+        decide.admit(server.carrier.me, self.policy(frozenset({expect})))
+        link = server.connect(self)
+        await link.opened()
+        return link
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        return MemoryServer(self, address, on_link)
+
+    def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
+        """What this process trusts now."""
+        allowlist = self._allowlist() if self._allowlist else None
+        return decide.Policy(self._me.trust_domain, kinds, allowlist)
+
+
+class MemoryServer:
+    """A listening end."""
+
+    def __init__(self, carrier: MemoryCarrier, address: str, on_link: OnLink) -> None:
+        self.carrier = carrier
+        self.attendance = Attendance(on_link, self._judge)
+        self._address = carrier.network.bind(address, self)
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound."""
+        return self._address
+
+    def connect(self, client: MemoryCarrier) -> FramedLink:
+        """Judge who dials and join the two ends; the link of the dialling side is returned."""
+        try:
+            self._admit(client.me)
+        except (Refused, Overloaded) as refusal:
+            attendance.refused(client.me.name, refusal)
+            raise
+        near, far = _join(client, self.carrier)
+        self.attendance.welcome(far)
+        near.start()
+        return near
+
+    def reconsider(self) -> None:
+        """Judge every open link again; close those that would now be refused."""
+        self.attendance.reconsider()
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        self.carrier.network.release(self._address)
+        await self.attendance.close()
+
+    def _admit(self, identity: Identity) -> None:
+        decide.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
+        if len(self.attendance.links) >= self.carrier.limits.links_max:
+            raise Overloaded(
+                f"{self._address} keeps links_max={self.carrier.limits.links_max} links",
+                retry_after_s=1.0,
+            )
+
+    def _judge(self, link: FramedLink) -> None:
+        decide.admit(link.peer, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
+
+
+class MemoryWire:
+    """One direction: what is written arrives at the other end in the next turn of the loop."""
+
+    def __init__(self) -> None:
+        self.link: FramedLink
+        self.other: MemoryWire
+        self._loop = asyncio.get_running_loop()
+        self._in_flight_bytes = 0
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Send bytes on a stream, in order."""
+        self._in_flight_bytes += len(data)
+        self._loop.call_soon(self._arrive, stream, data)
+
+    def hang_up(self, code: str, message: str) -> None:
+        """End the connection; the other end learns it after what was written before."""
+        self._loop.call_soon(self.other.link.lost, code, message)
+
+    def taken(self) -> None:
+        """The application took a frame that this wire brought."""
+        self.other.link.written()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes written that the other side has not been seen to take."""
+        return self._in_flight_bytes + self.other.link.inbox_bytes
+
+    def _arrive(self, stream: int, data: bytes) -> None:
+        self._in_flight_bytes -= len(data)
+        self.other.link.data(stream, data)
+
+
+def _join(dialling: MemoryCarrier, dialled: MemoryCarrier) -> tuple[FramedLink, FramedLink]:
+    near, far = MemoryWire(), MemoryWire()
+    near.other, far.other = far, near
+    near.link = _link(Side.DIALLED, dialling, dialled.me, near)
+    far.link = _link(Side.ACCEPTED, dialled, dialling.me, far)
+    return near.link, far.link
+
+
+def _link(side: Side, carrier: MemoryCarrier, peer: Identity, wire: MemoryWire) -> FramedLink:
+    connection = Connection(
+        side,
+        me=carrier.me,
+        peer=peer,
+        incarnation=carrier.incarnation,
+        frame_bytes_max=carrier.limits.frame_bytes_max,
+        handshake_s=carrier.limits.handshake_s,
+    )
+    return FramedLink(connection, wire, carrier.limits)

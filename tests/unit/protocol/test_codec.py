@@ -1,0 +1,84 @@
+"""Frames to bytes and back, in any pieces, and any bytes are safe to read."""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.domain.errors import LocalProtocolError, RemoteProtocolError
+from midstreamer.protocol import codec, frames
+from midstreamer.protocol.codec import Splitter
+
+EXAMPLES: list[frames.Frame] = [
+    frames.AgentHandshake("a1", "agent", 1, "i"),
+    frames.CoordinatorAck("c1", frames.AssignedStreams(0, 4)),
+    frames.Refusal("expired", "yesterday"),
+    frames.Survey(request=3, budget_s=0.5),
+    frames.Failure(request=3, code="behind", message="5 < 9", retry_after_s=0.1),
+    frames.Changes(
+        request=9,
+        position=4,
+        changes=(frames.Learned("s", 2, b"\x00\xff"), frames.Joined(())),
+    ),
+]
+
+
+@given(
+    sent=st.lists(st.sampled_from(EXAMPLES), max_size=6),
+    cuts=st.lists(st.integers(0, 400), max_size=10),
+)
+def test_frames_come_out_whole_however_the_bytes_are_cut(
+    sent: list[frames.Frame], cuts: list[int]
+) -> None:
+    data = b"".join(codec.encode(frame) for frame in sent)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    splitter = Splitter()
+    bodies = [
+        body
+        for start, stop in itertools.pairwise(places)
+        for body in splitter.feed(data[start:stop])
+    ]
+    assert [codec.decode(body) for body in bodies] == sent
+
+
+@given(st.binary(max_size=300))
+def test_any_body_is_a_frame_or_a_named_error(body: bytes) -> None:
+    try:
+        assert isinstance(codec.decode(body), frames.Frame)
+    except RemoteProtocolError as error:
+        assert "no frame" in error.message  # noqa: PT017 - either outcome is right
+
+
+@given(st.lists(st.binary(max_size=300), max_size=10))
+def test_a_splitter_never_keeps_more_than_one_frame(chunks: list[bytes]) -> None:
+    splitter, limit = Splitter(frame_bytes_max=64), 64 + codec.HEAD_BYTES
+    try:
+        for chunk in chunks:
+            assert all(len(body) <= 64 for body in splitter.feed(chunk))
+            assert len(splitter._held) < limit
+    except RemoteProtocolError as error:
+        assert "frame_bytes_max=64" in error.message  # noqa: PT017 - either outcome is right
+
+
+def test_a_length_is_refused_before_its_body_comes() -> None:
+    with pytest.raises(RemoteProtocolError, match="exceeds frame_bytes_max"):
+        list(Splitter(frame_bytes_max=10).feed(b"\x00\x00\x00\x0b"))
+
+
+def test_a_frame_too_large_to_send_is_an_error_of_ours() -> None:
+    with pytest.raises(LocalProtocolError, match=r"Refusal of .* exceeds"):
+        codec.encode(frames.Refusal("x", "y" * 100), frame_bytes_max=50)
+
+
+def test_the_opening_of_a_stream_is_no_frame() -> None:
+    assert list(Splitter().feed(codec.OPENING * 3)) == []
+
+
+def test_unknown_fields_are_ignored_and_unknown_frames_are_not() -> None:
+
+    newer = {"frame": "Refusal", "code": "a", "message": "b", "hint": "new in version 1.1"}
+    assert codec.decode(msgspec.msgpack.encode(newer)) == frames.Refusal("a", "b")
+    with pytest.raises(RemoteProtocolError):
+        codec.decode(msgspec.msgpack.encode({"frame": "Wish", "code": "a"}))

@@ -1,0 +1,296 @@
+"""Requests and answers over the memory carrier: deadlines, bounds, failures, sessions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from midstreamer.domain.errors import (
+    Behind,
+    DeadlineExceeded,
+    LinkClosed,
+    MidstreamerError,
+    Overloaded,
+    Refused,
+    Unavailable,
+)
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol import frames
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Handle, Peer, Session
+from midstreamer.telemetry import metrics
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
+
+AT = "local:7400"
+
+
+@asynccontextmanager
+async def a_pair(
+    handle: Handle,
+    *,
+    who: Identity = CLIENT,
+    server: Identity = COORDINATOR,
+    in_flight_max: int = 4,
+) -> AsyncIterator[tuple[Peer, list[Peer]]]:
+    """A dialled peer, and the list of those the server sees."""
+    network, seen = MemoryNetwork(), list[Peer]()
+
+    async def opened(peer: Peer) -> None:
+        seen.append(peer)
+
+    serving = await peers.listen(
+        MemoryCarrier(network, server),
+        AT,
+        handle=handle,
+        opened=opened,
+        in_flight_max=in_flight_max,
+    )
+    dialled = await peers.dial(
+        MemoryCarrier(network, who, incarnation="i7"), AT, expect=server.kind
+    )
+    try:
+        yield dialled, seen
+    finally:
+        await dialled.close()
+        await serving.close()
+
+
+async def test_a_request_is_answered_by_who_was_asked_to_who_asked() -> None:
+    async with a_pair(answer_surveys) as (peer, _):
+        answer = await peer.ask(frames.Survey())
+    assert isinstance(answer, frames.Surveyed)
+    assert answer.members == (frames.Member("client/u1", "i7", ""),)
+
+
+async def test_answers_find_their_requests_in_any_order() -> None:
+    async def slow_first(_peer: Peer, frame: frames.Frame) -> frames.Answer:
+        assert isinstance(frame, frames.Match)
+        for _ in range(10 - frame.at_least):
+            await asyncio.sleep(0)
+        return frames.Matched(decisions=(), position=frame.at_least)
+
+    specification = Specification("load")
+    async with a_pair(slow_first, in_flight_max=20) as (peer, _):
+        asked = [
+            peer.ask(frames.Match(specification=specification, windows=(), at_least=number))
+            for number in range(10)
+        ]
+        answers = await asyncio.gather(*asked)
+    assert [answer.position for answer in answers] == list(range(10))
+
+
+async def test_an_error_of_the_handler_is_raised_at_the_asker() -> None:
+    async def behind(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
+        raise Behind("at 5, asked for 9", retry_after_s=0.25)
+
+    async with a_pair(behind) as (peer, _):
+        with pytest.raises(Behind, match="at 5") as caught:
+            await peer.ask(frames.Survey())
+    assert caught.value.retry_after_s == 0.25
+
+
+async def test_an_unforeseen_error_is_told_without_its_text() -> None:
+    async def broken(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
+        raise ZeroDivisionError("secret detail")
+
+    async with a_pair(broken) as (peer, _):
+        with pytest.raises(MidstreamerError, match="Survey failed") as caught:
+            await peer.ask(frames.Survey())
+    assert caught.value.code == "error"
+    assert "secret" not in caught.value.message
+
+
+async def never(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
+    await asyncio.Event().wait()
+    return None
+
+
+async def test_an_answer_that_does_not_come_runs_into_the_deadline() -> None:
+    async with a_pair(never) as (peer, _):
+        with pytest.raises(DeadlineExceeded, match=r"Survey"):
+            await peer.ask(frames.Survey(), budget_s=0.01)
+
+
+async def test_work_on_a_request_stops_when_its_budget_is_over() -> None:
+    stopped = asyncio.Event()
+
+    async def noting(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return None
+
+    async with a_pair(noting) as (peer, _):
+        with pytest.raises(DeadlineExceeded):
+            await peer.ask(frames.Survey(), budget_s=0.01)
+        await asyncio.wait_for(stopped.wait(), 1)
+
+
+@pytest.mark.parametrize("budget_s", [float("nan"), float("inf"), -1.0])
+async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None:
+    async with a_pair(never) as (peer, _):
+        waiting: asyncio.Future[frames.Answer] = asyncio.get_running_loop().create_future()
+        peer._waiting[77] = waiting
+        peer.tell(frames.Survey(request=77, budget_s=budget_s))
+        with pytest.raises(DeadlineExceeded):
+            await waiting
+
+
+async def test_more_requests_than_allowed_are_refused_early() -> None:
+    async with a_pair(never, in_flight_max=2) as (peer, _):
+        held = [asyncio.create_task(peer.ask(frames.Survey())) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="in_flight_max=2") as caught:
+            await peer.ask(frames.Survey())
+        assert caught.value.retry_after_s > 0
+        for task in held:
+            task.cancel()
+
+
+async def test_a_frame_that_its_sender_may_not_send_closes_the_connection() -> None:
+    before = metrics.REFUSED_FRAMES.labels("Search", "client")._value.get()
+
+    async with a_pair(answer_surveys) as (peer, seen):
+        search = frames.Search(specification=Specification("load"), windows=(), shards=())
+        with pytest.raises(LinkClosed, match="not_authorised"):
+            await peer.ask(search)
+        await seen[0].wait_closed()
+    assert metrics.REFUSED_FRAMES.labels("Search", "client")._value.get() == before + 1
+
+
+async def test_a_lease_in_anothers_name_closes_the_connection() -> None:
+    async with a_pair(answer_surveys, who=AGENT, server=SYNC) as (peer, _):
+        member = frames.Member("agent/a2", "i", "")
+        with pytest.raises(LinkClosed, match="claim_mismatch"):
+            await peer.ask(frames.Renew(member=member))
+
+
+async def test_statements_are_handled_in_the_order_they_came() -> None:
+    positions, last = list[int](), asyncio.Event()
+
+    async def note(_peer: Peer, frame: frames.Frame) -> None:
+        assert isinstance(frame, frames.Holdings)
+        await asyncio.sleep(0)
+        positions.append(frame.position)
+        if frame.position == 19:
+            last.set()
+
+    async with a_pair(note, who=AGENT) as (peer, _):
+        for position in range(20):
+            peer.tell(holdings(position))
+        await asyncio.wait_for(last.wait(), 1)
+    assert positions == list(range(20))
+
+
+async def test_those_who_wait_learn_that_the_connection_ended() -> None:
+    async with a_pair(never) as (peer, seen):
+        asked = asyncio.create_task(peer.ask(frames.Survey()))
+        await asyncio.sleep(0.01)
+        await seen[0].close("leaving", "for lunch")
+        with pytest.raises(LinkClosed, match="leaving: for lunch"):
+            await asked
+        await peer.wait_closed()
+        assert peer.closed
+        with pytest.raises(LinkClosed):
+            await peer.ask(frames.Survey())
+
+
+async def feed(peer: Peer, frame: frames.Frame) -> None:
+    assert isinstance(frame, frames.Tail)
+    for position in range(frame.after + 1, frame.after + 4):
+        peer.tell(frames.Changes(request=frame.request, position=position, changes=()))
+
+
+async def test_a_feed_is_followed_until_the_connection_ends() -> None:
+    async with a_pair(feed, who=AGENT, server=SYNC) as (peer, seen):
+        following = peer.follow(frames.Tail(after=4))
+        positions = [(await anext(following)).position for _ in range(3)]
+        await seen[0].close()
+        with pytest.raises(LinkClosed):
+            await anext(following)
+    assert positions == [5, 6, 7]
+
+
+async def test_a_reader_that_is_too_slow_is_told_to_follow_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "FOLLOW_MAX", 2)
+    async with a_pair(feed, who=AGENT, server=SYNC) as (peer, _):
+        following = peer.follow(frames.Tail(after=0))
+        assert (await anext(following)).position == 1
+        for _ in range(10):
+            await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="follow again"):
+            _ = [changes async for changes in following]
+
+
+async def test_a_failed_tail_raises_what_failed() -> None:
+    async def refuse(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
+        raise Unavailable("no store")
+
+    async with a_pair(refuse, who=AGENT, server=SYNC) as (peer, _):
+        with pytest.raises(Unavailable, match="no store"):
+            await anext(peer.follow(frames.Tail(after=0)))
+
+
+async def test_a_session_finds_its_server_again() -> None:
+    network = MemoryNetwork()
+    server = MemoryCarrier(network, COORDINATOR)
+    session = Session(MemoryCarrier(network, CLIENT), lambda: AT, expect=Kind.COORDINATOR)
+    running = asyncio.create_task(session.run())
+    asked = asyncio.create_task(session.ask(frames.Survey(), budget_s=5))
+    await asyncio.sleep(0)
+    first = await peers.listen(server, AT, handle=answer_surveys)
+    assert isinstance(await asked, frames.Surveyed)
+    network.cut(AT)
+    await first.close()
+    second = await peers.listen(server, AT, handle=answer_surveys)
+    assert isinstance(await session.ask(frames.Survey(), budget_s=5), frames.Surveyed)
+    running.cancel()
+    await second.close()
+
+
+async def test_a_session_says_why_there_is_no_server() -> None:
+    session = Session(MemoryCarrier(MemoryNetwork(), CLIENT), AT, expect=Kind.COORDINATOR)
+    running = asyncio.create_task(session.run())
+    with pytest.raises(DeadlineExceeded, match="nothing listens"):
+        await session.ask(frames.Survey(), budget_s=0.02)
+    running.cancel()
+
+
+async def test_what_runs_beside_a_connection_ends_with_it() -> None:
+    network, events = MemoryNetwork(), list[str]()
+
+    async def opened(peer: Peer) -> None:
+        events.append("opened")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+
+    async def closed(peer: Peer) -> None:
+        events.append("closed")
+
+    server = await peers.listen(
+        MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys, opened=opened, closed=closed
+    )
+    peer = await peers.dial(MemoryCarrier(network, CLIENT), AT, expect=Kind.COORDINATOR)
+    await peer.ask(frames.Survey())
+    await peer.close()
+    await server.close()
+    assert events == ["opened", "cancelled", "closed"]
+
+
+async def test_dialling_the_wrong_kind_or_without_being_listed_is_refused() -> None:
+    network = MemoryNetwork()
+    server = await peers.listen(MemoryCarrier(network, SYNC), AT, handle=answer_surveys)
+    with pytest.raises(Refused) as wrong_server:
+        await peers.dial(MemoryCarrier(network, AGENT), AT, expect=Kind.COORDINATOR)
+    with pytest.raises(Refused) as wrong_client:
+        await peers.dial(MemoryCarrier(network, CLIENT), AT, expect=Kind.SYNC)
+    assert wrong_server.value.reason == wrong_client.value.reason == "wrong_kind"
+    await server.close()
