@@ -33,13 +33,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("command", choices=("warm", "engines"))
     if parser.parse_args(arguments).command == "engines":
         for engine in engines():
-            print(f"{engine.name}: {engine.instruction_set}, {engine.lanes} windows at once")
+            sys.stdout.write(
+                f"{engine.name}: {engine.instruction_set}, {engine.lanes} windows at once\n"
+            )
         return
     if sys.stderr.isatty():
-        print("compiling the kernels, up to a minute the first time ...", file=sys.stderr)
+        sys.stderr.write("compiling the kernels, up to a minute the first time ...\n")
     begin = time.perf_counter()
     warm()
-    print(f"kernels are compiled and cached ({time.perf_counter() - begin:.1f} s)")
+    seconds = time.perf_counter() - begin
+    sys.stdout.write(f"kernels are compiled and cached ({seconds:.1f} s)\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from llvmlite import binding
 
 from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native import pairs, scan, vector, windows
-from midstreamer_kernels.wasm import host
+from midstreamer_kernels.wasm import engine as wasm
 
 DEFAULT = "numba"
 
@@ -50,10 +50,8 @@ class Engine:
 
 
 _BACKENDS = {
-    "numba": Backend(
-        pairs.dtw_squared, pairs.lcss_length, windows.window_statistics, scan.scan
-    ),
-    "wasm": Backend(host.dtw_squared, host.lcss_length, host.window_statistics, host.scan),
+    "numba": Backend(pairs.dtw_squared, pairs.lcss_length, windows.window_statistics, scan.scan),
+    "wasm": Backend(wasm.dtw_squared, wasm.lcss_length, wasm.window_statistics, wasm.scan),
 }
 
 
@@ -69,7 +67,7 @@ def engines() -> tuple[Engine, ...]:
     """Return the engines available here, the default first."""
     return (
         Engine("numba", _instruction_set(), vector.LANES),
-        Engine("wasm", "simd128", host.LANES),
+        Engine("wasm", "simd128", wasm.LANES),
     )
 
 

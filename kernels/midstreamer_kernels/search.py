@@ -17,7 +17,7 @@ import bisect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ from midstreamer_kernels.errors import OptionError, QueryTooLongError
 from midstreamer_kernels.options import checked_count, checked_distance, checked_measure
 from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST
 from midstreamer_kernels.series import Floats, filled, floats
-from midstreamer_kernels.storage import Storage
+from midstreamer_kernels.storage import Snapshot, Storage
 
 EVERY_MATCH = 2**62  # what k=None asks the engines for
 _DTYPES = ("float32", "float64")
@@ -88,7 +88,7 @@ def _plan(
     cutoff: float | None,
     engine: str,
 ) -> _Plan:
-    points = filled(query, name="query", dtype=np.float64)
+    points = cast("NDArray[np.float64]", filled(query, name="query", dtype=np.float64))
     lcss = checked_measure(measure) == "lcss"
     if lcss and epsilon is None:
         raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
@@ -126,7 +126,7 @@ class History:
     Appending and searching are safe from several threads.
     """
 
-    __slots__ = ("_engine", "_start", "_storage")
+    __slots__ = ("_engine", "storage")
 
     def __init__(
         self,
@@ -141,35 +141,34 @@ class History:
             raise OptionError(f"dtype is {name}: give one of {', '.join(_DTYPES)}")
         backend(engine)  # refuse an unknown name now, not at the first search
         self._engine = engine
-        self._start = checked_count(start, name="start", least=0)
-        self._storage = Storage(np.dtype(dtype))
+        self.storage = Storage(np.dtype(dtype), checked_count(start, name="start", least=0))
         self.append(values)
 
     @property
     def start(self) -> int:
         """Absolute position of the first point."""
-        return self._start
+        return self.storage.start
 
     @property
     def end(self) -> int:
         """Absolute position after the last point."""
-        return self._start + self._storage.count
+        return self.storage.start + self.storage.count
 
     def __len__(self) -> int:
-        return self._storage.count
+        return self.storage.count
 
     def append(self, values: ArrayLike) -> None:
         """Add points at the end: all, or none when one is refused (`NotFiniteError`)."""
-        self._storage.append(floats(values, name="values", dtype=self._storage.dtype))
+        self.storage.append(floats(values, name="values", dtype=self.storage.dtype))
 
     def window(self, index: int, length: int) -> Floats:
         """Return a copy of the `length` points from absolute position `index`, as kept."""
-        begin = index - self._start
+        begin = index - self.start
         if begin < 0 or length < 1 or index + length > self.end:
             raise OptionError(
-                f"points [{index}, {index + length}) are not in [{self._start}, {self.end})"
+                f"points [{index}, {index + length}) are not in [{self.start}, {self.end})"
             )
-        return self._storage.read(begin, begin + length)
+        return self.storage.read(begin, begin + length)
 
     def search(
         self,
@@ -291,7 +290,7 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     m = plan.query.size
     fill = plan.backend.window_statistics if plan.normalized else None
     # The snapshots keep the arrays behind the table's addresses alive until the end.
-    snapshots = [run.history._storage.snapshot(m, fill) for run in runs]
+    snapshots = [run.history.storage.snapshot(m, fill) for run in runs]
     table = np.array(
         [_row(run, shot, m, plan.step) for run, shot in zip(runs, snapshots, strict=True)],
         dtype=np.int64,
@@ -305,11 +304,11 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     return which[order], index[order], distance[order]
 
 
-def _row(run: Run, shot: Any, m: int, step: int) -> tuple[int, ...]:
+def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
     """Return the row of the table for `run`: see `plan`."""
-    start = run.history._start
+    start = run.history.storage.start
     low = start if run.first is None else max(start, run.first)
-    high = start + shot.count - m + 1
+    high = start + shot.points - m + 1
     if run.last is not None:
         high = min(high, run.last)
     if run.until is not None:

@@ -59,15 +59,16 @@ class Snapshot(NamedTuple):
     shift_address: int
     scale_address: int
     item_bytes: int
-    count: int
+    points: int
     kept: tuple[Any, ...]
 
 
 class Storage:
     """Points of one type with the statistics of their windows."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    def __init__(self, dtype: np.dtype[Any], start: int) -> None:
         self.dtype = dtype
+        self.start = start  # absolute position of the first point
         self.count = 0
         self._points = _Buffer(dtype)
         self._statistics: dict[int, _Statistics] = {}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from midstreamer_kernels.native.compiling import estimate, kernel
+from midstreamer_kernels.native.compiling import jit
 
 
-@kernel
+@jit
 def envelope(query: Any, band: int, upper: Any, lower: Any) -> None:
     """Fill `upper` and `lower` with the extremes of `query` within `band` of each place."""
     m = query.size
@@ -27,7 +27,7 @@ def envelope(query: Any, band: int, upper: Any, lower: Any) -> None:
         lower[i] = low
 
 
-@kernel
+@jit
 def _excess(value: float, upper: float, lower: float) -> float:
     over = value - upper
     under = lower - value
@@ -35,7 +35,7 @@ def _excess(value: float, upper: float, lower: float) -> float:
     return most if most > 0.0 else 0.0
 
 
-@estimate
+@jit(reorder_sums=True)
 def keogh_bound(window: Any, upper: Any, lower: Any) -> float:
     """Return the summed squared excess of `window`: at most its squared DTW cost."""
     total = 0.0
@@ -45,7 +45,7 @@ def keogh_bound(window: Any, upper: Any, lower: Any) -> float:
     return total
 
 
-@estimate
+@jit(reorder_sums=True)
 def unmatched_bound(window: Any, upper: Any, lower: Any, epsilon: float) -> float:
     """Return how many points of `window` match none within the band: at most ``m - LCSS``."""
     count = 0.0

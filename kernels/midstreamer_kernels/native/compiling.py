@@ -1,8 +1,8 @@
 """The one way to compile a function: no GIL, IEEE arithmetic in the written order, cached on disk.
 
 A compiler that may reorder a sum gives other bits on another machine, and answers must not depend
-on where they were computed. Only what never reaches an answer is compiled by `estimate`, which
-allows reordering: bounds, whose users leave room for rounding.
+on where they were computed. Only what never reaches an answer may be reordered: bounds, whose users
+leave room for rounding.
 
 numba writes its cache beside the sources; where that folder cannot be written it takes the user's
 cache folder, and always ``NUMBA_CACHE_DIR`` when set. With none of them writable the functions
@@ -13,6 +13,7 @@ all sources that are compiled, and code of an older version is never found.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,30 +34,28 @@ def _sources_digest() -> str:
 SOURCES_DIGEST = _sources_digest()
 
 
-class _CacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
+class _CacheFiles(caching.CompileResultCacheImpl):
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        return f"{super().get_filename_base(fullname, abiflags)}-{SOURCES_DIGEST}"
+        base = super().get_filename_base(fullname, abiflags)  # type: ignore[no-untyped-call]
+        return f"{base}-{SOURCES_DIGEST}"
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc]  # numba has no types
+class _Cache(caching.FunctionCache):
     _impl_class = _CacheFiles
 
 
-def _compile(function: Callable[..., Any], fastmath: bool | set[str]) -> Any:
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = False) -> Any:
+    """Compile `function` on first use; division by zero follows IEEE instead of raising.
+
+    With `reorder_sums` the compiler may add in another order, for speed: the last bits may differ.
+    """
+    if function is None:
+        return functools.partial(jit, reorder_sums=reorder_sums)
+    fastmath = {"reassoc", "nnan", "nsz"} if reorder_sums else False
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
     try:
-        dispatcher._cache = _Cache(function)
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]  # noqa: SLF001 - what cache=True does, under our names
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
     return dispatcher
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile `function` on first use; division by zero follows IEEE instead of raising."""
-    return _compile(function, fastmath=False)
-
-
-def estimate(function: Callable[..., Any]) -> Any:
-    """Compile `function` like `kernel`, but let sums be reordered: the last bits may differ."""
-    return _compile(function, fastmath={"reassoc", "nnan", "nsz"})

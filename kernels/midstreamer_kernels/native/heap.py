@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from midstreamer_kernels.native.compiling import kernel
+from midstreamer_kernels.native.compiling import jit
 
 
-@kernel
+@jit
 def _after(distance_a: float, order_a: int, distance_b: float, order_b: int) -> bool:
     """Tell whether match a is worse than match b."""
     return distance_a > distance_b or (distance_a == distance_b and order_a > order_b)
 
 
-@kernel
+@jit
 def sift_down(distances: Any, orders: Any, place: int, size: int) -> None:
     """Let the match at `place` sink until none below it is worse."""
     while True:
@@ -35,7 +35,7 @@ def sift_down(distances: Any, orders: Any, place: int, size: int) -> None:
         place = child
 
 
-@kernel
+@jit
 def offer(distances: Any, orders: Any, size: int, distance: float, order: int) -> int:
     """Put a match into the heap whose root is the worst kept; return the new size."""
     if size == distances.size:

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from midstreamer_kernels.native.compiling import estimate, kernel
+from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.vector import LANES, dtw_cell, lcss_cell
 
 CHECK_EVERY = 16  # rows between two looks whether all lanes are beyond the limit
 
 
-@kernel
+@jit
 def scratch(band: int) -> Any:
     """Return the row of cells that a comparison with this band needs."""
     return np.empty((2 * band + 3) * LANES)
 
 
-@kernel
+@jit
 def dtw_lanes(query: Any, windows: Any, band: int, limit: float, cells: Any, costs: Any) -> None:
     """Write the squared DTW cost of each lane into `costs`.
 
@@ -50,15 +50,15 @@ def dtw_lanes(query: Any, windows: Any, band: int, limit: float, cells: Any, cos
         low, high = max(0, band - i), min(width, m + band - i)
         for slot in range(low, high):
             dtw_cell(cells, slot + 1, windows, i + slot - band, value)
-        if i % CHECK_EVERY == CHECK_EVERY - 1:
-            # Slots outside of [low, high) hold infinity or cells that no path can use any more.
-            if _least(cells[(low + 1) * LANES : (high + 1) * LANES]) > limit:
-                costs[:] = np.inf
-                return
+        # Slots outside of [low, high) hold infinity or cells that no path can use any more.
+        live = cells[(low + 1) * LANES : (high + 1) * LANES]
+        if i % CHECK_EVERY == CHECK_EVERY - 1 and _least(live) > limit:
+            costs[:] = np.inf
+            return
     costs[:] = cells[(band + 1) * LANES : (band + 2) * LANES]
 
 
-@estimate
+@jit(reorder_sums=True)
 def _least(cells: Any) -> float:
     # A minimum is the same in any order, and nothing here is NaN.
     least = np.inf
@@ -67,7 +67,7 @@ def _least(cells: Any) -> float:
     return least
 
 
-@kernel
+@jit
 def lcss_lanes(query: Any, windows: Any, band: int, epsilon: float, cells: Any, costs: Any) -> None:
     """Write ``m - LCSS`` of each lane into `costs`: the points left without a partner."""
     m = query.size

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from midstreamer_kernels.native.compiling import kernel
+from midstreamer_kernels.native.compiling import jit
 
 CHECK_EVERY = 64  # diagonals between two looks at the cutoff: a look costs about one diagonal
 
 
-@kernel
+@jit
 def _advance(older: Any, newer: Any, rows: Any, columns: Any, target: Any) -> None:
     # One diagonal. Conditional expressions become vector minima; the builtin `min` does not.
     # `target` may be `older`: each cell reads its own place before it writes it.
@@ -32,7 +32,7 @@ def _advance(older: Any, newer: Any, rows: Any, columns: Any, target: Any) -> No
         target[cell + 1] = best + step * step
 
 
-@kernel
+@jit
 def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     """Return the least summed squared difference of `a` and `b`, or infinity above `limit`.
 
@@ -86,7 +86,7 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     return last[n]
 
 
-@kernel
+@jit
 def lcss_length(a: Any, b: Any, epsilon: float, band: int) -> int:
     """Return the length of the longest common subsequence of `a` and `b`.
 

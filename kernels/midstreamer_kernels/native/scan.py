@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from midstreamer_kernels.native.bounds import envelope, keogh_bound, unmatched_bound
-from midstreamer_kernels.native.compiling import kernel
+from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.heap import offer, sift_down
 from midstreamer_kernels.native.lanes import dtw_lanes, lcss_lanes, scratch
 from midstreamer_kernels.native.vector import LANES
@@ -27,7 +27,7 @@ from midstreamer_kernels.native.windows import load, normalize, window_statistic
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
 
 
-@kernel
+@jit
 def _limit(distance: float, lcss: bool, m: int) -> float:
     """Return the cost above which no window is within `distance`, rounding considered."""
     if lcss:
@@ -35,7 +35,7 @@ def _limit(distance: float, lcss: bool, m: int) -> float:
     return distance * distance * (1.0 + SLACK) + SMALLEST
 
 
-@kernel
+@jit
 def _all_bounds(
     table: Any, step: int, query: Any, band: int, normalized: bool, lcss: bool, epsilon: float
 ) -> Any:
@@ -56,7 +56,7 @@ def _all_bounds(
     return bounds
 
 
-@kernel
+@jit
 def scan(
     table: Any,
     step: int,
@@ -111,7 +111,7 @@ def scan(
     return _unload(table, step, distances, orders, size)
 
 
-@kernel
+@jit
 def _choose(bounds: Any, seed_bound: float, seeding: bool, limit: float) -> Any:
     chosen, count = np.empty(bounds.size, np.int64), 0
     for order in range(bounds.size):
@@ -121,7 +121,7 @@ def _choose(bounds: Any, seed_bound: float, seeding: bool, limit: float) -> Any:
     return chosen[:count]
 
 
-@kernel
+@jit
 def _compare(
     table: Any,
     step: int,
@@ -174,7 +174,7 @@ def _compare(
     return size
 
 
-@kernel
+@jit
 def _unload(table: Any, step: int, distances: Any, orders: Any, size: int) -> Any:
     """Take the heap apart, worst first, and turn candidate numbers into positions."""
     ends = np.cumsum(table[:, COUNT])

@@ -11,17 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
 
 LANES = 16  # candidates compared at once: enough registers in flight to hide an addition's latency
+
+intrinsic: Any = extending.intrinsic  # its own type does not know the context that it leaves out
 
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
 
 
 def _pointer(address: Any, item: Any, element: Any) -> Any:
-    signature = types.CPointer(item)(address)
+    pointer: Any = types.CPointer(item)  # type: ignore[no-untyped-call]
+    signature = pointer(address)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.PointerType(element))

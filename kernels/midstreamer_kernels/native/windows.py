@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
-from numba import carray
 
-from midstreamer_kernels.native.compiling import kernel
+from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.vector import float32_at, float64_at
 from midstreamer_kernels.plan import ITEM_BYTES, SCALE, SHIFT, VALUES
 
+carray: Any = numba.carray  # type: ignore[attr-defined]  # exported without saying so
 
-@kernel
+
+@jit
 def window_statistics(
     values: Any, length: int, begin: int, end: int, shift: Any, scale: Any
 ) -> None:
@@ -43,7 +45,7 @@ def window_statistics(
         scale[position] = 1.0 / np.sqrt(variance) if variance > 0.0 else 0.0
 
 
-@kernel
+@jit
 def normalize(values: Any, shift: float, scale: float, window: Any) -> None:
     """Write `values`, z-normalised by their statistics, into `window` of the same length."""
     origin = np.float64(values[0])
@@ -51,13 +53,13 @@ def normalize(values: Any, shift: float, scale: float, window: Any) -> None:
         window[t] = (np.float64(values[t]) - origin - shift) * scale
 
 
-@kernel
+@jit
 def _copy(values: Any, window: Any) -> None:
     for t in range(window.size):
         window[t] = np.float64(values[t])
 
 
-@kernel
+@jit
 def load(row: Any, begin: int, normalized: bool, window: Any) -> None:
     """Read the window that begins `begin` points into a history, z-normalised when asked."""
     shift = scale = 0.0

@@ -14,6 +14,4 @@ def envelope(query: Sequence[float], band: int) -> tuple[list[float], list[float
 def excesses(window: Sequence[float], query: Sequence[float], band: int) -> list[float]:
     """Return how far each point of `window` lies outside of the envelope."""
     upper, lower = envelope(query, band)
-    return [
-        max(x - high, low - x, 0.0) for x, high, low in zip(window, upper, lower, strict=True)
-    ]
+    return [max(x - high, low - x, 0.0) for x, high, low in zip(window, upper, lower, strict=True)]

@@ -102,15 +102,17 @@ EXPORT(window_statistics) void window_statistics(const double *values, int32_t l
   }
 }
 
-/* What to search: the layout is known to host.py. */
+/* One history to search: the layout is known to engine.py. */
 struct job {
   const double *values, *shift, *scale; /* `shift` is null when windows are compared as they are */
   const double *query, *upper, *lower;  /* of m points; the envelope for bounds */
-  int32_t m, step, band, lcss;
+  int32_t m, step, band, lcss, count, unused;
   double epsilon;
 };
 
-static void load(const struct job *job, int32_t begin, double *restrict window, int32_t stride) {
+static void load(const struct job *job, int32_t candidate, double *restrict window,
+                 int32_t stride) {
+  int32_t begin = candidate * job->step;
   const double *values = job->values + begin;
   if (job->shift) {
     double origin = values[0], shift = job->shift[begin], scale = job->scale[begin];
@@ -120,22 +122,34 @@ static void load(const struct job *job, int32_t begin, double *restrict window, 
   }
 }
 
-/* Lower bounds of the costs of `count` candidates, `step` points apart; 0 without memory. */
-EXPORT(bounds) int32_t bounds(const struct job *job, int32_t count, double *target) {
-  int32_t m = job->m;
-  double *window = allocate((uint64_t)m * sizeof(double));
-  if (!window) return 0;
-  for (int32_t candidate = 0; candidate < count; candidate++) {
-    load(job, candidate * job->step, window, 1);
-    double total = 0;
-    for (int32_t t = 0; t < m; t++) {
-      double over = window[t] - job->upper[t], under = job->lower[t] - window[t];
-      double excess = over > under ? over : under;
-      excess = excess > 0 ? excess : 0;
-      total += job->lcss ? (double)(excess > job->epsilon) : excess * excess;
-    }
-    target[candidate] = total;
+/* LB_Keogh, or how many points can match nothing; two sums, since order is free in a bound. */
+static double bound(const struct job *job, const double *window) {
+  const v128_t zero = wasm_f64x2_splat(0), one = wasm_f64x2_splat(1);
+  const v128_t epsilon = wasm_f64x2_splat(job->epsilon);
+  v128_t total = zero;
+  for (int32_t t = 0; t < job->m; t += 2) { /* engine.py pads to an even length with no excess */
+    v128_t point = wasm_v128_load(window + t);
+    v128_t over = wasm_f64x2_sub(point, wasm_v128_load(job->upper + t));
+    v128_t under = wasm_f64x2_sub(wasm_v128_load(job->lower + t), point);
+    v128_t excess = wasm_f64x2_pmax(zero, wasm_f64x2_pmax(over, under));
+    v128_t term = job->lcss ? wasm_v128_and(wasm_f64x2_gt(excess, epsilon), one)
+                            : wasm_f64x2_mul(excess, excess);
+    total = wasm_f64x2_add(total, term);
   }
+  return wasm_f64x2_extract_lane(total, 0) + wasm_f64x2_extract_lane(total, 1);
+}
+
+/* Lower bounds of the costs of all candidates of `count` jobs; 0 without memory. */
+EXPORT(bounds) int32_t bounds(const struct job *jobs, int32_t count, double *target) {
+  int32_t m = jobs->m;
+  double *window = allocate(((uint64_t)m + 1) * sizeof(double));
+  if (!window) return 0;
+  window[m] = 0;
+  for (const struct job *job = jobs; job < jobs + count; job++)
+    for (int32_t candidate = 0; candidate < job->count; candidate++) {
+      load(job, candidate, window, 1);
+      *target++ = bound(job, window);
+    }
   release(window);
   return 1;
 }
@@ -192,18 +206,23 @@ static void compare(const struct job *job, const vector *windows, vector *cells,
     costs[lane] = job->lcss ? m - corner[lane] : corner[lane];
 }
 
-/* Costs of the `count` candidates whose numbers are in `chosen`; 0 without memory. */
-EXPORT(costs) int32_t costs(const struct job *job, const int32_t *chosen, int32_t count,
+/* Costs of `count` candidates: `chosen` has their ascending numbers, counted through all jobs;
+ * 0 without memory. */
+EXPORT(costs) int32_t costs(const struct job *jobs, const int32_t *chosen, int32_t count,
                             double *target) {
-  vector *windows = allocate((uint64_t)job->m * sizeof(vector));
-  vector *cells = allocate((2 * (uint64_t)job->band + 3) * sizeof(vector));
+  vector *windows = allocate((uint64_t)jobs->m * sizeof(vector));
+  vector *cells = allocate((2 * (uint64_t)jobs->band + 3) * sizeof(vector));
   if (!windows || !cells) return 0;
-  fill(windows, job->m, 0);
+  fill(windows, jobs->m, 0);
+  const struct job *job = jobs;
+  int32_t before = 0; /* candidates of the jobs before this one */
   for (int32_t begin = 0; begin < count; begin += LANES) {
     double lanes[LANES];
     int32_t filled = min2(LANES, count - begin);
-    for (int32_t lane = 0; lane < filled; lane++)
-      load(job, chosen[begin + lane] * job->step, (double *)windows + lane, LANES);
+    for (int32_t lane = 0; lane < filled; lane++) {
+      while (chosen[begin + lane] >= before + job->count) before += job++->count;
+      load(job, chosen[begin + lane] - before, (double *)windows + lane, LANES);
+    }
     compare(job, windows, cells, lanes);
     for (int32_t lane = 0; lane < filled; lane++) target[begin + lane] = lanes[lane];
   }

@@ -1,0 +1,63 @@
+"""The package's own commands, and what it says about itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import midstreamer_kernels
+from midstreamer_kernels import __main__ as command
+from midstreamer_kernels import engines
+
+
+def test_warm_compiles_everything_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+
+    command.main(["warm"])
+
+    said = capsys.readouterr()
+    assert "kernels are compiled and cached" in said.out
+    assert "compiling the kernels" in said.err
+
+
+def test_engines_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["engines"])
+
+    assert capsys.readouterr().out.startswith("numba: ")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("x86-64-v3", "avx2"), ("x86-64-v2", "sse2"), ("riscv", "riscv")]
+)
+def test_the_instruction_set_follows_the_override(
+    monkeypatch: pytest.MonkeyPatch, model: str, name: str
+) -> None:
+    monkeypatch.setenv("NUMBA_CPU_NAME", model)
+
+    assert engines()[0].instruction_set == name
+
+
+def test_the_instruction_set_of_this_machine_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+
+    assert engines()[0].instruction_set in {"avx512", "avx2", "sse2", "neon", "generic"}
+    assert [engine.name for engine in engines()] == ["numba", "wasm"]
+
+
+def test_everything_named_public_is_there() -> None:
+    assert all(hasattr(midstreamer_kernels, name) for name in midstreamer_kernels.__all__)
+
+
+def test_an_unwritable_package_caches_where_it_is_told(tmp_path: Path) -> None:
+    script = "from midstreamer_kernels import lcss; assert lcss([1.0], [1.0], epsilon=0) == 1"
+
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env={"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+        check=True,
+    )
+
+    assert list(tmp_path.rglob("*.nbi"))

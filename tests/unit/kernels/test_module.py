@@ -1,0 +1,154 @@
+"""WebAssembly: the shipped module is the built one, and modules of others stay in their sandbox."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wasmtime
+
+from midstreamer_kernels import (
+    KernelModule,
+    ModuleLoadError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    ResultError,
+    TrapError,
+    dtw,
+)
+from midstreamer_kernels.wasm import build, engine, host
+
+MIB = 1024 * 1024
+
+
+def a_module(
+    body: str = "f32.const 1", *, alloc: str = "i32.const 8", pages: int = 1, extra: str = ""
+) -> bytes:
+    """Build a module that keeps the contract, with the bodies of its two functions."""
+    return bytes(
+        wasmtime.wat2wasm(f"""(module {extra} (memory (export "memory") {pages})
+            (func (export "alloc") (param i32) (result i32) {alloc})
+            (func (export "dtw_compare") (param i32 i32 i32 i32) (result f32) {body}))""")
+    )
+
+
+def loaded(code: bytes | Path, fuel: int = 100_000, memory_bytes: int = MIB) -> KernelModule:
+    return KernelModule(code, fuel=fuel, memory_bytes=memory_bytes)
+
+
+def test_the_shipped_module_is_the_one_built_from_the_sources(tmp_path: Path) -> None:
+    build.build(tmp_path / "dtw.wasm")
+
+    assert (tmp_path / "dtw.wasm").read_bytes() == build.MODULE.read_bytes()
+
+
+def test_the_shipped_module_keeps_its_own_contract() -> None:
+    module = KernelModule(host.MODULE, fuel=10_000_000, memory_bytes=2 * MIB)
+    a, b = np.random.default_rng(0).standard_normal((2, 100)).astype(np.float32)
+
+    assert module.distance(a, b) == dtw(a, b)
+
+
+def test_a_module_sees_the_arrays_as_float32() -> None:
+    first = loaded(
+        a_module("(f32.load (local.get 2))", alloc="(i32.mul (local.get 0) (i32.const 2))")
+    )
+
+    assert first.distance([1.0, 2.0], [3.5, 4.0, 5.0]) == 3.5
+
+
+def test_calls_do_not_see_each_other() -> None:
+    counter = "(global $calls (mut f32) (f32.const 0))"
+    body = "(global.set $calls (f32.add (global.get $calls) (f32.const 1))) (global.get $calls)"
+    module = loaded(a_module(body, extra=counter))
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: module.distance([1.0], [2.0]), range(20)))
+
+    assert answers == [1.0] * 20
+
+
+def test_an_endless_loop_runs_out_of_fuel_and_the_next_call_is_fresh() -> None:
+    body = """(if (f32.gt (f32.load (local.get 0)) (f32.const 0))
+        (then (loop $again (br $again)))) f32.const 2"""
+    module = loaded(a_module(body))
+
+    with pytest.raises(OutOfFuelError, match="fuel=100,000"):
+        module.distance([1.0], [1.0])
+    assert module.distance([-1.0], [-1.0]) == 2.0
+
+
+def test_a_module_that_begins_too_large_is_stopped() -> None:
+    with pytest.raises(OutOfMemoryError, match="memory_bytes=1,048,576"):
+        loaded(a_module(pages=100)).distance([1.0], [1.0])
+
+
+def test_a_module_that_cannot_grow_is_stopped() -> None:
+    grow = "(drop (memory.grow (i32.const 100))) i32.const 200000"
+
+    with pytest.raises(OutOfMemoryError, match="outside of its memory of 65,536 B"):
+        loaded(a_module(alloc=grow)).distance([1.0], [1.0])
+
+
+def test_our_own_module_under_too_little_memory_is_stopped() -> None:
+    module = KernelModule(host.MODULE, fuel=10**9, memory_bytes=4 * 65_536)
+
+    with pytest.raises(OutOfMemoryError, match="returned 0"):
+        module.distance(np.zeros(100_000), np.zeros(100_000))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("unreachable", "unreachable"),
+        ("(f32.load (i32.const 99999999))", "memory_out_of_bounds"),
+        ("(call 1 (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", "stack_overflow"),
+    ],
+)
+def test_a_trap_is_named(body: str, reason: str) -> None:
+    with pytest.raises(TrapError, match=reason):
+        loaded(a_module(body), fuel=10**9).distance([1.0], [1.0])
+
+
+@pytest.mark.parametrize("body", ["f32.const nan", "f32.const -1"])
+def test_what_cannot_be_a_distance_is_refused(body: str) -> None:
+    with pytest.raises(ResultError, match="as a distance"):
+        loaded(a_module(body)).distance([1.0], [1.0])
+
+
+def test_a_module_may_import_nothing() -> None:
+    with pytest.raises(ModuleLoadError, match=r"imports env\.now"):
+        loaded(a_module(extra='(import "env" "now" (func))'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(module)", "no memory named 'memory'"),
+        ('(module (memory (export "memory") 1))', "no function named 'alloc'"),
+        (
+            '(module (memory (export "memory") 1) (func (export "alloc")))',
+            r"exports 'alloc' as \[\] -> \[\], not as \['i32'\] -> \['i32'\]",
+        ),
+    ],
+)
+def test_a_module_that_breaks_the_contract_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ModuleLoadError, match=message):
+        loaded(bytes(wasmtime.wat2wasm(text)))
+
+
+def test_what_is_not_a_module_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleLoadError, match="not a WebAssembly module"):
+        loaded(b"not a module")
+    with pytest.raises(ModuleLoadError, match="cannot be read"):
+        loaded(tmp_path / "absent.wasm")
+    monkeypatch.setattr(host, "MODULE_BYTES_MAX", 10)
+    with pytest.raises(ModuleLoadError, match="larger than 10 B"):
+        loaded(host.MODULE)
+
+
+def test_our_engine_says_when_memory_is_short() -> None:
+    with host.session() as instance, pytest.raises(OutOfMemoryError, match="4 GiB"):
+        instance.room(2**31)
+    with pytest.raises(OutOfMemoryError, match="long a pair"):
+        engine._computed(-1)

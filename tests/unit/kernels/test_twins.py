@@ -1,0 +1,210 @@
+"""Each compiled function beside its slow twin: what coverage cannot see is compared instead."""
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from midstreamer_kernels.native import bounds, compiling, heap, lanes, pairs, scan, vector, windows
+from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, SCALE, SHIFT, VALUES
+from midstreamer_kernels.reference import bounds as slow_bounds
+from midstreamer_kernels.reference import normal
+from midstreamer_kernels.reference.dtw import cost_matrix
+from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.wasm import engine as wasm
+
+jit: Any = numba.njit
+carray: Any = numba.carray  # type: ignore[attr-defined]  # exported without saying so
+slowly = settings(deadline=None, max_examples=40)  # the first example may compile
+numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
+series = st.lists(numbers, min_size=1, max_size=30)
+
+
+def same_length_pairs(most: int = 24) -> st.SearchStrategy[Any]:
+    return st.integers(1, most).flatmap(
+        lambda m: st.tuples(*[st.lists(numbers, min_size=m, max_size=m)] * 2)
+    )
+
+
+def in_lanes(candidates: Any) -> NDArray[np.float64]:
+    return np.ascontiguousarray(np.array(candidates).T).ravel()
+
+
+@slowly
+@given(pair=same_length_pairs(), band=st.integers(0, 30))
+def test_pairs_are_the_recurrence(pair: tuple[list[float], list[float]], band: int) -> None:
+    a, b = (np.array(values) for values in pair)
+
+    assert pairs.dtw_squared(a, b, band, np.inf) == cost_matrix(*pair, band)[-1][-1]
+    assert pairs.lcss_length(a, b, 0.5, band) == lcss(*pair, 0.5, band)
+
+
+@slowly
+@given(values=series, length=st.integers(1, 30), dtype=st.sampled_from(["f4", "f8"]))
+def test_window_statistics_are_those_of_each_window_alone(
+    values: list[float], length: int, dtype: str
+) -> None:
+    length = min(length, len(values))
+    count = len(values) - length + 1
+    kept = np.array(values, dtype)
+    expected = [normal.statistics(kept.tolist()[i : i + length]) for i in range(count)]
+
+    for fill in (windows.window_statistics, wasm.window_statistics):
+        shift, scale = np.empty(count), np.empty(count)
+        fill(kept, length, 0, count, shift, scale)
+
+        assert list(zip(shift.tolist(), scale.tolist(), strict=True)) == expected
+
+
+def test_statistics_of_no_window_are_nothing() -> None:
+    untouched = np.full(1, 7.0)
+
+    wasm.window_statistics(np.ones(3), 2, 1, 1, untouched, untouched)
+
+    assert untouched[0] == 7.0
+
+
+@slowly
+@given(values=series, dtype=st.sampled_from(["f4", "f8"]), normalized=st.booleans())
+def test_a_loaded_window_is_the_normal_form(
+    values: list[float], dtype: str, normalized: bool
+) -> None:
+    kept = np.array(values, dtype)
+    statistics = np.array([normal.statistics(values)])
+    row = np.zeros(COLUMNS, np.int64)
+    row[[VALUES, ITEM_BYTES]] = kept.ctypes.data, kept.itemsize
+    row[[SHIFT, SCALE]] = statistics.ctypes.data, statistics.ctypes.data + 8
+    window = np.empty(len(values))
+
+    windows.load(row, 0, normalized, window)
+
+    assert window.tolist() == (normal.normalize(values) if normalized else values)
+
+
+def test_normalize_is_its_twin() -> None:
+    values, target = [3.0, 5.0, 9.5], np.empty(3)
+
+    windows.normalize(np.array(values), *normal.statistics(values), target)
+
+    assert target.tolist() == normal.normalize(values)
+
+
+@slowly
+@given(pair=same_length_pairs(), band=st.integers(0, 30), epsilon=st.floats(0, 5))
+def test_bounds_are_those_of_the_envelope(
+    pair: tuple[list[float], list[float]], band: int, epsilon: float
+) -> None:
+    window, query = pair
+    upper, lower = np.empty(len(query)), np.empty(len(query))
+
+    bounds.envelope(np.array(query), band, upper, lower)
+
+    assert (upper.tolist(), lower.tolist()) == slow_bounds.envelope(query, band)
+    excesses = slow_bounds.excesses(window, query, band)
+    keogh = bounds.keogh_bound(np.array(window), upper, lower)
+    assert keogh == pytest.approx(sum(x * x for x in excesses), rel=1e-12)
+    unmatched = bounds.unmatched_bound(np.array(window), upper, lower, epsilon)
+    assert unmatched == sum(x > epsilon for x in excesses)
+
+
+@slowly
+@given(pair=same_length_pairs(), band=st.integers(0, 30), epsilon=st.floats(0, 5))
+def test_a_bound_never_exceeds_what_it_bounds(
+    pair: tuple[list[float], list[float]], band: int, epsilon: float
+) -> None:
+    window, query = pair
+    excesses = slow_bounds.excesses(window, query, band)
+
+    cost = cost_matrix(query, window, band)[-1][-1]
+    assert math.fsum(x * x for x in excesses) <= cost * (1 + 1e-12)
+    unmatched = sum(x > epsilon for x in excesses)
+    assert unmatched <= len(query) - lcss(query, window, epsilon, band)
+
+
+@slowly
+@given(seed=st.integers(0, 999), m=st.integers(1, 40), band=st.integers(0, 39))
+def test_lanes_are_the_recurrence_sixteen_times(seed: int, m: int, band: int) -> None:
+    query, *candidates = np.random.default_rng(seed).standard_normal((vector.LANES + 1, m)).round(1)
+    band = min(band, m - 1)
+    cells, costs = lanes.scratch(band), np.empty(vector.LANES)
+
+    lanes.dtw_lanes(query, in_lanes(candidates), band, np.inf, cells, costs)
+    expected = [cost_matrix(query, candidate, band)[-1][-1] for candidate in candidates]
+    assert costs.tolist() == expected
+
+    lanes.lcss_lanes(query, in_lanes(candidates), band, 0.3, cells, costs)
+    expected = [m - lcss(query, candidate, 0.3, band) for candidate in candidates]
+    assert costs.tolist() == expected
+
+
+def test_lanes_stop_when_all_are_beyond_the_limit() -> None:
+    candidates = np.full((vector.LANES, 40), 5.0)
+    costs = np.empty(vector.LANES)
+
+    lanes.dtw_lanes(np.zeros(40), in_lanes(candidates), 3, 100.0, lanes.scratch(3), costs)
+
+    assert np.isinf(costs).all()
+
+
+def test_a_cell_is_the_recurrence_in_every_lane() -> None:
+    # Compiled here and now: elsewhere the code comes from the disk, and its making goes unseen.
+    @jit  # type: ignore[untyped-decorator]
+    def one_cell(cells: Any, windows: Any, match: Any, address: int) -> Any:
+        vector.dtw_cell(cells, 1, windows, 0, 2.0)
+        vector.lcss_cell(match, 1, windows, 0, 2.0, 0.5)
+        return carray(vector.float32_at(address), 1)[0]
+
+    cells, windows = np.repeat([3.0, 7.0, 5.0], vector.LANES), np.arange(vector.LANES) / 2
+    match, narrow = np.zeros_like(cells), np.array([0.5], np.float32)
+
+    assert one_cell(cells, windows, match, narrow.ctypes.data) == 0.5
+    middle = slice(vector.LANES, 2 * vector.LANES)
+    assert cells[middle].tolist() == [3.0 + (2.0 - x) ** 2 for x in windows]
+    assert match[middle].tolist() == [float(abs(2.0 - x) <= 0.5) for x in windows]
+
+
+@slowly
+@given(offers=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99))), k=st.integers(1, 9))
+def test_the_heap_keeps_the_best(offers: list[tuple[int, int]], k: int) -> None:
+    distances, orders, size = np.empty(k), np.empty(k, np.int64), 0
+
+    for distance, order in offers:
+        size = heap.offer(distances, orders, size, float(distance), order)
+
+    kept = sorted(zip(distances[:size].tolist(), orders[:size].tolist(), strict=True))
+    assert kept == sorted(offers)[:k]
+
+
+def test_a_scan_finds_what_is_there() -> None:
+    values = np.array([0.0, 5.0, 1.0, 6.0, 1.0])
+    row = np.zeros((1, COLUMNS), np.int64)
+    row[0, [VALUES, ITEM_BYTES, COUNT]] = values.ctypes.data, 8, 4
+
+    for engine in (scan.scan, wasm.scan):
+        answer = engine(row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf)
+
+        assert [part.tolist() for part in answer] == [[0, 0], [2, 0], [0.0, math.sqrt(2)]]
+
+
+def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locator(function: Any) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(compiling, "_Cache", no_locator)
+
+    assert compiling.jit(lambda x: x + 1)(1) == 2
+
+
+def test_a_fault_of_the_cache_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(compiling, "_Cache", broken)
+
+    with pytest.raises(RuntimeError, match="something else"):
+        compiling.jit(lambda x: x)
