@@ -16,7 +16,6 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 export UV_LINK_MODE ?= copy
-export PYTHONWARNINGS ?= default
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev run check test integration bench bench-fleet judge figures docs lock full clean
@@ -39,7 +38,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	$(BIN)/codespell $$(git ls-files)
 	cd kernels && ../$(BIN)/deptry --no-ansi .
 	cd services && ../$(BIN)/deptry --no-ansi .
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 
 test: dev  ## the whole suite, with branch coverage of services at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
@@ -55,16 +54,16 @@ bench: setup  ## the kernels on this machine
 	$(BIN)/python -m midstreamer_kernels bench $(ARGS)
 
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
-	$(BIN)/python benchmarks/fleet.py $(ARGS)
+	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 judge: setup  ## the reasoning on both data sets, beside its rivals
 	$(BIN)/midstreamer judge $(ARGS)
 
 figures: setup  ## write measured figures into README and docs, from JSON of bench-fleet, run and judge
-	$(BIN)/python docs/figures.py $(ARGS)
+	$(BIN)/python -m docs.figures $(ARGS)
 
 docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
@@ -73,7 +72,7 @@ lock: dev  ## resolve requirements/*.in again, within what they allow
 full: check test docs judge  ## everything that must hold before a release
 
 clean:  ## remove everything that was made here, the environment and stored runs included
-	rm -rf $(VENV) .cache var docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------

@@ -322,7 +322,7 @@ def _flag_layer(cls: type[Settings], overrides: Mapping[str, Any]) -> _Layer:
     for key in given:
         if key not in known:
             raise ConfigError(f"flag {key!r} of section [{cls.section}]{_nearest(key, known)}")
-    return _Layer({key: (value, f"flag --{key.replace('_', '-')}") for key, value in given.items()})
+    return {key: (value, f"flag --{key.replace('_', '-')}") for key, value in given.items()}
 
 
 # --- small pieces ---------------------------------------------------------------------------------

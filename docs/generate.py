@@ -1,0 +1,69 @@
+"""Write every generated page and picture: ``python -m docs.generate [--check]``.
+
+With ``--check`` nothing is written; what would change is named, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from docs import pages, reading
+from docs.pictures import fleet, machines
+
+HERE = Path(__file__).parent
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with the text it should have."""
+    made = {
+        HERE / "reference/configuration.md": pages.configuration(),
+        HERE / "reference/configuration.schema.json": pages.schema(),
+        HERE / "reference/errors.md": pages.error_codes(),
+        HERE / "reference/metrics.md": pages.metric_names(),
+        HERE / "reference/frames.md": pages.frame_types(),
+        HERE / "reference/command-line.md": pages.command_line(),
+        HERE / "pictures/fleet.svg": fleet.draw(),
+    }
+    parts = []
+    for name, (told, module) in reading.machines().items():
+        made[HERE / f"pictures/{name}.svg"] = machines.draw(told, module.TRANSITIONS)
+        parts.append(
+            f"## {name.replace('-', ', ')}\n\n{told}\nThe table is `{module.__name__}.TRANSITIONS`."
+            f"\n\n![{told}](../pictures/{name}.svg)\n"
+        )
+    intro = (
+        "Each machine is one literal table in the code, walked whole by a test. Columns are\n"
+        "states; an arrow is labelled with the events that cause it. What is not drawn is refused."
+    )
+    made[HERE / "reference/state-machines.md"] = "\n".join(
+        [pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
+    )
+    return made
+
+
+def stale() -> list[Path]:
+    """Generated files that are missing or say something else than the code."""
+    return [
+        path
+        for path, text in generated().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def main() -> int:
+    """Write, or with --check only compare."""
+    behind = stale()
+    if "--check" in sys.argv[1:]:
+        for path in behind:
+            print(f"{path.relative_to(HERE.parent)} is behind the code: run make docs")
+        return 1 if behind else 0
+    for path in behind:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(generated()[path], encoding="utf-8")
+        print(f"wrote {path.relative_to(HERE.parent)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

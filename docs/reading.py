@@ -1,0 +1,89 @@
+"""What the code says of itself beyond what Python keeps: docstrings of fields and enum members.
+
+Python forgets the string below an attribute; the syntax tree does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+import midstreamer
+from midstreamer.runtime import config
+
+
+@cache
+def _classes(module: ModuleType) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(inspect.getsource(module))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def attributes(cls: type) -> dict[str, str]:
+    """The docstring of each attribute of a class, inherited ones included; "" without one."""
+    found: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        module = inspect.getmodule(parent)
+        if module is None or not module.__name__.startswith("midstreamer"):
+            continue
+        body = _classes(module)[parent.__name__].body
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            name = _assigned(node)
+            if name and not name.startswith("_"):
+                found[name] = _text(following)
+    return found
+
+
+def _assigned(node: ast.stmt) -> str:
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    return ""
+
+
+def _text(node: ast.stmt | None) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return one_line(str(node.value.value))
+    return ""
+
+
+def one_line(text: str | None) -> str:
+    """Prose as one line, with single backticks as Markdown wants them."""
+    return " ".join((text or "").split()).replace("``", "`")
+
+
+def summary(thing: object) -> str:
+    """The first paragraph of a docstring, as one line."""
+    return one_line((inspect.getdoc(thing) or "").split("\n\n")[0])
+
+
+def settings() -> list[type[config.Settings]]:
+    """Every section's class, services first, each once, in the order of config.SECTIONS."""
+    for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
+        if module.name.endswith(".config"):
+            importlib.import_module(module.name)
+    found: dict[str, type[config.Settings]] = {}
+    waiting = [config.Settings]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if cls.section and cls.__module__.startswith("midstreamer."):
+            found[cls.section] = cls
+    return [found[name] for name in config.SECTIONS if name in found]
+
+
+def machines() -> dict[str, tuple[str, ModuleType]]:
+    """Every module with a table named TRANSITIONS, by a name for its picture."""
+    found = {}
+    for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
+        if ".cli" in module.name or module.name.endswith("__main__"):
+            continue
+        loaded = importlib.import_module(module.name)
+        if "TRANSITIONS" in vars(loaded):
+            name = module.name.removeprefix("midstreamer.").replace(".", "-")
+            found[name] = (summary(loaded), loaded)
+    return found
