@@ -22,6 +22,7 @@ from midstreamer_kernels.native.bounds import envelope, keogh_bound, unmatched_b
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.heap import offer, sift_down
 from midstreamer_kernels.native.lanes import dtw_lanes, lcss_lanes, scratch
+from midstreamer_kernels.native.select import smallest
 from midstreamer_kernels.native.vector import LANES
 from midstreamer_kernels.native.windows import load, normalize, window_statistics
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
@@ -36,13 +37,23 @@ def _limit(distance: float, lcss: bool, m: int) -> float:
 
 
 @jit
+def _ends(table: Any) -> Any:
+    """Return, for each row, the number of candidates up to its end."""
+    ends, total = np.empty(table.shape[0], np.int64), 0
+    for which in range(table.shape[0]):
+        total += table[which, COUNT]
+        ends[which] = total
+    return ends
+
+
+@jit
 def _all_bounds(
     table: Any, step: int, query: Any, band: int, normalized: bool, lcss: bool, epsilon: float
 ) -> Any:
     m = query.size
     upper, lower, window = np.empty(m), np.empty(m), np.empty(m)
     envelope(query, band, upper, lower)
-    bounds = np.empty(table[:, COUNT].sum())
+    bounds = np.empty(_ends(table)[-1])
     order = 0
     for which in range(table.shape[0]):
         row = table[which]
@@ -98,7 +109,7 @@ def scan(
     kept = min(k, bounds.size)
     distances, orders, size = np.empty(kept), np.empty(kept, np.int64), 0
     seeds = min(bounds.size, SEEDS_PER_MATCH * kept + 2 * LANES)
-    seed_bound = np.inf if seeds == bounds.size else np.partition(bounds, seeds)[seeds]
+    seed_bound = np.inf if seeds == bounds.size else smallest(bounds, seeds)
     for phase in range(2):
         seeding = phase == 0
         limit = _limit(cutoff if seeding or size < kept else distances[0], lcss, m)
@@ -142,7 +153,7 @@ def _compare(
     windows, window = np.zeros(m * LANES), np.empty(m)
     cells, costs = scratch(band), np.empty(LANES)
     group = np.empty(LANES, np.int64)
-    ends = np.cumsum(table[:, COUNT])
+    ends = _ends(table)
     limit = _limit(cutoff, lcss, m)
     which = place = 0
     while place < chosen.size:
@@ -177,10 +188,12 @@ def _compare(
 @jit
 def _unload(table: Any, step: int, distances: Any, orders: Any, size: int) -> Any:
     """Take the heap apart, worst first, and turn candidate numbers into positions."""
-    ends = np.cumsum(table[:, COUNT])
+    ends = _ends(table)
     which, index, distance = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
     for place in range(size - 1, -1, -1):
-        row = np.searchsorted(ends, orders[0], side="right")
+        row = 0
+        while orders[0] >= ends[row]:
+            row += 1
         candidate = orders[0] - (ends[row] - table[row, COUNT])
         which[place] = row
         index[place] = table[row, START] + table[row, FIRST] + candidate * step

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native import bounds, compiling, heap, lanes, pairs, scan, vector, windows
+from midstreamer_kernels.native import (
+    bounds,
+    compiling,
+    heap,
+    lanes,
+    pairs,
+    scan,
+    select,
+    vector,
+    windows,
+)
 from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, SCALE, SHIFT, VALUES
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
@@ -178,6 +188,23 @@ def test_the_heap_keeps_the_best(offers: list[tuple[int, int]], k: int) -> None:
 
     kept = sorted(zip(distances[:size].tolist(), orders[:size].tolist(), strict=True))
     assert kept == sorted(offers)[:k]
+
+
+@slowly
+@given(values=st.lists(numbers, min_size=1, max_size=60), data=st.data())
+def test_the_nth_smallest_is_that_of_the_sorted(values: list[float], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(values) - 1))
+
+    assert select.smallest(np.array(values), place) == sorted(values)[place]
+
+
+def test_every_compiled_function_releases_the_gil() -> None:
+    modules = (bounds, heap, lanes, pairs, scan, select, windows)
+    compiled = [entry for module in modules for entry in vars(module).values()]
+    compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
+
+    assert len(compiled) > 20
+    assert all(entry.targetoptions["nogil"] for entry in compiled)
 
 
 def test_a_scan_finds_what_is_there() -> None:
