@@ -56,12 +56,12 @@ class Memory:
         self.names = tuple(sorted(universe))
         self.specification = specification
         self.times = [universe[name].times for name in self.names]
-        self._points = [
+        self.points = [
             outcome.transformed(universe[name].values, specification.transform)
             for name in self.names
         ]
-        self._histories = [kernels.History(points, dtype="float64") for points in self._points]
-        self._outcomes = [self._settled(points) for points in self._points]
+        self._histories = [kernels.History(points, dtype="float64") for points in self.points]
+        self._outcomes = [self._settled(points) for points in self.points]
         self._sums = [_running(made) for made in self._outcomes]
 
     def _settled(self, points: Floats) -> Floats:
@@ -106,7 +106,7 @@ class Memory:
 
     def window(self, row: int, end: int) -> Floats:
         """The transformed window whose last point is the ``end``-th of a series."""
-        return self._points[row][end - self.specification.window : end]
+        return self.points[row][end - self.specification.window : end]
 
     def matches(self, analogs: Analogs) -> Matches:
         """Analogs as a decision carries them."""
