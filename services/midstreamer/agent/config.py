@@ -1,0 +1,50 @@
+"""Settings of an agent, ``[agent]``."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from pydantic import Field
+
+from midstreamer.runtime.config import (
+    Address,
+    LimitSettings,
+    SecuritySettings,
+    Settings,
+    TelemetrySettings,
+)
+
+
+class AgentSettings(Settings):
+    """A process that holds shards and searches them. It listens nowhere: it dials."""
+
+    section: ClassVar[str] = "agent"
+
+    id: str = "a1"
+    """Name of this agent; its certificate is for `agent/<id>`. Two agents never share one."""
+    sync: Address = "127.0.0.1:7450"
+    """Where sync listens: the agent takes its lease, the points and the change feed from there."""
+    engine: str = Field("auto", pattern="^(auto|numba|wasm)$")
+    """How windows are compared: `numba`, `wasm`, or `auto` for the faster one here. The results
+    are equal to the bit; only speed and memory differ."""
+    threads: int = Field(0, ge=0, le=256)
+    """Threads that compare windows; 0 takes one for each processor. More than there are
+    processors gains nothing."""
+    searches_max: int = Field(64, ge=1, le=4096)
+    """Searches accepted at once, those that wait included; more are refused as `overloaded` and
+    go to the other replica. Larger lets latency grow under load instead."""
+    heartbeat_s: float = Field(1.0, gt=0, le=60)
+    """Seconds between two reports of what is held, when nothing changes."""
+    loads_max: int = Field(4, ge=1, le=64)
+    """Shards loaded at once. More load faster and leave sync less time for writers."""
+    load_s: float = Field(30.0, gt=0, le=600)
+    """Longest that one part of a shard may take to load before it is asked for again."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    security: SecuritySettings = SecuritySettings()
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def threads_used(self) -> int:
+        """Threads that compare windows."""
+        return self.threads or os.cpu_count() or 1

@@ -1,0 +1,169 @@
+"""One search: the windows of a request against the shards asked for, as Evidence.
+
+All that is said of a window holds *as of its time*: of each series only the points up to then
+exist, and of its past windows only those whose outcome was known, with an embargo of another
+horizon, are analogs (`outcome.known_until`).  Points that came later change nothing.
+
+The kernels do not know of outcomes, so they may return windows that are no analogs because they
+are flat.  As many more are asked for as there are flat ones, and those are left out: exact, and
+free where nothing is flat.
+
+Runs in a thread: nothing here touches the loop.
+"""
+
+from __future__ import annotations
+
+import time as clocks
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import midstreamer_kernels as kernels
+from midstreamer.agent.shards import Counts, Held, Ledger
+from midstreamer.domain import outcome
+from midstreamer.domain.decision import Evidence
+from midstreamer.domain.errors import BadInput, DeadlineExceeded, KernelFailure
+from midstreamer.domain.match import Matches
+from midstreamer.domain.series import Floats, Integers, Window
+from midstreamer.domain.specification import Measure, Specification
+from midstreamer.telemetry import metrics
+
+
+@dataclass(frozen=True)
+class _Prospect:
+    """What there is to be compared as of one time."""
+
+    ledgers: list[Ledger]
+    runs: list[kernels.Run]
+    counts: Counts
+
+
+class Search:
+    """The shards of one request, prepared; answers its windows one after another."""
+
+    def __init__(self, specification: Specification, shards: Sequence[Held], engine: str) -> None:
+        # Ties in distance go by row: series by name, then position, as in the merge.
+        self._shards = sorted(shards, key=lambda held: held.shard)
+        self._specification = specification
+        self._engine = engine
+        self._prospects: dict[int, _Prospect] = {}
+
+    def answer(self, windows: Sequence[Window], expired: Callable[[], bool]) -> list[Evidence]:
+        """Evidence for each window; DeadlineExceeded as soon as nobody waits any more."""
+        made: list[Evidence] = []
+        for window in windows:
+            if expired():
+                raise DeadlineExceeded(
+                    f"{len(made)} of {len(windows)} windows were searched when the time ran out"
+                )
+            made.append(self._answer(window))
+        return made
+
+    def _answer(self, window: Window) -> Evidence:
+        specification = self._specification
+        prospect = self._prospect(window.time)
+        began_s = clocks.perf_counter()
+        which, start, distance = self._nearest(window, prospect)
+        metrics.DTW_LATENCY_MS.observe(1000.0 * (clocks.perf_counter() - began_s))
+        metrics.PATTERN_MATCHES.labels(measure=specification.measure).inc()
+        index, newest = self._place(window)
+        return Evidence(
+            specification=specification,
+            window=window,
+            matches=self._matches(prospect, which, start, distance),
+            index=index,
+            newest=newest,
+            ups=prospect.counts.ups,
+            known=prospect.counts.known,
+            kernel=kernels.__version__,
+        )
+
+    def _prospect(self, time: int) -> _Prospect:
+        """Windows of one frame mostly share their time: prepare each once."""
+        if time not in self._prospects:
+            self._prospects[time] = self._prepare(time)
+        return self._prospects[time]
+
+    def _prepare(self, time: int) -> _Prospect:
+        specification = self._specification
+        ledgers, runs, total = [], [], np.zeros(3, dtype=np.int64)
+        for held in self._shards:
+            until = outcome.known_until(held.count_until(time), specification.horizon)
+            history = held.history(specification.transform, specification.window)
+            ledger = held.ledger(specification)
+            ledgers.append(ledger)
+            runs.append(kernels.Run(history, held.first, held.last, until))
+            total += ledger.counts(until)
+        return _Prospect(ledgers, runs, Counts(*total.tolist()))
+
+    def _nearest(self, window: Window, prospect: _Prospect) -> tuple[Integers, Integers, Floats]:
+        specification = self._specification
+        lcss = specification.measure is Measure.LCSS
+        try:
+            return kernels.nearest(
+                prospect.runs,
+                outcome.transformed(window.array(), specification.transform),
+                specification.neighbours + prospect.counts.flat,
+                measure=specification.measure.value,
+                epsilon=specification.epsilon if lcss else None,
+                band=specification.band,
+                step=specification.grid,
+                engine=self._engine,
+            )
+        except kernels.InputError as error:
+            raise BadInput(str(error)) from error
+        except kernels.KernelError as error:
+            raise KernelFailure(str(error)) from error
+
+    def _matches(
+        self, prospect: _Prospect, which: Integers, start: Integers, distance: Floats
+    ) -> Matches:
+        outcomes, times = np.empty(len(which)), np.empty(len(which), dtype=np.int64)
+        for row in np.unique(which):
+            here = which == row
+            held = self._shards[row]
+            outcomes[here] = prospect.ledgers[row].outcomes(start[here])
+            ends = start[here] + self._specification.window - 1 - held.first
+            times[here] = held.times()[ends]
+        kept = np.flatnonzero(~np.isnan(outcomes))[: self._specification.neighbours]
+        rows, place = np.unique(which[kept], return_inverse=True)
+        names = [self._shards[row].shard.series for row in rows]
+        distinct = sorted(set(names))
+        renamed = np.array([distinct.index(name) for name in names], dtype="<u2")
+        return Matches(
+            tuple(distinct),
+            renamed[place].tobytes(),
+            start[kept].astype("<i8").tobytes(),
+            times[kept].astype("<i8").tobytes(),
+            distance[kept].astype("<f8").tobytes(),
+            outcomes[kept].astype("<f8").tobytes(),
+        )
+
+    def _place(self, window: Window) -> tuple[int, bool]:
+        """(index, newest), as far as these shards can tell: -1 and True otherwise."""
+        index, newest = -1, True
+        for held in self._shards:
+            if held.shard.series != window.series:
+                continue
+            count = held.count_until(window.time)
+            if count > held.first and held.times()[count - 1 - held.first] == window.time:
+                index = count - 1
+            elif held.sees_past(count):
+                newest = False
+        return index, newest
+
+
+def warm_up(engine: str) -> None:
+    """Load or compile the kernels, which may take long the first time, before it matters."""
+    history = kernels.History(np.sin(np.arange(64.0)), dtype="float64")
+    for measure in Measure:
+        kernels.nearest(
+            [kernels.Run(history)],
+            np.cos(np.arange(8.0)),
+            2,
+            measure=measure.value,
+            epsilon=0.1,
+            band=1,
+            engine=engine,
+        )

@@ -1,0 +1,298 @@
+"""The agent as a process: follows the feed, holds shards, answers searches.
+
+The core decides what to hold and whom to dial; this does it.  The loop takes points in and
+answers; comparing happens in threads, since the kernels release the GIL.  What the feed brings
+is applied whole before anything else runs, so a position once reached is reached for every shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+from midstreamer.agent import core, searching
+from midstreamer.agent.config import AgentSettings
+from midstreamer.agent.loading import Library
+from midstreamer.domain.decision import Evidence
+from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Window
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Answer, Changes, Frame, Holdings, Member, Search
+from midstreamer.runtime.follow import Follower
+from midstreamer.runtime.member import Membership
+from midstreamer.runtime.peer import Peer, Session
+from midstreamer.runtime.tasks import supervise
+from midstreamer.telemetry import logs, metrics
+from midstreamer.transport.carrier import Carrier
+
+RETRY_AFTER_S = 0.05
+ANSWER_SHARE = 0.95
+"""Of a request's budget: the rest is for the answer's way back."""
+
+log = logs.get(__name__)
+
+
+class AgentService:
+    """One agent; `run` it until cancelled, which is a clean stop."""
+
+    def __init__(self, config: AgentSettings, carrier: Carrier) -> None:
+        self._config = config
+        self._carrier = carrier
+        self._core = core.Core(carrier.me.name)
+        self._follower = Follower(self)
+        self._session = Session(
+            carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
+        )
+        self._membership = Membership(
+            self._session, self._describe, lambda fleet: self._joined(fleet.members)
+        )
+        self._library = Library(
+            self._session,
+            self._core.counts,
+            filled=self._filled,
+            torn=self._torn,
+            budget_s=config.load_s,
+        )
+        self._coordinators: dict[str, tuple[Session, asyncio.Task[None]]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._report = asyncio.Event()
+        self._searches = 0
+        self._ready = asyncio.Event()
+        self._pool = ThreadPoolExecutor(config.threads_used, thread_name_prefix="search")
+
+    @property
+    def position(self) -> int:
+        """Feed position reached; -1 before the first."""
+        return self._follower.position
+
+    @property
+    def holdings(self) -> tuple[Shard, ...]:
+        """The shards this agent can answer for."""
+        return self._core.holdings
+
+    def ready_reasons(self) -> list[str]:
+        """Why this agent cannot do its part; empty when it can."""
+        reasons = []
+        if not self._follower.following:
+            reasons.append(f"the change feed of sync at {self._config.sync} is not followed")
+        if not self._membership.held():
+            reasons.append("no lease is held at sync")
+        if missing := self._core.missing:
+            reasons.append(f"{len(missing)} of its own shards are not loaded yet")
+        return reasons
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serve until cancelled: end the searches, give the lease back, close the links."""
+        self._ready = ready or asyncio.Event()
+        loop = asyncio.get_running_loop()
+        pool = ThreadPoolExecutor(self._config.threads_used, thread_name_prefix="search")
+        self._pool = pool
+        await loop.run_in_executor(pool, searching.warm_up, self._config.engine)
+        async with AsyncExitStack() as ends:
+            ends.callback(pool.shutdown, wait=False, cancel_futures=True)
+            links = await ends.enter_async_context(asyncio.TaskGroup())
+            to_sync = links.create_task(
+                supervise("agent.sync", self._session.run, restart=True), name="agent.sync"
+            )
+            ends.callback(to_sync.cancel)
+            ends.push_async_callback(self._membership.leave)
+            self._tasks = await ends.enter_async_context(asyncio.TaskGroup())
+            self._start("agent.lease", self._membership.run)
+            self._start("agent.heartbeat", self._heartbeat)
+            for _ in range(self._config.loads_max):
+                self._start("agent.loads", self._library.run)
+
+    def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return self._tasks.create_task(supervise(name, work, restart=True), name=name)
+
+    # --- the feed: what `Follower` asks of its reader ---
+
+    async def begin(self, peer: Peer) -> int:
+        """Survey what there is."""
+        survey = await peer.ask(frames.Survey(), budget_s=self._config.load_s)
+        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
+        counts = {summary.series: summary.count for summary in survey.series}
+        self._do(self._core.handle(core.Joined(survey.members)))
+        self._do(self._core.handle(core.Surveyed(counts, survey.shard_points)))
+        return survey.position
+
+    async def begun(self, peer: Peer) -> None:
+        """Nothing more to lay."""
+
+    def apply(self, changes: Changes) -> None:
+        """Take points and members in."""
+        for change in changes.changes:
+            match change:
+                case frames.Points(start, column):
+                    self._do(self._core.handle(core.Grew(column.series, start + len(column))))
+                    self._library.take(start, column)
+                case frames.Joined(members):
+                    self._joined(members)
+                case frames.Learned():
+                    pass  # learning is the coordinators' and sync's
+        asyncio.get_running_loop().call_soon(self._progressed)
+
+    def forget(self) -> None:
+        """Begin as after a restart."""
+        self._library.clear()
+        self._core.reset()
+        self._changed()
+
+    def _progressed(self) -> None:
+        if not self._ready.is_set() and not self.ready_reasons():
+            self._ready.set()
+
+    # --- shards and the fleet ---
+
+    def _do(self, effects: Sequence[core.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case core.Load(shard):
+                    self._library.hold(shard, self._core.shard_points)
+                case core.Drop(shard):
+                    self._library.drop(shard)
+                    log.info("shard.dropped", series=shard.series, number=shard.number)
+                case core.Report():
+                    self._changed()
+                case core.Dial(address):
+                    self._dial(address)
+
+    def _filled(self, shard: Shard) -> None:
+        self._do(self._core.handle(core.Filled(shard)))
+        self._progressed()
+
+    def _torn(self, shard: Shard) -> None:
+        self._do(self._core.handle(core.Torn(shard)))
+
+    def _changed(self) -> None:
+        metrics.SHARDS_HELD.set(len(self._core.holdings))
+        self._report.set()
+        self._membership.renew_soon()
+
+    def _describe(self) -> Member:
+        return Member(
+            name=self._carrier.me.name,
+            incarnation=self._carrier.incarnation,
+            address="",
+            position=max(self._follower.position, 0),
+            holdings=self._core.holdings,
+            evidence={"engine": self._config.engine},
+        )
+
+    def _joined(self, members: tuple[Member, ...]) -> None:
+        self._do(self._core.handle(core.Joined(members)))
+        self._hang_up()
+        self._progressed()
+
+    # --- coordinators ---
+
+    def _dial(self, address: str) -> None:
+        session = Session(
+            self._carrier,
+            address,
+            expect=Kind.COORDINATOR,
+            handle=self._handle,
+            opened=self._introduce,
+        )
+        task = self._start("agent.coordinator", session.run)
+        self._coordinators[address] = session, task
+
+    def _hang_up(self) -> None:
+        """Leave coordinators that have neither a lease nor a link."""
+        for address, (session, task) in list(self._coordinators.items()):
+            if session.peer is None and self._core.leavable(address):
+                del self._coordinators[address]
+                self._core.hung_up(address)
+                task.cancel()
+
+    async def _introduce(self, peer: Peer) -> None:
+        peer.tell(self._holdings())
+
+    def _holdings(self) -> Holdings:
+        position = max(self._follower.position, 0)
+        return Holdings(position, self._core.holdings, self._searches)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            self._report.clear()
+            try:
+                async with asyncio.timeout(self._config.heartbeat_s):
+                    await self._report.wait()
+            except TimeoutError:
+                pass  # nothing changed; they hear that too
+            holdings = self._holdings()
+            for session, _ in self._coordinators.values():
+                self._tell(session.peer, holdings)
+
+    def _tell(self, peer: Peer | None, holdings: Holdings) -> None:
+        try:
+            if peer is not None:
+                peer.tell(holdings)
+        except MidstreamerError as error:
+            log.info("holdings.not_told", peer=peer and peer.identity.name, detail=error.message)
+
+    # --- searching ---
+
+    async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
+        if not isinstance(frame, Search):
+            raise BadInput(f"an agent does not answer {type(frame).__name__}")
+        if self._searches >= self._config.searches_max:
+            raise Overloaded(
+                f"{self._searches} searches are under way at {self._carrier.me.name},"
+                f" searches_max={self._config.searches_max}",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._searches += 1
+        metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
+        try:
+            return await self._search(frame)
+        finally:
+            self._searches -= 1
+            metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
+
+    async def _search(self, request: Search) -> frames.Found:
+        deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
+        await self._follower.reached(request.at_least, deadline_s)
+        _check(request)
+        search = searching.Search(
+            request.specification,
+            [self._library.whole(shard) for shard in request.shards],
+            self._config.engine,
+        )
+        findings = await self._compute(search, request.windows, deadline_s)
+        return frames.Found(findings=tuple(findings), position=self._follower.position)
+
+    async def _compute(
+        self, search: searching.Search, windows: tuple[Window, ...], deadline_s: float
+    ) -> list[Evidence]:
+        """Share the windows out among the threads; stop them all when nobody waits any more."""
+        loop = asyncio.get_running_loop()
+        gone = False
+
+        def expired() -> bool:
+            return gone or loop.time() >= deadline_s
+
+        size = -(-len(windows) // self._config.threads_used) or 1
+        jobs = [
+            loop.run_in_executor(self._pool, search.answer, windows[at : at + size], expired)
+            for at in range(0, len(windows), size)
+        ]
+        try:
+            parts = await asyncio.gather(*jobs)
+        finally:
+            gone = True
+        return [evidence for part in parts for evidence in part]
+
+
+def _check(request: Search) -> None:
+    """What a coordinator has checked, held against what would read beyond an array here."""
+    for window in request.windows:
+        if len(window.values) != 8 * request.specification.window:
+            raise BadInput(
+                f"window of {len(window.values) // 8} values, specification.window ="
+                f" {request.specification.window}"
+            )

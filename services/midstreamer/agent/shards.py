@@ -1,0 +1,211 @@
+"""The points of one shard, and what is derived from them: histories and ledgers.
+
+A shard keeps its own points and enough behind its end that every window it owns can be compared,
+settled and embargoed.  Points come by absolute position, from loads and from the change feed, in
+any overlap: what is there already is skipped, what leaves a gap is refused.
+
+Two things are built when first asked for and extended as points come: a kernel `History` for
+each transform and window length, and a `Ledger` for each way of counting outcomes.  A ledger holds the scaled
+outcome of every grid window the shard owns, and running counts beside it, so that rises and known
+outcomes up to any time are two look-ups.
+
+Appending happens on the loop, searching in threads.  Buffers are replaced and never rewritten
+below ``count``, so a reader that takes the count first sees whole points; what is derived is
+extended under the shard's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from midstreamer.domain import outcome
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Floats, Integers
+from midstreamer.domain.shard import Shard
+from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, Transform
+from midstreamer_kernels import History
+
+KEPT_MAX = 16
+"""Histories, and ledgers, kept for one shard; the one longest unused is dropped."""
+_CAPACITY_MIN = 256
+
+_Key = TypeVar("_Key")
+_Made = TypeVar("_Made")
+
+
+def reach(shard: Shard, points: int) -> int:
+    """One past the last point a shard keeps.
+
+    One longest horizon more than `Shard.stop`: an analog counts only when twice the horizon has
+    passed behind it, and the shard's last window must be able to tell.
+    """
+    return shard.stop(points) + HORIZON_MAX
+
+
+class Counts(NamedTuple):
+    """What a ledger says of the windows up to some point."""
+
+    ups: int
+    known: int
+    flat: int
+    """Windows that are no analogs, having no scale."""
+
+
+class _Way(NamedTuple):
+    """All that an outcome depends on beside the points."""
+
+    window: int
+    horizon: int
+    grid: int
+    transform: Transform
+    scale: Scale
+
+
+class Ledger:
+    """Outcomes of a shard's grid windows, with running counts."""
+
+    def __init__(self, first: int, last: int, specification: Specification) -> None:
+        self.first = first + -first % specification.grid
+        self._last = last
+        self._specification = specification
+        self._outcomes = np.empty(0)
+        self._sums = np.zeros((3, 1), dtype=np.int64)
+
+    def extend(self, values: Floats, start: int) -> None:
+        """Settle the windows whose outcome is known by now; ``values`` begin at ``start``."""
+        specification = self._specification
+        begin = self.first + len(self._outcomes) * specification.grid
+        stop = min(start + len(values) - specification.horizon, self._last + specification.window)
+        firsts = outcome.grid_firsts(begin, stop, specification)
+        firsts = firsts[firsts < self._last]
+        if not firsts.size:
+            return
+        offset = int(firsts[0])
+        points = outcome.transformed(values[offset - start :], specification.transform)
+        made = outcome.outcomes(points, firsts - offset, specification)
+        marks = np.stack([made > 0.0, np.abs(made) > 0.0, np.isnan(made)]).astype(np.int64)
+        sums = self._sums[:, -1:] + np.cumsum(marks, axis=1)
+        self._sums = np.concatenate([self._sums, sums], axis=1)
+        self._outcomes = np.concatenate([self._outcomes, made])
+
+    def counts(self, until: int) -> Counts:
+        """Of the windows whose last point lies before ``until``."""
+        reached = until - self._specification.window - self.first
+        place = min(max(0, reached // self._specification.grid + 1), len(self._outcomes))
+        ups, known, flat = self._sums[:, place]
+        return Counts(int(ups), int(known), int(flat))
+
+    def outcomes(self, firsts: Integers) -> Floats:
+        """Scaled outcomes of the windows that begin there; NaN for the flat ones."""
+        return np.asarray(self._outcomes[(firsts - self.first) // self._specification.grid])
+
+
+class Held:
+    """One shard as an agent holds it."""
+
+    def __init__(self, shard: Shard, points: int) -> None:
+        self.shard = shard
+        self.first = shard.first(points)
+        self.last = shard.last(points)
+        self.stop = reach(shard, points)
+        self.count = 0
+        self._times = np.empty(_CAPACITY_MIN, dtype=np.int64)
+        self._values = np.empty(_CAPACITY_MIN)
+        self._histories: OrderedDict[tuple[Transform, int], History] = OrderedDict()
+        self._ledgers: OrderedDict[_Way, Ledger] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def end(self) -> int:
+        """One past the position of the last point held."""
+        return self.first + self.count
+
+    def append(self, start: int, times: Integers, values: Floats) -> bool:
+        """Take points over that begin at ``start``; False when some before them are missing."""
+        if start > self.end:
+            return self.end >= self.stop
+        fresh = slice(self.end - start, max(0, self.stop - start))
+        times, values = times[fresh], values[fresh]
+        if len(times):
+            self._reserve(self.count + len(times))
+            self._times[self.count : self.count + len(times)] = times
+            self._values[self.count : self.count + len(times)] = values
+            self.count += len(times)
+        return True
+
+    def _reserve(self, wanted: int) -> None:
+        if wanted > len(self._times):
+            size = max(wanted, 2 * len(self._times))
+            times, values = np.empty(size, dtype=np.int64), np.empty(size)
+            times[: self.count] = self._times[: self.count]
+            values[: self.count] = self._values[: self.count]
+            self._times, self._values = times, values
+
+    def times(self) -> Integers:
+        """Times of the points held, oldest first."""
+        count = self.count
+        return self._times[:count]
+
+    def values(self) -> Floats:
+        """Values of the points held, as they came."""
+        count = self.count
+        return self._values[:count]
+
+    def count_until(self, time: int) -> int:
+        """Points of the series with a time not later, as far as this shard can see."""
+        return self.first + int(np.searchsorted(self.times(), time, side="right"))
+
+    def sees_past(self, count: int) -> bool:
+        """Whether the shard knows that the series has exactly so many points up to a time.
+
+        It does not when they reach to its very end, since more may follow, or not yet to its
+        beginning.
+        """
+        return self.first < count < self.stop
+
+    def history(self, transform: Transform, window: int) -> History:
+        """The points that the shard's own windows of a length reach, as the kernels want them."""
+        with self._lock:
+            history = self._histories.get((transform, window))
+            if history is None:
+                history = History(start=self.first, dtype="float64")
+                _keep(self._histories, (transform, window), history)
+            self._histories.move_to_end((transform, window))
+            values = self.values()[len(history) : self.last - self.first + window - 1]
+            if len(values):
+                history.append(self._transformed(values, transform))
+            return history
+
+    def _transformed(self, values: Floats, transform: Transform) -> Floats:
+        try:
+            return outcome.transformed(values, transform)
+        except BadInput as error:
+            raise BadInput(f"history of {self.shard.series}: {error.message}") from error
+
+    def ledger(self, specification: Specification) -> Ledger:
+        """The outcomes of the shard's own windows, up to date."""
+        way = _Way(
+            specification.window,
+            specification.horizon,
+            specification.grid,
+            specification.transform,
+            specification.scale,
+        )
+        with self._lock:
+            ledger = self._ledgers.get(way)
+            if ledger is None:
+                ledger = Ledger(self.first, self.last, specification)
+                _keep(self._ledgers, way, ledger)
+            self._ledgers.move_to_end(way)
+            ledger.extend(self.values(), self.first)
+            return ledger
+
+
+def _keep(kept: OrderedDict[_Key, _Made], key: _Key, made: _Made) -> None:
+    kept[key] = made
+    if len(kept) > KEPT_MAX:
+        kept.popitem(last=False)

@@ -1,0 +1,133 @@
+"""Whether a request can be answered as asked: ordered rules, the first that is broken is told.
+
+Rules that need no knowledge come first and cost no wait; those that hold a request against the
+catalogue are asked once it has reached the position the client insists on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.domain import outcome, specification
+from midstreamer.domain.errors import BadInput, UnknownSeries
+from midstreamer.domain.series import Window, check_column, qualified, universe_of
+from midstreamer.protocol import frames
+from midstreamer.runtime.outbox import DECISION_BYTES, MATCH_BYTES
+
+ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
+"""What decisions may take of the frame that answers or stores them."""
+
+
+def check_append(request: frames.Append) -> None:
+    """Raise BadInput or StaleTick unless every column can be stored."""
+    ticks = sum(len(column) for column in request.columns)
+    if ticks > frames.TICKS_MAX:
+        raise BadInput(f"{ticks:,} ticks in one Append, at most {frames.TICKS_MAX:,}: split it")
+    for column in request.columns:
+        check_column(column)
+
+
+def check_match(request: frames.Match) -> None:
+    """Raise BadInput unless the request makes sense by itself."""
+    for rule in _MATCH_RULES:
+        rule(request)
+
+
+def check_known(request: frames.Match, catalogue: Catalogue) -> None:
+    """Raise UnknownSeries or BadInput unless there is something to compare with."""
+    universe, length = request.specification.universe, request.specification.window
+    series = catalogue.universe(universe)
+    if not series:
+        known = ", ".join(catalogue.universes()) or "nothing yet"
+        raise UnknownSeries(
+            f"nothing is stored of universe {universe!r}; stored: {known}. Append its ticks first"
+        )
+    longest = max(series, key=lambda summary: summary.count)
+    if length > longest.count:
+        raise BadInput(
+            f"window of {length} points is longer than all history of universe {universe!r}:"
+            f" its longest series, {longest.series}, has {longest.count} points"
+        )
+    for window in request.windows:
+        if window.series and catalogue.series(window.series) is None:
+            raise UnknownSeries(
+                f"nothing is stored of series {window.series}; append its ticks first, or ask"
+                " without a series"
+            )
+
+
+def _sizes(request: frames.Match) -> None:
+    made, count = request.specification, len(request.windows)
+    if not 1 <= count <= frames.WINDOWS_MAX:
+        raise BadInput(f"{count} windows in one Match, 1 to {frames.WINDOWS_MAX} are allowed")
+    each = DECISION_BYTES + 8 * made.window + MATCH_BYTES * made.neighbours
+    if count > 1 and count * each > ANSWER_BYTES_MAX:
+        raise BadInput(
+            f"{count} windows with {made.neighbours} neighbours make an answer of up to"
+            f" {count * each:,} B, at most {ANSWER_BYTES_MAX:,}: ask for"
+            f" {ANSWER_BYTES_MAX // each} at a time"
+        )
+
+
+def _specification(request: frames.Match) -> None:
+    specification.check(request.specification)
+
+
+def _windows(request: frames.Match) -> None:
+    for place, window in enumerate(request.windows):
+        _length(request, place, window)
+        _finite(place, window)
+        _universe(request, place, window)
+        outcome.transformed(window.array(), request.specification.transform)
+
+
+def _length(request: frames.Match, place: int, window: Window) -> None:
+    wanted = request.specification.window
+    if len(window.values) != 8 * wanted:
+        raise BadInput(
+            f"window {place} has {len(window.values) / 8:g} values, specification.window is"
+            f" {wanted}: send exactly as many"
+        )
+
+
+def _finite(place: int, window: Window) -> None:
+    values = window.array()
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if wrong.size:
+        raise BadInput(
+            f"window {place} of {window.series or 'no series'}: value {int(wrong[0])} is"
+            f" {values[wrong[0]]}, not a finite number"
+        )
+
+
+def _universe(request: frames.Match, place: int, window: Window) -> None:
+    if not window.series:
+        return
+    universe = request.specification.universe
+    if qualified(window.series) != window.series or universe_of(window.series) != universe:
+        raise BadInput(
+            f"window {place} is of series {window.series!r}, the specification of universe"
+            f" {universe!r}: a window is compared within its own universe"
+        )
+
+
+def _contradictions(request: frames.Match) -> None:
+    seen: dict[tuple[str, int], bytes] = {}
+    for window in request.windows:
+        key = window.series, window.time
+        if window.series and seen.setdefault(key, window.values) != window.values:
+            raise BadInput(
+                f"two windows of {window.series} at {window.time} with other values in one Match:"
+                " a series has one past"
+            )
+
+
+_MATCH_RULES: Sequence[Callable[[frames.Match], None]] = (
+    _specification,
+    _sizes,
+    _windows,
+    _contradictions,
+)

@@ -1,0 +1,52 @@
+"""Settings of a coordinator, ``[coordinator]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from midstreamer.runtime.config import (
+    Address,
+    LimitSettings,
+    SecuritySettings,
+    Settings,
+    TelemetrySettings,
+)
+
+
+class CoordinatorSettings(Settings):
+    """A process that clients and agents connect to: it asks agents, decides, and writes."""
+
+    section: ClassVar[str] = "coordinator"
+
+    id: str = "c1"
+    """Name of this coordinator; its certificate is for `coordinator/<id>`."""
+    listen: Address = "127.0.0.1:7400"
+    """Where clients and agents connect. Port 0 takes a free one."""
+    advertise: Address | None = None
+    """The address agents are told to dial, when it is not the one listened on (behind a
+    service, or when listening on every interface). None: `listen`, as really bound."""
+    sync: Address = "127.0.0.1:7450"
+    """Where sync listens."""
+    requests_max: int = Field(256, ge=1, le=65536)
+    """Matches under way at once; more are refused as `overloaded`, to be asked again."""
+    patience_s: float = Field(1.0, gt=0, le=60)
+    """Silence of an agent after which another that holds the same shards is asked as well. Below
+    the usual time of a search it only makes work; far above it a stalled agent is felt."""
+    outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
+    """Writes waiting for sync; more are refused as `overloaded`."""
+    outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
+    """The same in bytes: what a coordinator may hold while sync is away."""
+    batch_bytes_max: int = Field(2 * 1024 * 1024, ge=4096, le=1 << 26)
+    """Payload of one transaction, in bytes. Smaller commits sooner, larger commits more per
+    second; it must stay well below `limits.frame_bytes_max`."""
+    spool_dir: Path | None = None
+    """Folder, on a volume that outlives the process, for writes acknowledged as `spooled`. None:
+    that level is refused."""
+    spool_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 20, le=1 << 40)
+    """Most that the spool may take on disk; more is refused as `overloaded`."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    security: SecuritySettings = SecuritySettings()
+    limits: LimitSettings = LimitSettings()

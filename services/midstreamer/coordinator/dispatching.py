@@ -1,0 +1,151 @@
+"""Dispatch carried out: the core's effects become frames, frames become its events."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from midstreamer.coordinator import core, merging
+from midstreamer.domain.decision import Evidence
+from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
+from midstreamer.domain.series import Window
+from midstreamer.domain.shard import Shard
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol.frames import Found, Holdings, Search
+from midstreamer.runtime.peer import Peer
+from midstreamer.telemetry import logs, metrics
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True)
+class _Question:
+    search: Search
+    result: asyncio.Future[tuple[object, ...]]
+
+
+class Dispatcher:
+    """Asks the agents in reach; `run` it beside its callers."""
+
+    def __init__(self, limits: core.Limits) -> None:
+        self._core = core.Dispatch(limits)
+        self._peers: dict[str, Peer] = {}
+        self._questions: dict[int, _Question] = {}
+        self._keys = itertools.count(1)
+        self._changed = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+
+    def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Those that no agent in reach reports."""
+        return [shard for shard in shards if not self._core.held(shard)]
+
+    async def search(
+        self,
+        specification: Specification,
+        windows: tuple[Window, ...],
+        shards: Sequence[Shard],
+        *,
+        at_least: int,
+        deadline_s: float,
+    ) -> list[Evidence]:
+        """Evidence over all these shards, for each window."""
+        key = next(self._keys)
+        search = Search(specification=specification, windows=windows, shards=(), at_least=at_least)
+        result: asyncio.Future[tuple[object, ...]] = asyncio.get_running_loop().create_future()
+        self._questions[key] = _Question(search, result)
+        try:
+            self._handle(core.Asked(key, tuple(shards), at_least, deadline_s))
+            answers = await result
+        finally:
+            del self._questions[key]
+            self._handle(core.Withdrawn(key))
+        return merging.merge(specification, windows, cast("Sequence[Sequence[Evidence]]", answers))
+
+    async def run(self) -> None:
+        """Carry searches out until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._watch(), name="dispatch.watch")
+
+    # --- agents ---
+
+    def reported(self, peer: Peer, holdings: Holdings) -> None:
+        """An agent said what it holds; a new connection of it replaces the old one."""
+        name = peer.identity.name
+        if self._peers.get(name) is not peer:
+            if name in self._peers:
+                self._handle(core.LinkLost(name))
+            self._peers[name] = peer
+            log.info("agent.joined", agent=name)
+        self._handle(core.Reported(name, holdings.position, holdings.shards, holdings.busy))
+
+    def lost(self, peer: Peer) -> None:
+        """The connection of an agent ended."""
+        name = peer.identity.name
+        if self._peers.get(name) is peer:
+            del self._peers[name]
+            log.info("agent.lost", agent=name)
+            self._handle(core.LinkLost(name))
+
+    # --- carrying out ---
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(self._core.next_wakeup_s()):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._handle(core.Tick(), loop.time())
+
+    def _handle(self, event: core.Event, now_s: float | None = None) -> None:
+        now_s = asyncio.get_running_loop().time() if now_s is None else now_s
+        for effect in self._core.handle(event, now_s):
+            match effect:
+                case core.Send():
+                    self._tasks.create_task(self._send(effect), name="dispatch.send")
+                case core.Finish(key, answers):
+                    self._settle(key, answers)
+                case core.Fail(key, error):
+                    self._settle(key, error)
+        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth)
+        self._changed.set()
+
+    def _settle(self, key: int, outcome: tuple[object, ...] | MidstreamerError) -> None:
+        question = self._questions.get(key)
+        if question is None or question.result.done():
+            return
+        if isinstance(outcome, MidstreamerError):
+            question.result.set_exception(outcome)
+        else:
+            question.result.set_result(outcome)
+
+    async def _send(self, send: core.Send) -> None:
+        try:
+            event: core.Event = core.Answered(send.attempt, await self._ask(send))
+        except MidstreamerError as error:
+            event = core.Failed(send.attempt, error)
+        self._handle(event)
+
+    async def _ask(self, send: core.Send) -> tuple[Evidence, ...]:
+        question, peer = self._questions.get(send.key), self._peers.get(send.agent)
+        if question is None or peer is None:
+            raise LinkClosed(f"{send.agent} or whoever asked is gone")
+        search = question.search
+        budget_s = max(0.0, send.deadline_s - asyncio.get_running_loop().time())
+        request = Search(
+            specification=search.specification,
+            windows=search.windows,
+            shards=send.shards,
+            at_least=search.at_least,
+        )
+        answer = await peer.ask(request, budget_s=budget_s)
+        if not isinstance(answer, Found) or len(answer.findings) != len(search.windows):
+            raise RemoteProtocolError(
+                f"{send.agent} answered a Search of {len(search.windows)} windows with"
+                f" {type(answer).__name__}"
+            )
+        return answer.findings

@@ -1,0 +1,287 @@
+"""The coordinator as a process: clients and agents connect to it, it is connected to sync.
+
+A Match goes: checks, catalogue as of the position asked for, agents (`dispatching`), merge,
+`reasoning.decide` with one state for all windows of the frame, outbox, answer.  An Append goes
+through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`) and
+what waits to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from midstreamer import reasoning
+from midstreamer.coordinator import checks, core
+from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.coordinator.config import CoordinatorSettings
+from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.spool import Record, Spool
+from midstreamer.domain.decision import Decision, Evidence
+from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Answer, Changes, Frame, Member
+from midstreamer.runtime import outbox
+from midstreamer.runtime.background import background
+from midstreamer.runtime.follow import UNKNOWN, Follower
+from midstreamer.runtime.member import Membership
+from midstreamer.runtime.outbox import Item, Writer
+from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.telemetry import logs, metrics
+from midstreamer.transport.carrier import Carrier, Server
+
+ANSWER_SHARE = 0.95
+"""Of a request's budget: the rest is for the answer's way back."""
+SURVEY_S = 30.0
+FLUSH_S = 5.0
+"""Longest that a stop waits for the outbox."""
+DECIDED_AT_ONCE = 16
+"""Windows decided before others get a turn on the loop."""
+
+log = logs.get(__name__)
+
+
+class CoordinatorService:
+    """One coordinator; `run` it until cancelled, which is a clean stop."""
+
+    def __init__(self, config: CoordinatorSettings, carrier: Carrier) -> None:
+        self._config = config
+        self._carrier = carrier
+        self._catalogue = Catalogue()
+        self._follower = Follower(self)
+        self._session = Session(
+            carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
+        )
+        self._membership = Membership(
+            self._session, self._describe, lambda fleet: self._joined(fleet.members)
+        )
+        self._dispatcher = Dispatcher(
+            core.Limits(requests_max=config.requests_max, patience_s=config.patience_s)
+        )
+        self._writer = Writer(
+            self._write,
+            outbox.Limits(
+                items_max=config.outbox_items_max,
+                bytes_max=config.outbox_bytes_max,
+                batch_bytes_max=config.batch_bytes_max,
+            ),
+        )
+        self._spool = _spool_of(config)
+        self._intake = Intake(self._writer, self._spool)
+        self._server: Server | None = None
+        self._ready = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound; empty before."""
+        return self._server.address if self._server else ""
+
+    @property
+    def position(self) -> int:
+        """Feed position reached; -1 before the first."""
+        return self._follower.position
+
+    def ready_reasons(self) -> list[str]:
+        """Why a Match might not be answered now; empty when it would be."""
+        reasons = []
+        if self._session.peer is None:
+            reasons.append(f"no connection to sync at {self._config.sync}")
+        if not self._follower.following:
+            reasons.append("the change feed is not followed")
+        if not self._membership.held():
+            reasons.append("no lease is held at sync")
+        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
+        if unheld:
+            reasons.append(
+                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
+                f" {unheld[0].number} among them"
+            )
+        return reasons
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serve until cancelled: stop accepting, flush the outbox, give the lease back, close."""
+        self._ready = ready or asyncio.Event()
+        left = await asyncio.to_thread(self._spool.start) if self._spool else []
+        async with AsyncExitStack() as ends:
+            if self._spool:
+                ends.callback(self._spool.close)
+            await ends.enter_async_context(background("coordinator.sync", self._session.run))
+            ends.push_async_callback(self._membership.leave)
+            await ends.enter_async_context(background("coordinator.outbox", self._writer.run))
+            await self._start_spool(ends, left)
+            ends.push_async_callback(self._flush)
+            await ends.enter_async_context(background("coordinator.dispatch", self._dispatcher.run))
+            self._server = await listen(
+                self._carrier,
+                self._config.listen,
+                handle=self._handle,
+                closed=self._closed,
+                in_flight_max=self._config.limits.in_flight_max,
+            )
+            ends.push_async_callback(self._server.close)
+            log.info("coordinator.listening", address=self._server.address)
+            await ends.enter_async_context(background("coordinator.lease", self._membership.run))
+            await asyncio.get_running_loop().create_future()
+
+    async def _start_spool(self, ends: AsyncExitStack, left: list[Record]) -> None:
+        if self._spool is None:
+            return
+
+        async def replay() -> None:
+            await self._intake.replay(left)
+
+        await ends.enter_async_context(background("coordinator.spool", self._intake.run))
+        await ends.enter_async_context(background("coordinator.replay", replay))
+
+    async def _flush(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._writer.flushed()
+        except TimeoutError:
+            log.warning("outbox.left_behind", items=self._writer.depth)
+
+    # --- the feed: what `Follower` asks of its reader ---
+
+    async def begin(self, peer: Peer) -> int:
+        """Ask for the present: all states and members come first."""
+        return UNKNOWN
+
+    async def begun(self, peer: Peer) -> None:
+        """Survey the series; whatever the feed tells meanwhile is kept."""
+        survey = await peer.ask(frames.Survey(), budget_s=SURVEY_S)
+        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
+        self._catalogue.surveyed(survey)
+
+    def apply(self, changes: Changes) -> None:
+        """Take points, states and members in."""
+        self._catalogue.apply(changes.changes, changes.position)
+        asyncio.get_running_loop().call_soon(self._progressed)
+
+    def forget(self) -> None:
+        """Begin as after a restart."""
+        self._catalogue.clear()
+
+    def _joined(self, members: tuple[Member, ...]) -> None:
+        self._catalogue.members = members
+        self._progressed()
+
+    def _progressed(self) -> None:
+        if not self._ready.is_set() and not self.ready_reasons():
+            self._ready.set()
+
+    def _describe(self) -> Member:
+        return Member(
+            name=self._carrier.me.name,
+            incarnation=self._carrier.incarnation,
+            address=self._config.advertise or self.address,
+            position=max(self._follower.position, 0),
+        )
+
+    # --- requests ---
+
+    async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
+        match frame:
+            case frames.Holdings():
+                self._dispatcher.reported(peer, frame)
+                self._progressed()
+                return None
+            case frames.Match():
+                return await self._match(frame)
+            case frames.Append():
+                return await self._append(frame)
+            case frames.Survey():
+                return await self._survey(frame)
+            case frames.Lookup():
+                return await self._session.ask(frame, budget_s=ANSWER_SHARE * frame.budget_s)
+            case _:
+                raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
+
+    async def _closed(self, peer: Peer) -> None:
+        self._dispatcher.lost(peer)
+
+    async def _append(self, request: frames.Append) -> frames.Appended:
+        checks.check_append(request)
+        receipt = await self._intake.store(
+            Item(columns=request.columns), request.level, _deadline_s(request)
+        )
+        return frames.Appended(
+            stored=receipt.stored,
+            repeated=receipt.repeated,
+            verdicts=receipt.verdicts,
+            level=request.level,
+            position=receipt.position or max(self.position, 0),
+        )
+
+    async def _match(self, request: frames.Match) -> frames.Matched:
+        checks.check_match(request)
+        deadline_s = _deadline_s(request)
+        await self._follower.reached(request.at_least, deadline_s)
+        checks.check_known(request, self._catalogue)
+        findings = await self._dispatcher.search(
+            request.specification,
+            request.windows,
+            self._catalogue.shards([request.specification.universe]),
+            at_least=request.at_least,
+            deadline_s=deadline_s,
+        )
+        decisions = await self._decide(request.specification, findings)
+        if not request.record:
+            return frames.Matched(decisions=tuple(decisions), position=self.position)
+        return await self._record(request, decisions, deadline_s)
+
+    async def _decide(
+        self, specification: Specification, findings: list[Evidence]
+    ) -> list[Decision]:
+        """All with one state: whatever is learned meanwhile is for the next frame."""
+        state = self._catalogue.state(specification)
+        decisions = []
+        for place, evidence in enumerate(findings):
+            if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            decision = reasoning.decide(evidence, state)
+            metrics.DECISIONS.labels(outcome=decision.direction or decision.reason).inc()
+            decisions.append(decision)
+        return decisions
+
+    async def _record(
+        self, request: frames.Match, decisions: list[Decision], deadline_s: float
+    ) -> frames.Matched:
+        once = {decision.experience_id: decision for decision in decisions}
+        receipt = await self._intake.store(
+            Item(decisions=tuple(once.values())), request.level, deadline_s
+        )
+        stored = {decision.experience_id: decision for decision in receipt.decisions}
+        return frames.Matched(
+            decisions=tuple(stored[decision.experience_id] for decision in decisions),
+            repeated=receipt.repeated,
+            position=receipt.position or max(self.position, 0),
+        )
+
+    async def _survey(self, request: frames.Survey) -> frames.Surveyed:
+        """As sync says now; as it last said, when it is away."""
+        try:
+            survey = await self._session.ask(request, budget_s=ANSWER_SHARE * request.budget_s / 2)
+        except (Unavailable, DeadlineExceeded) as error:
+            if self.position == UNKNOWN:
+                raise
+            log.info("survey.remembered", detail=error.message)
+            return self._catalogue.survey()
+        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
+        self._catalogue.surveyed(survey)
+        return survey
+
+    async def _write(self, write: frames.Write, budget_s: float) -> Answer:
+        return await self._session.ask(write, budget_s=budget_s)
+
+
+def _deadline_s(request: frames.Request) -> float:
+    return asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
+
+
+def _spool_of(config: CoordinatorSettings) -> Spool | None:
+    folder: Path | None = config.spool_dir
+    return Spool(folder, bytes_max=config.spool_bytes_max) if folder else None

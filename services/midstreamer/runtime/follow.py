@@ -1,0 +1,100 @@
+"""Following the change feed: from where, how far, and waiting until it has come far enough.
+
+A `Follower` is what a process does beside its link to sync: it is the ``opened`` of that
+`Session`.  It goes on from the last position after every reconnection.  When sync no longer has
+what lies between, everything is forgotten and begun again; all that is built from the feed is a
+cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from midstreamer.domain.errors import Behind, LinkClosed, Overloaded
+from midstreamer.protocol.frames import Changes, Tail
+from midstreamer.runtime.peer import Peer
+from midstreamer.telemetry import logs, metrics
+
+RETRY_AFTER_S = 0.05
+UNKNOWN = -1
+
+log = logs.get(__name__)
+
+
+class Reader(Protocol):
+    """What is built from the feed."""
+
+    async def begin(self, peer: Peer) -> int:
+        """Lay the ground; the position to follow from, `UNKNOWN` for "from now"."""
+
+    async def begun(self, peer: Peer) -> None:
+        """The first changes have been applied; the position is made known after this."""
+
+    def apply(self, changes: Changes) -> None:
+        """Take committed changes in, in order, all of them before the next await."""
+
+    def forget(self) -> None:
+        """Changes were missed for good: drop everything."""
+
+
+class Follower:
+    """One process's place in the feed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.position = UNKNOWN
+        """Everything up to here has been applied; `UNKNOWN` until the ground is laid."""
+        self.following = False
+        self._reader = reader
+        self._moved = asyncio.Event()
+
+    async def follow(self, peer: Peer) -> None:
+        """Follow on this connection until it ends."""
+        while True:
+            try:
+                await self._follow(peer)
+            except LinkClosed:
+                return
+            except Overloaded:
+                log.warning("feed.slow", position=self.position)
+            except Behind as error:
+                log.warning("feed.restarted", position=self.position, detail=error.message)
+                self._reader.forget()
+                self.position = UNKNOWN
+            finally:
+                self.following = False
+
+    async def _follow(self, peer: Peer) -> None:
+        fresh = self.position == UNKNOWN
+        after = await self._reader.begin(peer) if fresh else self.position
+        if after != UNKNOWN:
+            self._move(after)
+        async for changes in peer.follow(Tail(after=after)):
+            self._reader.apply(changes)
+            if fresh:
+                await self._reader.begun(peer)
+                fresh = False
+            self.following = True
+            self._move(changes.position)
+
+    def _move(self, position: int) -> None:
+        if position <= self.position:
+            return
+        self.position = position
+        metrics.FEED_POSITION.set(position)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def reached(self, position: int, deadline_s: float) -> None:
+        """Return once everything up to a position was applied; Behind when that takes too long."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while self.position < max(position, 0):
+                    await self._moved.wait()
+        except TimeoutError as error:
+            seen = f"position {self.position}" if self.position >= 0 else "no position yet"
+            raise Behind(
+                f"position {position} was asked for, {seen} has been reached: sync is slow or"
+                " away, or the position is of another installation",
+                retry_after_s=RETRY_AFTER_S,
+            ) from error

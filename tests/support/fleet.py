@@ -1,0 +1,204 @@
+"""A whole fleet in one process: real services on a memory network and a memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from midstreamer.agent.config import AgentSettings
+from midstreamer.agent.service import AgentService
+from midstreamer.coordinator.config import CoordinatorSettings
+from midstreamer.coordinator.service import CoordinatorService
+from midstreamer.domain import identity
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Column, Floats, Window, column, window
+from midstreamer.domain.specification import Scale, Specification, Transform
+from midstreamer.protocol import frames
+from midstreamer.runtime.peer import Peer, dial
+from midstreamer.store.memory import MemoryStore
+from midstreamer.sync.config import SyncSettings
+from midstreamer.sync.service import SyncService
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+
+SYNC_ADDRESS = "sync:1"
+WITHIN_S = 20.0
+MINUTE = 60_000_000
+
+
+def carrier(network: MemoryNetwork, kind: Kind, name: str) -> MemoryCarrier:
+    return MemoryCarrier(network, identity.make("local", kind, name))
+
+
+@dataclass
+class Fleet:
+    """Everything that runs; services are started and stopped by name, at will."""
+
+    network: MemoryNetwork
+    store: MemoryStore
+    shard_points: int = 256
+    lease_s: float = 0.6
+    services: dict[str, AgentService | CoordinatorService | SyncService] = field(
+        default_factory=dict
+    )
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def start_sync(self) -> None:
+        config = SyncSettings(
+            listen=SYNC_ADDRESS, shard_points=self.shard_points, lease_s=self.lease_s
+        )
+        made = SyncService(config, carrier(self.network, Kind.SYNC, "s1"), self.store)
+        await self._start("s1", made)
+
+    async def start_agent(self, name: str, *, engine: str = "auto", searches_max: int = 64) -> None:
+        config = AgentSettings(
+            id=name,
+            sync=SYNC_ADDRESS,
+            engine=engine,
+            threads=1,
+            heartbeat_s=0.1,
+            searches_max=searches_max,
+        )
+        await self._start(name, AgentService(config, carrier(self.network, Kind.AGENT, name)))
+
+    async def start_coordinator(self, name: str, *, spool_dir: Path | None = None) -> None:
+        config = CoordinatorSettings(
+            id=name, listen=f"{name}:1", sync=SYNC_ADDRESS, spool_dir=spool_dir, patience_s=0.3
+        )
+        me = carrier(self.network, Kind.COORDINATOR, name)
+        await self._start(name, CoordinatorService(config, me))
+
+    async def _start(
+        self, name: str, service: AgentService | CoordinatorService | SyncService
+    ) -> None:
+        ready = asyncio.Event()
+        self.services[name] = service
+        self.tasks[name] = asyncio.get_running_loop().create_task(service.run(ready=ready))
+        if isinstance(service, SyncService):
+            await ready.wait()
+
+    def agent(self, name: str) -> AgentService:
+        service = self.services[name]
+        assert isinstance(service, AgentService)
+        return service
+
+    def coordinator(self, name: str = "c1") -> CoordinatorService:
+        service = self.services[name]
+        assert isinstance(service, CoordinatorService)
+        return service
+
+    async def stop(self, name: str) -> None:
+        """End a service as SIGTERM would: cancelled, and given the time it takes."""
+        task = self.tasks.pop(name)
+        task.cancel()
+        await asyncio.wait([task])
+        del self.services[name]
+
+    async def settled(self, *, agents: int) -> None:
+        """Wait until everybody is ready and every agent's load is done."""
+        await eventually(
+            lambda: all(not service.ready_reasons() for service in self.services.values())
+            and len(self.coordinator()._dispatcher._core.agents()) == agents,
+            lambda: {name: made.ready_reasons() for name, made in self.services.items()},
+        )
+
+    async def client(self, name: str = "u1", coordinator: str = "c1") -> Peer:
+        return await dial(
+            carrier(self.network, Kind.CLIENT, name), f"{coordinator}:1", expect=Kind.COORDINATOR
+        )
+
+
+async def eventually(
+    holds: Callable[[], bool], explain: Callable[[], object] = lambda: ""
+) -> None:
+    """Look again on every turn of the loop until it holds; the deadline is for a broken test."""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while not holds():
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"never came: {explain()}") from None
+
+
+@asynccontextmanager
+async def running(
+    *,
+    agents: Sequence[str] = ("a1", "a2", "a3"),
+    shard_points: int = 256,
+    spool_dir: Path | None = None,
+) -> AsyncIterator[Fleet]:
+    """A fleet with one coordinator, ready, stopped at the end."""
+    fleet = Fleet(MemoryNetwork(), MemoryStore(), shard_points)
+    await fleet.start_sync()
+    await fleet.start_coordinator("c1", spool_dir=spool_dir)
+    for name in agents:
+        await fleet.start_agent(name)
+    try:
+        await fleet.settled(agents=len(agents))
+        yield fleet
+    finally:
+        for name in reversed(list(fleet.tasks)):
+            await fleet.stop(name)
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def a_walk(points: int, *, seed: int = 1, least: float = 20.0) -> Floats:
+    """A random walk that stays above zero, so that it has a logarithm."""
+    steps = np.random.default_rng(seed).normal(size=points)
+    walk = np.cumsum(steps)
+    return np.asarray(walk - walk.min() + least)
+
+
+def a_column(
+    points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0
+) -> Column:
+    """Points of one minute each; those from ``first`` on."""
+    times = np.arange(first, points, dtype=np.int64) * MINUTE
+    return column(series, times, a_walk(points, seed=seed)[first:])
+
+
+def a_universe(series: int, points: int, *, universe: str = "walk") -> list[Column]:
+    return [
+        a_column(points, series=f"{universe}/{number:02d}", seed=number) for number in range(series)
+    ]
+
+
+def a_window(made: Column, end: int, length: int) -> Window:
+    """The window of a column whose last point is ``end``."""
+    values = made.values_array()[end - length + 1 : end + 1]
+    return window(values, series=made.series, time=int(made.times_array()[end]))
+
+
+def a_specification(**changes: object) -> Specification:
+    given: dict[str, object] = {
+        "universe": "walk",
+        "window": 16,
+        "horizon": 3,
+        "neighbours": 10,
+        "band": 2,
+        "grid": 4,
+        "transform": Transform.IDENTITY,
+        "scale": Scale.VOLATILITY,
+    }
+    return Specification(**(given | changes))  # type: ignore[arg-type]
+
+
+async def append(client: Peer, *columns: Column) -> frames.Appended:
+    answer = await client.ask(frames.Append(columns=columns), budget_s=WITHIN_S)
+    assert isinstance(answer, frames.Appended)
+    return answer
+
+
+async def match(
+    client: Peer, specification: Specification, *windows: Window, at_least: int = 0
+) -> frames.Matched:
+    request = frames.Match(specification=specification, windows=windows, at_least=at_least)
+    answer = await client.ask(request, budget_s=WITHIN_S)
+    assert isinstance(answer, frames.Matched)
+    return answer
