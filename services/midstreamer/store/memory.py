@@ -147,13 +147,13 @@ class MemoryStore:
         """Changes after a position."""
         self.check()
         wanted = range(after + 1, min(self.head, after + limit) + 1)
-        if wanted and wanted[0] not in self.changes:
+        if after > self.head or (wanted and wanted[0] not in self.changes):
             raise Behind(
-                f"feed position {after} is older than the {len(self.changes)} changes kept:"
-                " load again and follow from now"
+                f"feed position {after} is not among the {len(self.changes)} changes kept up to"
+                f" {self.head}: load again and follow from now"
             )
         found = alone([self.changes[position] for position in wanted])
-        return FeedPage(tuple(self._whole(change) for change in found), max(after, 0) + len(wanted))
+        return FeedPage(tuple(self._whole(change) for change in found), after + len(wanted))
 
     def _whole(self, change: Change) -> Change:
         if not isinstance(change, Learned):
@@ -339,17 +339,14 @@ class _Transaction:
     async def apply(self, effects: Effects) -> int:
         store = self._store
         store.check()
-        self._check_states(effects)
-        for start, column in effects.points:
+        self._check_new(effects)
+        for _, column in effects.points:
             kept = store.series.setdefault(column.series, _Series())
-            assert len(kept.times) == start, "positions are contiguous"
             kept.times += column.times_array().tolist()
             kept.values += column.values_array().tolist()
         for decision in effects.decisions:
-            assert decision.experience_id not in store.decisions
             store.decisions[decision.experience_id] = decision
         for verdict in effects.verdicts:
-            assert verdict.experience_id not in store.verdicts
             store.verdicts[verdict.experience_id] = verdict
         store.event_log += effects.events
         store.snapshots += effects.snapshots
@@ -358,7 +355,16 @@ class _Transaction:
         store.publish(effects.changes)
         return store.head
 
-    def _check_states(self, effects: Effects) -> None:
+    def _check_new(self, effects: Effects) -> None:
+        """What unique keys are in PostgreSQL: nothing is stored twice, no version skipped."""
+        ends = {name: len(kept.times) for name, kept in self._store.series.items()}
+        for start, column in effects.points:
+            if ends.get(column.series, 0) != start:
+                raise StoreError(f"{column.series}: positions would not be contiguous")
+            ends[column.series] = start + len(column)
+        twice = [d for d in effects.decisions if d.experience_id in self._store.decisions]
+        if twice or any(v.experience_id in self._store.verdicts for v in effects.verdicts):
+            raise StoreError("an experience would be stored twice")
         for _, state in effects.states:
             learned = sum(event.stream == state.stream for event in effects.events)
             stored = self._store.state_of.get(state.stream)

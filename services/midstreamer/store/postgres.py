@@ -1,50 +1,39 @@
 """The store on PostgreSQL, 14 or newer: the only module that knows asyncpg.
 
 A pool of connections that are made again by themselves; one transaction at a time writes (see
-`store.ports`), reads run beside it on connections of their own.  Few rows go in as arrays through
-``unnest``, many points by binary COPY; since a writer is alone and has read what is stored, both
-go straight into the table and nothing is merged.  Every error leaves here as a StoreError that
-says what to do.
+`store.ports` and `store.transaction`), reads run beside it on connections of their own.  Every
+error leaves here as a StoreError that says what to do.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
-from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
+from midstreamer.protocol.frames import Change, Joined, Learned, Member
 from midstreamer.store import copying, dsn, migrate, queries, rows, trouble
 from midstreamer.store.ports import (
-    Effects,
     FeedPage,
     FleetView,
     LoadedRun,
-    Mark,
-    Point,
     Present,
     Run,
-    Span,
     Status,
     StoredState,
-    Ticks,
     Totals,
     Transaction,
     alone,
     seen_by_others,
 )
+from midstreamer.store.transaction import PostgresTransaction
 
-COPY_ROWS = 300
-"""From this many points on a COPY beats arrays: it costs two round trips more and less a row."""
 SERVER_MIN = 14
 
 _SQL = queries.load()
@@ -114,7 +103,7 @@ class PostgresStore:
         if version.major < SERVER_MIN:
             raise StoreError(
                 f"PostgreSQL {version.major} is older than {SERVER_MIN}: name a newer one in"
-                " store.dsn"
+                " sync.dsn"
             )
 
     async def close(self) -> None:
@@ -134,16 +123,18 @@ class PostgresStore:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Connection]:
         """Several reads that are true at one moment."""
-        async with self._connection() as connection:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
+        async with (
+            self._connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Alone among writers until the block ends."""
         async with self._connection() as connection, connection.transaction():
             position = await connection.fetchval(_SQL["lock_head"])
-            yield _Transaction(connection, position)
+            yield PostgresTransaction(connection, position)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -195,10 +186,11 @@ class PostgresStore:
         async with self._reading() as connection:
             head = await connection.fetchval(_SQL["position"])
             found = await connection.fetch(_SQL["feed_after"], after, limit)
-            if after < head and (not found or found[0]["position"] != after + 1):
+            begins = found[0]["position"] if found else head + 1
+            if begins != after + 1:
                 raise Behind(
-                    f"feed position {after} is older than the changes kept, the last is {head}:"
-                    " load again and follow from now"
+                    f"feed position {after} is not among the changes kept up to {head}: load"
+                    " again and follow from now"
                 )
             changes = alone([rows.change(row["body"]) for row in found])
             states = await self._newest(connection, changes)
@@ -327,138 +319,6 @@ class PostgresStore:
         """Promises broken, each in words."""
         async with self._reading() as connection:
             return [row[0] for name in _CHECKS for row in await connection.fetch(_SQL[name])]
-
-
-class _Transaction:
-    """One write transaction on one connection."""
-
-    def __init__(self, connection: Connection, position: int) -> None:
-        self._connection = connection
-        self._position = position
-        self._series_ids: dict[str, int] = {}
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    async def _fetch(self, name: str, *arguments: Any) -> list[Any]:
-        return list(await self._connection.fetch(_SQL[name], *arguments))
-
-    async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
-        found = await self._fetch("summaries", list(names))
-        self._series_ids.update({row["name"]: row["id"] for row in found})
-        return {row["name"]: rows.summary(row) for row in found}
-
-    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
-        found = {}
-        for span in spans:
-            series_id = self._series_ids.get(span.series)
-            part = await self._fetch("ticks_in_span", series_id, span.first, span.last)
-            if part:
-                times = np.array([row["time"] for row in part], "<i8")
-                values = np.array([row["value"] for row in part], "<f8")
-                found[span.series] = Ticks(part[0]["index"], times, values)
-        return found
-
-    async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
-        if not keys:
-            return {}
-        found = await self._fetch("points_at", [key[0] for key in keys], [key[1] for key in keys])
-        return {(row["name"], row["index"]): Point(row["time"], row["value"]) for row in found}
-
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
-        if not experience_ids:
-            return {}
-        found = await self._fetch("decisions_by_id", list(experience_ids))
-        return {row["experience_id"]: rows.decision(row["body"]) for row in found}
-
-    async def due(self, runs: Sequence[Run]) -> list[Decision]:
-        if not runs:
-            return []
-        found = await self._fetch("due", *(list(column) for column in zip(*runs, strict=True)))
-        return [rows.decision(row["body"]) for row in found]
-
-    async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
-        if not spans:
-            return []
-        columns = (list(column) for column in zip(*spans, strict=True))
-        return [rows.verdict(row["body"]) for row in await self._fetch("settled", *columns, limit)]
-
-    async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
-        if not known:
-            return {}
-        await self._fetch("lock_streams", list(known))
-        found = await self._fetch("states_unknown", list(known), list(known.values()))
-        return {row["stream"]: StoredState(*row) for row in found}
-
-    async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
-        columns = [one[0] for one in writers], [one[1] for one in writers]
-        found = await self._fetch("marks", *columns)
-        return {(row["identity"], row["incarnation"]): Mark(*row) for row in found}
-
-    async def apply(self, effects: Effects) -> int:
-        await self._add_points(effects.points)
-        await self._put("add_specifications", rows.specifications(effects.decisions))
-        await self._put("add_decisions", rows.decisions(effects.decisions))
-        await self._put("add_verdicts", rows.verdicts(effects.verdicts))
-        await self._put("add_events", rows.events(effects.events))
-        await self._put_states(effects)
-        await self._put("put_marks", [list(column) for column in zip(*effects.marks, strict=True)])
-        await self._put("add_feed", rows.feed(effects.changes, self._position))
-        if effects.changes or effects.decisions:
-            self._position += len(effects.changes)
-            counts = len(effects.decisions), len(effects.verdicts)
-            await self._connection.execute(_SQL["advance_head"], self._position, *counts)
-        return self._position
-
-    async def _put(self, name: str, columns: rows.Columns) -> None:
-        if columns:
-            await self._connection.execute(_SQL[name], *columns)
-
-    async def _put_states(self, effects: Effects) -> None:
-        if not effects.states:
-            return
-        put = {row["stream"] for row in await self._fetch("put_states", *rows.states(effects))}
-        for _, state in effects.states:
-            if state.stream not in put:
-                raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)
-        kept = [list(column) for column in zip(*effects.snapshots, strict=True)]
-        await self._put("add_snapshots", kept)
-
-    async def _add_points(self, points: Sequence[tuple[int, Column]]) -> None:
-        if not points:
-            return
-        series_ids = await self._grow([column for _, column in points])
-        placed = [(series_ids[column.series], start, column) for start, column in points]
-        if sum(len(column) for _, column in points) >= COPY_ROWS:
-            await self._connection.copy_to_table(
-                "points",
-                source=io.BytesIO(copying.points(placed)),
-                columns=["series_id", "index", "time", "value"],
-                format="binary",
-            )
-            return
-        flat = [
-            (series_id, start + at, time, value)
-            for series_id, start, column in placed
-            for at, (time, value) in enumerate(
-                zip(column.times_array().tolist(), column.values_array().tolist(), strict=True)
-            )
-        ]
-        await self._put("add_points", [list(column) for column in zip(*flat, strict=True)])
-
-    async def _grow(self, columns: Sequence[Column]) -> dict[str, int]:
-        """Add to the counts of these series, making those that are new; returns their ids."""
-        grown: dict[str, tuple[str, int, int, int, float]] = {}
-        for column in columns:
-            times, values = column.times_array(), column.values_array()
-            _, count, first, _, _ = grown.get(column.series, ("", 0, int(times[0]), 0, 0.0))
-            name, last = column.series, (int(times[-1]), float(values[-1]))
-            grown[name] = (name, count + len(column), first, *last)
-        made = await self._fetch(
-            "put_series", *(list(part) for part in zip(*grown.values(), strict=True))
-        )
-        return {row["name"]: row["id"] for row in made}
 
 
 def _gather(parts: list[bytes]) -> Callable[[bytes], Coroutine[Any, Any, None]]:

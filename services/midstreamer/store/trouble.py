@@ -25,17 +25,17 @@ MEANINGS = (
     Meaning("53200", "it is out of memory", "give it memory or lower shared_buffers", 5.0),
     Meaning(
         "53300", "it has no connection left",
-        "raise its max_connections or lower store.connections", 1.0,
+        "raise its max_connections or lower sync.connections", 1.0,
     ),
     Meaning("53", "it lacks a resource", "see its log", 5.0),
     Meaning("57P03", "it is starting, recovering or shutting down", "wait", 0.5),
     Meaning("57P", "it is shutting down", "wait until it is back", 0.5),
-    Meaning("57014", "a statement took too long", "see its load, or raise store.command_s", 1.0),
+    Meaning("57014", "a statement took too long", "see its load, or raise sync.command_s", 1.0),
     Meaning("08", "the connection was lost", "wait until it is back", 0.5),
     Meaning("28", "it does not let us in", "check user, password and pg_hba.conf", 5.0),
-    Meaning("3D000", "there is no such database", "create it, or correct store.dsn", 5.0),
+    Meaning("3D000", "there is no such database", "create it, or correct sync.dsn", 5.0),
     Meaning("42501", "we lack a right", "let our role own its database", 5.0),
-    Meaning("25006", "it is read-only", "name the primary in store.dsn", 2.0),
+    Meaning("25006", "it is read-only", "name the primary in sync.dsn", 2.0),
     Meaning("40", "another transaction was in the way", "try again", 0.05),
     Meaning("58", "its system failed it", "see its log, disk and memory", 5.0),
     Meaning("XX", "it is damaged or has a fault", "see its log", 5.0),
@@ -58,6 +58,6 @@ def absent(error: BaseException) -> StoreError:
     """The StoreError for a server that does not answer."""
     said = str(error) or type(error).__name__
     return StoreError(
-        f"PostgreSQL: {AWAY.what} or cannot be made ({said}); start it, or correct store.dsn",
+        f"PostgreSQL: {AWAY.what} or cannot be made ({said}); start it, or correct sync.dsn",
         retry_after_s=AWAY.retry_after_s,
     )

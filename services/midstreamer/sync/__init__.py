@@ -1,0 +1,1 @@
+"""The AgentDB: group commit, exactly once, settlement, leases and the change feed."""

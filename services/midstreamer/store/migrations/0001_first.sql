@@ -4,7 +4,7 @@
 -- One row for the whole database. Updating it is the first thing a writer does, so writers are
 -- serial and the feed's order is the order of commits. The counts spare a scan of the tables.
 CREATE TABLE head (
-    only      boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single    boolean PRIMARY KEY DEFAULT true CHECK (single),
     position  bigint NOT NULL DEFAULT 0,
     decisions bigint NOT NULL DEFAULT 0,
     verdicts  bigint NOT NULL DEFAULT 0

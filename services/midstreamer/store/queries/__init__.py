@@ -9,13 +9,12 @@ _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def load() -> dict[str, str]:
-    """All queries; a name given twice is our own mistake."""
+    """All queries, each under its one name."""
     found: dict[str, str] = {}
     for file in resources.files(__name__).iterdir():
         if file.name.endswith(".sql"):
             _, *parts = _NAMED.split(file.read_text())
             for name, text in zip(parts[::2], parts[1::2], strict=True):
-                assert name not in found, f"query {name} is written twice"
                 found[name] = _without_comments(text).strip().rstrip(";")
     return found
 

@@ -1,0 +1,66 @@
+"""Settings of sync: where it listens, where PostgreSQL is, and its bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from midstreamer.protocol import frames
+from midstreamer.runtime.config import (
+    Address,
+    LimitSettings,
+    SecuritySettings,
+    Settings,
+    TelemetrySettings,
+)
+
+
+class SyncSettings(Settings):
+    """The process that alone speaks to PostgreSQL."""
+
+    section: ClassVar[str] = "sync"
+
+    id: str = "sync-1"
+    """Last part of this process's identity, `<kind>/<id>`; its certificate carries it."""
+    listen: Address = "127.0.0.1:7450"
+    """UDP address for agents and coordinators; port 0 takes a free one."""
+    dsn: str = ""
+    """PostgreSQL 14 or newer, as `postgresql://user@host/database?sslmode=verify-full`. Over a
+    network only a verified TLS connection is accepted. Empty: an embedded server of our own."""
+    directory: Path = Path("var/store")
+    """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
+    because PostgreSQL does not run as root."""
+    connections: int = Field(6, ge=2, le=100)
+    """Most connections to PostgreSQL: one writes, the others read for agents that load."""
+    connect_s: float = Field(5.0, gt=0, le=60)
+    """Seconds to wait for a connection before saying that PostgreSQL is away."""
+    command_s: float = Field(60.0, gt=0, le=3600)
+    """Seconds one statement may take; the largest is a first load of 100,000 ticks."""
+    batch_rows: int = Field(2000, ge=1, le=1_000_000)
+    """Rows after which a transaction takes no further Write. Larger batches carry more a second
+    and keep each waiting longer."""
+    queue_writes_max: int = Field(1024, ge=1, le=1_000_000)
+    """Writes that may wait for the next transaction; more are refused as `overloaded`."""
+    lease_s: float = Field(3.0, gt=0, le=300)
+    """Seconds a member counts as alive after its last sign; it renews three times as often.
+    Shorter moves shards sooner away from a dead agent, and also from a slow one."""
+    shard_points: int = Field(2048, ge=64, le=1_000_000)
+    """Window positions in one shard. Smaller spreads a short history over more agents."""
+    load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)
+    """Most points of one Loaded frame (16 bytes each); agents ask again for the rest."""
+    verdicts_max: int = Field(4096, ge=1, le=10_000)
+    """Most stored verdicts told again for repeated ticks, the latest first."""
+    feed_keep: int = Field(100_000, ge=1000, le=100_000_000)
+    """Changes kept in PostgreSQL. A follower that was away for longer must load again."""
+    feed_memory: int = Field(4096, ge=16, le=1_000_000)
+    """Changes kept in memory, for followers that are nearly up to date."""
+    streams_memory: int = Field(256, ge=1, le=100_000)
+    """Learning states kept in memory; others are read again when they learn."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What this process tells about itself."""
+    limits: LimitSettings = LimitSettings()
+    """Bounds between peers."""
+    security: SecuritySettings = SecuritySettings()
+    """Certificates of this process and whom it lets in."""

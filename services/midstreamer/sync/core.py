@@ -1,0 +1,377 @@
+"""Decides what a batch of Writes changes: pure, so every rule is tested by plain calls.
+
+Three steps, each a function of values: `asked` says what must be read for these Writes,
+`needed` what more, now that the series are known, and `plan` gives what is new, what repeats,
+what is refused and what has become due.  A Write is taken whole or not at all; a refused one
+leaves no trace in what its neighbours in the batch see.  The rules of "once":
+
+    tick      (series, time)   same value: repeated; other value: Conflict;
+                               not stored and not later than the last: StaleTick
+    decision  experience id    same window: the stored one; other window: Conflict
+    verdict   experience id    follows from the decision and one tick, so it is made once
+
+`sync.settle` turns what is due into verdicts and learns; `sync.commit` does the reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
+from midstreamer.domain.series import Column, Floats, Integers, check_column
+from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import DECISIONS_MAX, TICKS_MAX, SeriesSummary, Write
+from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
+from midstreamer.sync.deciding import check_decision
+
+_BEGINNING = -(2**63)
+
+
+class Given(NamedTuple):
+    """One Write and who sent it: (identity, incarnation)."""
+
+    writer: tuple[str, str]
+    write: Write
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to read first."""
+
+    series: tuple[str, ...]
+    experience_ids: tuple[bytes, ...]
+    writers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What to read when the series are known."""
+
+    spans: tuple[Span, ...]
+    """Times that may repeat what is stored."""
+    points: tuple[tuple[str, int], ...]
+    """Positions that new decisions speak of."""
+    runs: tuple[Run, ...]
+    """Positions that may become settled."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that was read."""
+
+    summaries: Mapping[str, SeriesSummary] = field(default_factory=dict)
+    decisions: Mapping[bytes, Decision] = field(default_factory=dict)
+    marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict)
+    ticks: Mapping[str, Ticks] = field(default_factory=dict)
+    points: Mapping[tuple[str, int], Point] = field(default_factory=dict)
+    due: Sequence[Decision] = ()
+    settled: Sequence[Verdict] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A Write that goes in."""
+
+    stored: int
+    repeated: int
+    column_repeats: tuple[int, ...]
+    decisions: tuple[Decision, ...]
+    """Those that had been stored before, as they are stored."""
+    spans: tuple[Span, ...]
+    """Its ticks: the verdicts they brought are told."""
+    brought: frozenset[bytes]
+    """Its decisions: verdicts on those that are due already are told too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch changes, before verdicts and learning."""
+
+    outcomes: tuple[Taken | MidstreamerError, ...]
+    """One for each Write, in order."""
+    points: tuple[tuple[int, Column], ...]
+    decisions: tuple[Decision, ...]
+    due: tuple[tuple[Decision, Point], ...]
+    """Decisions, stored or new, with the point that settles them."""
+    marks: tuple[Mark, ...]
+
+
+def check_write(write: Write) -> None:
+    """Raise BadInput for what no store could make right, before anything is read."""
+    ticks = sum(len(column) for column in write.columns)
+    if ticks > TICKS_MAX or len(write.decisions) > DECISIONS_MAX:
+        raise BadInput(
+            f"a Write of {ticks:,} ticks and {len(write.decisions):,} decisions; at most"
+            f" {TICKS_MAX:,} and {DECISIONS_MAX:,}: split it"
+        )
+    for column in write.columns:
+        check_column(column)
+    for decision in write.decisions:
+        check_decision(decision)
+
+
+def asked(batch: Sequence[Given]) -> Asked:
+    """What to read first."""
+    columns = {column.series for given in batch for column in given.write.columns}
+    decided = {d.series for given in batch for d in given.write.decisions if d.settles}
+    ids = {d.experience_id for given in batch for d in given.write.decisions}
+    return Asked(
+        tuple(sorted(columns | decided)),
+        tuple(sorted(ids)),
+        tuple(sorted({given.writer for given in batch})),
+    )
+
+
+def needed(batch: Sequence[Given], summaries: Mapping[str, SeriesSummary]) -> Needed:
+    """What more to read; generous where only `plan` can know exactly."""
+    spans, runs = {}, []
+    for series, columns in _by_series(batch).items():
+        known = summaries.get(series)
+        if known is None:
+            continue
+        first = min(int(column.times_array()[0]) for column in columns)
+        last = max(int(column.times_array()[-1]) for column in columns)
+        if first <= known.last_time:
+            spans[series] = Span(series, first, min(last, known.last_time))
+        if last > known.last_time:
+            ticks = sum(len(column) for column in columns)
+            runs.append(Run(series, known.count, known.count + ticks))
+    points = {
+        (decision.series, position)
+        for given in batch
+        for decision in given.write.decisions
+        if decision.settles
+        for position in (decision.index, decision.due_index)
+    }
+    return Needed(tuple(spans.values()), tuple(sorted(points)), tuple(runs))
+
+
+def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
+    found: dict[str, list[Column]] = {}
+    for given in batch:
+        for column in given.write.columns:
+            if len(column):
+                found.setdefault(column.series, []).append(column)
+    return found
+
+
+def plan(batch: Sequence[Given], facts: Facts) -> Plan:
+    """Take the Writes one after another; each sees what those before it added."""
+    view = _View(facts)
+    outcomes: list[Taken | MidstreamerError] = []
+    for given in batch:
+        before = view.mark()
+        try:
+            outcomes.append(view.take(given.write))
+        except MidstreamerError as error:
+            view.undo(before)
+            outcomes.append(error)
+    return Plan(
+        tuple(outcomes),
+        tuple(view.added),
+        tuple(view.decided),
+        tuple(view.due()),
+        advanced(batch, facts.marks),
+    )
+
+
+def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
+    """How far each writer has come; refused Writes used up their number too."""
+    present: dict[tuple[str, str], Mark] = {}
+    for writer, write in batch:
+        old = present.get(writer) or marks.get(writer)
+        if old is None:
+            present[writer] = Mark(*writer, write.sequence, 0, 0)
+        elif write.sequence <= old.sequence:
+            present[writer] = old._replace(repeats=old.repeats + 1)
+        else:
+            gaps = old.gaps + write.sequence - old.sequence - 1
+            present[writer] = old._replace(sequence=write.sequence, gaps=gaps)
+    return tuple(present[writer] for writer in sorted(present))
+
+
+class _Grown:
+    """One series: what is stored of it, as far as it was read, and what this batch adds."""
+
+    def __init__(self, name: str, summary: SeriesSummary | None, stored: Ticks | None) -> None:
+        self.name = name
+        self._count = summary.count if summary else 0
+        self._last = summary.last_time if summary else _BEGINNING
+        nothing: Integers = np.empty(0, "<i8")
+        self._times: list[Integers] = [stored.times if stored else nothing]
+        self._values: list[Floats] = [stored.values if stored else nothing.astype("<f8")]
+
+    @property
+    def added(self) -> int:
+        """Parts added so far; `cut` goes back to such a number."""
+        return len(self._times) - 1
+
+    @property
+    def count(self) -> int:
+        """Points, those of this batch included."""
+        return self._count + sum(len(part) for part in self._times[1:])
+
+    @property
+    def last(self) -> int:
+        """Time of the last point."""
+        return int(self._times[-1][-1]) if self.added else self._last
+
+    def cut(self, added: int) -> None:
+        """Forget the parts after the first ``added``."""
+        del self._times[added + 1 :], self._values[added + 1 :]
+
+    def take(self, column: Column) -> tuple[int, tuple[int, Column] | None]:
+        """How many ticks repeat, and the new part with its position."""
+        times, values = column.times_array(), column.values_array()
+        old = int(np.searchsorted(times, self.last, side="right"))
+        if old:
+            self._check_repeats(times[:old], values[:old])
+        if old == len(times):
+            return old, None
+        start = self.count
+        self._times.append(times[old:])
+        self._values.append(values[old:])
+        if not old:
+            return 0, (start, column)
+        return old, (start, Column(self.name, times[old:].tobytes(), values[old:].tobytes()))
+
+    def _check_repeats(self, times: Integers, values: Floats) -> None:
+        known, stored = np.concatenate(self._times), np.concatenate(self._values)
+        place = np.searchsorted(known, times)
+        found = place < len(known)
+        found[found] = known[place[found]] == times[found]
+        if not found.all():
+            time = int(times[np.argmin(found)])
+            raise StaleTick(
+                f"{self.name} at {time}: no tick is stored at this time, and the last is at"
+                f" {self.last}; send each series in time order"
+            )
+        other = np.flatnonzero(stored[place] != values)
+        if other.size:
+            at = int(other[0])
+            raise Conflict(
+                f"{self.name} at {int(times[at])}: {values[at]!r} was sent and"
+                f" {stored[place[at]]!r} is stored; a stored tick never changes"
+            )
+
+    def point(self, index: int) -> Point | None:
+        """A point that this batch adds."""
+        at = index - self._count
+        for times, values in zip(self._times[1:], self._values[1:], strict=True):
+            if 0 <= at < len(times):
+                return Point(int(times[at]), float(values[at]))
+            at -= len(times)
+        return None
+
+
+class _View:
+    """What is stored as the next Write sees it."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._series: dict[str, _Grown] = {}
+        self.added: list[tuple[int, Column]] = []
+        self.decided: list[Decision] = []
+
+    def mark(self) -> tuple[dict[str, int], int, int]:
+        """A place to go back to."""
+        grown = {name: one.added for name, one in self._series.items()}
+        return grown, len(self.added), len(self.decided)
+
+    def undo(self, mark: tuple[dict[str, int], int, int]) -> None:
+        """Go back there."""
+        grown, added, decided = mark
+        for name, one in self._series.items():
+            one.cut(grown.get(name, 0))
+        del self.added[added:], self.decided[decided:]
+
+    def take(self, write: Write) -> Taken:
+        """Add a Write, or raise."""
+        repeats = [self._take_column(column) for column in write.columns]
+        stored = [self._take_decision(decision) for decision in write.decisions]
+        before = tuple(decision for decision in stored if decision is not None)
+        repeated = sum(repeats) + len(before)
+        whole = sum(len(column) for column in write.columns) + len(write.decisions)
+        return Taken(
+            whole - repeated,
+            repeated,
+            tuple(repeats) if any(repeats) else (),
+            before,
+            tuple(_span(column) for column in write.columns if len(column)),
+            frozenset(decision.experience_id for decision in write.decisions),
+        )
+
+    def _take_column(self, column: Column) -> int:
+        if not len(column):
+            return 0
+        repeated, new = self._grown(column.series).take(column)
+        if new is not None:
+            self.added.append(new)
+        return repeated
+
+    def _take_decision(self, decision: Decision) -> Decision | None:
+        """The stored decision when there is one; else it is added."""
+        stored = self._facts.decisions.get(decision.experience_id) or next(
+            (one for one in self.decided if one.experience_id == decision.experience_id), None
+        )
+        if stored is not None:
+            _check_same(decision, stored)
+            return stored
+        if decision.settles:
+            self._check_place(decision)
+        self.decided.append(decision)
+        return None
+
+    def _check_place(self, decision: Decision) -> None:
+        point = self.point(decision.series, decision.index)
+        if point is None or point.time != decision.time:
+            found = "nothing" if point is None else f"the tick of {point.time}"
+            raise BadInput(
+                f"decision {decision.experience_id.hex()} of {decision.series} at"
+                f" {decision.time}: position {decision.index} holds {found}; append the ticks of"
+                " a window before it is decided"
+            )
+
+    def _grown(self, series: str) -> _Grown:
+        if series not in self._series:
+            facts = self._facts
+            self._series[series] = _Grown(
+                series, facts.summaries.get(series), facts.ticks.get(series)
+            )
+        return self._series[series]
+
+    def point(self, series: str, index: int) -> Point | None:
+        """A point, stored or added."""
+        return self._facts.points.get((series, index)) or self._grown(series).point(index)
+
+    def due(self) -> Iterable[tuple[Decision, Point]]:
+        """Every decision whose settling point is there now."""
+        for decision in (*self._facts.due, *self.decided):
+            if decision.settles:
+                point = self.point(decision.series, decision.due_index)
+                if point is not None:
+                    yield decision, point
+
+
+def _span(column: Column) -> Span:
+    times = column.times_array()
+    return Span(column.series, int(times[0]), int(times[-1]))
+
+
+def _check_same(given: Decision, stored: Decision) -> None:
+    if given.window == stored.window:
+        return
+    ours, theirs = np.frombuffer(stored.window, "<f8"), np.frombuffer(given.window, "<f8")
+    at = int(np.flatnonzero(ours != theirs)[0]) if len(ours) == len(theirs) else -1
+    values = f"value {at}: {theirs[at]!r} was sent and {ours[at]!r} is stored" if at >= 0 else (
+        f"{len(theirs)} values were sent and {len(ours)} are stored"
+    )  # fmt: skip
+    raise Conflict(
+        f"decision {stored.experience_id.hex()} of {stored.series} at {stored.time}: the window"
+        f" differs, {values}; a stored experience never changes"
+    )

@@ -1,0 +1,58 @@
+"""Is this decision one that may be stored? An ordered chain of small checks; the first that
+finds something names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from midstreamer.domain import decision as decisions
+from midstreamer.domain import specification as specifications
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Window, qualified, universe_of
+
+
+def check_decision(decision: Decision) -> None:
+    """Raise BadInput unless a decision agrees with itself."""
+    specifications.check(decision.specification)
+    for find in _CHAIN:
+        if fault := find(decision):
+            raise BadInput(
+                f"decision {decision.experience_id.hex()} of {decision.series or 'no series'} at"
+                f" {decision.time}: {fault}"
+            )
+
+
+def _window(decision: Decision) -> str:
+    m = decision.specification.window
+    held = len(decision.window)
+    return "" if held == 8 * m else f"a window of {held} B is not {m} values"
+
+
+def _id(decision: Decision) -> str:
+    window = Window(decision.series, decision.time, decision.window)
+    right = decisions.experience_id(decision.specification, window)
+    return "" if right == decision.experience_id else f"its id should be {right.hex()}"
+
+
+def _series(decision: Decision) -> str:
+    if not decision.series:
+        return "it settles and names no series" if decision.settles else ""
+    if qualified(decision.series) != decision.series:
+        return "its series lacks the universe"
+    universe = decision.specification.universe
+    right = universe_of(decision.series) == universe
+    return "" if right else f"its specification is for the universe {universe}"
+
+
+def _saying(decision: Decision) -> str:
+    if (decision.direction is None) == (decision.reason is None):
+        return f"direction {decision.direction} and reason {decision.reason}: exactly one is said"
+    numbers = (decision.probability, decision.confidence, decision.low, decision.high)
+    if any(math.isnan(number) for number in numbers):
+        return "a probability or a bound of its interval is not a number"
+    return ""
+
+
+_CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _id, _series, _saying)

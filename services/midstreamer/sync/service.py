@@ -1,0 +1,339 @@
+"""The sync process: the only one that speaks to PostgreSQL.
+
+Writes wait in a bounded queue; one committer takes everything that waits, commits it in one
+transaction and answers only then.  So the slower the disk, the larger the batch, and nobody ever
+waits for a timer.  What was committed is told to the followers of the feed at once.  A Write that
+is refused fails alone: it is judged by the core before anything is written, and when PostgreSQL
+itself objects, the Writes of the batch are tried one by one.
+
+When PostgreSQL is away this process stays: requests are answered with a Failure that says when to
+ask again, `ready_reasons` says why, and it connects again by itself.  Members do not lose their
+leases by an outage that was ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from midstreamer import reasoning
+from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded, StoreError
+from midstreamer.domain.series import Column
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Answer, Frame
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.tasks import supervise
+from midstreamer.store.ports import FleetView, Run, Store
+from midstreamer.sync import core
+from midstreamer.sync.commit import Committed, Committer
+from midstreamer.sync.config import SyncSettings
+from midstreamer.sync.core import Given
+from midstreamer.sync.feed import Feed
+from midstreamer.sync.settle import Rules
+from midstreamer.telemetry import logs, metrics
+from midstreamer.transport.carrier import Carrier, Server
+
+log = logs.get(__name__)
+
+TRIM_EVERY = 60
+"""Rounds of housekeeping (a third of a lease each) between two trims of the feed."""
+CLASH_S = 0.05
+"""A StoreError that asks to be tried again this soon was a clash of transactions."""
+CLASHES_MAX = 3
+REOPEN_S_MAX = 2.0
+OVERLOADED_S = 0.1
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A Write and whoever awaits it."""
+
+    given: Given
+    answer: asyncio.Future[frames.Written]
+
+    @property
+    def rows(self) -> int:
+        write = self.given.write
+        return sum(len(column) for column in write.columns) + len(write.decisions)
+
+
+class SyncService:
+    """Serves Write, Renew, Survey, Load, Lookup and Tail."""
+
+    def __init__(
+        self, config: SyncSettings, carrier: Carrier, store: Store, *, rules: Rules = reasoning
+    ) -> None:
+        self._config = config
+        self._carrier = carrier
+        self._store = store
+        self._committer = Committer(
+            store,
+            rules,
+            verdicts_max=config.verdicts_max,
+            streams_memory=config.streams_memory,
+        )
+        self._feed = Feed(store, memory=config.feed_memory)
+        self._waiting: deque[_Waiting] = deque()
+        self._came = asyncio.Event()
+        self._fleet = FleetView(0, (), changed=False)
+        self._server: Server | None = None
+        self._trouble = "the store has not been opened yet"
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound; empty before `run` serves."""
+        return self._server.address if self._server is not None else ""
+
+    def ready_reasons(self) -> list[str]:
+        """Why this process cannot do its work now; empty when it can."""
+        reasons = [] if self._server is not None else ["not listening yet"]
+        return reasons + ([f"store: {self._trouble}"] if self._trouble else [])
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serve until cancelled; ``ready`` is set once listening with the store open."""
+        self._server = await peers.listen(
+            self._carrier,
+            self._config.listen,
+            handle=self.handle,
+            in_flight_max=self._config.limits.in_flight_max,
+        )
+        log.info("sync.listening", address=self._server.address)
+        try:
+            await self._open()
+            if ready is not None:
+                ready.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(supervise("committer", self._commit_all, restart=True))
+                group.create_task(supervise("housekeeper", self._keep_house, restart=True))
+        finally:
+            server, self._server = self._server, None
+            await server.close()
+            self._refuse_waiting()
+            await self._store.close()
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def handle(self, peer: Peer, frame: Frame) -> Answer | None:
+        """Answer one request of a peer."""
+        match frame:
+            case frames.Write():
+                return await self._write(peer, frame)
+            case frames.Renew():
+                return await self._renew(peer, frame)
+            case frames.Load():
+                return await self._load(frame)
+            case frames.Lookup():
+                return await self._lookup(frame)
+            case frames.Survey():
+                return await self._survey()
+            case frames.Tail():
+                await self._feed.follow(peer, frame.request, frame.after)
+        return None
+
+    async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
+        core.check_write(write)
+        if len(self._waiting) >= self._config.queue_writes_max:
+            raise Overloaded(
+                f"{len(self._waiting):,} writes wait for PostgreSQL, queue_writes_max="
+                f"{self._config.queue_writes_max:,}",
+                retry_after_s=OVERLOADED_S,
+            )
+        answer: asyncio.Future[frames.Written] = asyncio.get_running_loop().create_future()
+        writer = peer.identity.uri, peer.incarnation
+        self._waiting.append(_Waiting(Given(writer, write), answer))
+        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
+        self._came.set()
+        return await answer
+
+    async def _renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
+        name = peer.identity.name
+        if renew.leaving:
+            self._tell_fleet(await self._store.leave(name))
+        else:
+            certified = {"name": name, "incarnation": peer.incarnation}
+            member = msgspec.structs.replace(renew.member, **certified)
+            self._tell_fleet(await self._store.renew(member, self._config.lease_s))
+        fleet = self._fleet
+        return frames.Fleet(
+            position=fleet.position,
+            members=fleet.members,
+            lease_s=self._config.lease_s,
+            shard_points=self._config.shard_points,
+        )
+
+    async def _load(self, load: frames.Load) -> frames.Loaded:
+        with metrics.SYNC_LATENCY_S.labels("load").time():
+            run = Run(load.series, load.start, load.stop)
+            part = await self._store.load(run, self._config.load_points_max)
+        column = Column(load.series, part.times.tobytes(), part.values.tobytes())
+        return frames.Loaded(
+            position=part.position, column=column, start=part.start, count=part.count
+        )
+
+    async def _lookup(self, lookup: frames.Lookup) -> frames.Experiences:
+        if len(lookup.experience_ids) > frames.DECISIONS_MAX:
+            raise BadInput(
+                f"{len(lookup.experience_ids):,} experiences were asked for, at most"
+                f" {frames.DECISIONS_MAX}: ask for fewer at once"
+            )
+        position = await self._store.position()
+        made, came = await self._store.experiences(lookup.experience_ids)
+        return frames.Experiences(position=position, decisions=tuple(made), verdicts=tuple(came))
+
+    async def _survey(self) -> frames.Surveyed:
+        totals = await self._store.totals()
+        return frames.Surveyed(
+            position=totals.position,
+            series=totals.series,
+            members=self._fleet.members,
+            shard_points=self._config.shard_points,
+            decisions=totals.decisions,
+            verdicts=totals.verdicts,
+            ticks=totals.ticks,
+        )
+
+    # --- the committer ----------------------------------------------------------------------------
+
+    async def _commit_all(self) -> None:
+        """Commit whatever waits, again and again: the only writer of ticks and decisions."""
+        while True:
+            while not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            await self._commit(self._batch())
+
+    def _batch(self) -> list[_Waiting]:
+        """What goes into the next transaction, in the order it came."""
+        batch: list[_Waiting] = []
+        rows = 0
+        cap = self._config.batch_rows
+        while self._waiting and (not batch or rows + self._waiting[0].rows <= cap):
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():  # else its asker is gone or its deadline has passed
+                batch.append(waiting)
+                rows += waiting.rows
+        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        try:
+            with metrics.SYNC_LATENCY_S.labels("commit").time():
+                committed = await self._tried([waiting.given for waiting in batch])
+        except Exception as error:
+            if len(batch) > 1 and not _is_away(error):
+                for waiting in batch:
+                    await self._commit([waiting])
+            else:
+                self._fail(batch, error)
+            return
+        except BaseException:
+            self._fail(batch, StoreError("sync is stopping", retry_after_s=0.5))
+            raise
+        self._tell(batch, committed)
+
+    async def _tried(self, batch: list[Given]) -> Committed:
+        """Commit; again at once when another transaction was in the way."""
+        for _ in range(CLASHES_MAX - 1):
+            try:
+                return await self._committer.commit(batch)
+            except StoreError as error:
+                if not 0 < error.retry_after_s <= CLASH_S:
+                    raise
+        return await self._committer.commit(batch)
+
+    def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
+        if isinstance(error, StoreError):
+            self._in_trouble(error)
+        elif not isinstance(error, MidstreamerError):
+            log.error("commit.failed", exc_info=error)
+            error = MidstreamerError("the write failed at sync; its log says why")
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
+    def _tell(self, batch: list[_Waiting], committed: Committed) -> None:
+        """After the commit: followers first, then those who asked."""
+        self._feed.publish(committed.before, committed.changes)
+        for waiting, outcome in zip(batch, committed.outcomes, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(outcome, MidstreamerError):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+        metrics.WRITE_BATCH_ROWS.observe(committed.rows)
+        for verdict in committed.verdicts:
+            metrics.VERDICTS.labels(str(verdict.hit).lower()).inc()
+        for decision, why in committed.unjudged:
+            log.warning("verdict.impossible", experience=decision.experience_id.hex(), why=why)
+
+    def _refuse_waiting(self) -> None:
+        batch = list(self._waiting)
+        self._waiting.clear()
+        self._fail(batch, StoreError("sync is stopping", retry_after_s=0.5))
+
+    # --- the store and the fleet ------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Open the store; while that fails, say so and try again."""
+        pause_s = 0.1
+        while True:
+            try:
+                await self._store.open()
+                await self._back()
+                return
+            except StoreError as error:
+                self._in_trouble(error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, REOPEN_S_MAX)
+
+    async def _keep_house(self) -> None:
+        """Let leases run out, notice what others committed, forget what is old."""
+        rounds, seen = 0, 0
+        while True:
+            await asyncio.sleep(self._config.lease_s / 3)
+            try:
+                if self._trouble:
+                    await self._back()
+                # A position seen a round ago and not told since was committed by somebody else.
+                if seen > self._feed.position:
+                    self._feed.noticed(seen)
+                self._tell_fleet(await self._store.expire())
+                seen = self._fleet.position
+                rounds += 1
+                if rounds % TRIM_EVERY == 0:
+                    await self._store.trim(self._config.feed_keep)
+            except StoreError as error:
+                self._in_trouble(error)
+
+    async def _back(self) -> None:
+        """The store answers (again): nobody lost a lease by that, and the feed may have moved."""
+        await self._store.extend(self._config.lease_s)
+        self._feed.noticed(await self._store.position())
+        self._tell_fleet(await self._store.expire())
+        self._trouble = ""
+        log.info("store.opened", position=self._feed.position)
+
+    def _in_trouble(self, error: StoreError) -> None:
+        if _is_away(error) and error.message != self._trouble:
+            self._trouble = error.message
+            log.warning("store.away", detail=error.message)
+
+    def _tell_fleet(self, fleet: FleetView) -> None:
+        if fleet.changed:
+            self._feed.publish(fleet.position - 1, [frames.Joined(fleet.members)])
+        self._fleet = fleet
+        kinds = [member.name.partition("/")[0] for member in fleet.members]
+        for kind in ("agent", "coordinator"):
+            metrics.MEMBERS.labels(kind).set(kinds.count(kind))
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether it is PostgreSQL that fails, and not one Write that it objects to."""
+    return isinstance(error, StoreError) and error.retry_after_s > CLASH_S

@@ -1,0 +1,132 @@
+"""Verdicts for what has become due, and learning from them: pure, in event-time order.
+
+Everything a transaction learns is folded in the order (time, verdicts before decisions, series):
+a decision's time, a verdict's due time.  Each event raises its stream's version by one, and every
+version can be made again, from the events or from the snapshot before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.specification import Specification
+from midstreamer.domain.state import State
+from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Learned
+from midstreamer.store.ports import SNAPSHOT_VERSIONS, Event, Kind, Point, StoredState
+
+
+class Rules(Protocol):
+    """The functions of `reasoning` that are used here."""
+
+    def initial(self, specification: Specification) -> State:
+        """A state that has learned nothing."""
+
+    def judge(self, decision: Decision, value: float, due_time: int) -> Verdict:
+        """The verdict on a decision."""
+
+    def learn(self, state: State, event: Decision | Verdict) -> State:
+        """The state after one more event."""
+
+    def encode(self, state: State) -> bytes:
+        """A state as bytes."""
+
+    def decode(self, data: bytes) -> State:
+        """The same state again."""
+
+
+class Lesson(NamedTuple):
+    """One event and the stream that learns from it."""
+
+    specification: Specification
+    event: Decision | Verdict
+
+
+class Unjudged(NamedTuple):
+    """A decision that cannot be judged by the value that came."""
+
+    decision: Decision
+    why: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of all that was due."""
+
+    verdicts: tuple[Verdict, ...]
+    lessons: tuple[Lesson, ...]
+    unjudged: tuple[Unjudged, ...]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What learning adds to the store."""
+
+    events: tuple[Event, ...]
+    states: Mapping[str, State]
+    stored: tuple[tuple[Specification, StoredState], ...]
+    snapshots: tuple[StoredState, ...]
+
+    @property
+    def changes(self) -> tuple[Learned, ...]:
+        """What the feed tells, once for each stream."""
+        return tuple(Learned(*state) for _, state in self.stored)
+
+
+def judged(
+    rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
+) -> Judged:
+    """Verdicts of what is due, and all lessons of a transaction in the order to learn them.
+
+    A value may be one that a decision cannot be judged by (no logarithm of a price of zero).
+    Such a decision stays without a verdict: the tick is right, and refusing it would let anyone
+    who asked a wrong question stop a series.
+    """
+    verdicts, unjudged = [], []
+    lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
+    for decision, point in due:
+        try:
+            verdict = rules.judge(decision, point.value, point.time)
+        except BadInput as error:
+            unjudged.append(Unjudged(decision, error.message))
+        else:
+            verdicts.append(verdict)
+            lessons.append(Lesson(decision.specification, verdict))
+    verdicts.sort(key=lambda verdict: (verdict.due_time, verdict.series, verdict.experience_id))
+    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unjudged))
+
+
+def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:
+    """Event time; verdicts before decisions of the same time; then by series."""
+    event = lesson.event
+    made = isinstance(event, Decision)
+    time = event.time if isinstance(event, Decision) else event.due_time
+    return time, made, event.series, event.experience_id
+
+
+def fold(rules: Rules, states: Mapping[str, State], lessons: Sequence[Lesson]) -> Folded:
+    """Learn all lessons; streams without a state begin with the initial one."""
+    present = dict(states)
+    taught: dict[str, Specification] = {}
+    events, snapshots = [], []
+    for specification, event in lessons:
+        stream = specification.stream
+        before = present.get(stream) or rules.initial(specification)
+        after = rules.learn(before, event)
+        if after.version == before.version:
+            continue  # already learned
+        present[stream], taught[stream] = after, specification
+        kind = Kind.DECISION if isinstance(event, Decision) else Kind.VERDICT
+        events.append(Event(stream, after.version, kind, event.experience_id))
+        if after.version % SNAPSHOT_VERSIONS == 0:
+            snapshots.append(StoredState(stream, after.version, rules.encode(after)))
+    bodies = {stream: rules.encode(present[stream]) for stream in sorted(taught)}
+    stored = tuple(
+        (taught[stream], StoredState(stream, present[stream].version, body))
+        for stream, body in bodies.items()
+    )
+    return Folded(tuple(events), present, stored, tuple(snapshots))

@@ -1,0 +1,225 @@
+"""What every store promises: one suite, run on the fake and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol.frames import Joined, Learned, Member, Points
+from midstreamer.store import admin
+from midstreamer.store.ports import Effects, Mark, Point, Run, Span, Store, StoredState
+from tests.support import store as build
+
+RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with build.a_server() as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
+async def store(request: pytest.FixtureRequest, server: str) -> AsyncIterator[Store]:
+    async with build.a_store(server if request.param == "postgres" else "") as opened:
+        yield opened
+
+
+async def test_what_is_appended_can_be_loaded(store: Store) -> None:
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
+    part = await store.load(Run("test/A", 3, 8), 100)
+    assert (part.start, part.count) == (3, 10)
+    assert part.values.tolist() == [build.value_at(at) for at in range(3, 8)]
+    assert part.times.dtype == np.dtype("<i8")
+
+
+async def test_a_large_column_is_stored_as_a_small_one_is(store: Store) -> None:
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 5000))]))
+        await writing.apply(Effects(points=[(5000, build.a_column(5000, 5003))]))
+    part = await store.load(Run("test/A", 0, 10**9), 10**6)
+    assert part.values.tolist() == [build.value_at(at) for at in range(5003)]
+    (only,) = (await store.totals()).series
+    assert (only.count, only.first_time, only.last_time) == (5003, 0, 5002 * build.STEP)
+
+
+async def test_no_more_than_the_limit_is_loaded(store: Store) -> None:
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
+    part = await store.load(Run("test/A", 2, 10), 3)
+    assert part.times.tolist() == [2 * build.STEP, 3 * build.STEP, 4 * build.STEP]
+
+
+async def test_an_unknown_series_is_named(store: Store) -> None:
+    with pytest.raises(UnknownSeries, match="test/none"):
+        await store.load(Run("test/none", 0, 1), 1)
+
+
+async def test_a_block_that_fails_leaves_nothing(store: Store) -> None:
+    async def fail() -> None:
+        async with store.transaction():
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        await fail()
+    assert (await store.totals()).ticks == 0
+
+
+async def test_writers_are_alone(store: Store) -> None:
+    inside = 0
+
+    async def write() -> None:
+        nonlocal inside
+        async with store.transaction() as writing:
+            inside += 1
+            assert inside == 1
+            await writing.summaries(["test/A"])
+            inside -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(write())
+
+
+async def test_stored_ticks_are_read_by_time_and_by_position(store: Store) -> None:
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
+    async with store.transaction() as writing:
+        assert set(await writing.summaries(["test/A", "test/B"])) == {"test/A"}
+        found = await writing.ticks([Span("test/A", 4 * build.STEP, 5 * build.STEP)])
+        points = await writing.points_at([("test/A", 9), ("test/A", 10), ("test/B", 0)])
+    assert found["test/A"].start == 4
+    assert found["test/A"].values.tolist() == [build.value_at(4), build.value_at(5)]
+    assert points == {("test/A", 9): Point(9 * build.STEP, build.value_at(9))}
+
+
+async def test_the_feed_tells_changes_in_order_of_commit(store: Store) -> None:
+    for start in (0, 10):
+        column = build.a_column(start, start + 10)
+        async with store.transaction() as writing:
+            await writing.apply(Effects(points=[(start, column)], changes=[Points(start, column)]))
+    page = await store.feed(0, 100)
+    assert [change.start for change in page.changes if isinstance(change, Points)] == [0, 10]
+    assert page.position == await store.position() == 2
+    assert (await store.feed(1, 100)).changes == page.changes[1:]
+    assert (await store.feed(2, 100)).changes == ()
+
+
+async def test_a_follower_too_far_behind_is_told_so(store: Store) -> None:
+    for _ in range(5):
+        async with store.transaction() as writing:
+            await writing.apply(Effects(changes=[Joined(())]))
+    assert await store.trim(2) == 3
+    assert (await store.feed(3, 10)).position == 5
+    for after in (2, 6):
+        with pytest.raises(Behind, match="load again"):
+            await store.feed(after, 10)
+
+
+async def test_a_late_follower_gets_only_the_newest_state(store: Store) -> None:
+    committer = build.a_committer(store)
+    await build.commit(committer, build.a_write(build.a_column(0, 6)))
+    for index in (4, 5):
+        await build.commit(committer, build.a_write(decisions=[build.a_decision(index)]))
+    page = await store.feed(0, 10)
+    ((_, state),) = await store.streams()
+    assert page.changes[1:] == (Learned(*state),)
+    assert (await store.present()).states == (Learned(*state),)
+
+
+async def test_a_state_is_stored_only_over_the_one_it_came_from(store: Store) -> None:
+    spec = build.SPECIFICATION
+    committer = build.a_committer(store)
+    write = build.a_write(build.a_column(0, 6), decisions=[build.a_decision(5)])
+    await build.commit(committer, write)
+    skipping = StoredState(spec.stream, 7, b"other")
+    with pytest.raises(StoreError, match="learned elsewhere"):
+        async with store.transaction() as writing:
+            await writing.apply(Effects(states=[(spec, skipping)]))
+    ((_, kept),) = await store.streams()
+    assert kept.version == 1
+
+
+async def test_known_states_are_not_sent_again(store: Store) -> None:
+    stream = build.SPECIFICATION.stream
+    committer = build.a_committer(store)
+    write = build.a_write(build.a_column(0, 6), decisions=[build.a_decision(5)])
+    await build.commit(committer, write)
+    async with store.transaction() as writing:
+        assert await writing.states({stream: 1}) == {}
+        assert (await writing.states({stream: 0}))[stream].version == 1
+
+
+async def test_decisions_and_verdicts_come_back_as_they_were(store: Store) -> None:
+    committer = build.a_committer(store)
+    decision = build.a_decision(5)
+    write = build.a_write(build.a_column(0, 8), decisions=[decision])
+    (verdict,) = (await build.commit(committer, write)).verdicts
+    assert await store.experiences([decision.experience_id, b"none"]) == ([decision], [verdict])
+
+
+async def test_marks_are_kept_by_identity_and_incarnation(store: Store) -> None:
+    mark = Mark("c1", "first", 7, 1, 2)
+    async with store.transaction() as writing:
+        await writing.apply(Effects(marks=[mark]))
+    async with store.transaction() as writing:
+        found = await writing.marks([("c1", "first"), ("c1", "second")])
+    assert found == {("c1", "first"): mark}
+
+
+async def test_members_are_told_once_and_again_only_on_change(store: Store) -> None:
+    member = Member("agent/a", "first", "", 3, (Shard("test/A", 0),), {"serial": "1"})
+    first = await store.renew(member, 30.0)
+    assert (first.changed, first.members) == (True, (member,))
+    again = Member("agent/a", "first", "", 9, (Shard("test/A", 0),), {"serial": "1"})
+    assert not (await store.renew(again, 30.0)).changed
+    assert (await store.present()).members == (again,)
+    assert (await store.leave("agent/a")).members == ()
+    told = [c.members for c in (await store.feed(0, 10)).changes if isinstance(c, Joined)]
+    assert told == [(member,), ()]
+
+
+async def test_a_lease_that_ran_out_is_removed_and_told(store: Store) -> None:
+    member = Member("agent/a", "first", "")
+    await store.renew(member, -1.0)
+    gone = await store.expire()
+    assert (gone.changed, gone.members) == (True, ())
+    assert not (await store.expire()).changed
+
+
+async def test_an_outage_of_ours_costs_no_lease(store: Store) -> None:
+    await store.renew(Member("agent/a", "first", ""), -1.0)
+    await store.extend(30.0)
+    assert len((await store.expire()).members) == 1
+
+
+async def test_any_version_of_a_state_can_be_folded_again(store: Store) -> None:
+    committer = build.a_committer(store)
+    await build.commit(committer, build.a_write(build.a_column(0, 4)))
+    versions = {}
+    for at in range(4, 150):
+        write = build.a_write(build.a_column(at, at + 1), decisions=[build.a_decision(at)])
+        await build.commit(committer, write)
+        ((_, state),) = await store.streams()
+        versions[state.version] = state.body
+    assert state.version > 256, "a snapshot was passed"
+    for version in (7, 255, 256, 257, state.version):
+        if version in versions:
+            body = await admin.replay_state(store, RULES, state.stream, version)
+            assert body == versions[version]
+    assert await admin.check(store, RULES) == []
+
+
+async def test_the_status_counts_rows(store: Store) -> None:
+    committer = build.a_committer(store)
+    write = build.a_write(build.a_column(0, 8), decisions=[build.a_decision(5)])
+    await build.commit(committer, write)
+    rows = (await admin.status(store)).rows
+    assert (rows["points"], rows["decisions"], rows["verdicts"], rows["events"]) == (8, 1, 1, 2)

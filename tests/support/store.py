@@ -1,0 +1,182 @@
+"""Builders for stores and sync: columns, decisions, Writes, a PostgreSQL, a running sync."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+
+from midstreamer import reasoning
+from midstreamer.domain import series
+from midstreamer.domain.decision import Decision, Evidence
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind, make
+from midstreamer.domain.match import Matches
+from midstreamer.domain.series import Column
+from midstreamer.domain.specification import Specification, Transform
+from midstreamer.protocol.frames import Write, Written
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Peer
+from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import Run, Store
+from midstreamer.store.postgres import PostgresStore
+from midstreamer.sync.commit import Committer
+from midstreamer.sync.config import SyncSettings
+from midstreamer.sync.core import Given
+from midstreamer.sync.service import SyncService
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+
+SPECIFICATION = Specification(
+    universe="test", window=4, horizon=2, neighbours=3, grid=1, transform=Transform.IDENTITY
+)
+STEP = 1_000_000
+_databases = itertools.count()
+
+
+def value_at(index: int) -> float:
+    """What the builders put at a position: it varies, so that no window is flat."""
+    return 100.0 + (index * 7 % 11) + index / 8
+
+
+def a_column(start: int, stop: int, *, name: str = "test/A", shift: float = 0.0) -> Column:
+    """Points ``start`` to ``stop - 1`` of a series that has a tick every second."""
+    places = range(start, stop)
+    values = [value_at(at) + shift for at in places]
+    return series.column(name, [at * STEP for at in places], values)
+
+
+def a_decision(
+    index: int, *, name: str = "test/A", shift: float = 0.0, specification: Any = SPECIFICATION
+) -> Decision:
+    """What is decided at a position of `a_column` when nothing is remembered."""
+    places = range(index - specification.window + 1, index + 1)
+    window = series.window([value_at(at) + shift for at in places], series=name, time=index * STEP)
+    evidence = Evidence(specification, window, Matches(), index)
+    return reasoning.decide(evidence, reasoning.initial(specification))
+
+
+def a_write(*columns: Column, decisions: Sequence[Decision] = (), sequence: int = 1) -> Write:
+    """One Write."""
+    return Write(sequence=sequence, columns=columns, decisions=tuple(decisions))
+
+
+def given(write: Write, *, writer: str = "c1") -> Given:
+    """A Write of a writer."""
+    return Given((writer, "first"), write)
+
+
+def a_committer(store: Store) -> Committer:
+    """What sync commits with."""
+    return Committer(store, reasoning, verdicts_max=4096, streams_memory=16)
+
+
+async def commit(committer: Committer, write: Write) -> Written:
+    """Commit one Write; a refusal is raised."""
+    committed = await committer.commit([given(write)])
+    (outcome,) = committed.outcomes
+    if isinstance(outcome, MidstreamerError):
+        raise outcome
+    return outcome
+
+
+async def contents(store: Store) -> dict[str, Any]:
+    """Everything stored that a writer can have caused, in one comparable value."""
+    totals = await store.totals()
+    points = {}
+    for one in totals.series:
+        part = await store.load(_whole(one.series, one.count), one.count)
+        points[one.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
+    states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
+    learned = {
+        stream: await store.events(stream, 0, version) for stream, (version, _) in states.items()
+    }
+    return {"points": points, "states": states, "learned": learned}
+
+
+def _whole(name: str, count: int) -> Run:
+    return Run(name, 0, count)
+
+
+# --- a PostgreSQL ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def a_server() -> Iterator[str]:
+    """An embedded server for a whole test module; gives its DSN."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedServer(Path(folder))
+        yield asyncio.run(server.start())
+        asyncio.run(server.erase())
+
+
+async def a_database(dsn: str) -> str:
+    """The DSN of a new, empty database on the same server."""
+    name = f"test_{next(_databases)}"
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    await connection.close()
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+@asynccontextmanager
+async def a_store(dsn: str = "") -> AsyncIterator[Store]:
+    """An open store: in a new database of this server, or in memory."""
+    store: Store = PostgresStore(await a_database(dsn)) if dsn else MemoryStore()
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+# --- a running sync -------------------------------------------------------------------------------
+
+
+class Fleet:
+    """A sync on a memory network, and peers that talk to it."""
+
+    def __init__(self, store: Store, **settings: Any) -> None:
+        self.network = MemoryNetwork()
+        self.service = SyncService(
+            SyncSettings(listen="sync:0", **settings), self.carrier(Kind.SYNC, "sync-1"), store
+        )
+
+    def carrier(self, kind: Kind, name: str) -> MemoryCarrier:
+        """The carrier of one process."""
+        return MemoryCarrier(self.network, make("test", kind, name))
+
+    async def dial(self, kind: Kind = Kind.COORDINATOR, name: str = "c1") -> Peer:
+        """A connection to sync."""
+        carrier = self.carrier(kind, name)
+        return await peers.dial(carrier, self.service.address, expect=Kind.SYNC)
+
+
+@asynccontextmanager
+async def a_sync(store: Store, *, wait: bool = True, **settings: Any) -> AsyncIterator[Fleet]:
+    """A sync that runs; with ``wait``, once its store is open."""
+    fleet, ready = Fleet(store, **settings), asyncio.Event()
+    task = asyncio.create_task(fleet.service.run(ready=ready))
+    try:
+        if wait:
+            await ready.wait()
+        else:
+            while not fleet.service.address:  # noqa: ASYNC110 - a few turns of the loop
+                await asyncio.sleep(0)
+        yield fleet
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def renamed(decision: Decision, **changes: Any) -> Decision:
+    """The decision with other fields, its id as it was."""
+    return msgspec.structs.replace(decision, **changes)
