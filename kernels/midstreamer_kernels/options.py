@@ -17,14 +17,16 @@ def checked_measure(measure: str) -> str:
     return measure
 
 
-def checked_count(value: int, *, name: str, least: int = 1) -> int:
-    """Return a whole number of at least `least`."""
+def checked_count(value: int, *, name: str, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number from `least` to `most`."""
     try:
         number = operator.index(value)
     except TypeError:
         raise OptionError(f"{name} is {value!r}: give a whole number") from None
     if number < least:
         raise OptionError(f"{name} is {number}: give at least {least}")
+    if most is not None and number > most:
+        raise OptionError(f"{name} is {number}: give at most {most}")
     return number
 
 

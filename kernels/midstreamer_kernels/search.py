@@ -31,6 +31,7 @@ from midstreamer_kernels.series import Floats, filled, floats
 from midstreamer_kernels.storage import Snapshot, Storage
 
 EVERY_MATCH = 2**62  # what k=None asks the engines for
+THREADS_MAX = 256
 _DTYPES = ("float32", "float64")
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -217,7 +218,7 @@ class History:
         until : int, optional
             Only windows whose points all lie before this position.
         threads : int
-            Threads to divide the windows among.
+            Threads to divide the windows among, at most 256.
 
         Raises
         ------
@@ -239,7 +240,7 @@ class History:
                 "append more, or ask with a shorter query"
             )
         runs = (Run(self, first, last, until),)
-        workers = checked_count(threads, name="threads")
+        workers = checked_count(threads, name="threads", most=THREADS_MAX)
 
         def ask(count: int) -> Matches:
             _, index, distance = _search(runs, plan._replace(k=count), workers)

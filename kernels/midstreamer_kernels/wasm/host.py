@@ -30,6 +30,7 @@ from midstreamer_kernels.errors import (
     ResultError,
     TrapError,
 )
+from midstreamer_kernels.options import checked_count
 
 MODULE = Path(__file__).with_name("dtw.wasm")
 MODULE_BYTES_MAX = 16 * 1024 * 1024  # compiling is not metered by fuel: refuse what is absurd
@@ -158,6 +159,8 @@ class KernelModule:
 
     Raises
     ------
+    OptionError
+        A limit below 1.
     ModuleLoadError
         Not a module, it imports something, or an export is missing or has another type.
     """
@@ -165,7 +168,8 @@ class KernelModule:
     def __init__(
         self, path_or_bytes: str | PathLike[str] | bytes, *, fuel: int, memory_bytes: int
     ) -> None:
-        self.fuel, self.memory_bytes = fuel, memory_bytes
+        self.fuel = checked_count(fuel, name="fuel")
+        self.memory_bytes = checked_count(memory_bytes, name="memory_bytes")
         code, self.name = _read(path_or_bytes)
         configuration = _configuration()
         configuration.consume_fuel = True

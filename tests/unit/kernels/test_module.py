@@ -10,6 +10,7 @@ import wasmtime
 from midstreamer_kernels import (
     KernelModule,
     ModuleLoadError,
+    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     ResultError,
@@ -76,6 +77,20 @@ def test_an_endless_loop_runs_out_of_fuel_and_the_next_call_is_fresh() -> None:
     with pytest.raises(OutOfFuelError, match="fuel=100,000"):
         module.distance([1.0], [1.0])
     assert module.distance([-1.0], [-1.0]) == 2.0
+
+
+def test_a_module_that_never_starts_runs_out_of_fuel() -> None:
+    start = "(func $forever (loop $again (br $again))) (start $forever)"
+
+    with pytest.raises(OutOfFuelError):
+        loaded(a_module(extra=start)).distance([1.0], [1.0])
+
+
+def test_a_sandbox_without_limits_is_refused() -> None:
+    with pytest.raises(OptionError, match="fuel is 0: give at least 1"):
+        loaded(a_module(), fuel=0)
+    with pytest.raises(OptionError, match="memory_bytes is -1"):
+        loaded(a_module(), memory_bytes=-1)
 
 
 def test_a_module_that_begins_too_large_is_stopped() -> None:

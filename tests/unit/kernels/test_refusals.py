@@ -81,6 +81,7 @@ def test_a_query_longer_than_the_history_is_refused() -> None:
         ({"k": None}, "k is None"),
         ({"step": 0}, "step is 0"),
         ({"threads": 0}, "threads is 0"),
+        ({"threads": 1000}, "threads is 1000: give at most 256"),
         ({"exclusion": -1}, "exclusion is -1: give at least 0"),
         ({"cutoff": -1.0}, "cutoff is -1.0: give 0 or more"),
         ({"cutoff": np.nan}, "cutoff is nan"),
