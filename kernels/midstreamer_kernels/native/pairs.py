@@ -2,9 +2,10 @@
 
 DTW walks the anti-diagonals of the cost matrix, since the cells of one diagonal do not depend on
 each other: the inner loop has no carried value and the compiler turns it into vector code, with
-AVX2 three (float64) to five times (float32) as fast as row by row. Each cell is ``(a[i] - b[j])**2 + min(diagonal, up, left)``,
-one multiplication and one addition however the cells are visited, hence the same bits as
-`reference.dtw` and as the WebAssembly module, in float32 as in float64.
+AVX2 three (float64) to five times (float32) as fast as row by row. Each cell is
+``(a[i] - b[j])**2 + min(diagonal, up, left)``, one multiplication and one addition however the
+cells are visited, hence the same bits as `reference.dtw` and as the WebAssembly module, in float32
+as in float64.
 
 Deliberately absent: the warping path, and any check of the input.
 """
