@@ -27,6 +27,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column, Floats, Tick, Window, column
 from midstreamer.domain.series import window as make_window
 from midstreamer.domain.specification import Specification, check
+from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.peer import Session
@@ -79,7 +80,7 @@ class AsyncClient:
         ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
         (``client/<id>``) picks one when several lie there.
         """
-        from midstreamer.client import certificates  # the carrier's library loads late
+        import midstreamer.client.certificates as certificates  # aioquic loads late
 
         several = [addresses] if isinstance(addresses, str) else list(addresses)
         carrier = certificates.carrier(Path(directory), identity)
@@ -166,7 +167,7 @@ class AsyncClient:
         """What is stored of these experiences: decisions, and verdicts once they are known."""
         wanted = tuple(experience_ids)
         decisions: list[Decision] = []
-        verdicts = []
+        verdicts: list[Verdict] = []
         for at in range(0, len(wanted), core.IDS_PER_LOOKUP):
             request = frames.Lookup(experience_ids=wanted[at : at + core.IDS_PER_LOOKUP])
             found = await self._ask("lookup", request, frames.Experiences)

@@ -24,6 +24,8 @@ FRAME_BYTES_ROOM = frames.FRAME_BYTES_MAX // 2
 """Payload put into one frame: half the limit leaves room for names and the answer's extras."""
 TICKS_PER_APPEND = 50_000
 IDS_PER_LOOKUP = 256
+DECISION_BYTES = 1024
+"""Of one decision in an answer, without its window and its analogs."""
 MATCH_BYTES = 34
 """Of one analog in an answer: which, start, time, distance, outcome."""
 
@@ -153,11 +155,14 @@ def receipt(answers: Sequence[frames.Appended], level: frames.Level) -> Receipt:
 def split_columns(
     columns: Sequence[Column], ticks: int = TICKS_PER_APPEND
 ) -> Iterator[tuple[Column, ...]]:
-    """Groups of columns of at most so many ticks, order within each series kept."""
+    """Groups of columns of at most so many ticks, a series once in each, its order kept."""
     group: list[Column] = []
     room = ticks
     for whole in columns:
         at = 0
+        if any(column.series == whole.series for column in group):
+            yield tuple(group)
+            group, room = [], ticks
         while at < len(whole):
             count = min(room, len(whole) - at)
             group.append(_part(whole, at, at + count))
@@ -180,7 +185,7 @@ def split_windows(
     specification: Specification, windows: Sequence[Window]
 ) -> Iterator[tuple[Window, ...]]:
     """Groups of windows whose request and answer both fit into a frame."""
-    each = 512 + 8 * specification.window + MATCH_BYTES * specification.neighbours
+    each = DECISION_BYTES + 8 * specification.window + MATCH_BYTES * specification.neighbours
     count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, FRAME_BYTES_ROOM // each))
     for at in range(0, len(windows), count):
         yield tuple(windows[at : at + count])

@@ -19,6 +19,9 @@ from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification, check
 
+LATEST = 2**63 - 1
+"""The time of a window that belongs to no series: all that is known counts."""
+
 
 class TradingSignal(msgspec.Struct, frozen=True):
     """What is said about the horizon after a window, with the evidence."""
@@ -82,7 +85,7 @@ class AsyncAdaptivePatternMatcher:
                 f"match_pattern got series={series!r} and time={time!r}: give both, or neither"
             )
         self.last_decision = await self.client.match(
-            series or "", time or 0, window, self.specification
+            series or "", LATEST if time is None else time, window, self.specification
         )
         return signal_of(self.last_decision)
 

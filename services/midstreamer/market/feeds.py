@@ -192,7 +192,8 @@ def number_of(text: str, series: str) -> float:
         raise BadInput(f"value of {series} is {shown}; leave the line out for a gap") from None
     if not math.isfinite(value):
         raise BadInput(
-            f"value of {series} is {text.strip()}, not a finite number; leave the line out for a gap"
+            f"value of {series} is {text.strip()}, not a finite number;"
+            " leave the line out for a gap"
         )
     return value
 
@@ -245,9 +246,11 @@ def _gather(rows: Iterable[Row], place: str) -> Table:
         time.append(row.time)
         value.append(row.value)
         if len(time) > ROWS_MAX:
-            raise BadInput(f"{place}{row.line}: more than {ROWS_MAX:,} rows: split the file by time")
+            raise BadInput(
+                f"{place}{row.line}: more than {ROWS_MAX:,} rows: split the file by time"
+            )
     arrays = (np.frombuffer(which, "<i8"), np.frombuffer(time, "<i8"), np.frombuffer(value, "<f8"))
-    return table(tuple(codes), *(part.copy() for part in arrays))  # type: ignore[arg-type]
+    return table(tuple(codes), *(part.copy() for part in arrays))
 
 
 def _follows(before: Row, row: Row, place: str) -> bool:

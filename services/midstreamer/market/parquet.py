@@ -61,7 +61,11 @@ def _times(values: Any, path: Path) -> Any:
     if arrow.types.is_date(kind) or arrow.types.is_timestamp(kind):
         zone = getattr(kind, "tz", None)
         return values.cast(arrow.timestamp("us", tz=zone), safe=False).cast(arrow.int64())
-    if arrow.types.is_integer(kind) or arrow.types.is_string(kind) or arrow.types.is_large_string(kind):
+    if (
+        arrow.types.is_integer(kind)
+        or arrow.types.is_string(kind)
+        or arrow.types.is_large_string(kind)
+    ):
         return values
     raise BadInput(
         f"{path}: column time is {kind}; use a timestamp, a date, ISO 8601 text or microseconds"

@@ -171,7 +171,7 @@ class Replay:
         return max(1, LOOKUP_DECISIONS // max(1, len(self._tails)))
 
     async def _stored(
-        self, windows: Sequence[Sequence["Asked"]]
+        self, windows: Sequence[Sequence[Asked]]
     ) -> tuple[dict[bytes, Decision], dict[bytes, Verdict]]:
         found = await self.client.lookup(each.id for step in windows for each in step)
         return (
@@ -182,7 +182,7 @@ class Replay:
     async def _take_over(
         self,
         steps: Sequence[Step],
-        windows: Sequence[Sequence["Asked"]],
+        windows: Sequence[Sequence[Asked]],
         stored: dict[bytes, Decision],
         verdicts: dict[bytes, Verdict],
     ) -> None:
@@ -227,14 +227,14 @@ class Replay:
                 due_s = max(due_s + len(step.ticks) / self.plan.rate, clocks.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due_s - clocks.monotonic()))
 
-    async def _decide(self, asked: Sequence["Asked"]) -> list[Decision]:
+    async def _decide(self, asked: Sequence[Asked]) -> list[Decision]:
         decisions: list[Decision] = []
         for specification in dict.fromkeys(each.specification for each in asked):
             windows = [each.window for each in asked if each.specification == specification]
             decisions += await self.client.match_many(windows, specification)
         return decisions
 
-    def _windows(self, step: Step) -> list["Asked"]:
+    def _windows(self, step: Step) -> list[Asked]:
         """Take the step's ticks into the tails; the windows that are full."""
         made = []
         for tick in step.ticks:
@@ -288,4 +288,3 @@ async def in_thread(steps: Iterator[Step]) -> AsyncIterator[Step]:
     """Steps of an iterator that may block (standard input), read in a thread."""
     while (step := await asyncio.to_thread(next, steps, None)) is not None:
         yield step
-

@@ -1,0 +1,110 @@
+"""``midstreamer db``: bring the store up to date, show it, prove it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from midstreamer.cli import settings
+from midstreamer.domain.errors import ConfigError, StoreError
+from midstreamer.store import admin
+from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.ports import Status
+from midstreamer.store.postgres import PostgresStore
+from midstreamer.sync.config import SyncSettings
+
+commands = typer.Typer(no_args_is_help=True, help="Look after the database.")
+
+DSN = typer.Option("", help="Instead of sync.dsn; without either, sync's embedded server.")
+ResultT = TypeVar("ResultT")
+
+
+@commands.command()
+def migrate(context: typer.Context, dsn: str = DSN) -> None:
+    """Bring the schema up to date; sync does the same when it starts."""
+    _show(_with_store(context, dsn, admin.migrate))
+
+
+@commands.command()
+def status(context: typer.Context, dsn: str = DSN) -> None:
+    """Show schema version, rows and sizes."""
+
+    async def look(store: PostgresStore) -> Status:
+        await store.open()
+        return await admin.status(store)
+
+    _show(_with_store(context, dsn, look))
+
+
+@commands.command()
+def check(context: typer.Context, dsn: str = DSN) -> None:
+    """Look for everything that contradicts a promise, and fold all learning again.
+
+    Example: midstreamer db check --dsn postgresql://localhost/midstreamer
+    """
+    from midstreamer import reasoning
+
+    rules = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
+
+    async def prove(store: PostgresStore) -> list[str]:
+        await store.open()
+        return await admin.check(store, rules)
+
+    faults = _with_store(context, dsn, prove)
+    console = Console(soft_wrap=True)
+    for fault in faults:
+        console.print(fault, highlight=False, markup=False)
+    if faults:
+        raise StoreError(f"{len(faults)} faults found: keep a dump and report them")
+    console.print("nothing contradicts a promise")
+
+
+def _with_store(
+    context: typer.Context, dsn: str, work: Callable[[PostgresStore], Awaitable[ResultT]]
+) -> ResultT:
+    made = settings.of(context, SyncSettings, {"dsn": dsn or None})
+
+    async def run() -> ResultT:
+        async with _server(made) as source:
+            store = PostgresStore(source, connect_s=made.connect_s, command_s=made.command_s)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _server(made: SyncSettings) -> AsyncIterator[str]:
+    """The database's DSN, starting the embedded server for as long as needed."""
+    if made.dsn:
+        yield made.dsn
+        return
+    if not made.directory.exists():
+        raise ConfigError(
+            f"sync.dsn is empty and sync.directory = {made.directory} does not exist:"
+            " name a database with --dsn"
+        )
+    server = EmbeddedServer(made.directory)
+    try:
+        yield await server.start()
+    finally:
+        await server.stop()
+
+
+def _show(found: Status) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("server", found.server)
+    table.add_row("schema", str(found.schema))
+    table.add_row("position", f"{found.position:,}")
+    for name, count in found.rows.items():
+        size = found.sizes.get(name)
+        table.add_row(name, f"{count:,} rows" + (f", {size / 2**20:.1f} MB" if size else ""))
+    Console().print(table)

@@ -1,0 +1,67 @@
+"""How a command ends: one clear line for what is foreseen, no traceback unless asked for.
+
+Exit codes: 0 done; 1 it did not work; 2 what was asked or configured cannot work; 130 stopped by
+Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from midstreamer.domain.errors import BadInput, ConfigError, MidstreamerError
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+
+def outcome(work: Callable[[], None], *, debug: Callable[[], bool]) -> int:
+    """Run a command; return its exit code, having said on standard error what went wrong."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:
+        return _code_of(end)
+    except BrokenPipeError:
+        return _pipe_closed()
+    except Exception as error:
+        return told(error, debug=debug())
+    return 0
+
+
+def told(error: BaseException, *, debug: bool) -> int:
+    """Say what went wrong; return the exit code."""
+    found = foreseen(error)
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(found, MidstreamerError):
+        sys.stderr.write(f"error[{found.code}]: {found.message}\n")
+        return WRONG if isinstance(found, BadInput | ConfigError) else FAILED
+    if isinstance(found, OSError) and found.strerror:
+        place = f"{found.filename}: " if found.filename else ""
+        sys.stderr.write(f"error[error]: {place}{found.strerror}\n")
+        return FAILED
+    hint = "" if debug else "; the same command with --debug before its verb shows where"
+    sys.stderr.write(f"error[error]: unexpected {type(found).__name__}: {found}{hint}\n")
+    return FAILED
+
+
+def foreseen(error: BaseException) -> BaseException:
+    """The foreseen error inside a group of errors, else the first of all."""
+    while isinstance(error, BaseExceptionGroup):
+        error = (error.subgroup(MidstreamerError) or error).exceptions[0]
+    return error
+
+
+def _code_of(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return FAILED
+
+
+def _pipe_closed() -> int:
+    """Whoever read our output has gone (`| head`): nothing is left to say, or to say it to."""
+    sys.stdout = sys.stderr = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115
+    return FAILED

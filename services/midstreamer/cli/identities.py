@@ -1,0 +1,67 @@
+"""The identities a command acts under, and the carrier that presents them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from midstreamer.domain import identity
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.runtime.config import LimitSettings, SecuritySettings
+from midstreamer.security import files
+from midstreamer.transport.carrier import Carrier, Limits
+
+ALLOWLIST = "allowlist"
+
+
+def named(text: str, trust_domain: str) -> Identity:
+    """The identity of ``<kind>/<id>``."""
+    kind, _, label = text.partition("/")
+    if kind not in set(Kind) or not label:
+        raise BadInput(f"{text!r} is not <kind>/<id>; kinds: {', '.join(Kind)}")
+    return identity.make(trust_domain, Kind(kind), label)
+
+
+def prepare(directory: Path, members: Iterable[Identity]) -> None:
+    """Make sure that an authority is there and that the members are certified and let in."""
+    several = list(members)
+    if not files.authority_path(directory).exists():
+        files.init_authority(directory, several[0].trust_domain)
+    for member in several:
+        files.CertificateManager(directory, member).load_or_generate()
+    allow(directory / ALLOWLIST, several)
+
+
+def allow(path: Path, members: Iterable[Identity]) -> None:
+    """Add those that no entry lets in; a list that lets all in is left as it is."""
+    entries: list[str] = []
+    if path.exists():
+        there = files.AllowlistFile(path).current
+        members = [member for member in members if not there.allows(member)]
+        entries = [*sorted(there.names), *(f"{prefix}*" for prefix in there.prefixes)]
+    wanted = [member.name for member in members]
+    if wanted:
+        files.write_allowlist(path, [*entries, *wanted])
+
+
+def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> Carrier:
+    """The QUIC carrier of one process; its certificate is loaded, issued or renewed first."""
+    from midstreamer.transport.aioquic import QuicCarrier
+
+    manager = files.CertificateManager(
+        security.directory, me, renew_before_days=security.renew_before_days
+    )
+    manager.load_or_generate()
+    listed = files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
+    return QuicCarrier(manager, allowlist=listed, limits=limits_of(limits))
+
+
+def limits_of(limits: LimitSettings) -> Limits:
+    """The settings, as carriers take them."""
+    return Limits(
+        frame_bytes_max=limits.frame_bytes_max,
+        links_max=limits.links_max,
+        handshake_s=limits.handshake_s,
+        idle_s=limits.idle_s,
+    )

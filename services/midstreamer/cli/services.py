@@ -1,0 +1,146 @@
+"""The long-running verbs: settings, logs, probes, signals around one service each.
+
+A service is ready when it says it has no reason not to be; until then `/readyz` names the
+reasons.  SIGTERM and SIGINT stop it cleanly; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypeAlias, TypeVar
+
+import typer
+
+from midstreamer.agent.config import AgentSettings
+from midstreamer.cli import identities, parent, settings
+from midstreamer.coordinator.config import CoordinatorSettings
+from midstreamer.domain import identity
+from midstreamer.domain.identity import Kind
+from midstreamer.runtime import health, shutdown
+from midstreamer.sync.config import SyncSettings
+from midstreamer.telemetry import logs
+from midstreamer.transport.carrier import Carrier
+
+
+class Service(Protocol):
+    """What runs until it is cancelled."""
+
+    def ready_reasons(self) -> list[str]:
+        """Why it cannot do its part; empty when it can."""
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serve until cancelled."""
+
+
+S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings)
+Build: TypeAlias = Callable[[S], AbstractAsyncContextManager[Service]]
+
+Set = typer.Option(
+    None, "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
+)
+PrintConfig = typer.Option(False, "--print-config", help="Show each setting and its origin, end.")
+
+
+def sync(context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig) -> None:
+    """Run sync: the only process that speaks to PostgreSQL.
+
+    Example: midstreamer sync --set dsn=postgresql://localhost/midstreamer
+    """
+    made = _settings(context, SyncSettings, sets, print_config)
+    if made is not None:
+        _serve(made, _sync_of)
+
+
+def coordinator(
+    context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig
+) -> None:
+    """Run a coordinator: clients ask it, it asks the agents and decides.
+
+    Example: midstreamer coordinator --set listen=0.0.0.0:7400
+    """
+    made = _settings(context, CoordinatorSettings, sets, print_config)
+    if made is not None:
+        _serve(made, _coordinator_of)
+
+
+def agent(context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig) -> None:
+    """Run an agent: it holds shards of history and searches them.
+
+    Example: midstreamer agent --set id=a2 --set sync=10.0.0.5:7401
+    """
+    made = _settings(context, AgentSettings, sets, print_config)
+    if made is not None:
+        _serve(made, _agent_of)
+
+
+@asynccontextmanager
+async def _sync_of(made: SyncSettings) -> AsyncIterator[Service]:
+    from midstreamer.store.embedded import EmbeddedServer
+    from midstreamer.store.postgres import PostgresStore
+    from midstreamer.sync.service import SyncService
+
+    carrier = _carrier(Kind.SYNC, made)
+    server = None if made.dsn else EmbeddedServer(made.directory)
+    try:
+        source = made.dsn if server is None else await server.start()
+        store = PostgresStore(
+            source,
+            connections=made.connections,
+            connect_s=made.connect_s,
+            command_s=made.command_s,
+        )
+        yield SyncService(made, carrier, store)
+    finally:
+        if server is not None:
+            await server.stop()
+
+
+@asynccontextmanager
+async def _coordinator_of(made: CoordinatorSettings) -> AsyncIterator[Service]:
+    from midstreamer.coordinator.service import CoordinatorService
+
+    yield CoordinatorService(made, _carrier(Kind.COORDINATOR, made))
+
+
+@asynccontextmanager
+async def _agent_of(made: AgentSettings) -> AsyncIterator[Service]:
+    from midstreamer.agent.service import AgentService  # loads the kernels
+
+    yield AgentService(made, _carrier(Kind.AGENT, made))
+
+
+def _settings(
+    context: typer.Context, kind: type[S], sets: Sequence[str] | None, print_config: bool
+) -> S | None:
+    made = settings.of(context, kind, settings.assignments(sets or ()))
+    if print_config:
+        settings.show([made])
+        return None
+    return made
+
+
+def _serve(made: S, build: Build[S]) -> None:
+    parent.follow(os.environ)
+    logs.configure(made.telemetry.json_logs, made.telemetry.level)
+    stopped = shutdown.run(_run(made, build))
+    if stopped is signal.SIGINT:
+        raise typer.Exit(130)
+
+
+async def _run(made: S, build: Build[S]) -> None:
+    async with build(made) as service:
+
+        def ready() -> str:
+            return "; ".join(service.ready_reasons())
+
+        async with health.served(made.telemetry.listen, ready=ready):
+            await service.run()
+
+
+def _carrier(kind: Kind, made: S) -> Carrier:
+    me = identity.make(made.security.trust_domain, kind, made.id)
+    return identities.carrier(me, made.security, made.limits)

@@ -1,0 +1,215 @@
+"""The verbs that ask a running fleet: replay a file, match its last windows, show what is there."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from midstreamer.cli import identities, settings
+from midstreamer.cli import run as runs
+from midstreamer.client.api import AsyncClient
+from midstreamer.client.config import ClientSettings
+from midstreamer.client.core import Policy
+from midstreamer.client.matcher import LATEST
+from midstreamer.console import screen, views
+from midstreamer.console.watch import Watch
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import DEFAULT_UNIVERSE, Window, universe_of
+from midstreamer.domain.specification import Specification, Transform, check
+from midstreamer.market import feeds, report
+from midstreamer.market import replay as replays
+from midstreamer.runtime import shutdown
+from midstreamer.telemetry import logs
+
+STANDARD_INPUT = "-"
+ANALOGS_SHOWN = 5
+
+File = typer.Argument(help="CSV (time,series,value) or Parquet.")
+WindowLength = typer.Option(64, "--window", help="Points compared.")
+Horizon = typer.Option(5, help="Points foretold ahead.")
+Plain = typer.Option(
+    False, "--identity", help="Compare values as they are, not their logarithms: for loads."
+)
+
+
+def replay(
+    context: typer.Context,
+    file: str = typer.Argument(help="CSV (time,series,value), Parquet, or - for standard input."),
+    start: str = typer.Option("", "--from", metavar="TIME", help="Where live ticks begin."),
+    stop: str = typer.Option("", "--to", metavar="TIME", help="Where live ticks end."),
+    series: str = typer.Option("", help="Only these, separated by commas."),
+    window: int | None = typer.Option(None, help="Points compared."),
+    horizon: int | None = typer.Option(None, help="Points foretold ahead."),
+    rate: float | None = typer.Option(None, help="At most so many ticks a second."),
+    patience: float = typer.Option(replays.PATIENCE_S, help="Seconds an outage may last."),
+) -> None:
+    """Replay a file into a running fleet: half of it is history unless --from says otherwise.
+
+    Example: midstreamer replay prices.csv --from 2021-01-01
+    """
+    selection = runs.Selection(
+        data=(file,),
+        start=feeds.instant_of(start) if start else None,
+        stop=feeds.instant_of(stop) if stop else None,
+        series=tuple(name.strip() for name in series.split(",") if name.strip()),
+        window=window,
+        horizon=horizon,
+    )
+    console = Console()
+    if file == STANDARD_INPUT:
+        plan = replays.Plan(
+            _specification(window, horizon),
+            replays.in_thread(feeds.steps(feeds.csv_ticks(sys.stdin))),
+            rate=rate,
+            patience_s=patience,
+        )
+        watch = Watch("standard input")
+    else:
+        (job,) = runs.jobs(selection)
+        plan = replays.Plan(
+            job.specification, job.live, history=job.history, rate=rate, patience_s=patience
+        )
+        watch = Watch(job.specification.universe, runs.Dates(job.table))
+    _run(_replay(context, plan, watch, console, file))
+
+
+async def _replay(
+    context: typer.Context, plan: replays.Plan, watch: Watch, console: Console, name: str
+) -> None:
+    began_s, complete = time.monotonic(), False
+    with screen.screen_for(console) as shown:
+        shown.begin(watch)
+        try:
+            async with _client(context) as client:
+                await replays.Replay(client, plan, shown.take).run()
+            complete = True
+        finally:
+            made = report.part(
+                name, plan.specification, watch.tally,
+                duration_s=time.monotonic() - began_s, complete=complete,
+            )  # fmt: skip
+            shown.show(views.part_table(made))
+
+
+def match(
+    context: typer.Context,
+    file: Path = File,
+    window: int = WindowLength,
+    horizon: int = Horizon,
+    universe: str = typer.Option("", help="Compare with this universe, not the file's own."),
+    plain: bool = Plain,
+) -> None:
+    """Show what in history looks like the end of each series of a file. Stores nothing.
+
+    Example: midstreamer match prices.csv --window 64 --horizon 5
+    """
+    table = feeds.read(file)
+    made = _specification(window, horizon, plain=plain)
+    _run(_match(context, table, made, universe))
+
+
+async def _match(
+    context: typer.Context, table: feeds.Table, specification: Specification, universe: str
+) -> None:
+    console = Console()
+    length = specification.window
+    async with _client(context) as client:
+        known = {each.series: each.last_time for each in (await client.survey()).series}
+        for column in table.columns():
+            if len(column) < length:
+                raise BadInput(
+                    f"{column.series} has {len(column)} ticks, fewer than the window of {length}:"
+                    " choose a shorter --window"
+                )
+            end = int(column.times_array()[-1])
+            values = column.values_array()[-length:].tobytes()
+            stored = known.get(column.series, end - 1) >= end and not universe
+            name, moment = (column.series, end) if stored else ("", LATEST)
+            of = msgspec.structs.replace(
+                specification, universe=universe or universe_of(column.series)
+            )
+            asked = Window(name, moment, values)
+            (decision,) = await client.match_many([asked], of, record=False)
+            console.print(_shown(column.series, end, decision))
+
+
+def _shown(series: str, end: int, decision: Decision) -> Table:
+    """One window's decision and nearest analogs."""
+    table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
+    table.title_style = "bold"
+    table.title = (
+        f"{series} to {feeds.instant(end)}: P(rise) {decision.probability:.2f}, in"
+        f" {decision.specification.horizon}: {views.interval_of(decision)},"
+        f" {views.said_of(decision)}"
+    )
+    for heading in ("analog", "ended", "distance", "then, in units of its scale"):
+        table.add_column(heading)
+    for analog in list(decision.matches)[:ANALOGS_SHOWN]:
+        table.add_row(
+            analog.series,
+            feeds.instant(analog.time),
+            f"{analog.distance:.3f}",
+            f"{analog.outcome:+.2f}",
+        )
+    return table
+
+
+def status(context: typer.Context) -> None:
+    """Show what is stored, and who is there.
+
+    Example: midstreamer --config .midstreamer/client.toml status
+    """
+    _run(_status(context))
+
+
+async def _status(context: typer.Context) -> None:
+    async with _client(context) as client:
+        there = await client.survey()
+    console = Console()
+    console.print(
+        f"position {there.position:,}: {there.ticks:,} ticks, {there.decisions:,} decisions,"
+        f" {there.verdicts:,} verdicts; {there.shard_points:,} windows a shard"
+    )
+    console.print(views.members_table(there))
+    console.print(views.series_table(there))
+
+
+@contextlib.asynccontextmanager
+async def _client(context: typer.Context) -> AsyncIterator[AsyncClient]:
+    """A client by the settings; its failed attempts are not logged, its last error is told."""
+    from midstreamer.client import certificates
+
+    made = settings.of(context, ClientSettings)
+    carrier = certificates.carrier(
+        made.security.directory, made.identity, identities.limits_of(made.limits)
+    )
+    policy = Policy(attempt_s=made.attempt_s)
+    async with AsyncClient(
+        carrier, made.addresses, deadline_s=made.deadline_s, policy=policy
+    ) as client:
+        yield client
+
+
+def _specification(
+    window: int | None, horizon: int | None, *, plain: bool = False
+) -> Specification:
+    made = Specification(DEFAULT_UNIVERSE, transform=Transform.IDENTITY if plain else Transform.LOG)
+    return check(
+        msgspec.structs.replace(made, window=window or made.window, horizon=horizon or made.horizon)
+    )
+
+
+def _run(work: Awaitable[None]) -> None:
+    logs.configure(json=False, level="error")
+    stopped = shutdown.run(work)
+    if stopped is not None:
+        raise typer.Exit(128 + stopped)

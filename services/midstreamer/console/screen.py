@@ -1,0 +1,180 @@
+"""Screens: the same run on a terminal, redrawn in place, or as plain lines in a pipe.
+
+A terminal gets a live picture a few times a second.  Anything else gets lines, and few: progress
+every two seconds and, between, at most a few decisions and verdicts a second, signals first, so
+that a log of a run stays readable.  Both take events from the loop's thread and never wait.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from midstreamer.console import views
+from midstreamer.console.watch import Watch
+from midstreamer.market import replay
+
+PROGRESS_EVERY_S = 2.0
+LINES_EVERY_S = 0.5
+LINES_AT_ONCE = 2
+REFRESH_PER_SECOND = 6
+
+
+class Screen(Protocol):
+    """Where a run is shown."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def say(self, text: str) -> None:
+        """Show one line of news."""
+
+    def begin(self, watch: Watch) -> None:
+        """Show this part from now on."""
+
+    def take(self, event: replay.Event) -> None:
+        """Take one event of the part being shown."""
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show something for good, below everything."""
+
+
+class LiveScreen:
+    """A terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._watch: Watch | None = None
+        self._live = Live(
+            console=console,
+            get_renderable=self._picture,
+            refresh_per_second=REFRESH_PER_SECOND,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Show one line of news."""
+        self._console.print(Text(text))
+
+    def begin(self, watch: Watch) -> None:
+        """Show this part from now on."""
+        self._watch = watch
+
+    def take(self, event: replay.Event) -> None:
+        """Take one event of the part being shown."""
+        if self._watch is not None:
+            self._watch.take(event, time.monotonic())
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show something for good, below everything."""
+        self._watch = None
+        self._console.print(renderable)
+
+    def _picture(self) -> RenderableType:
+        try:
+            return Text() if self._watch is None else self._watch.panel()
+        except RuntimeError:
+            # Drawn by rich's thread while the loop's thread counts: this frame is skipped.
+            return Text()
+
+
+class PlainScreen:
+    """A pipe or a file: lines, and few of them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._watch: Watch | None = None
+        self._progress_due_s = 0.0
+        self._lines_due_s = 0.0
+        self._waiting = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watch = None
+
+    def say(self, text: str) -> None:
+        """Show one line of news."""
+        self._line(Text(text))
+
+    def begin(self, watch: Watch) -> None:
+        """Show this part from now on."""
+        self._watch = watch
+        self._progress_due_s = self._lines_due_s = 0.0
+
+    def take(self, event: replay.Event) -> None:
+        """Take one event of the part being shown."""
+        watch, now_s = self._watch, time.monotonic()
+        if watch is None:
+            return
+        watch.take(event, now_s)
+        self._wait_line(event, watch)
+        if now_s >= self._progress_due_s:
+            self._progress_due_s = now_s + PROGRESS_EVERY_S
+            self._line(watch.progress_line())
+            if watch.tally.decisions:
+                self._line(watch.counts_line())
+        if now_s >= self._lines_due_s:
+            self._lines_due_s = now_s + LINES_EVERY_S
+            self._news(watch)
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show something for good, below everything."""
+        self._console.print(renderable, soft_wrap=False)
+
+    def _wait_line(self, event: replay.Event, watch: Watch) -> None:
+        """An outage is told when it begins and when it changes, not at every attempt."""
+        if not isinstance(event, replay.Waiting):
+            if self._waiting:
+                self._line(Text("going on"))
+            self._waiting = ""
+        elif event.code != self._waiting:
+            self._waiting = event.code
+            self._line(watch.waiting_line())
+
+    def _news(self, watch: Watch) -> None:
+        latest = sorted(watch.fresh, key=lambda each: each.emitted)[-LINES_AT_ONCE:]
+        for decision in latest:
+            self._line(views.decision_line(decision, watch.began))
+        signals = [pair for pair in watch.judged if pair[0].emitted]
+        for pair in (signals or list(watch.judged))[-1:]:
+            self._line(views.verdict_line(*pair))
+        watch.fresh.clear()
+        watch.judged.clear()
+
+    def _line(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def screen_for(console: Console) -> Screen:
+    """The screen that fits where output goes."""
+    return LiveScreen(console) if console.is_terminal else PlainScreen(console)

@@ -1,0 +1,122 @@
+"""Tally: what a replay's events add up to, decision by decision and verdict by verdict.
+
+Takes the events of `market.replay`.  Decisions are kept without their window and analogs, some
+700 bytes each, so that they can be judged at the end; a verdict counts once, however often it is
+told.  `report` makes the published figures of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.match import Matches
+from midstreamer.domain.verdict import Verdict
+from midstreamer.market import replay
+
+_BUCKETS_PER_DOUBLING = 32
+"""Latencies are kept within 2.2 % of their value, in at most some hundred numbers."""
+
+Settled: TypeAlias = tuple[Decision, Verdict]
+
+
+class Latencies:
+    """Durations as counts in logarithmic buckets."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self.count = 0
+        self.most_s = 0.0
+
+    def add(self, duration_s: float) -> None:
+        """Count one duration."""
+        bounded_s = max(duration_s, 1e-9)
+        self._counts[math.floor(math.log2(bounded_s) * _BUCKETS_PER_DOUBLING)] += 1
+        self.count += 1
+        self.most_s = max(self.most_s, duration_s)
+
+    def quantile_s(self, share: float) -> float:
+        """The duration that ``share`` of all stay below; 0 when there are none."""
+        left = share * self.count
+        for bucket in sorted(self._counts):
+            left -= self._counts[bucket]
+            if left <= 0:
+                return float(min(2.0 ** ((bucket + 0.5) / _BUCKETS_PER_DOUBLING), self.most_s))
+        return self.most_s
+
+
+@dataclass
+class Tally:
+    """Everything counted in one replay."""
+
+    history: int = 0
+    """Ticks of history, stored now or before."""
+    steps: int = 0
+    ticks: int = 0
+    decisions: int = 0
+    repeated: int = 0
+    """Decisions that an earlier run had stored."""
+    outages: int = 0
+    """Failed attempts that were followed by another."""
+    first_time: int | None = None
+    last_time: int | None = None
+    signals: Counter[str] = field(default_factory=Counter)
+    abstentions: Counter[str] = field(default_factory=Counter)
+    settled: list[Settled] = field(default_factory=list)
+    judged: int = 0
+    """Signals that have their verdict."""
+    right: int = 0
+    """Of them, those that came as said."""
+    append: Latencies = field(default_factory=Latencies)
+    match: Latencies = field(default_factory=Latencies)
+    pending: dict[bytes, Decision] = field(default_factory=dict)
+    """Decisions whose verdict is still to come: at most a horizon of them."""
+
+    def take(self, event: replay.Event) -> None:
+        """Count one event."""
+        match event:
+            case replay.Loading():
+                self.history = event.done
+            case replay.Waiting():
+                self.outages += 1
+            case replay.Resumed():
+                self.repeated += len(event.decisions)
+                self.ticks += event.ticks
+                self.steps = event.done
+                self._decided(event.decisions, event.verdicts)
+            case replay.Stepped():
+                self.ticks += event.ticks
+                self.steps = event.done
+                self.append.add(event.append_s)
+                if event.match_s > 0:
+                    self.match.add(event.match_s)
+                self._decided(event.decisions, event.verdicts)
+
+    def _decided(self, decisions: tuple[Decision, ...], verdicts: tuple[Verdict, ...]) -> None:
+        for decision in decisions:
+            self.decisions += 1
+            if decision.direction is not None:
+                self.signals[decision.direction] += 1
+            elif decision.reason is not None:
+                self.abstentions[decision.reason] += 1
+            if decision.settles:
+                kept = msgspec.structs.replace(decision, matches=Matches(), window=b"")
+                self.pending[decision.experience_id] = kept
+            if self.first_time is None:
+                self.first_time = decision.time
+            self.last_time = decision.time
+        for verdict in verdicts:
+            self.judge(verdict)
+
+    def judge(self, verdict: Verdict) -> None:
+        """Count one verdict, once."""
+        decision = self.pending.pop(verdict.experience_id, None)
+        if decision is not None:
+            self.settled.append((decision, verdict))
+            self.right += decision.emitted and verdict.hit
+            self.judged += decision.emitted
