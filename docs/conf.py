@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from midstreamer import __version__
 
 project = "Midstreamer"
@@ -25,3 +28,24 @@ default_role = "literal"
 html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
+
+suppress_warnings = ["ref.python"]  # two classes may have a field of one name
+
+
+def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make plain prose safe for reStructuredText: drawings stay drawings, bars stay bars."""
+    made: list[str] = []
+    drawing = False
+    for line in lines:
+        if what == "module":
+            indented = line.startswith("    ") or (drawing and not line.strip())
+            if indented != drawing:
+                made += ["", "::", ""] if indented else [""]
+            drawing = indented
+        made.append(line if drawing else re.sub(r"(?<![`\w])\|(?=\w[^|`]*\|)", r"\\|", line))
+    lines[:] = made
+
+
+def setup(app: Any) -> None:
+    """Hook the above in."""
+    app.connect("autodoc-process-docstring", readable)

@@ -23,6 +23,8 @@ def generated() -> dict[Path, str]:
         HERE / "reference/metrics.md": pages.metric_names(),
         HERE / "reference/frames.md": pages.frame_types(),
         HERE / "reference/command-line.md": pages.command_line(),
+        HERE / "reference/report.md": pages.report(),
+        HERE.parent / "config.toml": pages.example(),
         HERE / "pictures/fleet.svg": fleet.draw(),
     }
     parts = []

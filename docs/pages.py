@@ -7,6 +7,7 @@ compares what is written with what the code would say now.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, get_type_hints
@@ -14,10 +15,12 @@ from typing import Any, get_type_hints
 import click
 import msgspec
 import typer.main
-from midstreamer.cli.main import app
+from pydantic_core import PydanticUndefined
 
 from docs import reading
+from midstreamer.cli.main import app
 from midstreamer.domain import decision, errors
+from midstreamer.market import report as reports
 from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
@@ -38,7 +41,7 @@ def configuration() -> str:
     intro = (
         "Values are layered: defaults, then the file (`--config`, `$MIDSTREAMER_CONFIG`, or\n"
         "`config.toml` where you are), the environment, flags. `midstreamer config show`\n"
-        "prints each value with its origin. Unknown keys are refused, naming the nearest known one.\n"
+        "prints each value with its origin. Unknown keys are refused with the nearest known one.\n"
         "A shared section such as `[telemetry]` holds for every process; `[agent.telemetry]`\n"
         "narrows it to agents."
     )
@@ -92,6 +95,64 @@ def schema() -> str:
         "properties": sections,
     }
     return json.dumps(made, indent=2) + "\n"
+
+
+def example() -> str:
+    """The commented config.toml: every key at its default, switched off."""
+    lines = [
+        "# Every setting of Midstreamer at its default: take the # from a line to change it.",
+        "# Layers: defaults < this file < environment (MIDSTREAMER_<SECTION>__<KEY>) < flags;",
+        "# `midstreamer config show` prints each value and where it came from.",
+        "# Written by docs/generate.py from the code; docs/reference/configuration.md says more.",
+    ]
+    for cls in reading.settings():
+        lines += ["", f"# {reading.summary(cls)}", f"[{cls.section}]"]
+        for name, field in cls.model_fields.items():
+            if name not in config.groups(cls):
+                lines += _switched_off(name, field.description, _toml(field.get_default()))
+        lines += [f"# [{cls.section}.{name}] narrows [{group.section}] to this section"
+                  for name, group in config.groups(cls).items()]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _switched_off(name: str, told: str | None, value: str) -> list[str]:
+    plain = reading.one_line(told).replace("`", "")
+    wrapped = textwrap.wrap(plain, 96, initial_indent="# ", subsequent_indent="# ")
+    return [*wrapped, f"#{name} = {value}" if value else f"#{name} =    (not set)"]
+
+
+def _toml(value: Any) -> str:
+    """A default as TOML; "" for what has none."""
+    if value is None or value is PydanticUndefined:
+        return ""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return json.dumps(str(value))
+
+
+# --- the report of a run --------------------------------------------------------------------------
+
+
+def report() -> str:
+    """What `midstreamer run --json` writes."""
+    intro = (
+        "`midstreamer run --json FILE` writes the figures of its summary, one object as below.\n"
+        "`report_version` rises when a field changes its meaning; new fields may come any time.\n"
+        "Shares carry a 95 % interval from a block bootstrap over time."
+    )
+    kinds = (reports.Report, reports.Part, reports.Share, reports.Latency, reports.Rival,
+             reports.Kept)  # fmt: skip
+    return _page("The report of a run", intro, (_object(kind) for kind in kinds))
+
+
+def _object(kind: type[msgspec.Struct]) -> str:
+    head = [f"## {kind.__name__}\n", f"{reading.one_line(kind.__doc__)}\n"]
+    return (
+        "\n".join([*head, "| field | type | default | |", "|---|---|---|---|", *_fields(kind)])
+        + "\n"
+    )
 
 
 # --- errors, reasons ------------------------------------------------------------------------------
@@ -179,7 +240,7 @@ def _frame(kind: type[frames.Frame]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fields(kind: type[frames.Frame]) -> Iterator[str]:
+def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
     told, hints = reading.attributes(kind), get_type_hints(kind)
     for field in msgspec.structs.fields(kind):
         default = "" if field.required else f"`{_default(field)}`"

@@ -1,0 +1,66 @@
+"""What must never be in the repository: keys, hosts of registries, paths of one machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+LARGEST_BYTES = 300_000
+
+# Written in pieces, so that this file does not find itself.
+KEY_MATERIAL = re.compile(
+    rb"-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)" + rb"-----\s*\n[A-Za-z0-9+/=\s]{60,}"
+)
+TOKENS = re.compile(rb"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[bap]-[0-9A-Za-z-]{10,})\b")
+REGISTRIES = re.compile(
+    rb"(py" + rb"pi\.org|pythonhosted\.|files\.python|npm" + rb"js\.|registry\.|artifact"
+    rb"ory|--index-url|--find-links|crates" + rb"\.io/api|proxy\.golang)"
+)
+ONE_MACHINE = re.compile(
+    rb"(/ro" + rb"ot/|/ho" + rb"me/\w|/wo" + rb"rk/|/opt/wh" + rb"eels|\.pyenv)"
+)
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [TOP / name for name in listed.stdout.decode().split("\0") if (TOP / name).is_file()]
+
+
+@pytest.mark.parametrize("forbidden", [KEY_MATERIAL, TOKENS, ONE_MACHINE], ids=lambda p: "")
+def test_no_tracked_file_holds_what_is_forbidden(forbidden: re.Pattern[bytes]) -> None:
+    assert [str(path) for path in tracked() if forbidden.search(path.read_bytes())] == []
+
+
+def test_no_file_names_a_registry() -> None:
+    named = [path for path in tracked() if path.name != Path(__file__).name
+             and REGISTRIES.search(path.read_bytes())]  # fmt: skip
+    assert [str(path) for path in named] == []
+
+
+def test_no_key_or_certificate_file_is_tracked() -> None:
+    suffixes = {".pem", ".key", ".crt", ".p12", ".pfx", ".jks"}
+    assert [str(path) for path in tracked() if path.suffix in suffixes] == []
+
+
+def test_no_data_set_and_no_large_file_is_tracked() -> None:
+    large = [path for path in tracked() if path.stat().st_size > LARGEST_BYTES]
+    assert [str(path) for path in large] == []
+    assert [path for path in tracked() if path.suffix in {".parquet", ".gz", ".zip", ".whl"}] == []
+
+
+def test_every_requirement_is_locked_with_its_hash() -> None:
+    for lock in (TOP / "requirements").glob("*.txt"):
+        entries = re.split(r"\n(?=\S)", lock.read_text(encoding="utf-8").strip())
+        assert entries
+        assert all("==" in entry and "--hash=sha256:" in entry for entry in entries), lock.name
+
+
+def test_top_level_folders_are_not_packages() -> None:
+    folders = ("services", "kernels", "tests", "docs", "benchmarks")
+    assert [name for name in folders if (TOP / name / "__init__.py").exists()] == []
