@@ -33,6 +33,15 @@ def _advance(older: Any, newer: Any, rows: Any, columns: Any, target: Any) -> No
         target[cell + 1] = best + step * step
 
 
+@jit(reorder_sums=True)
+def _least(cells: Any) -> Any:
+    # A minimum is the same in any order, and nothing here is NaN. The method `min` compiles longer.
+    least = cells[0]
+    for cell in range(1, cells.size):
+        least = cells[cell] if cells[cell] < least else least
+    return least
+
+
 @jit
 def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     """Return the least summed squared difference of `a` and `b`, or infinity above `limit`.
@@ -54,9 +63,11 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     n, m = a.size, b.size
     infinity = a.dtype.type(np.inf)
     reversed_b = b[::-1].copy()
-    before = np.full(n + 2, infinity, a.dtype)  # diagonal s - 2
-    last = np.full(n + 2, infinity, a.dtype)  # diagonal s - 1
-    fresh = np.full(n + 2, infinity, a.dtype)  # diagonal s
+    before = np.empty(n + 2, a.dtype)  # diagonal s - 2
+    last = np.empty(n + 2, a.dtype)  # diagonal s - 1
+    fresh = np.empty(n + 2, a.dtype)  # diagonal s
+    for slot in range(n + 2):
+        before[slot] = last[slot] = fresh[slot] = infinity
     before[0] = 0  # the cell (-1, -1): where every path begins
     previous = infinity
     for s in range(n + m - 1):
@@ -77,7 +88,7 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
             )
         if s % CHECK_EVERY >= CHECK_EVERY - 2:
             # A path crosses every diagonal or the one before it: the least of two decides.
-            newest = fresh[low : high + 2].min()
+            newest = _least(fresh[low : high + 2])
             if s % CHECK_EVERY == CHECK_EVERY - 1 and min(newest, previous) > limit:
                 return infinity
             previous = newest
