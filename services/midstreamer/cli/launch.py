@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from midstreamer.cli import run as runs
@@ -78,7 +77,7 @@ def run(
     done: list[report.Report] = []
     with contextlib.ExitStack() as ends:
         folder = ends.enter_context(state.held(state.where(made.state_directory)))
-        shown = ends.enter_context(screen.screen_for(Console()))
+        shown = ends.enter_context(screen.screen_here())
         ends.callback(_tell, done, shown, json_report)
         stopped = shutdown.run(
             runs.execute(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,7 @@ class LocalFleet:
             self._news("preparing identities")
             await asyncio.to_thread(identities.prepare, self.state.certs, self._members())
             self._plan(dsn)
+            self._tell_clients()
             await self._start()
         except BaseException:
             await asyncio.shield(self._stop())
@@ -82,6 +84,20 @@ class LocalFleet:
             if task is not None:
                 task.uncancel()
             raise self._failure
+
+    @property
+    def client_config(self) -> Path:
+        """A configuration file for commands that ask this fleet while it runs."""
+        return self.state.folder / "client.toml"
+
+    def _tell_clients(self) -> None:
+        self.client_config.write_text(
+            "# Written at every start: reaches the fleet that runs here.\n"
+            f'[client]\naddresses = ["{self.coordinator}"]\nidentity = "client/{CLIENT}"\n'
+            f"\n[security]\ndirectory = {json.dumps(str(self.state.certs))}\n"
+            f'trust_domain = "{TRUST_DOMAIN}"\n',
+            encoding="utf-8",
+        )
 
     def client_carrier(self) -> Carrier:
         """The carrier of this process, as the fleet's local client."""

@@ -31,14 +31,16 @@ from midstreamer.console.watch import Watch
 from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.series import DEFAULT_UNIVERSE
 from midstreamer.domain.specification import Specification, check
-from midstreamer.market import datasets, feeds, judge, replay, report
+from midstreamer.market import bootstrap, datasets, feeds, judge, replay, report
 from midstreamer.market.backtest import Points
 from midstreamer.market.feeds import Table
 from midstreamer.market.tally import Tally
 
 SUFFIX_CHARACTERS_MAX = 40
 ATTEMPT_S = 30.0
-JUDGED_MIN = 200
+COUNT_S = 3.0
+JUDGED_BLOCKS_MIN = 6
+"""Blocks of time that must have their verdicts: an interval of fewer says nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ def _job(name: str, selection: Selection) -> Job:
         start, stop = _middle(whole, name), None
     if selection.series:
         whole = whole.only(_full_names(selection.series, whole))
-    table, universe = _named(whole, selection)
+    moved = selection.start is not None and selection.start != start
     start = start if selection.start is None else selection.start
+    table, universe = _named(whole, start if moved else None, selection.series)
     stop = stop if selection.stop is None else selection.stop
     specification = check(
         msgspec.structs.replace(
@@ -123,13 +126,13 @@ def _full_names(series: Sequence[str], table: Table) -> list[str]:
     return [each if each in table.series else short.get(each, each) for each in series]
 
 
-def _named(table: Table, selection: Selection) -> tuple[Table, str]:
+def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
     """The table with its universe renamed after an unusual selection."""
     parts = []
-    if selection.start is not None:
-        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", feeds.instant(selection.start)))
-    if selection.series:
-        parts.append("-".join(sorted(name.rpartition("/")[2] for name in selection.series)))
+    if start is not None:
+        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", feeds.instant(start)))
+    if series:
+        parts.append("-".join(sorted(name.rpartition("/")[2] for name in series)))
     universes = sorted({name.partition("/")[0] for name in table.series})
     if not parts:
         return table, universes[0] if len(universes) == 1 else ""
@@ -208,7 +211,8 @@ class Run:
 
 def judgement(job: Job, tally: Tally) -> report.Judged | None:
     """The second half of a replay beside its rivals; none when there is too little to judge."""
-    if len(tally.settled) < JUDGED_MIN:
+    block = max(2 * job.specification.horizon, bootstrap.BLOCK_MIN)
+    if len({decision.time for decision, _ in tally.settled}) < JUDGED_BLOCKS_MIN * block:
         return None
     decisions, verdicts = zip(*tally.settled, strict=True)
     points = {
@@ -246,12 +250,15 @@ async def execute(
     try:
         async with fleet:
             screen.say(f"all ready after {time.monotonic() - began_s:.1f} s")
+            screen.say(f"meanwhile: midstreamer --config {fleet.client_config} status")
             client = AsyncClient(
                 fleet.client_carrier(), [fleet.coordinator], policy=Policy(attempt_s=ATTEMPT_S)
             )
             async with client:
-                await Run(client, screen, settings, rate, parts).do(work)
-                kept = await _counted(kept, client)
+                try:
+                    await Run(client, screen, settings, rate, parts).do(work)
+                finally:  # a run that was stopped is counted too
+                    kept = await _counted(kept, client)
             screen.say("stopping")
         interrupted = False
     finally:
@@ -275,7 +282,7 @@ def _kept(state: State, fleet: local.LocalFleet) -> report.Kept:
 
 async def _counted(kept: report.Kept, client: AsyncClient) -> report.Kept:
     try:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(COUNT_S):
             there = await client.survey()
     except (MidstreamerError, TimeoutError):
         return kept

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from midstreamer.cli import identities, settings
@@ -64,7 +63,6 @@ def replay(
         window=window,
         horizon=horizon,
     )
-    console = Console()
     if file == STANDARD_INPUT:
         plan = replays.Plan(
             _specification(window, horizon),
@@ -79,14 +77,12 @@ def replay(
             job.specification, job.live, history=job.history, rate=rate, patience_s=patience
         )
         watch = Watch(job.specification.universe, runs.Dates(job.table))
-    _run(_replay(context, plan, watch, console, file))
+    _run(_replay(context, plan, watch, file))
 
 
-async def _replay(
-    context: typer.Context, plan: replays.Plan, watch: Watch, console: Console, name: str
-) -> None:
+async def _replay(context: typer.Context, plan: replays.Plan, watch: Watch, name: str) -> None:
     began_s, complete = time.monotonic(), False
-    with screen.screen_for(console) as shown:
+    with screen.screen_here() as shown:
         shown.begin(watch)
         try:
             async with _client(context) as client:
@@ -120,7 +116,7 @@ def match(
 async def _match(
     context: typer.Context, table: feeds.Table, specification: Specification, universe: str
 ) -> None:
-    console = Console()
+    console = screen.console_here()
     length = specification.window
     async with _client(context) as client:
         known = {each.series: each.last_time for each in (await client.survey()).series}
@@ -174,7 +170,7 @@ def status(context: typer.Context) -> None:
 async def _status(context: typer.Context) -> None:
     async with _client(context) as client:
         there = await client.survey()
-    console = Console()
+    console = screen.console_here()
     console.print(
         f"position {there.position:,}: {there.ticks:,} ticks, {there.decisions:,} decisions,"
         f" {there.verdicts:,} verdicts; {there.shard_points:,} windows a shard"

@@ -23,6 +23,7 @@ PROGRESS_EVERY_S = 2.0
 LINES_EVERY_S = 0.5
 LINES_AT_ONCE = 2
 REFRESH_PER_SECOND = 6
+PLAIN_COLUMNS = 160
 
 
 class Screen(Protocol):
@@ -175,6 +176,13 @@ class PlainScreen:
         self._console.print(text, soft_wrap=True)
 
 
-def screen_for(console: Console) -> Screen:
-    """The screen that fits where output goes."""
+def console_here() -> Console:
+    """Standard output; a pipe has no width, and the usual 80 columns would fold every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_COLUMNS)
+
+
+def screen_here() -> Screen:
+    """The screen that fits where standard output goes."""
+    console = console_here()
     return LiveScreen(console) if console.is_terminal else PlainScreen(console)
