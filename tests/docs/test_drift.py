@@ -100,7 +100,7 @@ def test_files_that_are_named_exist(name: str) -> None:
 
 def test_module_paths_of_the_tick_s_journey_exist() -> None:
     text = (TOP / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## 5")[2]
-    named = re.findall(r"`(\w+/\w+\.py)`", text.partition("## 6")[0])
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", text.partition("## 6")[0])
     assert named
     assert [one for one in named if not (TOP / "services/midstreamer" / one).is_file()] == []
 

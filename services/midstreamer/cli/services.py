@@ -22,7 +22,7 @@ from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import health, shutdown
 from midstreamer.sync.config import SyncSettings
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, tracing
 from midstreamer.transport.carrier import Carrier
 
 
@@ -126,6 +126,7 @@ def _settings(
 def _serve(made: S, build: Build[S]) -> None:
     parent.follow(os.environ)
     logs.configure(made.telemetry.json_logs, made.telemetry.level)
+    tracing.configure(made.telemetry.traces, service=made.section)
     stopped = shutdown.run(_run(made, build))
     if stopped is signal.SIGINT:
         raise typer.Exit(130)

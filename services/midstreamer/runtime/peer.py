@@ -32,7 +32,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import authorisation, frames
 from midstreamer.protocol.frames import Answer, Changes, Failure, Frame, Request, Tail
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, tracing
 from midstreamer.transport.carrier import Carrier, Link, Server
 
 log = logs.get(__name__)
@@ -231,7 +231,8 @@ class Peer:
     async def _work(self, request: Request) -> None:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        answer = await self._answered(request)
+        with tracing.span(_name(request), peer=str(self.identity.kind)):
+            answer = await self._answered(request)
         result = answer.code if isinstance(answer, Failure) else "ok"
         if answer is not None:
             self._answer(request, answer)

@@ -1,0 +1,285 @@
+"""One run of a whole fleet against its targets: ``make bench-fleet``.
+
+PostgreSQL, sync, a coordinator and three agents are started as processes on loopback, loaded
+with the twenty stocks, and measured from a client in this process, one thing after the other.
+Latencies are what the caller sees.  Open-loop requests count from the moment they were due, so
+that a stall is felt by every request behind it.
+
+An appended point counts as searchable on both replicas once every agent has reached the
+position of its append; agents are asked at `/metrics`, so the figure holds the asking too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import structs
+from rich.console import Console
+from rich.table import Table
+
+import midstreamer_kernels
+from midstreamer import AsyncClient, Specification, Tick, Window, window
+from midstreamer.cli import state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import LocalFleet
+from midstreamer.domain.series import Column
+from midstreamer.market import datasets
+from midstreamer.telemetry import logs
+
+RATE_PER_S = 200
+SECONDS = 10.0
+SAMPLES = 200
+BATCH = 10
+AGENTS = 3
+DAY = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure beside its target."""
+
+    what: str
+    unit: str
+    p50: float
+    p99: float | None = None
+    target: str = ""
+    held: bool = True
+    count: int = 0
+
+
+def row(what: str, seconds: list[float], *, p99_max_ms: float = math.inf) -> Row:
+    """The percentiles of some durations."""
+    p50, p99 = (float(np.percentile(seconds, q)) * 1e3 for q in (50, 99))
+    target = "" if math.isinf(p99_max_ms) else f"p99 < {p99_max_ms:g}"
+    return Row(what, "ms", p50, p99, target, p99 < p99_max_ms, len(seconds))
+
+
+async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> list[float]:
+    """Ask at a fixed rate whatever the answers do; seconds from due to answered."""
+    loop = asyncio.get_running_loop()
+    begin_s, taken = loop.time() + 0.1, []
+
+    async def one(due_s: float) -> None:
+        await asyncio.sleep(due_s - loop.time())
+        await ask()
+        taken.append(loop.time() - due_s)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate_per_s * SECONDS)):
+            group.create_task(one(begin_s + number / rate_per_s))
+    return taken
+
+
+async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES) -> list[float]:
+    """Ask again as soon as answered; seconds each."""
+    taken = []
+    for number in range(count):
+        begin_s = time.perf_counter()
+        await ask(number)
+        taken.append(time.perf_counter() - begin_s)
+    return taken
+
+
+class Bench:
+    """The measurements, over one client of one fleet."""
+
+    def __init__(self, fleet: LocalFleet, client: AsyncClient) -> None:
+        self.fleet, self.client = fleet, client
+        self.stocks = datasets.load(datasets.DATASETS["sp500"])
+        self.columns: list[Column] = self.stocks.columns()
+        self.specification = datasets.DATASETS["sp500"].specification
+        self.rows: list[Row] = []
+
+    def windows(self, count: int, specification: Specification) -> Iterator[Window]:
+        """Windows from all over the last thousand points of all stocks."""
+        for number in range(count):
+            column = self.columns[number % len(self.columns)]
+            end = len(column) - 1 - (number * 37) % 1000
+            values = column.values_array()[end - specification.window + 1 : end + 1]
+            yield window(values, series=column.series, time=int(column.times_array()[end]))
+
+    async def round_trip(self) -> None:
+        """A request that the coordinator answers by itself."""
+        await in_turn(lambda _: self.client.survey(), 50)
+        taken = await open_loop(self.client.survey, RATE_PER_S)
+        self.rows.append(row(f"QUIC round trip at {RATE_PER_S} requests/s", taken, p99_max_ms=2.0))
+
+    async def load(self) -> None:
+        """Append the whole history, and wait until it can be searched."""
+        begin_s = time.perf_counter()
+        await self.client.append(self.columns)
+        points = sum(map(len, self.columns))
+        seconds = time.perf_counter() - begin_s
+        self.rows.append(Row("history appended", "ticks/s", points / seconds, count=points))
+        await self._match(next(self.windows(1, self.specification)), self.specification)
+
+    async def whole_match(self, grid: int, name: str) -> None:
+        """From a window to a decision, over all of the stocks' history."""
+        specification = structs.replace(self.specification, grid=grid)
+        made = list(self.windows(SAMPLES + 20, specification))
+        await in_turn(lambda number: self._match(made[SAMPLES + number], specification), 20)
+        taken = await in_turn(lambda number: self._match(made[number], specification))
+        self.rows.append(row(f"match over 20 stocks, {name}", taken))
+
+    async def throughput(self) -> None:
+        """Matches a second, sixteen windows in a request and eight requests at once."""
+        made = list(self.windows(16, self.specification))
+        begin_s, done = time.perf_counter(), 0
+
+        async def ask() -> None:
+            nonlocal done
+            while time.perf_counter() - begin_s < SECONDS:
+                await self.client.match_many(made, self.specification, record=False)
+                done += len(made)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(ask())
+        rate = done / (time.perf_counter() - begin_s)
+        self.rows.append(Row("matches on the grid, 8 × 16 at once", "1/s", rate, count=done))
+
+    async def searchable(self) -> None:
+        """From sending a tick to its being in reach of searches on every agent."""
+        agents = [child.health for child in self.fleet.children if child.verb == "agent"]
+
+        async def ask(number: int) -> None:
+            await self.client.append([Tick("bench/one", number * DAY, float(number))])
+            await asyncio.gather(*(reached(each, self.client.position) for each in agents))
+
+        self.rows.append(
+            row("append → searchable on both replicas", await in_turn(ask), p99_max_ms=100.0)
+        )
+
+    async def durable(self) -> None:
+        """Ten ticks of ten series, committed."""
+
+        async def ask(number: int) -> None:
+            await self.client.append(
+                [Tick(f"batch/s{each}", number * DAY, float(number)) for each in range(BATCH)]
+            )
+
+        self.rows.append(row(f"durable batch of {BATCH}", await in_turn(ask), p99_max_ms=100.0))
+
+    def dtw(self) -> None:
+        """Two series of a thousand points, no band."""
+        dice = np.random.default_rng(1)
+        a, b = dice.standard_normal((2, 1000)).cumsum(axis=1)
+        taken = []
+        for _ in range(SAMPLES):
+            begin_s = time.perf_counter()
+            midstreamer_kernels.dtw(a, b)
+            taken.append(time.perf_counter() - begin_s)
+        self.rows.append(row("DTW of 1,000 points", taken[10:], p99_max_ms=10.0))
+
+    async def _match(self, made: Window, specification: Specification) -> None:
+        await self.client.match_many([made], specification, record=False)
+
+
+async def reached(address: str, position: int) -> None:
+    """Return once the process at ``address`` has reached a feed position."""
+    while await feed_position(address) < position:  # noqa: ASYNC110 - it is another process
+        await asyncio.sleep(0.002)
+
+
+async def feed_position(address: str) -> float:
+    """What one agent's metrics say of the feed."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        answer = (await reader.read()).decode()
+    finally:
+        writer.close()
+    line = next(
+        (each for each in answer.splitlines() if each.startswith("midstreamer_feed_position ")), ""
+    )
+    return float(line.partition(" ")[2] or -1)
+
+
+async def measure(folder: Path, news: Callable[[str], None]) -> list[Row]:
+    """Start a fleet, measure, stop it."""
+    with state.held(folder) as kept:
+        fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
+        async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+            bench = Bench(fleet, client)
+            steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+                ("round trips", bench.round_trip),
+                ("loading the stocks", bench.load),
+                ("matches at step 1", lambda: bench.whole_match(1, "step 1")),
+                ("matches on the grid", lambda: bench.whole_match(8, "grid of 8")),
+                ("throughput", bench.throughput),
+                ("append to searchable", bench.searchable),
+                ("durable batches", bench.durable),
+            ]
+            for name, step in steps:
+                news(f"measuring {name}")
+                await step()
+        news("measuring dtw")
+        bench.dtw()
+        return bench.rows
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    cpu = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        cpu = named[0] if named else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": cpu or platform.machine(), "cores": cores, "python": platform.python_version()}
+
+
+def shown(rows: list[Row]) -> Table:
+    """The rows as a table for people."""
+    table = Table(title="A fleet of processes against its targets")
+    for heading in ("", "p50", "p99", "unit", "target", "held", "count"):
+        table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
+    for each in rows:
+        p99 = "" if each.p99 is None else f"{each.p99:,.2f}"
+        held = "" if not each.target else "yes" if each.held else "NO"
+        table.add_row(
+            each.what, f"{each.p50:,.2f}", p99, each.unit, each.target, held, f"{each.count:,}"
+        )
+    return table
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="make bench-fleet", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    arguments = parser.parse_args()
+    logs.configure(json=False, level="error")
+    screen, told = Console(), Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="midstreamer-bench-") as folder:
+        rows = asyncio.run(measure(Path(folder), lambda line: told.print(line, style="dim")))
+    made: dict[str, Any] = {
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "agents": AGENTS,
+        "rows": [vars(each) for each in rows],
+    }
+    screen.print(f"{made['machine']['cpu']}, {made['machine']['cores']} cores")
+    screen.print(shown(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(each.held for each in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
