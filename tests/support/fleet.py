@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from midstreamer import reasoning
+from midstreamer.agent import searching
 from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.service import AgentService
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.domain import identity
+from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.identity import Kind
+from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column, Floats, Window, column, window
 from midstreamer.domain.specification import Scale, Specification, Transform
 from midstreamer.protocol import frames
@@ -101,8 +105,10 @@ class Fleet:
     async def settled(self, *, agents: int) -> None:
         """Wait until everybody is ready and every agent's load is done."""
         await eventually(
-            lambda: all(not service.ready_reasons() for service in self.services.values())
-            and len(self.coordinator()._dispatcher._core.agents()) == agents,
+            lambda: (
+                all(not service.ready_reasons() for service in self.services.values())
+                and len(self.coordinator()._dispatcher._core.agents()) == agents
+            ),
             lambda: {name: made.ready_reasons() for name, made in self.services.items()},
         )
 
@@ -112,13 +118,11 @@ class Fleet:
         )
 
 
-async def eventually(
-    holds: Callable[[], bool], explain: Callable[[], object] = lambda: ""
-) -> None:
+async def eventually(holds: Callable[[], bool], explain: Callable[[], object] = lambda: "") -> None:
     """Look again on every turn of the loop until it holds; the deadline is for a broken test."""
     try:
         async with asyncio.timeout(WITHIN_S):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what is watched has no event
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"never came: {explain()}") from None
@@ -132,6 +136,7 @@ async def running(
     spool_dir: Path | None = None,
 ) -> AsyncIterator[Fleet]:
     """A fleet with one coordinator, ready, stopped at the end."""
+    searching.warm_up("auto")  # may compile: not while others wait
     fleet = Fleet(MemoryNetwork(), MemoryStore(), shard_points)
     await fleet.start_sync()
     await fleet.start_coordinator("c1", spool_dir=spool_dir)
@@ -155,9 +160,7 @@ def a_walk(points: int, *, seed: int = 1, least: float = 20.0) -> Floats:
     return np.asarray(walk - walk.min() + least)
 
 
-def a_column(
-    points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0
-) -> Column:
+def a_column(points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0) -> Column:
     """Points of one minute each; those from ``first`` on."""
     times = np.arange(first, points, dtype=np.int64) * MINUTE
     return column(series, times, a_walk(points, seed=seed)[first:])
@@ -202,3 +205,11 @@ async def match(
     answer = await client.ask(request, budget_s=WITHIN_S)
     assert isinstance(answer, frames.Matched)
     return answer
+
+
+def a_decision(*, seed: int = 1, index: int = 40) -> Decision:
+    """What is said of a window when nothing is known."""
+    specification = a_specification()
+    made = a_column(index + 1, seed=seed)
+    evidence = Evidence(specification, a_window(made, index, 16), Matches(), index=index)
+    return reasoning.decide(evidence, reasoning.initial(specification))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.shards import Counts, Held, Ledger
+from midstreamer.agent.shards import Held
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, KernelFailure
@@ -29,14 +29,25 @@ from midstreamer.domain.series import Floats, Integers, Window
 from midstreamer.domain.specification import Measure, Specification
 from midstreamer.telemetry import metrics
 
+_NO_FLOATS: Floats = np.empty(0)
+_NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class _Prospect:
-    """What there is to be compared as of one time."""
+    """What there is to be compared as of one time; arrays run over all analogs, row by row."""
 
-    ledgers: list[Ledger]
     runs: list[kernels.Run]
-    counts: Counts
+    firsts: Integers
+    """First analog's position, for each row, shape (shards,)."""
+    offsets: Integers
+    """Where each row begins in the arrays below, shape (shards,)."""
+    outcomes: Floats
+    times: Integers
+    """Of the analogs' last points."""
+    ups: int
+    known: int
+    flat: int
 
 
 class Search:
@@ -48,6 +59,9 @@ class Search:
         self._specification = specification
         self._engine = engine
         self._prospects: dict[int, _Prospect] = {}
+        self._names = sorted({held.shard.series for held in self._shards})
+        places = [self._names.index(held.shard.series) for held in self._shards]
+        self._name_of_row = np.array(places, dtype=np.int64)
 
     def answer(self, windows: Sequence[Window], expired: Callable[[], bool]) -> list[Evidence]:
         """Evidence for each window; DeadlineExceeded as soon as nobody waits any more."""
@@ -74,8 +88,8 @@ class Search:
             matches=self._matches(prospect, which, start, distance),
             index=index,
             newest=newest,
-            ups=prospect.counts.ups,
-            known=prospect.counts.known,
+            ups=prospect.ups,
+            known=prospect.known,
             kernel=kernels.__version__,
         )
 
@@ -87,15 +101,31 @@ class Search:
 
     def _prepare(self, time: int) -> _Prospect:
         specification = self._specification
-        ledgers, runs, total = [], [], np.zeros(3, dtype=np.int64)
+        length, grid = specification.window, specification.grid
+        runs, firsts, outcomes, times = [], [], [_NO_FLOATS], [_NO_INTEGERS]
+        ups = known = flat = 0
         for held in self._shards:
             until = outcome.known_until(held.count_until(time), specification.horizon)
-            history = held.history(specification.transform, specification.window)
-            ledger = held.ledger(specification)
-            ledgers.append(ledger)
+            history = held.history(specification.transform, length)
             runs.append(kernels.Run(history, held.first, held.last, until))
-            total += ledger.counts(until)
-        return _Prospect(ledgers, runs, Counts(*total.tolist()))
+            ledger = held.ledger(specification)
+            settled = ledger.settled(until)
+            firsts.append(ledger.first)
+            outcomes.append(settled.outcomes)
+            ends = held.times()[ledger.first - held.first + length - 1 :: grid]
+            times.append(ends[: len(settled.outcomes)])
+            ups, known, flat = ups + settled.ups, known + settled.known, flat + settled.flat
+        counts = [len(part) for part in outcomes[:-1]]
+        return _Prospect(
+            runs,
+            np.array(firsts, dtype=np.int64),
+            np.cumsum(counts, dtype=np.int64),
+            np.concatenate(outcomes),
+            np.concatenate(times),
+            ups,
+            known,
+            flat,
+        )
 
     def _nearest(self, window: Window, prospect: _Prospect) -> tuple[Integers, Integers, Floats]:
         specification = self._specification
@@ -104,7 +134,7 @@ class Search:
             return kernels.nearest(
                 prospect.runs,
                 outcome.transformed(window.array(), specification.transform),
-                specification.neighbours + prospect.counts.flat,
+                specification.neighbours + prospect.flat,
                 measure=specification.measure.value,
                 epsilon=specification.epsilon if lcss else None,
                 band=specification.band,
@@ -119,23 +149,16 @@ class Search:
     def _matches(
         self, prospect: _Prospect, which: Integers, start: Integers, distance: Floats
     ) -> Matches:
-        outcomes, times = np.empty(len(which)), np.empty(len(which), dtype=np.int64)
-        for row in np.unique(which):
-            here = which == row
-            held = self._shards[row]
-            outcomes[here] = prospect.ledgers[row].outcomes(start[here])
-            ends = start[here] + self._specification.window - 1 - held.first
-            times[here] = held.times()[ends]
+        grid = self._specification.grid
+        places = prospect.offsets[which] + (start - prospect.firsts[which]) // grid
+        outcomes = prospect.outcomes[places]
         kept = np.flatnonzero(~np.isnan(outcomes))[: self._specification.neighbours]
-        rows, place = np.unique(which[kept], return_inverse=True)
-        names = [self._shards[row].shard.series for row in rows]
-        distinct = sorted(set(names))
-        renamed = np.array([distinct.index(name) for name in names], dtype="<u2")
+        names, renamed = np.unique(self._name_of_row[which[kept]], return_inverse=True)
         return Matches(
-            tuple(distinct),
-            renamed[place].tobytes(),
+            tuple(self._names[name] for name in names),
+            renamed.astype("<u2").tobytes(),
             start[kept].astype("<i8").tobytes(),
-            times[kept].astype("<i8").tobytes(),
+            prospect.times[places[kept]].astype("<i8").tobytes(),
             distance[kept].astype("<f8").tobytes(),
             outcomes[kept].astype("<f8").tobytes(),
         )

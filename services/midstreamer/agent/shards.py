@@ -5,9 +5,9 @@ settled and embargoed.  Points come by absolute position, from loads and from th
 any overlap: what is there already is skipped, what leaves a gap is refused.
 
 Two things are built when first asked for and extended as points come: a kernel `History` for
-each transform and window length, and a `Ledger` for each way of counting outcomes.  A ledger holds the scaled
-outcome of every grid window the shard owns, and running counts beside it, so that rises and known
-outcomes up to any time are two look-ups.
+each transform and window length, and a `Ledger` for each way of counting outcomes.  A ledger
+holds the scaled outcome of every grid window that the shard owns, with running counts beside it:
+rises and known outcomes up to any time are one look-up.
 
 Appending happens on the loop, searching in threads.  Buffers are replaced and never rewritten
 below ``count``, so a reader that takes the count first sees whole points; what is derived is
@@ -46,13 +46,14 @@ def reach(shard: Shard, points: int) -> int:
     return shard.stop(points) + HORIZON_MAX
 
 
-class Counts(NamedTuple):
+class Settled(NamedTuple):
     """What a ledger says of the windows up to some point."""
 
+    outcomes: Floats
+    """Of each window, in order; NaN for those that are no analogs, having no scale."""
     ups: int
     known: int
     flat: int
-    """Windows that are no analogs, having no scale."""
 
 
 class _Way(NamedTuple):
@@ -92,16 +93,13 @@ class Ledger:
         self._sums = np.concatenate([self._sums, sums], axis=1)
         self._outcomes = np.concatenate([self._outcomes, made])
 
-    def counts(self, until: int) -> Counts:
+    def settled(self, until: int) -> Settled:
         """Of the windows whose last point lies before ``until``."""
+        made = self._outcomes
         reached = until - self._specification.window - self.first
-        place = min(max(0, reached // self._specification.grid + 1), len(self._outcomes))
+        place = min(max(0, reached // self._specification.grid + 1), len(made))
         ups, known, flat = self._sums[:, place]
-        return Counts(int(ups), int(known), int(flat))
-
-    def outcomes(self, firsts: Integers) -> Floats:
-        """Scaled outcomes of the windows that begin there; NaN for the flat ones."""
-        return np.asarray(self._outcomes[(firsts - self.first) // self._specification.grid])
+        return Settled(made[:place], int(ups), int(known), int(flat))
 
 
 class Held:

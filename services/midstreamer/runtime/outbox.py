@@ -189,7 +189,12 @@ class Outbox:
 
     def next_wakeup_s(self) -> float | None:
         """When `Tick` is due next."""
-        times = [i.deadline_s for i in self._items.values() if i.deadline_s is not None]
+        busy = self._busy()
+        times = [
+            item.deadline_s
+            for key, item in self._items.items()
+            if item.deadline_s is not None and key not in busy
+        ]
         if self._batch and self._batch.again_s is not None:
             times.append(self._batch.again_s)
         return min(times, default=None)
@@ -245,13 +250,9 @@ class Outbox:
         if batch is None:
             return []
         self._batch = None
-        items = [self._items[key] for key in batch.keys]
+        items = [self._forget(key) for key in batch.keys]
         receipts = receipts_of(items, written)
-        return [
-            Settle(key, receipt)
-            for key, receipt in zip(batch.keys, receipts, strict=True)
-            if self._forget(key)
-        ]
+        return [Settle(key, receipt) for key, receipt in zip(batch.keys, receipts, strict=True)]
 
     def _fail(self, sequence: int, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
         batch = self._current(sequence)
@@ -275,14 +276,18 @@ class Outbox:
         batch = self._batch
         return batch if batch is not None and batch.write.sequence == sequence else None
 
-    def _forget(self, key: int) -> bool:
+    def _forget(self, key: int) -> Item:
         item = self._items.pop(key)
         self._bytes -= item.size
-        return True
+        return item
+
+    def _busy(self) -> set[int]:
+        """What a Write under way may yet commit."""
+        return set(self._batch.keys) if self._batch and self._batch.again_s is None else set()
 
     def _expire(self, now_s: float) -> list[Effect]:
         """Give up whatever is too late, except what a Write under way may yet commit."""
-        busy = set(self._batch.keys) if self._batch and self._batch.again_s is None else set()
+        busy = self._busy()
         late = [
             key
             for key, item in self._items.items()
@@ -296,19 +301,19 @@ class Outbox:
         self._suspects = deque(keys for keys in left if keys)
         if self._batch and not gone.isdisjoint(self._batch.keys):
             self._thin(self._batch, gone)
-        return [Reject(key, self._too_late(key)) for key in late if self._forget(key)]
+        return [Reject(key, _too_late(self._forget(key))) for key in late]
 
     def _thin(self, batch: _Batch, gone: set[int]) -> None:
         """Another content is another Write: a sequence never names two."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
 
-    def _too_late(self, key: int) -> errors.MidstreamerError:
-        item = self._items[key]
-        return errors.DeadlineExceeded(
-            f"{item.ticks} ticks and {len(item.decisions)} decisions were not answered as durable"
-            " in time; they may be stored all the same, and sending them again is safe"
-        )
+
+def _too_late(item: Item) -> errors.MidstreamerError:
+    return errors.DeadlineExceeded(
+        f"{item.ticks} ticks and {len(item.decisions)} decisions were not answered as durable"
+        " in time; they may be stored all the same, and sending them again is safe"
+    )
 
 
 class _Room:

@@ -1,0 +1,260 @@
+"""Dispatch: whatever happens in whatever order, each shard is covered once and answered once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.coordinator import core
+from midstreamer.coordinator.core import (
+    Answered,
+    Asked,
+    Dispatch,
+    Fail,
+    Failed,
+    Finish,
+    Limits,
+    LinkLost,
+    Outcome,
+    Reported,
+    Send,
+    State,
+    Tick,
+    Withdrawn,
+)
+from midstreamer.domain import errors
+from midstreamer.domain.errors import LocalProtocolError
+from midstreamer.domain.shard import Shard
+
+SHARDS = tuple(Shard("u/s", number) for number in range(4))
+FAR_S = 100.0
+LIMITS = Limits(requests_max=2, patience_s=1.0, pause_s=0.1)
+
+
+def a_dispatch(**holdings: tuple[Shard, ...]) -> Dispatch:
+    made = Dispatch(LIMITS)
+    for agent, shards in holdings.items():
+        made.handle(Reported(agent, 10, shards), 0.0)
+    return made
+
+
+def ask(made: Dispatch, *shards: Shard, key: int = 1, deadline_s: float = FAR_S) -> list[Send]:
+    return sends(made.handle(Asked(key, shards or SHARDS, 5, deadline_s), 0.0))
+
+
+def sends(effects: list[core.Effect]) -> list[Send]:
+    assert all(isinstance(effect, Send) for effect in effects), effects
+    return [effect for effect in effects if isinstance(effect, Send)]
+
+
+def test_shards_are_shared_out_among_their_holders() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    asked = ask(made)
+    assert sorted(len(send.shards) for send in asked) == [2, 2]
+    assert {shard for send in asked for shard in send.shards} == set(SHARDS)
+
+
+def test_the_least_busy_holder_is_asked() -> None:
+    made = a_dispatch(a=SHARDS)
+    made.handle(Reported("a", 10, SHARDS, busy=3), 0.0)
+    made.handle(Reported("b", 10, SHARDS, busy=0), 0.0)
+    assert [send.agent for send in ask(made, SHARDS[0])] == ["b"]
+
+
+def test_a_holder_that_has_reached_the_position_comes_first() -> None:
+    made = a_dispatch(b=SHARDS)
+    made.handle(Reported("a", 4, SHARDS), 0.0)
+    assert [send.agent for send in ask(made, SHARDS[0])] == ["b"]
+
+
+def test_all_answers_together_finish_a_request() -> None:
+    made = a_dispatch(a=SHARDS[:2], b=SHARDS[2:])
+    first, second = ask(made)
+    assert made.handle(Answered(first.attempt, "one"), 0.1) == []
+    assert made.handle(Answered(second.attempt, "two"), 0.2) == [Finish(1, ("one", "two"))]
+    assert made.depth == 0
+
+
+@pytest.mark.parametrize(
+    "error", [errors.Overloaded("full"), errors.Behind("late"), errors.KernelFailure("trap")]
+)
+def test_a_failure_goes_to_the_other_replica_at_once(error: errors.MidstreamerError) -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    (again,) = sends(made.handle(Failed(send.attempt, error), 0.1))
+    assert again.agent != send.agent
+    assert again.shards == send.shards
+
+
+def test_a_lost_link_goes_to_the_other_replica_at_once() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    (again,) = sends(made.handle(LinkLost(send.agent), 0.1))
+    assert again.agent != send.agent
+    # Its own task fails too, later, and changes nothing.
+    assert made.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
+
+
+def test_when_all_holders_failed_they_are_asked_again_after_a_pause() -> None:
+    made = a_dispatch(a=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    assert made.handle(Failed(send.attempt, errors.Overloaded("", retry_after_s=0.3)), 1.0) == []
+    assert made.next_wakeup_s() == pytest.approx(1.3)
+    assert made.handle(Tick(), 1.2) == []
+    assert [again.agent for again in sends(made.handle(Tick(), 1.3))] == ["a"]
+
+
+def test_what_no_holder_can_compute_is_told() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    trap = errors.KernelFailure("trap")
+    (send,) = ask(made, SHARDS[0])
+    (again,) = sends(made.handle(Failed(send.attempt, trap), 0.1))
+    assert made.handle(Failed(again.attempt, trap), 0.2) == [Fail(1, trap)]
+
+
+def test_bad_input_is_told_at_once() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    error = errors.BadInput("no logarithm")
+    assert made.handle(Failed(send.attempt, error), 0.1) == [Fail(1, error)]
+
+
+def test_a_silent_agent_is_not_waited_for_and_its_late_answer_still_counts() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    assert made.next_wakeup_s() == LIMITS.patience_s
+    (again,) = sends(made.handle(Tick(), 1.0))
+    assert again.agent != send.agent
+    assert made.handle(Answered(send.attempt, "late"), 1.1) == [Finish(1, ("late",))]
+    assert made.handle(Answered(again.attempt, "second"), 1.2) == []
+
+
+def test_a_shard_that_nobody_holds_waits_for_a_holder() -> None:
+    made = a_dispatch(a=SHARDS[:1])
+    (send,) = ask(made, *SHARDS[:2])
+    made.handle(Answered(send.attempt, "one"), 0.1)
+    (late,) = sends(made.handle(Reported("b", 10, SHARDS[1:]), 5.0))
+    assert late.shards == (SHARDS[1],)
+
+
+def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
+    made = a_dispatch(a=SHARDS[:1])
+    ask(made, *SHARDS[:2], deadline_s=0.5)
+    (fail,) = made.handle(Tick(), 0.5)
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, errors.DeadlineExceeded)
+    assert "no agent in reach holds u/s shard 1" in fail.error.message
+
+
+def test_more_requests_than_allowed_are_refused_with_a_time_to_come_back() -> None:
+    made = a_dispatch(a=SHARDS)
+    for key in range(LIMITS.requests_max):
+        ask(made, key=key)
+    (fail,) = made.handle(Asked(9, SHARDS, 0, FAR_S), 0.0)
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, errors.Overloaded)
+    assert fail.error.retry_after_s > 0
+
+
+def test_a_withdrawn_request_is_never_answered() -> None:
+    made = a_dispatch(a=SHARDS)
+    (send,) = ask(made)
+    assert made.handle(Withdrawn(1), 0.1) == []
+    assert made.handle(Answered(send.attempt, "one"), 0.2) == []
+
+
+def test_a_request_for_no_shards_is_finished_at_once() -> None:
+    assert Dispatch().handle(Asked(1, (), 0, FAR_S), 0.0) == [Finish(1, ())]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_allowed_or_refused_as_the_table_says(
+    state: State, outcome: Outcome
+) -> None:
+    made = a_dispatch(a=SHARDS)
+    (send,) = ask(made)
+    attempt = made._attempts[send.attempt]
+    attempt.state = state
+    if outcome in core.TRANSITIONS[state]:
+        assert made._move(attempt, outcome) is core.TRANSITIONS[state][outcome]
+    else:
+        with pytest.raises(LocalProtocolError, match=str(state)):
+            made._move(attempt, outcome)
+
+
+AGENTS = ("a", "b", "c")
+
+
+class World:
+    """Two requests, three agents that join, answer, fail and vanish as the draw has it."""
+
+    def __init__(self) -> None:
+        self.dispatch = Dispatch(LIMITS)
+        self.now_s = 0.0
+        self.open: dict[int, Send] = {}
+        self.ends: dict[int, list[core.Effect]] = {1: [], 2: []}
+
+    def take(self, event: core.Event) -> None:
+        for effect in self.dispatch.handle(event, self.now_s):
+            if isinstance(effect, Send):
+                self.open[effect.attempt] = effect
+            else:
+                self.ends[effect.key].append(effect)
+
+    def step(self, data: st.DataObject) -> None:
+        self.now_s += data.draw(st.sampled_from([0.0, 0.05, 0.4, 1.1]))
+        kind = data.draw(st.sampled_from(["answer", "answer", "fail", "lose", "report", "tick"]))
+        if kind in ("answer", "fail") and self.open:
+            send = self.open.pop(data.draw(st.sampled_from(sorted(self.open))))
+            error = data.draw(st.sampled_from([errors.Overloaded("o"), errors.KernelFailure("k")]))
+            self.take(
+                Answered(send.attempt, send.shards)
+                if kind == "answer"
+                else Failed(send.attempt, error)
+            )
+        elif kind == "lose":
+            self.take(LinkLost(data.draw(st.sampled_from(AGENTS))))
+        elif kind == "report":
+            held = data.draw(st.lists(st.sampled_from(SHARDS), unique=True))
+            self.take(Reported(data.draw(st.sampled_from(AGENTS)), 10, tuple(held)))
+        else:
+            self.take(Tick())
+
+
+@given(data=st.data())
+def test_any_order_of_events_gives_one_answer_that_covers_every_shard_once(
+    data: st.DataObject,
+) -> None:
+    world = World()
+    world.take(Asked(1, SHARDS, 5, 20.0))
+    world.take(Asked(2, SHARDS[:2], 5, 20.0))
+    for _ in range(data.draw(st.integers(0, 25))):
+        world.step(data)
+    world.now_s = 20.0
+    world.take(Tick())
+    for key, shards in ((1, SHARDS), (2, SHARDS[:2])):
+        (end,) = world.ends[key]
+        if isinstance(end, Finish):
+            covered = [shard for answer in end.answers for shard in answer]  # type: ignore[attr-defined]
+            assert sorted(covered) == sorted(shards)
+    assert world.dispatch.depth == 0
+    assert all(agent.asked == 0 for agent in world.dispatch._agents.values())
+
+
+@given(data=st.data())
+def test_a_fleet_that_works_again_answers_in_the_end(data: st.DataObject) -> None:
+    world = World()
+    world.take(Asked(1, SHARDS, 5, 1000.0))
+    for _ in range(data.draw(st.integers(0, 15))):
+        world.step(data)
+    if any(isinstance(end, Fail) for end in world.ends[1]):
+        return  # a kernel failed on every holder
+    world.take(Reported("c", 10, SHARDS))
+    for _ in range(40):
+        for attempt in sorted(world.open):
+            world.take(Answered(attempt, world.open.pop(attempt).shards))
+        world.now_s = max(world.now_s, world.dispatch.next_wakeup_s() or 0.0)
+        if world.ends[1]:
+            break
+        world.take(Tick())
+    assert [type(end) for end in world.ends[1]] == [Finish]

@@ -1,0 +1,277 @@
+"""The outbox: in order, packed, sent until settled; nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.domain import errors
+from midstreamer.domain.series import Column, column
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Write, Written
+from midstreamer.runtime import outbox
+from midstreamer.runtime.outbox import (
+    Answered,
+    Effect,
+    Failed,
+    Item,
+    Limits,
+    Offered,
+    Outbox,
+    Post,
+    Reject,
+    Settle,
+    Tick,
+    Writer,
+)
+from tests.support.fleet import a_decision
+
+
+def ticks(*times: int, series: str = "u/s") -> Column:
+    return column(series, times, [float(time) for time in times])
+
+
+def an_item(*times: int, series: str = "u/s", deadline_s: float | None = None) -> Item:
+    return Item((ticks(*times, series=series),), deadline_s=deadline_s)
+
+
+def post(effects: list[Effect]) -> Write:
+    (effect,) = [effect for effect in effects if isinstance(effect, Post)]
+    return effect.write
+
+
+def written(write: Write, position: int = 7) -> Written:
+    return Written(position=position, stored=sum(len(c) for c in write.columns))
+
+
+def test_the_first_item_goes_at_once() -> None:
+    write = post(Outbox().handle(Offered(1, an_item(1)), 0.0))
+    assert write.sequence == 1
+    assert [list(column.times_array()) for column in write.columns] == [[1]]
+
+
+def test_what_waits_behind_a_write_is_packed_into_the_next() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    for key in range(1, 21):
+        assert made.handle(Offered(key, an_item(1 + key)), 0.0) == []
+    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+    assert len(second.columns) == 20
+    assert second.sequence == 2
+
+
+def test_a_batch_ends_at_its_size() -> None:
+    made = Outbox(Limits(batch_bytes_max=3 * an_item(1).size))
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    for key in range(1, 6):
+        made.handle(Offered(key, an_item(1 + key)), 0.0)
+    second = post(made.handle(Answered(1, written(first)), 0.1))
+    assert len(second.columns) == 3
+
+
+def test_an_item_beyond_the_size_goes_alone() -> None:
+    made = Outbox(Limits(batch_bytes_max=10))
+    assert len(post(made.handle(Offered(0, an_item(1)), 0.0)).columns) == 1
+
+
+def test_a_decision_is_not_sent_twice_in_one_write() -> None:
+    made, same = Outbox(), a_decision()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    made.handle(Offered(1, Item(decisions=(same,))), 0.0)
+    made.handle(Offered(2, Item(decisions=(same,))), 0.0)
+    assert len(post(made.handle(Answered(1, written(first)), 0.1)).decisions) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.StoreError("away"), errors.LinkClosed("cut"), errors.DeadlineExceeded("slow")],
+)
+def test_a_write_is_sent_again_unchanged_until_sync_is_back(
+    error: errors.MidstreamerError,
+) -> None:
+    made = Outbox()
+    write = post(made.handle(Offered(1, an_item(1)), 0.0))
+    assert made.handle(Failed(write.sequence, error), 0.0) == []
+    wakeup_s = made.next_wakeup_s()
+    assert wakeup_s is not None
+    assert wakeup_s > 0
+    assert post(made.handle(Tick(), wakeup_s)) == write
+
+
+def test_a_refused_item_does_not_fail_its_neighbours() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    for key in range(1, 6):
+        made.handle(Offered(key, an_item(1 + key)), 0.0)
+    effects = made.handle(Answered(first.sequence, written(first)), 0.0)
+    settled: dict[int, str] = {}
+    while any(isinstance(effect, Post) for effect in effects):
+        write = post(effects)
+        bad = any(4 in column.times_array() for column in write.columns)
+        answer = errors.Conflict("the same key") if bad else None
+        effects = made.handle(
+            Failed(write.sequence, answer) if answer else Answered(write.sequence, written(write)),
+            0.0,
+        )
+        settled |= {e.key: type(e).__name__ for e in effects if not isinstance(e, Post)}
+    assert settled == {1: "Settle", 2: "Settle", 3: "Reject", 4: "Settle", 5: "Settle"}
+
+
+def test_a_passed_deadline_gives_an_item_up_and_says_it_may_be_stored() -> None:
+    made = Outbox()
+    write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
+    made.handle(Failed(write.sequence, errors.StoreError("away")), 0.9)
+    (reject,) = made.handle(Tick(), 1.0)
+    assert isinstance(reject, Reject)
+    assert isinstance(reject.error, errors.DeadlineExceeded)
+    assert "may be stored" in reject.error.message
+    assert made.depth == 0
+
+
+def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    made.handle(Offered(1, an_item(2, deadline_s=1.0)), 0.0)
+    made.handle(Offered(2, an_item(3)), 0.0)
+    both = post(made.handle(Answered(first.sequence, written(first)), 0.0))
+    made.handle(Failed(both.sequence, errors.StoreError("", retry_after_s=1.0)), 0.5)
+    effects = made.handle(Tick(), 1.5)
+    left = post(effects)
+    assert [list(column.times_array()) for column in left.columns] == [[3]]
+    assert left.sequence > both.sequence
+
+
+@pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=600)])
+def test_a_full_outbox_refuses_with_a_time_to_come_back(limits: Limits) -> None:
+    made = Outbox(limits)
+    made.handle(Offered(1, an_item(1)), 0.0)
+    made.handle(Offered(2, an_item(2)), 0.0)
+    (reject,) = made.handle(Offered(3, an_item(3)), 0.0)
+    assert isinstance(reject, Reject)
+    assert isinstance(reject.error, errors.Overloaded)
+    assert reject.error.retry_after_s > 0
+
+
+def test_each_item_is_told_what_became_of_its_own() -> None:
+    items = [an_item(1, 2), an_item(3, 4, series="u/t"), Item(decisions=(a_decision(),))]
+    stored = a_decision()
+    answer = Written(position=9, stored=2, repeated=3, column_repeats=(2, 0), decisions=(stored,))
+    first, second, third = outbox.receipts_of(items, answer)
+    assert (first.stored, first.repeated) == (0, 2)
+    assert (second.stored, second.repeated) == (2, 0)
+    assert (third.stored, third.repeated, third.decisions) == (0, 1, (stored,))
+    assert {receipt.position for receipt in (first, second, third)} == {9}
+
+
+# --- any order of faults ------------------------------------------------------------------------
+
+
+class Store:
+    """Sync as the outbox sees it: natural keys, and answers that may be lost after a commit."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+
+    def commit(self, write: Write) -> Written | errors.MidstreamerError:
+        times = [int(time) for column in write.columns for time in column.times_array()]
+        if any(time < 0 for time in times):
+            return errors.BadInput("negative")
+        repeats = tuple(
+            sum(int(time) in self.times for time in column.times_array())
+            for column in write.columns
+        )
+        self.times += [time for time in times if time not in self.times]
+        return Written(position=len(self.times), repeated=sum(repeats), column_repeats=repeats)
+
+
+@given(data=st.data())
+def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.DataObject) -> None:
+    store, made, now_s = Store(), Outbox(Limits(batch_bytes_max=1000)), 0.0
+    posts: list[Write] = []
+    ends: dict[int, list[Effect]] = {}
+
+    def take(effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Post):
+                posts.append(effect.write)
+            else:
+                ends.setdefault(effect.key, []).append(effect)
+
+    count = data.draw(st.integers(1, 8))
+    bad = data.draw(st.sets(st.integers(1, count)))
+    for key in range(1, count + 1):
+        take(made.handle(Offered(key, an_item(-key if key in bad else key)), now_s))
+    for _ in range(200):
+        if not posts:
+            wakeup_s = made.next_wakeup_s()
+            if wakeup_s is None:
+                break
+            now_s = wakeup_s
+            take(made.handle(Tick(), now_s))
+            continue
+        write = posts.pop()
+        fate = data.draw(st.sampled_from(["lost before", "lost after", "fine"]))
+        outcome = store.commit(write) if fate != "lost before" else None
+        if fate != "fine" or outcome is None:
+            outcome = errors.LinkClosed("cut")
+        take(
+            made.handle(
+                Answered(write.sequence, outcome)
+                if isinstance(outcome, Written)
+                else Failed(write.sequence, outcome),
+                now_s,
+            )
+        )
+    else:
+        return  # the draw never let anything through
+    good = set(range(1, count + 1)) - bad
+    assert sorted(store.times) == sorted(good)
+    assert {key for key, (end,) in ends.items() if isinstance(end, Settle)} == good
+    assert {key for key, (end,) in ends.items() if isinstance(end, Reject)} == bad
+    assert made.depth == 0
+
+
+# --- the shell ----------------------------------------------------------------------------------
+
+
+async def test_a_writer_settles_what_it_was_offered() -> None:
+    async def ask(write: Write, budget_s: float) -> frames.Answer:
+        return written(write)
+
+    writer = Writer(ask)
+    running = asyncio.ensure_future(writer.run())
+    receipts = await asyncio.gather(*(writer.offer(an_item(time)) for time in range(1, 30)))
+    assert [receipt.stored for receipt in receipts] == [1] * 29
+    await writer.flushed()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_writer_packs_at_least_ten_under_load() -> None:
+    sizes: list[int] = []
+
+    async def ask(write: Write, budget_s: float) -> frames.Answer:
+        sizes.append(len(write.columns))
+        await asyncio.sleep(0)
+        return written(write)
+
+    writer = Writer(ask)
+    running = asyncio.ensure_future(writer.run())
+    await asyncio.gather(*(writer.offer(an_item(time)) for time in range(1, 200)))
+    assert len(sizes) <= 3
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_writer_refuses_when_it_is_full() -> None:
+    async def ask(write: Write, budget_s: float) -> frames.Answer:
+        raise errors.StoreError("away")
+
+    writer = Writer(ask, Limits(items_max=1))
+    waiting = writer.offer(an_item(1))
+    with pytest.raises(errors.Overloaded):
+        writer.offer(an_item(2))
+    waiting.cancel()
