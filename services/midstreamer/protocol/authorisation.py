@@ -2,9 +2,9 @@
 
     TABLE[(kind of the sender, kind of the receiver)] = the frames that may pass
 
-A server admits only the kinds that connect to it (`accepts`), so most pairs never meet.  The frames of the handshake are not here; `protocol.connection` knows
-when they are in order.  What a frame says of its sender must be what the certificate says;
-`claim` finds the frames that say something else.
+A server admits only the kinds that connect to it (`accepts`), so most pairs never meet.  The
+frames of the handshake are not here: `protocol.connection` knows when they are in order.  What a
+frame says of its sender must be what the certificate says; `claim` finds those that differ.
 """
 
 from __future__ import annotations

@@ -261,9 +261,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))
-                if self.closed:
-                    break
+                effects += self.handle(self._read(body))  # nothing, once it has closed
         except RemoteProtocolError as error:
             effects += self.handle(Breached(Code.TOO_LARGE, error.message))
         return effects

@@ -47,7 +47,7 @@ class Attendance:
                 self._judge(link)
             except Refused as refusal:
                 log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
-                self._spawn(link.close(refusal.reason, refusal.message))
+                link.end(refusal.reason, refusal.message)
 
     async def close(self) -> None:
         """Close every link and let its task end."""

@@ -110,8 +110,7 @@ class FramedLink:
 
     async def close(self, code: str = "", message: str = "") -> None:
         """Say why (a Refusal, when there is a code), then close; safe to call twice."""
-        if self._end is None:
-            self._carry_out(self._connection.close(code, message))
+        self.end(code, message)
 
     # --- what the carrier calls ---
 
@@ -125,6 +124,11 @@ class FramedLink:
     async def opened(self) -> None:
         """Return when the handshake is done; Refused or LinkClosed when it failed."""
         await asyncio.shield(self._opened)
+
+    def end(self, code: str = "", message: str = "") -> None:
+        """Close, from where nothing can be awaited."""
+        if self._end is None:
+            self._carry_out(self._connection.close(code, message))
 
     def data(self, stream: int, data: bytes) -> None:
         """The wire brought bytes."""
@@ -201,13 +205,18 @@ class FramedLink:
         return LinkClosed(f"the link to {self.peer.name} is closed{self._why()}")
 
     def _opening_error(self) -> MidstreamerError:
-        end = self._end
-        if end is not None and end.code:
-            return Refused(f"no link to {self.peer.name}{self._why()}", reason=end.code)
-        return LinkClosed(f"no link to {self.peer.name}{self._why()}")
+        code = self._end.code if self._end else ""
+        return opening_error(code, f"no link to {self.peer.name}{self._why()}")
 
     def _why(self) -> str:
         end = self._end
         said = ": ".join(part for part in (end.code, end.message) if part) if end else ""
         by = "by the peer" if end and end.by_peer else "by this side"
         return f" {by}: {said}" if said else ""
+
+
+def opening_error(code: str, message: str) -> MidstreamerError:
+    """What dialling raises when the connection ended before it was open."""
+    if code == Overloaded.code:
+        return Overloaded(message, retry_after_s=1.0)
+    return Refused(message, reason=code) if code else LinkClosed(message)

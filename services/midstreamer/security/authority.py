@@ -1,0 +1,136 @@
+"""A certificate authority of one's own: for a laptop, for tests, for a first installation.
+
+It turns identities into certificates and knows nothing of files (`security.files` does) or of
+how certificates are judged (`security.chain`).  EC P-256 throughout.  In a cluster the operator
+signs instead, through the certificates API, and this is not used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from midstreamer.domain.errors import BadInput, ConfigError
+from midstreamer.domain.identity import Identity, Kind
+
+AUTHORITY_DAYS = 3650.0
+LEAF_DAYS = 90.0
+BACKDATED_S = 300
+"""Certificates begin this long ago, so that a peer whose clock is a little slow takes them."""
+
+_DIALS = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+_SERVES = (ExtendedKeyUsageOID.SERVER_AUTH,)
+USAGES: dict[Kind, tuple[x509.ObjectIdentifier, ...]] = {
+    Kind.COORDINATOR: _SERVES + _DIALS,  # serves clients and agents, dials sync
+    Kind.SYNC: _SERVES,
+    Kind.AGENT: _DIALS,
+    Kind.CLIENT: _DIALS,
+    Kind.OPERATOR: _DIALS,
+}
+"""What a certificate of each kind may be used for; no more than the kind does."""
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and the key that belongs to it."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Authority:
+    """What signs; whoever holds its key can be anybody."""
+
+    trust_domain: str
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def certify(self, identity: Identity, *, now_s: float, days: float = LEAF_DAYS) -> Issued:
+        """A new key and a certificate for it; BadInput for an identity of another domain."""
+        if identity.trust_domain != self.trust_domain:
+            raise BadInput(
+                f"{identity.uri} is not of this authority's trust domain {self.trust_domain!r}"
+            )
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            _dated(now_s, days)
+            .subject_name(_named(identity.label))
+            .issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(USAGES[identity.kind]), critical=False)
+            .add_extension(_uri(identity.uri), critical=False)
+            .add_extension(_issuer_key(self.key), critical=False)
+        )
+        return Issued(builder.sign(self.key, hashes.SHA256()), key)
+
+
+def establish(trust_domain: str, *, now_s: float, days: float = AUTHORITY_DAYS) -> Authority:
+    """A new authority, certified by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _named(f"{trust_domain} authority"[:64])
+    builder = (
+        _dated(now_s, days)
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(_uri(f"spiffe://{trust_domain}"), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_issuer_key(key), critical=False)
+    )
+    return Authority(trust_domain, builder.sign(key, hashes.SHA256()), key)
+
+
+def trust_domain_of(certificate: x509.Certificate) -> str:
+    """The trust domain that an authority's certificate names."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+        return uri.removeprefix("spiffe://")
+    except (x509.ExtensionNotFound, ValueError) as error:
+        raise ConfigError("the authority's certificate names no trust domain") from error
+
+
+def _dated(now_s: float, days: float) -> x509.CertificateBuilder:
+    now = dt.datetime.fromtimestamp(now_s, dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(seconds=BACKDATED_S))
+        .not_valid_after(now + dt.timedelta(days=days))
+    )
+
+
+def _named(label: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
+
+
+def _uri(uri: str) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+
+
+def _issuer_key(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

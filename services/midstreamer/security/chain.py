@@ -1,0 +1,185 @@
+"""From a presented certificate to an identity: an ordered chain of checks, the first hit refuses.
+
+Pure: certificates, trusted authorities and the time go in; an Identity comes out, or Refused.
+The path to an authority is verified by `cryptography` (names, signatures, constraints, and the
+validity of every authority on the way); what the leaf itself must be is written out below, so
+that each way to be refused has a name.  A host name never matters: `security.decide` judges the
+identity by its kind.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from midstreamer.domain import identity
+from midstreamer.domain.errors import BadInput, Refused
+from midstreamer.domain.identity import Identity
+from midstreamer.security.decide import refused
+from midstreamer.security.reasons import Reason
+
+INTERMEDIATES_MAX = 4
+E = TypeVar("E", bound=x509.ExtensionType)
+
+
+class Role(Enum):
+    """What the peer does on this connection; its certificate must be made for it."""
+
+    DIALS = ExtendedKeyUsageOID.CLIENT_AUTH
+    SERVES = ExtendedKeyUsageOID.SERVER_AUTH
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What came in the handshake."""
+
+    leaf: x509.Certificate | None
+    intermediates: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything a check may look at."""
+
+    leaf: x509.Certificate
+    intermediates: tuple[x509.Certificate, ...]
+    anchors: tuple[x509.Certificate, ...]
+    role: Role
+    now: dt.datetime
+
+
+Check = Callable[[Case], Refused | None]
+
+
+def has_begun(case: Case) -> Refused | None:
+    """A certificate of tomorrow may be a stolen spare, or a clock that is wrong."""
+    begins = case.leaf.not_valid_before_utc
+    if begins <= case.now:
+        return None
+    return refused(Reason.NOT_YET_VALID, f"{_who(case)} is valid from {begins:%Y-%m-%d %H:%M} UTC")
+
+
+def has_not_expired(case: Case) -> Refused | None:
+    """Asked before the path is, because the path's verifier would not say which date it was."""
+    ends = case.leaf.not_valid_after_utc
+    if case.now <= ends:
+        return None
+    return refused(Reason.EXPIRED, f"{_who(case)} expired on {ends:%Y-%m-%d %H:%M} UTC")
+
+
+def leads_to_an_authority(case: Case) -> Refused | None:
+    """Some path of signatures ends at an authority that is trusted here and now."""
+    if len(case.intermediates) > INTERMEDIATES_MAX:
+        return refused(
+            Reason.UNKNOWN_AUTHORITY, f"{len(case.intermediates)} intermediates are too many"
+        )
+    if not case.anchors:
+        return refused(Reason.UNKNOWN_AUTHORITY, "no authority is trusted here")
+    verifier = (
+        verification.PolicyBuilder()
+        .store(verification.Store(list(case.anchors)))
+        .time(case.now)
+        .extension_policies(
+            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
+            # What the leaf's extensions say is the business of the checks that follow; one
+            # that is critical and unknown is refused here all the same.
+            ee_policy=verification.ExtensionPolicy.permit_all(),
+        )
+        .build_client_verifier()
+    )
+    try:
+        verifier.verify(case.leaf, list(case.intermediates))
+    except verification.VerificationError as error:
+        return refused(Reason.UNKNOWN_AUTHORITY, f"{_who(case)}: {error}")
+    return None
+
+
+def is_made_for_its_role(case: Case) -> Refused | None:
+    """A leaf, for signing, and for this side of a connection; anything unsaid is not granted."""
+    constraints = extension(case.leaf, x509.BasicConstraints)
+    if constraints is not None and constraints.ca:
+        return refused(Reason.WRONG_USAGE, f"{_who(case)} is an authority, not a leaf")
+    usage = extension(case.leaf, x509.KeyUsage)
+    if usage is not None and not usage.digital_signature:
+        return refused(Reason.WRONG_USAGE, f"{_who(case)} may not sign")
+    purposes = extension(case.leaf, x509.ExtendedKeyUsage)
+    if purposes is None or case.role.value not in purposes:
+        return refused(Reason.WRONG_USAGE, f"{_who(case)} is not for a peer that {_does(case)}")
+    return None
+
+
+def carries_one_identity(case: Case) -> Refused | None:
+    """Exactly one URI, and it reads as an identity of ours."""
+    try:
+        _identity(case.leaf)
+    except BadInput as error:
+        return refused(Reason.NO_IDENTITY, error.message)
+    return None
+
+
+def is_labelled_as_it_is_named(case: Case) -> Refused | None:
+    """People read the common name; it must not say something else than the id."""
+    names = case.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    label = _identity(case.leaf).label
+    if [name.value for name in names] == [label]:
+        return None
+    shown = ", ".join(repr(name.value) for name in names) or "none"
+    return refused(Reason.LABEL_MISMATCH, f"common name {shown}, but the id's label is {label!r}")
+
+
+CHECKS: tuple[Check, ...] = (
+    has_begun,
+    has_not_expired,
+    leads_to_an_authority,
+    is_made_for_its_role,
+    carries_one_identity,
+    is_labelled_as_it_is_named,
+)
+
+
+def identify(
+    presented: Presented, anchors: Sequence[x509.Certificate], role: Role, now_s: float
+) -> Identity:
+    """Who presented this; Refused with the first check that objects."""
+    if presented.leaf is None:
+        raise refused(Reason.NO_CERTIFICATE, "a client certificate is required")
+    now = dt.datetime.fromtimestamp(now_s, dt.UTC)
+    case = Case(presented.leaf, presented.intermediates, tuple(anchors), role, now)
+    try:
+        for check in CHECKS:
+            if objection := check(case):
+                raise objection
+        return _identity(case.leaf)
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise refused(Reason.UNREADABLE, str(error)) from error
+
+
+def _identity(leaf: x509.Certificate) -> Identity:
+    names = extension(leaf, x509.SubjectAlternativeName)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    if len(uris) != 1:
+        raise BadInput(f"{len(uris)} URIs in the certificate, not one")
+    return identity.parse(uris[0])
+
+
+def extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
+    """The extension of a kind, when the certificate has it."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _who(case: Case) -> str:
+    return f"certificate {case.leaf.serial_number:x}"
+
+
+def _does(case: Case) -> str:
+    return "dials" if case.role is Role.DIALS else "serves"

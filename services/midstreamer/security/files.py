@@ -1,0 +1,395 @@
+"""Certificates, keys and the allowlist on disk: the only module of this room that touches it.
+
+Below one directory (mode 0700):
+
+    authority.pem            the local authority: key and certificate (0600); absent elsewhere
+    trust.pem                certificates of every authority that is trusted
+    <kind>/<id>.pem          one identity: key, certificate, intermediates (0600); "/" is "+"
+    allowlist                who may connect
+
+A key and its certificate are one file, and a file is replaced whole (written beside, synced,
+renamed), so that a reader never meets a half or a mismatched pair.  Nothing here watches: the
+owner of the event loop calls `refresh` now and then.  A file that broke is reported in
+`complaint`, and what was good before stays in force.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.domain.identity import Identity
+from midstreamer.security import allowlist, chain
+from midstreamer.security.allowlist import Allowlist
+from midstreamer.security.authority import (
+    AUTHORITY_DAYS,
+    LEAF_DAYS,
+    Authority,
+    establish,
+    trust_domain_of,
+)
+
+RENEW_BEFORE_DAYS = 30.0
+DAY_S = 86_400.0
+_OTHERS = stat.S_IWGRP | stat.S_IRWXO
+"""Mode bits that a file with a key must not have; a group that reads is how clusters mount."""
+
+Now = Callable[[], float]
+
+
+def authority_path(directory: Path) -> Path:
+    """Where a local authority keeps its key and certificate."""
+    return directory / "authority.pem"
+
+
+def trust_path(directory: Path) -> Path:
+    """Where the trusted authorities' certificates are."""
+    return directory / "trust.pem"
+
+
+def identity_path(directory: Path, identity: Identity) -> Path:
+    """Where an identity's key and certificate are."""
+    return directory / identity.kind / f"{identity.id.replace('/', '+')}.pem"
+
+
+# --- the authority --------------------------------------------------------------------------------
+
+
+def init_authority(
+    directory: Path, trust_domain: str, *, days: float = AUTHORITY_DAYS, now: Now = time.time
+) -> Authority:
+    """Make an authority and trust it here; ConfigError when there is one already."""
+    made = establish(trust_domain, now_s=now(), days=days)
+    path = authority_path(directory)
+    _own_directory(directory)
+    try:
+        _write(path, _key_pem(made.key) + _pem(made.certificate), mode=0o600, replace=False)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} is there already; `certs issue` uses it") from error
+    _write(trust_path(directory), _pem(made.certificate), mode=0o644)
+    return made
+
+
+def open_authority(directory: Path) -> Authority:
+    """The authority kept in a directory; ConfigError says what is wrong with it."""
+    path = authority_path(directory)
+    key, certificates = _load_pair(path, "run `midstreamer certs init`")
+    return Authority(trust_domain_of(certificates[0]), certificates[0], key)
+
+
+def issue(
+    authority: Authority,
+    identity: Identity,
+    directory: Path,
+    *,
+    days: float = LEAF_DAYS,
+    now: Now = time.time,
+) -> Path:
+    """Certify an identity into a directory, which then also trusts the authority."""
+    issued = authority.certify(identity, now_s=now(), days=days)
+    path = identity_path(directory, identity)
+    _own_directory(directory)
+    _own_directory(path.parent)
+    _write(path, _key_pem(issued.key) + _pem(issued.certificate), mode=0o600)
+    trust = trust_path(directory)
+    anchors = _load_certificates(trust) if trust.exists() else ()
+    if authority.certificate not in anchors:
+        _write(trust, b"".join(map(_pem, (*anchors, authority.certificate))), mode=0o644)
+    return path
+
+
+@dataclass(frozen=True)
+class Description:
+    """A certificate file as a person reads it; never the key."""
+
+    path: Path
+    uris: tuple[str, ...]
+    label: str
+    issuer: str
+    serial: str
+    fingerprint: str
+    """SHA-256 of the certificate, hexadecimal."""
+    usages: tuple[str, ...]
+    not_before: dt.datetime
+    not_after: dt.datetime
+    days_left: float
+    mode: str
+    """Of the file, as in chmod."""
+
+
+def describe(path: Path, *, now: Now = time.time) -> Description:
+    """What the first certificate of a file says; ConfigError when there is none."""
+    leaf = _load_certificates(path)[0]
+    names = chain.extension(leaf, x509.SubjectAlternativeName)
+    purposes = chain.extension(leaf, x509.ExtendedKeyUsage)
+    return Description(
+        path=path,
+        uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
+        label=leaf.subject.rfc4514_string().removeprefix("CN="),
+        issuer=leaf.issuer.rfc4514_string().removeprefix("CN="),
+        serial=f"{leaf.serial_number:x}",
+        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+        usages=tuple(purpose._name for purpose in purposes or ()),  # noqa: SLF001 - no other name
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        days_left=_days_left(leaf, now()),
+        mode=f"{stat.S_IMODE(path.stat().st_mode):04o}",
+    )
+
+
+# --- what a running process holds -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """One consistent reading: who we are, and whom we trust to say who others are."""
+
+    identity: Identity
+    certificate: x509.Certificate
+    intermediates: tuple[x509.Certificate, ...]
+    key: ec.EllipticCurvePrivateKey
+    anchors: tuple[x509.Certificate, ...]
+
+    @property
+    def not_after_s(self) -> float:
+        """When the certificate ends, in seconds since 1970."""
+        return self.certificate.not_valid_after_utc.timestamp()
+
+
+class CertificateManager:
+    """The credentials of one process: loaded, issued when missing, renewed in time, reread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: Identity,
+        *,
+        authority_directory: Path | None = None,
+        days: float = LEAF_DAYS,
+        renew_before_days: float = RENEW_BEFORE_DAYS,
+        now: Now = time.time,
+    ) -> None:
+        self.identity = identity
+        self.complaint = ""
+        """What is wrong with the files since they were last good; empty when nothing is."""
+        self._directory = directory
+        self._authority_directory = authority_directory or directory
+        self._days = days
+        self._renew_before_days = renew_before_days
+        self._now = now
+        self._path = identity_path(directory, identity)
+        self._current: Credentials | None = None
+        self._seen: tuple[object, ...] = ()
+
+    @property
+    def current(self) -> Credentials:
+        """The credentials in force; `load_or_generate` first."""
+        if self._current is None:
+            raise ConfigError(f"the certificate of {self.identity.name} is not loaded yet")
+        return self._current
+
+    def load_or_generate(self) -> Credentials:
+        """Load them; issue or renew first when an authority is at hand. ConfigError if none is."""
+        if self._is_due() and authority_path(self._authority_directory).exists():
+            signer = open_authority(self._authority_directory)
+            issue(signer, self.identity, self._directory, days=self._days, now=self._now)
+        self._seen = self._fingerprints()
+        self._current = self._load()
+        return self._current
+
+    def refresh(self) -> bool:
+        """Renew when due, reread what changed; whether the credentials are new."""
+        before = self._current
+        due = self._is_due() and authority_path(self._authority_directory).exists()
+        if not due and self._fingerprints() == self._seen:
+            return False
+        try:
+            self.load_or_generate()
+            self.complaint = ""
+        except (ConfigError, OSError) as error:
+            self.complaint = str(error)
+        return self._current != before
+
+    def _load(self) -> Credentials:
+        remedy = f"run `midstreamer certs issue {self.identity.name}`"
+        key, certificates = _load_pair(self._path, remedy)
+        leaf, *intermediates = certificates
+        made = Credentials(
+            self.identity, leaf, tuple(intermediates), key, _load_certificates(self._trust_path())
+        )
+        _check_own(made, self._path, self._now())
+        return made
+
+    def _is_due(self) -> bool:
+        try:
+            leaf = _load_certificates(self._path)[0]
+        except ConfigError:
+            return not self._path.exists()  # a broken file is a person's to look at
+        lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        # A short-lived certificate is renewed in its last third, not all the time.
+        before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
+        return _days_left(leaf, self._now()) < before_days
+
+    def _trust_path(self) -> Path:
+        return trust_path(self._directory)
+
+    def _fingerprints(self) -> tuple[object, ...]:
+        return (_fingerprint(self._path), _fingerprint(self._trust_path()))
+
+
+class AllowlistFile:
+    """The allowlist of one process, read again when its file changes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.complaint = ""
+        self._seen = _fingerprint(path)
+        self.current: Allowlist = self._load()
+
+    def refresh(self) -> bool:
+        """Reread it when it changed; whether it says something else now."""
+        seen = _fingerprint(self.path)
+        if seen == self._seen:
+            return False
+        self._seen, before = seen, self.current
+        try:
+            self.current = self._load()
+            self.complaint = ""
+        except ConfigError as error:
+            self.complaint = str(error)
+        return self.current != before
+
+    def _load(self) -> Allowlist:
+        try:
+            text = self.path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"allowlist {self.path}: {error}; write one entry <kind>/<id> a line"
+            ) from error
+        return allowlist.parse(text, source=str(self.path))
+
+
+def write_allowlist(path: Path, entries: list[str]) -> None:
+    """Replace an allowlist file whole; its entries are checked first."""
+    text = "".join(f"{entry}\n" for entry in entries)
+    allowlist.parse(text, source=str(path))
+    _write(path, text.encode(), mode=0o644)
+
+
+# --- reading and writing --------------------------------------------------------------------------
+
+
+def _check_own(credentials: Credentials, path: Path, now_s: float) -> None:
+    """Refuse to present what every peer would refuse."""
+    leaf = credentials.certificate
+    if leaf.public_key() != credentials.key.public_key():
+        raise ConfigError(f"{path}: the key is not that of the certificate")
+    names = chain.extension(leaf, x509.SubjectAlternativeName)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    if uris != [credentials.identity.uri]:
+        raise ConfigError(f"{path} is of {', '.join(uris)}, not of {credentials.identity.uri}")
+    if _days_left(leaf, now_s) < 0:
+        raise ConfigError(f"{path} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; issue it again")
+
+
+def _load_pair(
+    path: Path, remedy: str
+) -> tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]:
+    data = _read(path, remedy)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _OTHERS:
+        raise ConfigError(f"{path} holds a key and has mode {mode:04o}; chmod 600 it")
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+        certificates = tuple(x509.load_pem_x509_certificates(data))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} holds no readable key and certificate; {remedy}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{path}: the key is not of an elliptic curve; {remedy}")
+    return key, certificates
+
+
+def _load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(_read(path, "run `midstreamer certs init`")))
+    except ValueError as error:
+        raise ConfigError(f"{path} holds no readable certificate") from error
+
+
+def _read(path: Path, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; {remedy}") from error
+
+
+def _write(path: Path, data: bytes, *, mode: int, replace: bool = True) -> None:
+    """Whole or not at all: written beside, synced, then put in place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the start
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            beside.replace(path)
+        else:
+            path.hardlink_to(beside)  # unlike a rename, this never replaces
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _own_directory(directory: Path) -> None:
+    """Make a directory of our own, closed to others; one that exists keeps its mode."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to; empty while it is away."""
+    try:
+        told = path.stat()
+    except OSError:
+        return ()
+    return (told.st_ino, told.st_mtime_ns, told.st_size)
+
+
+def _days_left(leaf: x509.Certificate, now_s: float) -> float:
+    return (leaf.not_valid_after_utc.timestamp() - now_s) / DAY_S
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

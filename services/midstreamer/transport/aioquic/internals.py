@@ -1,0 +1,111 @@
+"""Every private member of aioquic that is touched, and nothing else.
+
+All of it was read in the one version named below, and `selftest` proves at each start that the
+part security rests on still works.  A new version means: read these names again, then change
+the pin.  What each is for stands beside it.
+"""
+
+# ruff: noqa: SLF001 - this module is the exception, so that no other needs to be one
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import aioquic
+from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ConnectionTerminated
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.security.chain import Presented
+
+# What it says of peers is said by us, with who and why; the rest is of use to its authors.
+logging.getLogger("quic").setLevel(logging.CRITICAL)
+
+VERSION = "1.7.2"
+ACK_DELAY_S = 0.02
+"""aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
+waiting lets most acknowledgements ride on answers: 75 % more requests per core."""
+
+
+def require_version() -> None:
+    """Refuse another version than the one whose internals are known."""
+    if aioquic.__version__ != VERSION:
+        raise ConfigError(
+            f"aioquic {aioquic.__version__} is installed, exactly {VERSION} is needed:"
+            f" pip install aioquic=={VERSION}"
+        )
+
+
+def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -> None:
+    """Prepare each TLS context a connection makes; it makes them when packets come."""
+    initialize = connection._initialize
+
+    def prepared(peer_cid: bytes) -> None:
+        initialize(peer_cid)
+        prepare(connection.tls)
+
+    connection._initialize = prepared  # type: ignore[method-assign]
+
+
+def require_client_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
+    """Have a server ask for a certificate, and judge it as soon as possession is proven.
+
+    The flag alone only asks: an empty answer and a certificate of anybody pass.
+    """
+    context._request_client_certificate = True
+    take, verify = context._server_handle_certificate, context._server_handle_certificate_verify
+
+    def taken(input_buf: Buffer) -> None:
+        take(input_buf)
+        if context._peer_certificate is None:
+            judge(Presented(None))
+
+    def verified(input_buf: Buffer) -> None:
+        verify(input_buf)
+        judge(_presented(context))
+
+    context._server_handle_certificate = taken  # type: ignore[method-assign]
+    context._server_handle_certificate_verify = verified  # type: ignore[method-assign]
+
+
+def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
+    """Have a client judge its server's certificate as soon as possession is proven."""
+    verify = context._client_handle_certificate_verify
+
+    def verified(input_buf: Buffer) -> None:
+        verify(input_buf)
+        judge(_presented(context))
+
+    context._client_handle_certificate_verify = verified  # type: ignore[method-assign]
+
+
+def _presented(context: tls.Context) -> Presented:
+    return Presented(context._peer_certificate, tuple(context._peer_certificate_chain))
+
+
+def delay_acknowledgements(connection: QuicConnection) -> None:
+    """Let acknowledgements wait for an answer to ride on."""
+    connection._ack_delay = ACK_DELAY_S
+
+
+def acknowledge_now(connection: QuicConnection, now_s: float) -> None:
+    """Acknowledge with the next packet: the peer is sending much and waits for room."""
+    space = connection._spaces.get(tls.Epoch.ONE_RTT)
+    if space is not None and space.ack_at is not None:
+        space.ack_at = now_s
+
+
+def close_event(connection: QuicConnection) -> ConnectionTerminated | None:
+    """Why it is closing; the public event comes only after a pause of three probe timeouts."""
+    return connection._close_event
+
+
+def unacknowledged_bytes(connection: QuicConnection) -> int:
+    """Bytes written to streams that the peer has not acknowledged; aioquic bounds them nowhere."""
+    return sum(
+        stream.sender._buffer_stop - stream.sender._buffer_start
+        for stream in connection._streams.values()
+    )

@@ -1,0 +1,122 @@
+"""Proof, before anything is served, that nobody gets in without a certificate.
+
+Two connections exchange datagrams in memory, with throwaway authorities; about 20 ms.  Should a
+change of the library turn one of the hooks in `internals` into nothing, this fails instead of
+letting everybody in.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import HandshakeCompleted, QuicEvent, StreamDataReceived
+from cryptography.x509 import Certificate
+
+from midstreamer.domain import identity
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.security import chain
+from midstreamer.security.authority import Authority, establish
+from midstreamer.security.chain import Presented, Role
+from midstreamer.security.files import Credentials
+from midstreamer.transport.aioquic import enforcement, internals
+from midstreamer.transport.carrier import Limits
+
+_DOMAIN = "selftest.invalid"
+_ROUNDS = 12
+_NEAR, _FAR = ("192.0.2.1", 1), ("192.0.2.2", 2)
+_done: list[bool] = []
+
+
+class SelfTestFailed(MidstreamerError):
+    """This process would let strangers in, and therefore does not serve."""
+
+    code = "self_test"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the application of each side got to see."""
+
+    client_saw: list[QuicEvent]
+    server_saw: list[QuicEvent]
+
+    @property
+    def server_was_reached(self) -> bool:
+        return any(isinstance(e, HandshakeCompleted | StreamDataReceived) for e in self.server_saw)
+
+    @property
+    def client_was_served(self) -> bool:
+        return any(isinstance(event, HandshakeCompleted) for event in self.client_saw)
+
+
+def self_test() -> None:
+    """Raise SelfTestFailed unless strangers are refused and friends are not. Once per process."""
+    if _done:
+        return
+    internals.require_version()
+    now_s = time.time()
+    ours, theirs = (establish(_DOMAIN, now_s=now_s, days=1) for _ in range(2))
+    agent, sync = _credentials(ours, Kind.AGENT), _credentials(ours, Kind.SYNC)
+    if not _meet(agent, sync).server_was_reached:
+        raise SelfTestFailed("a client with a good certificate is refused")
+    for name, client in (
+        ("without a certificate", None),
+        ("of another authority", _credentials(theirs, Kind.AGENT, trusting=ours)),
+        ("with a server's certificate", _credentials(ours, Kind.SYNC)),
+    ):
+        if _meet(client, sync).server_was_reached:
+            raise SelfTestFailed(f"a client {name} gets in")
+    for name, server in (
+        ("of another authority", _credentials(theirs, Kind.SYNC, trusting=ours)),
+        ("with a client's certificate", _credentials(ours, Kind.AGENT)),
+    ):
+        if _meet(agent, server).client_was_served:
+            raise SelfTestFailed(f"a server {name} is believed")
+    _done.append(True)
+
+
+def _meet(client: Credentials | None, server: Credentials) -> _Outcome:
+    """Let two connections talk until nothing more is said."""
+    limits = Limits()
+    near = QuicConnection(configuration=enforcement.configuration(client, limits, is_client=True))
+    enforcement.enforce(near, _judge(server.anchors, Role.SERVES))
+    near.connect(_FAR, now=time.monotonic())
+    far = QuicConnection(
+        configuration=enforcement.configuration(server, limits, is_client=False),
+        original_destination_connection_id=near.original_destination_connection_id,
+    )
+    enforcement.enforce(far, _judge(server.anchors, Role.DIALS))
+    near.send_stream_data(near.get_next_available_stream_id(), b"let me in")
+    for _ in range(_ROUNDS):
+        now = time.monotonic()
+        for data, _ in near.datagrams_to_send(now=now):
+            far.receive_datagram(data, _NEAR, now=now)
+        for data, _ in far.datagrams_to_send(now=now):
+            near.receive_datagram(data, _FAR, now=now)
+    return _Outcome(_events(near), _events(far))
+
+
+def _judge(anchors: tuple[Certificate, ...], role: Role) -> enforcement.Judge:
+    def judge(presented: Presented) -> None:
+        chain.identify(presented, anchors, role, time.time())
+
+    return judge
+
+
+def _credentials(
+    signer: Authority, kind: Kind, *, trusting: Authority | None = None
+) -> Credentials:
+    who = identity.make(_DOMAIN, kind, "x")
+    issued = signer.certify(who, now_s=time.time(), days=1)
+    anchors = ((trusting or signer).certificate,)
+    return Credentials(who, issued.certificate, (), issued.key, anchors)
+
+
+def _events(connection: QuicConnection) -> list[QuicEvent]:
+    seen = []
+    while (event := connection.next_event()) is not None:
+        seen.append(event)
+    return seen

@@ -1,0 +1,261 @@
+"""What every carrier promises, run on each of them: QUIC over real sockets, and memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from midstreamer.domain.errors import (
+    LinkClosed,
+    LocalProtocolError,
+    MidstreamerError,
+    Overloaded,
+    Refused,
+    Unavailable,
+)
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.protocol import frames
+from midstreamer.security import allowlist
+from midstreamer.transport.aioquic import QuicCarrier
+from midstreamer.transport.carrier import Carrier, Limits, Link, Server
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support.security import Installation, who
+from tests.support.transport import holdings
+
+LIMITS = Limits(
+    handshake_s=2.0,
+    idle_s=2.0,
+    links_max=2,
+    send_high_bytes=200_000,
+    send_low_bytes=50_000,
+    inbox_bytes_max=2_000_000,
+)
+COORDINATOR = who(Kind.COORDINATOR, "c1")
+AGENT = who(Kind.AGENT, "a1")
+
+
+@dataclass
+class World:
+    """A way to make carriers that can reach each other, and to say who may connect."""
+
+    carrier: Callable[[Identity], Carrier]
+    allow: Callable[[list[str]], None]
+    look: Callable[[Carrier, Server], None]
+    """Have a server notice a changed allowlist now."""
+    address: str
+
+
+def in_memory() -> World:
+    network, entries = MemoryNetwork(), ["agent/*", "coordinator/*", "client/*"]
+
+    def carrier(me: Identity) -> Carrier:
+        def current() -> allowlist.Allowlist:
+            return allowlist.parse("\n".join(entries))
+
+        return MemoryCarrier(network, me, allowlist=current, limits=LIMITS)
+
+    def allow(wanted: list[str]) -> None:
+        entries[:] = wanted
+
+    return World(carrier, allow, lambda _, server: server.reconsider(), "local:0")
+
+
+def over_quic(directory: Path) -> World:
+    place = Installation(directory, LIMITS)
+
+    def look(carrier: Carrier, _server: Server) -> None:
+        assert isinstance(carrier, QuicCarrier)
+        carrier.look()
+
+    return World(place.carrier, lambda wanted: place.allow(*wanted), look, "127.0.0.1:0")
+
+
+@pytest.fixture(params=["memory", "quic"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return in_memory() if request.param == "memory" else over_quic(tmp_path)
+
+
+class Serving:
+    """A coordinator that hands its links to the test, and keeps them until it is told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.carrier = world.carrier(COORDINATOR)
+        self.links: asyncio.Queue[Link] = asyncio.Queue()
+        self._leave = asyncio.Event()
+        self.server: Server
+
+    async def __aenter__(self) -> "Serving":
+        self.server = await self.carrier.serve(self.world.address, self._attend)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave.set()
+        await self.server.close()
+
+    async def _attend(self, link: Link) -> None:
+        self.links.put_nowait(link)
+        await self._leave.wait()
+
+    async def meet(self, me: Identity = AGENT) -> tuple[Link, Link]:
+        """Both ends of a new link, the dialling one first."""
+        near = await self.world.carrier(me).dial(self.server.address, expect=Kind.COORDINATOR)
+        return near, await asyncio.wait_for(self.links.get(), 2)
+
+
+@pytest.fixture
+async def serving(world: World) -> AsyncIterator[Serving]:
+    async with Serving(world) as made:
+        yield made
+
+
+async def test_both_ends_know_who_the_other_is(serving: Serving) -> None:
+    near, far = await serving.meet()
+    assert near.peer == COORDINATOR
+    assert far.peer == AGENT
+    assert far.incarnation
+    await near.close()
+
+
+async def test_frames_arrive_whole_and_in_order_on_each_stream(serving: Serving) -> None:
+    near, far = await serving.meet()
+    for source, target in ((near, far), (far, near)):
+        for position in range(50):
+            source.send(holdings(position))
+        got = [await asyncio.wait_for(target.receive(), 2) for _ in range(50)]
+        assert got == [holdings(position) for position in range(50)]
+    await near.close()
+
+
+async def test_large_frames_pass_on_the_bulk_stream_both_ways(serving: Serving) -> None:
+    near, far = await serving.meet()
+    changes = frames.Changes(changes=(frames.Learned("s", 1, bytes(150_000)),))
+    for source, target in ((near, far), (far, near)):
+        source.send(changes, bulk=True)
+        assert await asyncio.wait_for(target.receive(), 5) == changes
+    await near.close()
+
+
+async def test_a_frame_beyond_the_limit_is_refused_at_its_sender(serving: Serving) -> None:
+    near, _ = await serving.meet()
+    too_large = frames.Changes(changes=(frames.Learned("s", 1, bytes(5_000_000)),))
+    with pytest.raises(LocalProtocolError, match="exceeds frame_bytes_max"):
+        near.send(too_large)
+    await near.close()
+
+
+async def test_sending_faster_than_it_leaves_is_refused_until_it_has_drained(
+    serving: Serving,
+) -> None:
+    near, far = await serving.meet()
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(30_000)),))
+    sent = 0
+    with pytest.raises(Overloaded) as refused:  # noqa: PT012 - the count is what is tested
+        while True:
+            near.send(chunk, bulk=True)
+            sent += 1
+    assert refused.value.retry_after_s > 0
+    assert 6 <= sent <= 8
+    for _ in range(sent):
+        await asyncio.wait_for(far.receive(), 5)
+    await asyncio.wait_for(near.drained(), 5)
+    near.send(chunk, bulk=True)
+    await near.close()
+
+
+async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(serving: Serving) -> None:
+    near, far = await serving.meet()
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(100_000)),))
+    if isinstance(serving.carrier, MemoryCarrier):
+        pytest.skip("in memory, what is not read counts as unsent, and the sender waits")
+    with pytest.raises(LinkClosed, match="inbox_full"):  # noqa: PT012 - some send will raise
+        while True:
+            near.send(chunk, bulk=True)
+            await asyncio.wait_for(near.drained(), 5)
+    await far.close()
+
+
+async def test_closing_with_a_reason_tells_the_other_end(serving: Serving) -> None:
+    near, far = await serving.meet()
+    await far.close("not_authorised", "an agent may not")
+    with pytest.raises(LinkClosed, match="by the peer: not_authorised: an agent may not"):
+        await asyncio.wait_for(near.receive(), 2)
+    with pytest.raises(LinkClosed):
+        near.send(holdings(1))
+    await near.close()
+
+
+async def test_frames_sent_before_closing_still_arrive(serving: Serving) -> None:
+    near, far = await serving.meet()
+    near.send(holdings(1))
+    await near.close()
+    assert await asyncio.wait_for(far.receive(), 2) == holdings(1)
+    with pytest.raises(LinkClosed):
+        await asyncio.wait_for(far.receive(), 2)
+
+
+async def test_closing_twice_is_safe(serving: Serving) -> None:
+    near, far = await serving.meet()
+    for link in (near, near, far, far):
+        await link.close()
+
+
+async def test_the_wrong_kind_is_refused_on_either_side(serving: Serving, world: World) -> None:
+    with pytest.raises(Refused) as met_wrong:
+        await world.carrier(AGENT).dial(serving.server.address, expect=Kind.SYNC)
+    sync = world.carrier(who(Kind.COORDINATOR, "c2"))
+    with pytest.raises(Refused) as not_served:
+        await sync.dial(serving.server.address, expect=Kind.COORDINATOR)
+    assert met_wrong.value.reason == not_served.value.reason == "wrong_kind"
+    assert serving.links.empty()
+
+
+async def test_who_is_not_listed_is_refused(serving: Serving, world: World) -> None:
+    world.allow(["coordinator/*", "agent/b*"])
+    world.look(serving.carrier, serving.server)
+    with pytest.raises(Refused) as refused:
+        await serving.meet(AGENT)
+    assert refused.value.reason == "not_allowed"
+    near, _ = await serving.meet(who(Kind.AGENT, "b7"))
+    await near.close()
+
+
+async def test_who_is_taken_off_the_list_loses_the_link(serving: Serving, world: World) -> None:
+    near, far = await serving.meet()
+    world.allow(["coordinator/*", "client/*"])
+    world.look(serving.carrier, serving.server)
+    for link in (near, far):
+        with pytest.raises(LinkClosed, match="not_allowed"):
+            await asyncio.wait_for(link.receive(), 2)
+
+
+async def test_more_links_than_allowed_are_refused(serving: Serving) -> None:
+    held = [await serving.meet(who(Kind.AGENT, f"a{number}")) for number in range(2)]
+    with pytest.raises(Overloaded, match="links_max=2"):
+        await serving.meet(who(Kind.AGENT, "a9"))
+    for near, _ in held:
+        await near.close()
+
+
+async def test_nothing_at_an_address_is_said_at_once(world: World) -> None:
+    async with Serving(world) as serving:
+        address = serving.server.address
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(world.carrier(AGENT).dial(address, expect=Kind.COORDINATOR), 1)
+
+
+async def test_a_closed_server_closes_its_links(world: World) -> None:
+    async with Serving(world) as serving:
+        near, _ = await serving.meet()
+    with pytest.raises(LinkClosed):
+        await asyncio.wait_for(near.receive(), 2)
+
+
+async def test_a_second_server_on_one_address_is_refused(serving: Serving, world: World) -> None:
+    async def ignore(link: Link) -> None:
+        await link.close()
+
+    with pytest.raises(MidstreamerError, match=r"in use"):
+        await world.carrier(COORDINATOR).serve(serving.server.address, ignore)

@@ -1,0 +1,168 @@
+"""QUIC over real sockets: what its conformance suite cannot see from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aioquic.quic.connection import QuicConnection
+
+from midstreamer.domain.errors import ConfigError, LinkClosed, Unavailable
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Session
+from midstreamer.transport.aioquic import internals, selftest, wire
+from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.carrier import Server
+from tests.support.security import Installation, who
+from tests.support.transport import answer_surveys
+
+pytestmark = pytest.mark.integration
+
+ANY_PORT = "127.0.0.1:0"
+COORDINATOR = who(Kind.COORDINATOR, "c1")
+CLIENT = who(Kind.CLIENT, "u1")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "certs")
+
+
+@pytest.fixture
+async def server(place: Installation) -> AsyncIterator[Server]:
+    serving = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
+    yield serving
+    await serving.close()
+
+
+def die(server: Server) -> None:
+    """Leave as a killed process does: without a word, the port closed."""
+    assert isinstance(server, QuicServer)
+    for known in list(server._numbers):
+        known.stop()
+    server._socket.close()
+    server._released(server)
+
+
+async def test_a_killed_server_is_noticed_within_the_idle_time(
+    place: Installation, server: Server
+) -> None:
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    await peer.ask(frames.Survey())
+    began_s = time.monotonic()
+    die(server)
+    await asyncio.wait_for(peer.wait_closed(), 5)
+    assert time.monotonic() - began_s < place.limits.idle_s + 1
+
+
+async def test_a_session_goes_on_with_a_server_that_was_restarted(
+    place: Installation, server: Server
+) -> None:
+    session = Session(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    running = asyncio.create_task(session.run())
+    await session.ask(frames.Survey(), budget_s=5)
+    die(server)
+    again = await peers.listen(place.carrier(COORDINATOR), server.address, handle=answer_surveys)
+    with pytest.raises(LinkClosed):
+        await session.ask(frames.Survey(), budget_s=5)
+    assert isinstance(await session.ask(frames.Survey(), budget_s=5), frames.Surveyed)
+    running.cancel()
+    await asyncio.wait({running})
+    await again.close()
+
+
+async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
+    place.limits = type(place.limits)(idle_s=0.5)
+    server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(peer.wait_closed(), 1.5)
+    assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
+    await peer.close()
+    await server.close()
+
+
+async def test_keys_are_replaced_under_way(
+    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "KEY_UPDATE_PACKETS", 40)
+    updates, update = list[QuicConnection](), QuicConnection.request_key_update
+
+    def counting(quic: QuicConnection) -> None:
+        updates.append(quic)
+        update(quic)
+
+    monkeypatch.setattr(QuicConnection, "request_key_update", counting)
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    for _ in range(100):
+        assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
+    assert len(updates) >= 4
+    await peer.close()
+
+
+async def test_a_port_in_use_is_named(place: Installation, server: Server) -> None:
+    with pytest.raises(ConfigError, match=rf"cannot listen on {server.address}: Address already"):
+        await peers.listen(place.carrier(COORDINATOR), server.address, handle=answer_surveys)
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:", "127.0.0.1:99999", ""])
+async def test_an_address_that_is_none_is_named(place: Installation, address: str) -> None:
+    with pytest.raises(ConfigError, match="is not <host>:<port>"):
+        await peers.dial(place.carrier(CLIENT), address, expect=Kind.COORDINATOR)
+
+
+async def test_a_silent_port_is_given_up_in_time(place: Installation) -> None:
+    place.limits = type(place.limits)(handshake_s=0.2)
+    loop = asyncio.get_running_loop()
+    silent, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    port = silent.get_extra_info("sockname")[1]
+    with pytest.raises(Unavailable, match="does not answer"):
+        await peers.dial(place.carrier(CLIENT), f"127.0.0.1:{port}", expect=Kind.COORDINATOR)
+    silent.close()
+
+
+async def test_what_is_closed_leaves_nothing_behind(place: Installation, server: Server) -> None:
+    assert isinstance(server, QuicServer)
+    for number in range(5):
+        client = place.carrier(who(Kind.CLIENT, f"u{number}"))
+        peer = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
+        await peer.ask(frames.Survey())
+        await peer.close()
+    async with asyncio.timeout(5):
+        while server._numbers:  # noqa: ASYNC110 - aioquic forgets after three probe timeouts
+            await asyncio.sleep(0.01)
+    left = (server._wires, server._judged, server._wire_of, server._attendance.links)
+    assert [len(kept) for kept in left] == [0, 0, 0, 0]
+    assert server._half_open == 0
+
+
+def test_the_self_test_passes_and_runs_once() -> None:
+    selftest._done.clear()
+    selftest.self_test()
+    began_s = time.perf_counter()
+    selftest.self_test()
+    assert time.perf_counter() - began_s < 0.001
+
+
+@pytest.mark.parametrize("hook", ["require_client_certificate", "judge_server_certificate"])
+def test_the_self_test_fails_when_a_hook_does_nothing(
+    monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    monkeypatch.setattr(selftest, "_done", [])
+    monkeypatch.setattr(internals, hook, lambda context, judge: None)
+    with pytest.raises(selftest.SelfTestFailed):
+        selftest.self_test()
+
+
+def test_another_version_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "_done", [])
+    monkeypatch.setattr("aioquic.__version__", "1.7.3")
+    with pytest.raises(ConfigError, match=r"exactly 1\.7\.2 is needed"):
+        selftest.self_test()

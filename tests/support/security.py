@@ -1,0 +1,105 @@
+"""Builders around identity: authorities, certificates in every state of disrepair, carriers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from midstreamer.domain import identity
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.security import authority, files
+from midstreamer.security.authority import Authority
+from midstreamer.security.files import AllowlistFile, CertificateManager, Credentials
+from midstreamer.transport.aioquic import QuicCarrier
+from midstreamer.transport.carrier import Limits
+
+DAY_S = 86_400.0
+DOMAIN = "test.local"
+
+
+def who(kind: Kind, id: str = "x1", *, domain: str = DOMAIN) -> Identity:
+    return identity.make(domain, kind, id)
+
+
+def an_authority(domain: str = DOMAIN) -> Authority:
+    return authority.establish(domain, now_s=time.time(), days=2)
+
+
+def credentials(
+    signer: Authority,
+    holder: Identity,
+    *,
+    begins_in_s: float = 0.0,
+    days: float = 1.0,
+    trusting: Authority | None = None,
+) -> Credentials:
+    """What a process of this identity would hold, valid from `begins_in_s` on."""
+    issued = signer.certify(holder, now_s=time.time() + begins_in_s, days=days)
+    anchors = ((trusting or signer).certificate,)
+    return Credentials(holder, issued.certificate, (), issued.key, anchors)
+
+
+def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
+    """A certificate whose common name is not its id's label; everything else is right."""
+    good = credentials(signer, holder)
+    leaf = good.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)]))
+        .issuer_name(leaf.issuer)
+        .public_key(leaf.public_key())
+        .serial_number(leaf.serial_number)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+    )
+    for extension in leaf.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(signer.key, hashes.SHA256())
+    return Credentials(holder, made, (), good.key, good.anchors)
+
+
+def stranger_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+class Held(CertificateManager):
+    """A manager that holds given credentials and no files."""
+
+    def __init__(self, given: Credentials) -> None:
+        super().__init__(Path(), given.identity)
+        self._current = given
+
+    def refresh(self) -> bool:
+        return False
+
+
+@dataclass
+class Installation:
+    """An authority on disk, an allowlist, and carriers of its members."""
+
+    directory: Path
+    limits: Limits = field(default_factory=lambda: Limits(handshake_s=2.0, idle_s=2.0))
+
+    def __post_init__(self) -> None:
+        self.authority = files.init_authority(self.directory, DOMAIN, days=365)
+        self.allowlist_path = self.directory / "allowlist"
+        self.allow("coordinator/*", "agent/*", "sync/*", "client/*", "operator/*")
+
+    def allow(self, *entries: str) -> None:
+        files.write_allowlist(self.allowlist_path, list(entries))
+
+    def carrier(self, holder: Identity | Credentials) -> QuicCarrier:
+        """A carrier of an identity, certified here, or of whatever credentials are given."""
+        if isinstance(holder, Identity):
+            manager = CertificateManager(self.directory, holder)
+            manager.load_or_generate()
+        else:
+            manager = Held(holder)
+        allowlist = AllowlistFile(self.allowlist_path)
+        return QuicCarrier(manager, allowlist=allowlist, limits=self.limits)

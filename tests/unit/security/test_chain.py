@@ -1,0 +1,165 @@
+"""From certificate to identity: each way to be refused, by name, and the order of the checks."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from midstreamer.domain.errors import Refused
+from midstreamer.domain.identity import Kind
+from midstreamer.security import chain, decide
+from midstreamer.security.authority import Authority
+from midstreamer.security.chain import Presented, Role
+from midstreamer.security.reasons import Reason
+from tests.support.security import DAY_S, an_authority, credentials, mislabelled, stranger_key, who
+
+OURS = an_authority()
+AGENT = who(Kind.AGENT, "a1")
+
+
+def identify(
+    leaf: x509.Certificate | None, role: Role = Role.DIALS, *, at_s: float = 0.0
+) -> object:
+    return chain.identify(Presented(leaf), (OURS.certificate,), role, time.time() + at_s)
+
+
+def crafted(
+    change: Callable[[x509.CertificateBuilder], x509.CertificateBuilder],
+    *,
+    usage: bool = True,
+    key: ec.EllipticCurvePrivateKey | None = None,
+) -> x509.Certificate:
+    """A leaf of our authority to which the test adds what it is about."""
+    now = dt.datetime.now(dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a1")]))
+        .issuer_name(OURS.certificate.subject)
+        .public_key((key or stranger_key()).public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(OURS.key.public_key()), False
+        )
+    )
+    if usage:
+        client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = builder.add_extension(client, False)
+    return change(builder).sign(OURS.key, hashes.SHA256())
+
+
+def uris(*values: str) -> Callable[[x509.CertificateBuilder], x509.CertificateBuilder]:
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in values])
+    return lambda builder: builder.add_extension(names, False)
+
+
+def test_a_good_certificate_becomes_its_identity() -> None:
+    assert identify(credentials(OURS, AGENT).certificate) == AGENT
+    coordinator = who(Kind.COORDINATOR, "prod/c-0/0b1c2d3e-0000-4000-8000-0123456789ab")
+    leaf = credentials(OURS, coordinator).certificate
+    assert identify(leaf, Role.SERVES) == identify(leaf, Role.DIALS) == coordinator
+
+
+def by_an_authority_below() -> object:
+    key = stranger_key()
+
+    def as_authority(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
+        public = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        return builder.add_extension(constraints, True).add_extension(public, False)
+
+    below = Authority(OURS.trust_domain, crafted(as_authority, usage=False, key=key), key)
+    presented = Presented(credentials(below, AGENT).certificate, (below.certificate,))
+    return chain.identify(presented, (OURS.certificate,), Role.DIALS, time.time())
+
+
+CASES: dict[str, tuple[Reason, Callable[[], object]]] = {
+    "nothing presented": (Reason.NO_CERTIFICATE, lambda: identify(None)),
+    "another authority": (
+        Reason.UNKNOWN_AUTHORITY,
+        lambda: identify(credentials(an_authority(), AGENT).certificate),
+    ),
+    "signed by itself": (Reason.WRONG_USAGE, lambda: identify(OURS.certificate)),
+    "yesterday's": (
+        Reason.EXPIRED,
+        lambda: identify(credentials(OURS, AGENT).certificate, at_s=1.5 * DAY_S),
+    ),
+    "tomorrow's": (
+        Reason.NOT_YET_VALID,
+        lambda: identify(credentials(OURS, AGENT, begins_in_s=DAY_S / 2).certificate),
+    ),
+    "made for serving only": (
+        Reason.WRONG_USAGE,
+        lambda: identify(credentials(OURS, who(Kind.SYNC)).certificate),
+    ),
+    "made for dialling only": (
+        Reason.WRONG_USAGE,
+        lambda: identify(credentials(OURS, AGENT).certificate, Role.SERVES),
+    ),
+    "made for nothing in particular": (
+        Reason.WRONG_USAGE,
+        lambda: identify(crafted(uris(AGENT.uri), usage=False)),
+    ),
+    "no URI": (Reason.NO_IDENTITY, lambda: identify(crafted(lambda builder: builder))),
+    "two URIs": (
+        Reason.NO_IDENTITY,
+        lambda: identify(crafted(uris(AGENT.uri, who(Kind.AGENT, "a2").uri))),
+    ),
+    "a URI of something else": (
+        Reason.NO_IDENTITY,
+        lambda: identify(crafted(uris("https://example.org/agent/a1"))),
+    ),
+    "another label": (
+        Reason.LABEL_MISMATCH,
+        lambda: identify(mislabelled(OURS, AGENT, "a2").certificate),
+    ),
+    "an authority below ours": (
+        Reason.UNKNOWN_AUTHORITY,  # ours signs leaves only: its path length is 0
+        by_an_authority_below,
+    ),
+}
+
+
+@pytest.mark.parametrize(("reason", "attempt"), CASES.values(), ids=list(CASES))
+def test_each_way_to_be_refused_has_its_reason(
+    reason: Reason, attempt: Callable[[], object]
+) -> None:
+    with pytest.raises(Refused) as refused:
+        attempt()
+    assert refused.value.reason == reason
+    assert refused.value.message.startswith(f"{reason}: ")
+
+
+def test_an_unknown_critical_extension_is_not_ignored() -> None:
+    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+
+    def adding(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
+        return uris(AGENT.uri)(builder).add_extension(strange, critical=True)
+
+    with pytest.raises(Refused, match="critical extension"):
+        identify(crafted(adding))
+
+
+def test_without_a_trusted_authority_nobody_is_anybody() -> None:
+    leaf = credentials(OURS, AGENT).certificate
+    with pytest.raises(Refused) as refused:
+        chain.identify(Presented(leaf), (), Role.DIALS, time.time())
+    assert refused.value.reason == Reason.UNKNOWN_AUTHORITY
+
+
+def test_every_reason_can_happen() -> None:
+    told = {reason for reason, _ in CASES.values()}
+    elsewhere = {
+        Reason.UNREADABLE,
+        Reason.WRONG_TRUST_DOMAIN,
+        Reason.WRONG_KIND,
+        Reason.NOT_ALLOWED,
+    }
+    assert told | elsewhere == set(Reason)
+    assert len(decide.CHECKS) == 3
