@@ -1,0 +1,156 @@
+"""The client's decisions: when to ask again, whom, how much at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.client import core
+from midstreamer.domain.errors import (
+    BadInput,
+    Behind,
+    Conflict,
+    DeadlineExceeded,
+    MidstreamerError,
+    Overloaded,
+    Refused,
+)
+from midstreamer.domain.series import Column, column, window
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol import codec, frames
+
+TWO = ("c1:1", "c2:1")
+
+
+def a_call(*addresses: str, deadline_s: float = 100.0, preferred: int = 0) -> core.Call:
+    return core.Call(
+        "match", core.Policy(), addresses or TWO, preferred, started_s=0.0, deadline_s=deadline_s
+    )
+
+
+def test_another_coordinator_is_asked_before_anybody_waits() -> None:
+    call = a_call(preferred=1)
+    assert call.begin(0.0) == core.Try(1, 10.0)
+    assert call.failed(Overloaded("full"), 0.1, 0.5) == core.Wait(0.0)
+    assert call.begin(0.1) == core.Try(0, 10.0)
+
+
+def test_after_a_whole_round_it_waits() -> None:
+    call = a_call()
+    call.failed(Overloaded("full"), 0.0, 0.5)
+    then = call.failed(Overloaded("full"), 0.0, 0.5)
+    assert isinstance(then, core.Wait)
+    assert then.delay_s > 0.0
+
+
+def test_what_the_server_asks_for_is_waited() -> None:
+    assert a_call("c1:1").failed(Overloaded("full", retry_after_s=7.0), 0.0, 0.0) == core.Wait(7.0)
+
+
+@pytest.mark.parametrize("error", [BadInput("no"), Conflict("no"), Refused("no")])
+def test_what_asking_again_cannot_mend_ends_at_once(error: MidstreamerError) -> None:
+    assert a_call().failed(error, 0.0, 0.5) == core.GiveUp(error)
+
+
+def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
+    call = a_call(deadline_s=1.0)
+    call.failed(Behind("at 3, asked for 5"), 0.2, 0.5)
+    end = call.begin(1.5)
+    assert isinstance(end, core.GiveUp)
+    assert isinstance(end.error, DeadlineExceeded)
+    told = end.error.message
+    assert "within 1.5 s after 1 attempts at c1:1, c2:1" in told
+    assert "error[behind]: at 3, asked for 5" in told
+
+
+def test_it_gives_up_rather_than_wait_past_the_deadline() -> None:
+    call = a_call("c1:1", deadline_s=1.0)
+    assert isinstance(call.failed(Overloaded("", retry_after_s=5.0), 0.5, 0.5), core.GiveUp)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.floats(0, 1, exclude_max=True)), max_size=60),
+    st.floats(0.01, 60),
+    st.integers(1, 4),
+)
+def test_no_attempt_and_no_wait_reaches_beyond_the_deadline(
+    story: list[tuple[float, float]], deadline_s: float, endpoints: int
+) -> None:
+    call = a_call(*(f"c{each}:1" for each in range(endpoints)), deadline_s=deadline_s)
+    now_s = 0.0
+    for spent_s, dice in story:
+        step = call.begin(now_s)
+        if isinstance(step, core.GiveUp):
+            return
+        assert 0 < step.budget_s <= min(core.Policy().attempt_s, deadline_s - now_s)
+        now_s += min(spent_s, step.budget_s)
+        then = call.failed(DeadlineExceeded("slow"), now_s, dice)
+        if isinstance(then, core.GiveUp):
+            return
+        assert now_s + then.delay_s < deadline_s
+        assert then.delay_s <= core.Policy().backoff_most_s
+        now_s += then.delay_s
+
+
+@given(st.lists(st.integers(0, 2**60)))
+def test_the_position_never_goes_back(answers: list[int]) -> None:
+    position, before = core.Position(), 0
+    for answer in answers:
+        position.seen(answer)
+        assert position.highest == max(before, answer)
+        before = position.highest
+
+
+def _ticks(groups: list[tuple[Column, ...]], series: str) -> list[float]:
+    return [
+        value
+        for group in groups
+        for part in group
+        if part.series == series
+        for value in part.values_array().tolist()
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=8), st.integers(1, 9)
+)
+def test_split_columns_keep_every_tick_in_order(shapes: list[tuple[str, int]], ticks: int) -> None:
+    columns, at = [], 0
+    for name, count in shapes:
+        columns.append(column(f"u/{name}", range(at, at + count), np.arange(at, at + count) * 1.0))
+        at += count
+    groups = list(core.split_columns(columns, ticks))
+    assert all(0 < sum(len(part) for part in group) <= ticks for group in groups)
+    assert all(len({part.series for part in group}) == len(group) for group in groups)
+    for name in "abc":
+        assert _ticks(groups, f"u/{name}") == _ticks([tuple(columns)], f"u/{name}")
+
+
+def test_a_group_of_the_longest_windows_fits_a_frame() -> None:
+    specification = Specification("u", window=4096, neighbours=1000)
+    windows = [window(np.arange(4096.0), series=f"u/{each}", time=1) for each in range(256)]
+    groups = list(core.split_windows(specification, windows))
+    assert sum(map(len, groups)) == 256
+    codec.encode(frames.Match(specification=specification, windows=groups[0]))
+
+
+def test_a_window_of_another_length_is_named() -> None:
+    with pytest.raises(BadInput, match=r"u/a has 3 values, specification\.window is 8"):
+        core.check_windows(Specification("u", window=8), [window([1, 2, 3], series="u/a", time=1)])
+
+
+def test_a_window_of_another_universe_is_named() -> None:
+    with pytest.raises(BadInput, match="v/a is not of universe 'u'"):
+        core.check_windows(Specification("u", window=4), [window([1, 2, 3, 4], series="v/a")])
+
+
+def test_a_receipt_adds_up_and_takes_the_weakest_level() -> None:
+    answers = [
+        frames.Appended(stored=2, position=7),
+        frames.Appended(stored=1, repeated=3, position=5, level=frames.Level.RECEIVED),
+    ]
+    made = core.receipt(answers, frames.Level.DURABLE)
+    assert (made.stored, made.repeated, made.position) == (3, 3, 7)
+    assert made.level is frames.Level.RECEIVED
