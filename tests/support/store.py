@@ -22,6 +22,7 @@ from midstreamer.domain.identity import Kind, make
 from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification, Transform
+from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Write, Written
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
@@ -97,9 +98,15 @@ async def contents(store: Store) -> dict[str, Any]:
         points[one.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {
-        stream: await store.events(stream, 0, version) for stream, (version, _) in states.items()
+        # Events of one time may come in any order; the state they give is the same.
+        stream: sorted(await store.events(stream, 0, version), key=_by_experience)
+        for stream, (version, _) in states.items()
     }
     return {"points": points, "states": states, "learned": learned}
+
+
+def _by_experience(event: Decision | Verdict) -> tuple[bytes, str]:
+    return event.experience_id, type(event).__name__
 
 
 def _whole(name: str, count: int) -> Run:

@@ -20,7 +20,13 @@ from dataclasses import dataclass
 import msgspec
 
 from midstreamer import reasoning
-from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded, StoreError
+from midstreamer.domain.errors import (
+    BadInput,
+    MidstreamerError,
+    Overloaded,
+    StoreError,
+    Unavailable,
+)
 from midstreamer.domain.series import Column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame
@@ -46,6 +52,7 @@ CLASH_S = 0.05
 CLASHES_MAX = 3
 REOPEN_S_MAX = 2.0
 OVERLOADED_S = 0.1
+STOPPING_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -233,7 +240,7 @@ class SyncService:
                 self._fail(batch, error)
             return
         except BaseException:
-            self._fail(batch, StoreError("sync is stopping", retry_after_s=0.5))
+            self._fail(batch, Unavailable("sync is stopping", retry_after_s=STOPPING_S))
             raise
         self._tell(batch, committed)
 
@@ -276,7 +283,7 @@ class SyncService:
     def _refuse_waiting(self) -> None:
         batch = list(self._waiting)
         self._waiting.clear()
-        self._fail(batch, StoreError("sync is stopping", retry_after_s=0.5))
+        self._fail(batch, Unavailable("sync is stopping", retry_after_s=STOPPING_S))
 
     # --- the store and the fleet ------------------------------------------------------------------
 

@@ -1,0 +1,200 @@
+"""The rules of "once": what is stored, what repeats, what is refused."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
+from midstreamer.domain.series import Column
+from midstreamer.domain.specification import Transform
+from midstreamer.protocol import frames
+from midstreamer.store.ports import Mark
+from midstreamer.sync import core
+from midstreamer.sync.core import Facts, Taken
+from tests.support.store import (
+    SPECIFICATION,
+    STEP,
+    a_column,
+    a_decision,
+    a_write,
+    given,
+    renamed,
+    value_at,
+)
+
+
+def _outcomes(*writes: frames.Write) -> tuple[Taken | MidstreamerError, ...]:
+    return core.plan([given(write) for write in writes], Facts()).outcomes
+
+
+def _refused(*writes: frames.Write) -> str:
+    outcome = _outcomes(*writes)[-1]
+    assert isinstance(outcome, MidstreamerError)
+    return f"{outcome.code}: {outcome.message}"
+
+
+def _taken(*writes: frames.Write) -> Taken:
+    outcome = _outcomes(*writes)[-1]
+    assert isinstance(outcome, Taken)
+    return outcome
+
+
+def test_new_ticks_get_the_next_positions() -> None:
+    plan = core.plan([given(a_write(a_column(0, 3), a_column(3, 5)))], Facts())
+    assert [(start, len(column)) for start, column in plan.points] == [(0, 3), (3, 2)]
+
+
+def test_the_same_ticks_again_are_repeated() -> None:
+    taken = _taken(a_write(a_column(0, 5)), a_write(a_column(0, 5)))
+    assert (taken.stored, taken.repeated, taken.column_repeats) == (0, 5, (5,))
+
+
+def test_a_column_that_overlaps_its_past_adds_only_what_is_new() -> None:
+    batch = [given(a_write(a_column(0, 5))), given(a_write(a_column(3, 8)))]
+    plan = core.plan(batch, Facts())
+    assert [(start, len(column)) for start, column in plan.points] == [(0, 5), (5, 3)]
+    assert plan.points[1][1] == a_column(5, 8)
+
+
+def test_another_value_at_a_stored_time_names_both() -> None:
+    message = _refused(a_write(a_column(0, 5)), a_write(a_column(4, 5, shift=1.0)))
+    assert message.startswith(f"conflict: test/A at {4 * STEP}: ")
+    assert str(value_at(4)) in message
+    assert str(value_at(4) + 1.0) in message
+
+
+def test_an_old_time_that_is_not_stored_is_stale() -> None:
+    half = Column("test/A", a_column(0, 1).times, a_column(0, 1).values)
+    later = a_write(a_column(2, 5))
+    message = _refused(later, a_write(half))
+    assert message.startswith("stale_tick: test/A at 0: no tick is stored at this time")
+    assert str(4 * STEP) in message
+
+
+def test_a_column_is_taken_whole_or_not_at_all() -> None:
+    good, bad = a_column(0, 5, name="test/B"), a_column(4, 9, shift=1.0)
+    plan = core.plan([given(a_write(a_column(0, 5))), given(a_write(good, bad))], Facts())
+    assert isinstance(plan.outcomes[1], Conflict)
+    assert [column.series for _, column in plan.points] == ["test/A"]
+
+
+def test_a_refused_write_leaves_no_trace_for_its_neighbours() -> None:
+    bad = a_write(a_column(5, 9), a_column(0, 1, shift=1.0), sequence=2)
+    plan = core.plan(
+        [given(w) for w in (a_write(a_column(0, 5)), bad, a_write(a_column(5, 7), sequence=3))],
+        Facts(),
+    )
+    assert [(start, len(column)) for start, column in plan.points] == [(0, 5), (5, 2)]
+    assert isinstance(plan.outcomes[2], Taken)
+
+
+def test_an_empty_column_changes_nothing() -> None:
+    taken = _taken(a_write(a_column(0, 0)))
+    assert (taken.stored, taken.repeated) == (0, 0)
+
+
+def test_the_same_decision_again_is_returned_as_stored() -> None:
+    first = a_decision(5)
+    again = renamed(first, probability=0.9, state_version=77)
+    taken = _taken(
+        a_write(a_column(0, 6), decisions=[first]), a_write(decisions=[again], sequence=2)
+    )
+    assert taken.decisions == (first,)
+    assert (taken.stored, taken.repeated) == (0, 1)
+
+
+def test_the_same_decision_with_another_window_names_both() -> None:
+    first, other = a_decision(5), a_decision(5, shift=2.0)
+    assert first.experience_id == other.experience_id
+    message = _refused(a_write(a_column(0, 6), decisions=[first]), a_write(decisions=[other]))
+    assert message.startswith(f"conflict: decision {first.experience_id.hex()} of test/A")
+    assert str(value_at(2) + 2.0) in message
+    assert str(value_at(2)) in message
+
+
+def test_a_decision_about_ticks_that_are_not_stored_is_refused() -> None:
+    assert "holds nothing" in _refused(a_write(decisions=[a_decision(5)]))
+    shifted = renamed(a_decision(5), index=4)
+    message = _refused(a_write(a_column(0, 6), decisions=[shifted]))
+    assert f"position 4 holds the tick of {4 * STEP}" in message
+
+
+def test_a_decision_becomes_due_when_its_tick_comes() -> None:
+    early = [given(a_write(a_column(0, 7), decisions=[a_decision(5)]))]
+    assert core.plan(early, Facts()).due == ()
+    late = [*early, given(a_write(a_column(7, 8), sequence=2))]
+    ((decision, point),) = core.plan(late, Facts()).due
+    assert (decision, point.value) == (a_decision(5), value_at(7))
+
+
+def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
+    unsettled = renamed(a_decision(5), index=-1)
+    plan = core.plan([given(a_write(a_column(0, 20), decisions=[unsettled]))], Facts())
+    assert plan.decisions == (unsettled,)
+    assert plan.due == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"window": b"\0" * 8}, "not 4 values"),
+        ({"time": 7}, "its id should be"),
+        ({"experience_id": b"\0" * 16}, "its id should be"),
+        ({"reason": None}, "exactly one is said"),
+        ({"probability": float("nan")}, "not a number"),
+        ({"specification": msgspec.structs.replace(SPECIFICATION, horizon=0)}, "horizon"),
+    ],
+)
+def test_a_decision_that_contradicts_itself_is_refused(
+    changes: dict[str, object], says: str
+) -> None:
+    wrong = renamed(a_decision(5), **changes)
+    with pytest.raises(BadInput, match=says):
+        core.check_write(a_write(decisions=[wrong]))
+
+
+def test_a_decision_of_another_universe_is_refused() -> None:
+    wrong = a_decision(5, name="other/A")
+    with pytest.raises(BadInput, match="universe test"):
+        core.check_write(a_write(decisions=[wrong]))
+
+
+def test_a_write_that_is_too_large_is_refused() -> None:
+    with pytest.raises(BadInput, match="split it"):
+        core.check_write(a_write(a_column(0, frames.TICKS_MAX + 1)))
+
+
+@pytest.mark.parametrize(("value", "error"), [(float("nan"), BadInput), (float("inf"), BadInput)])
+def test_a_value_that_is_no_number_is_refused(value: float, error: type[Exception]) -> None:
+    made = a_column(0, 1)
+    wrong = msgspec.structs.replace(made, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
+    with pytest.raises(error, match="not a finite number"):
+        core.check_write(a_write(wrong))
+
+
+def test_ticks_out_of_order_are_refused() -> None:
+    wrong = Column("test/A", a_column(1, 2).times + a_column(0, 1).times, a_column(0, 2).values)
+    with pytest.raises(StaleTick, match="send each series in time order"):
+        core.check_write(a_write(wrong))
+
+
+def test_sequences_are_counted_for_each_writer() -> None:
+    writes = [given(a_write(sequence=n)) for n in (1, 2, 5, 2)]
+    other = given(a_write(sequence=9), writer="c2")
+    marks = core.advanced([*writes, other], {})
+    assert marks == (Mark("c1", "first", 5, 2, 1), Mark("c2", "first", 9, 0, 0))
+
+
+def test_only_what_may_repeat_is_read() -> None:
+    summary = frames.SeriesSummary("test/A", 5, 0, 4 * STEP, 1.0)
+    fresh = core.needed([given(a_write(a_column(5, 8)))], {"test/A": summary})
+    assert fresh.spans == ()
+    assert fresh.runs == (("test/A", 5, 8),)
+    overlapping = core.needed([given(a_write(a_column(3, 8)))], {"test/A": summary})
+    assert overlapping.spans == (("test/A", 3 * STEP, 4 * STEP),)
+
+
+def test_an_id_depends_on_the_specification() -> None:
+    other = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)
+    assert a_decision(5).experience_id != a_decision(5, specification=other).experience_id

@@ -1,0 +1,136 @@
+"""Whatever is sent twice, out of step, in other batches or through a failing store: the same."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from midstreamer import reasoning
+from midstreamer.domain.errors import MidstreamerError, StoreError
+from midstreamer.protocol.frames import Write
+from midstreamer.store import admin
+from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import Transaction
+from midstreamer.sync.commit import Committer
+from tests.support import store as build
+
+SERIES = ("test/A", "test/B")
+RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
+
+
+def _story(steps: int = 8) -> list[Write]:
+    """Ticks and then decisions of two series, one time after another."""
+    writes = [build.a_write(*(build.a_column(0, 4, name=name) for name in SERIES))]
+    for at in range(4, 4 + steps):
+        for name in SERIES:
+            writes.append(build.a_write(build.a_column(at, at + 1, name=name)))
+            writes.append(build.a_write(decisions=[build.a_decision(at, name=name)]))
+    return writes
+
+
+async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[str, Any]:
+    committer = build.a_committer(store)
+    for batch in batches:
+        await committer.commit([build.given(write) for write in batch])
+    assert await admin.check(store, RULES) == []
+    return await build.contents(store)
+
+
+STORY = _story()
+PLAIN = asyncio.run(_told(MemoryStore(), [[write] for write in STORY]))
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_repeats_and_other_batches_change_nothing(random: Any) -> None:
+    batches: list[list[Write]] = []
+    at = 0
+    while at < len(STORY):
+        upto = min(at + random.randint(1, 6), len(STORY))
+        again = [STORY[random.randrange(upto)] for _ in range(random.randint(0, 3))]
+        batches.append([*STORY[at:upto], *again])
+        at = upto
+    assert asyncio.run(_told(MemoryStore(), batches)) == PLAIN
+
+
+def _mixed(random: Any) -> list[Write]:
+    """Each series in its order, decisions anywhere."""
+    queues = [
+        [write for write in STORY[1:] if any(one.series == name for one in write.columns)]
+        for name in SERIES
+    ]
+    queues += [[write] for write in STORY if write.decisions]
+    mixed = STORY[:1]
+    while queues:
+        chosen = random.choice(queues)
+        mixed.append(chosen.pop(0))
+        queues = [queue for queue in queues if queue]
+    return mixed
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
+    async def tell() -> MemoryStore:
+        store, left = MemoryStore(), _mixed(random)
+        committer = build.a_committer(store)
+        for _ in range(2):  # a decision that came before its ticks is refused, and sent again
+            committed = await committer.commit([build.given(write) for write in left])
+            refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]
+            left = list(itertools.compress(left, refused))
+        assert left == []
+        assert await admin.check(store, RULES) == []
+        return store
+
+    store = asyncio.run(tell())
+    assert asyncio.run(build.contents(store))["points"] == PLAIN["points"]
+    assert (len(store.decisions), len(store.verdicts)) == (16, 12)
+
+
+class _Failing(MemoryStore):
+    """Loses the connection before or after a commit, as told."""
+
+    def __init__(self, script: list[str]) -> None:
+        super().__init__()
+        self._script = script
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        fate = self._script.pop() if self._script else "well"
+        if fate == "before":
+            raise StoreError("lost before", retry_after_s=1.0)
+        async with super().transaction() as writing:
+            yield writing
+        if fate == "after":
+            raise StoreError("lost after: whether it is stored is not known", retry_after_s=1.0)
+
+
+async def _insist(committer: Committer, write: Write) -> None:
+    while True:
+        try:
+            await build.commit(committer, write)
+        except StoreError:
+            continue
+        return
+
+
+@given(st.lists(st.sampled_from(["before", "after", "well"]), max_size=60))
+@settings(max_examples=40)
+def test_a_store_that_fails_between_transactions_loses_and_doubles_nothing(
+    script: list[str],
+) -> None:
+    async def tell() -> dict[str, Any]:
+        store = _Failing(script)
+        committer = build.a_committer(store)
+        for write in STORY:
+            await _insist(committer, write)
+        assert await admin.check(store, RULES) == []
+        return await build.contents(store)
+
+    assert asyncio.run(tell()) == PLAIN

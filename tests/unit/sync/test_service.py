@@ -1,0 +1,193 @@
+"""The sync process over the memory carrier: what its peers see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from midstreamer.domain.errors import Behind, Conflict, StoreError, UnknownSeries
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
+from midstreamer.runtime.peer import Peer
+from midstreamer.store.memory import MemoryStore
+from tests.support.store import STEP, Fleet, a_column, a_decision, a_sync, a_write, value_at
+
+
+async def _written(peer: Peer, write: Write) -> frames.Written:
+    return cast(frames.Written, await peer.ask(write))
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    async with a_sync(MemoryStore()) as running:
+        yield running
+
+
+async def test_a_write_is_answered_with_its_position_and_verdicts(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    decided = await _written(peer, a_write(a_column(0, 6), decisions=[a_decision(5)]))
+    settled = await _written(peer, a_write(a_column(6, 8), sequence=2))
+    assert (decided.stored, decided.verdicts) == (7, ())
+    assert settled.position > decided.position
+    (verdict,) = settled.verdicts
+    assert (verdict.time, verdict.due_time) == (5 * STEP, 7 * STEP)
+    assert verdict.change == value_at(7) - value_at(5)
+
+
+async def test_repeated_ticks_bring_the_same_verdicts_again(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 6), decisions=[a_decision(5)]))
+    first = await _written(peer, a_write(a_column(6, 8), sequence=2))
+    again = await _written(peer, a_write(a_column(6, 8), sequence=2))
+    assert again.verdicts == first.verdicts
+    assert (again.stored, again.repeated, again.column_repeats) == (0, 2, (2,))
+    assert again.position == first.position
+
+
+async def test_a_decision_that_comes_after_its_outcome_is_settled_at_once(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 20)))
+    late = await _written(peer, a_write(decisions=[a_decision(5)], sequence=2))
+    assert [verdict.due_time for verdict in late.verdicts] == [7 * STEP]
+
+
+async def test_a_bad_write_fails_alone(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 5)))
+    writes = [a_write(a_column(5, 6)), a_write(a_column(0, 1, shift=1)), a_write(a_column(6, 7))]
+    answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [frames.Written, Conflict, frames.Written]
+
+
+async def test_writes_that_wait_share_a_transaction() -> None:
+    store = MemoryStore()
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial()
+        writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(20)]
+        answers = await asyncio.gather(*(_written(peer, one) for one in writes))
+    assert len({answer.position for answer in answers}) < 20
+
+
+async def test_a_follower_is_told_of_every_commit(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 6)))
+    follower = (await fleet.dial(Kind.AGENT, "a1")).follow(Tail(after=0))
+    first = await anext(follower)
+    assert first.changes == (Points(0, a_column(0, 6)),)
+    written = await _written(peer, a_write(decisions=[a_decision(5)], sequence=2))
+    second = await anext(follower)
+    assert second.position == written.position
+    ((stream, version),) = [(c.stream, c.version) for c in _learned(second)]
+    assert (stream, version) == (a_decision(5).specification.stream, 1)
+    await follower.aclose()
+
+
+def _learned(changes: Changes) -> list[Learned]:
+    return [change for change in changes.changes if isinstance(change, Learned)]
+
+
+async def test_a_follower_from_now_begins_with_states_and_members(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 6), decisions=[a_decision(5)]))
+    await peer.ask(frames.Renew(member=Member("coordinator/c1", "", "here:1")))
+    follower = peer.follow(Tail(after=-1))
+    begin = await anext(follower)
+    assert [type(change) for change in begin.changes] == [Learned, Joined]
+    assert begin.position == 3
+    await follower.aclose()
+
+
+async def test_a_follower_whose_past_is_gone_is_told_to_load_again() -> None:
+    store = MemoryStore()
+    async with a_sync(store, feed_memory=16) as fleet:
+        peer = await fleet.dial()
+        for at in range(30):
+            await peer.ask(a_write(a_column(at, at + 1), sequence=at + 1))
+        await store.trim(5)
+        with pytest.raises(Behind, match="load again"):
+            await anext(peer.follow(Tail(after=3)))
+
+
+async def test_members_see_each_other_and_hear_of_changes(fleet: Fleet) -> None:
+    agent, coordinator = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
+    follower = coordinator.follow(Tail(after=0))
+    holdings = (Shard("test/A", 0),)
+    await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, holdings)))
+    (joined,) = (await anext(follower)).changes
+    assert isinstance(joined, Joined)
+    assert [(one.name, one.holdings) for one in joined.members] == [("agent/a1", holdings)]
+    answer = await coordinator.ask(frames.Renew(member=Member("coordinator/c1", "", "x:1")))
+    assert isinstance(answer, frames.Fleet)
+    assert [member.name for member in answer.members] == ["agent/a1", "coordinator/c1"]
+    await follower.aclose()
+
+
+async def test_a_lease_carries_the_certified_incarnation(fleet: Fleet) -> None:
+    agent = await fleet.dial(Kind.AGENT, "a1")
+    answer = await agent.ask(frames.Renew(member=Member("agent/a1", "claimed", "")))
+    assert isinstance(answer, frames.Fleet)
+    assert answer.members[0].incarnation != "claimed"
+
+
+async def test_history_is_loaded_and_surveyed(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 6)))
+    loaded = await peer.ask(frames.Load(series="test/A", start=2, stop=99))
+    assert isinstance(loaded, frames.Loaded)
+    assert (loaded.start, loaded.count, loaded.column) == (2, 6, a_column(2, 6))
+    surveyed = await peer.ask(frames.Survey())
+    assert isinstance(surveyed, frames.Surveyed)
+    assert [(one.series, one.count) for one in surveyed.series] == [("test/A", 6)]
+    with pytest.raises(UnknownSeries):
+        await peer.ask(frames.Load(series="test/none", start=0, stop=1))
+
+
+async def test_experiences_can_be_looked_up(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    decision = a_decision(5)
+    written = await _written(peer, a_write(a_column(0, 8), decisions=[decision]))
+    found = await peer.ask(frames.Lookup(experience_ids=(decision.experience_id,)))
+    assert isinstance(found, frames.Experiences)
+    assert (found.decisions, found.verdicts) == ((decision,), written.verdicts)
+
+
+async def test_without_a_store_it_stays_alive_and_says_why() -> None:
+    store = MemoryStore()
+    store.away = "PostgreSQL: the connection was lost"
+    async with a_sync(store, wait=False) as fleet:
+        peer = await fleet.dial()
+        assert fleet.service.ready_reasons() == ["store: PostgreSQL: the connection was lost"]
+        with pytest.raises(StoreError, match="connection was lost") as caught:
+            await peer.ask(frames.Survey())
+        assert caught.value.retry_after_s > 0
+
+
+async def test_it_works_again_when_the_store_is_back() -> None:
+    store = MemoryStore()
+    async with a_sync(store, lease_s=0.03) as fleet:
+        peer = await fleet.dial()
+        assert fleet.service.ready_reasons() == []
+        store.away = "PostgreSQL: the connection was lost"
+        with pytest.raises(StoreError):
+            await peer.ask(a_write(a_column(0, 5)))
+        assert fleet.service.ready_reasons() != []
+        store.away = ""
+        assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
+        async with asyncio.timeout(5):
+            while fleet.service.ready_reasons():  # noqa: ASYNC110 - a round of housekeeping
+                await asyncio.sleep(0.01)
+
+
+async def test_writes_beyond_the_queue_are_refused_early() -> None:
+    async with a_sync(MemoryStore(), queue_writes_max=2) as fleet:
+        peer = await fleet.dial()
+        writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(50)]
+        answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
+    refused = [str(one) for one in answers if isinstance(one, Exception)]
+    assert refused
+    assert all("queue_writes_max=2" in message for message in refused)

@@ -1,0 +1,78 @@
+"""Verdicts and learning: in event time, once, and never stopped by a wrong question."""
+
+from __future__ import annotations
+
+import msgspec
+
+from midstreamer import reasoning
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.specification import Transform
+from midstreamer.store.ports import Kind, Point
+from midstreamer.sync import settle
+from midstreamer.sync.settle import Lesson
+from tests.support.store import SPECIFICATION, STEP, a_decision, value_at
+
+
+def _point(index: int) -> Point:
+    return Point(index * STEP, value_at(index))
+
+
+def test_lessons_come_in_event_time_with_verdicts_first() -> None:
+    due = [(a_decision(at), _point(at + 2)) for at in (6, 4)]
+    made = [a_decision(8), a_decision(6, name="test/B"), a_decision(6)]
+    lessons = settle.judged(reasoning, due, made).lessons
+    told = [
+        (lesson.event.time if isinstance(lesson.event, Decision) else lesson.event.due_time,
+         type(lesson.event).__name__, lesson.event.series)
+        for lesson in lessons
+    ]  # fmt: skip
+    assert told == [
+        (6 * STEP, "Verdict", "test/A"),
+        (6 * STEP, "Decision", "test/A"),
+        (6 * STEP, "Decision", "test/B"),
+        (8 * STEP, "Verdict", "test/A"),
+        (8 * STEP, "Decision", "test/A"),
+    ]
+
+
+def test_every_lesson_raises_the_version_by_one() -> None:
+    lessons = [Lesson(SPECIFICATION, a_decision(at)) for at in (4, 5, 6)]
+    folded = settle.fold(reasoning, {}, lessons)
+    assert [event.version for event in folded.events] == [1, 2, 3]
+    assert {event.kind for event in folded.events} == {Kind.DECISION}
+    ((_, stored),) = folded.stored
+    assert stored.version == 3
+    assert reasoning.decode(stored.body).version == 3
+
+
+def test_what_was_learned_already_is_no_event() -> None:
+    lessons = [Lesson(SPECIFICATION, a_decision(4))] * 2
+    assert len(settle.fold(reasoning, {}, lessons).events) == 1
+
+
+def test_a_decision_that_does_not_settle_teaches_nothing() -> None:
+    unsettled = msgspec.structs.replace(a_decision(4), index=-1)
+    assert settle.judged(reasoning, [], [unsettled]).lessons == ()
+
+
+def test_a_value_without_a_logarithm_leaves_a_decision_unjudged() -> None:
+    spec = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)
+    decision = a_decision(4, specification=spec)
+    judged = settle.judged(reasoning, [(decision, Point(6 * STEP, 0.0))], [])
+    assert judged.verdicts == ()
+    ((left, why),) = judged.unjudged
+    assert left == decision
+    assert "0.0" in why
+
+
+def test_streams_learn_apart() -> None:
+    other = msgspec.structs.replace(SPECIFICATION, horizon=3)
+    lessons = [
+        Lesson(SPECIFICATION, a_decision(4)),
+        Lesson(other, a_decision(4, specification=other)),
+    ]
+    folded = settle.fold(reasoning, {}, lessons)
+    assert {change.stream: change.version for change in folded.changes} == {
+        SPECIFICATION.stream: 1,
+        other.stream: 1,
+    }
