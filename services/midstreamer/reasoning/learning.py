@@ -244,8 +244,8 @@ class _Work:
     def decided(self, decision: Pending) -> None:
         """Remember a decision until its verdict comes."""
         before = self._last.get(decision.series)
-        if before is not None and decision.time < before:
-            # Asked out of order, when its outcome may have been known: it must not teach.
+        if before is not None and decision.time <= before:
+            # Asked out of order or again, when its outcome may be known: it must not teach.
             decision = msgspec.structs.replace(decision, teaches=False)
         else:
             self._last[decision.series] = decision.time

@@ -1,0 +1,138 @@
+"""The backtest: the same rules as live, and nothing later than a decision in it."""
+
+import numpy as np
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.domain import outcome
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.specification import Measure, Specification
+from midstreamer.domain.verdict import Verdict
+from midstreamer.market import backtest
+from midstreamer.market.backtest import Memory, Points, Walk
+from tests.support import reasoning as make
+
+SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3, band=0)
+
+
+def a_universe() -> dict[str, Points]:
+    """Two series on one clock, one of them with a gap and a stretch that is flat."""
+    whole, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
+    values = gapped.values.copy()
+    values[40:70] = values[40]
+    kept = np.r_[0:90, 97:160]
+    return {"u/b": Points(gapped.times[kept], values[kept]), "u/a": whole}
+
+
+def slow_analogs(
+    universe: dict[str, Points], decision: Decision
+) -> tuple[list[tuple[float, str, int]], int, int]:
+    """The lawful analogs of a decision, and the counts, written out as the words say."""
+    specification, rows, ups, known = decision.specification, [], 0, 0
+    query = np.frombuffer(decision.window)
+    for name in sorted(universe):
+        count = int((universe[name].times <= decision.time).sum())
+        values = universe[name].values
+        for first in range(0, count, specification.grid):
+            end = first + specification.window - 1
+            if end + 2 * specification.horizon > count - 1:
+                break
+            window = values[first : end + 1]
+            if window.std() < 1e-12:
+                continue
+            change = values[end + specification.horizon] - values[end]
+            ups, known = ups + (change > 0), known + (change != 0)
+            apart = (window - window.mean()) / window.std() - (query - query.mean()) / query.std()
+            rows.append((float(np.sqrt((apart**2).sum())), name, first))
+    return sorted(rows)[: specification.neighbours], ups, known
+
+
+def test_analogs_and_counts_are_those_that_the_words_describe() -> None:
+    universe = a_universe()
+    for event in Walk(universe, SPECIFICATION):
+        if not isinstance(event, Decision) or event.index % 13 or event.scale == 0.0:
+            continue
+        expected, ups, known = slow_analogs(universe, event)
+        found = list(event.matches)
+        assert [(row.series, row.start) for row in found] == [row[1:] for row in expected]
+        assert [row.distance for row in found] == pytest.approx([row[0] for row in expected])
+        assert event.arms[0] == pytest.approx((ups + 1) / (known + 2), abs=0.01)
+
+
+def test_events_come_in_event_time_each_verdict_once_and_when_due() -> None:
+    universe = a_universe()
+    decided: dict[bytes, Decision] = {}
+    judged: set[bytes] = set()
+    now = -1
+    for event in Walk(universe, SPECIFICATION):
+        at = event.due_time if isinstance(event, Verdict) else event.time
+        assert at >= now
+        now = at
+        if isinstance(event, Decision):
+            assert event.experience_id not in decided
+            decided[event.experience_id] = event
+            continue
+        decision = decided[event.experience_id]
+        own = universe[event.series]
+        assert own.times[decision.due_index] == event.due_time
+        assert event.change == own.values[decision.due_index] - own.values[decision.index]
+        assert event.experience_id not in judged
+        judged.add(event.experience_id)
+    unjudged = [d for d in decided.values() if d.experience_id not in judged]
+    assert all(d.due_index >= len(universe[d.series].times) for d in unjudged)
+
+
+def test_a_walk_goes_on_where_another_stopped_learning() -> None:
+    universe = {"u/a": make.a_season(400)}
+    cut = 300 * make.HOUR
+    first = Walk(universe, SPECIFICATION, stop=cut)
+    for _ in first:
+        pass
+    later = Walk(universe, SPECIFICATION, start=cut, state=first.state)
+    decided = [event for event in later if isinstance(event, Decision)]
+    assert decided[0].time == cut
+    assert decided[0].state_version == first.state.version
+    assert later.state.version > first.state.version
+
+
+def test_a_record_keeps_all_but_the_analogs() -> None:
+    record = backtest.record(Walk({"u/a": make.a_season(200)}, SPECIFICATION))
+    assert len(record.decisions) == len(record.verdicts) + SPECIFICATION.horizon
+    assert not any(len(decision.matches) for decision in record.decisions)
+    assert record.state.version == len(record.decisions) + len(record.verdicts)
+
+
+def test_common_subsequences_can_be_walked_too() -> None:
+    specification = make.a_specification(
+        window=12, neighbours=5, grid=3, measure=Measure.LCSS, epsilon=0.3
+    )
+    record = backtest.record(Walk({"u/a": make.a_season(150)}, specification))
+    assert len(record.decisions) > 50
+
+
+def test_memory_counts_only_what_is_known() -> None:
+    points = make.a_walk(100)
+    memory = Memory({"u/a": points}, SPECIFICATION)
+    for count in (0, 10, 15, 16, 60, 100):
+        until = outcome.known_until(count, SPECIFICATION.horizon)
+        firsts = outcome.grid_firsts(0, until, SPECIFICATION)
+        expected = outcome.tally(outcome.outcomes(points.values, firsts, SPECIFICATION))
+        assert memory.counts([count])[:2] == expected
+
+
+def test_a_universe_without_series_is_refused() -> None:
+    with pytest.raises(BadInput, match="at least one series"):
+        Walk({}, Specification("u"))
+
+
+def test_the_walk_speaks_where_there_is_a_season() -> None:
+    specification = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)
+    walk = Walk({"u/a": make.a_season(900)}, specification)
+    record = backtest.record(walk)
+    hits = {verdict.experience_id: verdict.hit for verdict in record.verdicts}
+    said = [hits[d.experience_id] for d in record.decisions[:-4] if d.emitted]
+    assert len(said) > 200
+    assert np.mean(said) > 0.7
+    assert walk.state.licence.held
+    assert len(reasoning.encode(walk.state)) < 12_000
