@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from midstreamer import reasoning
+from midstreamer.agent.searching import Search
+from midstreamer.agent.shards import Held
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Window
+from midstreamer.domain.shard import shards_of
 from midstreamer.domain.specification import Measure, Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest
 from midstreamer.market.backtest import Memory, Points, Walk
+from midstreamer.reasoning import forecast
 from tests.support import reasoning as make
 
 SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3, band=0)
@@ -136,3 +141,23 @@ def test_the_walk_speaks_where_there_is_a_season() -> None:
     assert np.mean(said) > 0.7
     assert walk.state.licence.held
     assert len(reasoning.encode(walk.state)) < 12_000
+
+
+@pytest.mark.parametrize("shard_points", [32, 64, 1000])
+def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> None:
+    universe = a_universe()
+    decided = [e for e in Walk(universe, SPECIFICATION) if isinstance(e, Decision)]
+    held = []
+    for name, points in universe.items():
+        for shard in shards_of(name, len(points.times), shard_points):
+            made = Held(shard, shard_points)
+            kept = slice(made.first, made.stop)
+            made.append(made.first, points.times[kept], points.values[kept])
+            held.append(made)
+    asked = decided[::17]
+    windows = [Window(each.series, each.time, each.window) for each in asked]
+    found = Search(SPECIFICATION, held, "auto").answer(windows, lambda: False)
+    assert [each.matches for each in found] == [each.matches for each in asked]
+    assert [each.index for each in found] == [each.index for each in asked]
+    bases = [forecast.climatology(each) for each in found]
+    assert bases == [each.arms[0] for each in asked]
