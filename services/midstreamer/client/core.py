@@ -92,7 +92,8 @@ class Call:
         if not isinstance(error, Unavailable | DeadlineExceeded):
             return GiveUp(error)
         self.attempts += 1
-        self.last = error
+        if self.last is None or not isinstance(error, DeadlineExceeded):
+            self.last = error  # that time ran out tells less than why it did
         delay_s = self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))

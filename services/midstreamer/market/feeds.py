@@ -134,10 +134,10 @@ def read(path: Path) -> Table:
     if path.suffix.lower() in {".parquet", ".pq"}:
         from midstreamer.market import parquet  # pyarrow takes a quarter second to load
 
-        return _gather(parquet.rows(path), f"{path}: row")
+        return gather(parquet.rows(path), f"{path}: row ")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            return _gather(csv_rows(lines, str(path)), f"{path}:")
+            return gather(csv_rows(lines, str(path)), f"{path}:")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: byte {error.start} is not UTF-8; is it a CSV file?") from error
 
@@ -230,7 +230,7 @@ def instant(time: int) -> str:
     return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="auto")
 
 
-def _gather(rows: Iterable[Row], place: str) -> Table:
+def gather(rows: Iterable[Row], place: str) -> Table:
     """Rows as a table; order and repetition within each series are judged here."""
     codes: dict[str, int] = {}
     last: list[Row] = []

@@ -124,7 +124,7 @@ class Replay:
             live = self.plan.live
             if isinstance(live, Table):
                 rest = await self._resume(live.steps())
-                await self._replay(_each(rest))
+                await self._replay(each(rest))
             else:
                 await self._replay(live)
         finally:
@@ -225,7 +225,7 @@ class Replay:
             )
             if self.plan.rate is not None:
                 due_s = max(due_s + len(step.ticks) / self.plan.rate, clocks.monotonic() - 1.0)
-                await asyncio.sleep(max(0.0, due_s - clocks.monotonic()))
+                await pause(max(0.0, due_s - clocks.monotonic()))
 
     async def _decide(self, asked: Sequence[Asked]) -> list[Decision]:
         decisions: list[Decision] = []
@@ -279,7 +279,13 @@ def _count_while(flags: Iterable[bool]) -> int:
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
-async def _each(steps: Iterable[Step]) -> AsyncIterator[Step]:
+async def pause(delay_s: float) -> None:
+    """Keep to the rate."""
+    await asyncio.sleep(delay_s)
+
+
+async def each(steps: Iterable[Step]) -> AsyncIterator[Step]:
+    """Steps of an iterator that never blocks."""
     for step in steps:
         yield step
 
