@@ -105,7 +105,7 @@ class CoordinatorService:
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled: stop accepting, flush the outbox, give the lease back, close."""
         self._ready = ready or asyncio.Event()
-        left = await asyncio.to_thread(self._spool.start) if self._spool else []
+        left = await self._open_spool()
         async with AsyncExitStack() as ends:
             if self._spool:
                 ends.callback(self._spool.close)
@@ -126,6 +126,15 @@ class CoordinatorService:
             log.info("coordinator.listening", address=self._server.address)
             await ends.enter_async_context(background("coordinator.lease", self._membership.run))
             await asyncio.get_running_loop().create_future()
+
+    async def _open_spool(self) -> list[Record]:
+        if self._spool is None:
+            return []
+        left = await asyncio.to_thread(self._spool.start)
+        if self._spool.unread_bytes:
+            # Normally the one record that was being written when the process died.
+            log.warning("spool.cut_short", unread_bytes=self._spool.unread_bytes)
+        return left
 
     async def _start_spool(self, ends: AsyncExitStack, left: list[Record]) -> None:
         if self._spool is None:

@@ -60,6 +60,8 @@ class Spool:
         self._written = 0
         """Records in the present segment."""
         self._lock: BinaryIO | None = None
+        self.unread_bytes = 0
+        """Found at the start behind a record that was cut short or damaged."""
 
     def start(self) -> list[Record]:
         """Take the folder; return what was left in it, oldest first."""
@@ -69,6 +71,7 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left = [record for path in self._paths() for record in self._read(path)]
         except OSError as error:
+            self.close()
             raise ConfigError(
                 f"coordinator.spool_dir = {self._directory}: {error.strerror}; it must be a folder"
                 " that this process can write and no other coordinator uses"
@@ -159,6 +162,7 @@ class Spool:
             self._open[segment].add(number)
             yield Record(Place(segment, number), payload)
             at, number = at + _HEAD.size + length, number + 1
+        self.unread_bytes += len(data) - at
 
     def _delete(self, segment: int) -> None:
         del self._open[segment], self._sizes[segment]

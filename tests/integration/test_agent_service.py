@@ -1,0 +1,132 @@
+"""An agent by itself: what it refuses, what it waits for, and how it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from midstreamer.agent.config import AgentSettings
+from midstreamer.agent.service import AgentService
+from midstreamer.domain import errors
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Found, Search
+from midstreamer.runtime import follow
+from midstreamer.runtime.peer import Peer
+from midstreamer.transport.memory import MemoryNetwork
+from tests.support.fleet import (
+    SYNC_ADDRESS,
+    a_specification,
+    a_universe,
+    a_window,
+    append,
+    carrier,
+    eventually,
+    running,
+)
+
+pytestmark = pytest.mark.integration
+
+(WALK,) = a_universe(1, 300)
+SEARCH = Search(
+    specification=a_specification(),
+    windows=(a_window(WALK, 299, 16),),
+    shards=(Shard("walk/00", 0),),
+    budget_s=0.2,
+)
+
+
+async def asked(service: AgentService, request: frames.Request) -> frames.Answer | None:
+    peer: Peer = None  # type: ignore[assignment]  # a search does not ask who asks
+    return await service._handle(peer, request)
+
+
+async def test_an_agent_answers_for_the_shards_it_holds() -> None:
+    async with running(agents=("a1",)) as fleet:
+        await append(await fleet.client(), WALK)
+        service = fleet.agent("a1")
+        await eventually(lambda: Shard("walk/00", 0) in service.holdings)
+        found = await asked(service, SEARCH)
+        assert isinstance(found, Found)
+        assert found.position == service.position
+        elsewhere = msgspec.structs.replace(SEARCH, shards=(Shard("walk/00", 9),))
+        with pytest.raises(errors.Unavailable, match="shard 9 is not held"):
+            await asked(service, elsewhere)
+
+
+async def test_an_agent_waits_for_a_position_and_then_says_it_is_behind() -> None:
+    async with running(agents=("a1",)) as fleet:
+        client = await fleet.client()
+        await append(client, WALK)
+        service = fleet.agent("a1")
+        far = msgspec.structs.replace(SEARCH, at_least=service.position + 1, budget_s=10.0)
+        asking = asyncio.ensure_future(asked(service, far))
+        await append(client, *a_universe(1, 20, universe="other"))
+        assert isinstance(await asking, Found)
+        too_far = msgspec.structs.replace(SEARCH, at_least=10_000, budget_s=0.05)
+        with pytest.raises(errors.Behind, match="position 10000 was asked for"):
+            await asked(service, too_far)
+
+
+async def test_an_agent_that_is_full_says_when_to_come_back() -> None:
+    network = MemoryNetwork()
+    config = AgentSettings(sync=SYNC_ADDRESS, searches_max=1, threads=1)
+    service = AgentService(config, carrier(network, Kind.AGENT, "a1"))
+    waiting = asyncio.ensure_future(asked(service, SEARCH))  # for a position that never comes
+    await asyncio.sleep(0)
+    with pytest.raises(errors.Overloaded, match="searches_max=1") as refused:
+        await asked(service, SEARCH)
+    assert refused.value.retry_after_s > 0
+    waiting.cancel()
+
+
+async def test_a_window_of_another_length_is_refused() -> None:
+    async with running(agents=("a1",)) as fleet:
+        await append(await fleet.client(), WALK)
+        odd = msgspec.structs.replace(SEARCH, windows=(a_window(WALK, 299, 15),))
+        with pytest.raises(errors.BadInput, match="window of 15 values"):
+            await asked(fleet.agent("a1"), odd)
+
+
+async def test_an_agent_answers_nothing_but_searches() -> None:
+    service = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
+    with pytest.raises(errors.BadInput, match="does not answer Survey"):
+        await asked(service, frames.Survey())
+    assert len(service.ready_reasons()) == 2
+
+
+async def test_history_that_was_there_before_the_agent_is_loaded() -> None:
+    async with running(agents=("a1",), shard_points=64) as fleet:
+        await append(await fleet.client(), *a_universe(2, 300))
+        await fleet.start_agent("a2")
+        await fleet.settled(agents=2)
+        assert fleet.agent("a2").holdings == fleet.agent("a1").holdings
+        assert len(fleet.agent("a2").holdings) == 10
+
+
+async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
+    async with running(agents=("a1",)) as fleet:
+        await append(await fleet.client(), WALK)
+        service = fleet.agent("a1")
+        await eventually(lambda: len(service.holdings) == 2)
+        before, forgotten = service.position, asyncio.Event()
+
+        class Trimmed:
+            """The feed as it is when what an agent needs has been trimmed."""
+
+            closed = False
+
+            async def ask(self, request: frames.Request, *, budget_s: float) -> frames.Answer:
+                forgotten.set()
+                raise errors.LinkClosed("enough seen")
+
+            def follow(self, tail: frames.Tail) -> object:
+                raise errors.Behind("trimmed")
+
+        await service._follower.follow(Trimmed())  # type: ignore[arg-type]
+        assert forgotten.is_set()
+        assert service.holdings == ()
+        assert service.position == follow.UNKNOWN < before

@@ -1,0 +1,174 @@
+"""Searching: exact, as of the window's time, and the same however the shards are divided."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import midstreamer_kernels as kernels
+from midstreamer.agent.searching import Search
+from midstreamer.agent.shards import Held
+from midstreamer.coordinator import merging
+from midstreamer.domain import match, outcome
+from midstreamer.domain.decision import Evidence
+from midstreamer.domain.errors import BadInput, DeadlineExceeded
+from midstreamer.domain.match import Match
+from midstreamer.domain.series import Column, Window, column, window
+from midstreamer.domain.shard import shards_of
+from midstreamer.domain.specification import Measure, Scale, Specification, Transform
+from tests.support.fleet import MINUTE, a_specification, a_universe, a_walk, a_window
+
+POINTS = 64
+UNIVERSE = a_universe(3, 300)
+
+
+def held_shards(columns: list[Column], points: int = POINTS) -> list[Held]:
+    made = []
+    for one in columns:
+        for shard in shards_of(one.series, len(one), points):
+            held = Held(shard, points)
+            begin = held.first
+            held.append(begin, one.times_array()[begin:], one.values_array()[begin:])
+            made.append(held)
+    return made
+
+
+def find(
+    specification: Specification, windows: list[Window], shards: list[Held], engine: str = "auto"
+) -> list[Evidence]:
+    return Search(specification, shards, engine).answer(windows, lambda: False)
+
+
+def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
+    """The same by the definition: every window compared, settled and counted for itself."""
+    query = outcome.transformed(asked.array(), specification.transform)
+    rows, made, length = [], [], specification.window
+    for one in columns:
+        points = outcome.transformed(one.values_array(), specification.transform)
+        count = int(np.count_nonzero(one.times_array() <= asked.time))
+        until = outcome.known_until(count, specification.horizon)
+        for first in range(0, until - length + 1, specification.grid):
+            (scaled,) = outcome.outcomes(points, np.array([first]), specification)
+            if np.isnan(scaled):
+                continue
+            made.append(scaled)
+            (found,) = (
+                kernels.History(points[first : first + length], dtype="float64")
+                .search(query, 1, band=specification.band)
+                .distance
+            )
+            end = int(one.times_array()[first + length - 1])
+            rows.append(Match(one.series, first, end, float(found), float(scaled)))
+    ups, known = outcome.tally(np.array(made))
+    return Evidence(
+        specification,
+        asked,
+        match.from_rows(rows, specification.neighbours),
+        ups=ups,
+        known=known,
+    )
+
+
+@pytest.mark.parametrize("transform", Transform)
+@pytest.mark.parametrize("scale", Scale)
+def test_a_search_finds_what_comparing_everything_finds(transform: Transform, scale: Scale) -> None:
+    specification = a_specification(transform=transform, scale=scale)
+    asked = a_window(UNIVERSE[1], 250, 16)
+    (found,) = find(specification, [asked], held_shards(UNIVERSE))
+    expected = one_by_one(specification, asked, UNIVERSE)
+    assert found.matches == expected.matches
+    assert (found.ups, found.known) == (expected.ups, expected.known)
+    assert (found.index, found.newest) == (250, True)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_divided_and_merged_is_searched_whole(data: st.DataObject) -> None:
+    specification = a_specification(
+        neighbours=data.draw(st.integers(1, 40)), measure=data.draw(st.sampled_from(Measure)),
+        epsilon=0.3,
+    )  # fmt: skip
+    ends = data.draw(st.lists(st.integers(20, 299), min_size=1, max_size=3))
+    windows = [a_window(data.draw(st.sampled_from(UNIVERSE)), end, 16) for end in ends]
+    whole = find(specification, windows, held_shards(UNIVERSE, 4096))
+    parts: list[list[Held]] = [[], [], []]
+    for held in held_shards(UNIVERSE, data.draw(st.sampled_from([16, 50, 64]))):
+        parts[data.draw(st.integers(0, 2))].append(held)
+    answers = [find(specification, windows, part) for part in parts if part]
+    merged = merging.merge(specification, windows, data.draw(st.permutations(answers)))
+    assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(whole)
+
+
+def test_what_came_later_changes_nothing() -> None:
+    specification, asked = a_specification(), a_window(UNIVERSE[0], 200, 16)
+    other = [
+        column(
+            one.series,
+            one.times_array(),
+            np.concatenate([one.values_array()[:201], 1000.0 + a_walk(99, seed=9)]),
+        )
+        for one in UNIVERSE
+    ]
+    assert find(specification, [asked], held_shards(UNIVERSE)) == find(
+        specification, [asked], held_shards(other)
+    )
+
+
+def test_no_analog_reaches_into_the_embargo() -> None:
+    specification, asked = a_specification(neighbours=1000), a_window(UNIVERSE[0], 200, 16)
+    (found,) = find(specification, [asked], held_shards(UNIVERSE))
+    last = max(found.matches.start_array()) + specification.window - 1
+    assert last + 2 * specification.horizon <= 200
+
+
+def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
+    specification = a_specification(neighbours=5, scale=Scale.DEVIATION)
+    values = UNIVERSE[0].values_array().copy()
+    values[40:100] = 7.0
+    flat = [column("walk/00", UNIVERSE[0].times_array(), values)]
+    asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)  # nearest to the flat
+    (found,) = find(specification, [asked], held_shards(flat))
+    assert len(found.matches) == 5
+    assert np.isfinite(found.matches.outcome_array()).all()
+
+
+@pytest.mark.parametrize("engine", ["numba", "wasm"])
+def test_the_engine_does_not_show_in_the_answer(engine: str) -> None:
+    specification, asked = a_specification(), a_window(UNIVERSE[0], 200, 16)
+    assert find(specification, [asked], held_shards(UNIVERSE), engine) == find(
+        specification, [asked], held_shards(UNIVERSE), "auto"
+    )
+
+
+@pytest.mark.parametrize(
+    ("time", "place"),
+    [
+        (250 * MINUTE, (250, True)),  # a tick of the series
+        (250 * MINUTE + 1, (-1, False)),  # later than the last tick up to then
+        (-1, (-1, True)),  # before anything is known
+    ],
+)
+def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[int, bool]) -> None:
+    asked = window(a_walk(16), series="walk/01", time=time)
+    (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
+    assert (found.index, found.newest) == place
+
+
+def test_shards_of_other_series_say_nothing_of_the_place() -> None:
+    asked = a_window(UNIVERSE[1], 250, 16)
+    (found,) = find(a_specification(), [asked], held_shards(UNIVERSE[:1]))
+    assert (found.index, found.newest) == (-1, True)
+
+
+def test_a_search_that_nobody_awaits_ends() -> None:
+    looks = iter([False, True])
+    asked = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
+    with pytest.raises(DeadlineExceeded, match="1 of 3"):
+        Search(a_specification(), held_shards(UNIVERSE), "auto").answer(asked, lambda: next(looks))
+
+
+def test_what_the_kernels_refuse_is_bad_input() -> None:
+    asked = window(np.full(16, 1e200), series="walk/01", time=250 * MINUTE)
+    with pytest.raises(BadInput, match="1e"):
+        find(a_specification(), [asked], held_shards(UNIVERSE))

@@ -1,0 +1,115 @@
+"""What a coordinator refuses, and that the refusal says what, where and what to do."""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstreamer.coordinator import checks
+from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.domain.errors import BadInput, StaleTick, UnknownSeries
+from midstreamer.domain.series import Column, Window
+from midstreamer.domain.specification import Transform
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Match, SeriesSummary, Surveyed
+from tests.support.fleet import a_column, a_specification, a_window
+
+WINDOW = a_window(a_column(100), 99, 16)
+
+
+def a_match(**changes: object) -> Match:
+    return msgspec.structs.replace(
+        Match(specification=a_specification(), windows=(WINDOW,)), **changes
+    )
+
+
+def changed(**changes: object) -> tuple[Window, ...]:
+    return (msgspec.structs.replace(WINDOW, **changes),)
+
+
+def with_value(value: float) -> bytes:
+    values = WINDOW.array().copy()
+    values[3] = value
+    return values.tobytes()
+
+
+def test_a_match_in_order_passes() -> None:
+    checks.check_match(a_match())
+
+
+@pytest.mark.parametrize(
+    ("match", "message"),
+    [
+        (lambda: a_match(windows=()), "0 windows"),
+        (lambda: a_match(windows=(WINDOW,) * 257), "257 windows"),
+        (lambda: a_match(specification=a_specification(band=99)), "specification.band = 99"),
+        (lambda: a_match(windows=changed(values=WINDOW.values[8:])), "window 0 has 15 values"),
+        (lambda: a_match(windows=changed(values=WINDOW.values[1:])), "15.875 values"),
+        (lambda: a_match(windows=changed(values=with_value(np.nan))), "value 3 is nan"),
+        (lambda: a_match(windows=changed(series="other/a")), "within its own universe"),
+        (lambda: a_match(windows=changed(series="nameless")), "within its own universe"),
+        (
+            lambda: a_match(
+                specification=a_specification(transform=Transform.LOG),
+                windows=changed(values=with_value(-1.0)),
+            ),
+            "log needs values above zero",
+        ),
+        (
+            lambda: a_match(windows=(WINDOW, *changed(values=with_value(1.0)))),
+            "a series has one past",
+        ),
+        (
+            lambda: a_match(
+                specification=a_specification(neighbours=1000), windows=(WINDOW,) * 200
+            ),
+            "at a time",
+        ),
+    ],
+)
+def test_a_match_that_makes_no_sense_is_refused(match: Callable[[], Match], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        checks.check_match(match())
+
+
+def a_catalogue(**counts: int) -> Catalogue:
+    made = Catalogue()
+    series = tuple(SeriesSummary(f"walk/{n}", c, 0, c, 1.0) for n, c in counts.items())
+    made.surveyed(Surveyed(series=series, shard_points=64))
+    return made
+
+
+def test_an_unknown_universe_is_refused_and_the_known_ones_named() -> None:
+    request = a_match(specification=a_specification(universe="elsewhere"))
+    with pytest.raises(UnknownSeries, match="stored: walk"):
+        checks.check_known(request, a_catalogue(a=100))
+
+
+def test_an_unknown_series_is_refused() -> None:
+    with pytest.raises(UnknownSeries, match="series walk/a;"):
+        checks.check_known(a_match(), a_catalogue(b=100))
+
+
+def test_a_window_longer_than_all_history_is_refused_with_the_points_there_are() -> None:
+    with pytest.raises(BadInput, match="walk/a, has 15 points"):
+        checks.check_known(a_match(), a_catalogue(a=15, b=3))
+
+
+def test_a_window_as_long_as_the_history_passes() -> None:
+    checks.check_known(a_match(), a_catalogue(a=16))
+
+
+@pytest.mark.parametrize(
+    ("column", "error"),
+    [
+        (Column("walk/a", b"1" * 8, b""), BadInput),
+        (Column("walk/a", np.array([2, 1]).tobytes(), np.ones(2).tobytes()), StaleTick),
+        (Column("walk/a", np.array([1]).tobytes(), np.array([np.nan]).tobytes()), BadInput),
+        (Column("a", np.array([1]).tobytes(), np.ones(1).tobytes()), BadInput),
+        (a_column(frames.TICKS_MAX + 1), BadInput),
+    ],
+)
+def test_a_column_that_cannot_be_stored_is_refused(column: Column, error: type[BadInput]) -> None:
+    with pytest.raises(error):
+        checks.check_append(frames.Append(columns=(a_column(10, series="walk/b"), column)))

@@ -1,0 +1,158 @@
+"""Promises: whenever the process dies, what was promised is stored in the end, and once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.spool import Place, Spool
+from midstreamer.domain import errors
+from midstreamer.domain.series import column
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Level, Write, Written
+from midstreamer.runtime import outbox
+from midstreamer.runtime.outbox import Item, Outbox, Writer
+
+
+def an_item(time: int) -> Item:
+    return Item((column("u/s", [time], [float(time)]),))
+
+
+class Process:
+    """A coordinator's promises, step by step: spool, outbox, store; `Killed` between any two."""
+
+    def __init__(self, folder: Path, stored: list[int], lives: list[int]) -> None:
+        self.spool = Spool(folder, bytes_max=1 << 20, segment_bytes=64)
+        self.stored = stored
+        self.lives = lives
+        self.outbox = Outbox()
+        self.places: dict[int, Place] = {}
+        self.posts: list[Write] = []
+
+    def step(self) -> None:
+        """A point at which the process may die."""
+        self.lives[0] -= 1
+        if self.lives[0] == 0:
+            raise Killed
+
+    def start(self) -> None:
+        for record in self.spool.start():
+            self.step()
+            (time,) = msgspec.msgpack.decode(record.payload)
+            self.offer(time, record.place)
+
+    def promise(self, time: int) -> None:
+        (place,) = self.spool.append([msgspec.msgpack.encode([time])])
+        self.step()
+        self.offer(time, place)
+
+    def offer(self, time: int, place: Place) -> None:
+        self.places[time] = place
+        self.take(self.outbox.handle(outbox.Offered(time, an_item(time)), 0.0))
+
+    def take(self, effects: list[outbox.Effect]) -> None:
+        for effect in effects:
+            self.step()
+            if isinstance(effect, outbox.Post):
+                self.posts.append(effect.write)
+            else:
+                self.spool.settle(self.places.pop(effect.key))
+
+    def flush(self) -> None:
+        while self.posts:
+            write = self.posts.pop()
+            times = [int(time) for one in write.columns for time in one.times_array()]
+            self.stored += [time for time in times if time not in self.stored]
+            self.step()
+            self.take(self.outbox.handle(outbox.Answered(write.sequence, Written()), 0.0))
+
+
+class Killed(Exception):
+    """SIGKILL."""
+
+
+@given(count=st.integers(1, 6), lives=st.lists(st.integers(1, 12), max_size=4))
+def test_killed_at_any_step_and_started_again_nothing_is_lost_or_doubled(
+    count: int, lives: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, stored = tmp_path_factory.mktemp("spool"), list[int]()
+    promised, wanted = set[int](), list(range(1, count + 1))
+    for life in [*lives, 10_000]:
+        process = Process(folder, stored, [life])
+        try:
+            process.start()
+            while wanted:
+                process.promise(wanted[0])
+                promised.add(wanted.pop(0))
+            process.flush()
+        except Killed:
+            pass
+        finally:
+            process.spool.close()
+    assert promised <= set(stored)
+    assert len(stored) == len(set(stored))
+    assert list(folder.glob("spool-*")) == []
+
+
+async def away(write: Write, budget_s: float) -> frames.Answer:
+    raise errors.StoreError("away")
+
+
+async def test_promises_that_wait_together_share_one_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, batches = Spool(tmp_path, bytes_max=1 << 20), list[int]()
+    spool.start()
+    write = Spool.append
+    monkeypatch.setattr(
+        spool, "append", lambda payloads: [batches.append(len(payloads)), write(spool, payloads)][1]
+    )
+    intake = Intake(Writer(away), spool)
+    storing = [
+        asyncio.ensure_future(intake.store(an_item(time), Level.SPOOLED, 0.0))
+        for time in range(1, 30)
+    ]
+    await asyncio.sleep(0)
+    running = asyncio.ensure_future(intake.run())
+    receipts = await asyncio.gather(*storing)
+    assert batches == [29]
+    assert {receipt.position for receipt in receipts} == {0}
+    running.cancel()
+    await asyncio.wait([running])
+    spool.close()
+
+
+async def test_a_spool_that_is_full_promises_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, bytes_max=10)
+    spool.start()
+    intake = Intake(Writer(away), spool)
+    running = asyncio.ensure_future(intake.run())
+    with pytest.raises(errors.Overloaded):
+        await intake.store(an_item(1), Level.SPOOLED, 0.0)
+    running.cancel()
+    await asyncio.wait([running])
+    spool.close()
+
+
+async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, bytes_max=1 << 20)
+    spool.start()
+    writer = Writer(away, outbox.Limits(items_max=1))
+    waiting = writer.offer(an_item(1))
+    intake = Intake(writer, spool)
+    running = asyncio.ensure_future(intake.run())
+    with pytest.raises(errors.Overloaded):
+        await intake.store(an_item(2), Level.SPOOLED, 0.0)
+    async with asyncio.timeout(5):
+        while list(tmp_path.glob("spool-*")):  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.wait([running])
+    waiting.cancel()
+    spool.close()

@@ -1,0 +1,101 @@
+"""Following the feed: on from where it was, and waiting exactly as long as needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from midstreamer.domain import errors
+from midstreamer.protocol.frames import Changes, Tail
+from midstreamer.runtime.follow import UNKNOWN, Follower
+
+
+class Notes:
+    """A reader that writes down what it is told."""
+
+    def __init__(self, ground: int = UNKNOWN) -> None:
+        self.ground = ground
+        self.told: list[object] = []
+
+    async def begin(self, peer: object) -> int:
+        self.told.append("begin")
+        return self.ground
+
+    async def begun(self, peer: object) -> None:
+        self.told.append("begun")
+
+    def apply(self, changes: Changes) -> None:
+        self.told.append(changes.position)
+
+    def forget(self) -> None:
+        self.told.append("forget")
+
+
+class Feed:
+    """A peer whose feed is a script: positions, then errors."""
+
+    def __init__(self, *script: int | errors.MidstreamerError) -> None:
+        self.script = list(script)
+        self.tails: list[int] = []
+
+    async def follow(self, tail: Tail) -> AsyncIterator[Changes]:
+        self.tails.append(tail.after)
+        while self.script:
+            step = self.script.pop(0)
+            if isinstance(step, errors.MidstreamerError):
+                raise step
+            yield Changes(changes=(), position=step)
+        raise errors.LinkClosed("over")
+
+
+async def followed(follower: Follower, feed: Feed) -> None:
+    await follower.follow(feed)  # type: ignore[arg-type]  # all of a peer that is used
+
+
+async def test_it_lays_the_ground_once_and_goes_on_after_a_reconnection() -> None:
+    notes = Notes()
+    follower = Follower(notes)
+    await followed(follower, first := Feed(3, 4))
+    await followed(follower, second := Feed(5))
+    assert notes.told == ["begin", 3, "begun", 4, 5]
+    assert (first.tails, second.tails) == ([UNKNOWN], [4])
+    assert follower.position == 5
+    assert not follower.following
+
+
+async def test_a_ground_with_a_position_is_followed_from_there() -> None:
+    follower = Follower(Notes(ground=8))
+    await followed(follower, feed := Feed())
+    assert (feed.tails, follower.position) == ([8], 8)
+
+
+async def test_a_slow_reader_follows_again_from_where_it_was() -> None:
+    follower = Follower(Notes())
+    await followed(follower, feed := Feed(3, errors.Overloaded("too slow"), 4))
+    assert feed.tails == [UNKNOWN, 3]
+
+
+async def test_what_was_trimmed_is_forgotten_and_begun_anew() -> None:
+    notes = Notes()
+    await followed(Follower(notes), feed := Feed(3, errors.Behind("trimmed"), 9))
+    assert notes.told == ["begin", 3, "begun", "forget", "begin", 9, "begun"]
+    assert feed.tails == [UNKNOWN, UNKNOWN]
+
+
+async def test_whoever_waits_goes_on_when_the_position_is_reached() -> None:
+    follower = Follower(Notes())
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.ensure_future(follower.reached(4, loop.time() + 60))
+    await followed(follower, Feed(3))
+    assert not waiting.done()
+    await followed(follower, Feed(4))
+    await waiting
+
+
+async def test_a_position_that_does_not_come_is_behind() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(errors.Behind, match="no position yet") as told:
+        await Follower(Notes()).reached(0, loop.time())
+    assert told.value.retry_after_s > 0

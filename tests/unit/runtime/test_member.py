@@ -1,0 +1,99 @@
+"""Belonging to the fleet: a lease is held while it is renewed, and given back at the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from midstreamer.domain import errors
+from midstreamer.protocol.frames import Answer, Fleet, Member, Renew
+from midstreamer.runtime import member
+from midstreamer.runtime.member import Membership
+
+
+class Sync:
+    """The session as a membership uses it."""
+
+    def __init__(self) -> None:
+        self.renewals: list[Renew] = []
+        self.peer: object | None = object()
+        self.came = asyncio.Event()
+        self.error: errors.MidstreamerError | None = None
+        self.lease_s = 30.0
+
+    async def ask(self, request: Renew, *, budget_s: float) -> Answer:
+        self.renewals.append(request)
+        self.came.set()
+        if self.error is not None:
+            raise self.error
+        return Fleet(members=(request.member,), lease_s=self.lease_s, shard_points=64)
+
+
+def a_membership(sync: Sync, told: list[Fleet]) -> Membership:
+    me = Member("agent/a1", "i", "")
+    return Membership(sync, lambda: me, told.append)  # type: ignore[arg-type]
+
+
+async def run_until_renewed(made: Membership, sync: Sync, times: int) -> None:
+    running = asyncio.ensure_future(made.run())
+    while len(sync.renewals) < times:
+        sync.came.clear()
+        await sync.came.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_renewed_lease_is_held_and_the_fleet_is_told() -> None:
+    sync, told = Sync(), list[Fleet]()
+    made = a_membership(sync, told)
+    assert not made.held()
+    await run_until_renewed(made, sync, 1)
+    assert made.held()
+    assert [fleet.members[0].name for fleet in told] == ["agent/a1"]
+
+
+async def test_a_change_is_told_before_the_lease_needs_it() -> None:
+    sync = Sync()
+    made = a_membership(sync, [])
+    made.renew_soon()
+    running = asyncio.ensure_future(made.run())
+    await sync.came.wait()
+    made.renew_soon()
+    async with asyncio.timeout(5):  # far less than a third of the lease
+        while len(sync.renewals) < 2:
+            sync.came.clear()
+            await sync.came.wait()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_renewal_that_fails_leaves_the_lease_to_run_out() -> None:
+    sync = Sync()
+    sync.error, sync.lease_s = errors.StoreError("away"), 0.0
+    made = a_membership(sync, [])
+    await run_until_renewed(made, sync, 1)
+    assert not made.held()
+
+
+async def test_leaving_gives_the_lease_back() -> None:
+    sync = Sync()
+    made = a_membership(sync, [])
+    await run_until_renewed(made, sync, 1)
+    await made.leave()
+    assert sync.renewals[-1].leaving
+    assert not made.held()
+
+
+async def test_leaving_does_not_wait_for_a_sync_that_is_away() -> None:
+    sync = Sync()
+    sync.peer = None
+    await a_membership(sync, []).leave()
+    assert sync.renewals == []
+
+
+async def test_leaving_copes_with_a_refusal() -> None:
+    sync = Sync()
+    sync.error = errors.StoreError("away")
+    await a_membership(sync, []).leave()
+    assert len(sync.renewals) == 1
+    assert member.LEAVE_S > 0
