@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level, Write, Written
 from midstreamer.runtime import outbox
 from midstreamer.runtime.outbox import Item, Outbox, Writer
+from tests.support.fleet import eventually
 
 
 def an_item(time: int) -> Item:
@@ -34,6 +37,7 @@ class Process:
         self.outbox = Outbox()
         self.places: dict[int, Place] = {}
         self.posts: list[Write] = []
+        self.keys = itertools.count(1)
 
     def step(self) -> None:
         """A point at which the process may die."""
@@ -53,8 +57,9 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        self.places[time] = place
-        self.take(self.outbox.handle(outbox.Offered(time, an_item(time)), 0.0))
+        key = next(self.keys)  # the same tick may come again: its sender was not answered
+        self.places[key] = place
+        self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
 
     def take(self, effects: list[outbox.Effect]) -> None:
         for effect in effects:
@@ -67,8 +72,9 @@ class Process:
     def flush(self) -> None:
         while self.posts:
             write = self.posts.pop()
-            times = [int(time) for one in write.columns for time in one.times_array()]
-            self.stored += [time for time in times if time not in self.stored]
+            for time in (int(time) for one in write.columns for time in one.times_array()):
+                if time not in self.stored:  # the natural key
+                    self.stored.append(time)
             self.step()
             self.take(self.outbox.handle(outbox.Answered(write.sequence, Written()), 0.0))
 
@@ -109,10 +115,13 @@ async def test_promises_that_wait_together_share_one_fsync(
 ) -> None:
     spool, batches = Spool(tmp_path, bytes_max=1 << 20), list[int]()
     spool.start()
-    write = Spool.append
-    monkeypatch.setattr(
-        spool, "append", lambda payloads: [batches.append(len(payloads)), write(spool, payloads)][1]
-    )
+    append = spool.append
+
+    def counted(payloads: Sequence[bytes]) -> list[Place]:
+        batches.append(len(payloads))
+        return append(payloads)
+
+    monkeypatch.setattr(spool, "append", counted)
     intake = Intake(Writer(away), spool)
     storing = [
         asyncio.ensure_future(intake.store(an_item(time), Level.SPOOLED, 0.0))
@@ -149,9 +158,7 @@ async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> 
     running = asyncio.ensure_future(intake.run())
     with pytest.raises(errors.Overloaded):
         await intake.store(an_item(2), Level.SPOOLED, 0.0)
-    async with asyncio.timeout(5):
-        while list(tmp_path.glob("spool-*")):  # noqa: ASYNC110 - a file has no event
-            await asyncio.sleep(0.001)
+    await eventually(lambda: not list(tmp_path.glob("spool-*")))
     running.cancel()
     await asyncio.wait([running])
     waiting.cancel()
