@@ -242,11 +242,11 @@ class Stranger(QuicConnectionProtocol):
 
 
 async def stranger(
-    server: Server, holding: Credentials | None, said: bytes
+    server: Server, holding: Credentials | None, said: bytes, *, alpn: str = frames.ALPN
 ) -> events.ConnectionTerminated:
     """Connect by other means, say something, and return how the connection ended."""
     configuration = QuicConfiguration(
-        is_client=True, alpn_protocols=[frames.ALPN], verify_mode=ssl.CERT_NONE
+        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE
     )
     if holding is not None:
         configuration.certificate = holding.certificate
@@ -290,6 +290,19 @@ async def test_a_frame_of_100_mb_is_refused_by_its_length(place: Installation) -
     end = await stranger(server, credentials(place.authority, AGENT), hello + claim)
     await server.close()
     assert end.reason_phrase.startswith("frame_too_large: frame of 104,857,600 B exceeds")
+
+
+async def test_a_stranger_of_another_protocol_is_turned_away_and_counted(
+    place: Installation,
+) -> None:
+    application, before = Application(), counted("handshake_failed")
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    holding = credentials(place.authority, AGENT)
+    with pytest.raises(ConnectionError):
+        await stranger(server, holding, b"", alpn="h3")
+    await server.close()
+    assert application.links == []
+    assert counted("handshake_failed") == before + 1
 
 
 async def test_random_bytes_at_the_port_do_nothing(place: Installation) -> None:

@@ -86,9 +86,9 @@ class FramedLink:
                 f" send_high_bytes={self._limits.send_high_bytes:,}: wait for drained()",
                 retry_after_s=RETRY_AFTER_S,
             )
-        self._carry_out(self._connection.send(frame, bulk=bulk))
-        if self._unsent_bytes() > self._limits.send_low_bytes:
+        if unsent > self._limits.send_low_bytes:
             self._drained.clear()
+        self._carry_out(self._connection.send(frame, bulk=bulk))
 
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""

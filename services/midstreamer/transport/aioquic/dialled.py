@@ -46,7 +46,10 @@ class DialledLink:
         self._opened = False
         quic = QuicConnection(
             configuration=enforcement.configuration(
-                trust.manager.current, trust.limits, is_client=True
+                trust.manager.current,
+                trust.limits,
+                is_client=True,
+                datagram_bytes=sockets.datagram_bytes(place),
             )
         )
         enforcement.enforce(quic, self._judge)
@@ -129,7 +132,7 @@ class DialledLink:
         self.wire.datagram(data, self._place)
 
     def _drained(self) -> None:
-        self.wire.flush()
+        self.wire.settle()
 
     def _failed(self, error: OSError) -> None:
         # The port is closed. Before the handshake that is an answer; later a stray message must

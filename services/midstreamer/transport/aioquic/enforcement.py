@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 
 from aioquic import tls
-from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from midstreamer.domain.errors import MidstreamerError, Refused
@@ -57,7 +57,11 @@ def phrase(text: str) -> str:
 
 
 def configuration(
-    credentials: Credentials | None, limits: Limits, *, is_client: bool
+    credentials: Credentials | None,
+    limits: Limits,
+    *,
+    is_client: bool,
+    datagram_bytes: int = SMALLEST_MAX_DATAGRAM_SIZE,
 ) -> QuicConfiguration:
     """What aioquic needs to know; made anew for each connection, so that new certificates count.
 
@@ -67,6 +71,7 @@ def configuration(
         is_client=is_client,
         alpn_protocols=[frames.ALPN],
         idle_timeout=limits.idle_s,
+        max_datagram_size=datagram_bytes,
         max_data=2 * WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
         # aioquic's own check is by host name; `enforce` puts ours in its place.

@@ -98,6 +98,13 @@ def acknowledge_now(connection: QuicConnection, now_s: float) -> None:
         space.ack_at = now_s
 
 
+def has_something_to_send(connection: QuicConnection) -> bool:
+    """Whether stream data waits, new or lost; what else may wait can do so for ACK_DELAY_S."""
+    return not connection._handshake_confirmed or any(
+        not stream.sender.buffer_is_empty for stream in connection._streams.values()
+    )
+
+
 def close_event(connection: QuicConnection) -> ConnectionTerminated | None:
     """Why it is closing; the public event comes only after a pause of three probe timeouts."""
     return connection._close_event

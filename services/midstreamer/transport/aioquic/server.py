@@ -20,12 +20,12 @@ from midstreamer.domain.errors import MidstreamerError, Overloaded
 from midstreamer.protocol import authorisation
 from midstreamer.protocol.connection import Side
 from midstreamer.security.chain import Presented, Role
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import attendance
 from midstreamer.transport.aioquic import enforcement, sockets
 from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
 from midstreamer.transport.aioquic.trust import Judged, Trust
-from midstreamer.transport.aioquic.wire import QuicWire
+from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
 from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import OnLink
 from midstreamer.transport.framed import FramedLink
@@ -56,6 +56,7 @@ class QuicServer:
         self._numbers: dict[QuicWire, set[bytes]] = {}
         self._judged: dict[QuicWire, Judged] = {}
         self._wire_of: dict[FramedLink, QuicWire] = {}
+        self._turned_away: set[QuicWire] = set()
         self._half_open = 0
         self._touched: set[QuicWire] = set()
         self._attendance = Attendance(on_link, self._judge_again)
@@ -102,7 +103,7 @@ class QuicServer:
     def _drained(self) -> None:
         touched, self._touched = self._touched, set()
         for wire in touched:
-            wire.flush()
+            wire.settle()
 
     def _begin(self, header: QuicHeader, size: int, address: SocketAddress) -> QuicWire | None:
         """A wire for a new connection; None for what cannot begin one."""
@@ -116,7 +117,10 @@ class QuicServer:
             return None
         quic = QuicConnection(
             configuration=enforcement.configuration(
-                self._trust.manager.current, self._trust.limits, is_client=False
+                self._trust.manager.current,
+                self._trust.limits,
+                is_client=False,
+                datagram_bytes=sockets.datagram_bytes(address),
             ),
             original_destination_connection_id=header.destination_cid,
         )
@@ -135,6 +139,7 @@ class QuicServer:
                 self._require_room()
             except MidstreamerError as refusal:
                 attendance.refused(place, refusal)
+                self._turned_away.add(wire)
                 raise
             self._judged[wire] = judged
 
@@ -184,9 +189,11 @@ class QuicServer:
             self._wire_of.pop(wire.link, None)
         else:
             self._half_open -= 1
-            if wire not in self._judged:
-                log.debug("handshake.ended", code=code, detail=message)
+            if wire not in self._turned_away:  # those are counted by their reason
+                metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
+                log.debug("handshake.failed", code=code, detail=message)
         self._judged.pop(wire, None)
+        self._turned_away.discard(wire)
 
     def forgotten(self, wire: QuicWire) -> None:
         """Free its numbers; a wire knows its own, so that this costs the same for any crowd."""

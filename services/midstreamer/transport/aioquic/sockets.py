@@ -8,6 +8,7 @@ is flushed once.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,10 @@ from midstreamer.domain.errors import ConfigError, Unavailable
 
 BATCH = 64
 DATAGRAM_BYTES_MAX = 65_536
+DATAGRAM_BYTES = 1200
+"""What every network path carries (RFC 9000, section 14); larger ones are not probed for."""
+LOOPBACK_DATAGRAM_BYTES = 8192
+"""Inside one machine a datagram may be larger, and the cost is per datagram."""
 SOCKET_BYTES = 4 * 1024 * 1024
 """Asked of the kernel for both directions; it gives what its limits allow."""
 
@@ -127,6 +132,12 @@ def written(place: SocketAddress) -> str:
     """``host:port`` of a socket address."""
     host, port = place[0], place[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def datagram_bytes(place: SocketAddress) -> int:
+    """The largest datagram to send to an address."""
+    host = place[0].partition("%")[0]
+    return LOOPBACK_DATAGRAM_BYTES if ipaddress.ip_address(host).is_loopback else DATAGRAM_BYTES
 
 
 def _make(family: int) -> socket.socket:

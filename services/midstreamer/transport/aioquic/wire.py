@@ -79,6 +79,7 @@ class QuicWire:
         self._pings = 0
         self.over = False
         """Nothing more will be said."""
+        self._stopped = False
         internals.delay_acknowledgements(quic)
 
     # --- Wire ---
@@ -120,6 +121,14 @@ class QuicWire:
             log.exception("datagram.failed", bytes=len(data))
             self.abandon("", "a packet could not be read")
 
+    def settle(self) -> None:
+        """All that had come was read: answer now what cannot wait for the application's words."""
+        much_came = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
+        if much_came or self.over or internals.has_something_to_send(self.quic):
+            self.flush()
+        else:
+            self._set_timer(time.monotonic())
+
     def flush(self) -> None:
         """Send what is to be sent, and set the timer."""
         if self._flush is not None:
@@ -150,7 +159,7 @@ class QuicWire:
 
     def stop(self) -> None:
         """Cancel every timer; nothing more is sent."""
-        self.over = True
+        self.over = self._stopped = True
         for handle in (self._timer, self._flush, self._keepalive):
             if handle is not None:
                 handle.cancel()
@@ -205,7 +214,7 @@ class QuicWire:
 
     def _set_timer(self, now: float) -> None:
         due_s = self.quic.get_timer()
-        if due_s is None:
+        if due_s is None or self._stopped:
             return
         if self._timer is not None:
             if self._timer_s <= due_s:
