@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from midstreamer.cli import identities, settings
 from midstreamer.client.config import ClientSettings
+from midstreamer.console.screen import console_here
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime.config import SecuritySettings
 from midstreamer.security import files
@@ -75,7 +75,7 @@ def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
         )
     if not table.rows:
         raise BadInput(f"no certificate in {chosen.directory}; run `midstreamer certs init`")
-    Console().print(table)
+    console_here().print(table)
 
 
 def _security(context: typer.Context, directory: str | None) -> SecuritySettings:
@@ -88,4 +88,4 @@ def _allowlist(chosen: SecuritySettings) -> Path:
 
 
 def _say(text: str) -> None:
-    Console(soft_wrap=True).print(text, highlight=False, markup=False)
+    console_here().print(text, soft_wrap=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from midstreamer.cli import parent
 from midstreamer.domain.errors import ConfigError, Unavailable
 
+COMMAND = (sys.executable, "-m", "midstreamer")
 BAD_INPUT_EXIT = 2
 PAUSE_S = 0.2
 POLL_S = 0.05
@@ -52,9 +53,7 @@ class Child:
             self.log.replace(self.log.with_suffix(".log.old"))
         with self.log.open("ab") as log:
             self.process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "midstreamer",
+                *COMMAND,
                 self.verb,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from midstreamer.cli import settings
+from midstreamer.console.screen import console_here
 from midstreamer.domain.errors import ConfigError, StoreError
 from midstreamer.store import admin
 from midstreamer.store.embedded import EmbeddedServer
@@ -57,9 +57,9 @@ def check(context: typer.Context, dsn: str = DSN) -> None:
         return await admin.check(store, rules)
 
     faults = _with_store(context, dsn, prove)
-    console = Console(soft_wrap=True)
+    console = console_here()
     for fault in faults:
-        console.print(fault, highlight=False, markup=False)
+        console.print(fault, soft_wrap=True)
     if faults:
         raise StoreError(f"{len(faults)} faults found: keep a dump and report them")
     console.print("nothing contradicts a promise")
@@ -107,4 +107,4 @@ def _show(found: Status) -> None:
     for name, count in found.rows.items():
         size = found.sizes.get(name)
         table.add_row(name, f"{count:,} rows" + (f", {size / 2**20:.1f} MB" if size else ""))
-    Console().print(table)
+    console_here().print(table)

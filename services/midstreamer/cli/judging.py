@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from midstreamer.cli import run as runs
+from midstreamer.console.screen import console_here
 from midstreamer.market import backtest, judge
 from midstreamer.market.backtest import Points
 
@@ -36,7 +36,7 @@ def judge_command(
 
     Example: midstreamer judge --data load --json judge.json
     """
-    console, made = Console(), {}
+    console, made = console_here(), {}
     for name in (data,) if data else ("sp500", "load"):
         selection = runs.Selection(data=(name,), window=window, horizon=horizon)
         made[name] = judged(selection)

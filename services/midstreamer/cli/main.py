@@ -28,6 +28,12 @@ app = typer.Typer(
 _given = Invocation()
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"midstreamer {midstreamer.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -36,12 +42,11 @@ def options(
         help="TOML file of settings. Default: $MIDSTREAMER_CONFIG, else ./config.toml if there.",
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Show the version and end."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+    ),
 ) -> None:
     """Take the options that stand before the verb."""
-    if version:
-        typer.echo(f"midstreamer {midstreamer.__version__}")
-        raise typer.Exit
     _given.config_file, _given.debug = config, debug
     context.obj = _given
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli.config import RunSettings
 from midstreamer.client.config import ClientSettings
+from midstreamer.console.screen import console_here
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime import config
@@ -73,7 +74,7 @@ def show(several: Sequence[Settings]) -> None:
     for each in several:
         for row in config.show(each):
             table.add_row(row.key, row.value, row.origin)
-    Console().print(table)
+    console_here().print(table)
 
 
 commands = typer.Typer(no_args_is_help=True, help="Show what is configured, and what can be.")
@@ -96,7 +97,7 @@ def schema_command() -> None:
     """Print the JSON Schema of the configuration file, all sections."""
     properties = {name: kind.model_json_schema() for name, kind in SECTIONS.items()}
     made = {"type": "object", "additionalProperties": False, "properties": properties}
-    Console(soft_wrap=True).print_json(json.dumps(made))
+    sys.stdout.write(json.dumps(made, indent=2) + "\n")
 
 
 def _chosen(section: str) -> list[type[Settings]]:

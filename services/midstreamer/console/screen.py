@@ -178,8 +178,9 @@ class PlainScreen:
 
 def console_here() -> Console:
     """Standard output; a pipe has no width, and the usual 80 columns would fold every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_COLUMNS)
+    terminal = Console().is_terminal
+    # No markup: a key like [agent] in what is shown is meant as it stands.
+    return Console(width=None if terminal else PLAIN_COLUMNS, markup=False, highlight=False)
 
 
 def screen_here() -> Screen:

@@ -73,8 +73,11 @@ class Table:
             raise BadInput(
                 f"series {unknown[0]} is not in this data; it holds {_some(self.series)}"
             )
-        kept = np.isin(self.which, [self.series.index(name) for name in names])
-        return Table(self.series, self.which[kept], self.time[kept], self.value[kept])
+        chosen = sorted(self.series.index(name) for name in set(names))
+        kept = np.isin(self.which, chosen)
+        which = np.searchsorted(chosen, self.which[kept])
+        names = tuple(self.series[at] for at in chosen)
+        return Table(names, which, self.time[kept], self.value[kept])
 
     def columns(self) -> list[Column]:
         """The same as one column a series, for bulk appends."""

@@ -13,6 +13,7 @@ from midstreamer.domain.decision import Direction, Reason
 from midstreamer.domain.match import Matches
 from midstreamer.domain.specification import Specification, Transform
 from midstreamer.market import report
+from midstreamer.market.tally import Tally
 from midstreamer.protocol.frames import Member, SeriesSummary, Surveyed
 from tests.support.client import DAY, a_decision, a_verdict
 from tests.unit.market.test_report import a_part, a_report
@@ -105,7 +106,7 @@ def test_the_summary_of_a_part() -> None:
 
 
 def test_a_part_that_was_stopped_and_decided_nothing() -> None:
-    empty = report.part("x", PLAIN, report.Tally(), duration_s=0.0, complete=False)
+    empty = report.part("x", PLAIN, Tally(), duration_s=0.0, complete=False)
     text = "\n".join(drawn(views.part_table(empty)))
     assert "x (stopped before its end)" in text
     assert "no signals, target 55%" in text

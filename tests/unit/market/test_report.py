@@ -75,7 +75,8 @@ def test_shares_are_of_what_they_say() -> None:
 
 def test_nothing_decided_gives_no_shares() -> None:
     part = report.part("x", SPECIFICATION, Tally(), duration_s=0.0, complete=False)
-    assert part.precision is part.hit is part.coverage is part.brier is part.match is None
+    published = (part.precision, part.hit, part.coverage, part.brier, part.match)
+    assert published == (None,) * 5
     assert (part.first, part.last) == (None, None)
 
 

@@ -1,0 +1,135 @@
+"""The pieces of a local fleet: state folder, ports, identities, children."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from midstreamer.cli import child, identities, local, parent, state
+from midstreamer.cli.child import Child
+from midstreamer.domain.errors import BadInput, ConfigError, Unavailable
+from midstreamer.runtime import health
+
+
+def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "state"
+    with state.held(folder) as made:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert made.logs.is_dir()
+        with pytest.raises(ConfigError, match="in use by another"), state.held(folder):
+            pass
+    with state.held(folder):
+        pass
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder, told = tmp_path / "file" / "state", r"state folder .*file/state: .*--state-dir"
+    with pytest.raises(ConfigError, match=told), state.held(folder):
+        pass
+
+
+def test_where_state_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert state.where(None) == tmp_path / ".midstreamer"
+    monkeypatch.setenv("MIDSTREAMER_HOME", "/else")
+    assert state.where(None) == Path("/else")
+    assert state.where(Path("here")) == tmp_path / "here"
+
+
+@pytest.mark.parametrize("datagram", [True, False])
+def test_free_ports_differ(datagram: bool) -> None:
+    ports = local.free_ports(8, datagram=datagram)
+    assert len(set(ports)) == 8
+    assert min(ports) > 1023
+
+
+def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
+    members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
+    identities.prepare(tmp_path, members)
+    before = (tmp_path / "client" / "u1.pem").read_bytes()
+    identities.prepare(tmp_path, [*members, identities.named("agent/a2", "local")])
+    assert (tmp_path / "client" / "u1.pem").read_bytes() == before
+    assert sorted((tmp_path / "allowlist").read_text().split()) == [
+        "agent/a1", "agent/a2", "client/u1",
+    ]  # fmt: skip
+
+
+def test_a_name_without_kind_is_refused() -> None:
+    with pytest.raises(BadInput, match="'laptop' is not <kind>/<id>; kinds: coordinator"):
+        identities.named("laptop", "local")
+
+
+def test_a_child_whose_parent_died_before_it_asked_ends() -> None:
+    parent.follow({})
+    with pytest.raises(SystemExit):
+        parent.follow({parent.VARIABLE: str(os.getpid())})
+
+
+async def test_a_probe_tells_ready_from_not_ready_and_from_nothing() -> None:
+    trouble = "no lease"
+    async with health.served("127.0.0.1:0", ready=lambda: trouble) as address:
+        assert not await child.probe(address, "/readyz")
+        trouble = ""
+        assert await child.probe(address, "/readyz")
+    assert not await child.probe(address, "/readyz")
+
+
+def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
+    return Child(
+        "agent-1", "agent", {}, "127.0.0.1:1", tmp_path / "a.log", restarts_max, news.append
+    )
+
+
+def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let children run a script instead of a service."""
+    monkeypatch.setattr(child, "COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(child, "PAUSE_S", 0.001)
+
+
+async def test_a_child_that_was_told_nonsense_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    becomes(monkeypatch, "import sys; print('error[config]: agent.id is empty'); sys.exit(2)")
+    with pytest.raises(ConfigError, match=r"agent-1: error\[config\]: agent\.id is empty"):
+        await a_child(tmp_path, []).watch()
+
+
+async def test_a_child_that_keeps_dying_fails_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    becomes(monkeypatch, "import os; print('went wrong', flush=True); os.kill(os.getpid(), 9)")
+    news: list[str] = []
+    with pytest.raises(Unavailable, match=r"agent-1 ended 3 times, .* by SIGKILL: went wrong"):
+        await a_child(tmp_path, news).watch()
+    assert news[0] == "agent-1 ended by SIGKILL; starting it again (1 of 2)"
+
+
+async def test_a_child_that_does_not_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True)"
+    becomes(monkeypatch, f"{deaf}\ntime.sleep(60)")
+    news: list[str] = []
+    made = a_child(tmp_path, news)
+    process = await made.start()
+    while "deaf" not in made.last_words():  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    await made.stop(0.05)
+    assert process.returncode == -signal.SIGKILL
+    assert news == ["agent-1 did not stop within 0.05 s; killed"]
+    await made.stop(0.05)
+
+
+def test_the_last_error_is_what_a_log_says_last(tmp_path: Path) -> None:
+    made = a_child(tmp_path, [])
+    assert made.last_words() == "no log"
+    made.log.write_text("")
+    assert made.last_words() == "it said nothing"
+    made.log.write_text("error[store]: away\nstopping\n")
+    assert made.last_words() == "error[store]: away"

@@ -1,0 +1,182 @@
+"""The command line: help that teaches, one line for every error, exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from midstreamer.cli import errors, main
+from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
+from midstreamer.market import report
+from tests.support.client import a_csv
+
+VERBS = [
+    "run",
+    "replay",
+    "match",
+    "status",
+    "judge",
+    "sync",
+    "coordinator",
+    "agent",
+    "certs",
+    "db",
+    "config",
+]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No config.toml and no data of the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.execute(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [verb for verb in VERBS if f" {verb} " not in shown] == []
+
+
+@pytest.mark.parametrize("verb", ["run", "replay", "match", "judge", "sync", "agent"])
+def test_the_help_of_a_verb_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.execute([verb, "--help"]) == 0
+    assert f"midstreamer {verb}" in capsys.readouterr().out.split("Usage", 1)[1][30:]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.execute(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("midstreamer 0.")
+
+
+def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.execute(["run", "--speed", "9"]) == 2
+    assert "--speed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "--data", "none.csv"], "error[bad_input]: none.csv: no such file"),
+        (["run"], "error[bad_input]: data set 'sp500' is not at "),
+        (["run", "--from", "soon"], "error[bad_input]: time 'soon' is neither ISO 8601"),
+        (["run", "--agents", "0"], "error[config]: run.agents = 0 from flag --agents"),
+        (["run", "--engine", "gpu"], "error[config]: run.engine = 'gpu' from flag --engine"),
+        (["--config", "no.toml", "status"], "error[config]: configuration file no.toml: No such"),
+        (["sync", "--set", "listen"], "error[bad_input]: --set 'listen' is not KEY=VALUE"),
+        (["agent", "--set", "thread=2"], "error[config]: flag 'thread' of section [agent]; did"),
+        (["status"], "error[config]: no client certificate in var/certs: run `midstreamer certs"),
+        (["config", "show", "agents"], "error[bad_input]: section 'agents'; known: sync, coord"),
+        (["certs", "issue", "agent/a1"], "error[config]: var/certs/authority.pem: No such file"),
+        (["certs", "show"], "error[bad_input]: no certificate in var/certs; run `midstreamer"),
+        (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store does"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.execute(arguments) == errors.WRONG
+    shown = capsys.readouterr().err
+    assert shown.startswith(told)
+    assert shown.count("\n") == 1
+
+
+def test_a_wrong_key_names_file_section_and_the_nearest_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text("[agent]\nenginee = 'auto'\n")
+    assert main.execute(["agent"]) == errors.WRONG
+    shown = capsys.readouterr().err
+    assert "config.toml [agent]: unknown key 'enginee'; did you mean engine?" in shown
+
+
+def test_a_broken_file_stops_a_run_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_csv(tmp_path / "prices.csv", "2020-01-01,a,1", "2020-01-02,a,nan")
+    assert main.execute(["run", "--data", str(path)]) == errors.WRONG
+    assert "prices.csv:3: value of default/a is nan" in capsys.readouterr().err
+    assert not (tmp_path / ".midstreamer").exists()
+
+
+def test_the_schema_of_the_report_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.execute(["run", "--json-schema"]) == 0
+    assert capsys.readouterr().out.encode() == report.schema()
+
+
+def test_settings_are_shown_with_their_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text("[agent]\nengine = 'wasm'\n")
+    assert main.execute(["agent", "--set", "id=a9", "--print-config"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["agent.engine", "wasm", "config.toml", "[agent]"] in rows
+    assert ["agent.id", "a9", "flag", "--id"] in rows
+    assert ["agent.threads", "0", "default"] in rows
+
+
+def test_the_schema_of_the_settings_has_every_section(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.execute(["config", "schema"]) == 0
+    sections = json.loads(capsys.readouterr().out)["properties"]
+    assert set(sections) == {"sync", "coordinator", "agent", "client", "run"}
+
+
+def test_certificates_are_made_shown_and_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--directory", str(tmp_path / "certs")]
+    assert main.execute(["certs", "init", *at]) == 0
+    assert main.execute(["certs", "issue", "client/laptop", "agent/a1", *at]) == 0
+    assert main.execute(["certs", "issue", "coordinator/c1", "--no-allow", *at]) == 0
+    assert (tmp_path / "certs" / "allowlist").read_text() == "client/laptop\nagent/a1\n"
+    capsys.readouterr()
+    assert main.execute(["certs", "show", *at]) == 0
+    shown = capsys.readouterr().out
+    assert "spiffe://midstreamer.local/client/laptop" in shown
+    assert "PRIVATE" not in shown
+    assert main.execute(["certs", "init", *at]) == errors.WRONG
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadInput("no"), 2),
+        (Overloaded("full"), 1),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(7), 7),
+        (ExceptionGroup("several", [ValueError("x"), BadInput("no")]), 2),
+        (PermissionError(13, "Permission denied", "/x"), 1),
+        (RuntimeError("bug"), 1),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert errors.outcome(raising(error), debug=lambda: False) == code
+
+
+def test_an_unexpected_error_has_its_traceback_only_when_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    errors.outcome(raising(RuntimeError("bug")), debug=lambda: False)
+    shown = capsys.readouterr().err
+    assert shown.startswith("error[error]: unexpected RuntimeError: bug")
+    assert "Traceback" not in shown
+    errors.outcome(raising(RuntimeError("bug")), debug=lambda: True)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_foreseen_error_is_found_inside_nested_groups() -> None:
+    inner = Overloaded("full")
+    group = BaseExceptionGroup("a", [KeyError("x"), ExceptionGroup("b", [inner])])
+    found: MidstreamerError | BaseException = errors.foreseen(group)
+    assert found is inner
