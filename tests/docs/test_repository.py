@@ -17,7 +17,7 @@ KEY_MATERIAL = re.compile(
 )
 TOKENS = re.compile(rb"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[bap]-[0-9A-Za-z-]{10,})\b")
 REGISTRIES = re.compile(
-    rb"p[y]pi\.org|[p]ythonhosted|n[p]mjs\.|registr[y]\.|[a]rtifactory|--[i]ndex-url"
+    rb"p[y]pi\.org|[p]ythonhosted|n[p]mjs\.|registry[.]|[a]rtifactory|--[i]ndex-url"
     rb"|--[f]ind-links|[c]rates\.io/api|[p]roxy\.golang"
 )
 ONE_MACHINE = re.compile(rb"/[r]oot/|/[h]ome/\w|/[w]ork/|/opt/[w]heels|\.[p]yenv")

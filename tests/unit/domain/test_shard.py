@@ -1,5 +1,7 @@
 """Shards and their owners: every window position has one shard, every shard its owners."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def test_every_position_is_owned_once(count: int, points: int) -> None:
     owned = [p for s in made for p in (s.first(points), s.last(points))]
     assert owned == sorted(owned)
     assert not made or (made[0].first(points) == 0 and made[-1].last(points) >= count)
-    assert all(a.last(points) == b.first(points) for a, b in zip(made, made[1:], strict=False))
+    assert all(a.last(points) == b.first(points) for a, b in itertools.pairwise(made))
 
 
 @given(names=agents, number=st.integers(0, 100))
