@@ -208,6 +208,34 @@ async def test_who_is_taken_off_the_list_loses_its_live_connection(place: Instal
     await server.close()
 
 
+async def test_a_server_that_is_taken_off_the_list_is_left(place: Installation) -> None:
+    server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
+    dialling = place.carrier(AGENT)
+    peer = await peers.dial(dialling, server.address, expect=Kind.COORDINATOR)
+    place.allow("agent/*")
+    dialling.look()
+    await asyncio.wait_for(peer.wait_closed(), 5)
+    with pytest.raises(LinkClosed, match="by this side: not_allowed"):
+        await peer.ask(frames.Survey())
+    await server.close()
+
+
+async def test_nobody_gets_in_by_an_error_of_the_judge(
+    place: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = Application()
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("midstreamer.security.decide.CHECKS", (broken,))
+    end = await stranger(server, credentials(place.authority, AGENT), b"")
+    await server.close()
+    assert end.error_code == 0x100 + 80  # internal_error
+    assert application.links == []
+
+
 async def test_a_broken_allowlist_changes_nothing_and_is_complained_about_once(
     place: Installation,
 ) -> None:

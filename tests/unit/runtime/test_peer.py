@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from midstreamer.domain.errors import (
+    BadInput,
     Behind,
     DeadlineExceeded,
     LinkClosed,
@@ -293,4 +294,55 @@ async def test_dialling_the_wrong_kind_or_without_being_listed_is_refused() -> N
     with pytest.raises(Refused) as wrong_client:
         await peers.dial(MemoryCarrier(network, CLIENT), AT, expect=Kind.SYNC)
     assert wrong_server.value.reason == wrong_client.value.reason == "wrong_kind"
+    await server.close()
+
+
+@pytest.mark.parametrize("failing", [Unavailable("no store yet"), ZeroDivisionError()])
+async def test_a_connection_whose_beginning_fails_is_begun_anew(failing: Exception) -> None:
+    network, attempts, settled = MemoryNetwork(), list[Peer](), asyncio.Event()
+
+    async def opened(peer: Peer) -> None:
+        attempts.append(peer)
+        if len(attempts) == 1:
+            raise failing
+        settled.set()
+
+    carrier = MemoryCarrier(network, COORDINATOR)
+    server = await peers.listen(carrier, AT, handle=answer_surveys)
+    session = Session(MemoryCarrier(network, CLIENT), AT, expect=Kind.COORDINATOR, opened=opened)
+    running = asyncio.create_task(session.run())
+    await asyncio.wait_for(settled.wait(), 2)
+    assert attempts[0].closed
+    assert session.peer is attempts[1]
+    running.cancel()
+    await server.close()
+
+
+async def test_an_answer_too_large_to_send_is_told_as_a_failure() -> None:
+    async def too_much(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
+        many = frames.Member("agent/a", "i" * 5_000_000, "")
+        return frames.Surveyed(members=(many,))
+
+    async with a_pair(too_much) as (peer, _):
+        with pytest.raises(MidstreamerError, match="exceeds frame_bytes_max"):
+            await peer.ask(frames.Survey())
+
+
+async def test_a_side_without_a_handler_answers_no_requests() -> None:
+    asked: asyncio.Future[frames.Answer] = asyncio.get_running_loop().create_future()
+
+    async def opened(peer: Peer) -> None:
+        search = frames.Search(specification=Specification("load"), windows=(), shards=())
+        try:
+            asked.set_result(await peer.ask(search))
+        except MidstreamerError as error:
+            asked.set_exception(error)
+
+    network = MemoryNetwork()
+    carrier = MemoryCarrier(network, COORDINATOR)
+    server = await peers.listen(carrier, AT, handle=answer_surveys, opened=opened)
+    peer = await peers.dial(MemoryCarrier(network, AGENT), AT, expect=Kind.COORDINATOR)
+    with pytest.raises(BadInput, match="answers no requests"):
+        await asyncio.wait_for(asked, 2)
+    await peer.close()
     await server.close()

@@ -1,0 +1,31 @@
+"""Addresses of sockets: read, written, and how much a datagram to them may carry."""
+
+import pytest
+
+from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.transport.aioquic import sockets
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7400", "[::1]:7400"])
+async def test_an_address_is_written_as_it_is_read(address: str) -> None:
+    _, place = await sockets.resolve(address)
+    assert sockets.written(place) == address
+
+
+@pytest.mark.parametrize("address", ["", "7400", "host", "host:", "host:port", "host:70000"])
+async def test_what_is_no_address_is_an_error_of_the_configuration(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not <host>:<port>"):
+        await sockets.resolve(address)
+
+
+async def test_a_name_without_an_address_may_have_one_later() -> None:
+    with pytest.raises(Unavailable, match="has no address"):
+        await sockets.resolve("nowhere.invalid:7400")
+
+
+@pytest.mark.parametrize(
+    ("host", "size"),
+    [("127.0.0.1", 8192), ("::1", 8192), ("192.0.2.1", 1200), ("fe80::1%eth0", 1200)],
+)
+def test_datagrams_are_larger_only_inside_one_machine(host: str, size: int) -> None:
+    assert sockets.datagram_bytes((host, 7400)) == size
