@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import itertools
+import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -116,13 +119,23 @@ def _whole(name: str, count: int) -> Run:
 # --- a PostgreSQL ---------------------------------------------------------------------------------
 
 
-@contextmanager
-def a_server() -> Iterator[str]:
-    """An embedded server for a whole test module; gives its DSN."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer(Path(folder))
-        yield asyncio.run(server.start())
-        asyncio.run(server.erase())
+@functools.cache
+def the_server() -> EmbeddedServer:
+    """The one embedded server of this test process, running; whoever stops it starts it again.
+
+    Making a data directory costs a second and a thousand small files, so it is made once.  Call
+    it from a fixture that is not a coroutine.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="midstreamer-test-"))
+    server = EmbeddedServer(folder)
+    asyncio.run(server.start())
+    atexit.register(_remove, server)
+    return server
+
+
+def _remove(server: EmbeddedServer) -> None:
+    asyncio.run(server.erase())
+    shutil.rmtree(server.directory, ignore_errors=True)
 
 
 async def a_database(dsn: str) -> str:

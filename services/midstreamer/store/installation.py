@@ -71,6 +71,7 @@ def install(directory: Path, *, root_home: Path = ROOT_HOME) -> Installation:
         account = _unprivileged()
         _open_folder(root_home)
         home = _own_folder(root_home / digest_of(directory), account)
+        (home / "belongs_to").write_text(f"{directory.resolve()}\n")
         return Installation(home, _private_copy(root_home), account, me)
     except OSError as error:
         raise StoreError(

@@ -39,6 +39,7 @@ from midstreamer.store.ports import (
     StoredState,
     Ticks,
     Totals,
+    Transaction,
     alone,
     seen_by_others,
 )
@@ -87,7 +88,7 @@ class MemoryStore:
         """Nothing to let go of."""
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[_Transaction]:
+    async def transaction(self) -> AsyncIterator[Transaction]:
         """One writer at a time, as with PostgreSQL."""
         async with self._lock:
             self.check()

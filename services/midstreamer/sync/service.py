@@ -110,12 +110,13 @@ class SyncService:
         )
         log.info("sync.listening", address=self._server.address)
         try:
-            await self._open()
-            if ready is not None:
-                ready.set()
             async with asyncio.TaskGroup() as group:
+                # The committer first: while the store is away it has to say so.
                 group.create_task(supervise("committer", self._commit_all, restart=True))
+                await self._open()
                 group.create_task(supervise("housekeeper", self._keep_house, restart=True))
+                if ready is not None:
+                    ready.set()
         finally:
             server, self._server = self._server, None
             await server.close()

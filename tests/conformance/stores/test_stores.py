@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -20,9 +20,8 @@ RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reason
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with build.a_server() as dsn:
-        yield dsn
+def server() -> str:
+    return build.the_server().dsn
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])

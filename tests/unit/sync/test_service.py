@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
 import pytest
@@ -20,6 +20,10 @@ from tests.support.store import STEP, Fleet, a_column, a_decision, a_sync, a_wri
 
 async def _written(peer: Peer, write: Write) -> frames.Written:
     return cast(frames.Written, await peer.ask(write))
+
+
+def _follow(peer: Peer, *, after: int) -> AsyncGenerator[Changes, None]:
+    return cast("AsyncGenerator[Changes, None]", peer.follow(Tail(after=after)))
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ async def test_writes_that_wait_share_a_transaction() -> None:
 async def test_a_follower_is_told_of_every_commit(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6)))
-    follower = (await fleet.dial(Kind.AGENT, "a1")).follow(Tail(after=0))
+    follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=0)
     first = await anext(follower)
     assert first.changes == (Points(0, a_column(0, 6)),)
     written = await _written(peer, a_write(decisions=[a_decision(5)], sequence=2))
@@ -95,7 +99,7 @@ async def test_a_follower_from_now_begins_with_states_and_members(fleet: Fleet) 
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6), decisions=[a_decision(5)]))
     await peer.ask(frames.Renew(member=Member("coordinator/c1", "", "here:1")))
-    follower = peer.follow(Tail(after=-1))
+    follower = _follow(peer, after=-1)
     begin = await anext(follower)
     assert [type(change) for change in begin.changes] == [Learned, Joined]
     assert begin.position == 3
@@ -110,12 +114,12 @@ async def test_a_follower_whose_past_is_gone_is_told_to_load_again() -> None:
             await peer.ask(a_write(a_column(at, at + 1), sequence=at + 1))
         await store.trim(5)
         with pytest.raises(Behind, match="load again"):
-            await anext(peer.follow(Tail(after=3)))
+            await anext(_follow(peer, after=3))
 
 
 async def test_members_see_each_other_and_hear_of_changes(fleet: Fleet) -> None:
     agent, coordinator = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
-    follower = coordinator.follow(Tail(after=0))
+    follower = _follow(coordinator, after=0)
     holdings = (Shard("test/A", 0),)
     await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, holdings)))
     (joined,) = (await anext(follower)).changes

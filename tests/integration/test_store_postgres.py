@@ -1,0 +1,144 @@
+"""PostgreSQL itself: migrations on filled tables, a full disk, a kill in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from midstreamer.domain.errors import StoreError
+from midstreamer.store import migrate
+from midstreamer.store.migrate import Migration
+from midstreamer.store.ports import Effects
+from midstreamer.store.postgres import PostgresStore
+from tests.support import store as build
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def server() -> str:
+    return build.the_server().dsn
+
+
+async def test_a_migration_keeps_what_a_filled_table_holds(server: str) -> None:
+    dsn = await build.a_database(server)
+    store = PostgresStore(dsn)
+    await store.open()
+    write = build.a_write(build.a_column(0, 8), decisions=[build.a_decision(5)])
+    await build.commit(build.a_committer(store), write)
+    before = await build.contents(store)
+    known = migrate.shipped()
+    text = "ALTER TABLE series ADD COLUMN unit text NOT NULL DEFAULT ''"
+    connection = await asyncpg.connect(dsn)
+    async with connection.transaction():
+        ran = await migrate.migrate(connection, [*known, Migration(len(known) + 1, "unit", text)])
+    await connection.close()
+    assert [one.name for one in ran] == ["unit"]
+    assert await build.contents(store) == before
+    await store.close()
+
+
+async def test_two_that_start_at_once_migrate_once(server: str) -> None:
+    dsn = await build.a_database(server)
+    stores = [PostgresStore(dsn) for _ in range(3)]
+    await asyncio.gather(*(store.open() for store in stores))
+    assert (await stores[0].status()).schema == len(migrate.shipped())
+    for store in stores:
+        await store.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing(server: str) -> None:
+    connection = await asyncpg.connect(await build.a_database(server))
+    broken = [Migration(1, "broken", "CREATE TABLE half (); SELECT nonsense")]
+    with pytest.raises(asyncpg.PostgresError):
+        async with connection.transaction():
+            await migrate.migrate(connection, broken)
+    tables = "SELECT count(*) FROM pg_class WHERE relname IN ('half', 'migrations')"
+    assert await connection.fetchval(tables) == 0
+    await connection.close()
+
+
+async def test_a_full_disk_is_named_and_nothing_is_half_written(server: str) -> None:
+    dsn = await build.a_database(server)
+    store = PostgresStore(dsn)
+    await store.open()
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("""
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON feed EXECUTE FUNCTION full_disk()""")
+    committer = build.a_committer(store)
+    with pytest.raises(StoreError, match=r"its disk is full .*free space") as caught:
+        await build.commit(committer, build.a_write(build.a_column(0, 8)))
+    assert caught.value.retry_after_s > 0
+    assert (await store.totals()).ticks == 0
+    await connection.execute("DROP TRIGGER full_disk ON feed")
+    assert (await build.commit(committer, build.a_write(build.a_column(0, 8)))).stored == 8
+    await connection.close()
+    await store.close()
+
+
+async def test_an_absent_database_is_named(server: str) -> None:
+    store = PostgresStore(server.replace("/midstreamer?", "/nowhere?"))
+    with pytest.raises(StoreError, match=r"no such database .*sync\.dsn"):
+        await store.open()
+
+
+async def test_an_absent_server_is_named(tmp_path: Path) -> None:
+    store = PostgresStore(f"postgresql://midstreamer@/midstreamer?host={tmp_path}")
+    with pytest.raises(StoreError, match=r"start it, or correct sync\.dsn"):
+        await store.open()
+
+
+async def test_a_store_that_is_not_open_says_so(server: str) -> None:
+    with pytest.raises(StoreError, match="not open yet"):
+        await PostgresStore(server).position()
+
+
+async def test_a_damaged_promise_is_found(server: str) -> None:
+    dsn = await build.a_database(server)
+    store = PostgresStore(dsn)
+    await store.open()
+    write = build.a_write(build.a_column(0, 9), decisions=[build.a_decision(5)])
+    await build.commit(build.a_committer(store), write)
+    assert await store.faults() == []
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("DELETE FROM points WHERE index = 3")
+    await connection.execute("DELETE FROM events WHERE kind = 'V'; DELETE FROM verdicts")
+    faults = "\n".join(await store.faults())
+    assert "series test/A: 8 points at positions 0 to 8, and its row says 9" in faults
+    assert "due at position 7, which is stored, and has no verdict" in faults
+    assert "state has version 2, and 1 events" in faults
+    assert "head counts 1 decisions and 1 verdicts; there are 1 and 0" in faults
+    await connection.close()
+    await store.close()
+
+
+async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
+    postmaster = build.the_server()
+    store = PostgresStore(await build.a_database(server), connect_s=1.0)
+    await store.open()
+    answered = 0
+
+    async def write() -> None:
+        nonlocal answered
+        for at in range(100_000):
+            async with store.transaction() as writing:
+                await writing.apply(Effects(points=[(at, build.a_column(at, at + 1))]))
+            answered = at + 1
+            if answered == 50 and postmaster.pid is not None:
+                os.kill(postmaster.pid, signal.SIGKILL)
+
+    with pytest.raises(StoreError, match="connection was lost"):
+        await write()
+    await postmaster.wait()
+    await postmaster.start()
+    (only,) = (await store.totals()).series
+    assert answered <= only.count <= answered + 1
+    assert await store.faults() == []
+    await store.close()

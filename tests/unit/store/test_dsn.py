@@ -1,0 +1,66 @@
+"""Over a network only TLS with verification will do."""
+
+from __future__ import annotations
+
+import pytest
+
+from midstreamer.domain.errors import ConfigError
+from midstreamer.store import dsn
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        "postgresql:///midstreamer",
+        "postgresql://me@localhost/db?sslmode=disable",
+        "postgresql://me@127.0.0.1:5433/db",
+        "postgresql://me@[::1]:5433/db?sslmode=prefer",
+        "postgresql://me@/db?host=/var/run/postgresql",
+        "postgresql://me@%2Fvar%2Frun/db",
+    ],
+)
+def test_a_socket_or_loopback_needs_no_tls(local: str) -> None:
+    assert dsn.checked(local, {}) == local
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_a_network_without_verification_is_refused(mode: str) -> None:
+    with pytest.raises(ConfigError, match=r"does not verify db\.example") as caught:
+        dsn.checked(f"postgresql://me:secret@db.example/db?sslmode={mode}", {})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_network_that_says_nothing_is_verified() -> None:
+    made = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
+    assert made == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+def test_verification_is_kept_as_it_was_asked(mode: str) -> None:
+    made = dsn.checked(f"postgresql://db.example/db?sslmode={mode}", {})
+    assert made.endswith(f"sslmode={mode}")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "postgresql://me@localhost,db.example/db?sslmode=disable",
+        "postgresql://me@/db?host=10.0.0.7&sslmode=disable",
+        "postgresql://me@127.0.0.1:5432,192.0.2.1:5432/db?sslmode=disable",
+    ],
+)
+def test_one_remote_host_among_local_ones_counts(hidden: str) -> None:
+    with pytest.raises(ConfigError, match="verify-full"):
+        dsn.checked(hidden, {})
+
+
+def test_the_environment_can_make_it_remote() -> None:
+    environment = {"PGHOST": "db.example", "PGSSLMODE": "prefer"}
+    with pytest.raises(ConfigError, match=r"db\.example"):
+        dsn.checked("postgresql:///db", environment)
+
+
+def test_what_is_no_dsn_is_named_without_its_password() -> None:
+    with pytest.raises(ConfigError, match="mysql://me:") as caught:
+        dsn.checked("mysql://me:secret@localhost/db?password=secret", {})
+    assert "secret" not in str(caught.value)
