@@ -17,7 +17,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Session
 from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.carrier import Server
+from midstreamer.transport.carrier import Limits, Link, Server
 from tests.support.security import Installation, who
 from tests.support.transport import answer_surveys
 
@@ -77,13 +77,34 @@ async def test_a_session_goes_on_with_a_server_that_was_restarted(
 
 
 async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
-    place.limits = type(place.limits)(idle_s=0.5)
+    place.limits = Limits(idle_s=0.5)
     server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(peer.wait_closed(), 1.5)
     assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
     await peer.close()
+    await server.close()
+
+
+async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(
+    place: Installation,
+) -> None:
+    place.limits = Limits(inbox_bytes_max=1_000_000, send_low_bytes=50_000)
+    met: asyncio.Queue[Link] = asyncio.Queue()
+
+    async def attend(link: Link) -> None:
+        met.put_nowait(link)
+        await asyncio.Event().wait()
+
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, attend)
+    near = await place.carrier(CLIENT).dial(server.address, expect=Kind.COORDINATOR)
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(100_000)),))
+    with pytest.raises(LinkClosed, match="inbox_full"):  # noqa: PT012 - some send will raise
+        for _ in range(50):
+            near.send(chunk, bulk=True)
+            await asyncio.wait_for(near.drained(), 5)
+    await (await met.get()).close()
     await server.close()
 
 
@@ -117,7 +138,7 @@ async def test_an_address_that_is_none_is_named(place: Installation, address: st
 
 
 async def test_a_silent_port_is_given_up_in_time(place: Installation) -> None:
-    place.limits = type(place.limits)(handshake_s=0.2)
+    place.limits = Limits(handshake_s=0.2)
     loop = asyncio.get_running_loop()
     silent, _ = await loop.create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)

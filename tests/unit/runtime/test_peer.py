@@ -19,6 +19,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
+from midstreamer.runtime import conversation
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Handle, Peer, Session
 from midstreamer.telemetry import metrics
@@ -219,7 +220,7 @@ async def test_a_feed_is_followed_until_the_connection_ends() -> None:
 async def test_a_reader_that_is_too_slow_is_told_to_follow_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "FOLLOW_MAX", 2)
+    monkeypatch.setattr(conversation, "FOLLOW_MAX", 2)
     async with a_pair(feed, who=AGENT, server=SYNC) as (peer, _):
         following = peer.follow(frames.Tail(after=0))
         assert (await anext(following)).position == 1
