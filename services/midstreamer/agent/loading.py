@@ -19,7 +19,7 @@ from midstreamer.runtime.peer import Session
 from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
-PAUSE_S = 0.2
+PAUSE_S = 0.5
 """Wait before a failed load is tried again."""
 
 log = logs.get(__name__)

@@ -5,11 +5,12 @@ some of them, all or nothing, because an answer sums over its shards and cannot 
 So an answer is taken only while none of its shards is covered; taking it overtakes every other
 attempt that shares one, and whatever those had besides is asked for again.
 
-Each shard goes to the least busy of the agents that report it, preferring one that has reached
-the position asked for.  When an attempt fails its shards go to other holders at once; when all
-holders have failed they are tried again after a pause, as long as the deadline allows.  An
-attempt that stays silent for ``patience_s`` is *overdue*: others are asked as well, and its late
-answer still counts, since searches are pure.  Shards that nobody holds wait for a holder.
+Each shard goes to the least busy of the agents that report it, preferring one that keeps nobody
+waiting and has reached the position asked for.  When an attempt fails its shards go to other
+holders at once; when all holders have failed they are tried again after a pause, as long as the
+deadline allows.  An attempt that stays silent for ``patience_s`` is *overdue*: others are asked
+as well, and its late answer still counts, since searches are pure.  Shards that nobody holds
+wait for a holder.
 
 No loop, no clock: events and ``now_s`` in, effects out.  What an answer contains is not looked
 at here.
@@ -22,6 +23,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from midstreamer.coordinator.events import (
+    Answered,
+    Asked,
+    Effect,
+    Event,
+    Fail,
+    Failed,
+    Finish,
+    LinkLost,
+    Reported,
+    Send,
+    Tick,
+    Withdrawn,
+)
 from midstreamer.domain import errors
 from midstreamer.domain.shard import Shard
 
@@ -70,100 +85,6 @@ TRANSITIONS: dict[State, dict[Outcome, State]] = {
 LIVE = frozenset({State.ASKED, State.OVERDUE})
 
 
-# --- events -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request arrived: these shards, by this deadline."""
-
-    key: int
-    shards: tuple[Shard, ...]
-    at_least: int
-    deadline_s: float
-
-
-@dataclass(frozen=True)
-class Withdrawn:
-    """Whoever asked is gone; nothing more is said about this request."""
-
-    key: int
-
-
-@dataclass(frozen=True)
-class Reported:
-    """An agent says what it holds, at which feed position, and how busy it is."""
-
-    agent: str
-    position: int
-    shards: tuple[Shard, ...]
-    busy: int = 0
-
-
-@dataclass(frozen=True)
-class LinkLost:
-    """The connection of an agent ended."""
-
-    agent: str
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An attempt brought an answer."""
-
-    attempt: int
-    answer: object
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An attempt brought an error."""
-
-    attempt: int
-    error: errors.MidstreamerError
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time passed."""
-
-
-Event = Asked | Withdrawn | Reported | LinkLost | Answered | Failed | Tick
-
-
-# --- effects ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Send:
-    """Ask this agent for these shards."""
-
-    attempt: int
-    key: int
-    agent: str
-    shards: tuple[Shard, ...]
-    deadline_s: float
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Every shard is covered once by these answers."""
-
-    key: int
-    answers: tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Fail:
-    """The request cannot be answered."""
-
-    key: int
-    error: errors.MidstreamerError
-
-
-Effect = Send | Finish | Fail
-
-
 # --- the machine --------------------------------------------------------------------------------
 
 
@@ -187,6 +108,8 @@ class _Agent:
     busy: int = 0
     asked: int = 0
     """Shards it was asked for and has not answered."""
+    silent: int = 0
+    """Attempts that are overdue: it may be dead, and its link not know yet."""
 
 
 @dataclass
@@ -364,7 +287,10 @@ class Dispatch:
         free = [self._agents[name] for name in holders - failures.keys() - silent]
         if free:
             at_least = request.asked.at_least
-            return min(free, key=lambda a: (a.position < at_least, a.asked, a.busy, a.name))
+            return min(
+                free,
+                key=lambda a: (a.silent > 0, a.position < at_least, a.asked, a.busy, a.name),
+            )
         self._pause(request, shard, now_s)
         return None
 
@@ -392,8 +318,11 @@ class Dispatch:
                 f" allowed: {', '.join(allowed)}"
             )
         before, attempt.state = attempt.state, allowed[outcome]
+        agent = self._agents.get(attempt.agent)
+        if agent is not None:
+            agent.silent += (attempt.state is State.OVERDUE) - (before is State.OVERDUE)
         if before in LIVE and attempt.state not in LIVE:
-            if (agent := self._agents.get(attempt.agent)) is not None:
+            if agent is not None:
                 agent.asked -= len(attempt.shards)
             if (request := self._requests.get(attempt.key)) is not None:
                 request.attempts.pop(attempt.number, None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from midstreamer.coordinator import core, merging
+from midstreamer.coordinator import core, events, merging
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
@@ -57,11 +57,11 @@ class Dispatcher:
         result: asyncio.Future[tuple[object, ...]] = asyncio.get_running_loop().create_future()
         self._questions[key] = _Question(search, result)
         try:
-            self._handle(core.Asked(key, tuple(shards), at_least, deadline_s))
+            self._handle(events.Asked(key, tuple(shards), at_least, deadline_s))
             answers = await result
         finally:
             del self._questions[key]
-            self._handle(core.Withdrawn(key))
+            self._handle(events.Withdrawn(key))
         return merging.merge(specification, windows, cast("Sequence[Sequence[Evidence]]", answers))
 
     async def run(self) -> None:
@@ -76,10 +76,10 @@ class Dispatcher:
         name = peer.identity.name
         if self._peers.get(name) is not peer:
             if name in self._peers:
-                self._handle(core.LinkLost(name))
+                self._handle(events.LinkLost(name))
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-        self._handle(core.Reported(name, holdings.position, holdings.shards, holdings.busy))
+        self._handle(events.Reported(name, holdings.position, holdings.shards, holdings.busy))
 
     def lost(self, peer: Peer) -> None:
         """The connection of an agent ended."""
@@ -87,7 +87,7 @@ class Dispatcher:
         if self._peers.get(name) is peer:
             del self._peers[name]
             log.info("agent.lost", agent=name)
-            self._handle(core.LinkLost(name))
+            self._handle(events.LinkLost(name))
 
     # --- carrying out ---
 
@@ -99,17 +99,17 @@ class Dispatcher:
                 async with asyncio.timeout_at(self._core.next_wakeup_s()):
                     await self._changed.wait()
             except TimeoutError:
-                self._handle(core.Tick(), loop.time())
+                self._handle(events.Tick(), loop.time())
 
-    def _handle(self, event: core.Event, now_s: float | None = None) -> None:
+    def _handle(self, event: events.Event, now_s: float | None = None) -> None:
         now_s = asyncio.get_running_loop().time() if now_s is None else now_s
         for effect in self._core.handle(event, now_s):
             match effect:
-                case core.Send():
+                case events.Send():
                     self._tasks.create_task(self._send(effect), name="dispatch.send")
-                case core.Finish(key, answers):
+                case events.Finish(key, answers):
                     self._settle(key, answers)
-                case core.Fail(key, error):
+                case events.Fail(key, error):
                     self._settle(key, error)
         metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth)
         self._changed.set()
@@ -123,14 +123,14 @@ class Dispatcher:
         else:
             question.result.set_result(outcome)
 
-    async def _send(self, send: core.Send) -> None:
+    async def _send(self, send: events.Send) -> None:
         try:
-            event: core.Event = core.Answered(send.attempt, await self._ask(send))
+            event: events.Event = events.Answered(send.attempt, await self._ask(send))
         except MidstreamerError as error:
-            event = core.Failed(send.attempt, error)
+            event = events.Failed(send.attempt, error)
         self._handle(event)
 
-    async def _ask(self, send: core.Send) -> tuple[Evidence, ...]:
+    async def _ask(self, send: events.Send) -> tuple[Evidence, ...]:
         question, peer = self._questions.get(send.key), self._peers.get(send.agent)
         if question is None or peer is None:
             raise LinkClosed(f"{send.agent} or whoever asked is gone")

@@ -20,7 +20,8 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
 from midstreamer.domain.series import Column
 from midstreamer.protocol.frames import Level
-from midstreamer.runtime.outbox import Item, Receipt, Writer
+from midstreamer.runtime.outbox import Item, Receipt
+from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05

@@ -29,8 +29,9 @@ from midstreamer.runtime import outbox
 from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
 from midstreamer.runtime.member import Membership
-from midstreamer.runtime.outbox import Item, Writer
+from midstreamer.runtime.outbox import Item
 from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier, Server
 

@@ -9,15 +9,14 @@ until the item to blame stands alone, so nobody fails for a neighbour.
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is settled.
 
-`Outbox` decides: events and ``now_s`` in, effects out.  `Writer` does it on a `Session`.
+Events and ``now_s`` in, effects out; `runtime.writer` carries them out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from midstreamer.domain import errors
@@ -25,7 +24,6 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
-from midstreamer.telemetry import metrics
 
 MATCH_BYTES = 34
 """Of one analog in a decision: which, start, time, distance, outcome."""
@@ -391,85 +389,3 @@ def _verdicts_of(item: Item, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ..
         if verdict.series in spans
         and spans[verdict.series][0] <= verdict.due_time <= spans[verdict.series][1]
     )
-
-
-# --- the shell ----------------------------------------------------------------------------------
-
-Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
-"""Send a Write and await its answer, within so many seconds."""
-
-
-class Writer:
-    """Runs an `Outbox`: callers await their Receipt, one Write is under way at a time."""
-
-    def __init__(self, ask: Ask, limits: Limits | None = None, *, budget_s: float = 10.0) -> None:
-        self._outbox = Outbox(limits or Limits())
-        self._ask = ask
-        self._budget_s = budget_s
-        self._keys = itertools.count(1)
-        self._results: dict[int, asyncio.Future[Receipt]] = {}
-        self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
-        self._changed = asyncio.Event()
-
-    @property
-    def depth(self) -> int:
-        """Items not settled."""
-        return self._outbox.depth
-
-    def offer(self, item: Item) -> asyncio.Future[Receipt]:
-        """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""
-        key = next(self._keys)
-        result: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._results[key] = result
-        self._handle(Offered(key, item))
-        if result.done() and (error := result.exception()) is not None:
-            raise error
-        return result
-
-    async def flushed(self) -> None:
-        """Return when nothing waits any more."""
-        while self._outbox.depth:
-            await asyncio.wait(list(self._results.values()))
-
-    async def run(self) -> None:
-        """Send and send again, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send(), name="outbox.send")
-            tasks.create_task(self._watch(), name="outbox.watch")
-
-    async def _send(self) -> None:
-        while True:
-            write = await self._posts.get()
-            try:
-                answer = await self._ask(write, self._budget_s)
-            except errors.MidstreamerError as error:
-                self._handle(Failed(write.sequence, error))
-                continue
-            assert isinstance(answer, frames.Written)  # noqa: S101 - our own peer layer matched it
-            self._handle(Answered(write.sequence, answer))
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            wakeup_s = self._outbox.next_wakeup_s()
-            try:
-                async with asyncio.timeout_at(wakeup_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                self._handle(Tick(), loop.time())
-
-    def _handle(self, event: Event, now_s: float | None = None) -> None:
-        now_s = asyncio.get_running_loop().time() if now_s is None else now_s
-        for effect in self._outbox.handle(event, now_s):
-            match effect:
-                case Post(write):
-                    self._posts.put_nowait(write)
-                case Settle(key, receipt):
-                    if not (result := self._results.pop(key)).done():
-                        result.set_result(receipt)
-                case Reject(key, error):
-                    if not (result := self._results.pop(key)).done():
-                        result.set_exception(error)
-        metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
-        self._changed.set()

@@ -5,19 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer.coordinator import core
-from midstreamer.coordinator.core import (
+from midstreamer.coordinator.core import Dispatch, Limits, Outcome, State
+from midstreamer.coordinator.events import (
     Answered,
     Asked,
-    Dispatch,
+    Effect,
+    Event,
     Fail,
     Failed,
     Finish,
-    Limits,
     LinkLost,
-    Outcome,
     Reported,
     Send,
-    State,
     Tick,
     Withdrawn,
 )
@@ -41,7 +40,7 @@ def ask(made: Dispatch, *shards: Shard, key: int = 1, deadline_s: float = FAR_S)
     return sends(made.handle(Asked(key, shards or SHARDS, 5, deadline_s), 0.0))
 
 
-def sends(effects: list[core.Effect]) -> list[Send]:
+def sends(effects: list[Effect]) -> list[Send]:
     assert all(isinstance(effect, Send) for effect in effects), effects
     return [effect for effect in effects if isinstance(effect, Send)]
 
@@ -128,6 +127,16 @@ def test_a_silent_agent_is_not_waited_for_and_its_late_answer_still_counts() -> 
     assert made.handle(Answered(again.attempt, "second"), 1.2) == []
 
 
+def test_a_silent_agent_is_asked_last_until_it_speaks() -> None:
+    made = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(made, SHARDS[0])
+    (again,) = sends(made.handle(Tick(), 1.0))
+    assert [other.agent for other in ask(made, *SHARDS, key=2)] == [again.agent]
+    made.handle(Withdrawn(2), 1.0)
+    made.handle(Answered(send.attempt, "late"), 1.1)
+    assert {other.agent for other in ask(made, *SHARDS, key=3)} == {"a", "b"}
+
+
 def test_a_shard_that_nobody_holds_waits_for_a_holder() -> None:
     made = a_dispatch(a=SHARDS[:1])
     (send,) = ask(made, *SHARDS[:2])
@@ -192,9 +201,9 @@ class World:
         self.dispatch = Dispatch(LIMITS)
         self.now_s = 0.0
         self.open: dict[int, Send] = {}
-        self.ends: dict[int, list[core.Effect]] = {1: [], 2: []}
+        self.ends: dict[int, list[Effect]] = {1: [], 2: []}
 
-    def take(self, event: core.Event) -> None:
+    def take(self, event: Event) -> None:
         for effect in self.dispatch.handle(event, self.now_s):
             if isinstance(effect, Send):
                 self.open[effect.attempt] = effect
@@ -238,7 +247,7 @@ def test_any_order_of_events_gives_one_answer_that_covers_every_shard_once(
             covered = [shard for answer in end.answers for shard in answer]  # type: ignore[attr-defined]
             assert sorted(covered) == sorted(shards)
     assert world.dispatch.depth == 0
-    assert all(agent.asked == 0 for agent in world.dispatch._agents.values())
+    assert {(a.asked, a.silent) for a in world.dispatch._agents.values()} <= {(0, 0)}
 
 
 @given(data=st.data())

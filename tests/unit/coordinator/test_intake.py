@@ -19,7 +19,8 @@ from midstreamer.domain.series import column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level, Write, Written
 from midstreamer.runtime import outbox
-from midstreamer.runtime.outbox import Item, Outbox, Writer
+from midstreamer.runtime.outbox import Item, Outbox
+from midstreamer.runtime.writer import Writer
 from tests.support.fleet import eventually
 
 

@@ -25,8 +25,8 @@ from midstreamer.runtime.outbox import (
     Reject,
     Settle,
     Tick,
-    Writer,
 )
+from midstreamer.runtime.writer import Writer
 from tests.support.fleet import a_decision
 
 

@@ -1,0 +1,101 @@
+"""What can happen to a dispatch, and what it can want done: the words of `coordinator.core`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.shard import Shard
+
+# --- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request arrived: these shards, by this deadline."""
+
+    key: int
+    shards: tuple[Shard, ...]
+    at_least: int
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Whoever asked is gone; nothing more is said about this request."""
+
+    key: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An agent says what it holds, at which feed position, and how busy it is."""
+
+    agent: str
+    position: int
+    shards: tuple[Shard, ...]
+    busy: int = 0
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The connection of an agent ended."""
+
+    agent: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An attempt brought an answer."""
+
+    attempt: int
+    answer: object
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An attempt brought an error."""
+
+    attempt: int
+    error: MidstreamerError
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passed."""
+
+
+Event = Asked | Withdrawn | Reported | LinkLost | Answered | Failed | Tick
+
+
+# --- effects ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Ask this agent for these shards."""
+
+    attempt: int
+    key: int
+    agent: str
+    shards: tuple[Shard, ...]
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Every shard is covered once by these answers."""
+
+    key: int
+    answers: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The request cannot be answered."""
+
+    key: int
+    error: MidstreamerError
+
+
+Effect = Send | Finish | Fail

@@ -1,0 +1,93 @@
+"""The outbox carried out: callers await their Receipt while one Write after another is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+from midstreamer.domain import errors
+from midstreamer.protocol import frames
+from midstreamer.runtime import outbox
+from midstreamer.telemetry import metrics
+
+Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
+"""Send a Write and await its answer, within so many seconds."""
+
+
+class Writer:
+    """Runs an outbox: callers await their Receipt, one Write is under way at a time."""
+
+    def __init__(
+        self, ask: Ask, limits: outbox.Limits | None = None, *, budget_s: float = 10.0
+    ) -> None:
+        self._outbox = outbox.Outbox(limits or outbox.Limits())
+        self._ask = ask
+        self._budget_s = budget_s
+        self._keys = itertools.count(1)
+        self._results: dict[int, asyncio.Future[outbox.Receipt]] = {}
+        self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
+        self._changed = asyncio.Event()
+
+    @property
+    def depth(self) -> int:
+        """Items not settled."""
+        return self._outbox.depth
+
+    def offer(self, item: outbox.Item) -> asyncio.Future[outbox.Receipt]:
+        """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""
+        key = next(self._keys)
+        result: asyncio.Future[outbox.Receipt] = asyncio.get_running_loop().create_future()
+        self._results[key] = result
+        self._handle(outbox.Offered(key, item))
+        if result.done() and (error := result.exception()) is not None:
+            raise error
+        return result
+
+    async def flushed(self) -> None:
+        """Return when nothing waits any more."""
+        while self._outbox.depth:
+            await asyncio.wait(list(self._results.values()))
+
+    async def run(self) -> None:
+        """Send and send again, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send(), name="outbox.send")
+            tasks.create_task(self._watch(), name="outbox.watch")
+
+    async def _send(self) -> None:
+        while True:
+            write = await self._posts.get()
+            try:
+                answer = await self._ask(write, self._budget_s)
+            except errors.MidstreamerError as error:
+                self._handle(outbox.Failed(write.sequence, error))
+                continue
+            assert isinstance(answer, frames.Written)  # noqa: S101 - our own peer layer matched it
+            self._handle(outbox.Answered(write.sequence, answer))
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            wakeup_s = self._outbox.next_wakeup_s()
+            try:
+                async with asyncio.timeout_at(wakeup_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._handle(outbox.Tick(), loop.time())
+
+    def _handle(self, event: outbox.Event, now_s: float | None = None) -> None:
+        now_s = asyncio.get_running_loop().time() if now_s is None else now_s
+        for effect in self._outbox.handle(event, now_s):
+            match effect:
+                case outbox.Post(write):
+                    self._posts.put_nowait(write)
+                case outbox.Settle(key, receipt):
+                    if not (result := self._results.pop(key)).done():
+                        result.set_result(receipt)
+                case outbox.Reject(key, error):
+                    if not (result := self._results.pop(key)).done():
+                        result.set_exception(error)
+        metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
+        self._changed.set()
