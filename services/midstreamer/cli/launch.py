@@ -14,7 +14,7 @@ from midstreamer.cli import settings, state
 from midstreamer.cli.config import RunSettings
 from midstreamer.console import screen, views
 from midstreamer.domain.errors import BadInput
-from midstreamer.market import feeds, report
+from midstreamer.market import report, rows
 from midstreamer.runtime import shutdown
 from midstreamer.telemetry import logs
 
@@ -65,8 +65,8 @@ def run(
     work = runs.jobs(
         runs.Selection(
             data=(data,) if data else DATA_USUAL,
-            start=feeds.instant_of(start) if start else None,
-            stop=feeds.instant_of(stop) if stop else None,
+            start=rows.instant_of(start) if start else None,
+            stop=rows.instant_of(stop) if stop else None,
             series=tuple(name.strip() for name in series.split(",") if name.strip()),
             window=window,
             horizon=horizon,

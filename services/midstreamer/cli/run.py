@@ -31,7 +31,7 @@ from midstreamer.console.watch import Watch
 from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.series import DEFAULT_UNIVERSE
 from midstreamer.domain.specification import Specification, check
-from midstreamer.market import bootstrap, datasets, feeds, judge, replay, report
+from midstreamer.market import bootstrap, datasets, feeds, judge, replay, report, rows
 from midstreamer.market.backtest import Points
 from midstreamer.market.feeds import Table
 from midstreamer.market.tally import Tally
@@ -80,9 +80,9 @@ def _job(name: str, selection: Selection) -> Job:
     if dataset is not None:
         whole = datasets.load(dataset)
         specification = dataset.specification
-        start, stop = feeds.instant_of(dataset.start), None
+        start, stop = rows.instant_of(dataset.start), None
         if dataset.stop:
-            stop = feeds.instant_of(dataset.stop)
+            stop = rows.instant_of(dataset.stop)
     else:
         whole = feeds.read(Path(name))
         specification = Specification(DEFAULT_UNIVERSE)
@@ -104,9 +104,9 @@ def _job(name: str, selection: Selection) -> Job:
     live = table.between(start, stop)
     if not len(live):
         raise BadInput(
-            f"{name} has no tick from {feeds.instant(start)}"
-            f" to {'its end' if stop is None else feeds.instant(stop)}: it goes"
-            f" from {feeds.instant(int(whole.time[0]))} to {feeds.instant(int(whole.time[-1]))}"
+            f"{name} has no tick from {rows.instant(start)}"
+            f" to {'its end' if stop is None else rows.instant(stop)}: it goes"
+            f" from {rows.instant(int(whole.time[0]))} to {rows.instant(int(whole.time[-1]))}"
         )
     seasons = dataset.seasons if dataset is not None else ()
     return Job(name, table, table.between(None, start), live, specification, seasons)
@@ -130,7 +130,7 @@ def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Tabl
     """The table with its universe renamed after an unusual selection."""
     parts = []
     if start is not None:
-        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", feeds.instant(start)))
+        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", rows.instant(start)))
     if series:
         parts.append("-".join(sorted(name.rpartition("/")[2] for name in series)))
     universes = sorted({name.partition("/")[0] for name in table.series})

@@ -24,7 +24,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import DEFAULT_UNIVERSE, Window, universe_of
 from midstreamer.domain.specification import Specification, Transform, check
-from midstreamer.market import feeds, report
+from midstreamer.market import feeds, report, rows
 from midstreamer.market import replay as replays
 from midstreamer.runtime import shutdown
 from midstreamer.telemetry import logs
@@ -57,8 +57,8 @@ def replay(
     """
     selection = runs.Selection(
         data=(file,),
-        start=feeds.instant_of(start) if start else None,
-        stop=feeds.instant_of(stop) if stop else None,
+        start=rows.instant_of(start) if start else None,
+        stop=rows.instant_of(stop) if stop else None,
         series=tuple(name.strip() for name in series.split(",") if name.strip()),
         window=window,
         horizon=horizon,
@@ -143,7 +143,7 @@ def _shown(series: str, end: int, decision: Decision) -> Table:
     table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
     table.title_style = "bold"
     table.title = (
-        f"{series} to {feeds.instant(end)}: P(rise) {decision.probability:.2f}, in"
+        f"{series} to {rows.instant(end)}: P(rise) {decision.probability:.2f}, in"
         f" {decision.specification.horizon}: {views.interval_of(decision)},"
         f" {views.said_of(decision)}"
     )
@@ -152,7 +152,7 @@ def _shown(series: str, end: int, decision: Decision) -> Table:
     for analog in list(decision.matches)[:ANALOGS_SHOWN]:
         table.add_row(
             analog.series,
-            feeds.instant(analog.time),
+            rows.instant(analog.time),
             f"{analog.distance:.3f}",
             f"{analog.outcome:+.2f}",
         )

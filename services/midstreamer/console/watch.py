@@ -17,7 +17,7 @@ from midstreamer.console import views
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import replay
-from midstreamer.market.feeds import instant
+from midstreamer.market.rows import instant
 from midstreamer.market.tally import Tally
 
 ROWS = 12

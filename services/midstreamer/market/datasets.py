@@ -24,7 +24,8 @@ import numpy as np
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Specification
 from midstreamer.market import presets
-from midstreamer.market.feeds import Table, instant_of, number_of, table
+from midstreamer.market.feeds import Table, table
+from midstreamer.market.rows import instant_of, number_of
 
 DATA_VARIABLE = "MIDSTREAMER_DATA"
 CACHE = Path(".cache") / "data"

@@ -18,7 +18,6 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,12 +25,10 @@ import numpy as np
 
 from midstreamer.domain.errors import BadInput, Conflict, StaleTick
 from midstreamer.domain.series import Column, Floats, Integers, Tick, qualified
+from midstreamer.market.rows import HEADER, Row, instant, instant_of, number_of
 
 ROWS_MAX = 20_000_000
 """Of one file: 320 MB of arrays. Larger ones are split by time and replayed in turn."""
-CSV_HEADER = ("time", "series", "value")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Step(NamedTuple):
@@ -145,15 +142,6 @@ def read(path: Path) -> Table:
         raise BadInput(f"{path}: byte {error.start} is not UTF-8; is it a CSV file?") from error
 
 
-class Row(NamedTuple):
-    """One tick and the line it stands on."""
-
-    line: int
-    series: str
-    time: int
-    value: float
-
-
 def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
     """Ticks of CSV lines as they come, for `steps`."""
     for row in csv_rows(lines, name):
@@ -166,7 +154,7 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     names: dict[str, str] = {}
     try:
         header = next(reader, None)
-        if header is None or tuple(cell.strip().lower() for cell in header) != CSV_HEADER:
+        if header is None or tuple(cell.strip().lower() for cell in header) != HEADER:
             shown = "nothing" if header is None else ",".join(header)[:80]
             raise BadInput(f"{name}:1: the header must be time,series,value; found {shown!r}")
         for cells in reader:
@@ -178,59 +166,12 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 def _row(cells: list[str], line: int, name: str, names: dict[str, str]) -> Row:
     try:
-        if len(cells) != len(CSV_HEADER):
+        if len(cells) != len(HEADER):
             raise BadInput(f"{len(cells)} fields, expected 3: time,series,value")
         series = names.get(cells[1]) or names.setdefault(cells[1], qualified(cells[1].strip()))
         return Row(line, series, instant_of(cells[0]), number_of(cells[2], series))
     except BadInput as error:
         raise BadInput(f"{name}:{line}: {error.message}") from error
-
-
-def number_of(text: str, series: str) -> float:
-    """A finite number; BadInput says what stands there instead."""
-    try:
-        value = float(text)
-    except ValueError:
-        shown = "empty" if not text.strip() else f"{text[:40]!r}, not a number"
-        raise BadInput(f"value of {series} is {shown}; leave the line out for a gap") from None
-    if not math.isfinite(value):
-        raise BadInput(
-            f"value of {series} is {text.strip()}, not a finite number;"
-            " leave the line out for a gap"
-        )
-    return value
-
-
-def instant_of(text: str) -> int:
-    """Microseconds of an ISO 8601 time or of whole microseconds."""
-    stripped = text.strip()
-    if stripped.removeprefix("-").isdecimal():
-        return _in_range(int(stripped), text)
-    try:
-        moment = datetime.fromisoformat(stripped)
-    except ValueError:
-        raise BadInput(
-            f"time {text[:40]!r} is neither ISO 8601 (2020-01-31T14:30:00Z) nor whole microseconds"
-        ) from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // _MICROSECOND
-
-
-def _in_range(time: int, text: str) -> int:
-    if not -(2**63) <= time < 2**63:
-        raise BadInput(f"time {text[:40]!r} does not fit 64 bits of microseconds")
-    return time
-
-
-def instant(time: int) -> str:
-    """A time for people: the date alone at midnight; the number itself outside years 1 to 9999."""
-    try:
-        moment = _EPOCH + time * _MICROSECOND
-    except OverflowError:
-        return str(time)
-    if moment.time() == datetime.min.time():
-        return moment.date().isoformat()
-    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="auto")
 
 
 def gather(rows: Iterable[Row], place: str) -> Table:

@@ -15,30 +15,30 @@ import pyarrow.parquet as files
 
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import qualified
-from midstreamer.market import feeds
+from midstreamer.market.rows import HEADER, Row, instant_of, number_of
 
 BATCH_ROWS = 65_536
 
 
-def rows(path: Path) -> Iterator[feeds.Row]:
+def rows(path: Path) -> Iterator[Row]:
     """Every row, checked on its own."""
     try:
         with files.ParquetFile(path) as opened:
-            missing = [name for name in feeds.CSV_HEADER if name not in opened.schema_arrow.names]
+            missing = [name for name in HEADER if name not in opened.schema_arrow.names]
             if missing:
                 raise BadInput(
                     f"{path}: no column {missing[0]!r}; it has"
                     f" {', '.join(opened.schema_arrow.names)[:200]}"
                 )
             line = 0
-            for batch in opened.iter_batches(BATCH_ROWS, columns=list(feeds.CSV_HEADER)):
+            for batch in opened.iter_batches(BATCH_ROWS, columns=list(HEADER)):
                 yield from _batch(batch, line, path)
                 line += batch.num_rows
     except arrow.ArrowException as error:
         raise BadInput(f"{path}: not a readable Parquet file: {error}") from error
 
 
-def _batch(batch: Any, before: int, path: Path) -> Iterator[feeds.Row]:
+def _batch(batch: Any, before: int, path: Path) -> Iterator[Row]:
     times = _times(batch.column("time"), path).to_pylist()
     names: dict[str, str] = {}
     cells = zip(
@@ -49,8 +49,8 @@ def _batch(batch: Any, before: int, path: Path) -> Iterator[feeds.Row]:
             if time is None or series is None or value is None:
                 raise BadInput("an empty cell; leave the row out for a gap")
             name = names.get(series) or names.setdefault(series, qualified(str(series)))
-            moment = feeds.instant_of(time) if isinstance(time, str) else int(time)
-            yield feeds.Row(line, name, moment, feeds.number_of(str(value), name))
+            moment = instant_of(time) if isinstance(time, str) else int(time)
+            yield Row(line, name, moment, number_of(str(value), name))
         except BadInput as error:
             raise BadInput(f"{path}: row {line}: {error.message}") from error
 

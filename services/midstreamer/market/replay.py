@@ -30,7 +30,8 @@ from midstreamer.domain.errors import Conflict, MidstreamerError
 from midstreamer.domain.series import Tick, Window, universe_of
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
-from midstreamer.market.feeds import Step, Table, instant
+from midstreamer.market.feeds import Step, Table
+from midstreamer.market.rows import instant
 
 HISTORY_TICKS = 20_000
 """Ticks of one bulk append: about 320 kB, so that progress moves and no frame is large."""

@@ -18,7 +18,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import bootstrap
-from midstreamer.market.feeds import instant
+from midstreamer.market.rows import instant
 from midstreamer.market.tally import Latencies, Settled, Tally
 
 REPORT_VERSION = 1

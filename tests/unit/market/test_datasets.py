@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midstreamer.domain.errors import BadInput
-from midstreamer.market import datasets, feeds
+from midstreamer.market import datasets, rows
 
 
 def a_cache(folder: Path) -> Path:
@@ -30,7 +30,7 @@ def test_stocks_are_one_series_a_column_and_an_empty_cell_is_a_gap(tmp_path: Pat
 def test_load_is_hourly(tmp_path: Path) -> None:
     table = datasets.load(datasets.LOAD, a_cache(tmp_path))
     assert table.series == ("load/ELEC",)
-    assert [feeds.instant(time) for time in table.time] == ["2012-01-01", "2012-01-01 01:00:00"]
+    assert [rows.instant(time) for time in table.time] == ["2012-01-01", "2012-01-01 01:00:00"]
 
 
 def test_absent_data_names_the_place_and_the_command(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_usual_replay_lies_inside_the_real_data(dataset: datasets.Dataset) -
         pytest.skip("the data cache is not here")
     table = datasets.load(dataset)
     live = table.between(
-        feeds.instant_of(dataset.start), feeds.instant_of(dataset.stop) if dataset.stop else None
+        rows.instant_of(dataset.start), rows.instant_of(dataset.stop) if dataset.stop else None
     )
     assert 0 < len(live) < len(table) / 2
     assert {name.partition("/")[0] for name in table.series} == {dataset.specification.universe}

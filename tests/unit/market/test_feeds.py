@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from midstreamer.domain.errors import BadInput, Conflict, StaleTick
 from midstreamer.domain.series import Tick
-from midstreamer.market import feeds
+from midstreamer.market import feeds, rows
 from tests.support.client import DAY, a_csv
 
 
@@ -120,25 +120,25 @@ ROWS = st.dictionaries(
 
 @given(ROWS)
 def test_a_table_and_a_stream_of_the_same_ticks_give_the_same_steps(
-    rows: dict[tuple[int, str], float],
+    ticks: dict[tuple[int, str], float],
 ) -> None:
-    ordered = sorted(Tick(name, time, value) for (time, name), value in rows.items())
+    ordered = sorted(Tick(name, time, value) for (time, name), value in ticks.items())
     by_time = sorted(ordered, key=lambda tick: tick.time)
     lines = [f"{tick.time},{tick.series},{tick.value!r}" for tick in ordered]
     text = io.StringIO("\n".join(["time,series,value", *lines]))
     table = feeds.gather(feeds.csv_rows(text, "memory"), "memory:")
     assert list(table.steps()) == list(feeds.steps(by_time))
-    assert sum(map(len, table.columns())) == len(rows)
+    assert sum(map(len, table.columns())) == len(ticks)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_an_instant_reads_back_as_itself(moment: datetime) -> None:
     time = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    assert feeds.instant_of(feeds.instant(time)) == time
+    assert rows.instant_of(rows.instant(time)) == time
 
 
 def test_a_time_beyond_the_calendar_is_shown_as_its_number() -> None:
-    assert feeds.instant(2**63 - 1) == str(2**63 - 1)
+    assert rows.instant(2**63 - 1) == str(2**63 - 1)
 
 
 def test_a_table_is_cut_by_time_and_by_series(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Rows: one tick as a source wrote it, its time and value read and checked.
+
+``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC;
+``value`` a finite number.  What every kind of file has in common, below `market.feeds`.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from midstreamer.domain.errors import BadInput
+
+HEADER = ("time", "series", "value")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Row(NamedTuple):
+    """One tick and the line it stands on."""
+
+    line: int
+    series: str
+    time: int
+    value: float
+
+
+def number_of(text: str, series: str) -> float:
+    """A finite number; BadInput says what stands there instead."""
+    try:
+        value = float(text)
+    except ValueError:
+        shown = "empty" if not text.strip() else f"{text[:40]!r}, not a number"
+        raise BadInput(f"value of {series} is {shown}; leave the line out for a gap") from None
+    if not math.isfinite(value):
+        raise BadInput(
+            f"value of {series} is {text.strip()}, not a finite number;"
+            " leave the line out for a gap"
+        )
+    return value
+
+
+def instant_of(text: str) -> int:
+    """Microseconds of an ISO 8601 time or of whole microseconds."""
+    stripped = text.strip()
+    if stripped.removeprefix("-").isdecimal():
+        return _in_range(int(stripped), text)
+    try:
+        moment = datetime.fromisoformat(stripped)
+    except ValueError:
+        raise BadInput(
+            f"time {text[:40]!r} is neither ISO 8601 (2020-01-31T14:30:00Z) nor whole microseconds"
+        ) from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // _MICROSECOND
+
+
+def _in_range(time: int, text: str) -> int:
+    if not -(2**63) <= time < 2**63:
+        raise BadInput(f"time {text[:40]!r} does not fit 64 bits of microseconds")
+    return time
+
+
+def instant(time: int) -> str:
+    """A time for people: the date alone at midnight; the number itself outside years 1 to 9999."""
+    try:
+        moment = _EPOCH + time * _MICROSECOND
+    except OverflowError:
+        return str(time)
+    if moment.time() == datetime.min.time():
+        return moment.date().isoformat()
+    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="auto")
