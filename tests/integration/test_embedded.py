@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import asyncpg
 import pytest
 
 from midstreamer.domain.errors import StoreError
-from midstreamer.store import embedded, installation
+from midstreamer.store import installation, leftovers
 from midstreamer.store.embedded import EmbeddedServer
 from tests.support import store as build
 
@@ -198,6 +199,33 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
     try:
         with pytest.raises(StoreError, match=r"ended while starting: .*max_files_per_process"):
             await server.start()
-        assert list(embedded.processes_in(server.data)) == []
+        assert list(leftovers.processes_in(server.data)) == []
     finally:
         (server.data / "postgresql.conf").write_text(right)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
+def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
+    deaf = "signal.signal(signal.SIGQUIT, signal.SIG_IGN);" * (ending == signal.SIGKILL)
+    code = f"import signal, time; {deaf} print(flush=True); time.sleep(60)"
+    left = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert left.stdout is not None
+    left.stdout.readline()
+    reaper = threading.Thread(target=left.wait)
+    reaper.start()
+    asyncio.run(leftovers.clear(tmp_path, patience_s=2.0))
+    reaper.join()
+    left.stdout.close()
+    assert left.returncode == -ending
+
+
+def test_a_process_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    code = "import time; print(flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], cwd="/", stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+    asyncio.run(leftovers.clear(tmp_path))
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+    other.stdout.close()

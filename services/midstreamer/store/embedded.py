@@ -25,13 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from midstreamer.domain.errors import StoreError
-from midstreamer.store import installation
+from midstreamer.store import installation, leftovers
 from midstreamer.store.installation import Installation
 
 DATABASE = "midstreamer"
@@ -39,7 +38,6 @@ ROLE = "midstreamer"
 START_S = 120.0
 """Recovery after a crash replays at most ``max_wal_size`` of log; a slow disk does 20 MB/s."""
 STOP_S = 20.0
-LEFTOVERS_S = 10.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
 _POLL_S = 0.02
 # sun_path holds 108 bytes with its final zero; PostgreSQL adds "/.s.PGSQL.5432" to the folder.
@@ -160,11 +158,11 @@ class EmbeddedServer:
         await self.stop()
         home, socket = self.home, self._socket()
         for folder in (home / "data", home / "data.making", socket):
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         for file in (self.log, self.log.with_suffix(".log.old"), home / "launcher.lock"):
             file.unlink(missing_ok=True)
         if self._where().changes_user:
-            await asyncio.to_thread(shutil.rmtree, home)
+            shutil.rmtree(home)
             self._installed = None
 
     # --- before ---------------------------------------------------------------------------------
@@ -200,34 +198,11 @@ class EmbeddedServer:
             self._process = None
 
     async def _clear_leftovers(self) -> None:
-        """End what an earlier server of this data directory left; the lock says it is ours."""
-        give_up = time.monotonic() + LEFTOVERS_S
-        # First patience (a fast shutdown may be under way), then SIGQUIT, then SIGKILL.
-        steps = [(give_up - 0.6 * LEFTOVERS_S, signal.SIGQUIT), (give_up - 2.0, signal.SIGKILL)]
-        orphaned = not self._postmaster_alive()
-        while left := [*processes_in(self.data), *processes_in(self.home / "data.making")]:
-            now = time.monotonic()
-            if now > give_up:
-                raise StoreError(
-                    f"processes {left} of an earlier server still use {self.data}: end them"
-                )
-            if orphaned or (steps and now > steps[0][0]):
-                how = steps.pop(0)[1] if steps and not orphaned else signal.SIGQUIT
-                orphaned = False
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, how)
-            await asyncio.sleep(_POLL_S)
+        for folder in (self.data, self.home / "data.making"):
+            await leftovers.clear(folder)
         # Nobody works in the directory: a pid in these files is stale, or another program's.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self._socket() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-
-    def _postmaster_alive(self) -> bool:
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return False
-        return pid in set(processes_in(self.data))
 
     def _check_version(self) -> None:
         try:
@@ -398,15 +373,6 @@ _ADVICE = (
     ("incompatible with server", "made by another major version: choose another directory"),
     ("Permission denied", "its account lacks rights there: choose another directory"),
 )
-
-
-def processes_in(folder: Path) -> Iterator[int]:
-    """Ids of the processes whose working directory is ``folder``: all servers of that data."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if os.readlink(entry / "cwd") == str(folder):
-                    yield int(entry.name)
 
 
 def _short(folder: str) -> bool:

@@ -49,7 +49,7 @@ class Installation:
     """Everything the launcher must know before it starts a process."""
 
     home: Path
-    """Ours alone, mode 0700, owned by ``account``; data, log and socket are below it."""
+    """Data, log and socket are below it; mode 0700 where we made it, owned by ``account``."""
     binaries: Path
     """Folder of ``initdb`` and ``postgres``, reachable by ``account``."""
     account: Account
@@ -133,7 +133,7 @@ def _open_folder(folder: Path) -> None:
 def _own_folder(folder: Path, account: Account) -> Path:
     """A folder that only ``account`` (and root) may enter."""
     folder = folder.resolve() if folder.exists() else folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = folder.stat()
     if os.geteuid() == 0 and state.st_uid != account.uid:
         folder.chmod(0o700)

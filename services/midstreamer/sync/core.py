@@ -254,9 +254,10 @@ class _Grown:
         other = np.flatnonzero(stored[place] != values)
         if other.size:
             at = int(other[0])
+            sent, kept = float(values[at]), float(stored[place[at]])
             raise Conflict(
-                f"{self.name} at {int(times[at])}: {values[at]!r} was sent and"
-                f" {stored[place[at]]!r} is stored; a stored tick never changes"
+                f"{self.name} at {int(times[at])}: {sent!r} was sent and {kept!r} is stored;"
+                " a stored tick never changes"
             )
 
     def point(self, index: int) -> Point | None:
@@ -368,9 +369,11 @@ def _check_same(given: Decision, stored: Decision) -> None:
         return
     ours, theirs = np.frombuffer(stored.window, "<f8"), np.frombuffer(given.window, "<f8")
     at = int(np.flatnonzero(ours != theirs)[0]) if len(ours) == len(theirs) else -1
-    values = f"value {at}: {theirs[at]!r} was sent and {ours[at]!r} is stored" if at >= 0 else (
-        f"{len(theirs)} values were sent and {len(ours)} are stored"
-    )  # fmt: skip
+    values = (
+        f"value {at}: {float(theirs[at])!r} was sent and {float(ours[at])!r} is stored"
+        if at >= 0
+        else f"{len(theirs)} values were sent and {len(ours)} are stored"
+    )
     raise Conflict(
         f"decision {stored.experience_id.hex()} of {stored.series} at {stored.time}: the window"
         f" differs, {values}; a stored experience never changes"

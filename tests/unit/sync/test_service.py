@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
 
-from midstreamer.domain.errors import Behind, Conflict, StoreError, UnknownSeries
+from midstreamer.domain.errors import (
+    BadInput,
+    Behind,
+    Conflict,
+    MidstreamerError,
+    StoreError,
+    UnknownSeries,
+)
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import Transaction
 from tests.support.store import STEP, Fleet, a_column, a_decision, a_sync, a_write, value_at
 
 
@@ -195,3 +204,77 @@ async def test_writes_beyond_the_queue_are_refused_early() -> None:
     refused = [str(one) for one in answers if isinstance(one, Exception)]
     assert refused
     assert all("queue_writes_max=2" in message for message in refused)
+
+
+class _Objecting(MemoryStore):
+    """Raises what it is given, once each."""
+
+    def __init__(self, *errors: StoreError) -> None:
+        super().__init__()
+        self._errors = list(errors)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with super().transaction() as writing:
+            if self._errors:
+                raise self._errors.pop()
+            yield writing
+
+
+async def test_a_clash_of_transactions_is_tried_again_unseen() -> None:
+    store = _Objecting(StoreError("learned elsewhere", retry_after_s=0.05))
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial()
+        assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
+        assert fleet.service.ready_reasons() == []
+
+
+async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() -> None:
+    refusals = [StoreError("it refused (23505)") for _ in range(2)]
+    async with a_sync(_Objecting(*refusals)) as fleet:
+        peer = await fleet.dial()
+        writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(4)]
+        answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
+    # The first was alone in its batch; of the other three, tried singly, none is refused.
+    kinds = [type(answer) for answer in answers]
+    assert kinds.count(frames.Written) >= 2
+    assert {type(one) for one in answers if isinstance(one, Exception)} <= {StoreError}
+
+
+async def test_a_follower_far_behind_reads_from_the_store() -> None:
+    async with a_sync(MemoryStore(), feed_memory=16) as fleet:
+        peer = await fleet.dial()
+        for at in range(100):
+            await peer.ask(a_write(a_column(at, at + 1), sequence=at + 1))
+        starts: list[int] = []
+        follower = _follow(peer, after=0)
+        while len(starts) < 100:
+            page = await anext(follower)
+            starts += [change.start for change in page.changes if isinstance(change, Points)]
+        await follower.aclose()
+    assert starts == list(range(100))
+
+
+async def test_a_mistake_of_ours_is_an_error_for_one_write_and_no_end() -> None:
+    store = MemoryStore()
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial()
+        store.series = None  # type: ignore[assignment]
+        with pytest.raises(MidstreamerError, match="failed at sync"):
+            await peer.ask(a_write(a_column(0, 5)))
+        store.series = {}
+        assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
+
+
+async def test_a_member_that_leaves_is_gone_at_once(fleet: Fleet) -> None:
+    agent = await fleet.dial(Kind.AGENT, "a1")
+    await agent.ask(frames.Renew(member=Member("", "", "")))
+    answer = await agent.ask(frames.Renew(member=Member("", "", ""), leaving=True))
+    assert isinstance(answer, frames.Fleet)
+    assert answer.members == ()
+
+
+async def test_too_many_experiences_at_once_are_refused(fleet: Fleet) -> None:
+    peer = await fleet.dial()
+    with pytest.raises(BadInput, match="ask for fewer"):
+        await peer.ask(frames.Lookup(experience_ids=tuple([b"x"] * 257)))
