@@ -87,12 +87,13 @@ async def _server(made: SyncSettings) -> AsyncIterator[str]:
     if made.dsn:
         yield made.dsn
         return
-    if not made.directory.exists():
-        raise ConfigError(
-            f"sync.dsn is empty and sync.directory = {made.directory} does not exist:"
-            " name a database with --dsn"
-        )
     server = EmbeddedServer(made.directory)
+    if not server.data.exists():
+        await server.erase()  # what looking for it may have made
+        raise ConfigError(
+            f"sync.dsn is empty and sync.directory = {made.directory} holds no database:"
+            " name one with --dsn"
+        )
     try:
         yield await server.start()
     finally:

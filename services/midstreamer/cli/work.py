@@ -135,18 +135,23 @@ async def _match(
             )
             asked = Window(name, moment, values)
             (decision,) = await client.match_many([asked], of, record=False)
-            console.print(_shown(column.series, end, decision))
+            console.print(_headline(column.series, end, decision), soft_wrap=True)
+            console.print(_analogs(decision))
 
 
-def _shown(series: str, end: int, decision: Decision) -> Table:
-    """One window's decision and nearest analogs."""
-    table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
-    table.title_style = "bold"
-    table.title = (
-        f"{series} to {rows.instant(end)}: P(rise) {decision.probability:.2f}, in"
-        f" {decision.specification.horizon}: {views.interval_of(decision)},"
-        f" {views.said_of(decision)}"
+def _headline(series: str, end: int, decision: Decision) -> str:
+    """What is foretold of one window, and what is said."""
+    horizon, interval = decision.specification.horizon, views.interval_of(decision)
+    said = views.said_of(decision)
+    return (
+        f"{series} to {rows.instant(end)}: P(rise) {decision.probability:.2f}, in {horizon}:"
+        f" {interval}, {said}"
     )
+
+
+def _analogs(decision: Decision) -> Table:
+    """Its nearest past windows, each with what followed."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("analog", "ended", "distance", "then, in units of its scale"):
         table.add_column(heading)
     for analog in list(decision.matches)[:ANALOGS_SHOWN]:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time as clocks
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from midstreamer.client import core
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError
-from midstreamer.domain.identity import Kind
+from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError, Refused
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.series import Column, Floats, Tick, Window, column
 from midstreamer.domain.series import window as make_window
 from midstreamer.domain.specification import Specification, check
@@ -31,7 +31,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.peer import Session
-from midstreamer.transport.carrier import Carrier
+from midstreamer.transport.carrier import Carrier, Link, OnLink, Server
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
@@ -58,8 +58,9 @@ class AsyncClient:
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Told of each failed attempt and the seconds until the next: for progress displays."""
         self._policy = policy or core.Policy()
+        self._door = _Door(carrier)
         self._sessions = [
-            Session(carrier, address, expect=Kind.COORDINATOR) for address in self.addresses
+            Session(self._door, address, expect=Kind.COORDINATOR) for address in self.addresses
         ]
         self._keepers: list[asyncio.Task[None]] = []
         self._position = core.Position()
@@ -215,7 +216,11 @@ class AsyncClient:
         keeper = self._keepers[step.endpoint]
         if keeper.done() and not keeper.cancelled() and (broken := keeper.exception()):
             raise broken
-        return await self._sessions[step.endpoint].ask(request, budget_s=step.budget_s)
+        session = self._sessions[step.endpoint]
+        asking = session.ask(request, budget_s=step.budget_s)
+        if session.peer is not None:
+            return await asking
+        return await self._door.unless_refused(self.addresses[step.endpoint], asking)
 
     async def _after(self, call: core.Call, error: MidstreamerError) -> None:
         then = call.failed(error, clocks.monotonic(), self._dice.random())
@@ -224,6 +229,59 @@ class AsyncClient:
         if self.on_retry is not None:
             self.on_retry(error, then.delay_s)
         await asyncio.sleep(then.delay_s)
+
+
+class _Door:
+    """The carrier, and a note of who turned us away: waiting for them would be in vain."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._refusals: dict[str, asyncio.Future[Refused]] = {}
+
+    @property
+    def me(self) -> Identity:
+        """The identity this process presents."""
+        return self._carrier.me
+
+    @property
+    def incarnation(self) -> str:
+        """What every handshake carries."""
+        return self._carrier.incarnation
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link; a refusal is remembered until the next link is opened."""
+        refusal = self._refusal(address)
+        try:
+            link = await self._carrier.dial(address, expect=expect)
+        except Refused as error:
+            if not refusal.done():
+                refusal.set_result(error)
+            raise
+        self._refusals.pop(address, None)
+        return link
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        """Clients do not listen, but a carrier can."""
+        return await self._carrier.serve(address, on_link)
+
+    async def unless_refused(
+        self, address: str, asking: Coroutine[Any, Any, frames.Answer]
+    ) -> frames.Answer:
+        """The answer, or the refusal as soon as it is known."""
+        task, refusal = asyncio.ensure_future(asking), self._refusal(address)
+        either: set[asyncio.Future[Any]] = {task, refusal}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise refusal.result()
+        finally:
+            task.cancel()
+
+    def _refusal(self, address: str) -> asyncio.Future[Refused]:
+        if address not in self._refusals:
+            self._refusals[address] = asyncio.get_running_loop().create_future()
+        return self._refusals[address]
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:

@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from midstreamer.domain.errors import BadInput, DeadlineExceeded, MidstreamerError, Unavailable
+from midstreamer.domain.errors import (
+    BadInput,
+    DeadlineExceeded,
+    MidstreamerError,
+    Refused,
+    Unavailable,
+)
 from midstreamer.domain.series import Column, Window
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 
+PASSING = (Unavailable, DeadlineExceeded)
+"""Errors that another attempt may mend."""
 FRAME_BYTES_ROOM = frames.FRAME_BYTES_MAX // 2
 """Payload put into one frame: half the limit leaves room for names and the answer's extras."""
 TICKS_PER_APPEND = 50_000
@@ -89,9 +97,11 @@ class Call:
 
     def failed(self, error: MidstreamerError, now_s: float, dice: float) -> Wait | GiveUp:
         """What to do after an attempt failed; ``dice`` is uniform in [0, 1)."""
-        if not isinstance(error, Unavailable | DeadlineExceeded):
-            return GiveUp(error)
         self.attempts += 1
+        others = self.attempts < len(self.addresses)
+        # Who was turned away by one may be let in by another; by all, waiting is in vain.
+        if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
+            return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
             self.last = error  # that time ran out tells less than why it did
         delay_s = self._delay_s(error, dice)

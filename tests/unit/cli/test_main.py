@@ -71,7 +71,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
         (["config", "show", "agents"], "error[bad_input]: section 'agents'; known: sync, coord"),
         (["certs", "issue", "agent/a1"], "error[config]: var/certs/authority.pem: No such file"),
         (["certs", "show"], "error[bad_input]: no certificate in var/certs; run `midstreamer"),
-        (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store does"),
+        (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store hol"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -12,12 +12,15 @@ from midstreamer.domain.errors import (
     LocalProtocolError,
     MidstreamerError,
     Overloaded,
+    Refused,
 )
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Tick, column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Append, Appended, Experiences, Match, Matched, Surveyed
-from midstreamer.transport.memory import MemoryNetwork
+from midstreamer.transport.carrier import Link
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.client import Script, a_carrier, a_decision, a_verdict, scripted
 
 SPECIFICATION = Specification("sp500", window=8)
@@ -120,3 +123,15 @@ async def test_a_client_that_was_not_opened_says_so() -> None:
 def test_a_client_needs_an_address() -> None:
     with pytest.raises(MidstreamerError, match="at least one coordinator"):
         AsyncClient(a_carrier(MemoryNetwork()), [])
+
+
+async def test_a_client_that_is_turned_away_hears_it_at_once() -> None:
+    class Closed(MemoryCarrier):
+        async def dial(self, address: str, *, expect: Kind) -> Link:
+            raise Refused("client/u1 is not on the allowlist")
+
+    me = a_carrier(MemoryNetwork())
+    client = AsyncClient(Closed(MemoryNetwork(), me.me), ["c1:1", "c2:1"], deadline_s=60.0)
+    async with client:
+        with pytest.raises(Refused, match="not on the allowlist"):
+            await client.survey()

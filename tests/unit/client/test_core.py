@@ -49,7 +49,13 @@ def test_what_the_server_asks_for_is_waited() -> None:
     assert a_call("c1:1").failed(Overloaded("full", retry_after_s=7.0), 0.0, 0.0) == core.Wait(7.0)
 
 
-@pytest.mark.parametrize("error", [BadInput("no"), Conflict("no"), Refused("no")])
+def test_who_is_refused_by_all_gives_up_without_waiting() -> None:
+    call, refusal = a_call(), Refused("not on the allowlist")
+    assert call.failed(refusal, 0.0, 0.5) == core.Wait(0.0)
+    assert call.failed(refusal, 0.0, 0.5) == core.GiveUp(refusal)
+
+
+@pytest.mark.parametrize("error", [BadInput("no"), Conflict("no")])
 def test_what_asking_again_cannot_mend_ends_at_once(error: MidstreamerError) -> None:
     assert a_call().failed(error, 0.0, 0.5) == core.GiveUp(error)
 
