@@ -61,9 +61,41 @@ def share(made: Mapping[str, Any] | None) -> str:
     return f"{made['value']:.3f} ({made['low']:.3f} to {made['high']:.3f})"
 
 
-def judge(figures: Mapping[str, Any] | Sequence[Any]) -> str:
-    """What `make judge` came to: every number of its JSON, as nested lists."""
-    return f"`make judge`:\n\n```json\n{json.dumps(figures, indent=1)}\n```"
+def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `make judge` came to, each data set beside its rivals."""
+    told = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
+    return "\n\n".join([told, *(_judged(name, made) for name, made in figures.items())])
+
+
+def _judged(name: str, made: Mapping[str, Any]) -> str:
+    fixed = made["fixed_threshold"]
+    part = "" if fixed["share"] is None else f" ({fixed['share']:.0%} of it)"
+    lines = [
+        f"**{name}**: {made['decisions']:,} decisions, {made['emitted']:,} signals; the best fixed"
+        f" threshold in hindsight gives {fixed['emitted']:,}{part}. Precision"
+        f" {share(made['precision'])} of {made['target']:g} wanted; coverage"
+        f" {share(made['coverage'])} of {made['coverage_target']:g} wanted.",
+        "",
+        table(HEAD, [_ours(made), *map(_rival, made["rivals"])]),
+    ]
+    winners = [f"{rival['name']} ({', '.join(rival['wins'])}"
+               f"{'; clearly' if rival['wins_clearly'] else ''})"
+               for rival in made["rivals"] if rival["wins"]]  # fmt: skip
+    return "\n".join([*lines, "", f"Ahead of us: {', '.join(winners) or 'none'}."])
+
+
+HEAD = ("", "right, all decisions", "right, where we signal", "right, as many of its own choice",
+        "Brier skill")  # fmt: skip
+
+
+def _ours(made: Mapping[str, Any]) -> list[str]:
+    precision = share(made["precision"])
+    return ["midstreamer", share(made["hit"]), precision, precision, share(made["brier_skill"])]
+
+
+def _rival(made: Mapping[str, Any]) -> list[str]:
+    keys = ("hit", "hit_on_emitted", "precision_same_count", "brier_skill")
+    return [made["name"], *(share(made[key]) for key in keys)]
 
 
 def _number(value: float | None) -> str:

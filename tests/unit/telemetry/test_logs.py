@@ -45,8 +45,8 @@ def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -
 
 def test_libraries_are_heard_from_warning_upward(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(json=True)
-    logging.getLogger("quic").info("chatter")
-    logging.getLogger("quic").warning("trouble")
+    logging.getLogger("a.library").info("chatter")
+    logging.getLogger("a.library").warning("trouble")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "trouble"
 
