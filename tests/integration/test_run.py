@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from midstreamer.market.report import Report
-from midstreamer.store.embedded import EmbeddedServer, processes_in
+from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.leftovers import processes_in
 from tests.support import fleet
 from tests.support.client import a_csv
 
