@@ -37,6 +37,7 @@ from midstreamer import AsyncClient, Specification, Tick, Window, window
 from midstreamer.cli import state
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local import LocalFleet
+from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Column
 from midstreamer.market import datasets
 from midstreamer.telemetry import logs
@@ -114,9 +115,20 @@ class Bench:
             yield window(values, series=column.series, time=int(column.times_array()[end]))
 
     async def round_trip(self) -> None:
-        """A request that the coordinator answers by itself."""
-        await in_turn(lambda _: self.client.survey(), 50)
-        taken = await open_loop(self.client.survey, RATE_PER_S)
+        """A request with a window that the coordinator answers by itself: nobody knows the series.
+
+        It crosses the whole stack twice - carrier, authorisation, codec, checks - and waits for
+        nobody else.
+        """
+        nowhere = Specification("nowhere")
+        unknown = window(range(nowhere.window), series="nowhere/none", time=1)
+
+        async def ask() -> None:
+            with contextlib.suppress(BadInput):
+                await self._match(unknown, nowhere)
+
+        await in_turn(lambda _: ask(), 50)
+        taken = await open_loop(ask, RATE_PER_S)
         self.rows.append(row(f"QUIC round trip at {RATE_PER_S} requests/s", taken, p99_max_ms=2.0))
 
     async def load(self) -> None:
