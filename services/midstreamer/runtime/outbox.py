@@ -153,6 +153,8 @@ class _Batch:
     attempts: int = 0
     again_s: float | None = None
     """When to send it again; None while its answer is awaited."""
+    trouble: errors.MidstreamerError | None = None
+    """Why it has to be sent again."""
 
 
 @dataclass
@@ -259,7 +261,7 @@ class Outbox:
         if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
             wait_s = self.limits.backoff_first_s * 2.0 ** min(batch.attempts, 16)
             wait_s = max(error.retry_after_s, wait_s)
-            batch.attempts += 1
+            batch.attempts, batch.trouble = batch.attempts + 1, error
             batch.again_s = now_s + min(self.limits.backoff_most_s, wait_s)
             return self._expire(now_s)
         self._batch = None
@@ -297,9 +299,10 @@ class Outbox:
         self._waiting = deque(key for key in self._waiting if key not in gone)
         left = ([key for key in keys if key not in gone] for keys in self._suspects)
         self._suspects = deque(keys for keys in left if keys)
+        trouble = self._batch.trouble if self._batch else None
         if self._batch and not gone.isdisjoint(self._batch.keys):
             self._thin(self._batch, gone)
-        return [Reject(key, _too_late(self._forget(key))) for key in late]
+        return [Reject(key, _too_late(self._forget(key), trouble)) for key in late]
 
     def _thin(self, batch: _Batch, gone: set[int]) -> None:
         """Another content is another Write: a sequence never names two."""
@@ -307,10 +310,11 @@ class Outbox:
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
 
 
-def _too_late(item: Item) -> errors.MidstreamerError:
+def _too_late(item: Item, trouble: errors.MidstreamerError | None) -> errors.MidstreamerError:
+    told = f"; the last trouble was error[{trouble.code}]: {trouble.message}" if trouble else ""
     return errors.DeadlineExceeded(
         f"{item.ticks} ticks and {len(item.decisions)} decisions were not answered as durable"
-        " in time; they may be stored all the same, and sending them again is safe"
+        f" in time; they may be stored all the same, and sending them again is safe{told}"
     )
 
 

@@ -131,6 +131,16 @@ def test_a_passed_deadline_gives_an_item_up_and_says_it_may_be_stored() -> None:
     assert made.depth == 0
 
 
+def test_an_item_given_up_tells_what_kept_it_from_being_stored() -> None:
+    made = Outbox()
+    write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
+    full = errors.StoreError("the disk is full", retry_after_s=5.0)
+    made.handle(Failed(write.sequence, full), 0.5)
+    (effect,) = made.handle(Tick(), 1.0)
+    assert isinstance(effect, Reject)
+    assert effect.error.message.endswith("error[store]: the disk is full")
+
+
 def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
     made = Outbox()
     first = post(made.handle(Offered(0, an_item(1)), 0.0))
