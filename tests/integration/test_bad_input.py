@@ -1,0 +1,514 @@
+"""Bad input against a running fleet: a clear error, nothing half-written, the service alive.
+
+Each case is a row: what is done, and the words that the error must say.  Around every one of them
+PostgreSQL's rows are counted, and afterwards a good request must work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from midstreamer.cli import child, identities, local
+from midstreamer.domain.decision import Reason
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Column, Tick, Window
+from midstreamer.protocol import frames
+from midstreamer.runtime import config
+from midstreamer.runtime.peer import dial
+from midstreamer.transport.framed import FramedLink
+from tests.support.processes import (
+    HOUR,
+    Ended,
+    Processes,
+    World,
+    a_fleet,
+    command,
+    readiness,
+    until,
+)
+
+pytestmark = [
+    pytest.mark.fleet,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("bad-input"),
+    pytest.mark.timeout(300),
+]
+
+GOOD = World("good", history=60, live=0)
+SERIES, OTHER = "good/00", "good/01"
+STORED, GAP = 60, 200
+"""Points of each series at the beginning; positions from there on are used by good requests."""
+BIG_BYTES = 100_000_000
+ASK_S = 4.0
+
+
+@dataclass
+class Place:
+    """The fleet, what is good in it, and room for files."""
+
+    processes: Processes
+    folder: Path
+    next_step: int = STORED + 1
+
+    @property
+    def fleet(self) -> local.LocalFleet:
+        return self.processes.fleet
+
+    def tick(self, step: int, *, value: float = 100.0, series: str = SERIES) -> Column:
+        """One tick as raw bytes: nothing on this side looks at it."""
+        times, values = np.array([step * HOUR], "<i8"), np.array([value], "<f8")
+        return Column(series, times.tobytes(), values.tobytes())
+
+    async def ask(self, request: frames.Request) -> frames.Answer:
+        """Ask the coordinator with none of the client's own checks or retries in between."""
+        carrier = self.fleet.client_carrier()
+        peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
+        try:
+            return await peer.ask(request, budget_s=ASK_S)
+        finally:
+            await peer.close()
+
+    async def append(self, *columns: Column) -> frames.Answer:
+        return await self.ask(frames.Append(columns=columns))
+
+    async def match(self, asked: Window, **changes: object) -> frames.Answer:
+        made = msgspec.structs.replace(GOOD.specification, **changes)
+        return await self.ask(frames.Match(specification=made, windows=(asked,)))
+
+    async def link(self) -> FramedLink:
+        """An authenticated connection whose stream can be written to by hand."""
+        carrier = self.fleet.client_carrier()
+        link = await carrier.dial(self.fleet.coordinator, expect=Kind.COORDINATOR)
+        assert isinstance(link, FramedLink)
+        return link
+
+    def file(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    async def command(self, *words: str, **environment: str) -> Ended:
+        return await command("--config", str(self.fleet.client_config), *words, **environment)
+
+    async def service(self, verb: str, *sets: str) -> Ended:
+        """Start one more process of the fleet; it should end by itself."""
+        settings = ("telemetry.listen=127.0.0.1:0", *sets)
+        words = [word for each in settings for word in ("--set", each)]
+        return await self.command(verb, *words)
+
+    async def good_request(self) -> None:
+        """One tick and one decision, stored once each."""
+        before = await self.processes.counts()
+        client, step = self.processes.client, self.next_step
+        self.next_step += 1
+        await client.append([Tick(SERIES, step * HOUR, 100.0 + step % 7)])
+        values = np.sin(np.arange(16) + step)
+        decision = await client.match(SERIES, step * HOUR, values, GOOD.specification)
+        assert decision.settles
+        after = await self.processes.counts()
+        assert after["points"] == before["points"] + 1
+        assert after["decisions"] == before["decisions"] + 1
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    folder = tmp_path_factory.mktemp("bad-input")
+    async with a_fleet(folder, agents=2) as processes:
+        await processes.client.append(GOOD.columns())
+        yield Place(processes, folder)
+
+
+async def error_of(doing: Awaitable[object]) -> str:
+    """What an attempt ends with, as people see it."""
+    try:
+        ended = await doing
+    except MidstreamerError as error:
+        return f"error[{error.code}]: {error.message}"
+    assert isinstance(ended, Ended), f"no error: {ended}"
+    assert ended.code in {1, 2}, ended
+    assert "Traceback" not in ended.error + ended.output
+    return ended.error
+
+
+# --- what clients send --------------------------------------------------------------------------
+
+
+def a_window(length: int = 16, *, series: str = SERIES, step: int = STORED) -> Window:
+    return Window(series, step * HOUR, np.cos(np.arange(float(length))).tobytes())
+
+
+def a_broken_window() -> Window:
+    values = np.arange(16.0)
+    values[3] = np.nan
+    return Window(SERIES, STORED * HOUR, values.tobytes())
+
+
+async def a_large_frame(place: Place) -> None:
+    link = await place.link()
+    link._wire.write(0, struct.pack(">I", BIG_BYTES) + bytes(1_000_000))
+    await link.receive()
+
+
+async def random_bytes_in_a_stream(place: Place) -> None:
+    link = await place.link()
+    noise = random.Random(1).randbytes(4096)
+    link._wire.write(0, struct.pack(">I", len(noise)) + noise)
+    await link.receive()
+
+
+Attempt = Callable[[Place], Awaitable[object]]
+
+SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
+    "a price that is no number, by the client": (
+        lambda place: place.processes.client.append([Tick(SERIES, GAP * HOUR, float("nan"))]),
+        ("error[bad_input]", SERIES, str(GAP * HOUR), "nan", "not a finite number"),
+    ),
+    "a price that is no number, on the wire": (
+        lambda place: place.append(
+            place.tick(GAP, series=OTHER), place.tick(GAP, value=float("nan"))
+        ),
+        ("error[bad_input]", SERIES, str(GAP * HOUR), "nan", "not a finite number"),
+    ),
+    "an infinite price": (
+        lambda place: place.append(place.tick(GAP, value=float("inf"))),
+        ("error[bad_input]", SERIES, "inf", "not a finite number"),
+    ),
+    "the same tick with another value": (
+        lambda place: place.append(place.tick(GAP, series=OTHER), place.tick(1, value=-5.0)),
+        ("error[conflict]", SERIES, str(HOUR), "-5.0 was sent", "is stored"),
+    ),
+    "a tick older than the last": (
+        lambda place: place.append(
+            place.tick(GAP, series=OTHER),
+            Column(SERIES, np.array([HOUR // 2], "<i8").tobytes(), bytes(8)),
+        ),
+        ("error[stale_tick]", SERIES, str(HOUR // 2), "no tick is stored", "the last is at"),
+    ),
+    "ticks that go back in time": (
+        lambda place: place.append(
+            Column(SERIES, np.array([GAP * HOUR, HOUR], "<i8").tobytes(), bytes(16))
+        ),
+        ("error[stale_tick]", SERIES, "not later than the tick before it"),
+    ),
+    "times and values of different lengths": (
+        lambda place: place.append(Column(SERIES, bytes(16), bytes(8))),
+        ("error[bad_input]", SERIES, "16 B of times", "8 B of values"),
+    ),
+    "a name that is none": (
+        lambda place: place.append(place.tick(GAP, series="good/a b")),
+        ("error[bad_input]", "'good/a b'", "use <universe>/<name>"),
+    ),
+    "an unknown series": (
+        lambda place: place.match(a_window(series="good/ZZ")),
+        ("error[unknown_series]", "good/ZZ", "append its ticks first"),
+    ),
+    "an unknown universe": (
+        lambda place: place.match(a_window(series="bad/00"), universe="bad"),
+        ("error[unknown_series]", "'bad'", "stored: good"),
+    ),
+    "a window longer than the history": (
+        lambda place: place.match(a_window(500), window=500),
+        ("error[bad_input]", "window of 500 points", "longer than all history", "'good'"),
+    ),
+    "a window of another length than it says": (
+        lambda place: place.match(a_window(15)),
+        ("error[bad_input]", "15 values", "specification.window is 16"),
+    ),
+    "a window with a hole": (
+        lambda place: place.match(a_broken_window()),
+        ("error[bad_input]", SERIES, "value 3 is nan"),
+    ),
+    "a specification out of bounds": (
+        lambda place: place.match(a_window(), horizon=0),
+        ("error[bad_input]", "specification.horizon = 0"),
+    ),
+    "a frame of 100 MB": (
+        a_large_frame,
+        ("error[link_closed]", "by the peer", "100,000,000 B", "frame_bytes_max=4,194,304"),
+    ),
+    "random bytes in a stream": (
+        random_bytes_in_a_stream,
+        ("error[link_closed]", "by the peer", "4096 B are no frame"),
+    ),
+}
+
+# --- what people type -----------------------------------------------------------------------------
+
+TITLE = "time,series,value\n"
+HEAD = f"{TITLE}2020-01-01,X,1\n"
+
+TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
+    "a broken line in a file": (
+        lambda place: place.command(
+            "replay", place.file("broken.csv", HEAD + "2020-01-02,X,1,7\n")
+        ),
+        ("error[bad_input]", "broken.csv:3", "4 fields, expected 3"),
+    ),
+    "a price that is no number, in a file": (
+        lambda place: place.command("replay", place.file("word.csv", HEAD + "2020-01-02,X,1o\n")),
+        ("error[bad_input]", "word.csv:3", "default/X", "'1o', not a number"),
+    ),
+    "a gap in a file": (
+        lambda place: place.command("replay", place.file("gap.csv", HEAD + "2020-01-02,X,\n")),
+        ("error[bad_input]", "gap.csv:3", "default/X is empty", "leave the line out for a gap"),
+    ),
+    "a file that contradicts the store": (
+        lambda place: place.command(
+            "replay",
+            place.file(
+                "other.csv", f"time,series,value\n{HOUR},{SERIES},-5\n{2 * HOUR},{SERIES},1\n"
+            ),
+            "--window=16",
+        ),
+        ("error[conflict]", SERIES, "-5.0 was sent", "is stored"),
+    ),
+    "a window longer than a file": (
+        lambda place: place.command("match", place.file("short.csv", HEAD), "--window=16"),
+        ("error[bad_input]", "default/X has 1 ticks", "window of 16"),
+    ),
+    "a wrong key in the configuration file": (
+        lambda place: command(
+            "--config", place.file("wrong.toml", "[coordinator]\nlisten_on = 1\n"), "coordinator"
+        ),
+        ("error[config]", "wrong.toml [coordinator]", "'listen_on'", "did you mean listen"),
+    ),
+    "a wrong key in the environment": (
+        lambda place: place.command("sync", MIDSTREAMER_SYNC__LEASES="3"),
+        ("error[config]", "MIDSTREAMER_SYNC__LEASES", "lease_s"),
+    ),
+    "a wrong key on the command line": (
+        lambda place: place.service("agent", "thraeds=2"),
+        ("error[config]", "'thraeds'", "threads"),
+    ),
+    "a value out of bounds": (
+        lambda place: place.service("agent", "threads=-3"),
+        ("error[config]", "agent.threads", "-3", "greater than or equal to"),
+    ),
+    "a port in use, of a coordinator": (
+        lambda place: place.service("coordinator", f"listen={place.fleet.coordinator}"),
+        ("error[config]", "cannot listen on", "Address already in use"),
+    ),
+    "a port in use, of the probes": (
+        lambda place: place.command(
+            "agent", "--set", f"telemetry.listen={place.processes.part('sync').health}"
+        ),
+        ("error[config]", "telemetry.listen", "choose another port"),
+    ),
+    "a DSN that is none": (
+        lambda place: place.service("sync", "dsn=mysql://somewhere"),
+        ("error[config]", "sync.dsn", "mysql://somewhere", "postgresql://"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*SENT, *TYPED])
+async def test_it_ends_in_a_clear_error_and_changes_nothing(case: str, place: Place) -> None:
+    attempt, words = (SENT | TYPED)[case]
+    with place.processes.told():
+        before = await place.processes.counts()
+        said = await error_of(attempt(place))
+        assert [word for word in words if word not in said] == [], said
+        assert await place.processes.counts() == before
+        await place.good_request()
+
+
+# --- what strangers send ------------------------------------------------------------------------
+
+
+def throw_noise(address: str, *, datagrams: int = 400) -> None:
+    """Random datagrams of every size, some of which look like the first of a connection."""
+    dice = random.Random(address)
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
+        for number in range(datagrams):
+            data = bytearray(dice.randbytes(dice.randrange(1, 1400)))
+            if number % 2:  # a long header of the version that is spoken here
+                data[:5] = b"\xc3\x00\x00\x00\x01"
+            thrower.sendto(data, (host, int(port)))
+
+
+async def test_random_bytes_on_the_ports_change_nothing(place: Place) -> None:
+    sync = place.processes.part("sync")
+    before = await place.processes.counts()
+    with place.processes.told():
+        throw_noise(place.fleet.coordinator)
+        throw_noise(sync.environment["MIDSTREAMER_SYNC__LISTEN"])
+        assert await place.processes.counts() == before
+        await place.good_request()
+        await place.processes.ready()
+        assert [one.restarts for one in place.fleet.children] == [0] * len(place.fleet.children)
+
+
+async def test_random_bytes_at_the_probes_are_a_bad_request(place: Place) -> None:
+    host, _, port = place.processes.part("coordinator").health.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(random.Random(2).randbytes(512).replace(b"\n", b"") + b"\r\n\r\n")
+    assert b"400 Bad Request" in await reader.read()
+    writer.close()
+    await place.good_request()
+
+
+# --- gaps ---------------------------------------------------------------------------------------
+
+
+async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(place: Place) -> None:
+    """A time without a tick is no error; nothing is foretold of it, and nothing learned."""
+    client, points = place.processes.client, place.next_step
+    await client.append([Tick(SERIES, (points + 1) * HOUR, 101.0)])
+    place.next_step += 2
+    decision = await client.match(
+        SERIES, points * HOUR, np.sin(np.arange(16.0)), GOOD.specification, record=False
+    )
+    assert (decision.reason, decision.settles) == (Reason.STALE_DATA, False)
+
+
+# --- a database that is full, or absent ---------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_full_disk(place: Place) -> AsyncIterator[None]:
+    """No room for many points: a tiny volume where we may mount one, else the same error."""
+    small = place.fleet.server.home / "small"
+    mounted = await asyncio.to_thread(_mount, small, place.fleet.server.home)
+    if mounted:
+        await place.processes.sql(f"CREATE TABLESPACE small LOCATION '{small}'")
+        await place.processes.sql("ALTER TABLE points SET TABLESPACE small")
+    else:
+        await place.processes.sql(REFUSE)
+    try:
+        yield
+    finally:
+        if mounted:
+            await place.processes.sql("ALTER TABLE points SET TABLESPACE pg_default")
+            await place.processes.sql("DROP TABLESPACE small")
+            await asyncio.to_thread(_unmount, small)
+        else:
+            await place.processes.sql("DROP FUNCTION refuse CASCADE")
+
+
+REFUSE = """
+DO $$ BEGIN
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN IF (SELECT count(*) FROM come) > 1000 THEN
+            RAISE EXCEPTION ''could not extend file'' USING ERRCODE = ''53100''; END IF;
+         RETURN NULL; END';
+    CREATE TRIGGER refuse AFTER INSERT ON points REFERENCING NEW TABLE AS come
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+END $$
+"""
+
+
+def _mount(folder: Path, like: Path) -> bool:
+    if os.geteuid() != 0:
+        return False
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=1m,mode=0700"]
+    done = subprocess.run(["mount", *options, "tmpfs", folder], capture_output=True)
+    if done.returncode == 0:
+        shutil.chown(folder, like.stat().st_uid, like.stat().st_gid)
+    return done.returncode == 0
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", folder], check=True)
+    folder.rmdir()
+
+
+async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Place) -> None:
+    steps = np.arange(1, 80_001)
+    many = Column("many/00", (steps * HOUR).astype("<i8").tobytes(), bytes(8 * len(steps)))
+    async with a_full_disk(place):
+        before = await place.processes.counts()
+        said = await error_of(place.append(many))
+        words = ("error[store]", "its disk is full", "53100", "free space on the volume")
+        assert [word for word in words if word not in said] == [], said
+        assert await place.processes.counts() == before
+        window = np.sin(np.arange(16.0))  # what only reads goes on meanwhile
+        await place.processes.client.match(SERIES, HOUR, window, GOOD.specification, record=False)
+    await place.good_request()
+    answer = await place.append(many)
+    assert isinstance(answer, frames.Appended)
+    assert answer.stored == len(steps)
+
+
+@asynccontextmanager
+async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
+    """One more sync process, on another database."""
+    (port,), (health,) = (local.free_ports(1, datagram=datagram) for datagram in (True, False))
+    environment = {
+        **place.processes.part("sync").environment,
+        "MIDSTREAMER_SYNC__ID": "s2",
+        "MIDSTREAMER_SYNC__DSN": dsn,
+        "MIDSTREAMER_SYNC__LISTEN": f"127.0.0.1:{port}",
+        "MIDSTREAMER_SYNC__TELEMETRY__LISTEN": f"127.0.0.1:{health}",
+    }
+    certs = place.fleet.state.certs
+    identities.prepare(certs, [identities.named("sync/s2", local.TRUST_DOMAIN)])
+    log = place.folder / "s2.log"
+    made = child.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop(ASK_S)
+
+
+async def survey(place: Place, sync: child.Child) -> frames.Answer:
+    """Ask a sync as a coordinator would."""
+    security = config.SecuritySettings(directory=place.fleet.state.certs)
+    me = identities.named(f"coordinator/{local.COORDINATOR}", local.TRUST_DOMAIN)
+    carrier = identities.carrier(me, security, config.LimitSettings())
+    peer = await dial(carrier, sync.environment["MIDSTREAMER_SYNC__LISTEN"], expect=Kind.SYNC)
+    try:
+        return await peer.ask(frames.Survey(), budget_s=ASK_S)
+    finally:
+        await peer.close()
+
+
+ABSENT: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
+    "the server": (
+        lambda dsn: dsn.replace("/socket", "/nowhere"),
+        ("cannot be made", "No such file", "start it, or correct sync.dsn"),
+    ),
+    "the database": (
+        lambda dsn: dsn.replace("/midstreamer?", "/absent?"),
+        ("there is no such database", "3D000", 'database "absent" does not exist', "create it"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ABSENT)
+async def test_what_is_absent_is_told_by_a_sync_that_stays(what: str, place: Place) -> None:
+    change, words = ABSENT[what]
+    dsn = place.fleet.server.dsn
+    assert change(dsn) != dsn
+    async with another_sync(place, change(dsn)) as sync:
+
+        async def tells() -> bool:
+            said = await readiness(sync.health)
+            return all(word in said for word in words)
+
+        await until(tells, f"a word about {what} at {sync.health}; log: {sync.log}")
+        said = await error_of(survey(place, sync))
+        assert "error[store]" in said
+        assert "the store is not open yet" in said or words[0] in said
+        if what == "the database":
+            await place.processes.sql("CREATE DATABASE absent TEMPLATE template0")
+            await sync.ready()
+            assert isinstance(await survey(place, sync), frames.Surveyed)

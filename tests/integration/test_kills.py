@@ -1,0 +1,194 @@
+"""Killed in the middle of a replay, every part comes back, and nothing is lost, doubled or other.
+
+Replays that nobody disturbs, by a single agent on a store of its own, say what the decisions must
+be, to the bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tests.support.processes import (
+    POSTGRES,
+    Processes,
+    Told,
+    World,
+    a_fleet,
+    replayed,
+    values_of,
+)
+
+pytestmark = [
+    pytest.mark.fleet,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("kills"),
+    pytest.mark.timeout(300),
+]
+
+PARTS = ("agent-2", "coordinator", "sync", POSTGRES)
+CALM = World("calm", history=120, live=24)
+IN_TURN = World("in-turn")
+AT_ONCE = World("at-once", history=120, live=24)
+ALONE = {part: World(f"without-{part}", history=120, live=24) for part in PARTS}
+FIRST_KILL, BETWEEN_KILLS = 8, 12
+IN_FLIGHT_S = (0.0, 0.004, 0.011, 0.002)
+"""From the end of a step to the kill that follows: so kills meet appends, searches and writes."""
+
+
+class Reference(NamedTuple):
+    """What a replay without kills gave."""
+
+    told: Told
+    states: dict[str, bytes]
+
+
+async def states(processes: Processes, world: World) -> dict[str, bytes]:
+    stream = world.specification.stream
+    rows = await processes.sql("SELECT stream, body FROM states WHERE stream = $1", stream)
+    return dict(rows)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reference]:
+    """Every world replayed on a fleet of one agent that nobody disturbs."""
+    found = {}
+    async with a_fleet(tmp_path_factory.mktemp("undisturbed"), agents=1) as processes:
+        for world in (CALM, IN_TURN, AT_ONCE, *ALONE.values()):
+            told = await replayed(processes, world)
+            found[world.universe] = Reference(told, await states(processes, world))
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def battered(
+    reference: dict[str, Reference], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Processes]:
+    """A fleet of three agents on a second store, to be killed; the first one has ended."""
+    async with a_fleet(tmp_path_factory.mktemp("battered")) as processes:
+        yield processes
+
+
+@dataclass
+class Killer:
+    """Kills parts one after the other, each shortly after a step; remembers who they were."""
+
+    processes: Processes
+    at: dict[str, int]
+    killed: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, done: int) -> None:
+        for place, (part, step) in enumerate(self.at.items()):
+            if step == done:
+                delay_s = IN_FLIGHT_S[place % len(IN_FLIGHT_S)]
+                asyncio.get_running_loop().call_later(delay_s, self._kill, part, done)
+
+    def _kill(self, part: str, done: int) -> None:
+        self.killed[part] = self.processes.kill(part, why=f"after step {done}")
+
+
+async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Told:
+    """Replay a world while parts are killed after these steps; all are back in the end."""
+    killer = Killer(processes, at)
+    told = await replayed(processes, world, killer)
+    assert killer.killed.keys() == at.keys()
+    if "coordinator" in at:  # it holds what is asked while the others are away
+        assert told.waits
+    for part, pid in killer.killed.items():
+        await processes.back(part, after=pid)
+    await processes.ready()
+    return told
+
+
+async def check_stored_once(processes: Processes, world: World, told: Told) -> None:
+    """Everything that was answered as durable is in PostgreSQL, exactly once and as answered."""
+    for name, ticks in values_of(world.columns()).items():
+        rows = await processes.sql(
+            "SELECT p.time, p.value FROM points p JOIN series s ON s.id = p.series_id"
+            " WHERE s.name = $1 ORDER BY p.time", name,
+        )  # fmt: skip
+        assert [tuple(row) for row in rows] == ticks
+    stored = await processes.sql(
+        "SELECT experience_id, body FROM decisions WHERE split_part(series, '/', 1) = $1",
+        world.universe,
+    )
+    answered = [(d.experience_id, msgspec.msgpack.encode(d)) for d in told.decisions]
+    assert sorted(tuple(row) for row in stored) == sorted(answered)
+
+
+async def check_judged_once(processes: Processes, world: World, told: Told) -> None:
+    """Every decision that is due has one verdict, learned once; so has the decision been."""
+    points = world.history + world.live
+    due = sorted(d.experience_id for d in told.decisions if 0 <= d.due_index < points)
+    rows = await processes.sql(
+        "SELECT experience_id, body FROM verdicts WHERE split_part(series, '/', 1) = $1",
+        world.universe,
+    )
+    assert due
+    assert sorted(row["experience_id"] for row in rows) == due
+    assert {v.experience_id for v in told.verdicts} <= set(due)
+    bodies = {row["experience_id"]: row["body"] for row in rows}
+    assert all(msgspec.msgpack.encode(v) == bodies[v.experience_id] for v in told.verdicts)
+    learned = await processes.sql(
+        "SELECT kind, experience_id FROM events WHERE stream = $1", world.specification.stream
+    )
+    assert sorted(row["experience_id"] for row in learned if row["kind"] == "V") == due
+    decided = sorted(d.experience_id for d in told.decisions)
+    assert sorted(row["experience_id"] for row in learned if row["kind"] == "D") == decided
+
+
+async def check_as_undisturbed(
+    processes: Processes, world: World, told: Told, expected: Reference
+) -> None:
+    """The same decisions to the bit, and the same learned."""
+    assert len(told.decisions) == world.live * world.series
+    assert told.encoded == expected.told.encoded
+    assert await states(processes, world) == expected.states
+
+
+async def check(processes: Processes, world: World, told: Told, expected: Reference) -> None:
+    await check_as_undisturbed(processes, world, told, expected)
+    await check_stored_once(processes, world, told)
+    await check_judged_once(processes, world, told)
+    assert await processes.faults() == []
+
+
+async def test_one_agent_and_three_decide_the_same_to_the_bit(
+    reference: dict[str, Reference], battered: Processes
+) -> None:
+    with battered.told():
+        told = await replayed(battered, CALM)
+        await check(battered, CALM, told, reference[CALM.universe])
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_a_replay_outlives_the_death_of(
+    part: str, reference: dict[str, Reference], battered: Processes
+) -> None:
+    world = ALONE[part]
+    with battered.told():
+        told = await with_kills(battered, world, {part: FIRST_KILL})
+        await check(battered, world, told, reference[world.universe])
+
+
+async def test_a_replay_outlives_the_death_of_every_part_in_turn(
+    reference: dict[str, Reference], battered: Processes
+) -> None:
+    steps = range(FIRST_KILL, IN_TURN.live, BETWEEN_KILLS)
+    with battered.told():
+        told = await with_kills(battered, IN_TURN, dict(zip(PARTS, steps, strict=False)))
+        await check(battered, IN_TURN, told, reference[IN_TURN.universe])
+
+
+async def test_a_replay_outlives_the_death_of_every_part_at_once(
+    reference: dict[str, Reference], battered: Processes
+) -> None:
+    with battered.told():
+        told = await with_kills(battered, AT_ONCE, dict.fromkeys(PARTS, FIRST_KILL))
+        await check(battered, AT_ONCE, told, reference[AT_ONCE.universe])

@@ -1,0 +1,295 @@
+"""A fleet of real processes over QUIC, on a PostgreSQL of its own: started, killed, looked into."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+import numpy as np
+
+from midstreamer import reasoning
+from midstreamer.cli import child, state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import LocalFleet
+from midstreamer.client.api import AsyncClient
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.series import Column, column
+from midstreamer.domain.specification import Specification, Transform
+from midstreamer.domain.verdict import Verdict
+from midstreamer.market import feeds, replay
+from midstreamer.market.feeds import Table
+from midstreamer.store import admin
+from midstreamer.store.postgres import PostgresStore
+
+POSTGRES = "postgres"
+WITHIN_S = 60.0
+POLL_S = 0.05
+HOUR = 3_600_000_000
+SHARD_POINTS = 64
+"""Several shards even of a short series."""
+RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
+TABLES = ("series", "points", "decisions", "verdicts", "events", "states")
+
+
+# --- a fleet ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Processes:
+    """A fleet that runs, and a client of it."""
+
+    fleet: LocalFleet
+    client: AsyncClient
+    news: list[str]
+    kills: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> child.Child:
+        """A process by what people call it: ``sync``, ``agent-2``."""
+        return next(one for one in self.fleet.children if one.name == name)
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a part that runs; none between two lives."""
+        if name == POSTGRES:
+            return self.fleet.server.pid
+        process = self.part(name).process
+        return process.pid if process is not None and process.returncode is None else None
+
+    def kill(self, name: str, *, why: str = "") -> int:
+        """SIGKILL a part; returns the id it had."""
+        pid = self.pid(name)
+        assert pid is not None, f"{name} does not run: {self}"
+        self.kills.append(f"{name} (pid {pid}) {why}".strip())
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def back(self, name: str, *, after: int) -> None:
+        """Wait for a part's next life, and until it can do its work."""
+
+        async def lives() -> bool:
+            if self.pid(name) in {None, after}:
+                return False
+            health = self.part("sync" if name == POSTGRES else name).health
+            return await child.probe(health, "/readyz")
+
+        await until(lives, f"{name} to come back")
+
+    async def ready(self) -> None:
+        """Wait until every process says that it is ready."""
+
+        async def all_ready() -> bool:
+            probes = (child.probe(each.health, "/readyz") for each in self.fleet.children)
+            return all(await asyncio.gather(*probes))
+
+        await until(all_ready, "every process to be ready")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """A failure inside says what was killed, what the launcher said, and where the logs are."""
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(str(self))
+            raise
+
+    def __str__(self) -> str:
+        return (
+            f"killed: {'; '.join(self.kills) or 'nothing'}\nlogs: {self.fleet.state.logs} and"
+            f" {self.fleet.server.log}\nlauncher: " + "\n          ".join(self.news)
+        )
+
+    # --- looking into the store ---
+
+    async def sql(self, query: str, *arguments: Any) -> list[Any]:
+        """Rows, straight from PostgreSQL."""
+        connection = await asyncpg.connect(self.fleet.server.dsn)
+        try:
+            return list(await connection.fetch(query, *arguments))
+        finally:
+            await connection.close()
+
+    async def counts(self) -> dict[str, int]:
+        """Rows of everything that a writer can cause."""
+        query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in TABLES)
+        return dict(await self.sql(query))
+
+    async def faults(self) -> list[str]:
+        """What contradicts a promise; every learning state is folded again too."""
+        store = PostgresStore(self.fleet.server.dsn)
+        await store.open()
+        try:
+            return await admin.check(store, RULES)
+        finally:
+            await store.close()
+
+
+@asynccontextmanager
+async def a_fleet(folder: Path, *, agents: int = 3) -> AsyncIterator[Processes]:
+    """A fleet of processes as `midstreamer run` starts it, ready; nothing of it is left after."""
+    config = folder / "fleet.toml"
+    config.write_text(f"[sync]\nshard_points = {SHARD_POINTS}\n[agent]\nthreads = 1\n")
+    news: list[str] = []
+    with state.held(folder / "state") as place:
+        settings = RunSettings(agents=agents)
+        fleet = LocalFleet(place, settings, config_file=config, news=news.append)
+        try:
+            async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+                yield Processes(fleet, client, news)
+        finally:
+            await fleet.server.erase()
+
+
+async def readiness(health: str) -> str:
+    """What a readiness probe says; empty while nobody answers."""
+    host, _, port = health.rpartition(":")
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return ""
+    try:
+        writer.write(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        return (await reader.read()).decode().partition("\r\n\r\n")[2].strip()
+    finally:
+        writer.close()
+
+
+async def until(
+    holds: Callable[[], Awaitable[bool]], what: str, *, within_s: float = WITHIN_S
+) -> None:
+    """Look again until it holds; another process has no event that we could wait for."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not await holds():  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise AssertionError(f"waited {within_s:g} s for {what}") from None
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+class Ended(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    output: str
+    error: str
+
+
+async def command(*words: str, **environment: str) -> Ended:
+    """Run ``midstreamer`` with these words to its end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "midstreamer", *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | environment,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            output, error = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Ended(process.returncode or 0, output.decode(), error.decode())
+
+
+# --- replays ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """One universe and how it is replayed: history first, then live steps."""
+
+    universe: str
+    history: int = 150
+    live: int = 60
+    series: int = 4
+
+    @property
+    def specification(self) -> Specification:
+        return Specification(
+            self.universe,
+            window=16,
+            horizon=2,
+            neighbours=10,
+            band=2,
+            grid=4,
+            transform=Transform.IDENTITY,
+        )
+
+    def columns(self) -> list[Column]:
+        """Random walks and noisy waves, seeded; an hour between ticks."""
+        count = self.history + self.live
+        times = np.arange(1, count + 1) * HOUR
+        made = []
+        for number in range(self.series):
+            steps = np.random.default_rng(number).standard_normal(count)
+            wave = 20.0 * np.sin(np.arange(count) * (2 * np.pi / 24) + number)
+            values = 100.0 + (steps.cumsum() if number % 2 else wave + steps)
+            made.append(column(f"{self.universe}/{number:02d}", times, values))
+        return made
+
+    def plan(self) -> replay.Plan:
+        columns = self.columns()
+        table = feeds.table(
+            [one.series for one in columns],
+            np.repeat(np.arange(len(columns)), self.history + self.live),
+            np.concatenate([one.times_array() for one in columns]),
+            np.concatenate([one.values_array() for one in columns]),
+        )
+        return replay.Plan(self.specification, *self._cut(table))
+
+    def _cut(self, table: Table) -> tuple[Table, Table]:
+        at = (self.history + 1) * HOUR
+        return table.between(at, None), table.between(None, at)
+
+
+@dataclass
+class Told:
+    """What a replay was answered, all of it as durable."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+
+    @property
+    def encoded(self) -> list[bytes]:
+        """The decisions to the bit."""
+        return [msgspec.msgpack.encode(decision) for decision in self.decisions]
+
+
+async def replayed(
+    processes: Processes, world: World, after_step: Callable[[int], None] = lambda _: None
+) -> Told:
+    """Replay a world; ``after_step`` hears how many steps are done."""
+    told = Told()
+
+    def hear(event: replay.Event) -> None:
+        match event:
+            case replay.Stepped():
+                told.decisions += event.decisions
+                told.verdicts += event.verdicts
+                after_step(event.done)
+            case replay.Waiting():
+                told.waits.append(f"{event.code}: {event.message}")
+
+    await replay.Replay(processes.client, world.plan(), hear).run()
+    return told
+
+
+def values_of(columns: Sequence[Column]) -> dict[str, list[tuple[int, float]]]:
+    """Every tick, by series."""
+    return {
+        one.series: list(zip(one.times_array().tolist(), one.values_array().tolist(), strict=True))
+        for one in columns
+    }
