@@ -6,6 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 SOURCES := kernels services tests benchmarks docs
+ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 
 # uv has its own names for what pip users may have set.
@@ -72,6 +73,7 @@ lock: dev  ## resolve requirements/*.in again, within what they allow
 full: check test docs judge  ## everything that must hold before a release
 
 clean:  ## remove everything that was made here, the environment and stored runs included
+	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
 	rm -rf $(VENV) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

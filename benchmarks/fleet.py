@@ -241,6 +241,7 @@ async def measure(folder: Path, news: Callable[[str], None]) -> list[Row]:
             for name, step in steps:
                 news(f"measuring {name}")
                 await step()
+        await fleet.server.erase()
         news("measuring dtw")
         bench.dtw()
         return bench.rows

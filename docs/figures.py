@@ -69,7 +69,7 @@ def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _judged(name: str, made: Mapping[str, Any]) -> str:
     fixed = made["fixed_threshold"]
-    part = "" if fixed["share"] is None else f" ({fixed['share']:.0%} of it)"
+    part = "" if fixed["share"] is None else f", of which we give {fixed['share']:.0%}"
     lines = [
         f"**{name}**: {made['decisions']:,} decisions, {made['emitted']:,} signals; the best fixed"
         f" threshold in hindsight gives {fixed['emitted']:,}{part}. Precision"

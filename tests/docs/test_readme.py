@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cli.local import free_ports
+from midstreamer.store.embedded import EmbeddedServer
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -84,5 +86,6 @@ def test_the_example_goes_from_ticks_to_signals(
         for service in reversed(services):
             service.terminate()
             service.wait(60)
+        asyncio.run(EmbeddedServer(tmp_path / "var/store").erase())
     assert ran.stderr == "", (tmp_path / "log").read_text()[-2000:]
     assert re.search(r"^\d+ (LONG|SHORT) \d+% [+-]\d\.\d\d$", ran.stdout, re.MULTILINE)
