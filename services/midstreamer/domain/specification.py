@@ -67,6 +67,13 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coverage: float = 0.9
     """Share of outcomes that the prediction interval must hold."""
 
+    def __post_init__(self) -> None:
+        # Typed by hand, "log" is as good as Transform.LOG; everywhere else it is the latter.
+        for name, kind in (("measure", Measure), ("transform", Transform), ("scale", Scale)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                msgspec.structs.force_setattr(self, name, _named(kind, name, value))
+
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that name this specification."""
@@ -76,6 +83,13 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def stream(self) -> str:
         """The learning stream: all series of the universe under this specification."""
         return f"{self.universe}@{self.digest}"
+
+
+def _named(kind: type[StrEnum], field: str, value: object) -> StrEnum:
+    try:
+        return kind(str(value))
+    except ValueError:
+        raise BadInput(f"specification.{field} = {value!r} is none of {', '.join(kind)}") from None
 
 
 def check(made: Specification) -> Specification:

@@ -32,13 +32,29 @@ def test_a_field_out_of_its_range_is_named(change: dict[str, object], named: str
 
 def test_every_field_is_in_the_digest() -> None:
     base = Specification("u")
+    other_words = {
+        "universe": "v",
+        "measure": "lcss",
+        "transform": "identity",
+        "scale": "deviation",
+    }
     others = [
-        msgspec.structs.replace(base, **{field.name: value})
-        for field, value in [
-            (f, "v" if f.name == "universe" else 7) for f in msgspec.structs.fields(Specification)
-        ]
+        msgspec.structs.replace(base, **{field.name: other_words.get(field.name, 7)})
+        for field in msgspec.structs.fields(Specification)
     ]
     assert len({base.digest, *(other.digest for other in others)}) == len(others) + 1
+
+
+def test_a_name_in_plain_text_becomes_the_value_it_names() -> None:
+    typed = Specification("u", transform="identity", scale="deviation", measure="lcss")  # type: ignore[arg-type]
+    assert typed.transform is specification.Transform.IDENTITY
+    assert typed.scale is specification.Scale.DEVIATION
+    assert typed.measure is specification.Measure.LCSS
+
+
+def test_a_name_nobody_knows_is_refused_with_those_known() -> None:
+    with pytest.raises(BadInput, match="transform = 'cube' is none of identity, log"):
+        Specification("u", transform="cube")  # type: ignore[arg-type]
 
 
 def test_the_same_question_has_one_id() -> None:
