@@ -43,7 +43,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 
 test: dev  ## the whole suite, with branch coverage of services at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='kernels/*' --format=total | sed 's/^/kernels, branch coverage in %: /'
 	$(BIN)/coverage report --include='services/*' --fail-under=85

@@ -28,7 +28,6 @@ from tests.support.processes import (
 pytestmark = [
     pytest.mark.fleet,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.xdist_group("kills"),
     pytest.mark.timeout(300),
 ]
 
