@@ -16,8 +16,11 @@ None of them is tuned, and none sees a point later than the decision's time.
 
 from __future__ import annotations
 
+import collections
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,17 +93,20 @@ def season(cases: Cases, length: int) -> Rival:
 def euclid(cases: Cases) -> tuple[Rival, Rival]:
     """The vote and the margin of the nearest windows by Euclidean distance, in the same memory."""
     votes, margins = cases.base.copy(), cases.base.copy()
-    memory = cases.memory
-    ends_of, counts_of = _ends(cases), {}
-    for place, time in enumerate(cases.time.tolist()):
-        ends = ends_of[time]
-        if time not in counts_of:
-            counts_of = {time: memory.counts(ends)}
+    memory, ends_of = cases.memory, _ends(cases)
+    flat_of = {time: memory.counts(ends)[2] for time, ends in ends_of.items()}
+
+    def ask(place: int) -> None:
+        time = int(cases.time[place])
         query = memory.window(int(cases.row[place]), int(cases.index[place]) + 1)
-        analogs = memory.nearest(query, ends, flat=counts_of[time][2], band=0)
+        analogs = memory.nearest(query, ends_of[time], flat=flat_of[time], band=0)
         if len(analogs.outcome):
             votes[place] = forecast.vote(analogs.outcome, float(cases.base[place]))
             margins[place] = forecast.margin(analogs.outcome)
+
+    # One answer does not depend on another, and the kernels let other threads run meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        collections.deque(pool.map(ask, range(len(cases.time))), maxlen=0)
     return Rival("euclid vote", votes - 0.5, votes), Rival("euclid margin", margins - 0.5, margins)
 
 
