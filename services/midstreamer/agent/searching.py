@@ -5,8 +5,8 @@ exist, and of its past windows only those whose outcome was known, with an embar
 horizon, are analogs (`outcome.known_until`).  Points that came later change nothing.
 
 The kernels do not know of outcomes, so they may return windows that are no analogs because they
-are flat.  As many more are asked for as there are flat ones, and those are left out: exact, and
-free where nothing is flat.
+are flat or touch a value without a logarithm.  As many more are asked for as there are of these,
+and they are left out: exact, and free where there are none.
 
 Runs in a thread: nothing here touches the loop.
 """
@@ -47,7 +47,8 @@ class _Prospect:
     """Of the analogs' last points."""
     ups: int
     known: int
-    flat: int
+    barred: int
+    """Windows that are searched and are no analogs."""
 
 
 class Search:
@@ -103,7 +104,7 @@ class Search:
         specification = self._specification
         length, grid = specification.window, specification.grid
         runs, firsts, outcomes, times = [], [], [_NO_FLOATS], [_NO_INTEGERS]
-        ups = known = flat = 0
+        ups = known = barred = 0
         for held in self._shards:
             until = outcome.known_until(held.count_until(time), specification.horizon)
             history = held.history(specification.transform, length)
@@ -114,7 +115,8 @@ class Search:
             outcomes.append(settled.outcomes)
             ends = held.times()[ledger.first - held.first + length - 1 :: grid]
             times.append(ends[: len(settled.outcomes)])
-            ups, known, flat = ups + settled.ups, known + settled.known, flat + settled.flat
+            ups, known = ups + settled.ups, known + settled.known
+            barred += settled.barred
         counts = [len(part) for part in outcomes[:-1]]
         return _Prospect(
             runs,
@@ -124,7 +126,7 @@ class Search:
             np.concatenate(times),
             ups,
             known,
-            flat,
+            barred,
         )
 
     def _nearest(self, window: Window, prospect: _Prospect) -> tuple[Integers, Integers, Floats]:
@@ -134,7 +136,7 @@ class Search:
             return kernels.nearest(
                 prospect.runs,
                 outcome.transformed(window.array(), specification.transform),
-                specification.neighbours + prospect.flat,
+                specification.neighbours + prospect.barred,
                 measure=specification.measure.value,
                 epsilon=specification.epsilon if lcss else None,
                 band=specification.band,

@@ -23,7 +23,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from midstreamer.domain import outcome
-from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, Transform
@@ -50,10 +49,11 @@ class Settled(NamedTuple):
     """What a ledger says of the windows up to some point."""
 
     outcomes: Floats
-    """Of each window, in order; NaN for those that are no analogs, having no scale."""
+    """Of each window, in order; NaN for those that are no analogs: flat, or without a logarithm."""
     ups: int
     known: int
-    flat: int
+    barred: int
+    """How many are no analogs."""
 
 
 class _Way(NamedTuple):
@@ -86,7 +86,7 @@ class Ledger:
         if not firsts.size:
             return
         offset = int(firsts[0])
-        points = outcome.transformed(values[offset - start :], specification.transform)
+        points = outcome.history(values[offset - start :], specification.transform)
         made = outcome.outcomes(points, firsts - offset, specification)
         marks = np.stack([made > 0.0, np.abs(made) > 0.0, np.isnan(made)]).astype(np.int64)
         sums = self._sums[:, -1:] + np.cumsum(marks, axis=1)
@@ -98,8 +98,8 @@ class Ledger:
         made = self._outcomes
         reached = until - self._specification.window - self.first
         place = min(max(0, reached // self._specification.grid + 1), len(made))
-        ups, known, flat = self._sums[:, place]
-        return Settled(made[:place], int(ups), int(known), int(flat))
+        ups, known, barred = self._sums[:, place]
+        return Settled(made[:place], int(ups), int(known), int(barred))
 
 
 class Held:
@@ -175,14 +175,8 @@ class Held:
             self._histories.move_to_end((transform, window))
             values = self.values()[len(history) : self.last - self.first + window - 1]
             if len(values):
-                history.append(self._transformed(values, transform))
+                history.append(outcome.searchable(outcome.history(values, transform)))
             return history
-
-    def _transformed(self, values: Floats, transform: Transform) -> Floats:
-        try:
-            return outcome.transformed(values, transform)
-        except BadInput as error:
-            raise BadInput(f"history of {self.shard.series}: {error.message}") from error
 
     def ledger(self, specification: Specification) -> Ledger:
         """The outcomes of the shard's own windows, up to date."""

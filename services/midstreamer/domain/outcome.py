@@ -5,6 +5,10 @@ its scale, the backtest does both.  A window of ``m`` points that begins at ``fi
 ``first + m - 1``; its outcome is the change over the next ``horizon`` points of the transformed
 values, divided by the window's own scale.  Nothing outside the window enters the scale.
 
+A value without a logarithm, where one is asked, is refused in a window that is asked about; in a
+history it only keeps the windows that touch it from being analogs, so that one bad tick cannot
+silence a universe.
+
 Results are equal to the bit whether windows are taken one by one or together, so two agents
 with other shards cannot disagree: every window is reduced on its own contiguous copy.
 """
@@ -35,6 +39,23 @@ def transformed(values: Floats, transform: Transform) -> Floats:
             " zero; use identity for series that may be zero or negative"
         )
     return np.asarray(np.log(values), dtype=np.float64)
+
+
+def history(values: Floats, transform: Transform) -> Floats:
+    """A series as it is compared, (n,) -> (n,); NaN where a value has no logarithm."""
+    if transform is Transform.IDENTITY:
+        return np.asarray(values, dtype=np.float64)
+    made = np.full(len(values), np.nan)
+    np.log(values, out=made, where=values > 0.0)
+    return made
+
+
+def searchable(points: Floats) -> Floats:
+    """A history for the kernels, which take no NaN.
+
+    What stands in for it is never seen: every window that touches it has the outcome NaN.
+    """
+    return np.where(np.isnan(points), 0.0, points)
 
 
 def scales(windows: Floats, specification: Specification) -> Floats:
@@ -74,7 +95,8 @@ def outcomes(points: Floats, firsts: Integers, specification: Specification) -> 
     """Scaled outcomes of the windows that begin at ``firsts``, (g,) -> (g,).
 
     ``points`` are transformed values, shape (n,), and ``firsts`` positions in them.  NaN where
-    the outcome lies behind the end or the window is flat: such a window is not an analog.
+    the outcome lies behind the end, the window is flat, or it or its outcome touches a NaN: such a
+    window is not an analog.
     """
     made = np.full(len(firsts), np.nan)
     length, horizon = specification.window, specification.horizon

@@ -57,10 +57,11 @@ class Memory:
         self.specification = specification
         self.times = [universe[name].times for name in self.names]
         self.points = [
-            outcome.transformed(universe[name].values, specification.transform)
-            for name in self.names
+            outcome.history(universe[name].values, specification.transform) for name in self.names
         ]
-        self._histories = [kernels.History(points, dtype="float64") for points in self.points]
+        self._histories = [
+            kernels.History(outcome.searchable(points), dtype="float64") for points in self.points
+        ]
         self._outcomes = [self._settled(points) for points in self.points]
         self._sums = [_running(made) for made in self._outcomes]
 
@@ -70,16 +71,16 @@ class Memory:
         return outcome.outcomes(points, firsts, self.specification)
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
-        """(ups, known, flat) of the windows whose outcome is known when so many points are."""
+        """(ups, known, barred) of the windows whose outcome is known when so many points are."""
         total = np.zeros(3, dtype=np.int64)
         for sums, end in zip(self._sums, ends, strict=True):
             last = outcome.known_until(end, self.specification.horizon) - self.specification.window
             place = min(max(0, last // self.specification.grid + 1), len(sums) - 1)
             total += sums[place]
-        ups, known, flat = total.tolist()
-        return ups, known, flat
+        ups, known, barred = total.tolist()
+        return ups, known, barred
 
-    def nearest(self, query: Floats, ends: Sequence[int], *, flat: int, band: int) -> Analogs:
+    def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """The nearest windows to a transformed query, shape (m,), among those known by then."""
         specification = self.specification
         until = [outcome.known_until(end, specification.horizon) for end in ends]
@@ -91,7 +92,7 @@ class Memory:
         which, start, distance = kernels.nearest(
             runs,
             query,
-            specification.neighbours + flat,
+            specification.neighbours + barred,
             measure=specification.measure.value,
             epsilon=specification.epsilon if lcss else None,
             band=band,
@@ -170,7 +171,8 @@ class Walk:
         for time, fresh, ends in self._steps():
             for row in fresh:
                 decided = self._due.pop((row, ends[row] - 1), None)
-                if decided is not None:
+                # As in sync: what a value without a logarithm would settle stays without verdict.
+                if decided is not None and not np.isnan(self.memory.points[row][ends[row] - 1]):
                     value = float(self._values[row][ends[row] - 1])
                     yield self._learned(reasoning.judge(decided, value, time))
             for decision in self._decide(time, fresh, ends):
@@ -200,24 +202,29 @@ class Walk:
         """Decide on every fresh series with one state; none sees another of this time."""
         if self._start is not None and time < self._start:
             return []
-        ups, known, flat = self.memory.counts(ends)
+        ups, known, barred = self.memory.counts(ends)
         if self._start is None and not known:
             return []
         made = []
         for row in fresh:
-            if ends[row] < self.memory.specification.window:
+            if not self._askable(row, ends[row]):
                 continue
-            evidence = self._evidence(row, time, ends, flat=flat)
+            evidence = self._evidence(row, time, ends, barred=barred)
             evidence = msgspec.structs.replace(evidence, ups=ups, known=known)
             decision = reasoning.decide(evidence, self.state)
             self._due[row, decision.due_index] = decision
             made.append(decision)
         return made
 
-    def _evidence(self, row: int, time: int, ends: list[int], *, flat: int) -> Evidence:
+    def _askable(self, row: int, end: int) -> bool:
+        """Whether there is a window, and a coordinator would not refuse it."""
+        length = self.memory.specification.window
+        return end >= length and not np.isnan(self.memory.window(row, end)).any()
+
+    def _evidence(self, row: int, time: int, ends: list[int], *, barred: int) -> Evidence:
         specification, end = self.memory.specification, ends[row]
         query = self.memory.window(row, end)
-        analogs = self.memory.nearest(query, ends, flat=flat, band=specification.band)
+        analogs = self.memory.nearest(query, ends, barred=barred, band=specification.band)
         values = self._values[row][end - specification.window : end]
         return Evidence(
             specification=specification,

@@ -94,12 +94,12 @@ def euclid(cases: Cases) -> tuple[Rival, Rival]:
     """The vote and the margin of the nearest windows by Euclidean distance, in the same memory."""
     votes, margins = cases.base.copy(), cases.base.copy()
     memory, ends_of = cases.memory, _ends(cases)
-    flat_of = {time: memory.counts(ends)[2] for time, ends in ends_of.items()}
+    barred_of = {time: memory.counts(ends)[2] for time, ends in ends_of.items()}
 
     def ask(place: int) -> None:
         time = int(cases.time[place])
         query = memory.window(int(cases.row[place]), int(cases.index[place]) + 1)
-        analogs = memory.nearest(query, ends_of[time], flat=flat_of[time], band=0)
+        analogs = memory.nearest(query, ends_of[time], barred=barred_of[time], band=0)
         if len(analogs.outcome):
             votes[place] = forecast.vote(analogs.outcome, float(cases.base[place]))
             margins[place] = forecast.margin(analogs.outcome)

@@ -45,7 +45,7 @@ def one_by_one(specification: Specification, asked: Window, columns: list[Column
     query = outcome.transformed(asked.array(), specification.transform)
     rows, made, length = [], [], specification.window
     for one in columns:
-        points = outcome.transformed(one.values_array(), specification.transform)
+        points = outcome.history(one.values_array(), specification.transform)
         count = int(np.count_nonzero(one.times_array() <= asked.time))
         until = outcome.known_until(count, specification.horizon)
         for first in range(0, until - length + 1, specification.grid):
@@ -131,6 +131,32 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     (found,) = find(specification, [asked], held_shards(flat))
     assert len(found.matches) == 5
     assert np.isfinite(found.matches.outcome_array()).all()
+
+
+def with_values(made: Column, places: list[int], value: float) -> Column:
+    values = made.values_array().copy()
+    values[places] = value
+    return column(made.series, made.times_array(), values)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_values_without_a_logarithm_cost_their_own_windows_and_no_others(
+    data: st.DataObject,
+) -> None:
+    places = st.lists(st.integers(0, 230), max_size=4)
+    columns = [
+        with_values(one, data.draw(places), data.draw(st.sampled_from([0.0, -0.0, -7.5])))
+        for one in UNIVERSE
+    ]
+    specification = a_specification(transform=Transform.LOG, neighbours=60)
+    asked = a_window(UNIVERSE[1], 250, 16)
+    (found,) = find(
+        specification, [asked], held_shards(columns, data.draw(st.sampled_from([16, 50, 4096])))
+    )
+    expected = one_by_one(specification, asked, columns)
+    assert found.matches == expected.matches
+    assert (found.ups, found.known) == (expected.ups, expected.known)
 
 
 @pytest.mark.parametrize("engine", ["numba", "wasm"])

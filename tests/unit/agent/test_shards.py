@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from midstreamer.agent.shards import Held, reach
 from midstreamer.domain import outcome
-from midstreamer.domain.errors import BadInput
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import HORIZON_MAX, WINDOW_MAX, Scale, Transform
 from tests.support.fleet import MINUTE, a_specification, a_walk
@@ -70,7 +69,7 @@ def test_windows_without_a_scale_are_counted_apart(scale: Scale) -> None:
     held = Held(Shard("walk/a", 0), POINTS)
     held.append(0, TIMES[:200], np.where(np.arange(200) < 32, 5.0, WALK[:200]))
     settled = held.ledger(a_specification(scale=scale)).settled(200)
-    assert settled.flat == int(np.count_nonzero(np.isnan(settled.outcomes))) > 0
+    assert settled.barred == int(np.count_nonzero(np.isnan(settled.outcomes))) > 0
 
 
 def test_a_history_ends_where_the_last_own_window_ends() -> None:
@@ -86,11 +85,15 @@ def test_a_history_follows_the_points() -> None:
     assert held.history(Transform.LOG, 16).end == 120
 
 
-def test_the_series_is_named_that_has_no_logarithm() -> None:
-    held = Held(Shard("walk/a", 0), POINTS)
-    held.append(0, TIMES[:3], np.array([1.0, 0.0, 2.0]))
-    with pytest.raises(BadInput, match="history of walk/a"):
-        held.history(Transform.LOG, 16)
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_windows_that_touch_a_value_without_a_logarithm_are_barred(value: float) -> None:
+    held, specification = Held(Shard("walk/a", 0), 256), a_specification(transform=Transform.LOG)
+    held.append(0, TIMES[:200], np.where(np.arange(200) == 102, value, WALK[:200]))
+    settled = held.ledger(specification).settled(200)
+    barred = specification.grid * np.flatnonzero(np.isnan(settled.outcomes))
+    assert barred.tolist() == [84, 88, 92, 96, 100]  # 84 ends before it and is settled by it
+    assert settled.barred == 5
+    assert len(held.history(Transform.LOG, 16)) == 200
 
 
 def test_what_is_not_used_for_longest_is_dropped() -> None:

@@ -65,5 +65,13 @@ def test_a_logarithm_without_value_is_refused_with_its_place() -> None:
     assert outcome.transformed(np.array([0.0, -1.0]), Transform.IDENTITY).tolist() == [0.0, -1.0]
 
 
+def test_a_history_goes_on_behind_a_value_without_a_logarithm() -> None:
+    values = np.array([1.0, 0.0, -2.0, 4.0])
+    assert np.array_equal(
+        outcome.history(values, Transform.LOG), [0.0, np.nan, np.nan, np.log(4.0)], equal_nan=True
+    )
+    assert np.array_equal(outcome.history(values, Transform.IDENTITY), values)
+
+
 def test_a_tally_counts_rises_among_what_moved() -> None:
     assert outcome.tally(np.array([1.0, -1.0, 0.0, np.nan, 2.0])) == (2, 3)

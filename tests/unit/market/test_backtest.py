@@ -1,5 +1,6 @@
 """The backtest: the same rules as live, and nothing later than a decision in it."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import shards_of
-from midstreamer.domain.specification import Measure, Specification
+from midstreamer.domain.specification import Measure, Specification, Transform
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest
 from midstreamer.market.backtest import Memory, Points, Walk
@@ -143,10 +144,7 @@ def test_the_walk_speaks_where_there_is_a_season() -> None:
     assert len(reasoning.encode(walk.state)) < 12_000
 
 
-@pytest.mark.parametrize("shard_points", [32, 64, 1000])
-def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> None:
-    universe = a_universe()
-    decided = [e for e in Walk(universe, SPECIFICATION) if isinstance(e, Decision)]
+def held_shards(universe: dict[str, Points], shard_points: int) -> list[Held]:
     held = []
     for name, points in universe.items():
         for shard in shards_of(name, len(points.times), shard_points):
@@ -154,6 +152,14 @@ def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> Non
             kept = slice(made.first, made.stop)
             made.append(made.first, points.times[kept], points.values[kept])
             held.append(made)
+    return held
+
+
+@pytest.mark.parametrize("shard_points", [32, 64, 1000])
+def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> None:
+    universe = a_universe()
+    decided = [e for e in Walk(universe, SPECIFICATION) if isinstance(e, Decision)]
+    held = held_shards(universe, shard_points)
     asked = decided[::17]
     windows = [Window(each.series, each.time, each.window) for each in asked]
     found = Search(SPECIFICATION, held, "auto").answer(windows, lambda: False)
@@ -161,3 +167,24 @@ def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> Non
     assert [each.index for each in found] == [each.index for each in asked]
     bases = [forecast.climatology(each) for each in found]
     assert bases == [each.arms[0] for each in asked]
+
+
+def test_a_price_of_zero_bars_the_windows_that_touch_it_live_and_here() -> None:
+    universe = {
+        name: Points(made.times, np.exp(made.values)) for name, made in a_universe().items()
+    }
+    universe["u/a"].values[80] = 0.0
+    specification = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)
+    events = list(Walk(universe, specification))
+    decided = [event for event in events if isinstance(event, Decision)]
+    of_a = {each.index for each in decided if each.series == "u/a"}
+    assert {79, 92} <= of_a
+    assert of_a.isdisjoint(range(80, 92))
+    judged = {event.experience_id for event in events if isinstance(event, Verdict)}
+    (due_at_zero,) = (e for e in decided if e.series == "u/a" and e.due_index == 80)
+    assert due_at_zero.experience_id not in judged
+    asked = [each for each in decided if each.time > due_at_zero.time][::17]
+    windows = [Window(each.series, each.time, each.window) for each in asked]
+    found = Search(specification, held_shards(universe, 64), "auto").answer(windows, lambda: False)
+    assert [each.matches for each in found] == [each.matches for each in asked]
+    assert [forecast.climatology(each) for each in found] == [each.arms[0] for each in asked]
