@@ -3,8 +3,9 @@
 One value, immutable, folded by `reasoning.learn` in event time and carried by the change feed.
 It is small on purpose (some 10 kB for twenty series): arrays travel as little-endian bytes.
 
-Events of the newest time wait in ``waiting`` and ``known``, sorted, until a later time comes.
-So decisions of one time never see each other, and the order of arrival leaves no trace.
+Decisions of the newest time wait in ``waiting``, sorted, until one of a later time comes; verdicts
+wait in ``known`` until decisions are later than their due time.  So decisions of one time never
+see each other or what came after them, and the order of arrival leaves no trace.
 
 States are compared by their encoded bytes; ``==`` asks whether two names mean one object.
 """
@@ -91,7 +92,7 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     version: int
     """How many events have been learned."""
     time: int
-    """The newest event time; events of this time wait."""
+    """Of the newest decision; events of this time wait, and verdicts of later times."""
     waiting: tuple[Pending, ...]
     """Decisions not folded yet, by (time, series, id)."""
     known: tuple[Known, ...]

@@ -1,11 +1,15 @@
 """learn: events into the state, in event time, so that arrival order leaves no trace.
 
-An event (a decision, or a verdict) is first kept.  When one of a later time comes, all that
-was kept is folded in the order (time, verdicts before decisions, series): so decisions of one
-time never see each other.  `as_of` folds for one question without keeping the result: what a
-decision at that time may rest on.
+An event (a decision, or a verdict) is first kept.  When a decision of a later time comes, all that
+was kept of earlier times is folded in the order (time, verdicts before decisions, series): so
+decisions of one time never see each other.  `as_of` folds for one question without keeping the
+result: what a decision at that time may rest on.
 
-An event that is late is kept likewise and folded with the next; nothing is ever unfolded.
+Only decisions move time.  Ticks may be stored long before they are decided about; then verdicts
+come at once, and each is kept until decisions reach its due time.  So it makes no difference when
+ticks were stored.
+
+A decision that is late is kept likewise and folded with the next; nothing is ever unfolded.
 Folding a decision remembers it as pending and its doubt for later ranks.  Folding a verdict
 teaches the mixture, the slope, the tracker and the licence, once.
 """
@@ -29,6 +33,8 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.reasoning import forecast, licence, mixture, tracker
 
 DOUBTS_KEPT = 1000
+LATE_MAX = 1024
+"""Late events kept until a later decision comes; more are folded without waiting for it."""
 
 
 def initial(specification: Specification) -> State:
@@ -96,10 +102,16 @@ def _learn_decision(state: State, decision: Decision) -> State:
     if not decision.settles or _find(state, decision.experience_id):
         return state
     made = _pending(decision)
-    if made.time > state.time:
-        state = _folded(state, made.time)
+    if made.time > state.time or _late(state) > LATE_MAX:
+        state = _folded(state, max(made.time, state.time))
     waiting = sorted((*state.waiting, made), key=_decision_order)
     return msgspec.structs.replace(state, version=state.version + 1, waiting=tuple(waiting))
+
+
+def _late(state: State) -> int:
+    """How many kept events are older than the newest decision."""
+    late = sum(kept.time < state.time for kept in state.waiting)
+    return late + sum(known.due_time < state.time for known in state.known)
 
 
 def _learn_verdict(state: State, verdict: Verdict) -> State:
@@ -120,8 +132,6 @@ def _learn_verdict(state: State, verdict: Verdict) -> State:
         verdict.covered,
         verdict.brier_arms,
     )
-    if made.due_time > state.time:
-        state = _folded(state, made.due_time)
     known = sorted((*state.known, made), key=_verdict_order)
     return msgspec.structs.replace(state, version=state.version + 1, known=tuple(known))
 
@@ -202,9 +212,16 @@ def as_of(state: State, time: int) -> State:
 
 
 def _folded(state: State, time: int) -> State:
-    """The state with all that was kept folded in, now open for events of ``time``."""
-    made = _fold(state, state.waiting, state.known)
-    return msgspec.structs.replace(made, time=time, waiting=(), known=())
+    """The state with all that was kept of earlier times folded in, now open for ``time``."""
+    decisions = [kept for kept in state.waiting if kept.time < time]
+    verdicts = [known for known in state.known if known.due_time < time]
+    # Those of this very time stay, so that it is the same whether they come before or after.
+    return msgspec.structs.replace(
+        _fold(state, decisions, verdicts),
+        time=time,
+        waiting=tuple(kept for kept in state.waiting if kept.time >= time),
+        known=tuple(known for known in state.known if known.due_time >= time),
+    )
 
 
 def _fold(state: State, decisions: Iterable[Pending], verdicts: Iterable[Known]) -> State:

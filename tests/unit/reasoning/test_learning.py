@@ -174,3 +174,26 @@ def test_what_could_not_be_foretold_teaches_nothing() -> None:
         assert (
             reasoning.decide(later, told).probability == reasoning.decide(later, state).probability
         )
+
+
+def test_a_verdict_moves_no_time_and_folds_nothing() -> None:
+    state = make.learned_stream(300)
+    decided = reasoning.decide(make.evidence_of([1.0] * 10, index=2000), state)
+    state = reasoning.learn(state, decided)
+    told = reasoning.learn(state, make.verdict_of(decided, 1.0))
+    assert told.time == state.time == decided.time
+    assert told.waiting == state.waiting
+    assert decided.experience_id not in told.pending
+    between = reasoning.decide(make.evidence_of([1.0] * 10, index=2001), told)
+    kept = reasoning.learn(told, between)
+    assert [known.experience_id for known in kept.known] == [decided.experience_id]
+
+
+def test_late_decisions_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasoning.learning, "LATE_MAX", 20)
+    state = make.learned_stream(300)
+    for index in range(100, 200):
+        late = reasoning.decide(make.evidence_of([1.0] * 10, name="u/b", index=index), state)
+        state = reasoning.learn(reasoning.learn(state, late), make.verdict_of(late, 1.0))
+    assert len(state.waiting) + len(state.known) <= 24
+    assert state.time == 399 * make.HOUR
