@@ -7,7 +7,7 @@
 `forecast` turns analogs into probabilities and an interval, `mixture` weighs the arms by what
 they lost, `tracker` widens the interval until it covers as often as it says, and `licence`
 lets a signal out only while the evidence says that its precision holds.  `deciding`, `judging`
-and `learning` put them together.
+and `learning` put them together; `sizing` says how large a state may become.
 """
 
 from midstreamer.reasoning.deciding import LIBRARY, decide
@@ -15,5 +15,6 @@ from midstreamer.reasoning.encoding import decode, encode
 from midstreamer.reasoning.forecast import ARMS
 from midstreamer.reasoning.judging import judge
 from midstreamer.reasoning.learning import initial, learn
+from midstreamer.reasoning.sizing import room
 
-__all__ = ["ARMS", "LIBRARY", "decide", "decode", "encode", "initial", "judge", "learn"]
+__all__ = ["ARMS", "LIBRARY", "decide", "decode", "encode", "initial", "judge", "learn", "room"]

@@ -47,6 +47,8 @@ ERROR_STEP = 0.05
 DEALT = 0.5 / 2.1098
 """So that fresh starts, 1 / (n ln^2 n) from n = 2 on, deal out one half in all."""
 WEALTH_MAX = 1e100
+CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
+"""Of one series and phase in the encoded licence: wealth, and how many bets."""
 
 _STAKES = np.array(STAKES)
 _CUTS = tuple(1.0 - probe for probe in PROBES)

@@ -56,6 +56,7 @@ class Committer:
                 plan = core.plan(batch, facts)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
+                settle.check_sizes(self._rules, folded, judged.lessons)
                 effects = _effects(plan, judged, folded)
                 position = await transaction.apply(effects)
         except BaseException:

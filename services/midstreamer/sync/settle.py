@@ -16,8 +16,11 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Learned
+from midstreamer.protocol.frames import FRAME_BYTES_MAX, Learned
 from midstreamer.store.ports import SNAPSHOT_VERSIONS, Event, Kind, Point, StoredState
+
+STATE_BYTES_MAX = FRAME_BYTES_MAX // 4
+"""No encoded state is larger: each travels in one frame, with other changes."""
 
 
 class Rules(Protocol):
@@ -37,6 +40,9 @@ class Rules(Protocol):
 
     def decode(self, data: bytes) -> State:
         """The same state again."""
+
+    def room(self, state: State) -> int:
+        """Bytes that an encoded state may still grow by without another decision."""
 
 
 class Lesson(NamedTuple):
@@ -130,3 +136,20 @@ def fold(rules: Rules, states: Mapping[str, State], lessons: Sequence[Lesson]) -
         for stream, body in bodies.items()
     )
     return Folded(tuple(events), present, stored, tuple(snapshots))
+
+
+def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:
+    """Raise BadInput when a decision would let the state of its stream outgrow a frame.
+
+    What its verdict and its folding will add is counted with it: so a tick is never refused for
+    the size of a state.
+    """
+    decided = {one.specification.stream for one in lessons if isinstance(one.event, Decision)}
+    for specification, (stream, _, body) in folded.stored:
+        size = len(body) + rules.room(folded.states[stream])
+        if stream in decided and size > STATE_BYTES_MAX:
+            raise BadInput(
+                f"stream {stream}: its learning state would grow to {size:,} B, at most"
+                f" {STATE_BYTES_MAX:,} B are kept; use a horizon smaller than"
+                f" {specification.horizon} or fewer series per universe"
+            )

@@ -1,0 +1,36 @@
+"""The room a state may need is counted before it is needed."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.domain.state import State
+from tests.support import reasoning as make
+
+
+def whole(state: State) -> int:
+    return len(reasoning.encode(state)) + reasoning.room(state)
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 300])
+def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) -> None:
+    specification = make.a_specification(horizon=horizon)
+    state, dice = reasoning.initial(specification), np.random.default_rng(horizon)
+    verdicts = []
+    for index, name in itertools.product(range(100, 130), ("u/a", "u/bb", "u/a-longer-name")):
+        evidence = make.evidence_of(
+            dice.standard_normal(10), name=name, index=index, specification=specification
+        )
+        decided = reasoning.decide(evidence, state)
+        before = whole(state)
+        state = reasoning.learn(state, decided)
+        # Its own record, its verdict, its folding, its series: nothing of what was there before.
+        assert whole(state) - before < 500 + (90 * horizon + 100) * (index == 100)
+        verdicts.append(make.verdict_of(decided, float(dice.normal())))
+    foreseen = whole(state)
+    for verdict in verdicts:
+        state = reasoning.learn(state, verdict)
+        assert whole(state) <= foreseen
+    assert len(reasoning.encode(reasoning.learning._folded(state, 10**18))) <= foreseen

@@ -1,0 +1,86 @@
+"""A learning state never outgrows a frame: the decision that would let it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.domain import series
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import codec
+from midstreamer.protocol.frames import Changes, Learned, Tail
+from midstreamer.store import admin
+from midstreamer.store.memory import MemoryStore
+from midstreamer.sync import settle
+from tests.support import store as build
+
+WIDE = msgspec.structs.replace(build.SPECIFICATION, horizon=1024)
+NAMES = [f"test/s{place}" for place in range(40)]
+RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
+
+
+def _decided(name: str, index: int) -> Decision:
+    return build.a_decision(index, name=name, specification=WIDE)
+
+
+async def _filled(store: MemoryStore) -> int:
+    """Decide about one series after another until one is refused; how many were taken."""
+    committer = build.a_committer(store)
+    columns = [build.a_column(0, 8, name=name) for name in NAMES]
+    await build.commit(committer, build.a_write(*columns))
+    for taken, name in enumerate(NAMES):
+        try:
+            await build.commit(committer, build.a_write(decisions=[_decided(name, 5)]))
+        except BadInput:
+            return taken
+    raise AssertionError("nothing was refused")
+
+
+async def test_a_decision_that_would_let_a_state_outgrow_a_frame_is_refused() -> None:
+    store = MemoryStore()
+    taken = await _filled(store)
+    assert taken == 12
+    committer = build.a_committer(store)
+    message = rf"{WIDE.stream}: .* grow to 1,\d+,\d+ B, at most 1,048,576 B .* fewer series"
+    with pytest.raises(BadInput, match=message):
+        await build.commit(committer, build.a_write(decisions=[_decided(NAMES[taken], 5)]))
+    again = build.a_write(decisions=[_decided(name, 6) for name in NAMES[:taken]])
+    await build.commit(committer, again)
+    sizes = [len(state.body) for _, state in store.state_of.values()]
+    assert 0.9 * settle.STATE_BYTES_MAX < max(sizes) <= settle.STATE_BYTES_MAX
+
+
+async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
+    store = MemoryStore()
+    taken = await _filled(store)
+    committer = build.a_committer(store)
+    places = range(8, 1040)
+    times, values = [at * build.STEP for at in places], [build.value_at(at) for at in places]
+    for name in NAMES:
+        await build.commit(committer, build.a_write(series.column(name, times, values)))
+    assert len(store.verdicts) == taken
+    assert await admin.check(store, RULES) == []
+
+
+@pytest.mark.parametrize("after", [-1, 0])
+async def test_a_follower_gets_the_largest_states_there_can_be(after: int) -> None:
+    store = MemoryStore()
+    await _filled(store)
+    await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
+    ((specification, kept),) = store.state_of.values()
+    store.state_of["twin"] = (specification, kept._replace(stream="twin"))
+    async with build.a_sync(store) as fleet, asyncio.timeout(10):
+        peer = await fleet.dial(Kind.COORDINATOR, "c2")
+        told: list[Changes] = []
+        async for changes in peer.follow(Tail(after=after)):
+            told.append(changes)
+            if changes.position >= store.head:
+                break
+    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in told)
+    states = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
+    assert max(len(one.state) for one in states) > 0.9 * settle.STATE_BYTES_MAX
