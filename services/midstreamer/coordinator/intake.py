@@ -3,21 +3,31 @@
 durable    waits until sync has committed
 received   answers at once; the outbox goes on without anybody waiting
 spooled    answers once the write is fsynced here, and plays it again after a restart
+
+What an earlier process had promised comes first: until all of it is in the outbox, new writes
+wait.  Else newer ticks of a series would overtake older ones, which could then never be stored.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from midstreamer.coordinator.spool import Place, Record, Spool
+from midstreamer.coordinator.spool import REFUSED, Place, Record, Spool
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
+from midstreamer.domain.errors import (
+    BadInput,
+    MidstreamerError,
+    Overloaded,
+    StoreError,
+    Unavailable,
+)
 from midstreamer.domain.series import Column
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.outbox import Item, Receipt
@@ -25,6 +35,7 @@ from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05
+RETRY_AFTER_S = 0.5
 
 log = logs.get(__name__)
 
@@ -41,16 +52,42 @@ class _Promise(NamedTuple):
     place: asyncio.Future[Place]
 
 
+class _Refusal(NamedTuple):
+    """A promise that cannot be kept."""
+
+    place: Place
+    payload: bytes
+    reason: str
+
+
+_Job = _Promise | _Refusal | Place
+
+
 class Intake:
     """Stores items at the level asked for; with a spool, `run` and `replay` it."""
 
     def __init__(self, writer: Writer, spool: Spool | None) -> None:
         self._writer = writer
         self._spool = spool
-        self._jobs: asyncio.Queue[_Promise | Place] = asyncio.Queue()
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._left: deque[Record] = deque()
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
+
+    @property
+    def left(self) -> int:
+        """Records of an earlier process that are not in the outbox yet."""
+        return len(self._left)
+
+    def resume(self, records: Iterable[Record]) -> None:
+        """Keep new writes waiting until `replay` has handed these on."""
+        self._left.extend(records)
+        if self._left:
+            self._caught_up.clear()
 
     async def store(self, item: Item, level: Level, deadline_s: float) -> Receipt:
         """A Receipt; of position 0 and no counts where the store has not answered yet."""
+        await self._turn_of_new(deadline_s)
         if level is Level.DURABLE:
             return await self._writer.offer(replace(item, deadline_s=deadline_s))
         if level is Level.SPOOLED:
@@ -59,6 +96,19 @@ class Intake:
             self._writer.offer(item).add_done_callback(partial(_note_refusal, level=level))
         return Receipt(position=0, decisions=item.decisions)
 
+    async def _turn_of_new(self, deadline_s: float) -> None:
+        if self._caught_up.is_set():
+            return
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._caught_up.wait()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self.left} writes spooled before the last restart wait for sync; new ones come"
+                " after them: ask again later",
+                retry_after_s=RETRY_AFTER_S,
+            ) from error
+
     async def _promise(self, item: Item) -> None:
         if self._spool is None:
             raise BadInput(
@@ -66,39 +116,53 @@ class Intake:
                 f" on a volume that outlives the process, or ask for {Level.DURABLE}"
             )
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        payload = msgspec.msgpack.encode(_Payload(item.columns, item.decisions))
-        self._jobs.put_nowait(_Promise(payload, place))
+        self._jobs.put_nowait(_Promise(_encoded(item), place))
         self._offer(await place, item)
 
     def _offer(self, place: Place, item: Item) -> None:
-        """Hand a spooled item on; it leaves the spool when it is stored, or refused for good."""
+        """Hand a spooled item on; it leaves the spool when it is stored or set aside."""
         try:
             stored = self._writer.offer(item)
         except Overloaded:
             self._jobs.put_nowait(place)  # not promised after all: its caller is told
             raise
-        self._keep_until_settled(place, stored)
+        self._keep_until_settled(place, item, stored)
 
-    def _keep_until_settled(self, place: Place, stored: asyncio.Future[Receipt]) -> None:
-        stored.add_done_callback(partial(_note_refusal, level=Level.SPOOLED))
-        stored.add_done_callback(lambda _: self._jobs.put_nowait(place))
+    def _keep_until_settled(
+        self, place: Place, item: Item, stored: asyncio.Future[Receipt]
+    ) -> None:
+        def settled(stored: asyncio.Future[Receipt]) -> None:
+            if stored.cancelled():
+                return
+            error = stored.exception()
+            self._jobs.put_nowait(_Refusal(place, _encoded(item), str(error)) if error else place)
 
-    async def replay(self, records: Sequence[Record]) -> None:
+        stored.add_done_callback(settled)
+
+    async def replay(self) -> None:
         """Send what an earlier process had promised, as fast as the outbox takes it."""
-        for record in records:
-            payload = msgspec.msgpack.decode(record.payload, type=_Payload)
-            item = Item(payload.columns, payload.decisions)
-            while not self._replayed(record.place, item):  # noqa: ASYNC110 - a queue with no event
+        records = self.left
+        while self._left:
+            if self._replayed(self._left[0]):
+                self._left.popleft()
+            else:
                 await asyncio.sleep(REPLAY_PAUSE_S)
+        self._caught_up.set()
         if records:
-            log.info("spool.replayed", records=len(records))
+            log.info("spool.replayed", records=records)
 
-    def _replayed(self, place: Place, item: Item) -> bool:
+    def _replayed(self, record: Record) -> bool:
+        try:
+            payload = msgspec.msgpack.decode(record.payload, type=_Payload)
+        except msgspec.MsgspecError as error:
+            self._jobs.put_nowait(_Refusal(*record, f"not a spooled write: {error}"))
+            return True
+        item = Item(payload.columns, payload.decisions)
         try:
             stored = self._writer.offer(item)
         except Overloaded:
             return False
-        self._keep_until_settled(place, stored)
+        self._keep_until_settled(record.place, item, stored)
         return True
 
     async def run(self) -> None:
@@ -108,7 +172,7 @@ class Intake:
             while not self._jobs.empty():
                 jobs.append(self._jobs.get_nowait())
             promises = [job for job in jobs if isinstance(job, _Promise)]
-            settled = [job for job in jobs if isinstance(job, Place)]
+            settled = [job for job in jobs if not isinstance(job, _Promise)]
             try:
                 places = await asyncio.to_thread(self._write, promises, settled)
             except MidstreamerError as error:
@@ -122,11 +186,25 @@ class Intake:
                 else:
                     promise.place.set_result(place)
 
-    def _write(self, promises: list[_Promise], settled: list[Place]) -> list[Place]:
+    def _write(self, promises: list[_Promise], settled: list[Place | _Refusal]) -> list[Place]:
         assert self._spool is not None  # noqa: S101 - nothing is queued without one
-        for place in settled:
-            self._spool.settle(place)
+        for job in settled:
+            try:
+                self._settle(self._spool, job)
+            except StoreError as error:  # it will be played again after the next start
+                log.warning("spool.not_settled", detail=error.message)
         return self._spool.append([promise.payload for promise in promises]) if promises else []
+
+    def _settle(self, spool: Spool, job: Place | _Refusal) -> None:
+        if isinstance(job, Place):
+            spool.settle(job)
+            return
+        log.error("write.refused", level=Level.SPOOLED, detail=job.reason, kept_in=REFUSED)
+        spool.set_aside(*job)
+
+
+def _encoded(item: Item) -> bytes:
+    return msgspec.msgpack.encode(_Payload(item.columns, item.decisions))
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:

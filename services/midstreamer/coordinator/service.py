@@ -95,6 +95,10 @@ class CoordinatorService:
             reasons.append("the change feed is not followed")
         if not self._membership.held():
             reasons.append("no lease is held at sync")
+        if self._intake.left:
+            reasons.append(
+                f"{self._intake.left} writes spooled before the last restart wait for sync"
+            )
         unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
         if unheld:
             reasons.append(
@@ -106,14 +110,14 @@ class CoordinatorService:
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled: stop accepting, flush the outbox, give the lease back, close."""
         self._ready = ready or asyncio.Event()
-        left = await self._open_spool()
+        self._intake.resume(await self._open_spool())
         async with AsyncExitStack() as ends:
             if self._spool:
                 ends.callback(self._spool.close)
             await ends.enter_async_context(background("coordinator.sync", self._session.run))
             ends.push_async_callback(self._membership.leave)
             await ends.enter_async_context(background("coordinator.outbox", self._writer.run))
-            await self._start_spool(ends, left)
+            await self._start_spool(ends)
             ends.push_async_callback(self._flush)
             await ends.enter_async_context(background("coordinator.dispatch", self._dispatcher.run))
             self._server = await listen(
@@ -135,14 +139,17 @@ class CoordinatorService:
         if self._spool.unread_bytes:
             # Normally the one record that was being written when the process died.
             log.warning("spool.cut_short", unread_bytes=self._spool.unread_bytes)
+        if self._spool.refused_bytes:
+            log.warning("spool.refused_kept", refused_bytes=self._spool.refused_bytes)
         return left
 
-    async def _start_spool(self, ends: AsyncExitStack, left: list[Record]) -> None:
+    async def _start_spool(self, ends: AsyncExitStack) -> None:
         if self._spool is None:
             return
 
         async def replay() -> None:
-            await self._intake.replay(left)
+            await self._intake.replay()
+            self._progressed()
 
         await ends.enter_async_context(background("coordinator.spool", self._intake.run))
         await ends.enter_async_context(background("coordinator.replay", replay))

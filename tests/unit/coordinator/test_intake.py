@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -164,3 +167,110 @@ async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> 
     await asyncio.wait([running])
     waiting.cancel()
     spool.close()
+
+
+class Store:
+    """Sync, as a writer sees it: takes ticks of one series in time order only."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.up = asyncio.Event()
+
+    async def ask(self, write: Write, budget_s: float) -> frames.Answer:
+        await self.up.wait()
+        times = [int(time) for one in write.columns for time in one.times_array()]
+        if self.times and times[0] <= self.times[-1]:
+            raise errors.StaleTick(f"{times[0]} after {self.times[-1]}")
+        self.times += times
+        return Written(position=len(self.times), stored=len(times))
+
+
+@asynccontextmanager
+async def an_intake(folder: Path, store: Store, *, items_max: int = 100) -> AsyncIterator[Intake]:
+    spool = Spool(folder, bytes_max=1 << 20)
+    writer = Writer(store.ask, outbox.Limits(items_max=items_max))
+    intake = Intake(writer, spool)
+    intake.resume(spool.start())
+    tasks = [asyncio.ensure_future(run()) for run in (writer.run, intake.run, intake.replay)]
+    try:
+        yield intake
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        spool.close()
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 10.0
+
+
+async def test_new_writes_come_after_all_that_was_spooled(tmp_path: Path) -> None:
+    store = Store()
+    async with an_intake(tmp_path, store) as intake:
+        for time in range(1, 41):
+            await intake.store(an_item(time), Level.SPOOLED, soon())
+    async with an_intake(tmp_path, store, items_max=4) as intake:
+        newer = asyncio.ensure_future(intake.store(an_item(41), Level.DURABLE, soon()))
+        await asyncio.sleep(0)
+        assert intake.left > 0
+        store.up.set()
+        await newer
+        assert store.times == list(range(1, 42))
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert not (tmp_path / "refused").exists()
+
+
+async def test_a_new_write_waits_no_longer_than_its_caller(tmp_path: Path) -> None:
+    store = Store()
+    async with an_intake(tmp_path, store) as intake:
+        for time in range(1, 4):
+            await intake.store(an_item(time), Level.SPOOLED, soon())
+    async with an_intake(tmp_path, store, items_max=1) as intake:
+        with pytest.raises(errors.Unavailable, match="writes spooled before") as told:
+            await intake.store(an_item(4), Level.DURABLE, 0.0)
+    assert told.value.retry_after_s > 0
+
+
+async def test_a_promise_that_cannot_be_kept_is_set_aside(tmp_path: Path) -> None:
+    store = Store()
+    store.up.set()
+    async with an_intake(tmp_path, store) as intake:
+        for time in (5, 3):
+            await intake.store(an_item(time), Level.SPOOLED, soon())
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert b"3 after 5" in (tmp_path / "refused").read_bytes()
+
+
+async def test_a_record_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    store = Store()
+    async with an_intake(tmp_path, store) as intake:
+        await intake.store(an_item(1), Level.SPOOLED, soon())
+    spool = Spool(tmp_path, bytes_max=1 << 20)
+    spool.start()
+    spool.append([b"\xc1"])
+    spool.close()
+    store.up.set()
+    async with an_intake(tmp_path, store) as intake:
+        await intake.store(an_item(2), Level.SPOOLED, soon())
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert store.times == [1, 2]
+    assert b"not a spooled write" in (tmp_path / "refused").read_bytes()
+
+
+async def test_the_spool_goes_on_after_a_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = Store()
+    async with an_intake(tmp_path, store) as intake:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(errors.StoreError, match="No space"):
+                await intake.store(an_item(1), Level.SPOOLED, soon())
+        await intake.store(an_item(2), Level.SPOOLED, soon())
+        store.up.set()
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert store.times == [2]

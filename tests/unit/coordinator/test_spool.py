@@ -1,15 +1,18 @@
 """The spool: what was promised is there after any death, until it is settled."""
 
+import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer.coordinator.spool import Spool
-from midstreamer.domain.errors import ConfigError, Overloaded
+from midstreamer.domain.errors import ConfigError, Overloaded, StoreError
 
 
 @contextmanager
@@ -75,6 +78,66 @@ def test_a_damaged_record_ends_its_segment(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("spool-*")
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert left_in(tmp_path) == [b"one"]
+
+
+def test_a_tail_of_zeros_holds_no_records(tmp_path: Path) -> None:
+    with started(tmp_path) as (spool, _):
+        spool.append([b"one"])
+    (path,) = tmp_path.glob("spool-*")
+    path.write_bytes(path.read_bytes() + bytes(64))
+    with started(tmp_path) as (spool, left):
+        assert left == [b"one"]
+        assert spool.unread_bytes == 64
+
+
+def test_what_is_refused_is_set_aside_and_counts_towards_the_bound(tmp_path: Path) -> None:
+    with started(tmp_path, bytes_max=200) as (spool, _):
+        (place,) = spool.append([b"one"])
+        spool.set_aside(place, b"one", "stale")
+        (line,) = (tmp_path / "refused").read_bytes().splitlines()
+        kept = {"segment": 1, "number": 0, "reason": "stale", "payload": "b25l"}
+        assert msgspec.json.decode(line) == kept
+        with pytest.raises(Overloaded, match="set aside in"):
+            spool.append([bytes(180)])
+    with started(tmp_path) as (spool, left):
+        assert (left, spool.refused_bytes) == ([], len(line) + 1)
+
+
+@contextmanager
+def a_full_disk() -> Iterator[None]:
+    """No file may grow beyond 100 kB: writes fail in the middle, as on a disk that fills up."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("first", [b"one", b""])
+def test_a_full_disk_promises_nothing_and_takes_no_room(tmp_path: Path, first: bytes) -> None:
+    with started(tmp_path) as (spool, _):
+        promised = spool.append([first]) if first else []
+        with a_full_disk():
+            for _ in range(3):
+                with pytest.raises(StoreError, match="spool"):
+                    spool.append([bytes(1000)] * 150)
+        again = spool.append([b"two"])
+        for place in [*promised, *again]:
+            spool.settle(place)
+        assert list(tmp_path.glob("spool-*")) == []
+        spool.append([bytes(1000)] * 1000)  # within bytes_max: what failed is not counted
+
+
+def test_what_was_promised_before_the_disk_was_full_is_kept(tmp_path: Path) -> None:
+    with started(tmp_path) as (spool, _):
+        spool.append([b"one"])
+        with a_full_disk(), pytest.raises(StoreError):
+            spool.append([bytes(1000)] * 150)
+        spool.append([b"two"])
+    assert left_in(tmp_path) == [b"one", b"two"]
 
 
 def test_a_full_spool_refuses_with_a_time_to_come_back(tmp_path: Path) -> None:
