@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from midstreamer.runtime.config import (
     Address,
@@ -14,6 +14,9 @@ from midstreamer.runtime.config import (
     Settings,
     TelemetrySettings,
 )
+
+BATCH_SHARE = 0.75
+"""Most of a frame that a batch may take; the rest is for what surrounds its payload."""
 
 
 class CoordinatorSettings(Settings):
@@ -50,3 +53,14 @@ class CoordinatorSettings(Settings):
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
+
+    @model_validator(mode="after")
+    def _batch_fits_a_frame(self) -> Self:
+        most = int(BATCH_SHARE * self.limits.frame_bytes_max)
+        if self.batch_bytes_max > most:
+            raise ValueError(
+                f"batch_bytes_max = {self.batch_bytes_max:,} is above {most:,}, {BATCH_SHARE:.0%}"
+                f" of limits.frame_bytes_max = {self.limits.frame_bytes_max:,}: a transaction is"
+                " one frame; lower the one or raise the other"
+            )
+        return self

@@ -366,8 +366,24 @@ def _explain(
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])
+        if not key:
+            lines.append(_explain_together(cls, problem["msg"], values))
+            continue
         shown = next((known for known in keys(cls) if key.startswith(known)), key)
         value, origin = values.get(shown, (problem.get("input"), DEFAULT))
         message = problem["msg"].removeprefix("Value error, ")
         lines.append(f"{cls.section}.{shown} = {logs.scrub(repr(value))} from {origin}: {message}")
     return "; ".join(lines)
+
+
+def _explain_together(
+    cls: type[Settings], message: str, values: Mapping[str, tuple[Any, str]]
+) -> str:
+    """What is wrong with settings that do not fit each other: the message names them."""
+    given = [
+        f"{cls.section}.{key} from {origin}"
+        for key, (_, origin) in values.items()
+        if key in message
+    ]
+    told = f" ({', '.join(given)})" if given else ""
+    return f"[{cls.section}] {message.removeprefix('Value error, ')}{told}"

@@ -7,7 +7,8 @@ answered; natural keys make that safe.  When a Write is refused for what is in i
 until the item to blame stands alone, so nobody fails for a neighbour.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
-says so.  An item without one stays until it is settled.
+says so.  An item without one stays until it is stored or refused for what is in it; an error that
+nobody foresaw says nothing of the item, and is one more reason to send it again.
 
 Events and ``now_s`` in, effects out; `runtime.writer` carries them out.
 """
@@ -24,6 +25,12 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
+
+PASSING = (errors.Unavailable, errors.DeadlineExceeded)
+"""Errors that say nothing of what was in a Write."""
+FINAL = (errors.BadInput, errors.LocalProtocolError)
+"""Errors that an item brings about however often it is sent: what is in it, or that it is too
+large for any frame."""
 
 MATCH_BYTES = 34
 """Of one analog in a decision: which, start, time, distance, outcome."""
@@ -258,19 +265,26 @@ class Outbox:
         batch = self._current(sequence)
         if batch is None:
             return []
-        if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
-            wait_s = self.limits.backoff_first_s * 2.0 ** min(batch.attempts, 16)
-            wait_s = max(error.retry_after_s, wait_s)
-            batch.attempts, batch.trouble = batch.attempts + 1, error
-            batch.again_s = now_s + min(self.limits.backoff_most_s, wait_s)
-            return self._expire(now_s)
+        if isinstance(error, PASSING):
+            return self._again(batch, error, now_s)
+        if len(batch.keys) > 1:
+            self._batch = None
+            half = len(batch.keys) // 2
+            self._suspects.extendleft([batch.keys[half:], batch.keys[:half]])
+            return []
+        (key,) = batch.keys
+        if self._items[key].deadline_s is None and not isinstance(error, FINAL):
+            return self._again(batch, error, now_s)
         self._batch = None
-        if len(batch.keys) == 1:
-            self._forget(batch.keys[0])
-            return [Reject(batch.keys[0], error)]
-        half = len(batch.keys) // 2
-        self._suspects.extendleft([batch.keys[half:], batch.keys[:half]])
-        return []
+        self._forget(key)
+        return [Reject(key, error)]
+
+    def _again(self, batch: _Batch, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
+        wait_s = self.limits.backoff_first_s * 2.0 ** min(batch.attempts, 16)
+        wait_s = max(error.retry_after_s, wait_s)
+        batch.attempts, batch.trouble = batch.attempts + 1, error
+        batch.again_s = now_s + min(self.limits.backoff_most_s, wait_s)
+        return self._expire(now_s)
 
     def _current(self, sequence: int) -> _Batch | None:
         batch = self._batch

@@ -28,6 +28,8 @@ class Writer:
         self._results: dict[int, asyncio.Future[outbox.Receipt]] = {}
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
         self._changed = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     @property
     def depth(self) -> int:
@@ -46,8 +48,8 @@ class Writer:
 
     async def flushed(self) -> None:
         """Return when nothing waits any more."""
-        while self._outbox.depth:
-            await asyncio.wait(list(self._results.values()))
+        # Not the results: whoever waits for one may cancel it, and its item waits on.
+        await self._empty.wait()
 
     async def run(self) -> None:
         """Send and send again, until cancelled."""
@@ -89,5 +91,9 @@ class Writer:
                 case outbox.Reject(key, error):
                     if not (result := self._results.pop(key)).done():
                         result.set_exception(error)
+        if self._outbox.depth:
+            self._empty.clear()
+        else:
+            self._empty.set()
         metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
         self._changed.set()

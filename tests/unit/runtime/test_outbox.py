@@ -120,6 +120,45 @@ def test_a_refused_item_does_not_fail_its_neighbours() -> None:
     assert settled == {1: "Settle", 2: "Settle", 3: "Reject", 4: "Settle", 5: "Settle"}
 
 
+@pytest.mark.parametrize(
+    ("deadline_s", "error", "given_up"),
+    [
+        (None, errors.MidstreamerError("the write failed at sync"), False),
+        (None, errors.RemoteProtocolError("what is this"), False),
+        (None, errors.StaleTick("too old"), True),
+        (None, errors.LocalProtocolError("too large for a frame"), True),
+        (9.0, errors.MidstreamerError("the write failed at sync"), True),
+    ],
+)
+def test_an_error_that_nobody_foresaw_refuses_nothing_that_was_promised(
+    deadline_s: float | None, error: errors.MidstreamerError, given_up: bool
+) -> None:
+    made = Outbox()
+    (post,) = made.handle(Offered(1, an_item(1, deadline_s=deadline_s)), 0.0)
+    assert isinstance(post, Post)
+    effects = made.handle(Failed(post.write.sequence, error), 0.0)
+    assert effects == ([Reject(1, error)] if given_up else [])
+    wakeup_s = made.next_wakeup_s()
+    if given_up:
+        assert (made.depth, wakeup_s) == (0, None)
+    else:
+        assert wakeup_s is not None
+        assert made.handle(Tick(), wakeup_s) == [post]
+
+
+def test_an_error_that_nobody_foresaw_still_parts_the_items_of_a_write() -> None:
+    made = Outbox()
+    (first,) = made.handle(Offered(1, an_item(1)), 0.0)
+    for key in (2, 3):
+        made.handle(Offered(key, an_item(key)), 0.0)
+    assert isinstance(first, Post)
+    (both,) = made.handle(Answered(first.write.sequence, written(first.write)), 0.0)[1:]
+    assert isinstance(both, Post)
+    (half,) = made.handle(Failed(both.write.sequence, errors.MidstreamerError("bug")), 0.0)
+    assert isinstance(half, Post)
+    assert half.write.columns == both.write.columns[:1]
+
+
 def test_a_passed_deadline_gives_an_item_up_and_says_it_may_be_stored() -> None:
     made = Outbox()
     write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
@@ -256,6 +295,27 @@ async def test_a_writer_settles_what_it_was_offered() -> None:
     receipts = await asyncio.gather(*(writer.offer(an_item(time)) for time in range(1, 30)))
     assert [receipt.stored for receipt in receipts] == [1] * 29
     await writer.flushed()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_flushing_waits_for_items_that_nobody_awaits_any_more() -> None:
+    up = asyncio.Event()
+
+    async def ask(write: Write, budget_s: float) -> frames.Answer:
+        await up.wait()
+        return written(write)
+
+    writer = Writer(ask)
+    running = asyncio.ensure_future(writer.run())
+    writer.offer(an_item(1)).cancel()
+    flushing = asyncio.ensure_future(writer.flushed())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not flushing.done()
+    up.set()
+    await flushing
+    assert writer.depth == 0
     running.cancel()
     await asyncio.wait([running])
 
