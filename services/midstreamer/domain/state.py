@@ -51,6 +51,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     covered: bool
     losses: tuple[float, ...]
     """Brier loss of each arm."""
+    void: bool = False
+    """The decision is over and teaches nothing."""
 
 
 class Tracker(msgspec.Struct, frozen=True, array_like=True):

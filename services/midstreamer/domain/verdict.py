@@ -28,3 +28,6 @@ class Verdict(msgspec.Struct, frozen=True):
     """The same for each arm, in the order of reasoning.ARMS."""
     winkler: float
     """Interval score of the prediction interval, in units of the decision's scale."""
+    void: bool = False
+    """The value that came cannot judge (no logarithm where one is asked): the decision is over and
+    taught nothing; every number above is 0, ``hit`` and ``covered`` are False and say nothing."""

@@ -87,7 +87,7 @@ def judge_decisions(
 def _paired(
     decisions: Iterable[Decision], verdicts: Iterable[Verdict]
 ) -> list[tuple[Decision, Verdict]]:
-    of = {verdict.experience_id: verdict for verdict in verdicts}
+    of = {verdict.experience_id: verdict for verdict in verdicts if not verdict.void}
     pairs = [
         (decision, of[decision.experience_id])
         for decision in decisions

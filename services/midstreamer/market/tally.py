@@ -116,7 +116,7 @@ class Tally:
     def judge(self, verdict: Verdict) -> None:
         """Count one verdict, once."""
         decision = self.pending.pop(verdict.experience_id, None)
-        if decision is not None:
+        if decision is not None and not verdict.void:
             self.settled.append((decision, verdict))
             self.right += decision.emitted and verdict.hit
             self.judged += decision.emitted

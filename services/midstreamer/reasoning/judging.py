@@ -9,6 +9,7 @@ import numpy as np
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
+from midstreamer.domain.specification import Transform
 from midstreamer.domain.verdict import Verdict
 
 
@@ -28,7 +29,10 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     ------
     BadInput
         The decision never settles, the time is not after the decision's, or the value is not
-        finite or has no logarithm where one is asked.
+        finite.
+
+    A value without a logarithm, where one is asked, gives a void verdict: the tick is right, and
+    refusing it would let anyone who asked a wrong question stop a series.
     """
     name = f"decision {decision.experience_id.hex()} of {decision.series or 'no series'}"
     if not decision.settles:
@@ -37,6 +41,8 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         raise BadInput(f"{name} at {decision.time} cannot be due at {due_time}: not later")
     if not math.isfinite(value):
         raise BadInput(f"{name}: the value {value} is not a finite number")
+    if value <= 0.0 and decision.specification.transform is Transform.LOG:
+        return _void(decision, due_time)
     reached = outcome.transformed(np.array([value]), decision.specification.transform)
     change = float(reached[0]) - decision.last
     rose = float(change > 0.0)
@@ -53,6 +59,24 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         brier=(decision.probability - rose) ** 2,
         brier_arms=tuple((arm - rose) ** 2 for arm in decision.arms),
         winkler=_winkler(decision, change),
+    )
+
+
+def _void(decision: Decision, due_time: int) -> Verdict:
+    """The one verdict of a decision that nothing can be said about any more."""
+    return Verdict(
+        experience_id=decision.experience_id,
+        series=decision.series,
+        time=decision.time,
+        due_time=due_time,
+        change=0.0,
+        outcome=0.0,
+        hit=False,
+        covered=False,
+        brier=0.0,
+        brier_arms=(0.0,) * len(decision.arms),
+        winkler=0.0,
+        void=True,
     )
 
 

@@ -131,6 +131,7 @@ def _learn_verdict(state: State, verdict: Verdict) -> State:
         verdict.hit,
         verdict.covered,
         verdict.brier_arms,
+        verdict.void,
     )
     known = sorted((*state.known, made), key=_verdict_order)
     return msgspec.structs.replace(state, version=state.version + 1, known=tuple(known))
@@ -273,6 +274,9 @@ class _Work:
     def settled(self, verdict: Known) -> None:
         """Learn from a verdict, once."""
         decision = self._pending.pop(verdict.experience_id)
+        if verdict.void:
+            self._gate.dropped(decision)
+            return
         self._gate.settled(decision, right=verdict.hit)
         if not decision.teaches:
             return

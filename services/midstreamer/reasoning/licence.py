@@ -118,6 +118,10 @@ class Gate:
         elif pending.epoch == self._revocations:
             self._bet(pending, right=right)
 
+    def dropped(self, pending: Pending) -> None:
+        """Forget a decision that was noted before: whether it was right will never be known."""
+        self._pending -= pending.emitted
+
     def closed(self) -> Licence:
         """The licence after all that was told."""
         return Licence(

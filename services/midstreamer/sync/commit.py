@@ -18,7 +18,7 @@ from midstreamer.protocol.frames import Change, Points, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction
 from midstreamer.sync import core, settle
 from midstreamer.sync.core import Facts, Given, Plan, Taken
-from midstreamer.sync.settle import Folded, Judged, Rules, Unjudged
+from midstreamer.sync.settle import Folded, Judged, Rules
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class Committed:
     """Feed position before it."""
     changes: tuple[Change, ...]
     verdicts: tuple[Verdict, ...]
-    unjudged: tuple[Unjudged, ...]
     rows: int
 
 
@@ -69,7 +68,6 @@ class Committer:
             before,
             tuple(effects.changes),
             judged.verdicts,
-            judged.unjudged,
             effects.rows,
         )
 

@@ -277,9 +277,11 @@ class SyncService:
                 waiting.answer.set_result(outcome)
         metrics.WRITE_BATCH_ROWS.observe(committed.rows)
         for verdict in committed.verdicts:
-            metrics.VERDICTS.labels(str(verdict.hit).lower()).inc()
-        for decision, why in committed.unjudged:
-            log.warning("verdict.impossible", experience=decision.experience_id.hex(), why=why)
+            hit = "void" if verdict.void else str(verdict.hit).lower()
+            metrics.VERDICTS.labels(hit).inc()
+            if verdict.void:
+                name = verdict.experience_id.hex()
+                log.warning("verdict.void", experience=name, series=verdict.series)
 
     def _refuse_waiting(self) -> None:
         batch = list(self._waiting)

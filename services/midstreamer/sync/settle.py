@@ -52,20 +52,12 @@ class Lesson(NamedTuple):
     event: Decision | Verdict
 
 
-class Unjudged(NamedTuple):
-    """A decision that cannot be judged by the value that came."""
-
-    decision: Decision
-    why: str
-
-
 @dataclass(frozen=True)
 class Judged:
     """What became of all that was due."""
 
     verdicts: tuple[Verdict, ...]
     lessons: tuple[Lesson, ...]
-    unjudged: tuple[Unjudged, ...]
 
 
 @dataclass(frozen=True)
@@ -86,24 +78,15 @@ class Folded:
 def judged(
     rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
 ) -> Judged:
-    """Verdicts of what is due, and all lessons of a transaction in the order to learn them.
-
-    A value may be one that a decision cannot be judged by (no logarithm of a price of zero).
-    Such a decision stays without a verdict: the tick is right, and refusing it would let anyone
-    who asked a wrong question stop a series.
-    """
-    verdicts, unjudged = [], []
+    """Verdicts of what is due, and all lessons of a transaction in the order to learn them."""
+    verdicts = []
     lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
     for decision, point in due:
-        try:
-            verdict = rules.judge(decision, point.value, point.time)
-        except BadInput as error:
-            unjudged.append(Unjudged(decision, error.message))
-        else:
-            verdicts.append(verdict)
-            lessons.append(Lesson(decision.specification, verdict))
+        verdict = rules.judge(decision, point.value, point.time)
+        verdicts.append(verdict)
+        lessons.append(Lesson(decision.specification, verdict))
     verdicts.sort(key=lambda verdict: (verdict.due_time, verdict.series, verdict.experience_id))
-    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unjudged))
+    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)))
 
 
 def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import numpy as np
 import pytest
 
 from midstreamer import reasoning
+from midstreamer.domain import series
 from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
 from midstreamer.domain.shard import Shard
+from midstreamer.domain.specification import Transform
 from midstreamer.protocol.frames import Joined, Learned, Member, Points
 from midstreamer.store import admin
 from midstreamer.store.ports import Effects, Mark, Point, Run, Span, Store, StoredState
@@ -222,3 +225,15 @@ async def test_the_status_counts_rows(store: Store) -> None:
     await build.commit(committer, write)
     rows = (await admin.status(store)).rows
     assert (rows["points"], rows["decisions"], rows["verdicts"], rows["events"]) == (8, 1, 1, 2)
+
+
+async def test_a_decision_that_nothing_can_judge_has_its_one_verdict(store: Store) -> None:
+    spec = msgspec.structs.replace(build.SPECIFICATION, transform=Transform.LOG)
+    committer = build.a_committer(store)
+    decision = build.a_decision(5, specification=spec)
+    await build.commit(committer, build.a_write(build.a_column(0, 6), decisions=[decision]))
+    last = series.column("test/A", [6 * build.STEP, 7 * build.STEP], [1.0, 0.0])
+    (verdict,) = (await build.commit(committer, build.a_write(last))).verdicts
+    assert verdict.void
+    assert (await store.experiences([decision.experience_id]))[1] == [verdict]
+    assert await admin.check(store, RULES) == []

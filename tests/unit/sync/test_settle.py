@@ -55,14 +55,18 @@ def test_a_decision_that_does_not_settle_teaches_nothing() -> None:
     assert settle.judged(reasoning, [], [unsettled]).lessons == ()
 
 
-def test_a_value_without_a_logarithm_leaves_a_decision_unjudged() -> None:
+def test_a_value_without_a_logarithm_ends_a_decision_and_teaches_nothing() -> None:
     spec = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)
     decision = a_decision(4, specification=spec)
-    judged = settle.judged(reasoning, [(decision, Point(6 * STEP, 0.0))], [])
-    assert judged.verdicts == ()
-    ((left, why),) = judged.unjudged
-    assert left == decision
-    assert "0.0" in why
+    judged = settle.judged(reasoning, [(decision, Point(6 * STEP, 0.0))], [decision])
+    (verdict,) = judged.verdicts
+    assert verdict.void
+    assert (verdict.change, verdict.hit, set(verdict.brier_arms)) == (0.0, False, {0.0})
+    later = Lesson(spec, a_decision(8, specification=spec))
+    folded = settle.fold(reasoning, {}, [*judged.lessons, later])
+    state = folded.states[spec.stream]
+    assert (state.pending, state.known) == ({}, ())
+    assert state.losses == reasoning.initial(spec).losses
 
 
 def test_streams_learn_apart() -> None:

@@ -18,10 +18,6 @@ SELECT format('decision %s of %s: due at position %s, which is stored, and has n
 FROM decisions d JOIN series s ON s.name = d.series
 WHERE d.due_index >= 0 AND d.due_index < s.count
   AND NOT EXISTS (SELECT FROM verdicts v WHERE v.experience_id = d.experience_id)
-  -- A value without a logarithm settles nothing that was foretold in logarithms.
-  AND NOT EXISTS (SELECT FROM points p JOIN specifications m ON m.digest = d.specification
-                  WHERE p.series_id = s.id AND p.index = d.due_index AND p.value <= 0
-                    AND m.body ->> 'transform' = 'log')
 LIMIT 100;
 
 -- name: check_verdict_time
