@@ -161,7 +161,7 @@ async def test_what_is_closed_leaves_nothing_behind(place: Installation, server:
             await asyncio.sleep(0.01)
     left = (server._wires, server._judged, server._wire_of, server._attendance.links)
     assert [len(kept) for kept in left] == [0, 0, 0, 0]
-    assert server._half_open == 0
+    assert [len(server._half_open), len(server._deadlines)] == [0, 0]
 
 
 def test_the_self_test_passes_and_runs_once() -> None:

@@ -27,3 +27,5 @@ class Reason(StrEnum):
     """Not the kind that was dialled, or a kind this server does not serve."""
     NOT_ALLOWED = "not_allowed"
     """Not on the allowlist."""
+    TOO_MANY_LINKS = "too_many_links"
+    """It has as many connections to this server as one identity may have."""

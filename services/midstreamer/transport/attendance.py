@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from midstreamer.domain.errors import MidstreamerError, Refused, Unavailable
+from midstreamer.domain.errors import MidstreamerError, Overloaded, Refused, Unavailable
+from midstreamer.domain.identity import Identity
+from midstreamer.security import decide
+from midstreamer.security.reasons import Reason
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport.carrier import OnLink
+from midstreamer.transport.carrier import Limits, OnLink
 from midstreamer.transport.framed import FramedLink
 
 log = logs.get(__name__)
 
 ACCEPTED = "accepted"
+RETRY_AFTER_S = 1.0
 FAREWELL_S = 1.0
 """How long a closing server waits for those who attend its links."""
 
@@ -33,6 +37,24 @@ class Attendance:
         self._on_link = on_link
         self._judge = judge
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def require_room(
+        self, identity: Identity, limits: Limits, arriving: Sequence[Identity] = ()
+    ) -> None:
+        """Refuse a judged peer beyond its own share of links, and anybody beyond all of them."""
+        present = [link.peer for link in self.links] + list(arriving)
+        own, own_max = present.count(identity), limits.links_per_identity_max
+        if own >= own_max:
+            raise decide.refused(
+                Reason.TOO_MANY_LINKS,
+                f"{identity.name} has {own} links here, links_per_identity_max={own_max}:"
+                " close one, or use another identity",
+            )
+        if len(present) >= limits.links_max:
+            raise Overloaded(
+                f"{Overloaded.code}: {len(present)} links are open, links_max={limits.links_max}",
+                retry_after_s=RETRY_AFTER_S,
+            )
 
     def welcome(self, link: FramedLink) -> None:
         """Take in a link whose peer was judged; its handshake is awaited from now on."""

@@ -23,6 +23,10 @@ class Limits:
     frame_bytes_max: int = frames.FRAME_BYTES_MAX
     links_max: int = 256
     """Connections a server keeps at once; more are refused."""
+    links_per_identity_max: int = 16
+    """Of those, connections of one identity; its newest beyond are refused. A process keeps one
+    or two to each server, and a killed one leaves its own behind for `idle_s`: 16 allow a user
+    several processes under one certificate, and it takes 16 identities to fill a server."""
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection to its first frame in order."""
     idle_s: float = 5.0

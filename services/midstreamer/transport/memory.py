@@ -139,11 +139,7 @@ class MemoryServer:
 
     def _admit(self, identity: Identity) -> None:
         decide.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
-        if len(self.attendance.links) >= self.carrier.limits.links_max:
-            raise Overloaded(
-                f"{self._address} keeps links_max={self.carrier.limits.links_max} links",
-                retry_after_s=1.0,
-            )
+        self.attendance.require_room(identity, self.carrier.limits)
 
     def _judge(self, link: FramedLink) -> None:
         decide.admit(link.peer, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))

@@ -18,6 +18,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist
+from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
@@ -27,7 +28,8 @@ from tests.support.transport import holdings
 LIMITS = Limits(
     handshake_s=2.0,
     idle_s=2.0,
-    links_max=2,
+    links_max=3,
+    links_per_identity_max=2,
     send_high_bytes=200_000,
     send_low_bytes=50_000,
     inbox_bytes_max=2_000_000,
@@ -220,9 +222,21 @@ async def test_who_is_taken_off_the_list_loses_the_link(serving: Serving, world:
 
 
 async def test_more_links_than_allowed_are_refused(serving: Serving) -> None:
-    held = [await serving.meet(who(Kind.AGENT, f"a{number}")) for number in range(2)]
-    with pytest.raises(Overloaded, match="links_max=2"):
+    held = [await serving.meet(who(Kind.AGENT, f"a{number}")) for number in range(3)]
+    with pytest.raises(Overloaded, match="links_max=3"):
         await serving.meet(who(Kind.AGENT, "a9"))
+    for near, _ in held:
+        await near.close()
+
+
+async def test_one_identity_cannot_take_every_link(serving: Serving) -> None:
+    refusals = metrics.HANDSHAKES.labels("too_many_links")._value
+    held, before = [await serving.meet() for _ in range(2)], refusals.get()
+    with pytest.raises(Refused, match="agent/a1 has 2 links here") as refused:
+        await serving.meet()
+    assert refused.value.reason == "too_many_links"
+    assert refusals.get() == before + 1
+    held.append(await serving.meet(who(Kind.AGENT, "a2")))
     for near, _ in held:
         await near.close()
 

@@ -160,6 +160,7 @@ def test_every_reason_can_happen() -> None:
         Reason.WRONG_TRUST_DOMAIN,
         Reason.WRONG_KIND,
         Reason.NOT_ALLOWED,
+        Reason.TOO_MANY_LINKS,
     }
     assert told | elsewhere == set(Reason)
     assert len(decide.CHECKS) == 3

@@ -39,6 +39,7 @@ _ALERTS: dict[str, tls.AlertDescription] = {
     Reason.WRONG_TRUST_DOMAIN: tls.AlertDescription.access_denied,
     Reason.WRONG_KIND: tls.AlertDescription.access_denied,
     Reason.NOT_ALLOWED: tls.AlertDescription.access_denied,
+    Reason.TOO_MANY_LINKS: tls.AlertDescription.access_denied,
 }
 
 

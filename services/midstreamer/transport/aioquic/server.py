@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
@@ -17,12 +19,15 @@ from aioquic.quic.packet import (
 )
 
 from midstreamer.domain.errors import MidstreamerError, Overloaded
+from midstreamer.domain.identity import Identity
 from midstreamer.protocol import authorisation
-from midstreamer.protocol.connection import Side
+from midstreamer.protocol.connection import Code, Side
 from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import attendance
 from midstreamer.transport.aioquic import enforcement, sockets
+from midstreamer.transport.aioquic.halfopen import HalfOpen
+from midstreamer.transport.aioquic.proof import AddressProof
 from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
 from midstreamer.transport.aioquic.trust import Judged, Trust
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
@@ -33,8 +38,6 @@ from midstreamer.transport.framed import FramedLink
 log = logs.get(__name__)
 
 CONNECTION_ID_BYTES = 8
-HALF_OPEN_MAX = 1024
-"""Connections that are still in their handshake; further ones are not answered."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
@@ -57,7 +60,9 @@ class QuicServer:
         self._judged: dict[QuicWire, Judged] = {}
         self._wire_of: dict[FramedLink, QuicWire] = {}
         self._turned_away: set[QuicWire] = set()
-        self._half_open = 0
+        self._half_open: HalfOpen[QuicWire] = HalfOpen()
+        self._deadlines: dict[QuicWire, asyncio.TimerHandle] = {}
+        self._proof = AddressProof(connection_id_bytes=CONNECTION_ID_BYTES)
         self._touched: set[QuicWire] = set()
         self._attendance = Attendance(on_link, self._judge_again)
         self._socket = DatagramSocket(sock, received=self._received, drained=self._drained)
@@ -112,9 +117,25 @@ class QuicServer:
             if not negotiating and size >= SMALLEST_MAX_DATAGRAM_SIZE:
                 self.send(_versions(header), address)
             return None
-        initial = header.packet_type == QuicPacketType.INITIAL
-        if not initial or size < SMALLEST_MAX_DATAGRAM_SIZE or self._half_open >= HALF_OPEN_MAX:
+        if header.packet_type != QuicPacketType.INITIAL or size < SMALLEST_MAX_DATAGRAM_SIZE:
             return None
+        original_cid = self._original_cid(header, address)
+        if original_cid is None:
+            return None
+        self._make_room(address)
+        return self._open(header, original_cid, address)
+
+    def _original_cid(self, header: QuicHeader, address: SocketAddress) -> bytes | None:
+        """The number a sender first chose; None while it has not proven its address."""
+        now_s = time.monotonic()
+        if header.token:
+            return self._proof.original_cid(header, address, now_s=now_s)
+        if not self._half_open.crowded:
+            return header.destination_cid
+        self.send(self._proof.request(header, address, now_s=now_s), address)
+        return None
+
+    def _open(self, header: QuicHeader, original_cid: bytes, address: SocketAddress) -> QuicWire:
         quic = QuicConnection(
             configuration=enforcement.configuration(
                 self._trust.manager.current,
@@ -122,21 +143,45 @@ class QuicServer:
                 is_client=False,
                 datagram_bytes=sockets.datagram_bytes(address),
             ),
-            original_destination_connection_id=header.destination_cid,
+            original_destination_connection_id=original_cid,
+            retry_source_connection_id=header.destination_cid if header.token else None,
         )
         wire = QuicWire(quic, self._trust.limits, self)
         enforcement.enforce(quic, self._judging(wire, sockets.written(address)))
-        self._half_open += 1
+        self._half_open.add(wire, address)
+        self._deadlines[wire] = asyncio.get_running_loop().call_later(
+            self._trust.limits.handshake_s, self._give_up, wire, Code.TIMEOUT
+        )
         self._numbers[wire] = set()
         self.numbered(wire, header.destination_cid)
         self.numbered(wire, quic.host_cid)
         return wire
 
+    def _make_room(self, address: SocketAddress) -> None:
+        leaving = self._half_open.must_leave(address)
+        if leaving is not None:
+            self._give_up(leaving, Overloaded.code)
+
+    def _give_up(self, wire: QuicWire, reason: str) -> None:
+        """End a half-open connection and free all of it now: no link came of it."""
+        metrics.HANDSHAKES.labels(reason).inc()
+        log.debug("handshake.failed", code=reason)  # a flood must not fill the log as well
+        self._turned_away.add(wire)
+        wire.hang_up(reason, "")
+        wire.stop()
+        self.forgotten(wire)
+
+    def _no_longer_half_open(self, wire: QuicWire) -> None:
+        self._half_open.discard(wire)
+        deadline = self._deadlines.pop(wire, None)
+        if deadline is not None:
+            deadline.cancel()
+
     def _judging(self, wire: QuicWire, place: str) -> Callable[[Presented], None]:
         def judge(presented: Presented) -> None:
             try:
                 judged = self._trust.judge(presented, Role.DIALS, self._kinds)
-                self._require_room()
+                self._require_room(judged.identity)
             except MidstreamerError as refusal:
                 attendance.refused(place, refusal)
                 self._turned_away.add(wire)
@@ -145,10 +190,11 @@ class QuicServer:
 
         return judge
 
-    def _require_room(self) -> None:
-        links_max = self._trust.limits.links_max
-        if len(self._attendance.links) >= links_max:
-            raise Overloaded(f"{Overloaded.code}: {self.address} keeps links_max={links_max} links")
+    def _require_room(self, identity: Identity) -> None:
+        # Those judged on a wire that is not a link yet count too: else one peer could be judged
+        # on many, and only then finish them all.
+        arriving = [each.identity for wire, each in self._judged.items() if wire.link is None]
+        self._attendance.require_room(identity, self._trust.limits, arriving)
 
     def _judge_again(self, link: FramedLink) -> None:
         judged = self._judged[self._wire_of[link]]
@@ -165,7 +211,7 @@ class QuicServer:
         judged = self._judged.get(wire)
         if judged is None:
             raise RuntimeError("a handshake was completed by a client that was not judged")
-        self._half_open -= 1
+        self._no_longer_half_open(wire)
         connection = self._trust.connection(Side.ACCEPTED, judged.identity)
         link = FramedLink(connection, wire, self._trust.limits)
         wire.link = link
@@ -185,13 +231,12 @@ class QuicServer:
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
         """Keep the numbers for a while: what the peer still sends must not begin anew."""
+        self._no_longer_half_open(wire)
         if wire.link is not None:
             self._wire_of.pop(wire.link, None)
-        else:
-            self._half_open -= 1
-            if wire not in self._turned_away:  # those are counted by their reason
-                metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
-                log.debug("handshake.failed", code=code, detail=message)
+        elif wire not in self._turned_away:  # those are counted by their reason
+            metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
+            log.debug("handshake.failed", code=code, detail=message)
         self._judged.pop(wire, None)
         self._turned_away.discard(wire)
 

@@ -1,0 +1,72 @@
+"""Half-open connections: room for newcomers is made by whoever holds most of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from midstreamer.transport.aioquic import halfopen
+from midstreamer.transport.aioquic.halfopen import HalfOpen
+from midstreamer.transport.aioquic.sockets import SocketAddress
+
+
+def at(host: str, port: int = 1) -> SocketAddress:
+    return (host, port)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halfopen, "UNPROVEN_MAX", 2)
+    monkeypatch.setattr(halfopen, "SHARE_MAX", 3)
+    monkeypatch.setattr(halfopen, "HALF_OPEN_MAX", 5)
+
+
+def holding(*hosts: str) -> HalfOpen[int]:
+    made: HalfOpen[int] = HalfOpen()
+    for number, host in enumerate(hosts):
+        made.add(number, at(host, number))
+    return made
+
+
+def test_addresses_are_believed_until_it_is_crowded() -> None:
+    assert not holding("10.0.0.1").crowded
+    assert holding("10.0.0.1", "10.0.0.1").crowded
+
+
+def test_nobody_leaves_while_there_is_room() -> None:
+    assert holding("10.0.0.1", "10.0.0.1", "10.0.0.2").must_leave(at("10.0.0.1")) is None
+
+
+def test_beyond_its_share_an_origin_s_own_oldest_leaves() -> None:
+    held = holding("10.0.0.2", "10.0.0.1", "10.0.0.1", "10.0.0.1")
+    assert held.must_leave(at("10.0.0.1", 9)) == 1
+    assert held.must_leave(at("10.0.0.2", 9)) is None
+
+
+def test_when_full_the_oldest_of_the_greediest_leaves_for_a_newcomer() -> None:
+    held = holding("10.0.0.2", "10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.1")
+    assert held.must_leave(at("10.0.0.3")) == 1
+    held.discard(1)
+    assert held.must_leave(at("10.0.0.3")) is None
+
+
+def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
+    held = holding("10.0.0.1", "10.0.0.1")
+    for key in (0, 0, 1, 7):
+        held.discard(key)
+    assert len(held) == 0
+    assert held._held == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::2:0:0:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(one: str, other: str, same: bool) -> None:
+    assert (halfopen.origin(at(one)) == halfopen.origin(at(other))) is same
