@@ -26,7 +26,7 @@ from midstreamer.cli.errors import foreseen
 from midstreamer.cli.state import State
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Identity
-from midstreamer.runtime import config
+from midstreamer.runtime import config, shutdown
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.transport.carrier import Carrier
 
@@ -68,7 +68,7 @@ class LocalFleet:
             self._tell_clients()
             await self._start()
         except BaseException:
-            await asyncio.shield(self._stop())
+            await shutdown.finish(self._stop())
             raise
         return self
 
@@ -78,7 +78,7 @@ class LocalFleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.shield(self._stop())
+        await shutdown.finish(self._stop())
         if self._failure is not None and isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from types import FrameType
 
 from midstreamer.telemetry import logs
@@ -56,6 +56,24 @@ async def until_stopped(main: Awaitable[None]) -> signal.Signals | None:
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
     return received[0] if received else None
+
+
+async def finish(cleaning: Coroutine[object, object, None]) -> None:
+    """Await a clean-up to its end, however often this task is cancelled; it must bound itself.
+
+    A deadline that runs out beside a cancellation can leave a second one behind, and a bare
+    ``asyncio.shield`` returns at the first: the process would end with its clean-up half done.
+    """
+    task = asyncio.ensure_future(cleaning)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _end_now(number: int, frame: FrameType | None) -> None:

@@ -73,3 +73,32 @@ shutdown.run(main())
 def test_a_second_signal_ends_a_process_that_hangs_while_cleaning_up() -> None:
     ended = subprocess.run([sys.executable, "-c", STUBBORN], timeout=60, check=False)
     assert ended.returncode == 128 + signal.SIGINT
+
+
+async def test_a_clean_up_ends_however_often_its_task_is_cancelled() -> None:
+    half_way, rest = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def clean() -> None:
+        half_way.set()
+        await rest.wait()
+        done.append("cleaned up")
+
+    task = asyncio.ensure_future(shutdown.finish(clean()))
+    await half_way.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+    rest.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == ["cleaned up"]
+
+
+async def test_a_clean_up_that_fails_says_so() -> None:
+    async def clean() -> None:
+        raise ValueError("no room")
+
+    with pytest.raises(ValueError, match="no room"):
+        await shutdown.finish(clean())
