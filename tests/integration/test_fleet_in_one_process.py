@@ -216,6 +216,27 @@ async def test_what_cannot_be_answered_is_refused_and_the_fleet_lives() -> None:
         assert (await append(client, *columns(universe, 15, 20))).stored == 5
 
 
+async def test_only_what_is_stored_of_a_series_is_recorded_under_its_name() -> None:
+    universe, specification = a_universe(2, 300), a_specification()
+    (ahead, asked) = windows(universe, 299)[0], windows(universe, 298)[0]
+    values = asked.array().copy()
+    values[3] += 1.0
+    other = window(values, series=asked.series, time=asked.time)
+    async with running(shard_points=64) as fleet:
+        client = await fleet.client()
+        await append(client, *columns(universe, 0, 299))
+        early = await refused(client, frames.Match(specification=specification, windows=(ahead,)))
+        assert isinstance(early, errors.BadInput)
+        assert "Append the tick first" in str(early)
+        found = await search(client, specification, ahead)
+        assert [decision.settles for decision in found.decisions] == [False]
+        wrong = await refused(client, frames.Match(specification=specification, windows=(other,)))
+        assert isinstance(wrong, errors.BadInput)
+        assert f"value 3 is {values[3]}, {asked.array()[3]} is stored" in str(wrong)
+        made = await match(client, specification, asked)  # its key is still free
+        assert (made.repeated, made.decisions[0].window) == (0, asked.values)
+
+
 async def test_a_position_that_never_comes_is_told_within_the_deadline() -> None:
     universe = a_universe(1, 100)
     async with running(agents=("a1",)) as fleet:

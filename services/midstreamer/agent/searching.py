@@ -83,6 +83,7 @@ class Search:
         metrics.DTW_LATENCY_MS.observe(1000.0 * (clocks.perf_counter() - began_s))
         metrics.PATTERN_MATCHES.labels(measure=specification.measure).inc()
         index, newest = self._place(window)
+        differs_at, stored = self._difference(window, index)
         return Evidence(
             specification=specification,
             window=window,
@@ -92,6 +93,9 @@ class Search:
             ups=prospect.ups,
             known=prospect.known,
             kernel=kernels.__version__,
+            agrees=differs_at < 0,
+            differs_at=differs_at,
+            stored=stored,
         )
 
     def _prospect(self, time: int) -> _Prospect:
@@ -177,6 +181,24 @@ class Search:
             elif held.sees_past(count):
                 newest = False
         return index, newest
+
+    def _difference(self, window: Window, index: int) -> tuple[int, float | None]:
+        """(place, what is stored there) of the first value that is not the stored one; -1: none.
+
+        Every shard that knows where the window ends looks at the points it holds.  The one that
+        owns the window's first point holds all of them, so together they miss nothing.
+        """
+        if index < 0:
+            return -1, None
+        begin = index + 1 - self._specification.window
+        if begin < 0:
+            return 0, None  # the series is shorter than the window
+        apart = [
+            held.difference(begin, window.array())
+            for held in self._shards
+            if held.shard.series == window.series and held.first <= index < held.end
+        ]
+        return min(((place, stored) for place, stored in apart if place >= 0), default=(-1, None))
 
 
 def warm_up(engine: str) -> None:

@@ -157,6 +157,19 @@ class Held:
         """Points of the series with a time not later, as far as this shard can see."""
         return self.first + int(np.searchsorted(self.times(), time, side="right"))
 
+    def difference(self, begin: int, window: Floats) -> tuple[int, float | None]:
+        """The first value of a window from ``begin`` on that is held and differs; -1: none.
+
+        Compared by their bits, since bits are what is kept of a decision.
+        """
+        skipped = max(0, self.first - begin)
+        held = self.values()[begin + skipped - self.first : begin + len(window) - self.first]
+        sent = window[skipped : skipped + len(held)]
+        apart = np.flatnonzero(held.view(np.int64) != sent.view(np.int64))
+        if not apart.size:
+            return -1, None
+        return skipped + int(apart[0]), float(held[apart[0]])
+
     def sees_past(self, count: int) -> bool:
         """Whether the shard knows that the series has exactly so many points up to a time.
 

@@ -1,7 +1,8 @@
 """Whether a request can be answered as asked: ordered rules, the first that is broken is told.
 
 Rules that need no knowledge come first and cost no wait; those that hold a request against the
-catalogue are asked once it has reached the position the client insists on.
+catalogue are asked once it has reached the position the client insists on; what the agents have
+found of the windows' own past comes last.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.domain import outcome, specification
+from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, UnknownSeries
 from midstreamer.domain.series import Window, check_column, qualified, universe_of
 from midstreamer.protocol import frames
@@ -56,6 +58,33 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
             raise UnknownSeries(
                 f"nothing is stored of series {window.series}; append its ticks first, or ask"
                 " without a series"
+            )
+
+
+def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: Catalogue) -> None:
+    """Raise BadInput when a window is not what is stored of its series.
+
+    A decision is kept under series and time for ever: it must be about that series' own past.
+    """
+    for place, found in enumerate(findings):
+        window = found.window
+        if not window.series:
+            continue
+        name = f"window {place} of {window.series} at {window.time}"
+        if not found.agrees:
+            kept = (
+                "nothing is stored there" if found.stored is None else f"{found.stored} is stored"
+            )
+            raise BadInput(
+                f"{name}: value {found.differs_at} is {window.array()[found.differs_at]}, {kept};"
+                " send the stored points, or ask without a series"
+            )
+        if request.record and found.index < 0:
+            known = catalogue.series(window.series)
+            last = f"its last tick is at {known.last_time}" if known else "it has no ticks"
+            raise BadInput(
+                f"{name}: no tick of that time is stored, {last}. Append the tick first and pass"
+                " on the position it was durable at, or ask with record = false"
             )
 
 

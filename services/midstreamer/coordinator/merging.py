@@ -27,6 +27,9 @@ def merge(
 
 
 def _merge_one(specification: Specification, window: Window, parts: Sequence[Evidence]) -> Evidence:
+    # Each speaks of the part of the window it holds: the first of all is that of the whole.
+    apart = [part for part in parts if not part.agrees]
+    first = min(apart, key=lambda part: part.differs_at) if apart else None
     return Evidence(
         specification=specification,
         window=window,
@@ -36,4 +39,7 @@ def _merge_one(specification: Specification, window: Window, parts: Sequence[Evi
         ups=sum(part.ups for part in parts),
         known=sum(part.known for part in parts),
         kernel="+".join(sorted({part.kernel for part in parts if part.kernel})),
+        agrees=first is None,
+        differs_at=first.differs_at if first else -1,
+        stored=first.stored if first else None,
     )

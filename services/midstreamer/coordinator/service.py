@@ -245,6 +245,7 @@ class CoordinatorService:
             at_least=request.at_least,
             deadline_s=deadline_s,
         )
+        checks.check_found(request, findings, self._catalogue)
         decisions = await self._decide(request.specification, findings)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)

@@ -60,6 +60,13 @@ class Evidence(msgspec.Struct, frozen=True):
     """Past windows of the grid whose outcome is known and not zero."""
     kernel: str = ""
     """Version of the kernels that compared."""
+    agrees: bool = True
+    """Whether the window's values are the stored points of its series, to the bit, as far as its
+    last point is stored."""
+    differs_at: int = -1
+    """First value of the window that is not the stored one; -1 when it agrees."""
+    stored: float | None = None
+    """What is stored in that place; None when nothing is."""
 
 
 class Decision(msgspec.Struct, frozen=True):

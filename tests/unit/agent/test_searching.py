@@ -181,6 +181,31 @@ def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[in
     assert (found.index, found.newest) == place
 
 
+@pytest.mark.parametrize("shard_points", [16, 50, 4096])
+@pytest.mark.parametrize("wrong", [[0], [7, 3], [15], []])
+def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
+    shard_points: int, wrong: list[int]
+) -> None:
+    asked = a_window(UNIVERSE[1], 53, 16)
+    sent = asked.array().copy()
+    sent[wrong] += 1.0
+    altered = window(sent, series=asked.series, time=asked.time)
+    shards = held_shards(UNIVERSE, shard_points)
+    parts = [find(a_specification(), [altered], [held]) for held in shards]
+    (merged,) = merging.merge(a_specification(), [altered], parts)
+    (whole,) = find(a_specification(), [altered], shards)
+    first = min(wrong, default=-1)
+    stored = float(asked.array()[first]) if wrong else None
+    for found in (merged, whole):
+        assert (found.agrees, found.differs_at, found.stored) == (not wrong, first, stored)
+
+
+def test_a_window_longer_than_its_series_then_was_agrees_with_nothing() -> None:
+    asked = window(a_walk(16), series="walk/01", time=9 * MINUTE)
+    (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
+    assert (found.agrees, found.differs_at, found.stored) == (False, 0, None)
+
+
 def test_shards_of_other_series_say_nothing_of_the_place() -> None:
     asked = a_window(UNIVERSE[1], 250, 16)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE[:1]))

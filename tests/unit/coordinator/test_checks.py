@@ -8,7 +8,9 @@ import pytest
 
 from midstreamer.coordinator import checks
 from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, StaleTick, UnknownSeries
+from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column, Window
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
@@ -98,6 +100,36 @@ def test_a_window_longer_than_all_history_is_refused_with_the_points_there_are()
 
 def test_a_window_as_long_as_the_history_passes() -> None:
     checks.check_known(a_match(), a_catalogue(a=16))
+
+
+def found(**changes: object) -> Evidence:
+    given = {"specification": a_specification(), "window": WINDOW, "matches": Matches()}
+    return Evidence(**(given | {"index": 99} | changes))  # type: ignore[arg-type]
+
+
+def test_a_window_that_is_stored_passes() -> None:
+    checks.check_found(a_match(), [found()], a_catalogue(a=100))
+
+
+def test_a_window_without_its_tick_is_refused_and_the_last_tick_named() -> None:
+    with pytest.raises(BadInput, match=r"walk/a at \d+: no tick .* last tick is at 98\. Append"):
+        checks.check_found(a_match(), [found(index=-1)], a_catalogue(a=98))
+
+
+def test_a_window_without_its_tick_is_answered_when_nothing_is_recorded() -> None:
+    checks.check_found(a_match(record=False), [found(index=-1)], a_catalogue(a=98))
+
+
+@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize(
+    ("stored", "told"), [(7.5, "7.5 is stored"), (None, "nothing is stored there")]
+)
+def test_a_window_of_another_past_is_refused_with_both_values(
+    record: bool, stored: float | None, told: str
+) -> None:
+    other = found(agrees=False, differs_at=3, stored=stored)
+    with pytest.raises(BadInput, match=f"walk/a at .*: value 3 is {WINDOW.array()[3]}, {told}"):
+        checks.check_found(a_match(record=record), [other], a_catalogue(a=100))
 
 
 @pytest.mark.parametrize(
