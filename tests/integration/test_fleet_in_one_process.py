@@ -252,6 +252,23 @@ async def test_a_position_that_never_comes_is_told_within_the_deadline() -> None
         assert error.retry_after_s > 0
 
 
+async def test_who_waits_for_a_position_takes_one_of_the_places() -> None:
+    universe = a_universe(1, 100)
+    async with running(agents=("a1",)) as fleet:
+        client = await fleet.client()
+        done = await append(client, *universe)
+        fleet.coordinator()._dispatcher._requests_max = 2
+        request = frames.Match(
+            specification=a_specification(),
+            windows=tuple(windows(universe, 99)),
+            at_least=done.position + 1000,
+        )
+        waiting = [asyncio.ensure_future(refused(client, request, 1.0)) for _ in range(3)]
+        told = await asyncio.gather(*waiting)
+        assert sorted(type(error).__name__ for error in told) == ["Behind", "Behind", "Overloaded"]
+        assert len((await search(client, a_specification(), *request.windows)).decisions) == 1
+
+
 async def test_without_agents_the_deadline_says_which_shard_nobody_holds() -> None:
     universe = a_universe(1, 100)
     async with running(agents=()) as fleet:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from midstreamer.coordinator import core, events, merging
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
+from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded, RemoteProtocolError
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
@@ -32,6 +33,9 @@ class Dispatcher:
 
     def __init__(self, limits: core.Limits) -> None:
         self._core = core.Dispatch(limits)
+        self._requests_max = limits.requests_max
+        self._pause_s = limits.pause_s
+        self._held_up = 0
         self._peers: dict[str, Peer] = {}
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
@@ -41,6 +45,21 @@ class Dispatcher:
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those that no agent in reach reports."""
         return [shard for shard in shards if not self._core.held(shard)]
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """A place for a request that must wait before it can search; Overloaded without one."""
+        if self._held_up + self._core.depth >= self._requests_max:
+            raise Overloaded(
+                f"{self._core.depth} requests are under way and {self._held_up} wait for the change"
+                f" feed, requests_max={self._requests_max}; ask again later",
+                retry_after_s=self._pause_s,
+            )
+        self._held_up += 1
+        try:
+            yield
+        finally:
+            self._held_up -= 1
 
     async def search(
         self,

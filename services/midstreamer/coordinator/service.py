@@ -236,7 +236,8 @@ class CoordinatorService:
     async def _match(self, request: frames.Match) -> frames.Matched:
         checks.check_match(request)
         deadline_s = _deadline_s(request)
-        await self._follower.reached(request.at_least, deadline_s)
+        with self._dispatcher.held_up():
+            await self._follower.reached(request.at_least, deadline_s)
         checks.check_known(request, self._catalogue)
         findings = await self._dispatcher.search(
             request.specification,

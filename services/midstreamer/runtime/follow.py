@@ -17,6 +17,10 @@ from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import logs, metrics
 
 RETRY_AFTER_S = 0.05
+AHEAD_MAX = 10_000
+"""Positions beyond the last one heard of that are waited for. Sync tells each as it commits, so
+what is further off is of another installation, or minutes of catching up away."""
+AHEAD_RETRY_AFTER_S = 1.0
 UNKNOWN = -1
 
 log = logs.get(__name__)
@@ -86,15 +90,23 @@ class Follower:
         moved.set()
 
     async def reached(self, position: int, deadline_s: float) -> None:
-        """Return once everything up to a position was applied; Behind when that takes too long."""
+        """Return once everything up to a position was applied; Behind when that takes too long.
+
+        Behind at once when the position is so far off that waiting is not worth a place.
+        """
+        if self.position != UNKNOWN and position > self.position + AHEAD_MAX:
+            raise self._behind(position, AHEAD_RETRY_AFTER_S)
         try:
             async with asyncio.timeout_at(deadline_s):
                 while self.position < max(position, 0):
                     await self._moved.wait()
         except TimeoutError as error:
-            seen = f"position {self.position}" if self.position >= 0 else "no position yet"
-            raise Behind(
-                f"position {position} was asked for, {seen} has been reached: sync is slow or"
-                " away, or the position is of another installation",
-                retry_after_s=RETRY_AFTER_S,
-            ) from error
+            raise self._behind(position, RETRY_AFTER_S) from error
+
+    def _behind(self, position: int, retry_after_s: float) -> Behind:
+        seen = f"position {self.position}" if self.position >= 0 else "no position yet"
+        return Behind(
+            f"position {position} was asked for, {seen} has been reached: sync is slow or"
+            " away, or the position is of another installation",
+            retry_after_s=retry_after_s,
+        )

@@ -9,7 +9,7 @@ import pytest
 
 from midstreamer.domain import errors
 from midstreamer.protocol.frames import Changes, Tail
-from midstreamer.runtime.follow import UNKNOWN, Follower
+from midstreamer.runtime.follow import AHEAD_MAX, UNKNOWN, Follower
 
 
 class Notes:
@@ -98,4 +98,15 @@ async def test_a_position_that_does_not_come_is_behind() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(errors.Behind, match="no position yet") as told:
         await Follower(Notes()).reached(0, loop.time())
+    assert told.value.retry_after_s > 0
+
+
+async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
+    follower = Follower(Notes())
+    await followed(follower, Feed(3))
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    with pytest.raises(errors.Behind, match="position 3 has been reached") as told:
+        await follower.reached(3 + AHEAD_MAX + 1, loop.time() + 60)
+    assert loop.time() - began_s < 30
     assert told.value.retry_after_s > 0
