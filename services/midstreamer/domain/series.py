@@ -49,6 +49,11 @@ def universe_of(series: str) -> str:
     return series.partition("/")[0]
 
 
+def plain(values: Floats) -> Floats:
+    """The values with every zero positive, so that what is equal is equal to the byte."""
+    return values + 0.0
+
+
 class Column(msgspec.Struct, frozen=True):
     """Consecutive ticks of one series, times strictly increasing, values finite."""
 
@@ -79,12 +84,11 @@ def column(
         np.ascontiguousarray(np.fromiter(times, "<i8")).tobytes(),
         np.ascontiguousarray(np.fromiter(values, "<f8")).tobytes(),
     )
-    check_column(made)
-    return made
+    return check_column(made)
 
 
-def check_column(made: Column) -> None:
-    """Raise BadInput or StaleTick unless a column keeps its promises."""
+def check_column(made: Column) -> Column:
+    """The column, every zero positive; BadInput or StaleTick unless it keeps its promises."""
     if qualified(made.series) != made.series:
         raise BadInput(f"series {made.series!r} in a column lacks its universe")
     if len(made.times) != len(made.values) or len(made.times) % 8:
@@ -107,6 +111,8 @@ def check_column(made: Column) -> None:
             f"{made.series} at {int(times[at])}: not later than the tick before it,"
             f" {int(times[at - 1])}; send each series in time order"
         )
+    values_plain = plain(values).tobytes()
+    return made if values_plain == made.values else Column(made.series, made.times, values_plain)
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -129,4 +135,4 @@ def window(values: Iterable[float] | Floats, *, series: str = "", time: int = 0)
     wrong = np.flatnonzero(~np.isfinite(array))
     if wrong.size:
         raise BadInput(f"window value {int(wrong[0])} is {array[wrong[0]]}, not a finite number")
-    return Window(qualified(series) if series else "", time, array.tobytes())
+    return Window(qualified(series) if series else "", time, plain(array).tobytes())

@@ -27,7 +27,7 @@ import numpy as np
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.decision import Decision, experience_id
 from midstreamer.domain.errors import Conflict, MidstreamerError
-from midstreamer.domain.series import Tick, Window, universe_of
+from midstreamer.domain.series import Tick, Window, plain, universe_of
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market.feeds import Step, Table
@@ -258,7 +258,7 @@ def _asked(specification: Specification, tick: Tick, tail: Iterable[float]) -> A
     universe = universe_of(tick.series)
     if universe != specification.universe:
         specification = msgspec.structs.replace(specification, universe=universe)
-    values = np.fromiter(tail, "<f8").tobytes()
+    values = plain(np.fromiter(tail, "<f8")).tobytes()
     window = Window(tick.series, tick.time, values)
     return Asked(specification, window, experience_id(specification, window))
 

@@ -8,7 +8,6 @@ leaves nothing, and a block can hold at most one `apply`.  Leases run on the clo
 from __future__ import annotations
 
 import asyncio
-import bisect
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
@@ -287,15 +287,14 @@ class _Transaction:
         known = self._store.series
         return {name: self._store.summary(name) for name in names if name in known}
 
-    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
+    async def ticks(self, times: Mapping[str, Integers]) -> dict[str, Ticks]:
         found = {}
-        for span in spans:
-            kept = self._store.series.get(span.series, _Series())
-            begin = bisect.bisect_left(kept.times, span.first)
-            end = bisect.bisect_right(kept.times, span.last)
-            if begin < end:
-                times = np.array(kept.times[begin:end], "<i8")
-                found[span.series] = Ticks(begin, times, np.array(kept.values[begin:end], "<f8"))
+        for name, wanted in times.items():
+            kept = self._store.series.get(name, _Series())
+            known, values = np.array(kept.times, "<i8"), np.array(kept.values, "<f8")
+            here = np.isin(known, wanted)
+            if here.any():
+                found[name] = Ticks(known[here], values[here])
         return found
 
     async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
@@ -304,6 +303,15 @@ class _Transaction:
             kept = self._store.series.get(name)
             if kept is not None and 0 <= index < len(kept.times):
                 found[name, index] = Point(kept.times[index], kept.values[index])
+        return found
+
+    async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
+        found = {}
+        for run in runs:
+            kept = self._store.series.get(run.series, _Series())
+            values = kept.values[max(run.start, 0) : max(run.stop, 0)]
+            if values:
+                found[run] = np.array(values, "<f8")
         return found
 
     async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:

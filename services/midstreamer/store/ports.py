@@ -30,10 +30,8 @@ SNAPSHOT_VERSIONS = 256
 
 
 class Ticks(NamedTuple):
-    """Stored points of one series, by rising position."""
+    """Stored points of one series, by rising time."""
 
-    start: int
-    """Position of the first."""
     times: Integers
     values: Floats
 
@@ -197,11 +195,14 @@ class Transaction(Protocol):
     async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
         """Those of the named series that exist."""
 
-    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
-        """Stored points of each span; at most one span of a series."""
+    async def ticks(self, times: Mapping[str, Integers]) -> dict[str, Ticks]:
+        """Those of the points at these times, of each series, that exist."""
 
     async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
         """Those of the (series, position) that exist."""
+
+    async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
+        """Values of each run, as far as it is stored."""
 
     async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
         """Those that are stored."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import StoreError
-from midstreamer.domain.series import Column
+from midstreamer.domain.series import Column, Floats, Integers
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import SeriesSummary
 from midstreamer.store import copying, queries, rows
@@ -47,15 +47,14 @@ class PostgresTransaction:
         self._series_ids.update({row["name"]: row["id"] for row in found})
         return {row["name"]: rows.summary(row) for row in found}
 
-    async def ticks(self, spans: Sequence[Span]) -> dict[str, Ticks]:
+    async def ticks(self, times: Mapping[str, Integers]) -> dict[str, Ticks]:
         found = {}
-        for span in spans:
-            series_id = self._series_ids.get(span.series)
-            part = await self._fetch("ticks_in_span", series_id, span.first, span.last)
+        for name, wanted in times.items():
+            part = await self._fetch("ticks_at", self._series_ids.get(name), wanted.tolist())
             if part:
-                times = np.array([row["time"] for row in part], "<i8")
+                known = np.array([row["time"] for row in part], "<i8")
                 values = np.array([row["value"] for row in part], "<f8")
-                found[span.series] = Ticks(part[0]["index"], times, values)
+                found[name] = Ticks(known, values)
         return found
 
     async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
@@ -63,6 +62,16 @@ class PostgresTransaction:
             return {}
         found = await self._fetch("points_at", [key[0] for key in keys], [key[1] for key in keys])
         return {(row["name"], row["index"]): Point(row["time"], row["value"]) for row in found}
+
+    async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
+        if not runs:
+            return {}
+        columns = (list(column) for column in zip(*runs, strict=True))
+        found = await self._fetch("windows", *columns)
+        return {
+            runs[row["place"] - 1]: np.frombuffer(row["values"], ">f8").astype("<f8")
+            for row in found
+        }
 
     async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
         if not experience_ids:

@@ -74,13 +74,15 @@ class Committer:
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
         asked = core.asked(batch)
         summaries = await transaction.summaries(asked.series)
-        needed = core.needed(batch, summaries)
+        decisions = await transaction.decisions(asked.experience_ids)
+        needed = core.needed(batch, summaries, decisions)
         return Facts(
             summaries,
-            await transaction.decisions(asked.experience_ids),
+            decisions,
             await transaction.marks(asked.writers),
-            await transaction.ticks(needed.spans),
+            await transaction.ticks(needed.ticks),
             await transaction.points_at(needed.points),
+            await transaction.windows(needed.windows),
             await transaction.due(needed.runs),
             await transaction.settled(needed.spans, self._verdicts_max),
         )

@@ -15,15 +15,16 @@ leaves no trace in what its neighbours in the batch see.  The rules of "once":
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
-from midstreamer.domain.series import Column, Floats, Integers, check_column
+from midstreamer.domain.series import Column, Floats, Integers, check_column, plain
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import DECISIONS_MAX, TICKS_MAX, SeriesSummary, Write
 from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
@@ -52,10 +53,14 @@ class Asked:
 class Needed:
     """What to read when the series are known."""
 
+    ticks: Mapping[str, Integers]
+    """Times, of each series, that may repeat what is stored."""
     spans: tuple[Span, ...]
-    """Times that may repeat what is stored."""
+    """From the first to the last of them."""
     points: tuple[tuple[str, int], ...]
     """Positions that new decisions speak of."""
+    windows: tuple[Run, ...]
+    """Positions of their windows."""
     runs: tuple[Run, ...]
     """Positions that may become settled."""
 
@@ -69,6 +74,7 @@ class Facts:
     marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict)
     ticks: Mapping[str, Ticks] = field(default_factory=dict)
     points: Mapping[tuple[str, int], Point] = field(default_factory=dict)
+    windows: Mapping[Run, Floats] = field(default_factory=dict)
     due: Sequence[Decision] = ()
     settled: Sequence[Verdict] = ()
 
@@ -101,18 +107,19 @@ class Plan:
     marks: tuple[Mark, ...]
 
 
-def check_write(write: Write) -> None:
-    """Raise BadInput for what no store could make right, before anything is read."""
+def check_write(write: Write) -> Write:
+    """The Write, every zero positive; BadInput for what no store could make right."""
     ticks = sum(len(column) for column in write.columns)
     if ticks > TICKS_MAX or len(write.decisions) > DECISIONS_MAX:
         raise BadInput(
             f"a Write of {ticks:,} ticks and {len(write.decisions):,} decisions; at most"
             f" {TICKS_MAX:,} and {DECISIONS_MAX:,}: split it"
         )
-    for column in write.columns:
-        check_column(column)
-    for decision in write.decisions:
-        check_decision(decision)
+    return msgspec.structs.replace(
+        write,
+        columns=tuple(check_column(column) for column in write.columns),
+        decisions=tuple(check_decision(decision) for decision in write.decisions),
+    )
 
 
 def asked(batch: Sequence[Given]) -> Asked:
@@ -127,28 +134,45 @@ def asked(batch: Sequence[Given]) -> Asked:
     )
 
 
-def needed(batch: Sequence[Given], summaries: Mapping[str, SeriesSummary]) -> Needed:
-    """What more to read; generous where only `plan` can know exactly."""
-    spans, runs = {}, []
+def needed(
+    batch: Sequence[Given],
+    summaries: Mapping[str, SeriesSummary],
+    stored: Container[bytes] = (),
+) -> Needed:
+    """What more to read; generous where only `plan` can know exactly.
+
+    ``stored`` are the decisions that are: nothing is asked about them.
+    """
+    ticks, spans, runs = {}, [], []
     for series, columns in _by_series(batch).items():
         known = summaries.get(series)
         if known is None:
             continue
-        first = min(int(column.times_array()[0]) for column in columns)
-        last = max(int(column.times_array()[-1]) for column in columns)
-        if first <= known.last_time:
-            spans[series] = Span(series, first, min(last, known.last_time))
-        if last > known.last_time:
-            ticks = sum(len(column) for column in columns)
-            runs.append(Run(series, known.count, known.count + ticks))
-    points = {
-        (decision.series, position)
+        times = np.unique(np.concatenate([column.times_array() for column in columns]))
+        old = times[times <= known.last_time]
+        if len(old):
+            ticks[series] = old
+            spans.append(Span(series, int(old[0]), int(old[-1])))
+        if len(old) < len(times):
+            added = sum(len(column) for column in columns)
+            runs.append(Run(series, known.count, known.count + added))
+    new = [
+        decision
         for given in batch
         for decision in given.write.decisions
-        if decision.settles
-        for position in (decision.index, decision.due_index)
-    }
-    return Needed(tuple(spans.values()), tuple(sorted(points)), tuple(runs))
+        if decision.settles and decision.experience_id not in stored
+    ]
+    points = {(one.series, position) for one in new for position in (one.index, one.due_index)}
+    windows = {_run_of(one) for one in new}
+    return Needed(
+        ticks, tuple(spans), tuple(sorted(points)), tuple(sorted(windows)), tuple(runs)
+    )  # fmt: skip
+
+
+def _run_of(decision: Decision) -> Run:
+    """The positions of a decision's window."""
+    stop = decision.index + 1
+    return Run(decision.series, stop - decision.specification.window, stop)
 
 
 def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
@@ -269,6 +293,11 @@ class _Grown:
             at -= len(times)
         return None
 
+    def values(self, start: int, stop: int) -> Floats:
+        """Values of the positions from ``start`` on that this batch adds."""
+        at = slice(max(start - self._count, 0), max(stop - self._count, 0))
+        return np.concatenate([self._values[0][:0], *self._values[1:]])[at]
+
 
 class _View:
     """What is stored as the next Write sees it."""
@@ -337,6 +366,28 @@ class _View:
                 f" {decision.time}: position {decision.index} holds {found}; append the ticks of"
                 " a window before it is decided"
             )
+        self._check_window(decision)
+
+    def _check_window(self, decision: Decision) -> None:
+        """What was decided about is what is stored, to the bit."""
+        run, m = _run_of(decision), decision.specification.window
+        stored = self._facts.windows.get(run, np.empty(0))
+        # What is stored comes first; the rest of the window may be new in this batch.
+        added = self._grown(decision.series).values(run.start + len(stored), run.stop)
+        there = plain(np.concatenate([stored, added]))
+        given = plain(np.frombuffer(decision.window, "<f8"))
+        if there.tobytes() == given.tobytes():
+            return
+        name = f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"
+        if run.start < 0 or len(there) != m:
+            raise BadInput(
+                f"{name}: a window of {m} values cannot end at position {decision.index}"
+            )
+        at = int(np.flatnonzero(there != given)[0])
+        raise BadInput(
+            f"{name}: value {at} of its window is {float(given[at])!r} and {float(there[at])!r} is"
+            f" stored at position {run.start + at}; decide about the values that were appended"
+        )
 
     def _grown(self, series: str) -> _Grown:
         if series not in self._series:
@@ -368,7 +419,9 @@ def _check_same(given: Decision, stored: Decision) -> None:
     if given.window == stored.window:
         return
     ours, theirs = np.frombuffer(stored.window, "<f8"), np.frombuffer(given.window, "<f8")
-    at = int(np.flatnonzero(ours != theirs)[0]) if len(ours) == len(theirs) else -1
+    # By their bits: zeros of two signs are equal numbers.
+    differ = ours.view("<i8") != theirs.view("<i8") if len(ours) == len(theirs) else np.empty(0)
+    at = int(np.flatnonzero(differ)[0]) if len(differ) else -1
     values = (
         f"value {at}: {float(theirs[at])!r} was sent and {float(ours[at])!r} is stored"
         if at >= 0

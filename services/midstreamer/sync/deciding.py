@@ -6,15 +6,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import msgspec
+import numpy as np
+
 from midstreamer.domain import decision as decisions
 from midstreamer.domain import specification as specifications
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
-from midstreamer.domain.series import Window, qualified, universe_of
+from midstreamer.domain.series import Window, plain, qualified, universe_of
 
 
-def check_decision(decision: Decision) -> None:
-    """Raise BadInput unless a decision agrees with itself."""
+def check_decision(decision: Decision) -> Decision:
+    """The decision, every zero of its window positive; BadInput unless it agrees with itself."""
     specifications.check(decision.specification)
     for find in _CHAIN:
         if fault := find(decision):
@@ -22,6 +25,10 @@ def check_decision(decision: Decision) -> None:
                 f"decision {decision.experience_id.hex()} of {decision.series or 'no series'} at"
                 f" {decision.time}: {fault}"
             )
+    window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
+    if window == decision.window or not decision.series:  # else its id is made of these bytes
+        return decision
+    return msgspec.structs.replace(decision, window=window)
 
 
 def _window(decision: Decision) -> str:
@@ -39,6 +46,11 @@ def _id(decision: Decision) -> str:
 def _series(decision: Decision) -> str:
     if not decision.series:
         return "it settles and names no series" if decision.settles else ""
+    if not decision.settles:
+        return (
+            "it names a series and has no position in it, so it could never be judged: append the"
+            " ticks of a window before it is decided, or name no series"
+        )
     if qualified(decision.series) != decision.series:
         return "its series lacks the universe"
     universe = decision.specification.universe

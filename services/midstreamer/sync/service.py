@@ -143,7 +143,7 @@ class SyncService:
         return None
 
     async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
-        core.check_write(write)
+        write = core.check_write(write)
         if len(self._waiting) >= self._config.queue_writes_max:
             raise Overloaded(
                 f"{len(self._waiting):,} writes wait for PostgreSQL, queue_writes_max="

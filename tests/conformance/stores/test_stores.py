@@ -16,7 +16,7 @@ from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol.frames import Joined, Learned, Member, Points
 from midstreamer.store import admin
-from midstreamer.store.ports import Effects, Mark, Point, Run, Span, Store, StoredState
+from midstreamer.store.ports import Effects, Mark, Point, Run, Store, StoredState
 from tests.support import store as build
 
 RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
@@ -95,10 +95,17 @@ async def test_stored_ticks_are_read_by_time_and_by_position(store: Store) -> No
         await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
     async with store.transaction() as writing:
         assert set(await writing.summaries(["test/A", "test/B"])) == {"test/A"}
-        found = await writing.ticks([Span("test/A", 4 * build.STEP, 5 * build.STEP)])
+        times = np.array([4, 7, 99]) * build.STEP
+        found = await writing.ticks({"test/A": times})
+        runs = [Run("test/A", 7, 12), Run("test/A", -1, 2), Run("test/A", 10, 12), Run("x/B", 0, 9)]
+        windows = await writing.windows(runs)
         points = await writing.points_at([("test/A", 9), ("test/A", 10), ("test/B", 0)])
-    assert found["test/A"].start == 4
-    assert found["test/A"].values.tolist() == [build.value_at(4), build.value_at(5)]
+    assert found["test/A"].times.tolist() == [4 * build.STEP, 7 * build.STEP]
+    assert found["test/A"].values.tolist() == [build.value_at(4), build.value_at(7)]
+    assert {run: values.tolist() for run, values in windows.items()} == {
+        runs[0]: [build.value_at(at) for at in (7, 8, 9)],
+        runs[1]: [build.value_at(at) for at in (0, 1)],
+    }
     assert points == {("test/A", 9): Point(9 * build.STEP, build.value_at(9))}
 
 

@@ -59,3 +59,8 @@ def test_a_window_is_read_only_bytes() -> None:
     assert made.series == "default/s"
     assert made.array().tolist() == [0.0, 1.0, 2.0, 3.0]
     assert not made.array().flags.writeable
+
+
+def test_every_zero_is_positive() -> None:
+    assert series.window([-0.0, 1.0]).values == series.window([0.0, 1.0]).values
+    assert series.column("u/a", [1], [-0.0]).values == bytes(8)

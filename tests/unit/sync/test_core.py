@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
+from midstreamer import reasoning
+from midstreamer.domain import series
+from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
+from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
-from midstreamer.store.ports import Mark
+from midstreamer.store.ports import Mark, Run
 from midstreamer.sync import core
 from midstreamer.sync.core import Facts, Taken
 from tests.support.store import (
@@ -129,7 +134,11 @@ def test_a_decision_becomes_due_when_its_tick_comes() -> None:
 
 
 def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
-    unsettled = renamed(a_decision(5), index=-1)
+    window = series.window([1.0, 2.0, 4.0, 3.0])
+    unsettled = reasoning.decide(
+        Evidence(SPECIFICATION, window, Matches()), reasoning.initial(SPECIFICATION)
+    )
+    core.check_write(a_write(decisions=[unsettled]))
     plan = core.plan([given(a_write(a_column(0, 20), decisions=[unsettled]))], Facts())
     assert plan.decisions == (unsettled,)
     assert plan.due == ()
@@ -142,6 +151,7 @@ def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
         ({"time": 7}, "its id should be"),
         ({"experience_id": b"\0" * 16}, "its id should be"),
         ({"reason": None}, "exactly one is said"),
+        ({"index": -1}, "names a series and has no position in it"),
         ({"probability": float("nan")}, "not a number"),
         ({"specification": msgspec.structs.replace(SPECIFICATION, horizon=0)}, "horizon"),
     ],
@@ -193,6 +203,65 @@ def test_only_what_may_repeat_is_read() -> None:
     assert fresh.runs == (("test/A", 5, 8),)
     overlapping = core.needed([given(a_write(a_column(3, 8)))], {"test/A": summary})
     assert overlapping.spans == (("test/A", 3 * STEP, 4 * STEP),)
+    assert overlapping.ticks["test/A"].tolist() == [3 * STEP, 4 * STEP]
+
+
+def test_of_a_wide_span_only_the_times_that_occur_are_read() -> None:
+    summary = frames.SeriesSummary("test/A", 10**7, 0, 10**7 * STEP, 1.0)
+    sparse = series.column("test/A", [0, 10**7 * STEP], [1.0, 1.0])
+    read = core.needed([given(a_write(sparse))], {"test/A": summary})
+    assert read.ticks["test/A"].tolist() == [0, 10**7 * STEP]
+
+
+def test_nothing_is_read_for_decisions_that_are_stored() -> None:
+    decision = a_decision(5)
+    batch = [given(a_write(decisions=[decision]))]
+    assert core.needed(batch, {}).windows == (("test/A", 2, 6),)
+    stored = core.needed(batch, {}, {decision.experience_id})
+    assert (stored.points, stored.windows) == ((), ())
+
+
+@pytest.mark.parametrize("columns", [[a_column(0, 6)], [a_column(0, 4), a_column(4, 6)]])
+def test_a_decision_about_other_values_than_are_stored_is_refused(columns: list[Column]) -> None:
+    message = _refused(a_write(*columns, decisions=[a_decision(5, shift=2.0)]))
+    assert f"value 0 of its window is {value_at(2) + 2.0!r}" in message
+    assert f"{value_at(2)!r} is stored at position 2" in message
+    assert isinstance(_outcomes(a_write(*columns, decisions=[a_decision(5)]))[0], Taken)
+
+
+def test_a_window_is_compared_with_what_is_stored_and_what_the_batch_adds() -> None:
+    summary = frames.SeriesSummary("test/A", 4, 0, 3 * STEP, value_at(3))
+    stored = np.array([value_at(2), value_at(3)])
+    facts = Facts(summaries={"test/A": summary}, windows={Run("test/A", 2, 6): stored})
+    for shift, kind in ((0.0, Taken), (1.0, BadInput)):
+        write = a_write(a_column(4, 6), decisions=[a_decision(5, shift=shift)])
+        assert isinstance(core.plan([given(write)], facts).outcomes[0], kind)
+
+
+def test_a_window_longer_than_its_series_is_refused() -> None:
+    early = renamed(a_decision(2), window=a_column(0, 4).values)
+    assert "cannot end at position 2" in _refused(a_write(a_column(0, 6), decisions=[early]))
+
+
+def test_the_sign_of_a_zero_makes_no_difference() -> None:
+    def about(zero: float) -> frames.Write:
+        values = np.array([1.0, zero, 2.0, 3.0])
+        decided = renamed(a_decision(3), window=values.tobytes())
+        column = Column("test/A", a_column(0, 4).times, values.tobytes())
+        return core.check_write(a_write(column, decisions=[decided]))
+
+    assert about(-0.0) == about(0.0)
+    assert _taken(about(0.0), about(-0.0)).repeated == 5
+
+
+def test_windows_that_differ_in_the_sign_of_a_zero_alone_are_told_apart() -> None:
+    def about(zero: float) -> Decision:
+        return renamed(a_decision(3), window=np.array([1.0, zero, 2.0, 3.0]).tobytes())
+
+    stored = Facts(decisions={about(0.0).experience_id: about(0.0)})
+    (refused,) = core.plan([given(a_write(decisions=[about(-0.0)]))], stored).outcomes
+    assert isinstance(refused, Conflict)
+    assert "value 1: -0.0 was sent and 0.0 is stored" in refused.message
 
 
 def test_an_id_depends_on_the_specification() -> None:

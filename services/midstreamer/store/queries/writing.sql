@@ -7,9 +7,20 @@ SELECT position FROM head FOR UPDATE;
 -- name: summaries
 SELECT id, name, count, first_time, last_time, last_value FROM series WHERE name = ANY($1::text[]);
 
--- name: ticks_in_span
-SELECT index, time, value FROM points
-WHERE series_id = $1 AND time BETWEEN $2 AND $3 ORDER BY index;
+-- name: ticks_at
+SELECT time, value FROM points
+WHERE series_id = $1 AND time = ANY($2::bigint[]) ORDER BY time;
+
+-- Values of runs of positions, big-endian: one row a run, whatever its length.
+-- name: windows
+SELECT r.place, w.values
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS r(series, start, stop, place)
+JOIN series s ON s.name = r.series
+CROSS JOIN LATERAL (
+    SELECT string_agg(float8send(p.value), ''::bytea ORDER BY p.index) AS values
+    FROM points p WHERE p.series_id = s.id AND p.index >= r.start AND p.index < r.stop
+) AS w
+WHERE w.values IS NOT NULL;
 
 -- name: points_at
 SELECT s.name, p.index, p.time, p.value
