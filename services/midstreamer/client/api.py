@@ -169,9 +169,11 @@ class AsyncClient:
         wanted = tuple(experience_ids)
         decisions: list[Decision] = []
         verdicts: list[Verdict] = []
-        for at in range(0, len(wanted), core.IDS_PER_LOOKUP):
-            request = frames.Lookup(experience_ids=wanted[at : at + core.IDS_PER_LOOKUP])
+        while wanted:
+            asked, rest = wanted[: core.IDS_PER_LOOKUP], wanted[core.IDS_PER_LOOKUP :]
+            request = frames.Lookup(experience_ids=asked)
             found = await self._ask("lookup", request, frames.Experiences)
+            wanted = (*core.left_of(found, asked), *rest)
             decisions += found.decisions
             verdicts += found.verdicts
         return frames.Experiences(

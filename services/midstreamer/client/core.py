@@ -17,6 +17,7 @@ import msgspec
 from midstreamer.domain.errors import (
     BadInput,
     DeadlineExceeded,
+    LocalProtocolError,
     MidstreamerError,
     Refused,
     Unavailable,
@@ -200,6 +201,16 @@ def split_windows(
     count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, FRAME_BYTES_ROOM // each))
     for at in range(0, len(windows), count):
         yield tuple(windows[at : at + count])
+
+
+def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
+    """What an answer left to be asked for again: less than was asked."""
+    if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
+        raise LocalProtocolError(
+            f"lookup of {len(asked)} experiences was answered with {len(found.left)} left to ask"
+            " for again: an answer takes at least one of them"
+        )
+    return found.left
 
 
 def check_windows(specification: Specification, windows: Sequence[Window]) -> None:

@@ -156,6 +156,8 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
 
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    left: tuple[bytes, ...] = ()
+    """Ids not looked at, because the frame was full: ask for them again."""
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):

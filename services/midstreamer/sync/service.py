@@ -34,7 +34,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.tasks import supervise
 from midstreamer.store.ports import FleetView, Run, Store
-from midstreamer.sync import core
+from midstreamer.sync import core, looking
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.core import Given
@@ -190,7 +190,8 @@ class SyncService:
             )
         position = await self._store.position()
         made, came = await self._store.experiences(lookup.experience_ids)
-        return frames.Experiences(position=position, decisions=tuple(made), verdicts=tuple(came))
+        answer = looking.answered(lookup.experience_ids, made, came)
+        return msgspec.structs.replace(answer, position=position)
 
     async def _survey(self) -> frames.Surveyed:
         totals = await self._store.totals()

@@ -18,7 +18,15 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Tick, column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Append, Appended, Experiences, Match, Matched, Surveyed
+from midstreamer.protocol.frames import (
+    Append,
+    Appended,
+    Experiences,
+    Lookup,
+    Match,
+    Matched,
+    Surveyed,
+)
 from midstreamer.transport.carrier import Link
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.client import Script, a_carrier, a_decision, a_verdict, scripted
@@ -100,6 +108,26 @@ async def test_lookups_are_split_and_joined() -> None:
     async with scripted(script) as client:
         answer = await client.lookup(number.to_bytes(16, "big") for number in range(300))
     assert (len(answer.decisions), len(answer.verdicts), len(script.asked)) == (1, 1, 2)
+
+
+async def test_what_did_not_fit_into_an_answer_is_asked_for_again() -> None:
+    first, second = a_decision(), a_decision(series="sp500/XOM")
+    ids = first.experience_id, second.experience_id, b"never stored"
+    script = Script(Experiences(decisions=(first,), left=ids[1:]), Experiences(decisions=(second,)))
+    async with scripted(script) as client:
+        answer = await client.lookup(ids)
+    assert answer.decisions == (first, second)
+    assert [asked.experience_ids for asked in script.asked if isinstance(asked, Lookup)] == [
+        ids,
+        ids[1:],
+    ]
+
+
+@pytest.mark.parametrize("left", [(b"a", b"b"), (b"c",)])
+async def test_an_answer_that_leaves_what_was_not_asked_is_refused(left: tuple[bytes]) -> None:
+    async with scripted(Script(Experiences(left=left))) as client:
+        with pytest.raises(LocalProtocolError, match="left to ask for again"):
+            await client.lookup([b"a", b"b"])
 
 
 async def test_the_overall_deadline_ends_the_attempts() -> None:

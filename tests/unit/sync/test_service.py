@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+import msgspec
 import pytest
 
+from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import (
     BadInput,
     Behind,
@@ -19,12 +21,21 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol import frames
+from midstreamer.protocol import codec, frames
 from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Transaction
-from tests.support.store import STEP, Fleet, a_column, a_decision, a_sync, a_write, value_at
+from tests.support.store import (
+    SPECIFICATION,
+    STEP,
+    Fleet,
+    a_column,
+    a_decision,
+    a_sync,
+    a_write,
+    value_at,
+)
 
 
 async def _written(peer: Peer, write: Write) -> frames.Written:
@@ -278,3 +289,22 @@ async def test_too_many_experiences_at_once_are_refused(fleet: Fleet) -> None:
     peer = await fleet.dial()
     with pytest.raises(BadInput, match="ask for fewer"):
         await peer.ask(frames.Lookup(experience_ids=tuple([b"x"] * 257)))
+
+
+async def test_a_lookup_of_large_experiences_is_answered_in_parts(fleet: Fleet) -> None:
+    wide = msgspec.structs.replace(SPECIFICATION, window=4096)
+    peer = await fleet.dial()
+    await peer.ask(a_write(a_column(0, 4250)))
+    made = [a_decision(at, specification=wide) for at in range(4100, 4250)]
+    for at in range(0, 150, 50):
+        await peer.ask(a_write(decisions=made[at : at + 50]))
+    ids, rounds = [*(one.experience_id for one in made), b"unknown"], 0
+    told: list[Decision] = []
+    while ids:
+        found = await peer.ask(frames.Lookup(experience_ids=tuple(ids)))
+        assert isinstance(found, frames.Experiences)
+        assert len(codec.encode(found)) < 0.6 * frames.FRAME_BYTES_MAX
+        told += found.decisions
+        ids, rounds = list(found.left), rounds + 1
+    assert sorted(told, key=lambda one: one.time) == made
+    assert rounds == 3
