@@ -15,12 +15,14 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from midstreamer.domain.errors import ConfigError
 
 _VERIFIED = ("verify-ca", "verify-full")
+_SERVICE = ("service", "servicefile")
 
 
 def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
     """The DSN to use; ConfigError says what is wrong with this one and never shows a password."""
     environment = os.environ if environment is None else environment
     parts = urlsplit(dsn)
+    _check_no_service(dsn, environment)
     if parts.scheme not in {"postgresql", "postgres"}:
         raise ConfigError(
             f"sync.dsn = {shown(dsn)!r} is not postgresql://user@host/database?sslmode=verify-full"
@@ -37,6 +39,19 @@ def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
         )
     query["sslmode"] = mode or "verify-full"
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote, safe="/")))
+
+
+def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
+    """A service file may name any host, user and TLS mode, and is read behind our back."""
+    query = dict(parse_qsl(urlsplit(dsn).query, keep_blank_values=True))
+    named = [f"sync.dsn = {shown(dsn)!r}: {key}" for key in _SERVICE if key in query]
+    named += [f"environment variable PG{key.upper()}" for key in _SERVICE
+              if environment.get(f"PG{key.upper()}")]  # fmt: skip
+    if named:
+        raise ConfigError(
+            f"{named[0]} leads to a connection service file, which is not checked for TLS: write"
+            " host, database and sslmode into sync.dsn instead"
+        )
 
 
 def hosts(dsn: str, environment: Mapping[str, str]) -> list[str]:
