@@ -42,6 +42,8 @@ from midstreamer.domain.series import Column
 from midstreamer.market import datasets
 from midstreamer.telemetry import logs
 
+TIMER_S = 0.0015
+"""How late the loop's timers may be: what is left is waited out awake, or it would be counted."""
 RATE_PER_S = 200
 SECONDS = 10.0
 SAMPLES = 200
@@ -76,7 +78,9 @@ async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> 
     begin_s, taken = loop.time() + 0.1, []
 
     async def one(due_s: float) -> None:
-        await asyncio.sleep(due_s - loop.time())
+        await asyncio.sleep(due_s - loop.time() - TIMER_S)
+        while loop.time() < due_s:
+            await asyncio.sleep(0)
         await ask()
         taken.append(loop.time() - due_s)
 

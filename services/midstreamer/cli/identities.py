@@ -62,6 +62,7 @@ def limits_of(limits: LimitSettings) -> Limits:
     return Limits(
         frame_bytes_max=limits.frame_bytes_max,
         links_max=limits.links_max,
+        links_per_identity_max=limits.links_per_identity_max,
         handshake_s=limits.handshake_s,
         idle_s=limits.idle_s,
     )

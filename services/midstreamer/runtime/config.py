@@ -123,6 +123,9 @@ class LimitSettings(Settings):
     """Requests of one peer under way at once; more are answered `overloaded` at once."""
     links_max: int = Field(256, ge=1, le=65536)
     """Connections a server keeps at once; more are refused."""
+    links_per_identity_max: int = Field(16, ge=2, le=65536)
+    """Connections of one identity at once, so that it cannot take every place. A process needs
+    one or two, and a killed one leaves its own behind for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
     """Seconds a new connection has to say who it is before it is closed."""
     idle_s: float = Field(5.0, ge=1, le=600)
