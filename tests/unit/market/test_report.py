@@ -154,3 +154,10 @@ def test_a_judgement_is_published_with_its_rivals() -> None:
     assert (made.after, made.fixed_threshold_emitted) == ("1970-01-06", 4)
     assert made.rivals[0].name == "ridge"
     assert made.rivals[0].wins == ("hit",)
+
+
+def test_a_void_verdict_ends_a_decision_and_is_counted_nowhere() -> None:
+    tally, decision = Tally(), a_decision(direction=Direction.LONG)
+    tally.take(Stepped(1, 1, 1, 1, (decision,), (), 0.1, 0.1))
+    tally.judge(msgspec.structs.replace(a_verdict(decision), void=True, hit=False))
+    assert (tally.pending, tally.settled, tally.judged) == ({}, [], 0)

@@ -119,7 +119,7 @@ def _share_of_rises(
     memory: Memory, history: kernels.History, window: Floats, end: int, exclusion: int | None
 ) -> float:
     if exclusion is None:
-        found = memory.nearest(window, [end], flat=0, band=0)
+        found = memory.nearest(window, [end], barred=0, band=0)
         return float((found.outcome > 0).mean())
     matches = history.search(window, 40, band=0, until=end - 2, exclusion=exclusion)
     points, last = memory.points[0], matches.index + 63
