@@ -15,7 +15,7 @@ import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -68,6 +68,12 @@ class Place:
     processes: Processes
     folder: Path
     next_step: int = STORED + 1
+    values: list[float] = field(
+        default_factory=lambda: next(
+            one.values_array().tolist() for one in GOOD.columns() if one.series == SERIES
+        )
+    )
+    """Everything stored of SERIES."""
 
     @property
     def fleet(self) -> local.LocalFleet:
@@ -120,9 +126,10 @@ class Place:
         before = await self.processes.counts()
         client, step = self.processes.client, self.next_step
         self.next_step += 1
-        await client.append([Tick(SERIES, step * HOUR, 100.0 + step % 7)])
-        values = np.sin(np.arange(16) + step)
-        decision = await client.match(SERIES, step * HOUR, values, GOOD.specification)
+        self.values.append(100.0 + step % 7)
+        await client.append([Tick(SERIES, step * HOUR, self.values[-1])])
+        window = np.array(self.values[-16:])
+        decision = await client.match(SERIES, step * HOUR, window, GOOD.specification)
         assert decision.settles
         after = await self.processes.counts()
         assert after["points"] == before["points"] + 1
@@ -375,6 +382,7 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
     client, points = place.processes.client, place.next_step
     await client.append([Tick(SERIES, (points + 1) * HOUR, 101.0)])
     place.next_step += 2
+    place.values.append(101.0)
     decision = await client.match(
         SERIES, points * HOUR, np.sin(np.arange(16.0)), GOOD.specification, record=False
     )
@@ -444,8 +452,9 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         words = ("error[store]", "its disk is full", "53100", "free space on the volume")
         assert [word for word in words if word not in said] == [], said
         assert await place.processes.counts() == before
-        window = np.sin(np.arange(16.0))  # what only reads goes on meanwhile
-        await place.processes.client.match(SERIES, HOUR, window, GOOD.specification, record=False)
+        window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
+        # What only reads goes on meanwhile.
+        await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
     receipt = await place.processes.client.append([many])  # an earlier attempt may have got there
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()
