@@ -21,7 +21,7 @@ from midstreamer.store.leftovers import processes_in
 from tests.support import fleet
 from tests.support.client import a_csv
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240), pytest.mark.xdist_group("run")]
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 
 POINTS, SERIES = 160, 2
 LIVE = SERIES * POINTS // 2

@@ -7,6 +7,7 @@ reasons.  SIGTERM and SIGINT stop it cleanly; a second one ends it at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -139,7 +140,18 @@ async def _run(made: S, build: Build[S]) -> None:
             return "; ".join(service.ready_reasons())
 
         async with health.served(made.telemetry.listen, ready=ready):
+            _spare_collector()
             await service.run()
+
+
+def _spare_collector() -> None:
+    """Keep what was loaded out of garbage collection: it lives as long as the process does.
+
+    A full collection walks some 125,000 objects of imported code, 60 ms in which nothing is
+    answered; without them it takes microseconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _carrier(kind: Kind, made: S) -> Carrier:

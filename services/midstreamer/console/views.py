@@ -89,6 +89,8 @@ def said_of(decision: Decision, why: dict[Reason, str] = WHY) -> Text:
 
 def became_of(decision: Decision, verdict: Verdict) -> Text:
     """What came of it, beside what was foretold."""
+    if verdict.void:
+        return Text("cannot be judged: what came has no logarithm", "dim")
     change = change_of(verdict.change, decision.specification.transform)
     inside = "inside" if verdict.covered else "outside"
     if decision.emitted:

@@ -34,10 +34,3 @@ LOAD = Specification(
     target=0.95,
 )
 """Hourly electricity load, six hours ahead."""
-
-LOAD_LIVE_POINTS = 2000
-"""A live stretch of load in which a stream that has learned nothing speaks.
-
-Some 700 hours go by until it is licensed (670 to 720 over seven starts from 2012 to 2014), and
-about 1,200 of 2,000 decisions are then signals.
-"""

@@ -80,6 +80,13 @@ def test_no_analog_is_said() -> None:
     assert views.nearest_of(lonely) == "no analog"
 
 
+def test_a_void_verdict_judges_nobody() -> None:
+    signal = a_decision()
+    void = msgspec.structs.replace(a_verdict(signal), void=True)
+    line = views.verdict_line(signal, void).plain
+    assert line.endswith("cannot be judged: what came has no logarithm")
+
+
 def test_decisions_in_a_table_wait_for_their_verdict() -> None:
     signal, silence = a_decision(direction=Direction.LONG), a_decision()
     lines = drawn(views.decisions_table([(signal, a_verdict(signal)), (silence, None)]), 200)
