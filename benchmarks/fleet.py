@@ -38,9 +38,11 @@ from midstreamer import AsyncClient, Specification, Tick, Window, window
 from midstreamer.cli import state
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local import LocalFleet
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column
 from midstreamer.market import datasets
+from midstreamer.protocol import frames
+from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
 
 TIMER_S = 0.0015
@@ -123,20 +125,20 @@ class Bench:
             yield window(values, series=column.series, time=int(column.times_array()[end]))
 
     async def round_trip(self) -> None:
-        """A request with a window that the coordinator answers by itself: nobody knows the series.
+        """The smallest request, which the coordinator answers by itself.
 
-        It crosses the whole stack twice - carrier, authorisation, codec, checks - and waits for
-        nobody else.
+        It crosses the whole stack twice - carrier, authorisation, codec - and waits for nobody
+        else.
         """
-        nowhere = Specification("nowhere")
-        unknown = window(range(nowhere.window), series="nowhere/none", time=1)
+        carrier = self.fleet.client_carrier()
+        peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
 
         async def ask() -> None:
-            with contextlib.suppress(BadInput):
-                await self._match(unknown, nowhere)
+            await peer.ask(frames.Lookup(experience_ids=()))
 
-        await in_turn(lambda _: ask(), 50)
+        await in_turn(lambda _: ask(), 200)
         taken = await open_loop(ask, RATE_PER_S)
+        await peer.close()
         self.rows.append(row(f"QUIC round trip at {RATE_PER_S} requests/s", taken, p99_max_ms=2.0))
 
     async def load(self) -> None:

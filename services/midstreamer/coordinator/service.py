@@ -212,6 +212,8 @@ class CoordinatorService:
                 return await self._append(frame)
             case frames.Survey():
                 return await self._survey(frame)
+            case frames.Lookup(experience_ids=()):
+                return frames.Experiences(position=max(self._follower.position, 0))
             case frames.Lookup():
                 return await self._session.ask(frame, budget_s=ANSWER_SHARE * frame.budget_s)
             case _:
