@@ -27,7 +27,7 @@ logging.getLogger("quic").setLevel(logging.CRITICAL)
 VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
-waiting lets most acknowledgements ride on answers: 75 % more requests per core."""
+waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
 
 
 def require_version() -> None:
