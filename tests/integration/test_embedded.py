@@ -207,8 +207,10 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
 
 @pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
-    deaf = "signal.signal(signal.SIGQUIT, signal.SIG_IGN);" * (ending == signal.SIGKILL)
-    code = f"import signal, time; {deaf} print(flush=True); time.sleep(60)"
+    # Said either way: what a shell starts in the background inherits that it is ignored.
+    deaf = ending == signal.SIGKILL
+    heed = f"signal.signal(signal.SIGQUIT, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
+    code = f"import signal, time; {heed}; print(flush=True); time.sleep(60)"
     left = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
     assert left.stdout is not None
     left.stdout.readline()
