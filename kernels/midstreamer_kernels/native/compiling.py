@@ -24,9 +24,13 @@ from numba.core import caching
 
 
 def _sources_digest() -> str:
-    folder = Path(__file__).parent
+    package = Path(__file__).parent.parent
+    folders = package / "native", package / "emit"
     digest = hashlib.sha256()
-    for source in [*sorted(folder.glob("*.py")), folder.parent / "plan.py"]:
+    for source in [
+        *(path for folder in folders for path in sorted(folder.glob("*.py"))),
+        package / "plan.py",
+    ]:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,0 +1,60 @@
+"""What the processor offers to the emitted loops: lanes, registers, which minimum is cheap.
+
+The answer follows the processor that numba compiles for, hence ``NUMBA_CPU_NAME`` when it is set:
+with a level of x86-64 in it (``x86-64-v2``, ``-v3``, ``-v4``) the loops take the shape of such a
+machine. A processor that is not known here gets vectors of 16 bytes, which every one of today has.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+from llvmlite import binding
+
+from midstreamer_kernels.emit.values import FLOAT32, Number
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """The vector instructions of a processor."""
+
+    name: str
+    vector_bytes: int
+    registers: int
+    wide_integers: bool
+    """Whether there is an instruction for the lesser of two 64-bit integers."""
+
+    def lanes(self, number: Number) -> int:
+        """Return how many numbers one register holds."""
+        return self.vector_bytes // number.bytes
+
+    def integers(self, number: Number) -> bool:
+        """Return whether costs are better compared as integers (see `emit.values`)."""
+        return number is FLOAT32 or self.wide_integers
+
+
+AVX512 = InstructionSet("avx512", 64, 32, wide_integers=True)
+AVX2 = InstructionSet("avx2", 32, 16, wide_integers=False)
+SSE2 = InstructionSet("sse2", 16, 16, wide_integers=False)
+NEON = InstructionSet("neon", 16, 32, wide_integers=False)
+GENERIC = InstructionSet("generic", 16, 16, wide_integers=False)
+
+_MODELS = {"x86-64": SSE2, "x86-64-v2": SSE2, "x86-64-v3": AVX2, "x86-64-v4": AVX512}
+_FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # the widest first
+
+
+def instruction_set_of(model: str, features: dict[str, bool]) -> InstructionSet:
+    """Return the instruction set of a model named to numba, or of a processor's features."""
+    if model and model != "host":
+        return _MODELS.get(model, GENERIC)
+    return next((found for flag, found in _FLAGS.items() if features.get(flag)), GENERIC)
+
+
+@functools.cache
+def instruction_set() -> InstructionSet:
+    """Return the instruction set that numba compiles for in this process."""
+    return instruction_set_of(
+        os.environ.get("NUMBA_CPU_NAME", ""), dict(binding.get_host_cpu_features())
+    )
