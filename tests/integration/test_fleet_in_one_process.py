@@ -308,6 +308,16 @@ async def test_experiences_are_looked_up() -> None:
         assert found.decisions == made.decisions
 
 
+async def test_a_lookup_of_nothing_tells_the_position_though_sync_is_away() -> None:
+    async with running(agents=("a1",)) as fleet:
+        client = await fleet.client()
+        written = await append(client, *a_universe(1, 10))
+        await fleet.stop("s1")
+        found = await client.ask(frames.Lookup(experience_ids=()), budget_s=1.0)
+        assert isinstance(found, frames.Experiences)
+        assert (found.decisions, found.position) == ((), written.position)
+
+
 # --- levels of acknowledgement ------------------------------------------------------------------
 
 

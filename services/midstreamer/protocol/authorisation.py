@@ -67,9 +67,14 @@ DIALLED_BY: dict[Kind, frozenset[Kind]] = {
 """Kinds that listen, and who connects to each; agents, clients and operators only dial."""
 
 
+def allowed(sender: Kind, receiver: Kind) -> frozenset[type[Frame]]:
+    """The frames that the table lets pass; none for kinds that never meet."""
+    return TABLE.get((sender, receiver), frozenset())
+
+
 def may_send(sender: Kind, receiver: Kind, frame: type[Frame]) -> bool:
     """Whether the table lets this frame pass."""
-    return frame in TABLE.get((sender, receiver), frozenset())
+    return frame in allowed(sender, receiver)
 
 
 def accepts(server: Kind) -> frozenset[Kind]:

@@ -13,6 +13,7 @@ mostly is).  `runtime.peer` makes peers.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -48,6 +49,10 @@ BULK: frozenset[type[Frame]] = frozenset(
 """Frames that may be large: they take the second stream, so that no small one waits for them.
 Frames of one type always share a stream, and so keep their order."""
 
+_REQUESTS = metrics.QUEUE_DEPTH.labels("requests")
+_latency_s = functools.cache(metrics.REQUEST_LATENCY_S.labels)
+"""Finding a metric by its labels costs as much as counting in it ten times."""
+
 Handle = Callable[["Peer", Frame], Awaitable[Answer | None]]
 OnPeer = Callable[["Peer"], Awaitable[None]]
 
@@ -67,10 +72,13 @@ class Peer:
         self._me = me
         self._handle = handle
         self._in_flight_max = in_flight_max
+        self._allowed = authorisation.allowed(link.peer.kind, me.kind)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._following: dict[int, asyncio.Queue[Changes]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._last_request = 0
+        self._busy = True
+        """Not reading: what comes now waits its turn."""
         self._ended = asyncio.Event()
 
     @property
@@ -97,6 +105,8 @@ class Peer:
         try:
             async with asyncio.timeout(budget_s):
                 self._send(request)
+                if len(self._waiting) == 1:  # nobody to share a datagram with
+                    self._link.flush()
                 return await answer
         except TimeoutError as error:
             raise DeadlineExceeded(
@@ -145,9 +155,13 @@ class Peer:
         """Read until the connection ends; whoever makes a peer sees to it that this runs."""
         metrics.LINKS.labels(self.identity.kind).inc()
         why: MidstreamerError = LinkClosed(f"the link to {self.identity.name} is closed")
+        self._link.attend(self._take_at_once)
         try:
             while True:
-                await self._take(await self._link.receive())
+                self._busy = False
+                frame = await self._link.receive()
+                self._busy = True
+                await self._take(frame)
         except MidstreamerError as error:
             why = error
         finally:
@@ -156,6 +170,16 @@ class Peer:
             await self._link.close()
 
     # --- what comes ---
+
+    def _take_at_once(self, frame: Frame) -> bool:
+        """Answers and requests need no waiting, unless something before them does."""
+        if self._busy or self._objection(frame)[0] or not isinstance(frame, Answer | Request):
+            return False
+        if isinstance(frame, Answer):
+            self._settle(frame)
+        else:
+            self._begin(frame)
+        return True
 
     async def _take(self, frame: Frame) -> None:
         await self._authorise(frame)
@@ -170,18 +194,22 @@ class Peer:
                 log.exception("statement.failed", frame=_name(frame), peer=self.identity.name)
 
     async def _authorise(self, frame: Frame) -> None:
-        sender, receiver = self.identity, self._me
-        code, message = "", ""
-        if not authorisation.may_send(sender.kind, receiver.kind, type(frame)):
-            code = authorisation.NOT_AUTHORISED
-            message = f"a {sender.kind} may not send {_name(frame)} to a {receiver.kind}"
-        elif claim := authorisation.claim(sender, frame):
-            code, message = authorisation.CLAIM_MISMATCH, claim
+        code, message = self._objection(frame)
         if code:
+            sender = self.identity
             metrics.REFUSED_FRAMES.labels(_name(frame), sender.kind).inc()
             log.warning("frame.refused", peer=sender.name, frame=_name(frame), reason=code)
             await self.close(code, message)
             raise RemoteProtocolError(message)
+
+    def _objection(self, frame: Frame) -> tuple[str, str]:
+        """Code and message of what speaks against a frame of this peer; empty for nothing."""
+        sender = self.identity
+        if type(frame) not in self._allowed:
+            message = f"a {sender.kind} may not send {_name(frame)} to a {self._me.kind}"
+            return authorisation.NOT_AUTHORISED, message
+        claim = authorisation.claim(sender, frame)
+        return (authorisation.CLAIM_MISMATCH, claim) if claim else ("", "")
 
     def _settle(self, answer: Answer) -> None:
         queue = self._following.get(answer.request)
@@ -217,12 +245,12 @@ class Peer:
             return
         task = asyncio.get_running_loop().create_task(self._work(request))
         self._working.add(task)
-        metrics.QUEUE_DEPTH.labels("requests").inc()
+        _REQUESTS.inc()
         task.add_done_callback(self._worked)
 
     def _worked(self, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
-        metrics.QUEUE_DEPTH.labels("requests").dec()
+        _REQUESTS.dec()
 
     async def _work(self, request: Request) -> None:
         loop = asyncio.get_running_loop()
@@ -232,7 +260,9 @@ class Peer:
         result = answer.code if isinstance(answer, Failure) else "ok"
         if answer is not None:
             self._answer(request, answer)
-        metrics.REQUEST_LATENCY_S.labels(_name(request), result).observe(loop.time() - began_s)
+            if len(self._working) == 1:
+                self._link.flush()
+        _latency_s(_name(request), result).observe(loop.time() - began_s)
 
     async def _answered(self, request: Request) -> Answer | None:
         if self._handle is None:

@@ -40,6 +40,8 @@ START_S = 120.0
 STOP_S = 20.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
 _POLL_S = 0.02
+_WATCH_S = 0.25
+"""How often to look whether the server still runs: rarely, as it mostly does."""
 # sun_path holds 108 bytes with its final zero; PostgreSQL adds "/.s.PGSQL.5432" to the folder.
 _SOCKET_FOLDER_BYTES_MAX = 107 - len("/.s.PGSQL.5432")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-")
@@ -150,7 +152,7 @@ class EmbeddedServer:
         """Return the exit status once the server has ended; at once when it is not running."""
         process = self._process
         while process is not None and process.poll() is None:  # noqa: ASYNC110 - sets no event
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_WATCH_S)
         return process.returncode if process is not None else 0
 
     async def erase(self) -> None:

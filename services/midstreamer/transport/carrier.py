@@ -54,8 +54,14 @@ class Link(Protocol):
     def send(self, frame: Frame, *, bulk: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
 
+    def flush(self) -> None:
+        """Send at once what would else wait for the rest of this turn of the loop."""
+
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""
+
+    def attend(self, take: Callable[[Frame], bool]) -> None:
+        """Offer each frame that comes while none waits; what ``take`` declines is received."""
 
     async def drained(self) -> None:
         """Return when what was sent is below the low-water mark."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+from collections.abc import Callable
 from typing import Protocol
 
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded, Refused
@@ -36,6 +37,9 @@ class Wire(Protocol):
     def hang_up(self, code: str, message: str) -> None:
         """End the connection, telling the peer why where that is possible."""
 
+    def flush(self) -> None:
+        """Send what was written, if that waits for company."""
+
     def taken(self) -> None:
         """The application took a frame that this wire brought."""
 
@@ -60,6 +64,7 @@ class FramedLink:
         self._drained.set()
         self._end: Finish | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._take: Callable[[Frame], bool] | None = None
         self.closed = asyncio.Event()
 
     # --- Link ---
@@ -90,6 +95,11 @@ class FramedLink:
             self._drained.clear()
         self._carry_out(self._connection.send(frame, bulk=bulk))
 
+    def flush(self) -> None:
+        """Send at once what would else wait for the rest of this turn of the loop."""
+        if self._end is None:
+            self._wire.flush()
+
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""
         while not self._inbox:
@@ -101,6 +111,13 @@ class FramedLink:
         self._inbox_bytes -= taken.size
         self._wire.taken()
         return taken.frame
+
+    def attend(self, take: Callable[[Frame], bool]) -> None:
+        """Offer each frame that comes while none waits; what ``take`` declines is received.
+
+        A frame taken at once spares its reader a turn of the loop, a tenth of a round trip.
+        """
+        self._take = take
 
     async def drained(self) -> None:
         """Return when what was sent is below the low-water mark."""
@@ -165,6 +182,9 @@ class FramedLink:
                     self._finish(effect)
 
     def _deliver(self, effect: Deliver) -> None:
+        if self._take is not None and not self._inbox and self._take(effect.frame):
+            self._wire.taken()
+            return
         self._inbox.append(effect)
         self._inbox_bytes += effect.size
         self._arrived.set()

@@ -163,6 +163,9 @@ class MemoryWire:
         """End the connection; the other end learns it after what was written before."""
         self._loop.call_soon(self.other.link.lost, code, message)
 
+    def flush(self) -> None:
+        """Nothing waits: what was written is on its way."""
+
     def taken(self) -> None:
         """The application took a frame that this wire brought."""
         self.other.link.written()

@@ -131,6 +131,35 @@ async def test_frames_arrive_whole_and_in_order_on_each_stream(serving: Serving)
     await near.close()
 
 
+async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
+    serving: Serving,
+) -> None:
+    near, far = await serving.meet()
+    offered: list[int] = []
+
+    def take(frame: frames.Frame) -> bool:
+        assert isinstance(frame, frames.Holdings)
+        offered.append(frame.position)
+        return frame.position < 2
+
+    far.attend(take)
+    for position in range(4):
+        near.send(holdings(position))
+    near.flush()
+    received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
+    # What comes behind a frame that waits waits too, unseen.
+    assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
+    await near.close()
+
+
+async def test_a_link_that_is_closed_flushes_nothing(serving: Serving) -> None:
+    near, far = await serving.meet()
+    await near.close()
+    near.flush()
+    with pytest.raises(LinkClosed):
+        await asyncio.wait_for(far.receive(), 2)
+
+
 async def test_large_frames_pass_on_the_bulk_stream_both_ways(serving: Serving) -> None:
     near, far = await serving.meet()
     changes = frames.Changes(changes=(frames.Learned("s", 1, bytes(150_000)),))

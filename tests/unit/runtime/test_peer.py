@@ -24,6 +24,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Handle, Peer, Session
 from midstreamer.telemetry import metrics
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support.fleet import eventually
 from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
 
 AT = "local:7400"
@@ -82,6 +83,24 @@ async def test_answers_find_their_requests_in_any_order() -> None:
         ]
         answers = await asyncio.gather(*asked)
     assert [answer.position for answer in answers] == list(range(10))
+
+
+async def test_what_comes_behind_a_statement_waits_until_that_is_done() -> None:
+    done: list[frames.Frame] = []
+
+    async def slow(_peer: Peer, frame: frames.Frame) -> frames.Answer | None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        done.append(frame)
+        return None
+
+    async with a_pair(slow, who=AGENT) as (peer, seen):
+        await eventually(lambda: bool(seen))
+        search = frames.Search(specification=Specification("load"), windows=(), shards=())
+        peer.tell(holdings(7))
+        with pytest.raises(BadInput, match="answers no requests"):
+            await seen[0].ask(search)
+        assert done == [holdings(7)]
 
 
 async def test_an_error_of_the_handler_is_raised_at_the_asker() -> None:

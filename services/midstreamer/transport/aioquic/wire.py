@@ -228,9 +228,11 @@ class QuicWire:
         due_s, now = self.quic.get_timer(), time.monotonic()
         if due_s is None:
             return
-        if due_s <= now:
-            self.quic.handle_timer(now=now)
-            self._take_events()
+        if due_s > now:
+            self._set_timer(now)  # what it was set for is done: packets came since
+            return
+        self.quic.handle_timer(now=now)
+        self._take_events()
         self.flush()
 
     def _count_packets(self, count: int) -> None:
