@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
+PEERS := .venv-peers
 SOURCES := kernels services tests benchmarks docs
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
@@ -19,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run check test integration bench bench-fleet judge figures docs lock full clean
+.PHONY: help setup dev peers run check test integration conformance bench bench-fleet judge figures docs lock full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,8 @@ help:  ## this list
 setup: $(VENV)/stamp.run  ## what running needs: environment, data, compiled kernels
 
 dev: $(VENV)/stamp.dev  ## what developing needs besides
+
+peers: $(PEERS)/stamp  ## the packages that the kernels are compared with, in an environment of their own
 
 run: setup  ## the main job: real prices in, decisions out (ARGS="--data load --json report.json")
 	@PATH="$(CURDIR)/$(BIN):$$PATH" midstreamer run $(ARGS)
@@ -51,8 +54,11 @@ test: dev  ## the whole suite, with branch coverage of services at least 85 % (A
 integration: dev  ## only what starts processes, sockets or PostgreSQL
 	$(BIN)/pytest -m "integration or fleet" $(ARGS)
 
-bench: setup  ## the kernels on this machine
-	$(BIN)/python -m midstreamer_kernels bench $(ARGS)
+conformance: peers  ## the kernels against other packages and brute force, on an older numba too
+	$(PEERS)/bin/python -m tests.conformance.peers $(ARGS)
+
+bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --chart FILE --only NAME --quick")
+	$(BIN)/python -m benchmarks.kernels $(ARGS)
 
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
@@ -68,13 +74,13 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
-	cd requirements && for name in bootstrap run dev; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+	cd requirements && for name in bootstrap run dev peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
 full: check test docs judge  ## everything that must hold before a release
 
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
-	rm -rf $(VENV) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------
@@ -99,4 +105,11 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 $(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt
 	@echo "installing what developing needs"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(PEERS)/stamp: $(VENV)/stamp.uv requirements/peers.txt kernels/pyproject.toml
+	@echo "installing what the kernels are compared with"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r requirements/peers.txt
+	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --no-deps --no-build-isolation -e kernels
 	@touch $@
