@@ -83,7 +83,8 @@ def lcss(
     ----------
     a, b : array_like, shape (n,) and (m,)
     epsilon : float
-        Two points match when they differ by at most this much, compared in float64.
+        Two points match when they differ by at most this much, compared in float64 whatever the
+        type of the series.
     band : int, optional
         Only points with ``|i - j| <= band`` match.
     engine : {"auto", "numba", "wasm"}
@@ -99,7 +100,8 @@ def lcss(
 
     Notes
     -----
-    O(n * m) time, or O(n * band); O(m) memory. Vlachos, Kollios and Gunopulos, ICDE 2002.
+    Vlachos, Kollios and Gunopulos, ICDE 2002. With numba 256 cells of the matrix at once, see
+    `native.lcss`: O((n + m) log m + n * m / 256) time, O(n + m) memory.
     """
     left = filled(a, name="a", dtype=np.float64)
     right = filled(b, name="b", dtype=np.float64)
@@ -118,7 +120,21 @@ def similarity(
 ) -> float:
     """Return how alike two series are, from 0 to 1 (equal).
 
-    DTW: ``1 / (1 + d / sqrt(max(n, m)))``. LCSS: ``length / min(n, m)``, which needs `epsilon`.
+    Parameters
+    ----------
+    a, b : array_like, shape (n,) and (m,)
+    measure : {"dtw", "lcss"}
+    band, epsilon
+        As in `dtw` and `lcss`; `lcss` needs `epsilon`.
+
+    Returns
+    -------
+    float
+        DTW: ``1 / (1 + d / sqrt(max(n, m)))``. LCSS: ``length / min(n, m)``.
+
+    Raises
+    ------
+    InputError
     """
     if checked_measure(measure) == "dtw":
         return 1.0 / (1.0 + dtw(a, b, band=band) / math.sqrt(max(np.size(a), np.size(b))))

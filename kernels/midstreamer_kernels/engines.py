@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 
 from midstreamer_kernels.errors import OptionError
-from midstreamer_kernels.native import pairs, scan, vector, windows
+from midstreamer_kernels.native import lcss, pairs, scan, vector, windows
 from midstreamer_kernels.wasm import engine as wasm
 
 DEFAULT = "numba"
@@ -50,7 +50,7 @@ class Engine:
 
 
 _BACKENDS = {
-    "numba": Backend(pairs.dtw_squared, pairs.lcss_length, windows.window_statistics, scan.scan),
+    "numba": Backend(pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, scan.scan),
     "wasm": Backend(wasm.dtw_squared, wasm.lcss_length, wasm.window_statistics, wasm.scan),
 }
 

@@ -1,0 +1,151 @@
+"""`lcss` counts as the recurrence counts: at every seam of its words, strips and tiles."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from midstreamer_kernels import lcss, similarity
+from midstreamer_kernels.native import lcss as native
+from midstreamer_kernels.native import words
+from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.reference.lcss import lcss as slow_lcss
+
+numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
+series = st.lists(numbers, min_size=1, max_size=90)
+slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+SEAMS = (1, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 2100)
+
+
+def a_walk(length: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).standard_normal(length).cumsum().round(1)
+
+
+@slowly
+@given(a=series, b=series, epsilon=st.floats(0, 5), slack=st.none() | st.integers(0, 70))
+def test_the_length_is_that_of_the_recurrence(
+    a: list[float], b: list[float], epsilon: float, slack: int | None
+) -> None:
+    band = None if slack is None else abs(len(a) - len(b)) + slack
+
+    assert lcss(a, b, epsilon=epsilon, band=band) == slow_lcss(a, b, epsilon, band)
+
+
+@pytest.mark.parametrize("m", SEAMS)
+@pytest.mark.parametrize("n", [1, 300, 1100])
+def test_seams_do_not_show(n: int, m: int) -> None:
+    a, b = a_walk(n, seed=1), a_walk(m, seed=2)
+    for band in (None, abs(n - m), abs(n - m) + 1, abs(n - m) + 64, abs(n - m) + 300):
+        # The WebAssembly engine walks the recurrence cell by cell.
+        expected = lcss(a, b, epsilon=0.5, band=band, engine="wasm")
+
+        assert lcss(a, b, epsilon=0.5, band=band) == expected
+
+
+@slowly
+@given(a=series, b=series, epsilon=st.floats(0, 5))
+def test_lcss_is_symmetric_and_bounded(a: list[float], b: list[float], epsilon: float) -> None:
+    length = lcss(a, b, epsilon=epsilon)
+
+    assert 0 <= length <= min(len(a), len(b))
+    assert lcss(b, a, epsilon=epsilon) == length
+
+
+@slowly
+@given(a=series, epsilon=st.floats(0, 5), band=st.none() | st.integers(0, 9))
+def test_a_series_is_its_own_longest_subsequence(
+    a: list[float], epsilon: float, band: int | None
+) -> None:
+    assert lcss(a, a, epsilon=epsilon, band=band) == len(a)
+    assert similarity(a, a, measure="lcss", epsilon=epsilon, band=band) == 1.0
+
+
+@slowly
+@given(a=series, b=series, epsilon=st.floats(0, 5), slack=st.integers(0, 20))
+def test_a_wider_band_or_epsilon_never_shortens(
+    a: list[float], b: list[float], epsilon: float, slack: int
+) -> None:
+    band = abs(len(a) - len(b)) + slack
+    length = lcss(a, b, epsilon=epsilon, band=band)
+
+    assert lcss(a, b, epsilon=epsilon, band=band + 1) >= length
+    assert lcss(a, b, epsilon=epsilon + 0.5, band=band) >= length
+    assert lcss(a, b, epsilon=epsilon) >= length
+
+
+@slowly
+@given(steps=st.lists(st.integers(-4, 4), min_size=2, max_size=60), data=st.data())
+def test_points_that_differ_in_their_last_bits_are_told_apart(
+    steps: list[int], data: st.DataObject
+) -> None:
+    # Keys for sorting have lost these bits: the order by them is wrong.
+    values = (1.0 + np.array(steps) * 2.0**-52).tolist()
+    epsilon = data.draw(st.integers(0, 3)) * 2.0**-52
+
+    assert lcss(values, values[::-1], epsilon=epsilon) == slow_lcss(values, values[::-1], epsilon)
+
+
+def test_keys_may_be_out_of_order_among_neighbours_only() -> None:
+    values = np.array([1.0 + 2.0**-52, 1.0, -1.0, -1.0 - 2.0**-52, 5.0, 0.0, -0.0])
+
+    places = native.ordered(values) & (native.TILE - 1)
+
+    assert sorted(places.tolist()) == list(range(7))
+    assert places[-1] == 4
+    assert set(places[:2].tolist()) == {2, 3}
+
+
+def test_points_match_by_their_difference_in_float64(engine: str) -> None:
+    # The difference rounds to 0.1 in float32, but is more in float64.
+    a, b = np.array([0.0], np.float32), np.array([0.1], np.float32)
+    assert float(b[0]) > 0.1
+
+    assert lcss(a, b, epsilon=0.1, engine=engine) == 0
+    assert lcss(a, b, epsilon=float(b[0]), engine=engine) == 1
+
+
+def test_the_difference_itself_is_compared_not_the_sum(engine: str) -> None:
+    # 1 - (-1e-300) rounds to 1, which is within epsilon; 1 - epsilon is above -1e-300.
+    assert lcss([1.0], [-1e-300], epsilon=1.0, engine=engine) == 1
+    assert slow_lcss([1.0], [-1e-300], 1.0) == 1
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.0])
+def test_without_tolerance_only_equal_points_match(epsilon: float, engine: str) -> None:
+    assert lcss([0.0, 1.0, -0.0], [-0.0, 2.0, 0.0], epsilon=epsilon, engine=engine) == 2
+
+
+def test_with_endless_tolerance_all_points_match(engine: str) -> None:
+    assert lcss(a_walk(300), a_walk(200), epsilon=math.inf, engine=engine) == 200
+
+
+@slowly
+@given(a=st.lists(st.integers(0, 2**256 - 1), min_size=2, max_size=2), carry=st.integers(0, 1))
+def test_long_numbers_add_with_their_carry(a: list[int], carry: int) -> None:
+    parts = [np.uint64(number >> 64 * place & (2**64 - 1)) for number in a for place in range(4)]
+
+    *sums, over = _added(*parts, np.uint64(carry))
+
+    total = sum(int(word) << 64 * place for place, word in enumerate([*sums, over]))
+    assert total == sum(a) + carry
+
+
+@jit
+def _added(
+    a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: Any, b3: Any, carry: Any
+) -> Any:
+    return words.add_words(a0, a1, a2, a3, b0, b1, b2, b3, carry)
+
+
+def test_words_are_chosen_and_counted() -> None:
+    # Compiled here and now: elsewhere the code comes from the disk, and its making goes unseen.
+    @jit
+    def ones(first: Any, a: Any, b: Any) -> Any:
+        return words.count_ones(words.chosen(first, a, b))
+
+    assert ones(True, np.uint64(7), np.uint64(2**64 - 1)) == 3
+    assert ones(False, np.uint64(7), np.uint64(2**64 - 1)) == 64
