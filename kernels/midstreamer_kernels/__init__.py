@@ -8,7 +8,7 @@ What holds throughout: distances are square roots of summed squared differences;
 ``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs.
 """
 
-from midstreamer_kernels.compare import dtw, lcss, similarity
+from midstreamer_kernels.compare import dtw, dtw_path, lcss, similarity
 from midstreamer_kernels.engines import Engine, engines
 from midstreamer_kernels.errors import (
     BandError,
@@ -51,6 +51,7 @@ __all__ = [
     "TrapError",
     "__version__",
     "dtw",
+    "dtw_path",
     "engines",
     "lcss",
     "nearest",

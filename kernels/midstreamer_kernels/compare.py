@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import backend
 from midstreamer_kernels.errors import OptionError
+from midstreamer_kernels.native.path import least_path
 from midstreamer_kernels.options import checked_distance, checked_measure
 from midstreamer_kernels.series import Floats, filled
 
@@ -67,6 +68,42 @@ def dtw(
     squared = backend(engine).dtw_squared(left, right, width, limit)
     distance = float(np.sqrt(left.dtype.type(squared)))
     return distance if distance <= most else math.inf
+
+
+def dtw_path(
+    a: ArrayLike, b: ArrayLike, *, band: int | None = None
+) -> tuple[float, NDArray[np.int64]]:
+    """Return the dynamic time warping distance of two series and the path that has it.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (n,) and (m,)
+        As in `dtw`.
+    band : int, optional
+        As in `dtw`.
+
+    Returns
+    -------
+    distance : float
+        The bits of ``dtw(a, b, band=band)``: the square root of what the path costs when the
+        squared differences of its pairs are summed from its start, in the type of the series.
+    path : ndarray, shape (length, 2), int64
+        Pairs (i, j) from (0, 0) to (n - 1, m - 1); i, j or both grow by 1 from one to the next.
+        Where several paths cost the same, the one that comes, looking back from its end, first by
+        a step in both series, else by one in `a`, else by one in `b`.
+
+    Raises
+    ------
+    InputError
+
+    Notes
+    -----
+    O(n * m) time, or O(n * band). Two to four bits for each cell of the matrix or band; from 128 MB
+    of them on, a few series' memory and twice the time instead.
+    """
+    left, right = _pair(a, b)
+    squared, path = least_path(left, right, half_width(band, left.size, right.size))
+    return float(np.sqrt(left.dtype.type(squared))), path
 
 
 def lcss(
