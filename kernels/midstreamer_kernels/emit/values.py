@@ -128,13 +128,22 @@ class Vectors:
         step = self.constant(offset) if isinstance(offset, int) else offset
         return self.builder.gep(pointer, [step])
 
-    def load(self, pointer: ir.Value, offset: ir.Value | int = 0) -> ir.Value:
-        """`lanes` elements from `offset` elements after `pointer`; needs no alignment."""
-        return self.builder.load(self._place(pointer, offset), align=self.shape.number.bytes)
+    def load(
+        self, pointer: ir.Value, offset: ir.Value | int = 0, *, aligned: bool = False
+    ) -> ir.Value:
+        """`lanes` elements from `offset` elements after `pointer`; `aligned` to whole vectors."""
+        return self.builder.load(self._place(pointer, offset), align=self._alignment(aligned))
 
-    def store(self, value: ir.Value, pointer: ir.Value, offset: ir.Value | int = 0) -> None:
-        """Write `lanes` elements; needs no alignment."""
-        self.builder.store(value, self._place(pointer, offset), align=self.shape.number.bytes)
+    def store(
+        self,
+        value: ir.Value,
+        pointer: ir.Value,
+        offset: ir.Value | int = 0,
+        *,
+        aligned: bool = False,
+    ) -> None:
+        """Write `lanes` elements from `offset` elements after `pointer`."""
+        self.builder.store(value, self._place(pointer, offset), align=self._alignment(aligned))
 
     def load_one(self, pointer: ir.Value, offset: ir.Value | int = 0) -> ir.Value:
         """One element."""
@@ -143,6 +152,13 @@ class Vectors:
     def store_one(self, value: ir.Value, pointer: ir.Value, offset: ir.Value | int = 0) -> None:
         """Write one element."""
         self.builder.store(value, self.at(pointer, offset))
+
+    def times_lanes(self, count: ir.Value) -> ir.Value:
+        """The elements in `count` vectors."""
+        return self.builder.mul(count, self.constant(self.shape.lanes))
+
+    def _alignment(self, aligned: bool) -> int:
+        return self.shape.number.bytes * (self.shape.lanes if aligned else 1)
 
     def _place(self, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
         return self.builder.bitcast(self.at(pointer, offset), ir.PointerType(self.shape.vector))
@@ -210,9 +226,15 @@ class Vectors:
 
     def any_below(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Whether a < b in any lane, as one bit."""
-        below = self.builder.fcmp_ordered("<", a, b)
+        return self._any(self.builder.fcmp_ordered("<", a, b))
+
+    def any_within(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Whether a <= b in any lane, as one bit."""
+        return self._any(self.builder.fcmp_ordered("<=", a, b))
+
+    def _any(self, lanes: ir.Value) -> ir.Value:
         mask = ir.IntType(self.shape.lanes)
-        return self.builder.icmp_unsigned("!=", self.builder.bitcast(below, mask), mask(0))
+        return self.builder.icmp_unsigned("!=", self.builder.bitcast(lanes, mask), mask(0))
 
     def _shuffle(self, x: ir.Value, y: ir.Value, lanes: list[int]) -> ir.Value:
         places = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)

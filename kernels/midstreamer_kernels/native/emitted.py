@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -49,7 +49,41 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
 
     Pointers are given as whole numbers, indices as integers, scalars as floats; numba converts.
     """
+    parameters = len(_typed(emit, shape)[2])
 
+    def call(typing_context: Any, *arguments: Any) -> Any:
+        return _signature(emit, shape), _call(emit, shape)
+
+    return _named(call, parameters)
+
+
+def emitted_like(emit: Emitter, shapes: Sequence[Shape]) -> Any:
+    """Return what `emit` writes for the first argument's type, an array given beside the others.
+
+    `shapes` has one for each number; the array itself is not passed on.
+    """
+    by_number = {shape.number.name: shape for shape in shapes}
+    parameters = len(_typed(emit, shapes[0])[2])
+
+    def call(typing_context: Any, like: Any, *arguments: Any) -> Any:
+        shape = by_number[like.dtype.name]
+        signature = _signature(emit, shape)
+        write = _call(emit, shape)
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return write(context, builder, signature, arguments[1:])
+
+        return signature.return_type(like, *signature.args), build
+
+    return _named(call, parameters + 1)
+
+
+def _signature(emit: Emitter, shape: Shape) -> Any:
+    _, result, parameters = _typed(emit, shape)
+    return result(*parameters)
+
+
+def _call(emit: Emitter, shape: Shape) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         name = _typed(emit, shape)[0]
         target = builder.module.globals.get(name) or emit(builder.module, shape, INDEX)
@@ -62,16 +96,12 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
         result = builder.call(target, given)
         return context.get_dummy_value() if signature.return_type == types.void else result
 
-    return _callable(build, *_typed(emit, shape)[1:])
+    return build
 
 
-def _callable(build: Any, result: Any, parameters: tuple[Any, ...]) -> Any:
-    def call(typing_context: Any, *arguments: Any) -> Any:
-        return result(*parameters), build
-
+def _named(call: Any, parameters: int) -> Any:
     # numba matches a call with the parameters one by one, so each is named.
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = ["typing_context", *(f"argument_{place}" for place in range(len(parameters)))]
-    described: Any = call
-    described.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])
+    names = ["typing_context", *(f"argument_{place}" for place in range(parameters))]
+    call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])
     return _intrinsic(call)

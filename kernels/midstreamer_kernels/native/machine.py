@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from llvmlite import binding
 
-from midstreamer_kernels.emit.values import FLOAT32, Number
+from midstreamer_kernels.emit.values import FLOAT32, Number, Shape
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,15 @@ def instruction_set() -> InstructionSet:
     return instruction_set_of(
         os.environ.get("NUMBA_CPU_NAME", ""), dict(binding.get_host_cpu_features())
     )
+
+
+def striped(number: Number) -> Shape:
+    """Return the shape of strips of one pair (see `emit.strip`) for this processor.
+
+    A strip of K vectors keeps 2 K + 1 of them in registers and needs three more to compute; the
+    rows come from memory as operands. More vectors hide more latency, and lengthen the slanted
+    begin and end of a strip. Best of K = 4 to 8 for 1,000 points: 6 with AVX2.
+    """
+    machine = instruction_set()
+    rows = 6 if machine.registers == 16 else 8
+    return Shape(number, machine.lanes(number), rows, integers=machine.integers(number))

@@ -1,0 +1,226 @@
+"""Dynamic time warping of one pair over the full matrix or within a band, strip by strip.
+
+`emit_pair` and `emit_banded_pair` write the whole comparison but for its scratch memory, which the
+caller gives; `emit_room` writes the function that says how much. A strip (see `emit.strip`) visits
+the columns that its rows may use::
+
+    full     all columns                          band w     |i - j| <= w
+    strip 0  ################                     strip 0    ######
+    strip 1  ################                     strip 1       #######
+    strip 2  ################                     strip 2           ######
+
+and cells outside of the band get an infinite cost by a mask, which looks the same in every strip:
+where the strip starts in column ``base - w``, row r is in step t at ``i - j = w + 2 r - t``, so
+lane l of vector k is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors,
+read at ``t - 2 k``, serves all strips.
+
+A path crosses the last row of every strip. When no cost in it is within the limit the pair is
+given up: infinity is returned. Costs only grow, so a limit never changes what lies within it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llvmlite import ir
+
+from midstreamer_kernels.emit import strip
+from midstreamer_kernels.emit.values import Shape, Vectors, function
+
+SCRATCH_ALIGNMENT = 64  # bytes: a whole vector of any machine
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The arguments of a comparison; `band` is None for the full matrix."""
+
+    a: ir.Value
+    n: ir.Value
+    b: ir.Value
+    m: ir.Value
+    band: ir.Value | None
+    limit: ir.Value
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """The parts of the scratch memory; see `strip.Strip`."""
+
+    rows: ir.Value
+    columns: ir.Value
+    masks: ir.Value | None
+    boundary: ir.Value
+
+
+def emit_room(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Write ``room(n, m, band)``: elements of scratch memory for a pair; band -1 for none."""
+    added, build = function(module, f"pair_room_{shape.name}", index, n=index, m=index, band=index)
+    vectors = Vectors(build, shape, index)
+    n, m, band = added.args
+    m = build.select(_turned(vectors, n, m), n, m)
+    laid = build.add(_columns_laid(vectors, m), _masks_laid(vectors, band))
+    laid = vectors.times_lanes(build.add(laid, vectors.constant(shape.rows)))
+    build.ret(build.add(laid, _boundary_room(vectors, m)))
+    return added
+
+
+def emit_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Write ``pair(a, n, b, m, limit, scratch) -> cost``, the full matrix."""
+    number = shape.number
+    added, build = function(
+        module, f"pair_{shape.name}", number.type,
+        a=number.pointer, n=index, b=number.pointer, m=index,
+        limit=number.type, scratch=number.pointer,
+    )  # fmt: skip
+    a, n, b, m, limit, scratch = added.args
+    vectors = Vectors(build, shape, index)
+    _compare(vectors, _oriented(vectors, _Pair(a, n, b, m, None, limit)), scratch)
+    return added
+
+
+def emit_banded_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Write ``banded_pair(a, n, b, m, band, limit, scratch) -> cost``; |n - m| <= band."""
+    number = shape.number
+    added, build = function(
+        module, f"banded_pair_{shape.name}", number.type,
+        a=number.pointer, n=index, b=number.pointer, m=index, band=index,
+        limit=number.type, scratch=number.pointer,
+    )  # fmt: skip
+    a, n, b, m, band, limit, scratch = added.args
+    vectors = Vectors(build, shape, index)
+    _compare(vectors, _oriented(vectors, _Pair(a, n, b, m, band, limit)), scratch)
+    return added
+
+
+def _turned(vectors: Vectors, n: ir.Value, m: ir.Value) -> ir.Value:
+    """Whether fewer steps are needed with `b` along the rows; the cost is the same to the bit."""
+    build, height = vectors.builder, vectors.constant(vectors.shape.rows * vectors.shape.lanes)
+
+    def steps(rows: ir.Value, columns: ir.Value) -> ir.Value:
+        strips = build.sdiv(build.add(rows, build.sub(height, vectors.constant(1))), height)
+        return build.mul(strips, build.add(columns, height))
+
+    return build.icmp_signed("<", steps(m, n), steps(n, m))
+
+
+def _oriented(vectors: Vectors, pair: _Pair) -> _Pair:
+    choose, turned = vectors.builder.select, _turned(vectors, pair.n, pair.m)
+    return replace(
+        pair,
+        a=choose(turned, pair.b, pair.a),
+        n=choose(turned, pair.m, pair.n),
+        b=choose(turned, pair.a, pair.b),
+        m=choose(turned, pair.n, pair.m),
+    )
+
+
+def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
+    return strip.laid(vectors, m, vectors.shape.rows)
+
+
+def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
+    # A band of w has 2 w + 1 diagonals; -1 stands for no band.
+    return strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
+
+
+def _diagonals(vectors: Vectors, band: ir.Value) -> ir.Value:
+    return vectors.builder.add(vectors.builder.add(band, band), vectors.constant(1))
+
+
+def _boundary_room(vectors: Vectors, m: ir.Value) -> ir.Value:
+    # Columns from -K L to m + K L, and a vector's width beyond.
+    shape = vectors.shape
+    return vectors.builder.add(m, vectors.constant((2 * shape.rows + 2) * shape.lanes))
+
+
+def _compare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> None:
+    build, shape = vectors.builder, vectors.shape
+    height = vectors.constant(shape.rows * shape.lanes)
+    scratch = _prepare(vectors, pair, memory)
+    infinity = ir.Constant(shape.number.type, float("inf"))
+    limited = build.fcmp_ordered("<", pair.limit, infinity)
+    with vectors.for_range(0, pair.n, shape.rows * shape.lanes) as loop:
+        base = loop.index
+        left = build.sub(pair.n, base)
+        count = build.select(build.icmp_signed("<", left, height), left, height)
+        strip.lay_rows(vectors, scratch.rows, pair.a, base, pair.n)
+        first, part = _strip(vectors, pair, scratch, base, count)
+        strip.run(vectors, part)
+        # The last strip may lack its last row, and ends in the answer anyway.
+        with build.if_then(build.and_(limited, build.icmp_signed(">", left, height))):
+            end = build.sub(build.add(first, part.steps), build.sub(count, vectors.constant(1)))
+            with build.if_then(_hopeless(vectors, scratch.boundary, first, end, pair.limit)):
+                build.ret(infinity)
+    build.ret(_corner(vectors, scratch.rows, pair.n))
+
+
+def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
+    build, shape = vectors.builder, vectors.shape
+    place = vectors.at(memory, shape.rows * shape.lanes)
+    columns = strip.lay(vectors, place, pair.m, shape.rows, pair.b)
+    place = vectors.at(place, vectors.times_lanes(_columns_laid(vectors, pair.m)))
+    masks = None
+    if pair.band is not None:
+        masks = strip.lay(vectors, place, _diagonals(vectors, pair.band), 2 * shape.rows, None)
+        place = vectors.at(place, vectors.times_lanes(_masks_laid(vectors, pair.band)))
+    size = _boundary_room(vectors, pair.m)
+    with vectors.for_range(0, size, shape.lanes) as loop:
+        # The last store may begin within the room and end beyond it: start from the end.
+        begin = build.sub(build.sub(size, loop.index), vectors.constant(shape.lanes))
+        begin = build.select(
+            build.icmp_signed("<", begin, vectors.constant(0)), vectors.constant(0), begin
+        )
+        vectors.store(vectors.infinite(), place, begin)
+    boundary = vectors.at(
+        place, build.add(pair.m, vectors.constant((shape.rows + 1) * shape.lanes))
+    )
+    # The cell (-1, -1), where every path begins.
+    vectors.store_one(ir.Constant(shape.number.type, 0.0), boundary, 1)
+    return _Scratch(memory, columns, masks, boundary)
+
+
+def _strip(
+    vectors: Vectors, pair: _Pair, scratch: _Scratch, base: ir.Value, count: ir.Value
+) -> tuple[ir.Value, strip.Strip]:
+    """Return the first column of the strip of `count` rows from `base`, and the strip."""
+    build, shape = vectors.builder, vectors.shape
+    one = vectors.constant(1)
+    first, masks = vectors.constant(0), None
+    steps = build.add(pair.m, build.sub(count, one))
+    if pair.band is not None and scratch.masks is not None:
+        start = build.sub(base, pair.band)
+        first = build.select(build.icmp_signed("<", start, first), first, start)
+        # One column beyond the band of the last row: the strip below reads an infinite cost there.
+        reach = build.add(
+            build.add(base, pair.band), vectors.constant(2 * shape.rows * shape.lanes)
+        )
+        steps = build.select(build.icmp_signed("<", reach, steps), reach, steps)
+        steps = build.sub(steps, first)
+        ahead = vectors.times_lanes(build.sub(first, start))
+        masks = vectors.at(scratch.masks, ahead)
+    columns = vectors.at(scratch.columns, vectors.times_lanes(first))
+    boundary = vectors.at(scratch.boundary, build.neg(first))
+    return first, strip.Strip(scratch.rows, columns, boundary, steps, masks)
+
+
+def _hopeless(
+    vectors: Vectors, boundary: ir.Value, first: ir.Value, end: ir.Value, limit: ir.Value
+) -> ir.Value:
+    """Whether no cost of the last row, in columns from `first` to before `end`, is in the limit.
+
+    Some further cells of the same matrix may be looked at, which can only give hope.
+    """
+    build, lanes = vectors.builder, vectors.shape.lanes
+    with vectors.for_range(first, end, lanes, [vectors.infinite()]) as loop:
+        cells = vectors.load(vectors.at(boundary, build.neg(loop.index)), 1 - lanes)
+        loop.carry([vectors.least(loop.values[0], cells)])
+    return build.not_(vectors.any_within(loop.values[0], vectors.splat(limit)))
+
+
+def _corner(vectors: Vectors, rows: ir.Value, n: ir.Value) -> ir.Value:
+    """Load the cost of row n - 1 from what the last strip left."""
+    build, shape = vectors.builder, vectors.shape
+    row = build.srem(build.sub(n, vectors.constant(1)), vectors.constant(shape.rows * shape.lanes))
+    lane = build.sdiv(row, vectors.constant(shape.rows))
+    vector = build.srem(row, vectors.constant(shape.rows))
+    return vectors.load_one(rows, build.add(vectors.times_lanes(vector), lane))
