@@ -55,7 +55,7 @@ def ordered(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the places of `values` by ascending value, tile by tile, packed into sorted keys.
 
     The lowest bits of the values give way to the places: neighbours closer than 2**-42 of their
-    value may be out of order, which `common_length` mends. numpy sorts whole numbers by vector
+    value may be out of order, which `common_lengths` mends. numpy sorts whole numbers by vector
     instructions, three times as fast as `numpy.argsort`.
     """
     keys = np.empty(values.size, np.int64)
@@ -186,26 +186,37 @@ def _strip(
 
 
 @jit
-def common_length(a: Any, b: Any, keys: Any, epsilon: float, band: int) -> int:
-    """Return what `lcss_length` returns; `keys` are ``ordered(b)``."""
-    n, m = a.size, b.size
-    low, high, carries = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(n, np.uint8)
+def common_lengths(rows: Any, b: Any, keys: Any, epsilon: float, band: int, lengths: Any) -> None:
+    """Fill `lengths` with what `lcss_length` returns for each of `rows` and `b`.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (k, n), float64
+    b : ndarray, shape (m,), float64
+    keys : ndarray, shape (m,)
+        ``ordered(b)``
+    lengths : ndarray, shape (k,), int64
+    """
+    n, m = rows.shape[1], b.size
+    low, high = np.empty(rows.shape, np.uint32), np.empty(rows.shape, np.uint32)
+    carries = np.zeros(rows.shape, np.uint8)
     order, ascending = np.empty(min(m, TILE), np.int64), np.empty(min(m, TILE))
     prefixes, row = np.empty(WORDS * (order.size + 1), np.uint64), np.empty(WORDS, np.uint64)
-    for i in range(n):
-        carries[i] = 0
-    length = 0
+    for k in range(lengths.size):
+        lengths[k] = 0
     for begin in range(0, m, TILE):
         end = min(m, begin + TILE)
         places, points = order[: end - begin], ascending[: end - begin]
         _unpack(b, keys, begin, places, points)
         upper, lower = max(0, begin - band), min(n, end + band)
-        _ranks(a[upper:lower], points, epsilon, low[upper:lower], high[upper:lower])
+        for k in range(lengths.size):
+            within = rows[k, upper:lower]
+            _ranks(within, points, epsilon, low[k, upper:lower], high[k, upper:lower])
         for first in range(begin, end, STRIP):
             _prefixes(places, first - begin, prefixes)
             width = min(STRIP, end - first)
-            length += _strip(first, width, band, low, high, prefixes, carries, row)
-    return length
+            for k in range(lengths.size):
+                lengths[k] += _strip(first, width, band, low[k], high[k], prefixes, carries[k], row)
 
 
 def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, band: int) -> int:
@@ -213,4 +224,6 @@ def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, 
 
     Points match when ``|a[i] - b[j]| <= epsilon`` and ``|i - j| <= band``, at least ``|n - m|``.
     """
-    return int(common_length(a, b, ordered(b), epsilon, band))
+    lengths = np.empty(1, np.int64)
+    common_lengths(a.reshape(1, -1), b, ordered(b), epsilon, band, lengths)
+    return int(lengths[0])
