@@ -1,4 +1,9 @@
-"""One query against `LANES` windows of its own length at once, lane l for window l.
+"""One query against many windows at once, lane l for window l.
+
+`dtw_block` compares in float32 or float64, as its arrays are, with the loops of `emit.lanes`. A
+block of windows is a flat array of ``(m + 2 * PADDING) * lane_count(array)`` elements: point t of
+lane l at ``(PADDING + t) * lanes + l``, and infinity in the padding (`empty_block` makes one). A
+lane without a window may hold anything that is not NaN; infinities give an infinite cost.
 
 Every lane computes exactly the cells of `reference.dtw` or `reference.lcss` in float64, so a
 window's cost is a pure function of its values and the query's, whatever shares the registers.
@@ -15,8 +20,68 @@ from typing import Any
 
 import numpy as np
 
+from midstreamer_kernels.emit.lanes import emit_lanes
+from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Number, Shape
+from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.emitted import emitted_like
 from midstreamer_kernels.native.vector import LANES, dtw_cell, lcss_cell
+
+ROWS = 2  # that advance together; more help only where there are more registers
+PADDING = ROWS - 1
+
+
+def shape_for(number: Number) -> Shape:
+    """Return the lanes and rows that suit this machine: four vectors in flight, twelve held."""
+    offered = machine.instruction_set()
+    return Shape(number, 2 * offered.lanes(number), ROWS, offered.integers(number))
+
+
+_SHAPES = (shape_for(FLOAT32), shape_for(FLOAT64))
+LANES_32, LANES_64 = (shape.lanes for shape in _SHAPES)
+_compare = emitted_like(emit_lanes, _SHAPES)
+
+
+@jit
+def lane_count(like: Any) -> int:
+    """Return how many windows of the type of `like` are compared at once."""
+    return LANES_32 if like.itemsize == 4 else LANES_64
+
+
+@jit
+def empty_block(like: Any, m: int) -> Any:
+    """Return a block of windows of `m` points, every lane at infinity."""
+    return np.full((m + 2 * PADDING) * lane_count(like), np.inf, like.dtype)
+
+
+@jit
+def block_cells(like: Any, band: int) -> Any:
+    """Return the scratch that `dtw_block` needs for `band`."""
+    return np.empty((2 * band + 2) * lane_count(like), like.dtype)
+
+
+@jit
+def dtw_block(query: Any, block: Any, band: int, limit: float, cells: Any, costs: Any) -> None:
+    """Write the squared DTW cost of each lane into `costs`.
+
+    Parameters
+    ----------
+    query : ndarray, shape (n,), float32 or float64 as all arrays here
+    block : ndarray, flat, as `empty_block`
+        Windows of m points, which need not be n.
+    band : int
+        At least ``|n - m|``.
+    limit : float
+        When every lane is beyond it the comparison may stop, and then all costs are infinite.
+    cells : ndarray, from `block_cells`
+    costs : ndarray, shape (lane_count(query),)
+    """
+    m = block.size // lane_count(query) - 2 * PADDING
+    _compare(
+        query, query.ctypes.data, query.size, block.ctypes.data, m, band, limit,
+        cells.ctypes.data, costs.ctypes.data,
+    )  # fmt: skip
+
 
 CHECK_EVERY = 16  # rows between two looks whether all lanes are beyond the limit
 
