@@ -1,5 +1,8 @@
 """Series as they enter: one-dimensional, not empty, finite; nothing is silently repaired.
 
+A `table` is many series of one length. Where lengths differ there is no table: what would fill the
+gaps is for the user to say.
+
 A NaN would make every comparison false and a distance that looks like a number, so it is refused
 with its position. The check is one pass (`numpy.abs` and `max` carry NaN along); only a refusal
 looks closer.
@@ -70,3 +73,54 @@ def filled(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     if not array.size:
         raise ShapeError(f"{name} is empty")
     return array
+
+
+def table(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
+    """Return `values` as a contiguous float array of two dimensions, a series in each row.
+
+    Parameters
+    ----------
+    values : array_like, shape (count, n)
+        An array, or a sequence of series of one length. float32 stays float32 unless `dtype` says
+        otherwise; everything else becomes float64.
+    name : str
+        What the message calls it.
+    dtype : numpy dtype, optional
+
+    Raises
+    ------
+    ShapeError
+        No rows, no points, rows of several lengths, or not numbers.
+    NotFiniteError
+        NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first row and position.
+    """
+    given: Any = values if isinstance(values, np.ndarray) else _stacked(values, name)
+    if given.ndim != 2:
+        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give two")
+    if not given.size:
+        raise ShapeError(f"{name} is empty, shape {given.shape}")
+    try:
+        flat = floats(given.reshape(-1), name=name, dtype=dtype)
+    except NotFiniteError:
+        for row, points in enumerate(given):
+            floats(points, name=f"{name}[{row}]", dtype=dtype)
+        raise
+    return flat.reshape(given.shape)
+
+
+def _stacked(values: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        rows = [np.asarray(row) for row in values]  # type: ignore[union-attr]
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} is not a sequence of series: {error}") from None
+    for row, points in enumerate(rows):
+        if points.ndim != 1:
+            raise ShapeError(
+                f"{name}[{row}] has {points.ndim} dimensions, shape {points.shape}: give one"
+            )
+        if points.size != rows[0].size:
+            raise ShapeError(
+                f"{name} has rows of several lengths: {rows[0].size} points in the first, "
+                f"{points.size} in row {row}"
+            )
+    return np.stack(rows) if rows else np.empty((0, 0))
