@@ -17,6 +17,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Session
 from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
 from midstreamer.transport.carrier import Limits, Link, Server
 from tests.support.security import Installation, who
 from tests.support.transport import answer_surveys
@@ -85,6 +86,27 @@ async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
     assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
     await peer.close()
     await server.close()
+
+
+async def test_acknowledgements_ride_on_what_is_said(
+    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datagrams: list[int] = []
+    send = DatagramSocket.send
+
+    def counting(made: DatagramSocket, data: bytes, to: SocketAddress | None) -> None:
+        datagrams.append(len(data))
+        send(made, data, to)
+
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    await peer.ask(frames.Survey())
+    monkeypatch.setattr(DatagramSocket, "send", counting)
+    for _ in range(40):
+        await peer.ask(frames.Survey())
+        await asyncio.sleep(2.5 * internals.RIDE_S)
+    # Alone they would take two more in every ACK_DELAY_S, 20 in all.
+    assert 80 <= len(datagrams) <= 90
+    await peer.close()
 
 
 async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(

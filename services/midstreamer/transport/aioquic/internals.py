@@ -28,6 +28,8 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
+RIDE_S = 0.002
+"""One that has waited so long rides; sooner, at thousands of packets a second, it costs more."""
 
 
 def require_version() -> None:
@@ -95,6 +97,19 @@ def acknowledge_now(connection: QuicConnection, now_s: float) -> None:
     """Acknowledge with the next packet: the peer is sending much and waits for room."""
     space = connection._spaces.get(tls.Epoch.ONE_RTT)
     if space is not None and space.ack_at is not None:
+        space.ack_at = now_s
+
+
+def acknowledge_along(connection: QuicConnection, now_s: float) -> None:
+    """Acknowledge with the data that is about to leave, once that has waited for RIDE_S.
+
+    aioquic puts an acknowledgement beside data only when it is due: without this, each is a
+    packet of its own in the end.
+    """
+    space = connection._spaces.get(tls.Epoch.ONE_RTT)
+    if space is None or space.ack_at is None:
+        return
+    if space.ack_at - ACK_DELAY_S + RIDE_S <= now_s:
         space.ack_at = now_s
 
 
