@@ -47,6 +47,8 @@ from midstreamer.telemetry import logs
 
 TIMER_S = 0.0015
 """How late the loop's timers may be: what is left is waited out awake, or it would be counted."""
+SETTLE_S = 3.0
+"""What starting leaves behind - first leases, first statistics of the store - is over by then."""
 RATE_PER_S = 200
 SECONDS = 10.0
 SAMPLES = 200
@@ -132,6 +134,7 @@ class Bench:
         """
         carrier = self.fleet.client_carrier()
         peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
+        await asyncio.sleep(SETTLE_S)
 
         async def ask() -> None:
             await peer.ask(frames.Lookup(experience_ids=()))
