@@ -25,6 +25,7 @@ from midstreamer_kernels.errors import (
     ShapeError,
     TrapError,
 )
+from midstreamer_kernels.pairwise import pairwise
 from midstreamer_kernels.search import History, Matches, Run, nearest
 from midstreamer_kernels.wasm.host import KernelModule
 
@@ -55,5 +56,6 @@ __all__ = [
     "engines",
     "lcss",
     "nearest",
+    "pairwise",
     "similarity",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 
 from midstreamer_kernels.errors import OptionError
 
 MEASURES = ("dtw", "lcss")
+THREADS_MAX = 256
 
 
 def checked_measure(measure: str) -> str:
@@ -41,3 +43,12 @@ def checked_distance(value: float | None, *, name: str) -> float:
     if not number >= 0.0:
         raise OptionError(f"{name} is {number}: give 0 or more")
     return number
+
+
+def checked_threads(value: int | None) -> int:
+    """Return a number of threads; None is one for each processor that this process may use."""
+    if value is not None:
+        return checked_count(value, name="threads", most=THREADS_MAX)
+    if hasattr(os, "sched_getaffinity"):
+        return min(THREADS_MAX, len(os.sched_getaffinity(0)))
+    return min(THREADS_MAX, os.cpu_count() or 1)

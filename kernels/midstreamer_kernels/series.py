@@ -10,6 +10,7 @@ looks closer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def filled(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     return array
 
 
-def table(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
+def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = None) -> Floats:
     """Return `values` as a contiguous float array of two dimensions, a series in each row.
 
     Parameters
@@ -108,9 +109,9 @@ def table(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     return flat.reshape(given.shape)
 
 
-def _stacked(values: ArrayLike, name: str) -> NDArray[Any]:
+def _stacked(values: Any, name: str) -> NDArray[Any]:
     try:
-        rows = [np.asarray(row) for row in values]  # type: ignore[union-attr]
+        rows = [np.asarray(row) for row in values]
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name} is not a sequence of series: {error}") from None
     for row, points in enumerate(rows):

@@ -1,0 +1,223 @@
+"""The distances of many series to each other: a matrix, tile by tile, on all processors.
+
+The matrix is cut into tiles of some ten milliseconds. Threads take one after the other, each
+computed without the GIL; between two tiles is where progress is told and where Ctrl-C gets through.
+What a tile computes does not depend on how the matrix was cut or on who computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from midstreamer_kernels.band import half_width
+from midstreamer_kernels.engines import DEFAULT, backend
+from midstreamer_kernels.errors import OptionError
+from midstreamer_kernels.native import lcss, matrix
+from midstreamer_kernels.options import checked_distance, checked_measure, checked_threads
+from midstreamer_kernels.series import Floats, table
+
+CELLS_MAX = 2**26  # of cost matrices in one tile: some 10 to 50 milliseconds
+TILES_PER_THREAD = 8  # at least, where there are so many pairs: nobody waits long for the last
+
+Progress = Callable[[int, int], object]
+
+
+class Tile(NamedTuple):
+    """The rows [top, bottom) and columns [left, right) of the matrix."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def pairwise(
+    rows: ArrayLike | Sequence[ArrayLike],
+    columns: ArrayLike | Sequence[ArrayLike] | None = None,
+    *,
+    measure: str = "dtw",
+    epsilon: float | None = None,
+    band: int | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]:
+    """Return the distance of every series in `rows` to every one in `columns`.
+
+    Parameters
+    ----------
+    rows : array_like, shape (p, n)
+        An array, or a sequence of series of one length; computed in float32 when all series are,
+        else in float64. Rows of several lengths are refused: call `dtw` for each pair instead.
+    columns : array_like, shape (q, m), optional
+        Of one length too, which may be another. None means `rows`: then half of the matrix is
+        computed, the rest mirrored, and the diagonal is 0.
+    measure : {"dtw", "lcss"}
+        DTW: what `dtw` returns. LCSS: ``1 - length / min(n, m)``, which needs `epsilon`.
+    epsilon, band
+        As in `lcss` and `dtw`.
+    engine : {"auto", "numba", "wasm"}
+        Engines give the same bits.
+    threads : int, optional
+        At most 256; None is one for each processor that this process may use.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of pairs, in the calling thread, after
+        every tile. What it raises ends the computation, as Ctrl-C does: threads finish the tile
+        they are at, which takes some ten milliseconds, and then the exception gets through.
+
+    Returns
+    -------
+    ndarray, shape (p, q), float64
+
+    Raises
+    ------
+    InputError
+        `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`; see `errors`.
+
+    Notes
+    -----
+    O(p * q * n * m) time, with a band O(p * q * n * band).
+    """
+    left, right = table(rows, name="rows"), None
+    if columns is not None:
+        right = table(columns, name="columns")
+    grid = _grid(left, right, lcss=checked_measure(measure) == "lcss", band=band)
+    fill = _filler(grid, measure, _tolerance(measure, epsilon), engine)
+    workers = checked_threads(threads)
+    tiles = _tiles(grid, workers)
+    done, total = 0, sum(grid.pairs(tile) for tile in tiles)
+    for tile in _computed(fill, tiles, workers):
+        done += grid.pairs(tile)
+        if progress is not None:
+            progress(done, total)
+    return grid.distances
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What is compared with what, and the matrix to be filled."""
+
+    rows: Floats
+    columns: Floats
+    symmetric: bool
+    band: int
+    distances: NDArray[np.float64]
+
+    def first_column(self, tile: Tile, row: int) -> int:
+        """Return the first column of `tile` that is compared with `row`."""
+        return max(tile.left, row + 1) if self.symmetric else tile.left
+
+    def pairs(self, tile: Tile) -> int:
+        """Return how many pairs of `tile` are compared."""
+        rows = range(tile.top, tile.bottom)
+        return sum(max(0, tile.right - self.first_column(tile, row)) for row in rows)
+
+
+def _grid(rows: Floats, columns: Floats | None, *, lcss: bool, band: int | None) -> _Grid:
+    others = rows if columns is None else columns
+    # Points match by their difference in float64, whatever they are stored as.
+    dtype = np.float64 if lcss else np.result_type(rows.dtype, others.dtype)
+    wide = rows.astype(dtype, copy=False)
+    return _Grid(
+        rows=wide,
+        columns=wide if columns is None else columns.astype(dtype, copy=False),
+        symmetric=columns is None,
+        band=half_width(band, rows.shape[1], others.shape[1]),
+        distances=np.zeros((len(rows), len(others))),
+    )
+
+
+def _tolerance(measure: str, epsilon: float | None) -> float:
+    if measure == "lcss" and epsilon is None:
+        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
+    return checked_distance(epsilon, name="epsilon")
+
+
+def _filler(grid: _Grid, measure: str, epsilon: float, engine: str) -> Callable[[Tile], None]:
+    """Return the function that computes one tile."""
+    functions = backend(engine)
+    if engine in ("auto", DEFAULT):
+        return _dtw_tiles(grid) if measure == "dtw" else _lcss_tiles(grid, epsilon)
+    if measure == "dtw":
+        number = grid.rows.dtype.type
+        return _pairs_by(
+            grid,
+            lambda a, b: np.sqrt(number(functions.dtw_squared(a, b, grid.band, math.inf))),
+        )
+    most = min(grid.rows.shape[1], grid.columns.shape[1])
+    return _pairs_by(
+        grid, lambda a, b: 1.0 - functions.lcss_length(a, b, epsilon, grid.band) / most
+    )
+
+
+def _dtw_tiles(grid: _Grid) -> Callable[[Tile], None]:
+    def fill(tile: Tile) -> None:
+        matrix.dtw_tile(grid.rows, grid.columns, grid.band, grid.symmetric, *tile, grid.distances)
+
+    return fill
+
+
+def _lcss_tiles(grid: _Grid, epsilon: float) -> Callable[[Tile], None]:
+    keys = np.stack([lcss.ordered(column) for column in grid.columns])
+
+    def fill(tile: Tile) -> None:
+        matrix.lcss_tile(
+            grid.rows, grid.columns, keys, epsilon, grid.band, grid.symmetric, *tile,
+            grid.distances,
+        )  # fmt: skip
+
+    return fill
+
+
+def _pairs_by(grid: _Grid, distance: Callable[[Floats, Floats], float]) -> Callable[[Tile], None]:
+    def fill(tile: Tile) -> None:
+        for row in range(tile.top, tile.bottom):
+            for column in range(grid.first_column(tile, row), tile.right):
+                found = distance(grid.rows[row], grid.columns[column])
+                grid.distances[row, column] = found
+                if grid.symmetric:
+                    grid.distances[column, row] = found
+
+    return fill
+
+
+def _tiles(grid: _Grid, threads: int) -> list[Tile]:
+    """Cut the matrix into tiles of about equal work; the lower half is left out when mirrored."""
+    (p, n), (q, m) = grid.rows.shape, grid.columns.shape
+    cells = n * min(m, 2 * grid.band + 1)
+    pairs = min(CELLS_MAX // cells, p * q // (TILES_PER_THREAD * threads))
+    height = min(p, max(1, math.isqrt(pairs)))
+    width = min(q, max(1, pairs // height))
+    tiles = [
+        Tile(top, min(p, top + height), left, min(q, left + width))
+        for top in range(0, p, height)
+        for left in range(0, q, width)
+    ]
+    return [tile for tile in tiles if grid.pairs(tile)]
+
+
+def _computed(fill: Callable[[Tile], None], tiles: list[Tile], threads: int) -> Iterator[Tile]:
+    """Compute the tiles and yield each when it is done.
+
+    When the caller stops asking, by Ctrl-C or whatever else, tiles not begun are given up.
+    """
+    if threads == 1 or len(tiles) < 2:
+        for tile in tiles:
+            fill(tile)
+            yield tile
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        running = {pool.submit(fill, tile): tile for tile in tiles}
+        for future in as_completed(running):
+            future.result()
+            yield running[future]
+    finally:
+        pool.shutdown(cancel_futures=True)
