@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     if parser.parse_args(arguments).command == "engines":
         for engine in engines():
             sys.stdout.write(
-                f"{engine.name}: {engine.instruction_set}, {engine.lanes} windows at once\n"
+                f"{engine.name}: {engine.instruction_set}, {engine.lanes} lanes of float32\n"
             )
         return
     if sys.stderr.isatty():

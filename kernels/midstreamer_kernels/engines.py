@@ -7,27 +7,19 @@ and starts at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from llvmlite import binding
-
+from midstreamer_kernels.emit.values import FLOAT32
 from midstreamer_kernels.errors import OptionError
-from midstreamer_kernels.native import lcss, pairs, scan, vector, windows
+from midstreamer_kernels.native import lcss, pairs, scan, windows
+from midstreamer_kernels.native.machine import instruction_set
 from midstreamer_kernels.wasm import engine as wasm
+from midstreamer_kernels.wasm import pairs as wasm_pairs
+from midstreamer_kernels.wasm import strips
 
 DEFAULT = "numba"
-
-# The widest first: the name shown, the flag in the processor's features, the numba model names
-# that promise it when NUMBA_CPU_NAME overrides the processor.
-_INSTRUCTION_SETS = (
-    ("avx512", "avx512f", ("x86-64-v4",)),
-    ("avx2", "avx2", ("x86-64-v3",)),
-    ("sse2", "sse2", ("x86-64-v2", "x86-64")),
-    ("neon", "neon", ()),
-)
 
 
 class Backend(NamedTuple):
@@ -46,12 +38,12 @@ class Engine:
     name: str
     instruction_set: str
     lanes: int
-    """Windows compared side by side in a search."""
+    """float32 numbers in one vector register."""
 
 
 _BACKENDS = {
     "numba": Backend(pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, scan.scan),
-    "wasm": Backend(wasm.dtw_squared, wasm.lcss_length, wasm.window_statistics, wasm.scan),
+    "wasm": Backend(wasm_pairs.dtw_squared, wasm.lcss_length, wasm.window_statistics, wasm.scan),
 }
 
 
@@ -65,16 +57,8 @@ def backend(name: str) -> Backend:
 
 def engines() -> tuple[Engine, ...]:
     """Return the engines available here, the default first."""
+    machine = instruction_set()
     return (
-        Engine("numba", _instruction_set(), vector.LANES),
-        Engine("wasm", "simd128", wasm.LANES),
+        Engine("numba", machine.name, machine.lanes(FLOAT32)),
+        Engine("wasm", "simd128", strips.SHAPES["f32"].lanes),
     )
-
-
-def _instruction_set() -> str:
-    model = os.environ.get("NUMBA_CPU_NAME", "")
-    features = binding.get_host_cpu_features()
-    for name, flag, models in _INSTRUCTION_SETS:
-        if model in models or (not model and features.get(flag)):
-            return name
-    return model or "generic"

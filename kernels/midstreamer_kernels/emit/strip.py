@@ -29,6 +29,7 @@ Cells outside of the matrix have a column of +inf, and so have an infinite cost 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -103,43 +104,72 @@ def run(vectors: Vectors, strip: Strip) -> None:
     build, shape = vectors.builder, vectors.shape
     infinite = [vectors.infinite()] * shape.rows
     before = vectors.shift_in(vectors.load(strip.boundary, 2 - shape.lanes), infinite[0])
-    pairs = build.ashr(build.add(strip.steps, vectors.constant(1)), vectors.constant(1))
-    end = build.shl(pairs, vectors.constant(1))
+    places = _places(vectors, strip)
     # Two steps a turn: the cells of one take the registers of those before the other.
-    with vectors.for_range(0, end, 2, [*infinite, *infinite, before]) as loop:
-        newest, older = loop.values[: shape.rows], loop.values[shape.rows : -1]
-        above = loop.values[-1]
+    with vectors.for_range(0, strip.steps, 2, [*places, *infinite, *infinite, before]) as loop:
+        places, cells = loop.values[: len(places)], _Cells.of(loop.values[len(places) :])
         for turn in range(2):
-            step = build.add(loop.index, vectors.constant(turn))
-            newest, older, above = _step(vectors, strip, step, newest, older, above)
-        loop.carry([*newest, *older, above])
+            cells = _step(vectors, strip.rows, places, turn, cells)
+        following = [
+            vectors.at(place, stride)
+            for place, stride in zip(places, _strides(vectors), strict=False)
+        ]
+        loop.carry([*following, *cells.newest, *cells.older, cells.above])
     odd = build.trunc(strip.steps, ir.IntType(1))
+    left = _Cells.of(loop.values[len(places) :])
     for k in range(shape.rows):
-        cells = build.select(odd, loop.values[shape.rows + k], loop.values[k])
-        vectors.store(cells, strip.rows, k * shape.lanes, aligned=True)
+        cost = build.select(odd, left.older[k], left.newest[k])
+        vectors.store(cost, strip.rows, k * shape.lanes, aligned=True)
+
+
+class _Cells(NamedTuple):
+    """The cells of the last two steps, and what entered vector 0 from above in the last."""
+
+    newest: list[ir.Value]
+    older: list[ir.Value]
+    above: ir.Value
+
+    @classmethod
+    def of(cls, values: list[ir.Value]) -> _Cells:
+        rows = len(values) // 2
+        return cls(values[:rows], values[rows : 2 * rows], values[-1])
+
+
+def _places(vectors: Vectors, strip: Strip) -> list[ir.Value]:
+    """Return where a turn of two steps reads columns, boundary and masks, at the lowest address.
+
+    Offsets from there are positive, which makes them a part of the loading instruction in
+    WebAssembly too; and pointers that move by themselves stay apart in optimisers.
+    """
+    lanes, behind = vectors.shape.lanes, vectors.shape.rows - 1
+    places = [
+        vectors.at(strip.columns, -behind * lanes),
+        vectors.at(strip.boundary, -lanes),
+    ]
+    if strip.masks is not None:
+        places.append(vectors.at(strip.masks, -2 * behind * lanes))
+    return places
+
+
+def _strides(vectors: Vectors) -> tuple[int, ...]:
+    return 2 * vectors.shape.lanes, -2, 2 * vectors.shape.lanes
 
 
 def _step(
-    vectors: Vectors,
-    strip: Strip,
-    step: ir.Value,
-    newest: list[ir.Value],
-    older: list[ir.Value],
-    above: ir.Value,
-) -> tuple[list[ir.Value], list[ir.Value], ir.Value]:
-    build, shape = vectors.builder, vectors.shape
-    column = vectors.at(strip.boundary, build.neg(step))
-    entering = vectors.shift_in(vectors.load(column, 1 - shape.lanes), newest[-1])
-    ups, diagonals = [entering, *newest], [above, *older]
-    cells = list(older)
-    points = vectors.at(strip.columns, vectors.times_lanes(step))
+    vectors: Vectors, rows: ir.Value, places: list[ir.Value], turn: int, cells: _Cells
+) -> _Cells:
+    shape = vectors.shape
+    columns, boundary, *masks = places
+    entering = vectors.shift_in(vectors.load(boundary, 1 - turn), cells.newest[-1])
+    ups, diagonals = [entering, *cells.newest], [cells.above, *cells.older]
+    fresh = list(cells.newest)
     for k in reversed(range(shape.rows)):
-        row = vectors.load(strip.rows, k * shape.lanes, aligned=True)
-        point = vectors.load(points, -k * shape.lanes, aligned=True)
-        cells[k] = vectors.dtw_cell(row, point, newest[k], ups[k], diagonals[k])
-        if strip.masks is not None:
-            masks = vectors.at(strip.masks, vectors.times_lanes(step))
-            mask = vectors.load(masks, -2 * k * shape.lanes, aligned=True)
-            cells[k] = vectors.greatest(cells[k], mask)
-    vectors.store(cells[-1], column, (shape.rows - 1) * shape.lanes)
-    return cells, newest, entering
+        later = shape.rows - 1 - k
+        row = vectors.load(rows, k * shape.lanes, aligned=True)
+        point = vectors.load(columns, (later + turn) * shape.lanes, aligned=True)
+        fresh[k] = vectors.dtw_cell(row, point, cells.newest[k], ups[k], diagonals[k])
+        for mask in masks:
+            outside = vectors.load(mask, (2 * later + turn) * shape.lanes, aligned=True)
+            fresh[k] = vectors.greatest(fresh[k], outside)
+    vectors.store(fresh[-1], boundary, shape.rows * shape.lanes - turn)
+    return _Cells(fresh, cells.newest, entering)

@@ -126,7 +126,7 @@ class Vectors:
     def at(self, pointer: ir.Value, offset: ir.Value | int = 0) -> ir.Value:
         """The pointer to the element `offset` elements after `pointer`."""
         step = self.constant(offset) if isinstance(offset, int) else offset
-        return self.builder.gep(pointer, [step])
+        return self.builder.gep(pointer, [step], inbounds=True)
 
     def load(
         self, pointer: ir.Value, offset: ir.Value | int = 0, *, aligned: bool = False

@@ -1,8 +1,9 @@
-"""Build ``dtw.wasm`` from the C sources beside it: ``python -m midstreamer_kernels.wasm.build``.
+"""Build ``dtw.wasm`` from the sources: ``python -m midstreamer_kernels.wasm.build``.
 
-The compiler is zig's clang from the package ``ziglang``, needed only here; the module itself ships
-with the distribution. The same version of the compiler gives the same bytes: no path, time or name
-of the machine gets into the module, and a test builds it anew and compares.
+Its inner loops come from `emit`, compiled by llvmlite; the rest is the C beside this file, compiled
+by zig's clang from the package ``ziglang``, which also links. Both are needed only here: the module
+ships with the distribution. The same versions of both give the same bytes: no path, time or name of
+the machine gets into the module, and a test builds it anew and compares.
 """
 
 from __future__ import annotations
@@ -13,25 +14,42 @@ import sys
 import tempfile
 from pathlib import Path
 
+from midstreamer_kernels.wasm import strips
+
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "dtw.c"
 MODULE = FOLDER / "dtw.wasm"
 
-FLAGS = (
-    "-target", "wasm32-freestanding", "-std=c11", "-Wall", "-Wextra", "-Werror",
+COMPILE = (
+    "cc", "-c", "-target", "wasm32-freestanding", "-std=c11", "-Wall", "-Wextra", "-Werror",
     "-O3", "-msimd128", "-mbulk-memory",
     "-ffp-contract=off",  # the bits of the numba engine: one rounding for each operation
-    "-fno-sanitize=all", "-nostdlib",
-    "-Wl,--no-entry", "-Wl,--export-memory", "-Wl,--strip-all", "-Wl,-z,stack-size=65536",
+    "-fno-sanitize=all",
+)  # fmt: skip
+LINK = (
+    "wasm-ld", "--no-entry", "--export-memory", "--strip-all", "--gc-sections",
+    "-z", "stack-size=65536",
 )  # fmt: skip
 
 
 def build(target: Path) -> None:
     """Compile the module into the file `target`; raise `CalledProcessError` when that fails."""
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), SOURCE.name]
-        subprocess.run(command, cwd=FOLDER, env=environment, check=True)  # noqa: S603 - our own command, no shell
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        emitted, compiled = folder / "strips.o", folder / "dtw.o"
+        emitted.write_bytes(strips.object_file())
+        _zig(folder, *COMPILE, "-o", str(compiled), SOURCE.name)
+        _zig(folder, *LINK, "-o", str(target.absolute()), str(compiled), str(emitted))
+
+
+def _zig(cache: Path, *command: str) -> None:
+    environment = os.environ | {
+        "ZIG_GLOBAL_CACHE_DIR": str(cache),
+        "ZIG_LOCAL_CACHE_DIR": str(cache),
+    }
+    subprocess.run(  # noqa: S603 - our own command, no shell
+        [sys.executable, "-m", "ziglang", *command], cwd=FOLDER, env=environment, check=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-/* Dynamic time warping and the longest common subsequence as WebAssembly with SIMD128.
+/* What the WebAssembly module holds besides the emitted comparison of pairs: memory, the longest
+ * common subsequence, and the search. With SIMD128.
  *
  * The arithmetic is that of the numba engine, operation by operation, so both give the same bits:
  * nothing here is reordered, fused or relaxed. The module imports nothing; it holds its own stack
@@ -38,19 +39,50 @@ EXPORT(release) void release(void *block) { heap_top = (uint64_t)(uintptr_t)bloc
 
 static int32_t min2(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
-static int32_t min3(int32_t a, int32_t b, int32_t c) { return min2(a, min2(b, c)); }
-static int32_t max3(int32_t a, int32_t b, int32_t c) { return max2(a, max2(b, c)); }
 
-#define NUMBER float
-#define NAME(x) x##_f32
-#include "pair.h"
-#undef NUMBER
-#undef NAME
-#define NUMBER double
-#define NAME(x) x##_f64
-#include "pair.h"
-#undef NUMBER
-#undef NAME
+/* Two series compared whole. The loops are written by emit/pair.py and linked by build.py: `room`
+ * says how many elements of scratch memory they need, aligned to 16 bytes. */
+
+#define PAIR(number, suffix)                                                                      \
+  int64_t room_##suffix(int64_t n, int64_t m, int64_t band);                                      \
+  number pair_##suffix(const number *a, int32_t n, const number *b, int32_t m, number limit,      \
+                       number *scratch);                                                          \
+  number banded_pair_##suffix(const number *a, int32_t n, const number *b, int32_t m,             \
+                              int32_t band, number limit, number *scratch);                       \
+                                                                                                  \
+  /* The least summed squared difference with |i - j| <= band; infinity when surely above         \
+   * `limit`, and -1 without memory. */                                                           \
+  static number dtw_##suffix(const number *a, int32_t n, const number *b, int32_t m,              \
+                             int32_t band, number limit) {                                        \
+    int32_t bounded = band < max2(n, m) - 1;                                                      \
+    int64_t room = room_##suffix(n, m, bounded ? band : -1);                                      \
+    number *scratch = allocate((uint64_t)room * sizeof(number));                                  \
+    if (!scratch) return -1;                                                                      \
+    number cost = bounded ? banded_pair_##suffix(a, n, b, m, band, limit, scratch)                \
+                          : pair_##suffix(a, n, b, m, limit, scratch);                            \
+    release(scratch);                                                                             \
+    return cost;                                                                                  \
+  }
+
+PAIR(float, f32)
+PAIR(double, f64)
+
+/* The arguments and the answer of a comparison, in memory: passing numbers costs a host in Python
+ * more than all else. The layout is known to pairs.py. */
+static struct pair {
+  const void *a, *b;
+  int32_t n, m, band, is_double;
+  double limit, cost;
+} pair;
+
+EXPORT(pair_place) struct pair *pair_place(void) { return &pair; }
+
+EXPORT(compare_pair) void compare_pair(void) {
+  if (pair.is_double)
+    pair.cost = dtw_f64(pair.a, pair.n, pair.b, pair.m, pair.band, pair.limit);
+  else
+    pair.cost = dtw_f32(pair.a, pair.n, pair.b, pair.m, pair.band, (float)pair.limit);
+}
 
 /* The distance of two float32 series over the full matrix; NaN without memory. */
 EXPORT(dtw_compare) float dtw_compare(const float *a, int32_t n, const float *b, int32_t m) {

@@ -30,14 +30,6 @@ def _computed(value: float) -> float:
     return value
 
 
-def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
-    """Return what `native.pairs.dtw_squared` returns."""
-    name = "dtw_f32" if a.dtype == np.float32 else "dtw_f64"
-    with session() as instance:
-        result = instance.call(name, instance.put(a), a.size, instance.put(b), b.size, band, limit)
-    return float(_computed(result))
-
-
 def lcss_length(a: NDArray[Any], b: NDArray[Any], epsilon: float, band: int) -> int:
     """Return what `native.pairs.lcss_length` returns."""
     with session() as instance:

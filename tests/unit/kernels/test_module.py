@@ -17,7 +17,7 @@ from midstreamer_kernels import (
     TrapError,
     dtw,
 )
-from midstreamer_kernels.wasm import build, engine, host
+from midstreamer_kernels.wasm import build, engine, host, pairs
 
 MIB = 1024 * 1024
 
@@ -167,3 +167,11 @@ def test_our_engine_says_when_memory_is_short() -> None:
         instance.room(2**31)
     with pytest.raises(OutOfMemoryError, match="long a pair"):
         engine._computed(-1)
+
+
+def test_a_pair_too_long_for_the_module_is_refused_and_the_next_is_not() -> None:
+    endless = np.lib.stride_tricks.as_strided(np.ones(1), (2**29,), (0,))
+
+    with pytest.raises(OutOfMemoryError, match="4 GiB"):
+        pairs.dtw_squared(endless, np.ones(1), 2**29, np.inf)
+    assert pairs.dtw_squared(np.ones(3), np.zeros(3), 2, np.inf) == 3.0

@@ -1,0 +1,65 @@
+"""The emitted loops as an object file for wasm32, to be linked into ``dtw.wasm``.
+
+The same writers that numba calls (`emit.pair`) for vectors of SIMD128; llvmlite, which numba
+brings, compiles them: it knows WebAssembly as well as this processor.
+"""
+
+from __future__ import annotations
+
+from llvmlite import binding, ir
+
+from midstreamer_kernels.emit.pair import emit_banded_pair, emit_pair, emit_room
+from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
+
+TRIPLE = "wasm32-unknown-unknown"
+FEATURES = "+simd128,+bulk-memory"  # never relaxed SIMD: its results depend on the host
+
+# There is no i64x2.min: float64 is compared as what it is.
+SHAPES = {"f32": Shape(FLOAT32, 4, 4), "f64": Shape(FLOAT64, 2, 4, integers=False)}
+
+_INDEX, _WIDE_INDEX = ir.IntType(32), ir.IntType(64)
+
+
+def _written() -> ir.Module:
+    module = ir.Module()
+    module.triple = TRIPLE
+    for suffix, shape in SHAPES.items():
+        for name, emit, index in (
+            ("room", emit_room, _WIDE_INDEX),  # so that a need beyond 4 GiB is seen as one
+            ("pair", emit_pair, _INDEX),
+            ("banded_pair", emit_banded_pair, _INDEX),
+        ):
+            function = emit(module, shape, index)
+            function.linkage = "external"
+            function.name = f"{name}_{suffix}"
+    return module
+
+
+def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
+    """Return the optimised loops, and what turns them into code."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple(TRIPLE)
+    machine = target.create_target_machine(opt=3, features=FEATURES)
+    written = _written()
+    written.data_layout = str(machine.target_data)
+    module = binding.parse_assembly(str(written))
+    module.verify()
+    # Nothing is left to vectorise or unroll, and unrolled loops need more registers than there are.
+    tuning = binding.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
+    passes = binding.create_pass_builder(machine, tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module, machine
+
+
+def object_file() -> bytes:
+    """Return the compiled loops."""
+    module, machine = compiled()
+    return bytes(machine.emit_object(module))
+
+
+def assembly() -> str:
+    """Return the compiled loops as text."""
+    module, machine = compiled()
+    return str(machine.emit_assembly(module))
