@@ -8,6 +8,7 @@ What holds throughout: distances are square roots of summed squared differences;
 ``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs.
 """
 
+from midstreamer_kernels.barycenter import barycenter
 from midstreamer_kernels.compare import dtw, dtw_path, lcss, similarity
 from midstreamer_kernels.engines import Engine, engines
 from midstreamer_kernels.errors import (
@@ -51,6 +52,7 @@ __all__ = [
     "ShapeError",
     "TrapError",
     "__version__",
+    "barycenter",
     "dtw",
     "dtw_path",
     "engines",
