@@ -26,6 +26,7 @@ from midstreamer_kernels.errors import (
     ShapeError,
     TrapError,
 )
+from midstreamer_kernels.monitor import Detection, Monitor
 from midstreamer_kernels.pairwise import pairwise
 from midstreamer_kernels.search import History, Matches, Run, nearest
 from midstreamer_kernels.wasm.host import KernelModule
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BandError",
+    "Detection",
     "Engine",
     "History",
     "InputError",
@@ -42,6 +44,7 @@ __all__ = [
     "Matches",
     "ModuleError",
     "ModuleLoadError",
+    "Monitor",
     "NotFiniteError",
     "OptionError",
     "OutOfFuelError",

@@ -1,0 +1,172 @@
+"""One more point of a stream against many patterns, a pattern in each lane (`reference.spring`).
+
+The cost matrix of a pattern is kept as one column, its cells at the last point. A cell comes from
+its neighbours to the left (the last point), below (the place before) and on the diagonal; before
+the first place every cell is 0, for a path may begin at any point.
+
+`emit_columns` computes the columns in float64, with the start of each cell's path. `emit_filter`
+computes what they cannot fall below, in whole numbers of 16 bits: a quarter of the memory, and
+twice the lanes of float32. Sums and minima of whole numbers do not round and steps round down, so
+the bound holds for paths of any length; sums stop at 65,535, which is beyond every limit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from midstreamer_kernels.emit.values import BIT, VOID, Number, Shape, Vectors, function
+
+_LONG = ir.IntType(64)
+UINT16 = Number("uint16", 2, ir.IntType(16), ir.IntType(16))
+INT64 = Number("int64", 8, _LONG, _LONG)
+
+
+def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Emit the columns of ``lanes * rows`` patterns in whole numbers.
+
+    ``cells[place]`` and ``points[place]`` hold a row of all the patterns. A point at `position` on
+    a pattern's scale is given as ``under = position - 1`` and ``over = position + 1``, since both
+    it and the pattern's are rounded; what is left of the difference counts ``factors`` times, at
+    most ``caps`` before. Returns whether any pattern's last cell is within its element of `limits`.
+    """
+    item = shape.number.pointer
+    emitted, builder = function(
+        module, f"spring_filter_{shape.name}", BIT,
+        cells=item, points=item, under=item, over=item, factors=item, caps=item, limits=item,
+        count=index,
+    )  # fmt: skip
+    given = {argument.name: argument for argument in emitted.args}
+    vectors = Vectors(builder, shape, index)
+    whole = _Whole(vectors)
+    rows = range(shape.rows)
+    lanes = [vectors.constant(row * shape.lanes) for row in rows]
+    under, over, factors, caps = (
+        [vectors.load(given[name], lane) for lane in lanes]
+        for name in ("under", "over", "factors", "caps")
+    )
+    nothing = ir.Constant(shape.vector, None)
+    with vectors.for_range(0, given["count"], carried=[nothing] * (2 * shape.rows)) as loop:
+        first = builder.mul(loop.index, vectors.constant(shape.lanes * shape.rows))
+        lefts, fresh = [], []
+        for row in rows:
+            place = builder.add(first, lanes[row])
+            left, point = vectors.load(given["cells"], place), vectors.load(given["points"], place)
+            apart = builder.or_(
+                whole.less(under[row], point), whole.less(point, over[row])
+            )  # one of the two is zero
+            step = builder.mul(whole.least(apart, caps[row]), factors[row])
+            below, diagonal = loop.values[row], loop.values[shape.rows + row]
+            best = whole.least(whole.least(left, diagonal), below)
+            cell = whole.plus(whole.square(step), best)
+            vectors.store(cell, given["cells"], place)
+            lefts.append(left)
+            fresh.append(cell)
+        loop.carry(fresh + lefts)
+    found: Any = ir.Constant(BIT, 0)
+    for row in rows:
+        limit = vectors.load(given["limits"], lanes[row])
+        found = builder.or_(found, whole.any_within(loop.values[row], limit))
+    builder.ret(found)
+    return emitted
+
+
+class _Whole:
+    """Arithmetic of unsigned numbers of 16 bits that stops at either end instead of wrapping."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._builder, self._shape = vectors.builder, vectors.shape
+        self._wide = ir.VectorType(ir.IntType(32), vectors.shape.lanes)
+
+    def less(self, a: Any, b: Any) -> Any:
+        """a - b, or 0 where that is negative."""
+        return self._call("usub", a, b)
+
+    def plus(self, a: Any, b: Any) -> Any:
+        """a + b, at most 65,535."""
+        return self._call("uadd", a, b)
+
+    def least(self, a: Any, b: Any) -> Any:
+        return self._builder.select(self._builder.icmp_unsigned("<", a, b), a, b)
+
+    def square(self, a: Any) -> Any:
+        """The upper half of a * a: every processor has an instruction for it."""
+        wide = self._builder.zext(a, self._wide)
+        sixteen = ir.Constant(self._wide, [16] * self._shape.lanes)
+        upper = self._builder.lshr(self._builder.mul(wide, wide), sixteen)
+        return self._builder.trunc(upper, self._shape.vector)
+
+    def any_within(self, a: Any, b: Any) -> Any:
+        """Whether a <= b in any lane."""
+        mask = ir.IntType(self._shape.lanes)
+        within = self._builder.bitcast(self._builder.icmp_unsigned("<=", a, b), mask)
+        return self._builder.icmp_unsigned("!=", within, mask(0))
+
+    def _call(self, name: str, a: Any, b: Any) -> Any:
+        vector = self._shape.vector
+        called = f"llvm.{name}.sat.v{self._shape.lanes}i16"
+        module: Any = self._builder.module
+        known = module.globals.get(called)
+        target = known or ir.Function(module, ir.FunctionType(vector, [vector, vector]), called)
+        return self._builder.call(target, [a, b])
+
+
+def emit_columns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Emit the columns of ``lanes * rows`` patterns in float64, with the starts of their paths.
+
+    Writes the least cell of each pattern to `least`, and to `pending` the least whose path starts
+    before the pattern's element of `ends`.
+    """
+    item, whole = shape.number.pointer, INT64.pointer
+    emitted, builder = function(
+        module, f"spring_columns_{shape.name}", VOID,
+        cells=item, starts=whole, points=item, value=shape.number.type, position=_LONG,
+        ends=whole, pending=item, least=item, count=index,
+    )  # fmt: skip
+    given = {argument.name: argument for argument in emitted.args}
+    vectors = Vectors(builder, shape, index)
+    _Columns(vectors, Vectors(builder, Shape(INT64, shape.lanes, shape.rows), index), given).write()
+    return emitted
+
+
+class _Columns:
+    def __init__(self, costs: Vectors, starts: Vectors, given: dict[str, Any]) -> None:
+        self.costs, self.starts, self.given = costs, starts, given
+        self.lanes = [costs.constant(row * costs.shape.lanes) for row in range(costs.shape.rows)]
+
+    def write(self) -> None:
+        costs, given, rows = self.costs, self.given, len(self.lanes)
+        value = costs.splat(given["value"])
+        ends = [self.starts.load(given["ends"], lane) for lane in self.lanes]
+        begin = [costs.every(0.0), self.starts.splat(given["position"])]
+        carried = [*begin, *begin, costs.infinite(), costs.infinite()] * rows
+        with costs.for_range(0, given["count"], carried=carried) as loop:
+            first = costs.builder.mul(loop.index, costs.constant(costs.shape.lanes * rows))
+            following: list[Any] = []
+            for row, lane in enumerate(self.lanes):
+                place = costs.builder.add(first, lane)
+                following += self._cell(loop.values[6 * row : 6 * row + 6], place, value, ends[row])
+            loop.carry(following)
+        for row, lane in enumerate(self.lanes):
+            costs.store(loop.values[6 * row + 4], given["pending"], lane)
+            costs.store(loop.values[6 * row + 5], given["least"], lane)
+        costs.builder.ret_void()
+
+    def _cell(self, carried: list[Any], place: Any, value: Any, end: Any) -> list[Any]:
+        """Emit one row of cells; `carried` is below, diagonal (cost and start each), two minima."""
+        costs, build = self.costs, self.costs.builder
+        below, below_start, diagonal, diagonal_start, pending, least = carried
+        left = costs.load(self.given["cells"], place)
+        left_start = self.starts.load(self.given["starts"], place)
+        step = costs.sub(value, costs.load(self.given["points"], place))
+        best, start = left, left_start
+        for cost, begun in ((diagonal, diagonal_start), (below, below_start)):
+            nearer = build.fcmp_ordered("<=", cost, best)  # of equals the one that starts latest
+            best, start = build.select(nearer, cost, best), build.select(nearer, begun, start)
+        cell = costs.add(costs.mul(step, step), best)
+        costs.store(cell, self.given["cells"], place)
+        self.starts.store(start, self.given["starts"], place)
+        held = build.select(build.icmp_signed("<", start, end), cell, costs.infinite())
+        return [cell, start, left, left_start,
+                costs.lesser(pending, held), costs.lesser(least, cell)]  # fmt: skip

@@ -1,0 +1,98 @@
+"""Patterns compared with the last points of a stream, z-normalised: one window for each length."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstreamer_kernels.band import half_width
+from midstreamer_kernels.native import trailing
+from midstreamer_kernels.watch import Match, greatest_square
+
+ROOM_LEAST = 4096  # points remembered at least before the longest window is moved
+
+
+class Trail:
+    """The last points of one stream, as many as the longest of some patterns has.
+
+    Parameters
+    ----------
+    patterns : list of ndarray of float64, each of shape (m,)
+        Compared in z-normal form.
+    threshold : float
+        The greatest distance reported; finite.
+    band : int or None
+        ``|i - j| <= band``.
+    """
+
+    def __init__(
+        self, patterns: list[NDArray[np.float64]], threshold: float, band: int | None
+    ) -> None:
+        self._limit = greatest_square(threshold)
+        self._groups: list[tuple[int, int, NDArray[np.int64], trailing.Group]] = []
+        lengths = np.array([pattern.size for pattern in patterns])
+        for length in np.unique(lengths).tolist():
+            numbers = np.flatnonzero(lengths == length)
+            width = half_width(band, length, length)
+            group = _group([patterns[number] for number in numbers], width)
+            self._groups.append((length, width, numbers, group))
+        self._longest = int(lengths.max())
+        self._history = np.empty(max(ROOM_LEAST, 2 * self._longest))
+        self._held = 0
+        self.count = 0
+
+    def take(self, values: NDArray[np.float64]) -> list[Match]:
+        """Take points, each finite; return the windows within the threshold, by end and pattern."""
+        found: list[Match] = []
+        for value in values.tolist():
+            self._remember(value)
+            found += sorted(self._now())
+        return found
+
+    def _now(self) -> list[Match]:
+        found: list[Match] = []
+        for length, band, numbers, group in self._groups:
+            if self.count >= length:
+                window = self._history[self._held - length : self._held]
+                near = trailing.near(window, group, band, self._limit)
+                if near:
+                    found += self._told(length, numbers, group, near)
+        return found
+
+    def finish(self) -> list[Match]:
+        """Return nothing: each window was reported when its last point came."""
+        return []
+
+    def _told(
+        self, length: int, numbers: NDArray[np.int64], group: trailing.Group, near: int
+    ) -> list[Match]:
+        rows, costs = numbers[group.found[:near]].tolist(), group.costs[:near].tolist()
+        begin = self.count - length
+        return [
+            (number, begin, self.count, math.sqrt(cost))
+            for number, cost in zip(rows, costs, strict=True)
+        ]
+
+    def _remember(self, value: float) -> None:
+        if self._held == self._history.size:
+            kept = self._history[self._held - self._longest :].copy()
+            self._history[: kept.size] = kept
+            self._held = kept.size
+        self._history[self._held] = value
+        self._held += 1
+        self.count += 1
+
+
+def _group(patterns: list[NDArray[np.float64]], band: int) -> trailing.Group:
+    """Return patterns of one length in z-normal form, with their envelopes."""
+    rows = np.empty((len(patterns), patterns[0].size))
+    for row, pattern in zip(rows, patterns, strict=True):
+        trailing.normal(pattern, row)
+    upper, lower = np.empty(rows.size), np.empty(rows.size)
+    trailing.envelopes(rows, band, upper, lower)
+    count, length = rows.shape
+    return trailing.Group(
+        rows.ravel(), upper, lower, np.empty(length), np.empty(count, np.int64), np.empty(count)
+    )

@@ -1,0 +1,337 @@
+"""The patterns of a monitor on one stream: who is looked at closely, and what is remembered.
+
+A pattern *sleeps* while the filter (`native.spring`) rules it out: only its column in whole numbers
+goes on. When the filter cannot, the pattern *wakes*: its exact column is computed anew from the
+points since the oldest start of a path that is within the threshold, and goes on in a slot. From
+then on costs, starts and matches are those of `reference.spring`, to the bit. A pattern without
+matches for some time goes back to sleep.
+
+So points are remembered as far back as a sleeping pattern may need. A path may stay within the
+threshold for as long as it likes (a stream that stands still costs nothing where the pattern passes
+by); hence each sleeping pattern is *audited* once in `AUDIT` points, and stays awake if a path from
+before the last `AUDIT` points is still alive. What sleeps needs at most twice as many points.
+A waking pattern with a match that is not yet certain may need all points since its end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstreamer_kernels.native import spring
+
+AUDIT = 2**17  # points; an audit costs about 50 us, so a thousand patterns cost 0.4 us a point
+FULL = 65_200  # the threshold's place in whole numbers: well below where sums stop, 65,535
+FAR = 1e152  # beyond the difference of any two points
+
+ROOM_LEAST = 1024
+
+Match = tuple[int, int, int, float]  # pattern, start, end (one past the last point), distance
+
+
+class _Scales(NamedTuple):
+    """How patterns are laid on whole numbers, each on a scale of its own; arrays of shape (k,)."""
+
+    origins: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    factors: NDArray[np.float64]
+    units: NDArray[np.float64]
+    """Whole numbers in a squared cost of 1."""
+
+
+def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
+    """Return scales that reach a little beyond the threshold on either side of each pattern.
+
+    What lies farther off is put at the end, where a single step is beyond the threshold.
+    """
+    reach = 1.1 * min(threshold, FAR)
+    low = np.array([pattern.min() for pattern in patterns]) - reach
+    width = np.array([pattern.max() for pattern in patterns]) + reach - low
+    scales = (spring.SCALE_MOST - 2) / np.maximum(width, 1e-130)
+    places = scales * min(threshold, FAR)
+    factors = np.clip(np.floor(FULL / np.maximum(places, 1e-9)), 1.0, 65_535.0)
+    return _Scales(low, scales, factors, (scales * factors / 256.0) ** 2)
+
+
+class Watch:
+    """Some patterns on one stream, counted from its first point.
+
+    Parameters
+    ----------
+    patterns : list of ndarray of float64, each of shape (m,)
+    threshold : float
+        The greatest distance of a match; finite.
+    audit : int
+        Points within which each sleeping pattern is looked at; no answer depends on it.
+    """
+
+    def __init__(
+        self, patterns: list[NDArray[np.float64]], threshold: float, *, audit: int = AUDIT
+    ) -> None:
+        self._audit_points = audit
+        self._numbers = sorted(range(len(patterns)), key=lambda number: patterns[number].size)
+        self._patterns = [patterns[number] for number in self._numbers]  # in the order of lanes
+        self._threshold = threshold
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._states = np.zeros(1, spring.STATE)
+        self._state: Any = self._states[0]
+        self._state["threshold_squared"] = greatest_square(threshold)
+        self._state["rows"] = max(pattern.size for pattern in patterns)
+        self._lay_out()
+        self._floors = [0] * len(patterns)  # where the search began anew after the last match
+        self._slots: list[int] = []  # the lane in each slot, -1 for none
+        self._add_slots()
+        self._column = np.empty(self._state["rows"])
+        self._begun = np.empty(self._state["rows"], np.int64)
+        self._next_lane = 0
+        self._state["next_audit"] = self._audit_points
+        self._room = 0  # points that the history can still take
+        self._put("history", np.empty(0))
+
+    @property
+    def count(self) -> int:
+        """Points taken so far."""
+        return int(self._state["count"])
+
+    def take(self, values: NDArray[np.float64]) -> list[Match]:
+        """Take points, each finite; return what becomes certain, point by point, by pattern."""
+        found: list[Match] = []
+        for part in (
+            values[at : at + self._audit_points] for at in range(0, values.size, self._audit_points)
+        ):
+            found += self._take(part)
+        return found
+
+    def _take(self, values: NDArray[np.float64]) -> list[Match]:
+        self._room -= values.size
+        if self._room < 0:
+            self._remember(values.size)
+        done = spring.advance(self._states, values, 0)
+        if done >= 0:
+            return []
+        found: list[Match] = []
+        while done < 0:
+            now = self._handle()
+            if self._state["count"] >= self._state["next_audit"]:
+                now += self._audit()
+            found += sorted(now)
+            done = spring.advance(self._states, values, -done)
+        return found
+
+    def finish(self) -> list[Match]:
+        """Return the matches that the end of the stream makes certain."""
+        found: list[Match] = []
+        for slot, lane in enumerate(self._slots):
+            while lane >= 0 and self._arrays["ends"][slot]:
+                found += self._settle(slot)
+        return sorted(found)
+
+    # The layout: groups of lanes, sorted by length
+
+    def _lay_out(self) -> None:
+        count, width = len(self._patterns), spring.LANES
+        groups = -(-count // width)
+        lengths = np.zeros(groups * width, np.int64)
+        lengths[:count] = [pattern.size for pattern in self._patterns]
+        rows = lengths.reshape(groups, width).max(axis=1)
+        even = (lengths.reshape(groups, width) == rows[:, None]).all(axis=1)
+        offsets = np.concatenate([[0], np.cumsum(rows * width)])
+        for name in ("under", "over", "factors", "caps", "limits"):
+            self._put(name, np.zeros(groups * width, np.uint16))
+        self._put("cells", np.full(offsets[-1], 65_535, np.uint16))
+        self._put("points", np.full(offsets[-1], 65_535, np.uint16))
+        self._put("origins", np.zeros(groups * width))
+        self._put("scales", np.ones(groups * width))
+        self._put("lane_lengths", lengths)
+        self._put("awake", np.zeros(groups * width, np.int64))
+        self._put("group_offsets", offsets[:-1].astype(np.int64))
+        self._put("group_rows", np.where(even, rows, -rows))  # negative: look at every lane
+        self._state["groups"] = groups
+        self._fill_lanes()
+
+    def _fill_lanes(self) -> None:
+        count, held = len(self._patterns), self._arrays
+        grid = self._grid = _scales(self._patterns, self._threshold)
+        held["origins"][:count], held["scales"][:count] = grid.origins, grid.scales
+        held["factors"][:count] = grid.factors
+        held["caps"][:count] = 65_535 // grid.factors
+        most = min(self._threshold, FAR) ** 2 * grid.units * (1.0 + spring.SLACK)
+        held["limits"][:count] = np.minimum(most, 65_534.0)
+        for lane, pattern in enumerate(self._patterns):
+            spring.positions(
+                pattern, grid.origins[lane], grid.scales[lane], self._lane("points", lane)
+            )
+
+    def _lane(self, name: str, lane: int) -> NDArray[Any]:
+        """Return the elements of `points` or `cells` of one lane, a row after the other."""
+        group, place = divmod(lane, spring.LANES)
+        first = int(self._arrays["group_offsets"][group]) + place
+        size = self._patterns[lane].size
+        return self._arrays[name][first : first + size * spring.LANES : spring.LANES]
+
+    def _put(self, name: str, array: NDArray[Any]) -> None:
+        self._arrays[name] = array
+        self._state[name] = array.ctypes.data
+
+    # Slots
+
+    def _add_slots(self) -> None:
+        """Double the slots."""
+        groups = max(1, 2 * int(self._state["slot_groups"]))
+        slots, rows = groups * spring.SLOTS, int(self._state["rows"])
+        cells = slots * rows
+        for name, size, filler, dtype in (
+            ("slot_cells", cells, math.inf, np.float64), ("slot_starts", cells, -1, np.int64),
+            ("slot_points", cells, math.inf, np.float64), ("pending", slots, 0.0, np.float64),
+            ("least", slots, 0.0, np.float64), ("best", slots, math.inf, np.float64),
+            ("begins", slots, 0, np.int64), ("ends", slots, 0, np.int64),
+            ("slot_lengths", slots, 0, np.int64), ("quiet_since", slots, 0, np.int64),
+            ("slot_rows", groups, 0, np.int64),
+        ):  # fmt: skip
+            grown: NDArray[Any] = np.full(size, filler, dtype)
+            if name in self._arrays:
+                grown[: self._arrays[name].size] = self._arrays[name]
+            self._put(name, grown)
+        lanes = int(self._state["groups"]) * spring.LANES
+        self._put("events", np.zeros(2 * (lanes + slots), np.int64))
+        self._slots += [-1] * (slots - len(self._slots))
+        self._state["slot_groups"] = groups
+
+    def _in_slot(self, name: str, slot: int, size: int) -> NDArray[Any]:
+        group, place = divmod(slot, spring.SLOTS)
+        first = group * spring.SLOTS * int(self._state["rows"]) + place
+        return self._arrays[name][first : first + size * spring.SLOTS : spring.SLOTS]
+
+    def _update_rows(self, slot: int) -> None:
+        group = slot // spring.SLOTS
+        lengths = self._arrays["slot_lengths"].reshape(-1, spring.SLOTS)
+        self._arrays["slot_rows"][group] = lengths[group].max()
+
+    # What happens to patterns
+
+    def _handle(self) -> list[Match]:
+        found: list[Match] = []
+        happened = self._arrays["events"][: 2 * int(self._state["found"])].reshape(-1, 2).tolist()
+        self._state["found"] = 0
+        for what, which in happened:
+            if what == spring.WAKE:
+                found += self._wake(which)
+            elif what == spring.CERTAIN:
+                found += self._settle(which)
+            else:
+                self._rest(which)
+        return found
+
+    def _wake(self, lane: int) -> list[Match]:
+        if -1 not in self._slots:
+            self._add_slots()
+        slot = self._slots.index(-1)
+        pattern = self._patterns[lane]
+        self._slots[slot] = lane
+        self._arrays["awake"][lane] = 1
+        self._arrays["slot_lengths"][slot] = pattern.size
+        self._arrays["quiet_since"][slot] = self._state["count"]
+        self._in_slot("slot_points", slot, pattern.size)[:] = pattern
+        self._update_rows(slot)
+        certain = self._begin_anew(slot, self._oldest(lane, int(self._state["first"])))
+        return self._settle(slot) if certain else []
+
+    def _settle(self, slot: int) -> list[Match]:
+        """Report the match of a slot, and what the points behind it hold that is certain too."""
+        held, lane = self._arrays, self._slots[slot]
+        found: list[Match] = []
+        certain = True
+        while certain:
+            begin, end = int(held["begins"][slot]), int(held["ends"][slot])
+            found.append((self._numbers[lane], begin, end, math.sqrt(held["best"][slot])))
+            self._floors[lane] = end
+            certain = self._begin_anew(slot, end)
+        return found
+
+    def _begin_anew(self, slot: int, begin: int) -> bool:
+        """Compute the column of a slot from the points since `begin`; stop at a certain match."""
+        pattern = self._patterns[self._slots[slot]]
+        column, begun = self._column[: pattern.size], self._begun[: pattern.size]
+        match = np.zeros(3, np.int64)
+        best = spring.replay(
+            pattern, self._points(begin), begin, self._state["threshold_squared"],
+            column, begun, match,
+        )  # fmt: skip
+        held = self._arrays
+        held["best"][slot], held["begins"][slot], held["ends"][slot] = best, match[0], match[1]
+        self._in_slot("slot_cells", slot, pattern.size)[:] = column
+        self._in_slot("slot_starts", slot, pattern.size)[:] = begun
+        return bool(match[2])
+
+    def _rest(self, slot: int) -> None:
+        """Let the pattern of a slot sleep, if no path is too old for that."""
+        lane = self._slots[slot]
+        if self._too_old(lane):
+            self._arrays["quiet_since"][slot] = int(self._state["count"]) + self._audit_points
+            return
+        size = self._patterns[lane].size
+        exact = self._in_slot("slot_cells", slot, size)
+        rounded = exact * (self._grid.units[lane] * (1.0 - spring.SLACK))
+        self._lane("cells", lane)[:] = np.minimum(rounded, 65_535.0)
+        exact[:] = math.inf
+        self._in_slot("slot_points", slot, size)[:] = math.inf
+        self._arrays["awake"][lane] = 0
+        self._arrays["slot_lengths"][slot] = 0
+        self._slots[slot] = -1
+        self._update_rows(slot)
+
+    # The past
+
+    def _points(self, begin: int) -> NDArray[np.float64]:
+        first = int(self._state["first"])
+        return self._arrays["history"][begin - first : int(self._state["count"]) - first]
+
+    def _oldest(self, lane: int, begin: int) -> int:
+        """Return a position from which on the exact column can be computed anew."""
+        begin = max(begin, self._floors[lane])
+        pattern = self._patterns[lane]
+        limit = float(self._state["threshold_squared"]) * (1.0 + spring.SLACK)
+        column = self._column[: pattern.size]
+        return begin + int(spring.oldest_start(pattern, self._points(begin), limit, column))
+
+    def _too_old(self, lane: int) -> bool:
+        begin = self.count - self._audit_points
+        if begin <= self._floors[lane]:
+            return False
+        return self._oldest(lane, begin) == begin
+
+    def _audit(self) -> list[Match]:
+        """Look at the next sleeping patterns, so that each is seen once in `audit` points."""
+        found: list[Match] = []
+        count = len(self._patterns)
+        for _ in range(-(-count // self._audit_points)):
+            lane = self._next_lane
+            self._next_lane = (lane + 1) % count
+            if not self._arrays["awake"][lane] and self._too_old(lane):
+                found += self._wake(lane)
+        self._state["next_audit"] += max(1, self._audit_points // count)
+        return found
+
+    def _remember(self, coming: int) -> None:
+        """Make room for more points; what nobody can need any more is forgotten."""
+        ends = self._arrays["ends"]
+        needed = min([self.count - 2 * self._audit_points, *ends[ends > 0].tolist()])
+        kept = self._points(max(needed, int(self._state["first"])))
+        grown = np.empty(max(2 * (kept.size + coming), ROOM_LEAST))
+        grown[: kept.size] = kept
+        self._state["first"] = self.count - kept.size
+        self._put("history", grown)
+        self._room = grown.size - kept.size - coming
+
+
+def greatest_square(threshold: float) -> float:
+    """Return the greatest number whose square root is at most `threshold`."""
+    square = threshold * threshold
+    while math.sqrt(square) > threshold:
+        square = math.nextafter(square, 0.0)
+    while square < math.inf and math.sqrt(math.nextafter(square, math.inf)) <= threshold:
+        square = math.nextafter(square, math.inf)
+    return square
