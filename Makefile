@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration conformance bench bench-fleet judge figures docs lock full clean
+.PHONY: help setup dev peers run check test integration conformance bench bench-fleet wasm judge figures docs lock full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --ch
 
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
+
+wasm: dev  ## the kernels' WebAssembly module from its sources, with the pinned compilers
+	$(BIN)/python -m midstreamer_kernels.wasm.build
 
 judge: setup  ## the reasoning on both data sets, beside its rivals
 	$(BIN)/midstreamer judge $(ARGS)

@@ -45,13 +45,16 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     try:
         given = np.asarray(values)
         wanted = dtype or (given.dtype if given.dtype == np.float32 else np.float64)
-        with np.errstate(over="ignore"):  # what overflows float32 is refused below, with its place
-            array: Floats = np.ascontiguousarray(given, dtype=wanted)
+        if given.dtype == wanted and given.flags.c_contiguous:
+            array: Floats = given
+        else:
+            with np.errstate(over="ignore"):  # what overflows is refused below, with its place
+                array = np.ascontiguousarray(given, dtype=wanted)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name} is not a series of numbers: {error}") from None
     if given.ndim != 1:
         raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give one")
-    if array.size and not np.abs(array).max() <= MAGNITUDE_MAX[array.dtype]:
+    if array.size and not np.maximum.reduce(np.abs(array)) <= MAGNITUDE_MAX[array.dtype]:
         _refuse(given, array, name)
     return array
 

@@ -60,7 +60,8 @@ def emit_room(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     m = build.select(_turned(vectors, n, m), n, m)
     laid = build.add(_columns_laid(vectors, m), _masks_laid(vectors, band))
     laid = vectors.times_lanes(build.add(laid, vectors.constant(shape.rows)))
-    build.ret(build.add(laid, _boundary_room(vectors, m)))
+    rest = build.add(_boundary_room(vectors, m), _line_room(vectors, m, band))
+    build.ret(build.add(laid, rest))
     return added
 
 
@@ -123,6 +124,12 @@ def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
     return strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 
+def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
+    # Enough for columns and for masks, which are laid out one after the other.
+    both = vectors.builder.add(m, _diagonals(vectors, band))
+    return strip.line_room(vectors, both, 2 * vectors.shape.rows)
+
+
 def _diagonals(vectors: Vectors, band: ir.Value) -> ir.Value:
     return vectors.builder.add(vectors.builder.add(band, band), vectors.constant(1))
 
@@ -156,24 +163,22 @@ def _compare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> None:
 
 def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
     build, shape = vectors.builder, vectors.shape
-    place = vectors.at(memory, shape.rows * shape.lanes)
-    columns = strip.lay(vectors, place, pair.m, shape.rows, pair.b)
-    place = vectors.at(place, vectors.times_lanes(_columns_laid(vectors, pair.m)))
+    infinity = ir.Constant(shape.number.type, float("inf"))
+    columns_at = vectors.at(memory, shape.rows * shape.lanes)
+    masks_at = vectors.at(columns_at, vectors.times_lanes(_columns_laid(vectors, pair.m)))
+    band = vectors.constant(-1) if pair.band is None else pair.band
+    boundary_at = vectors.at(masks_at, vectors.times_lanes(_masks_laid(vectors, band)))
+    size = _boundary_room(vectors, pair.m)
+    line = vectors.at(boundary_at, size)
+    columns = strip.lay(vectors, columns_at, line, pair.b, pair.m, shape.rows)
     masks = None
     if pair.band is not None:
-        masks = strip.lay(vectors, place, _diagonals(vectors, pair.band), 2 * shape.rows, None)
-        place = vectors.at(place, vectors.times_lanes(_masks_laid(vectors, pair.band)))
-    size = _boundary_room(vectors, pair.m)
-    with vectors.for_range(0, size, shape.lanes) as loop:
-        # The last store may begin within the room and end beyond it: start from the end.
-        begin = build.sub(build.sub(size, loop.index), vectors.constant(shape.lanes))
-        begin = build.select(
-            build.icmp_signed("<", begin, vectors.constant(0)), vectors.constant(0), begin
-        )
-        vectors.store(vectors.infinite(), place, begin)
-    boundary = vectors.at(
-        place, build.add(pair.m, vectors.constant((shape.rows + 1) * shape.lanes))
-    )
+        count = _diagonals(vectors, band)
+        masks = strip.lay(vectors, masks_at, line, None, count, 2 * shape.rows)
+    with vectors.for_range(0, size) as loop:
+        vectors.store_one(infinity, boundary_at, loop.index)
+    above = build.add(pair.m, vectors.constant((shape.rows + 1) * shape.lanes))
+    boundary = vectors.at(boundary_at, above)
     # The cell (-1, -1), where every path begins.
     vectors.store_one(ir.Constant(shape.number.type, 0.0), boundary, 1)
     return _Scratch(memory, columns, masks, boundary)

@@ -69,34 +69,49 @@ def lay_rows(
             vectors.store_one(vectors.load_one(values, row), target, place)
 
 
+def line_room(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
+    """Return how many elements `lay` needs for `count` values, before they are laid out."""
+    around = 2 * (delay + 1) * vectors.shape.lanes + delay
+    return vectors.builder.add(count, vectors.constant(around))
+
+
 def laid(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
     """Return how many vectors `lay` writes."""
-    return vectors.builder.add(count, vectors.constant(delay * (vectors.shape.lanes + 1) + 2))
+    lanes = vectors.shape.lanes
+    return vectors.builder.add(count, vectors.constant(delay * (lanes + 1) + lanes + 1))
 
 
 def lay(
     vectors: Vectors,
     target: ir.Value,
+    line: ir.Value,
+    values: ir.Value | None,
     count: ir.Value,
     delay: int,
-    values: ir.Value | None,
 ) -> ir.Value:
-    """Lay out a series, or as many zeros: lane l of vector s is number ``s - l * delay``.
+    """Lay out `count` values, or as many zeros: lane l of vector s is number ``s - l * delay``.
 
-    +inf stands beyond both ends. Vectors from ``-delay`` to ``count + delay * L + 1`` are written,
-    the first at `target`; returned is where vector 0 lies.
+    +inf stands beyond both ends. Vectors from ``-delay`` to ``count + delay * L`` are written, the
+    first at `target`; returned is where vector 0 lies. `line` is scratch memory for `line_room`.
     """
-    shape = vectors.shape
-    with vectors.for_range(0, laid(vectors, count, delay)) as at:
-        vectors.store(vectors.infinite(), target, vectors.times_lanes(at.index), aligned=True)
-    origin = vectors.at(target, delay * shape.lanes)
-    zero = ir.Constant(shape.number.type, 0.0)
-    for lane in range(shape.lanes):
-        places = vectors.at(origin, lane * (delay * shape.lanes + 1))
-        with vectors.for_range(0, count) as at:
-            value = zero if values is None else vectors.load_one(values, at.index)
-            vectors.store_one(value, places, vectors.times_lanes(at.index))
-    return origin
+    build, lanes = vectors.builder, vectors.shape.lanes
+    with vectors.for_range(0, line_room(vectors, count, delay)) as at:
+        vectors.store_one(vectors.last(vectors.infinite()), line, at.index)
+    first = vectors.at(line, delay * lanes)
+    with vectors.for_range(0, count) as at:
+        zero = ir.Constant(vectors.shape.number.type, 0.0)
+        value = zero if values is None else vectors.load_one(values, at.index)
+        vectors.store_one(value, first, at.index)
+    # Vector s has, lane by lane, what lies at s, s - delay, s - 2 delay ... in the line: a whole
+    # vector read there in each lane's place gives L vectors, turned by a transposition.
+    total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
+    with vectors.for_range(0, total, lanes) as at:
+        here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))
+        square = [vectors.load(here, -lane * delay) for lane in range(lanes)]
+        there = vectors.at(target, vectors.times_lanes(at.index))
+        for place, vector in enumerate(vectors.transposed(square)):
+            vectors.store(vector, there, place * lanes, aligned=True)
+    return vectors.at(target, delay * lanes)
 
 
 def run(vectors: Vectors, strip: Strip) -> None:

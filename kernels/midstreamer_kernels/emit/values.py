@@ -220,6 +220,21 @@ class Vectors:
         """All of `x` but its first lane, then the first of `y`."""
         return self._shuffle(x, y, [1 + lane for lane in range(self.shape.lanes)])
 
+    def transposed(self, square: Sequence[ir.Value]) -> list[ir.Value]:
+        """As many vectors as there are lanes: lane l of vector v becomes lane v of vector l."""
+        rows, places = list(square), range(self.shape.lanes)
+        distance = 1
+        while distance < self.shape.lanes:
+            # Swap the off-diagonal quarters of all squares of twice the distance.
+            keep = [p if not p & distance else self.shape.lanes + p - distance for p in places]
+            take = [p + distance if not p & distance else self.shape.lanes + p for p in places]
+            for row in (p for p in places if not p & distance):
+                upper, lower = rows[row], rows[row + distance]
+                rows[row] = self._shuffle(upper, lower, keep)
+                rows[row + distance] = self._shuffle(upper, lower, take)
+            distance *= 2
+        return rows
+
     def last(self, x: ir.Value) -> ir.Value:
         """The last lane."""
         return self.builder.extract_element(x, _I32(self.shape.lanes - 1))

@@ -15,7 +15,7 @@ TRIPLE = "wasm32-unknown-unknown"
 FEATURES = "+simd128,+bulk-memory"  # never relaxed SIMD: its results depend on the host
 
 # There is no i64x2.min: float64 is compared as what it is.
-SHAPES = {"f32": Shape(FLOAT32, 4, 4), "f64": Shape(FLOAT64, 2, 4, integers=False)}
+SHAPES = {"f32": Shape(FLOAT32, 4, 5), "f64": Shape(FLOAT64, 2, 4, integers=False)}
 
 _INDEX, _WIDE_INDEX = ir.IntType(32), ir.IntType(64)
 

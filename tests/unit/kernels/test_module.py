@@ -1,6 +1,7 @@
 """WebAssembly: the shipped module is the built one, and modules of others stay in their sandbox."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,28 @@ def loaded(code: bytes | Path, fuel: int = 100_000, memory_bytes: int = MIB) -> 
     return KernelModule(code, fuel=fuel, memory_bytes=memory_bytes)
 
 
+def are_pinned(*packages: str) -> bool:
+    """Whether the packages installed here are those that the product is built with."""
+    folder = Path(__file__).parents[3] / "requirements"
+    pins = (folder / "run.txt").read_text() + (folder / "dev.txt").read_text()
+    return all(f"{name}=={metadata.version(name)} " in pins for name in packages)
+
+
+@pytest.mark.skipif(
+    not are_pinned("llvmlite", "ziglang"), reason="other compilers give other bytes"
+)
 def test_the_shipped_module_is_the_one_built_from_the_sources(tmp_path: Path) -> None:
     build.build(tmp_path / "dtw.wasm")
 
     assert (tmp_path / "dtw.wasm").read_bytes() == build.MODULE.read_bytes()
+
+
+def test_a_module_built_by_other_compilers_would_answer_the_same(tmp_path: Path) -> None:
+    build.build(tmp_path / "dtw.wasm")
+    built, shipped = loaded(tmp_path / "dtw.wasm", 10**8), loaded(build.MODULE, 10**8)
+    a, b = np.random.default_rng(3).standard_normal((2, 300)).cumsum(axis=1)
+
+    assert built.distance(a, b) == shipped.distance(a, b) == dtw(a.astype("f4"), b.astype("f4"))
 
 
 def test_the_shipped_module_keeps_its_own_contract() -> None:
