@@ -9,6 +9,7 @@ What holds throughout: distances are square roots of summed squared differences;
 """
 
 from midstreamer_kernels.barycenter import barycenter
+from midstreamer_kernels.collection import Collection
 from midstreamer_kernels.compare import dtw, dtw_path, lcss, similarity
 from midstreamer_kernels.engines import Engine, engines
 from midstreamer_kernels.errors import (
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BandError",
+    "Collection",
     "Detection",
     "Engine",
     "History",
