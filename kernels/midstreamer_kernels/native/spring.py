@@ -75,7 +75,7 @@ _uint16_at = _pointer_to(types.uint16)
 
 
 @jit
-def advance(states: Any, values: Any, begin: int) -> int:
+def advance(states: Any, values: Any, begin: int) -> Any:
     """Take `values` from `begin` until something is found or an audit is due.
 
     Returns how many are taken by then, negative when there is something to do. `states` is an array
@@ -92,7 +92,7 @@ def advance(states: Any, values: Any, begin: int) -> int:
         state.count += 1
         if state.found > 0 or state.count >= state.next_audit:
             return -(index + 1)
-    return values.size  # type: ignore[no-any-return]
+    return values.size
 
 
 @jit
@@ -204,7 +204,7 @@ def _judge(state: Any, slot: int, group: int, lane: int) -> None:
 def replay(
     pattern: Any, values: Any, position: int, threshold_squared: float, cells: Any, starts: Any,
     match: Any,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Fill `cells` and `starts` with the column after `values`, which begin at `position`.
 
     Returns the cost of the best match so far, infinity for none, its begin and end in `match`;
@@ -254,7 +254,7 @@ def _column(pattern: Any, value: float, position: int, cells: Any, starts: Any, 
 
 
 @jit
-def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> int:
+def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
     """Return an index of `values` before which no path begins that reaches their end within limit.
 
     Computes the cost matrix backwards from every place of the last column, until each cell is

@@ -65,7 +65,7 @@ def normal(values: Any, window: Any) -> None:
 
 
 @jit
-def near(values: Any, group: Any, band: int, limit: float) -> int:
+def near(values: Any, group: Any, band: int, limit: float) -> Any:
     """Find the patterns whose squared distance to `values` is within `limit`; return how many."""
     window, m = group.window, values.size
     normal(values, window)
@@ -121,7 +121,7 @@ def _excess(window: Any, upper: Any, lower: Any) -> float:
 @jit
 def _settle(
     group: Any, block: Any, band: int, limit: float, waiting: Any, filled: int, found: int
-) -> int:
+) -> Any:
     """Compare the patterns in `block`; return how many are found with those before."""
     if filled == 0:
         return found
