@@ -201,11 +201,34 @@ def _strip(
         )
         steps = build.select(build.icmp_signed("<", reach, steps), reach, steps)
         steps = build.sub(steps, first)
-        ahead = vectors.times_lanes(build.sub(first, start))
-        masks = vectors.at(scratch.masks, ahead)
+        masks = _masks(vectors, pair.band, scratch.masks, build.sub(first, start), steps)
     columns = vectors.at(scratch.columns, vectors.times_lanes(first))
     boundary = vectors.at(scratch.boundary, build.neg(first))
     return first, strip.Strip(scratch.rows, columns, boundary, steps, masks)
+
+
+def _masks(
+    vectors: Vectors, band: ir.Value, table: ir.Value, ahead: ir.Value, steps: ir.Value
+) -> strip.Masks:
+    """Return the masks of a strip that starts `ahead` columns behind the band of its first row."""
+    build, shape = vectors.builder, vectors.shape
+
+    def even(value: ir.Value) -> ir.Value:
+        return build.and_(value, vectors.constant(-2))
+
+    def least(a: ir.Value, b: ir.Value) -> ir.Value:
+        return build.select(build.icmp_signed("<", a, b), a, b)
+
+    # All lanes are within the band from t = 2 K L - 2 to 2 w, counted from the band's begin.
+    most, one = even(steps), vectors.constant(1)
+    begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
+    begin = build.select(
+        build.icmp_signed("<", begin, vectors.constant(0)), vectors.constant(0), begin
+    )
+    begin = least(even(build.add(begin, one)), most)
+    end = least(even(build.add(build.sub(build.add(band, band), ahead), one)), most)
+    end = build.select(build.icmp_signed("<", end, begin), begin, end)
+    return strip.Masks(vectors.at(table, vectors.times_lanes(ahead)), begin, end)
 
 
 def _hopeless(

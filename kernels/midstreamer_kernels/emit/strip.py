@@ -37,6 +37,18 @@ from midstreamer_kernels.emit.values import Vectors
 
 
 @dataclass(frozen=True)
+class Masks:
+    """What keeps a strip within the band."""
+
+    table: ir.Value
+    """Of vector 0 in step 0: 0 in lanes within the band, +inf in others."""
+    begin: ir.Value
+    """The first of the steps, an even one, that are within the band in all lanes."""
+    end: ir.Value
+    """The first after them, an even one; `begin` when there are none."""
+
+
+@dataclass(frozen=True)
 class Strip:
     """Where the parts of a strip lie; pointers to elements, on whole vectors but `boundary`."""
 
@@ -47,8 +59,8 @@ class Strip:
     boundary: ir.Value
     """Cost above column 0 of the strip; that of column j at -j."""
     steps: ir.Value
-    masks: ir.Value | None = None
-    """Of vector 0 in step 0: 0 in lanes within the band, +inf in others; None without a band."""
+    masks: Masks | None = None
+    """None without a band."""
 
 
 def lay_rows(
@@ -119,21 +131,17 @@ def run(vectors: Vectors, strip: Strip) -> None:
     build, shape = vectors.builder, vectors.shape
     infinite = [vectors.infinite()] * shape.rows
     before = vectors.shift_in(vectors.load(strip.boundary, 2 - shape.lanes), infinite[0])
-    places = _places(vectors, strip)
-    # Two steps a turn: the cells of one take the registers of those before the other.
-    with vectors.for_range(0, strip.steps, 2, [*places, *infinite, *infinite, before]) as loop:
-        places, cells = loop.values[: len(places)], _Cells.of(loop.values[len(places) :])
-        for turn in range(2):
-            cells = _step(vectors, strip.rows, places, turn, cells)
-        following = [
-            vectors.at(place, stride)
-            for place, stride in zip(places, _strides(vectors), strict=False)
-        ]
-        loop.carry([*following, *cells.newest, *cells.older, cells.above])
+    cells = _Cells(infinite, infinite, before)
+    begin, masks = vectors.constant(0), strip.masks
+    if masks is not None:
+        cells = _turns(vectors, strip, begin, masks.begin, cells, masks.table)
+        cells = _turns(vectors, strip, masks.begin, masks.end, cells)
+        cells = _turns(vectors, strip, masks.end, strip.steps, cells, masks.table)
+    else:
+        cells = _turns(vectors, strip, begin, strip.steps, cells)
     odd = build.trunc(strip.steps, ir.IntType(1))
-    left = _Cells.of(loop.values[len(places) :])
     for k in range(shape.rows):
-        cost = build.select(odd, left.older[k], left.newest[k])
+        cost = build.select(odd, cells.older[k], cells.newest[k])
         vectors.store(cost, strip.rows, k * shape.lanes, aligned=True)
 
 
@@ -150,24 +158,38 @@ class _Cells(NamedTuple):
         return cls(values[:rows], values[rows : 2 * rows], values[-1])
 
 
-def _places(vectors: Vectors, strip: Strip) -> list[ir.Value]:
-    """Return where a turn of two steps reads columns, boundary and masks, at the lowest address.
+def _turns(
+    vectors: Vectors,
+    strip: Strip,
+    begin: ir.Value,
+    end: ir.Value,
+    cells: _Cells,
+    masks: ir.Value | None = None,
+) -> _Cells:
+    """Compute the steps from an even one to before `end`, or one more where their count is odd.
 
-    Offsets from there are positive, which makes them a part of the loading instruction in
-    WebAssembly too; and pointers that move by themselves stay apart in optimisers.
+    Two steps a turn: the cells of one take the registers of those before the other. Places are
+    kept as pointers to the lowest address of a turn: offsets from there are positive, which makes
+    them a part of the loading instruction in WebAssembly too, and optimisers keep them apart.
     """
-    lanes, behind = vectors.shape.lanes, vectors.shape.rows - 1
+    build, lanes, behind = vectors.builder, vectors.shape.lanes, vectors.shape.rows - 1
+    forward = vectors.times_lanes(begin)
     places = [
-        vectors.at(strip.columns, -behind * lanes),
-        vectors.at(strip.boundary, -lanes),
+        vectors.at(vectors.at(strip.columns, forward), -behind * lanes),
+        vectors.at(strip.boundary, build.sub(vectors.constant(-lanes), begin)),
     ]
-    if strip.masks is not None:
-        places.append(vectors.at(strip.masks, -2 * behind * lanes))
-    return places
-
-
-def _strides(vectors: Vectors) -> tuple[int, ...]:
-    return 2 * vectors.shape.lanes, -2, 2 * vectors.shape.lanes
+    strides = [2 * lanes, -2]
+    if masks is not None:
+        places.append(vectors.at(vectors.at(masks, forward), -2 * behind * lanes))
+        strides.append(2 * lanes)
+    state = [*cells.newest, *cells.older, cells.above]
+    with vectors.for_range(begin, end, 2, [*places, *state]) as loop:
+        here, cells = loop.values[: len(places)], _Cells.of(loop.values[len(places) :])
+        for turn in range(2):
+            cells = _step(vectors, strip.rows, here, turn, cells)
+        following = [vectors.at(place, stride) for place, stride in zip(here, strides, strict=True)]
+        loop.carry([*following, *cells.newest, *cells.older, cells.above])
+    return _Cells.of(loop.values[len(places) :])
 
 
 def _step(
