@@ -4,8 +4,8 @@ A `table` is many series of one length. Where lengths differ there is no table: 
 gaps is for the user to say.
 
 A NaN would make every comparison false and a distance that looks like a number, so it is refused
-with its position. The check is one pass (`numpy.abs` carries NaN along, and `argmax` finds it); only a refusal
-looks closer.
+with its position. The check is one pass (`numpy.abs` carries NaN along, and `argmax` finds it);
+only a refusal looks closer.
 """
 
 from __future__ import annotations
