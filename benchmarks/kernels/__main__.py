@@ -1,0 +1,177 @@
+"""Measure the kernels beside other packages: ``make bench ARGS="--json FILE --chart FILE"``.
+
+The packages we are compared with need an older numba than the product has, so a run has a process
+of each environment (and one of node), all fed from the same files and pinned to the same processor.
+Within a task they take turns, each repeating its call for a fraction of a second, round after
+round; what is compared are the medians. `--only` takes one task, `--quick` two rounds of each and
+small sizes for growth: enough to see that everything runs.
+
+Exit status: 1 when the gate of WebAssembly against JavaScript was missed, or could not be measured
+though its task was; 130 after Ctrl-C. Other gates are told, and nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.kernels import chart, growth, npm, report, starting
+from benchmarks.kernels.children import TOP, Children, commands
+from benchmarks.kernels.data import Files
+from benchmarks.kernels.gates import stopped, verdicts
+from benchmarks.kernels.measure import Row, Spent, measured
+from benchmarks.kernels.tasks import TASKS, Task
+
+PEERS = TOP / ".venv-peers"
+WIDTH = 110
+"""Of tables in a file."""
+START_S, PREPARE_S = 30.0, 2.0
+"""Guesses for the remaining time: of the starts, and of preparing one call."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the run, and about how long it takes."""
+
+    name: str
+    task: Task | None
+    seconds: float
+
+
+def steps(only: str | None, *, quick: bool) -> list[Step]:
+    """What to do, in order."""
+    tasks = [*TASKS, *growth.tasks(quick=quick)]
+    every = [Step(task.name, task, _guess(task, quick=quick)) for task in tasks]
+    every.append(Step(starting.TASK, None, START_S))
+    return [step for step in every if only is None or step.name.startswith(only)]
+
+
+def _guess(task: Task, *, quick: bool) -> float:
+    rounds = 2 if quick else task.rounds
+    return len(task.entries) * (PREPARE_S + rounds * task.budget_s)
+
+
+class Bench:
+    """One run over processes and files."""
+
+    def __init__(self, children: Children, files: Files, *, quick: bool) -> None:
+        self.children, self.files, self.quick = children, files, quick
+        self.rows: list[Row] = []
+        self.growth: list[Row] = []
+
+    def step(self, step: Step, spent: Spent) -> list[Row]:
+        """Do one part."""
+        if step.task is None:
+            made = starting.measured(quick=self.quick, spent=spent)
+        else:
+            for name in step.task.needs:
+                self.files.write(name)
+            made = measured(step.task, self.children, quick=self.quick, spent=spent)
+        kept = self.growth if step.name.startswith("growth") else self.rows
+        kept += made
+        return made
+
+
+@contextmanager
+def progress(todo: list[Step]) -> Iterator[Progress]:
+    """A bar with the remaining time on a terminal; elsewhere nothing."""
+    left = TimeRemainingColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("remaining"), left)
+    told = Console(stderr=True)
+    with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as bar:
+        bar.add_task("", total=sum(step.seconds for step in todo))
+        yield bar
+
+
+def run(bench: Bench, todo: list[Step], screen: Console) -> None:
+    """Do all parts, and show each as soon as it is done."""
+    done = 0.0
+    with progress(todo) as bar:
+        shown = bar.task_ids[0]
+        for step in todo:
+            bar.update(shown, description=step.name)
+
+            def spent(share: float, before: float = done, step: Step = step) -> None:
+                bar.update(shown, completed=before + share * step.seconds)
+
+            made = bench.step(step, spent)
+            done += step.seconds
+            table = report.growth_table if step.name.startswith("growth") else report.rows_table
+            title = step.task.title if step.task else "a first use"
+            screen.print(table(title, made))
+            for row in made:
+                if row.missing:
+                    screen.print(f"{row.name}: {row.missing}", style="dim")
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    names = [step.name for step in steps(None, quick=False)]
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw them there, as SVG")
+    parser.add_argument("--only", metavar="NAME", help=f"tasks whose names begin so: {names}")
+    parser.add_argument("--quick", action="store_true", help="rough figures in a minute")
+    given = parser.parse_args()
+    if not steps(given.only, quick=given.quick):
+        parser.error(f"--only {given.only}: give the beginning of one of {', '.join(names)}")
+    return given
+
+
+def javascript() -> tuple[Path, Path]:
+    """Node and the packages for it; without the packages their rows say so."""
+    node = npm.node(PEERS)
+    try:
+        return node, npm.fetched(node)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"no packages for node: {error}\n")
+        return node, npm.FOLDER
+
+
+def main() -> int:
+    """Measure, print, write."""
+    given, begin = arguments(), time.perf_counter()
+    screen = Console(width=None if sys.stdout.isatty() else WIDTH)
+    node, archives = javascript()
+    machine = report.machine()
+    screen.print(f"{machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']}")
+    with tempfile.TemporaryDirectory(prefix="midstreamer-bench-") as folder:
+        data = Path(folder)
+        with Children(commands(data, PEERS, node, archives)) as children:
+            bench = Bench(children, Files(data), quick=given.quick)
+            run(bench, steps(given.only, quick=given.quick), screen)
+    made = report.Report(
+        machine, report.packages(PEERS, node), bench.rows, bench.growth,
+        verdicts(bench.rows, machine["instruction_set"]), time.perf_counter() - begin, given.quick,
+    )  # fmt: skip
+    if made.gates:
+        screen.print(report.gates_table(made.gates, machine["instruction_set"]))
+    if given.json:
+        given.json.write_text(made.json(), encoding="utf-8")
+    if given.chart:
+        told = f"{machine['cpu']}, {machine['instruction_set']}"
+        given.chart.write_text(chart.drawn(TASKS, bench.rows, told), encoding="utf-8")
+    if stopped(made.gates):
+        screen.print("[red]NO-GO: WebAssembly is not 50 times as fast as textbook JavaScript")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)

@@ -1,0 +1,130 @@
+"""What the kernels must reach beside others, as ratios taken in one run on one machine.
+
+A gate is set for processors with AVX-512; on one with AVX2 alone, half of it holds. On others
+ratios are shown and nothing is asked. One stands above them all: WebAssembly must be fifty times as
+fast as the textbook in JavaScript wherever it runs, or the run fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.kernels import starting
+from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
+from benchmarks.kernels.measure import Row
+
+STOP_BELOW = 50.0
+SHARES = {"avx512": 1.0, "avx2": 0.5}
+"""What part of a gate holds on which instruction set."""
+
+ONE_PAIR = PAIR * PAIR
+IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
+"""Cells of a whole matrix, and of all bands of a collection."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How many times as fast as a peer something must be, or what share of the limit it must reach.
+
+    `ours` and `peer` are names of a task's entries; with `cells` the peer is the limit, whose rate
+    ours is a share of.
+    """
+
+    title: str
+    task: str
+    ours: str
+    peer: str
+    at_least: float
+    goal: float
+    stops: bool = False
+    cells: int = 0
+
+    def measured(self, rows: Sequence[Row]) -> float | None:
+        """The ratio of the medians; None where one is missing."""
+        ours, peer = _row(rows, self.task, self.ours), _row(rows, self.task, self.peer)
+        if not ours or not peer or not ours.median_s or not peer.median_s:
+            return None
+        ratio = peer.median_s / ours.median_s
+        return ratio * self.cells / float(peer.answer) if self.cells else ratio
+
+    def asked(self, instruction_set: str) -> float | None:
+        """What holds on an instruction set."""
+        share = SHARES.get(instruction_set)
+        asked = None if share is None else self.at_least * share
+        return max(STOP_BELOW, asked or 0.0) if self.stops else asked
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A gate, and what came of it."""
+
+    title: str
+    measured: float | None
+    gate: float | None
+    goal: float
+    held: bool | None
+    """None where nothing was asked or measured."""
+    stops: bool
+    """Whether the run fails with it."""
+    unit: str
+    """x: times as fast; %: a share of the limit, from 0 to 1; s: seconds, at most."""
+
+
+def _row(rows: Sequence[Row], task: str, name: str) -> Row | None:
+    return next((row for row in rows if row.task == task and row.name == name), None)
+
+
+_F32, _F64, _WASM = "midstreamer f32", "midstreamer f64", "midstreamer f32 WebAssembly in wasmtime"
+_MIX = "sub, two min, fma"
+
+GATES = (
+    Gate("DTW 1000×1000 f32, dtaidistance", "pair", _F32, "dtaidistance", 50, 100),
+    Gate("DTW 1000×1000 f64, dtaidistance", "pair", _F64, "dtaidistance", 28, 50),
+    Gate("DTW 1000×1000 band 100 f32, dtaidistance", "band", _F32, "dtaidistance", 60, 100),
+    Gate("LCSS 1000×1000 f32, aeon", "lcss", _F32, "aeon", 50, 80),
+    Gate("WebAssembly DTW 1000×1000, textbook JavaScript", "pair", _WASM, "JavaScript, textbook",
+         55, 100, stops=True),
+    Gate("WebAssembly DTW 1000×1000, augurs in WebAssembly", "pair", _WASM,
+         "augurs WebAssembly in V8", 10, 15),
+    Gate("DTW 1000×1000 f32, textbook JavaScript", "pair", _F32, "JavaScript, textbook", 300, 450),
+    Gate("Collection, brute force, dtaidistance with LB", "collection",
+         "midstreamer, brute force in lanes", "dtaidistance with LB_Keogh", 40, 100),
+    Gate("Collection, indexed, dtaidistance with LB", "collection", "midstreamer, indexed",
+         "dtaidistance with LB_Keogh", 300, 1000),
+    Gate("History, easy query, wildboar", "history-easy", "midstreamer", "wildboar", 6, 10),
+    Gate("History, hard query, wildboar", "history-hard", "midstreamer", "wildboar", 7, 12),
+    Gate("Monitor, a tick, SPRING in lanes", "monitor", "midstreamer", "SPRING in lanes", 1, 1.3),
+    Gate("share of the limit, one pair f32", "limit", "one pair f32", _MIX, 0.42, 0.55,
+         cells=ONE_PAIR),
+    Gate("share of the limit, candidates in lanes", "limit", "candidates in lanes f32", _MIX,
+         0.60, 0.75, cells=IN_LANES),
+)  # fmt: skip
+
+
+def verdicts(rows: Sequence[Row], instruction_set: str) -> list[Verdict]:
+    """What came of each gate whose task was measured."""
+    tasks = {row.task for row in rows}
+    made = [_verdict(gate, rows, instruction_set) for gate in GATES if gate.task in tasks]
+    if starting.TASK in tasks:
+        made += [_at_most(name, seconds, rows) for name, seconds in starting.AT_MOST_S.items()]
+    return made
+
+
+def _verdict(gate: Gate, rows: Sequence[Row], instruction_set: str) -> Verdict:
+    measured, asked = gate.measured(rows), gate.asked(instruction_set)
+    held = None if measured is None or asked is None else measured >= asked
+    unit = "%" if gate.cells else "x"
+    return Verdict(gate.title, measured, asked, gate.goal, held, gate.stops, unit)
+
+
+def _at_most(name: str, seconds: float, rows: Sequence[Row]) -> Verdict:
+    found = _row(rows, starting.TASK, name)
+    measured = None if found is None else found.median_s
+    held = None if measured is None else measured < seconds
+    return Verdict(name, measured, seconds, seconds, held, stops=False, unit="s")
+
+
+def stopped(made: Sequence[Verdict]) -> bool:
+    """Whether a gate that stops was missed, or could not be measured."""
+    return any(each.stops and not each.held for each in made)

@@ -1,0 +1,107 @@
+"""What the processor could do at most: the operations of a cell, with nothing in their way.
+
+A cell of the matrix of dynamic time warping needs a subtraction, two minima and a multiplication
+with an addition; the fastest that processors have for these are the minimum of integers and the
+fused multiplication. Here they run on vectors of the processor's width, sums and minima apart, so
+that no operation waits for another of the same turn; points come from the nearest cache, one load
+for four operations. A kernel has the same operations in a chain, and shifts and stores besides: its
+share of this rate says how much of it is hidden.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+
+from midstreamer_kernels.emit.values import FLOAT32, VOID, Shape, Vectors, function
+from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.machine import instruction_set
+
+CELLS = 40_000_000
+"""About as many as a call computes: some milliseconds, so that calling costs nothing."""
+POINTS = 1_024
+"""About as many as are gone through again and again: four kilobytes."""
+
+
+def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Emit ``mix(turns, count, one, two, points, results)``, `shape.rows` cells side by side."""
+    kind, at = shape.number.type, shape.number.pointer
+    added, builder = function(
+        module, f"mix_{shape.name}", VOID,
+        turns=index, count=index, one=kind, two=kind, points=at, results=at,
+    )  # fmt: skip
+    turns, count, one, two, points, results = added.args
+    vectors, cells = Vectors(builder, shape, index), shape.rows
+    ones, twos = vectors.splat(one), vectors.splat(two)
+    with vectors.for_range(0, turns, carried=[ones] * (2 * cells)) as turn:
+        step = shape.lanes * cells
+        with vectors.for_range(0, count, step, carried=turn.values) as loop:
+            sums, minima = loop.values[:cells], loop.values[cells:]
+            following = []
+            for cell in range(cells):
+                place = builder.add(loop.index, vectors.constant(cell * shape.lanes))
+                point = vectors.load(points, place)
+                sums[cell] = _squared(vectors, vectors.sub(point, ones), sums[cell])
+                following.append(vectors.least(vectors.least(minima[cell], point), twos))
+            loop.carry([*sums, *following])
+        turn.carry(loop.values)
+    for cell, value in enumerate(turn.values):
+        vectors.store(value, results, cell * shape.lanes)
+    builder.ret_void()
+    return added
+
+
+def _squared(vectors: Vectors, step: ir.Value, total: ir.Value) -> ir.Value:
+    if not has_fma():
+        return vectors.add(vectors.mul(step, step), total)
+    kind = vectors.shape.vector
+    name = f"llvm.fma.v{vectors.shape.lanes}f32"
+    module = vectors.builder.module
+    fused = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
+    return vectors.builder.call(fused, [step, step, total])
+
+
+def has_fma() -> bool:
+    """Whether the processor multiplies and adds in one instruction."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("fma") or features.get("neon"))
+
+
+def best_mix() -> tuple[Callable[[], None], int]:
+    """The fastest number of cells side by side here: a call, and the cells that it computes."""
+    registers = instruction_set().registers
+    made = [_mix(cells) for cells in range(registers // 4, registers * 3 // 8 + 1)]
+    return min(made, key=lambda each: _seconds(each[0]) / each[1])
+
+
+def _mix(cells: int) -> tuple[Callable[[], None], int]:
+    lanes = instruction_set().lanes(FLOAT32)
+    mix = emitted(emit_mix, Shape(FLOAT32, lanes, cells))
+
+    @numba.njit
+    def run(turns: int, one: Any, two: Any, points: Any, results: Any) -> None:
+        mix(turns, points.size, one, two, points.ctypes.data, results.ctypes.data)
+
+    points = np.ones(POINTS // (lanes * cells) * lanes * cells, dtype=np.float32)
+    results = np.zeros(2 * lanes * cells, dtype=np.float32)
+    turns = CELLS // points.size
+
+    def call() -> None:
+        run(turns, np.float32(1), np.float32(2), points, results)
+
+    return call, turns * points.size
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    call()
+    taken = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)

@@ -1,0 +1,91 @@
+"""The calls of the kernels, by their public names; as `peers` has those of other packages.
+
+What is built before is not timed, as with peers: a `Collection` packs its rows and sketches them, a
+`History` keeps statistics once it was searched. Where everything handed in is float32, float32 is
+computed with; answers of searches are those of float64 all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import midstreamer_kernels as kernels
+from benchmarks.kernels import limit, spring
+from benchmarks.kernels.data import BAND, EPSILON, NARROW, THRESHOLD, Files
+from midstreamer_kernels.collection import scan_all
+
+Call = Callable[[int], Any]
+
+
+def pair(files: Files, dtype: str, engine: str) -> Call:
+    a, b = files.read("pair").astype(dtype)
+    return lambda _: kernels.dtw(a, b, engine=engine)
+
+
+def band(files: Files, dtype: str, engine: str) -> Call:
+    a, b = files.read("pair").astype(dtype)
+    return lambda _: kernels.dtw(a, b, band=BAND, engine=engine)
+
+
+def common(files: Files, dtype: str, engine: str) -> Call:
+    a, b = files.read("pair").astype(dtype)
+    return lambda _: kernels.lcss(a, b, epsilon=EPSILON, engine=engine)
+
+
+def collection(files: Files) -> Call:
+    rows = kernels.Collection(files.read("rows").astype(np.float32))
+    queries = files.read("queries").astype(np.float32)
+
+    def call(number: int) -> list[float]:
+        found = rows.nearest(queries[number % len(queries)], band=NARROW)
+        return [found.index[0], found.distance[0]]
+
+    return call
+
+
+def brute_collection(files: Files) -> Call:
+    """Every row compared, without bounds."""
+    rows = kernels.Collection(files.read("rows").astype(np.float32))
+    queries = files.read("queries").astype(np.float32)
+
+    def call(number: int) -> list[float]:
+        found = scan_all(rows, queries[number % len(queries)], band=NARROW)
+        return [found.index[0], found.distance[0]]
+
+    return call
+
+
+def history(files: Files, query: str) -> Call:
+    values, wanted = kernels.History(files.read("history")), files.read(query)
+
+    def call(_: int) -> list[float]:
+        found = values.search(wanted, band=NARROW)
+        return [found.index[0], found.distance[0]]
+
+    return call
+
+
+def monitor(files: Files) -> Call:
+    stream = files.read("stream").astype(np.float32).tolist()
+    watching = kernels.Monitor(files.read("patterns").astype(np.float32), threshold=THRESHOLD)
+    return lambda number: len(watching.push(stream[number % len(stream)]))
+
+
+def plain_spring(files: Files) -> Call:
+    stream = files.read("stream").tolist()
+    watching = spring.Spring(files.read("patterns"))
+    return lambda number: watching.push(stream[number % len(stream)])
+
+
+def cells_at_most(files: Files) -> Call:
+    """The micro-benchmark of the limit; its answer is the cells that a call computes."""
+    mix, cells = limit.best_mix()
+
+    def call(_: int) -> int:
+        mix()
+        return cells
+
+    return call

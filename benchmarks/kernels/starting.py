@@ -1,0 +1,60 @@
+"""What a first use costs: compiling everything once, and a start with the cache filled.
+
+Each start is a process of its own, since what is measured happens once in a process. The cold one
+compiles what the services need into an empty folder; the warm ones find it there, import the
+package, make a history and search it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from benchmarks.kernels.children import TOP, environment
+from benchmarks.kernels.measure import Row, Spent, quartiles
+
+TASK = "start"
+COLD, WARM = "cold: compile what the services need", "warm: import and first search"
+AT_MOST_S = {COLD: 10.0, WARM: 1.0}
+WARM_STARTS = 7
+SECONDS_MAX = 300
+
+FIRST_SEARCH = """
+import time
+begin = time.perf_counter()
+import numpy as np
+from midstreamer_kernels import History
+points = np.sin(np.arange(1000.0))
+History(points).search(points[:64], k=5, band=3)
+print(time.perf_counter() - begin)
+"""
+
+
+def measured(*, quick: bool, spent: Spent) -> list[Row]:
+    """The cold and the warm row."""
+    with tempfile.TemporaryDirectory(prefix="midstreamer-bench-cache-") as cache:
+        begin = time.perf_counter()
+        _run(["-m", "midstreamer_kernels", "warm"], cache)
+        cold = time.perf_counter() - begin
+        spent(0.7)
+        warm = []
+        for number in range(2 if quick else WARM_STARTS):
+            warm.append(float(_run(["-c", FIRST_SEARCH], cache)))
+            spent(0.7 + 0.3 * (number + 1) / WARM_STARTS)
+    return [_row(COLD, [cold]), _row(WARM, warm)]
+
+
+def _row(name: str, samples: list[float]) -> Row:
+    low, median, high = quartiles(samples)
+    return Row(TASK, name, "ours", median, low, high, len(samples))
+
+
+def _run(arguments: Sequence[str], cache: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=TOP, capture_output=True, text=True, check=True,
+        timeout=SECONDS_MAX, env=dict(environment()) | {"NUMBA_CACHE_DIR": cache},
+    )  # fmt: skip
+    return done.stdout
