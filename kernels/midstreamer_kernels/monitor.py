@@ -62,11 +62,11 @@ class Monitor:
 
     Notes
     -----
-    Plain: reported sub-sequences of one pattern do not overlap, and every sub-sequence within the
-    threshold overlaps a reported one that is at least as near. Of equally near ones the one that
-    ends first counts, and of those with one end the shortest. After a report the search begins anew
-    right behind it, as though the stream began there: unlike in the original, where a path that is
-    given up may have displaced another, no match is lost.
+    Plain: reported sub-sequences of one pattern do not overlap, and from each sub-sequence within
+    the threshold one comes to a reported one through sub-sequences that overlap, each at least as
+    near as the one before. Of equally near ones the one that ends first counts, and of those with
+    one end the shortest. After a report the search begins anew right behind it, as though the
+    stream began there; in the original, paths that are given up may have displaced others.
 
     Distances are computed in float64 and equal brute force over all sub-sequences to the bit, after
     any number of points. O(m) time a point for each pattern, less while nothing is alike. Remembers

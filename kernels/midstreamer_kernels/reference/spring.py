@@ -3,12 +3,13 @@
 A sub-sequence matches when its DTW distance to the pattern is within the threshold. Many overlap,
 so only the best are reported: going through the ends of matches in order, the best so far is
 replaced by a nearer one that overlaps it, and settled by a nearer one that does not. From a
-settled match on the search begins anew, as though the stream began right after it. Two promises
-follow: reported matches do not overlap, and whatever matches overlaps a reported one that is at
-least as near.
+settled match on the search begins anew, as though the stream began right after it. So reported
+matches do not overlap, and from each sub-sequence within the threshold one comes to a report
+through sub-sequences that overlap, each at least as near as the one before.
 
-The original goes on with what it has in its matrix, less the paths from before the reported end;
-where those had displaced others a match can be lost. Here nothing is.
+The original goes on with what it has in its matrix, less the paths from before the reported end.
+Where those had displaced others, a match is lost, or told with a distance that is too great: about
+one in a hundred on short random series. Here each distance is that of the sub-sequence told.
 
 `brute_force` is the definition, over every sub-sequence. `spring` is the algorithm: one column of
 the cost matrix for each point, with the start of each cell's path. Of equally near sub-sequences
