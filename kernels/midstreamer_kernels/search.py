@@ -296,10 +296,12 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
         [_row(run, shot, m, plan.step) for run, shot in zip(runs, snapshots, strict=True)],
         dtype=np.int64,
     ).reshape(-1, COLUMNS)
+    shared = np.full(1, np.inf)
     if threads == 1:
-        return _scan(table, plan)
+        return _scan(table, plan, shared)
+    shares = _divided(table, plan.step, threads)
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(lambda part: _scan(part, plan), _divided(table, plan.step, threads)))
+        parts = list(pool.map(lambda part: _scan(part, plan, shared), shares))
     which, index, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((index, which, distance))[: plan.k]
     return which[order], index[order], distance[order]
@@ -319,12 +321,12 @@ def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
     return (*shot[:4], low - start, count, start)
 
 
-def _scan(table: NDArray[np.int64], plan: _Plan) -> Found:
+def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) -> Found:
     if not table[:, COUNT].any():
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     found: Found = plan.backend.scan(
         table, plan.step, plan.query, plan.k, plan.band,
-        plan.normalized, plan.lcss, plan.epsilon, plan.cutoff,
+        plan.normalized, plan.lcss, plan.epsilon, plan.cutoff, shared,
     )  # fmt: skip
     return found
 

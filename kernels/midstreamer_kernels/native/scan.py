@@ -1,15 +1,15 @@
-"""Search: the k nearest windows of many histories, exactly, in one call without the GIL.
+"""Search: the k nearest windows of many histories, exactly, in a few calls without the GIL.
 
 How a scan goes:
 
-1. *Bounds.* Each candidate window is z-normalised and compared with the envelope of the query.
-2. *Seed.* The candidates with the smallest bounds are compared first, so that the k-th best is
-   nearly final before the rest is looked at. That matters most when k is large.
-3. *Rest.* Only candidates whose bound does not exceed the k-th best are compared.
+1. *Coarse bounds* of every window, in lanes of float32 (`sift`).
+2. *Seeds.* The windows with the least bounds are compared first, so that the k-th best is nearly
+   final before the rest is looked at.
+3. *Fine bounds* of the windows that the coarse ones do not rule out, a vector of them at a time,
+   given up as soon as all are too far. 64 windows without a near one are passed over at once.
+4. *Comparison* of what is left (`contest`), some thousands at a time, and back to 3.
 
-Comparisons are made in lanes and in float64 throughout: no second scoring is needed, and what a
-scan returns is what brute force returns, to the bit. Deliberately absent: early abandoning of a
-single window; sixteen in lanes cost less than one that may stop.
+Memory while a scan lasts: 4 bytes for each window, and some for matches and blocks.
 """
 
 from __future__ import annotations
@@ -17,68 +17,32 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from midstreamer_kernels.native.bounds import envelope, keogh_bound, unmatched_bound
+from midstreamer_kernels.native import block, contest, sift
 from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.heap import offer, sift_down
-from midstreamer_kernels.native.lanes import dtw_lanes, lcss_lanes, scratch
-from midstreamer_kernels.native.select import smallest
-from midstreamer_kernels.native.vector import LANES
-from midstreamer_kernels.native.windows import load, normalize, window_statistics
-from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
+from midstreamer_kernels.native.heap import sift_down
+from midstreamer_kernels.native.profile import STRIP, profile_of
+from midstreamer_kernels.plan import FIRST, SEEDS_PER_MATCH, START
+
+Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+SEEDS_MIN = 32
+CHOSEN_MAX = 4096  # candidates compared before the fine bounds go on with a lower limit
 
 
-@jit
-def _limit(distance: float, lcss: bool, m: int) -> float:
-    """Return the cost above which no window is within `distance`, rounding considered."""
-    if lcss:
-        return distance * m + 0.5  # costs are whole numbers
-    return distance * distance * (1.0 + SLACK) + SMALLEST
-
-
-@jit
-def _ends(table: Any) -> Any:
-    """Return, for each row, the number of candidates up to its end."""
-    ends, total = np.empty(table.shape[0], np.int64), 0
-    for which in range(table.shape[0]):
-        total += table[which, COUNT]
-        ends[which] = total
-    return ends
-
-
-@jit
-def _all_bounds(
-    table: Any, step: int, query: Any, band: int, normalized: bool, lcss: bool, epsilon: float
-) -> Any:
-    m = query.size
-    upper, lower, window = np.empty(m), np.empty(m), np.empty(m)
-    envelope(query, band, upper, lower)
-    bounds = np.empty(_ends(table)[-1])
-    order = 0
-    for which in range(table.shape[0]):
-        row = table[which]
-        for candidate in range(row[COUNT]):
-            load(row, row[FIRST] + candidate * step, normalized, window)
-            if lcss:
-                bounds[order] = unmatched_bound(window, upper, lower, epsilon)
-            else:
-                bounds[order] = keogh_bound(window, upper, lower)
-            order += 1
-    return bounds
-
-
-@jit
 def scan(
-    table: Any,
+    table: NDArray[np.int64],
     step: int,
-    query: Any,
+    query: NDArray[np.float64],
     k: int,
     band: int,
     normalized: bool,
     lcss: bool,
     epsilon: float,
     cutoff: float,
-) -> Any:
+    shared: NDArray[np.float64],
+) -> Found:
     """Return (which, index, distance) of the k nearest windows of all histories in `table`.
 
     Parameters
@@ -91,6 +55,8 @@ def scan(
         As given; z-normalised here when `normalized`.
     cutoff : float
         Only windows at most this far; infinity for all.
+    shared : ndarray, shape (1,), float64
+        A distance that the k-th best does not exceed, infinity at first; read and lowered.
 
     Returns
     -------
@@ -99,104 +65,50 @@ def scan(
     distance : ndarray, float64
         Nearest first; ties by row, then position.
     """
-    m = query.size
-    if normalized:
-        raw, query = query, np.empty(m)
-        shift, scale = np.empty(1), np.empty(1)
-        window_statistics(raw, m, 0, 1, shift, scale)
-        normalize(raw, shift[0], scale[0], query)
-    bounds = _all_bounds(table, step, query, band, normalized, lcss, epsilon)
-    kept = min(k, bounds.size)
-    distances, orders, size = np.empty(kept), np.empty(kept, np.int64), 0
-    seeds = min(bounds.size, SEEDS_PER_MATCH * kept + 2 * LANES)
-    seed_bound = np.inf if seeds == bounds.size else smallest(bounds, seeds)
-    for phase in range(2):
-        seeding = phase == 0
-        limit = _limit(cutoff if seeding or size < kept else distances[0], lcss, m)
-        limit = min(limit, _limit(cutoff, lcss, m))
-        chosen = _choose(bounds, seed_bound, seeding, limit)
-        size = _compare(
-            table, step, query, band, normalized, lcss, epsilon, cutoff,
-            bounds, chosen, distances, orders, size,
+    profile = profile_of(
+        query, step=step, band=band, normalized=normalized, lcss=lcss,
+        epsilon=epsilon, cutoff=cutoff,
+    )  # fmt: skip
+    plan = profile.plan[0]
+    strips, before = sift.groups_before(table, STRIP), sift.groups_before(table, 1)
+    bounds, lows = np.empty(STRIP * strips[-1], np.float32), np.empty(strips[-1], np.float32)
+    kept = min(k, int(before[-1]))
+    distances, orders = np.empty(kept), np.empty(kept, np.int64)
+    found = np.zeros(1, np.int64)
+    room = block.room(profile.plan)
+
+    def compare(chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
+        contest.compare(
+            plan, table, before, chosen, near, profile.query, profile.narrow,
+            distances, orders, found, shared,
         )  # fmt: skip
-    return _unload(table, step, distances, orders, size)
+
+    sift.bound_all(plan, table, strips, profile.narrow, *profile.coarse, *room, bounds, lows)
+    taken = sift.seeds(strips, before, SEEDS_PER_MATCH * kept + SEEDS_MIN, bounds, lows)
+    compare(taken, np.zeros(taken.size, np.float32))
+    chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + 64, np.int64)
+    near, cursor = np.empty(chosen.size, np.float32), np.zeros(2, np.int64)
+    while cursor[0] < len(table):
+        limit = contest.reach(plan, distances, found, shared)
+        count = sift.refine(
+            plan, table, strips, before, profile.narrow, *profile.fine, *room, bounds, lows,
+            limit, cursor, chosen, near,
+        )  # fmt: skip
+        compare(chosen[:count], near[:count])
+    answer: Found = _unload(table, step, before, distances, orders, found[0])
+    return answer
 
 
 @jit
-def _choose(bounds: Any, seed_bound: float, seeding: bool, limit: float) -> Any:
-    chosen, count = np.empty(bounds.size, np.int64), 0
-    for order in range(bounds.size):
-        chosen[count] = order
-        # No branch: whether a bound passes is close to a coin's fall.
-        count += bounds[order] <= limit and (bounds[order] <= seed_bound) == seeding
-    return chosen[:count]
-
-
-@jit
-def _compare(
-    table: Any,
-    step: int,
-    query: Any,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
-    bounds: Any,
-    chosen: Any,
-    distances: Any,
-    orders: Any,
-    size: int,
-) -> int:
-    """Compare the chosen candidates, lanes at a time, and offer them to the heap."""
-    m = query.size
-    windows, window = np.zeros(m * LANES), np.empty(m)
-    cells, costs = scratch(band), np.empty(LANES)
-    group = np.empty(LANES, np.int64)
-    ends = _ends(table)
-    limit = _limit(cutoff, lcss, m)
-    which = place = 0
-    while place < chosen.size:
-        if size == distances.size:
-            limit = min(limit, _limit(distances[0], lcss, m))
-        waiting = 0
-        while place < chosen.size and waiting < LANES:
-            order = chosen[place]
-            place += 1
-            if bounds[order] > limit:
-                continue
-            while order >= ends[which]:
-                which += 1
-            row = table[which]
-            begin = row[FIRST] + (order - ends[which] + row[COUNT]) * step
-            load(row, begin, normalized, window)
-            for t in range(m):
-                windows[t * LANES + waiting] = window[t]
-            group[waiting] = order
-            waiting += 1
-        if lcss:
-            lcss_lanes(query, windows, band, epsilon, cells, costs)
-        else:
-            dtw_lanes(query, windows, band, limit, cells, costs)
-        for lane in range(waiting):
-            distance = 1.0 - (m - costs[lane]) / m if lcss else np.sqrt(costs[lane])
-            if distance <= cutoff and costs[lane] < np.inf:
-                size = offer(distances, orders, size, distance, group[lane])
-    return size
-
-
-@jit
-def _unload(table: Any, step: int, distances: Any, orders: Any, size: int) -> Any:
+def _unload(table: Any, step: int, before: Any, distances: Any, orders: Any, size: int) -> Any:
     """Take the heap apart, worst first, and turn candidate numbers into positions."""
-    ends = _ends(table)
     which, index, distance = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
     for place in range(size - 1, -1, -1):
         row = 0
-        while orders[0] >= ends[row]:
+        while orders[0] >= before[row + 1]:
             row += 1
-        candidate = orders[0] - (ends[row] - table[row, COUNT])
         which[place] = row
-        index[place] = table[row, START] + table[row, FIRST] + candidate * step
+        index[place] = table[row, START] + table[row, FIRST] + (orders[0] - before[row]) * step
         distance[place] = distances[0]
         distances[0], orders[0] = distances[place], orders[place]
         sift_down(distances, orders, 0, place)

@@ -11,7 +11,7 @@ from midstreamer_kernels.native.compiling import jit
 
 
 @jit
-def smallest(values: Any, place: int) -> float:
+def smallest(values: Any, place: int) -> Any:
     """Return what would stand at `place` if `values` were sorted (Hoare's FIND, 1961).
 
     Works on a copy. The pivot is the middle of what is left, so sorted input is no trouble, and
@@ -37,5 +37,5 @@ def smallest(values: Any, place: int) -> float:
         elif place >= left:
             low = left
         else:
-            return float(values[place])
-    return float(values[place])
+            return values[place]
+    return values[place]

@@ -1,27 +1,19 @@
-"""Windows of a history: their statistics, and reading one z-normalised.
+"""Windows of a history: their statistics, and one made z-normal.
 
 A window normalises to ``((x - x[0]) - shift) * scale``: `shift` is the mean of ``x - x[0]`` and
 `scale` one over the population standard deviation, or 0 where that is zero. Measured from the
 window's own first point, a constant window has exactly zero variance and a high price level costs
 no digits. The sums run in order over the window alone, never as a difference of longer sums: the
 bits do not depend on how the points arrived, where the history begins or how it is cut.
-
-Histories come as rows of a table of addresses, since numba has no cheap list of arrays; the caller
-keeps the arrays alive.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.vector import float32_at, float64_at
-from midstreamer_kernels.plan import ITEM_BYTES, SCALE, SHIFT, VALUES
-
-carray: Any = numba.carray  # type: ignore[attr-defined]  # exported without saying so
 
 
 @jit
@@ -51,31 +43,3 @@ def normalize(values: Any, shift: float, scale: float, window: Any) -> None:
     origin = np.float64(values[0])
     for t in range(window.size):
         window[t] = (np.float64(values[t]) - origin - shift) * scale
-
-
-@jit
-def _copy(values: Any, window: Any) -> None:
-    for t in range(window.size):
-        window[t] = np.float64(values[t])
-
-
-@jit
-def load(row: Any, begin: int, normalized: bool, window: Any) -> None:
-    """Read the window that begins `begin` points into a history, z-normalised when asked."""
-    shift = scale = 0.0
-    if normalized:
-        shift = carray(float64_at(row[SHIFT] + 8 * begin), 1)[0]
-        scale = carray(float64_at(row[SCALE] + 8 * begin), 1)[0]
-    address = row[VALUES] + row[ITEM_BYTES] * begin
-    if row[ITEM_BYTES] == 4:
-        narrow = carray(float32_at(address), window.size)
-        if normalized:
-            normalize(narrow, shift, scale, window)
-        else:
-            _copy(narrow, window)
-    else:
-        wide = carray(float64_at(address), window.size)
-        if normalized:
-            normalize(wide, shift, scale, window)
-        else:
-            _copy(wide, window)

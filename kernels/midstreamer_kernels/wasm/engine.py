@@ -201,8 +201,9 @@ def scan(
     lcss: bool,
     epsilon: float,
     cutoff: float,
+    shared: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return what `native.scan.scan` returns for the same table."""
+    """Return what `native.scan.scan` returns for the same table; `shared` is not used."""
     wanted = _normal(query) if normalized else query
     with session() as instance:
         search = _Search(

@@ -11,17 +11,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from midstreamer_kernels.native import (
+    block,
     bounds,
     compiling,
+    contest,
     heap,
     lanes,
     pairs,
     scan,
     select,
+    sift,
     vector,
     windows,
 )
-from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, SCALE, SHIFT, VALUES
+from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, VALUES
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.dtw import cost_matrix
@@ -78,23 +81,6 @@ def test_statistics_of_no_window_are_nothing() -> None:
     assert untouched[0] == 7.0
 
 
-@slowly
-@given(values=series, dtype=st.sampled_from(["f4", "f8"]), normalized=st.booleans())
-def test_a_loaded_window_is_the_normal_form(
-    values: list[float], dtype: str, normalized: bool
-) -> None:
-    kept = np.array(values, dtype)
-    statistics = np.array([normal.statistics(values)])
-    row = np.zeros(COLUMNS, np.int64)
-    row[[VALUES, ITEM_BYTES]] = kept.ctypes.data, kept.itemsize
-    row[[SHIFT, SCALE]] = statistics.ctypes.data, statistics.ctypes.data + 8
-    window = np.empty(len(values))
-
-    windows.load(row, 0, normalized, window)
-
-    assert window.tolist() == (normal.normalize(values) if normalized else values)
-
-
 def test_normalize_is_its_twin() -> None:
     values, target = [3.0, 5.0, 9.5], np.empty(3)
 
@@ -104,21 +90,13 @@ def test_normalize_is_its_twin() -> None:
 
 
 @slowly
-@given(pair=same_length_pairs(), band=st.integers(0, 30), epsilon=st.floats(0, 5))
-def test_bounds_are_those_of_the_envelope(
-    pair: tuple[list[float], list[float]], band: int, epsilon: float
-) -> None:
-    window, query = pair
+@given(query=series, band=st.integers(0, 30))
+def test_the_envelope_is_its_twin(query: list[float], band: int) -> None:
     upper, lower = np.empty(len(query)), np.empty(len(query))
 
     bounds.envelope(np.array(query), band, upper, lower)
 
     assert (upper.tolist(), lower.tolist()) == slow_bounds.envelope(query, band)
-    excesses = slow_bounds.excesses(window, query, band)
-    keogh = bounds.keogh_bound(np.array(window), upper, lower)
-    assert keogh == pytest.approx(sum(x * x for x in excesses), rel=1e-12)
-    unmatched = bounds.unmatched_bound(np.array(window), upper, lower, epsilon)
-    assert unmatched == sum(x > epsilon for x in excesses)
 
 
 @slowly
@@ -198,7 +176,7 @@ def test_the_nth_smallest_is_that_of_the_sorted(values: list[float], data: st.Da
 
 
 def test_every_compiled_function_releases_the_gil() -> None:
-    modules = (bounds, heap, lanes, pairs, scan, select, windows)
+    modules = (block, bounds, contest, heap, lanes, pairs, scan, select, sift, windows)
     compiled = [entry for module in modules for entry in vars(module).values()]
     compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
 
@@ -212,7 +190,8 @@ def test_a_scan_finds_what_is_there() -> None:
     row[0, [VALUES, ITEM_BYTES, COUNT]] = values.ctypes.data, 8, 4
 
     for engine in (scan.scan, wasm.scan):
-        answer = engine(row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf)
+        shared = np.full(1, np.inf)
+        answer = engine(row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf, shared)
 
         assert [part.tolist() for part in answer] == [[0, 0], [2, 0], [0.0, math.sqrt(2)]]
 

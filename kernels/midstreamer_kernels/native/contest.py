@@ -1,0 +1,187 @@
+"""Windows that bounds did not rule out are compared: in float32, then in float64, then ranked.
+
+Both comparisons take windows in lanes, as many at once as suit the machine. The float32 one only
+decides whether the float64 one is worth while; no answer depends on it. How far it may be off: let
+d be a difference of two points on the best path of the exact comparison, q the query's point there,
+and u = 2**-24. Rounding both points to float32 moves d by at most ``u (|d| + 2 |q|)``. That path
+has at most 2 m - 1 cells, so by the triangle inequality the root of its cost moves by at most u of
+itself and ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums round every term by less than
+(2 m + 4) u in all, and the best path in float32 costs no more than this one. Hence
+
+    float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u),
+
+in units. Points clipped to `emit.block.CLIP` come no further from the query, so what is ruled out
+with them is ruled out without. `profile` doubles each term.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from midstreamer_kernels.emit.block import emit_narrow, emit_place, emit_value
+from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
+from midstreamer_kernels.native.block import value_at
+from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.heap import offer
+from midstreamer_kernels.native.lanes import (
+    LANES_32,
+    LANES_64,
+    PADDING,
+    block_cells,
+    dtw_block,
+    empty_block,
+    lcss_lanes,
+    scratch,
+)
+from midstreamer_kernels.native.vector import LANES
+from midstreamer_kernels.plan import FIRST, ITEM_BYTES, SCALE, SHIFT, SLACK, SMALLEST, VALUES
+
+_SINGLE, _DOUBLE = Shape(FLOAT32, LANES_32, 1), Shape(FLOAT64, LANES_32, 1)
+_narrow, _float64_at = emitted(emit_narrow, _DOUBLE), emitted(emit_value, _DOUBLE)
+_place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE)
+
+UP = 1.0 + 1e-6  # a factor that makes up for rounding to float32
+
+
+@jit
+def reach(plan: Any, distances: Any, found: Any, shared: Any) -> Any:
+    """Return the distance beyond which no window can be among the nearest."""
+    worst = distances[0] if found[0] == distances.size else np.inf
+    return min(worst, plan.cutoff, shared[0])
+
+
+@jit
+def as_bound(plan: Any, distance: float) -> Any:
+    """Return `distance` as bounds are kept, rounded up."""
+    if plan.lcss:
+        return np.float32(distance * plan.m + 0.5)  # a count
+    return np.float32(distance / plan.unit * UP)
+
+
+@jit
+def compare(
+    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, query: Any, narrow: Any,
+    distances: Any, orders: Any, found: Any, shared: Any,
+) -> None:  # fmt: skip
+    """Rank the candidates with the ascending numbers `chosen`, whose bounds are `bounds`.
+
+    `distances` and `orders` are a heap of ``found[0]`` matches. `shared` holds a distance that the
+    k-th best does not exceed, common to all threads. They write it without a lock, and one may
+    overwrite what another has just lowered: that costs time, not exactness, for every value ever
+    written there is right.
+    """
+    m = plan.m
+    together = LANES if plan.lcss else LANES_32
+    group, windows = np.empty(together, np.int64), np.zeros(m * together)
+    block, cells = empty_block(narrow, m), block_cells(narrow, plan.band)
+    exact, exact_cells = empty_block(query, m), block_cells(query, plan.band)
+    costs, exact_costs = np.empty(LANES_32, np.float32), np.empty(LANES_64)
+    place = 0
+    while place < chosen.size:
+        limit = reach(plan, distances, found, shared)
+        within, count = as_bound(plan, limit), 0
+        while place < chosen.size and count < together:
+            group[count] = chosen[place]
+            count += bounds[place] <= within
+            place += 1
+        for lane in range(count):
+            _place(plan, table, before, group[lane], windows.ctypes.data + 8 * lane, together)
+        if plan.lcss:
+            _rank_common(plan, group[:count], query, windows, distances, orders, found, shared)
+            continue
+        count = _filter(plan, limit, count, narrow, windows, block, cells, costs, group)
+        for begin in range(0, count, LANES_64):
+            end = min(begin + LANES_64, count)
+            _rank_exactly(
+                plan, group[begin:end], costs[begin:end], query, windows, exact, exact_cells,
+                exact_costs, distances, orders, found, shared,
+            )  # fmt: skip
+
+
+@jit
+def _rank_exactly(
+    plan: Any, group: Any, sources: Any, query: Any, windows: Any, exact: Any, cells: Any,
+    costs: Any, distances: Any, orders: Any, found: Any, shared: Any,
+) -> None:  # fmt: skip
+    """Compare a group's windows, which are in the lanes `sources`, in float64."""
+    for lane in range(group.size):
+        source = np.int64(sources[lane])
+        for t in range(plan.m):
+            exact[(PADDING + t) * LANES_64 + lane] = windows[t * LANES_32 + source]
+    limit = reach(plan, distances, found, shared)
+    # The root of a cost may round to the very limit.
+    highest = limit * limit * (1.0 + SLACK) + SMALLEST
+    dtw_block(query, exact, plan.band, highest, cells, costs)
+    for lane in range(group.size):
+        _rank(plan, np.sqrt(costs[lane]), group[lane], distances, orders, found, shared)
+
+
+@jit
+def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int) -> None:
+    """Put a candidate's window into a lane, as it is compared."""
+    which = 0
+    while order >= before[which + 1]:
+        which += 1
+    row = table[which]
+    begin = row[FIRST] + (order - before[which]) * plan.step
+    values, origin, shift, scale = row[VALUES] + row[ITEM_BYTES] * begin, 0.0, 0.0, 1.0
+    if plan.normalized:
+        origin = value_at(row, begin)
+        shift, scale = _float64_at(row[SHIFT] + 8 * begin), _float64_at(row[SCALE] + 8 * begin)
+    if row[ITEM_BYTES] == 4:
+        _place_32(values, plan.m, origin, shift, scale, lane, lanes)
+    else:
+        _place_64(values, plan.m, origin, shift, scale, lane, lanes)
+
+
+@jit
+def _filter(
+    plan: Any, limit: float, count: int, narrow: Any, windows: Any, block: Any, cells: Any,
+    costs: Any, group: Any,
+) -> int:  # fmt: skip
+    """Leave in `group` the candidates that float32 does not rule out, and in `costs` their lanes.
+
+    Returns how many.
+    """
+    if limit == np.inf:
+        for lane in range(count):
+            costs[lane] = lane
+        return count
+    target = block.ctypes.data + 4 * PADDING * LANES_32
+    _narrow(windows.ctypes.data, target, windows.size, plan.origin, 1.0 / plan.unit)
+    most = limit / plan.unit * plan.filter_factor + plan.filter_noise
+    highest = np.float32(most * most * UP)
+    dtw_block(narrow, block, plan.band, highest, cells, costs)
+    kept = 0
+    for lane in range(count):
+        near = costs[lane] <= highest
+        group[kept], costs[kept] = group[lane], lane if near else costs[kept]
+        kept += near
+    return kept
+
+
+@jit
+def _rank(
+    plan: Any, distance: float, order: int, distances: Any, orders: Any, found: Any, shared: Any
+) -> None:
+    if distance > plan.cutoff or distance == np.inf:
+        return
+    found[0] = offer(distances, orders, found[0], distance, order)
+    if found[0] == distances.size and distances[0] < shared[0]:
+        shared[0] = distances[0]
+
+
+@jit
+def _rank_common(
+    plan: Any, group: Any, query: Any, windows: Any,
+    distances: Any, orders: Any, found: Any, shared: Any,
+) -> None:  # fmt: skip
+    """Compare by LCSS, whose float64 lanes need no filter before them."""
+    m, cells, costs = plan.m, scratch(plan.band), np.empty(LANES)
+    lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs)
+    for lane in range(group.size):
+        distance = 1.0 - (m - costs[lane]) / m
+        _rank(plan, distance, group[lane], distances, orders, found, shared)
