@@ -43,7 +43,9 @@ class Engine:
 
 _BACKENDS = {
     "numba": Backend(pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, scan.scan),
-    "wasm": Backend(wasm_pairs.dtw_squared, wasm.lcss_length, wasm.window_statistics, wasm.scan),
+    "wasm": Backend(
+        wasm_pairs.dtw_squared, wasm_pairs.lcss_length, wasm.window_statistics, wasm.scan
+    ),
 }
 
 

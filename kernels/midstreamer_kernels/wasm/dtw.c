@@ -1,5 +1,5 @@
 /* What the WebAssembly module holds besides the emitted comparison of pairs: memory, the longest
- * common subsequence, and the search. With SIMD128.
+ * common subsequence (lcss.h), and the search. With SIMD128.
  *
  * The arithmetic is that of the numba engine, operation by operation, so both give the same bits:
  * nothing here is reordered, fused or relaxed. The module imports nothing; it holds its own stack
@@ -39,6 +39,8 @@ EXPORT(release) void release(void *block) { heap_top = (uint64_t)(uintptr_t)bloc
 
 static int32_t min2(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
+
+#include "lcss.h"
 
 /* Two series compared whole. The loops are written by emit/pair.py and linked by build.py: `room`
  * says how many elements of scratch memory they need, aligned to 16 bytes. */
@@ -84,35 +86,16 @@ EXPORT(compare_pair) void compare_pair(void) {
     pair.cost = dtw_f32(pair.a, pair.n, pair.b, pair.m, pair.band, (float)pair.limit);
 }
 
+/* The same for two float64 series and the longest common subsequence: `limit` is epsilon. */
+EXPORT(match_pair) void match_pair(void) {
+  pair.cost = lcss_length(pair.a, pair.n, pair.b, pair.m, pair.limit, pair.band);
+}
+
 /* The distance of two float32 series over the full matrix; NaN without memory. */
 EXPORT(dtw_compare) float dtw_compare(const float *a, int32_t n, const float *b, int32_t m) {
   if (n < 1 || m < 1) return __builtin_nanf("");
   float squared = dtw_f32(a, n, b, m, max2(n, m), __builtin_inff());
   return squared < 0 ? __builtin_nanf("") : __builtin_sqrtf(squared);
-}
-
-/* The length of the longest common subsequence, -1 without memory; as lcss_length of numba. */
-EXPORT(lcss_length) int32_t lcss_length(const double *a, int32_t n, const double *b, int32_t m,
-                                        double epsilon, int32_t band) {
-  int32_t *above = allocate(2 * ((uint64_t)m + 1) * sizeof(int32_t));
-  if (!above) return -1;
-  int32_t *scratch = above, *row = above + m + 1;
-  for (int32_t j = 0; j <= m; j++) above[j] = row[j] = 0;
-  for (int32_t i = 0; i < n; i++) {
-    int32_t low = max2(0, i - band), high = min2(m, i + band + 1);
-    row[low] = 0;
-    for (int32_t j = low; j < high; j++) {
-      int32_t longest = above[j] + (__builtin_fabs(a[i] - b[j]) <= epsilon);
-      longest = max2(longest, row[j]);
-      if (j < i + band) longest = max2(longest, above[j + 1]);
-      row[j + 1] = longest;
-    }
-    int32_t *spare = above;
-    above = row, row = spare;
-  }
-  int32_t length = above[m];
-  release(scratch);
-  return length;
 }
 
 /* Windows: z-normalised as native/windows.py says, by sums in order from the window's own start. */

@@ -24,21 +24,6 @@ _ITEM_TYPES: dict[int, Any] = {4: np.float32, 8: np.float64}
 _JOB = np.dtype([("addresses", "<u4", 6), ("numbers", "<i4", 6), ("epsilon", "<f8")])
 
 
-def _computed(value: float) -> float:
-    if value < 0:
-        raise OutOfMemoryError("no memory left for the diagonals of so long a pair")
-    return value
-
-
-def lcss_length(a: NDArray[Any], b: NDArray[Any], epsilon: float, band: int) -> int:
-    """Return what `native.pairs.lcss_length` returns."""
-    with session() as instance:
-        result = instance.call(
-            "lcss_length", instance.put(a), a.size, instance.put(b), b.size, epsilon, band
-        )
-    return int(_computed(result))
-
-
 def window_statistics(
     values: NDArray[Any],
     length: int,

@@ -40,6 +40,20 @@ def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> fl
     OutOfMemoryError
         The series or the scratch memory do not fit into the 4 GiB of a module.
     """
+    return _answer("compare_pair", a, b, band, limit)
+
+
+def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, band: int) -> int:
+    """Return what `native.lcss.lcss_length` returns.
+
+    Raises
+    ------
+    OutOfMemoryError
+    """
+    return int(_answer("match_pair", a, b, band, epsilon))
+
+
+def _answer(function: str, a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
     instance = instance_here()
     first = instance.kept(a.nbytes + b.nbytes)
     second = first + a.nbytes
@@ -49,9 +63,12 @@ def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> fl
     wide = a.dtype == np.float64
     arguments = _Pair(first, second, a.size, b.size, band, wide, limit, 0.0)
     ctypes.memmove(base + place, ctypes.addressof(arguments), ctypes.sizeof(arguments))
-    instance.call("compare_pair")
+    instance.call(function)
     # Asked anew: a memory that grew may have moved.
-    cost = _Pair.from_address(instance.memory.address() + place).cost
+    return _computed(_Pair.from_address(instance.memory.address() + place).cost)
+
+
+def _computed(cost: float) -> float:
     if cost < 0:
         raise OutOfMemoryError("no memory left for so long a pair")
-    return float(cost)
+    return cost

@@ -18,7 +18,7 @@ from midstreamer_kernels import (
     TrapError,
     dtw,
 )
-from midstreamer_kernels.wasm import build, engine, host, pairs
+from midstreamer_kernels.wasm import build, host, pairs
 
 MIB = 1024 * 1024
 
@@ -185,7 +185,7 @@ def test_our_engine_says_when_memory_is_short() -> None:
     with host.session() as instance, pytest.raises(OutOfMemoryError, match="4 GiB"):
         instance.room(2**31)
     with pytest.raises(OutOfMemoryError, match="long a pair"):
-        engine._computed(-1)
+        pairs._computed(-1)
 
 
 def test_a_pair_too_long_for_the_module_is_refused_and_the_next_is_not() -> None:
