@@ -5,7 +5,7 @@ Each step looks only at rows that the one before could not rule out:
 1. *Sketch.* The bound of every row from its means (`sketch`).
 2. *Seeds.* The rows with the least bounds are compared first: the k-th best is then nearly final.
 3. *Envelopes.* LB_Keogh (Keogh and Ratanamahatana 2005): the squared excess of a row over the
-   envelope of the query; and, where the band is wide, of the query over the envelope of the row.
+   envelope of the query; and if that does not rule it out, of the query over the row's envelope.
 4. *Lanes.* The comparison itself, in float32 (`lanes`).
 5. *Again.* What float32 puts within reach is compared in float64, which alone gives answers.
 
@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midstreamer_kernels.emit.gather import emit_gather
-from midstreamer_kernels.emit.values import FLOAT32
+from midstreamer_kernels.emit import envelope as emit_envelope
+from midstreamer_kernels.emit.gather import emit_fetch, emit_gather
+from midstreamer_kernels.emit.values import FLOAT32, Shape
 from midstreamer_kernels.native import lanes
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
@@ -45,9 +46,13 @@ from midstreamer_kernels.native.lanes import LANES_32, PADDING, block_cells, dtw
 from midstreamer_kernels.native.sketch import near_threshold, sketch_bounds
 
 SEEDS = 2 * LANES_32  # rows compared before bounds are looked at, beside two for each match wanted
-BOTH_WAYS_FROM = 12  # the band from which the envelope of a row costs less than it saves
+BOTH_WAYS_MAX = 32  # the band beyond which a row's envelope rules out less than it costs
+AHEAD = 6  # rows asked for before they are read: the wait for memory is longer than the work
 
 _gather = emitted(emit_gather, lanes.shape_for(FLOAT32))
+_register = Shape(FLOAT32, LANES_32 // 2, 1)
+_envelope_excess = emitted(emit_envelope.emit_envelope_excess, _register)
+_fetch = emitted(emit_fetch, lanes.shape_for(FLOAT32))
 
 
 class Query(NamedTuple):
@@ -190,12 +195,22 @@ def _excess(points: Any, upper: Any, lower: Any) -> Any:
 
 
 @jit
-def _widen(high: Any, low: Any, reach: int, wider_high: Any, wider_low: Any) -> None:
-    # From extremes within some span to those within a span longer by `reach`.
-    for t in range(wider_high.size):
-        later = t + reach
-        wider_high[t] = high[t] if high[t] > high[later] else high[later]
-        wider_low[t] = low[t] if low[t] < low[later] else low[later]
+def envelope_room(n: int, m: int, band: int) -> Any:
+    """Return scratch memory for `bound_of_query`."""
+    return np.zeros((emit_envelope.ROWS, max(n, m) + 2 * band + 3 * LANES_32), np.float32)
+
+
+@jit
+def bound_of_query(points: Any, row: Any, band: int, room: Any) -> Any:
+    """Return the squared excess of the query's `points` over the envelope of `row`."""
+    passes, span = 0, 1
+    while span < 2 * band + 1:
+        passes += 1
+        span *= emit_envelope.SPANS
+    return _envelope_excess(
+        points.ctypes.data, points.size, row.ctypes.data, row.size, band, passes,
+        room.ctypes.data, room.shape[1],
+    )  # fmt: skip
 
 
 @jit
@@ -245,12 +260,19 @@ def _choose(bounds: Any, limit: Any, chosen: Any) -> int:
 def _choose_by_envelope(
     rows: Any, query: Any, found: Any, first: int, chosen: Any, count: int, bounds: Any
 ) -> int:
-    """Keep the chosen rows that their better bound does not rule out; write that to `bounds`."""
+    """Keep the chosen rows that their envelopes do not rule out; write the bounds to `bounds`."""
     limit = np.float32(cost_within(query, found.shared[0]))
+    room = envelope_room(query.points.size, rows.shape[1], query.band)
+    row_bytes = rows.itemsize * rows.shape[1]
     kept = 0
     for number in range(count):
+        coming = first + chosen[min(number + AHEAD, count - 1)]
+        _fetch(rows.ctypes.data + coming * row_bytes, rows.shape[1])
         place = chosen[number]
-        bound = _excess(rows[first + place], query.upper, query.lower)
+        row = rows[first + place]
+        bound = _excess(row, query.upper, query.lower)
+        if bound <= limit and query.band <= BOTH_WAYS_MAX:
+            bound = max(bound, bound_of_query(query.points, row, query.band, room))
         bounds[place] = bound
         chosen[kept] = place
         kept += bound <= limit

@@ -18,6 +18,7 @@ from midstreamer_kernels import (
 )
 from midstreamer_kernels.collection import scan_all
 from midstreamer_kernels.native import cascade, rows, sketch
+from midstreamer_kernels.native.lanes import LANES_32
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.collection import nearest as brute_force
@@ -209,6 +210,25 @@ def test_the_sketch_never_exceeds_the_cost(seed: int, m: int, n: int, slack: int
     assert (bounds <= costs * (1 + 1e-5) + 1e-9).all()
     if n == m:
         assert (upper.tolist(), lower.tolist()) == slow_bounds.envelope(query.tolist(), band)
+
+
+@slowly
+@given(
+    seed=st.integers(0, 999), m=st.integers(1, 70), n=st.integers(1, 70), slack=st.integers(0, 40)
+)
+def test_the_envelope_of_a_row_is_that_of_the_definition(
+    seed: int, m: int, n: int, slack: int
+) -> None:
+    (row,), (query,) = walks(1, m, seed).astype("f4"), walks(1, n, seed + 1).astype("f4")
+    band, whole = abs(n - m) + slack, n - n % (LANES_32 // 2)
+    room = cascade.envelope_room(n, m, band)
+    room[:] = np.nan  # what was not written is not read
+
+    bound = cascade.bound_of_query(query, row, band, room)
+
+    windows = [row[max(0, i - band) : i + band + 1] for i in range(whole)]
+    excesses = [max(q - w.max(), w.min() - q, 0.0) for q, w in zip(query, windows, strict=False)]
+    assert bound == pytest.approx(sum(float(x) ** 2 for x in excesses), rel=1e-5)
 
 
 @slowly

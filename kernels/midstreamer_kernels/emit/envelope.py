@@ -1,0 +1,125 @@
+"""What a query exceeds the envelope of a row by, in one go: bounds from the other side.
+
+The envelope's extremes of ``2 * band + 1`` points are made by quadrupling: those of 4, 16, 64 ...
+points from each place on are the extremes of four spans side by side, a quarter as long; the last
+four overlap as far as they must. That is log4(2 * band + 1) passes of vectors over the row, where a
+queue of candidates (Lemire 2009) takes each point by itself. Doubling would need fewer
+instructions, but each pass waits for the last one's stores: it takes half as long again.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from midstreamer_kernels.emit.values import Shape, Vectors, function
+
+ROWS = 5  # of scratch memory: the row itself, and twice its highest and lowest
+SPANS = 4  # combined in a pass
+
+
+def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Write ``envelope_excess(points, n, row, m, band, passes, room, stride)``.
+
+    The summed squared excess of `points` over the highest, or below the lowest, of the row within
+    `band`. Points beyond the last whole vector are left out, as a lower bound may.
+
+    passes : the least p with ``SPANS**p >= 2 * band + 1``
+    room : `ROWS` rows of `stride` elements, at least ``max(n, m) + 2 * band`` and three vectors
+    """
+    number = shape.number
+    emitted, builder = function(
+        module, f"envelope_excess_{shape.name}", number.type,
+        points=number.pointer, n=index, row=number.pointer, m=index, band=index, passes=index,
+        room=number.pointer, stride=index,
+    )  # fmt: skip
+    points, n, row, m, band, passes, room, stride = emitted.args
+    envelope = _Envelope(Vectors(builder, shape, index), room, stride, n, band)
+    envelope.copy(row, m)
+    builder.ret(envelope.excess(points, *envelope.extremes(passes)))
+    return emitted
+
+
+class _Envelope:
+    """The function under construction: what its parts share."""
+
+    def __init__(
+        self, vectors: Vectors, room: ir.Value, stride: ir.Value, n: ir.Value, band: ir.Value
+    ) -> None:
+        self.vectors, self.builder = vectors, vectors.builder
+        self.room, self.stride, self.n, self.band = room, stride, n, band
+        self.width = self.builder.add(
+            self.builder.mul(band, vectors.constant(2)), vectors.constant(1)
+        )
+
+    def copy(self, row: ir.Value, m: ir.Value) -> None:
+        """Put the row into the room from place `band` on.
+
+        Around it its first and its last point are repeated, which changes no extreme: they are
+        within the band wherever that reaches beyond the row.
+        """
+        build, vec = self.builder, self.vectors
+        lanes, one = vec.shape.lanes, vec.constant(1)
+        first = vec.splat(vec.load_one(row))
+        last = vec.splat(vec.load_one(row, build.sub(m, one)))
+        with vec.for_range(0, self.band, lanes) as place:
+            vec.store(first, self.room, place.index)
+        inside = vec.at(self.room, self.band)
+        whole = build.sub(m, build.srem(m, vec.constant(lanes)))
+        with vec.for_range(0, whole, lanes) as place:
+            vec.store(vec.load(row, place.index), inside, place.index)
+        with vec.for_range(whole, m) as place:
+            vec.store_one(vec.load_one(row, place.index), inside, place.index)
+        with vec.for_range(m, build.add(self.n, self.band), lanes) as place:
+            vec.store(last, inside, place.index)
+
+    def extremes(self, passes: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return the offsets of the envelope's two sides in the room."""
+        build, vec = self.builder, self.vectors
+        zero, one = vec.constant(0), vec.constant(1)
+        # The highest and the lowest so far, where the next go, and the span they are of.
+        with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
+            high, low, target, span = level.values
+            wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)
+            most = build.sub(wider, span)
+            steps = [
+                self._lesser(build.mul(span, vec.constant(count)), most) for count in range(SPANS)
+            ]
+            end = build.add(self.n, build.sub(self.width, wider))
+            below = build.add(target, self.stride)
+            with vec.for_range(0, end, vec.shape.lanes) as place:
+                self._combine(high, target, place.index, steps, highest=True)
+                self._combine(low, below, place.index, steps, highest=False)
+            following = build.sub(build.mul(self.stride, vec.constant(ROWS - 1)), target)
+            level.carry([target, below, following, wider])
+        return level.values[0], level.values[1]
+
+    def _combine(
+        self, source: ir.Value, target: ir.Value, place: ir.Value, steps: list[ir.Value], *,
+        highest: bool,
+    ) -> None:  # fmt: skip
+        build, vec = self.builder, self.vectors
+        here = build.add(source, place)
+        a, b, c, d = (vec.load(self.room, build.add(here, step)) for step in steps)
+        choose = vec.greater if highest else vec.lesser
+        vec.store(choose(choose(a, b), choose(c, d)), self.room, build.add(target, place))
+
+    def excess(self, points: ir.Value, high: ir.Value, low: ir.Value) -> ir.Value:
+        """Return the sum of squares of what `points` lie outside by."""
+        build, vec = self.builder, self.vectors
+        lanes, zero = vec.shape.lanes, vec.every(0.0)
+        whole = build.sub(self.n, build.srem(self.n, vec.constant(lanes)))
+        with vec.for_range(0, whole, lanes, carried=[zero]) as place:
+            point = vec.load(points, place.index)
+            over = vec.sub(point, vec.load(self.room, build.add(high, place.index)))
+            under = vec.sub(vec.load(self.room, build.add(low, place.index)), point)
+            excess = vec.greater(vec.greater(over, under), zero)
+            place.carry([vec.add(place.values[0], vec.mul(excess, excess))])
+        parts = [
+            build.extract_element(place.values[0], ir.IntType(32)(lane)) for lane in range(lanes)
+        ]
+        while len(parts) > 1:
+            parts = [build.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _lesser(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
