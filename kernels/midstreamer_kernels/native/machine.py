@@ -41,6 +41,8 @@ SSE2 = InstructionSet("sse2", 16, 16, wide_integers=False)
 NEON = InstructionSet("neon", 16, 32, wide_integers=False)
 GENERIC = InstructionSet("generic", 16, 16, wide_integers=False)
 
+BANDED_ROWS_MAX = 80
+
 _MODELS = {"x86-64": SSE2, "x86-64-v2": SSE2, "x86-64-v3": AVX2, "x86-64-v4": AVX512}
 _FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # the widest first
 
@@ -60,13 +62,16 @@ def instruction_set() -> InstructionSet:
     )
 
 
-def striped(number: Number) -> Shape:
+def striped(number: Number, *, banded: bool = False) -> Shape:
     """Return the shape of strips of one pair (see `emit.strip`) for this processor.
 
     A strip of K vectors keeps 2 K + 1 of them in registers and needs three more to compute; the
     rows come from memory as operands. More vectors hide more latency, and lengthen the slanted
-    begin and end of a strip. Best of K = 4 to 8 for 1,000 points: 6 with AVX2.
+    begin and end of a strip: within a band, which may be as narrow as the slant is long, strips
+    have at most 80 rows. Best of K = 4 to 8 for 1,000 points: 6 with AVX2.
     """
     machine = instruction_set()
     rows = 6 if machine.registers == 16 else 8
+    if banded:
+        rows = min(rows, BANDED_ROWS_MAX // machine.lanes(number))
     return Shape(number, machine.lanes(number), rows, integers=machine.integers(number))

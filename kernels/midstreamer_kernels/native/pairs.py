@@ -27,7 +27,10 @@ from midstreamer_kernels.native.machine import striped
 _SHAPES = striped(FLOAT32), striped(FLOAT64)
 _room = emitted_like(emit_room, _SHAPES)
 _pair = emitted_like(emit_pair, _SHAPES)
-_banded_pair = emitted_like(emit_banded_pair, _SHAPES)
+
+_BANDED_SHAPES = striped(FLOAT32, banded=True), striped(FLOAT64, banded=True)
+_banded_room = emitted_like(emit_room, _BANDED_SHAPES)
+_banded_pair = emitted_like(emit_banded_pair, _BANDED_SHAPES)
 
 
 @jit
@@ -49,7 +52,7 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     """
     n, m = a.size, b.size
     bounded = band < max(n, m) - 1
-    size = _room(a, n, m, band if bounded else -1)
+    size = _banded_room(a, n, m, band) if bounded else _room(a, n, m, -1)
     scratch = np.empty(size + SCRATCH_ALIGNMENT // a.itemsize, a.dtype)
     place = (scratch.ctypes.data + SCRATCH_ALIGNMENT - 1) & -SCRATCH_ALIGNMENT
     x, y = a.ctypes.data, b.ctypes.data

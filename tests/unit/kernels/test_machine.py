@@ -1,5 +1,7 @@
 """What is emitted follows the processor, and answers do not."""
 
+import itertools
+
 import pytest
 
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64
@@ -43,8 +45,9 @@ def test_the_cells_of_a_strip_fit_the_registers(
 ) -> None:
     monkeypatch.setattr(machine, "instruction_set", lambda: found)
 
-    for number in (FLOAT32, FLOAT64):
-        shape = machine.striped(number)
+    for number, banded in itertools.product((FLOAT32, FLOAT64), (False, True)):
+        shape = machine.striped(number, banded=banded)
         assert shape.lanes * number.bytes == found.vector_bytes
         assert 2 * shape.rows + 1 + 3 <= found.registers
+        assert shape.rows * shape.lanes <= machine.BANDED_ROWS_MAX or not banded
         assert shape.integers == (number is FLOAT32 or found is AVX512)
