@@ -1,8 +1,10 @@
 """Exact comparison and search of time series: dynamic time warping and common subsequences.
 
-`dtw`, `lcss` and `similarity` compare two series. A `History` grows and is searched for the windows
-nearest to a query; `nearest` searches many at once. Two engines, numba and WebAssembly SIMD, give
-the same bits; a `KernelModule` runs a measure of your own as sandboxed WebAssembly.
+`dtw`, `dtw_path`, `lcss` and `similarity` compare two series, `pairwise` and `barycenter` many with
+each other; a `Collection` is asked for those nearest to a query. A `History` grows and is searched
+for its nearest windows; `nearest` searches many at once. A `Monitor` finds patterns in a stream.
+Two engines, numba and WebAssembly SIMD, give the same bits; a `KernelModule` runs a measure of your
+own as sandboxed WebAssembly.
 
 What holds throughout: distances are square roots of summed squared differences; a band means
 ``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs.
