@@ -5,13 +5,10 @@ block of windows is a flat array of ``(m + 2 * PADDING) * lane_count(array)`` el
 lane l at ``(PADDING + t) * lanes + l``, and infinity in the padding (`empty_block` makes one). A
 lane without a window may hold anything that is not NaN; infinities give an infinite cost.
 
-Every lane computes exactly the cells of `reference.dtw` or `reference.lcss` in float64, so a
-window's cost is a pure function of its values and the query's, whatever shares the registers.
+Every lane computes exactly the cells of `reference.dtw`, so a window's cost is a pure function of
+its values and the query's, whatever shares the registers.
 
-The matrix is kept in band coordinates: column j of row i lives in slot ``j - i + band + 1``. There
-the cell above lies one slot ahead and the diagonal neighbour in the slot itself, both still from
-the last row when the slot is overwritten: one row is all that is kept. A guard slot on either side
-stands for the cells outside of the band.
+`lcss_lanes` counts common subsequences of `LANES` float64 windows, cell by cell.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Number, Shape
 from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted_like
-from midstreamer_kernels.native.vector import LANES, dtw_cell, lcss_cell
+from midstreamer_kernels.native.vector import LANES, lcss_cell
 
 ROWS = 2  # that advance together; more help only where there are more registers
 PADDING = ROWS - 1
@@ -83,12 +80,9 @@ def dtw_block(query: Any, block: Any, band: int, limit: float, cells: Any, costs
     )  # fmt: skip
 
 
-CHECK_EVERY = 16  # rows between two looks whether all lanes are beyond the limit
-
-
 @jit
 def scratch(band: int) -> Any:
-    """Return the row of cells that a comparison with this band needs."""
+    """Return the row of cells that `lcss_lanes` needs for `band`."""
     return np.empty((2 * band + 3) * LANES)
 
 
@@ -100,49 +94,13 @@ def _fill(cells: Any, value: float) -> None:
 
 
 @jit
-def dtw_lanes(query: Any, windows: Any, band: int, limit: float, cells: Any, costs: Any) -> None:
-    """Write the squared DTW cost of each lane into `costs`.
-
-    Parameters
-    ----------
-    query : ndarray, shape (m,), float64
-    windows : ndarray, shape (m * LANES,), float64
-        Point t of lane l at ``t * LANES + l``.
-    limit : float
-        When every lane is beyond it the comparison stops and all costs are infinite.
-    cells : ndarray, from `scratch`
-    costs : ndarray, shape (LANES,), float64
-    """
-    m = query.size
-    width = 2 * band + 1
-    _fill(cells, np.inf)
-    _fill(cells[(band + 1) * LANES : (band + 2) * LANES], 0.0)  # cell (-1, -1): paths begin here
-    for i in range(m):
-        value = query[i]
-        low, high = max(0, band - i), min(width, m + band - i)
-        for slot in range(low, high):
-            dtw_cell(cells, slot + 1, windows, i + slot - band, value)
-        # Slots outside of [low, high) hold infinity or cells that no path can use any more.
-        live = cells[(low + 1) * LANES : (high + 1) * LANES]
-        if i % CHECK_EVERY == CHECK_EVERY - 1 and _least(live) > limit:
-            _fill(costs, np.inf)
-            return
-    for lane in range(LANES):
-        costs[lane] = cells[(band + 1) * LANES + lane]
-
-
-@jit(reorder_sums=True)
-def _least(cells: Any) -> float:
-    # A minimum is the same in any order, and nothing here is NaN.
-    least = np.inf
-    for cell in range(cells.size):
-        least = cells[cell] if cells[cell] < least else least
-    return least
-
-
-@jit
 def lcss_lanes(query: Any, windows: Any, band: int, epsilon: float, cells: Any, costs: Any) -> None:
-    """Write ``m - LCSS`` of each lane into `costs`: the points left without a partner."""
+    """Write ``m - LCSS`` of each lane into `costs`: the points left without a partner.
+
+    Point t of lane l is at ``t * LANES + l`` in `windows`; there is no padding. Column j of row i
+    lies in slot ``j - i + band + 1``: the cell above one slot ahead, the diagonal neighbour in the
+    slot itself, and a guard slot on either side for the cells outside of the band.
+    """
     m = query.size
     _fill(cells, 0.0)
     for i in range(m):

@@ -76,33 +76,6 @@ class _Block:
 
 
 @intrinsic
-def dtw_cell(
-    typing_context: Any, cells: Any, slot: Any, windows: Any, column: Any, value: Any
-) -> Any:
-    """Compute one cell of the cost matrix in every lane, in place.
-
-    ``cells[slot]`` holds the diagonal neighbour, ``cells[slot + 1]`` the one above and
-    ``cells[slot - 1]`` the one to the left; slots and columns count whole vectors.
-    """
-    signature = types.void(cells, slot, windows, column, value)
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        block = _Block(context, builder)
-        here = block.place(cells, arguments[0], arguments[1])
-        one = ir.Constant(arguments[1].type, 1)
-        diagonal = block.load(here)
-        up = block.load(builder.gep(here, [one]))
-        left = block.load(builder.gep(here, [builder.neg(one)]))
-        point = block.load(block.place(windows, arguments[2], arguments[3]))
-        step = builder.fsub(block.splat(arguments[4]), point)
-        best = block.least(left, block.least(up, diagonal))
-        block.store(builder.fadd(best, builder.fmul(step, step)), here)
-        return context.get_dummy_value()
-
-    return signature, emit
-
-
-@intrinsic
 def lcss_cell(
     typing_context: Any,
     cells: Any,
@@ -112,7 +85,11 @@ def lcss_cell(
     value: Any,
     epsilon: Any,
 ) -> Any:
-    """Extend the longest common subsequence by one cell in every lane; slots as in `dtw_cell`."""
+    """Extend the longest common subsequence by one cell in every lane, in place.
+
+    ``cells[slot]`` holds the diagonal neighbour, ``cells[slot + 1]`` the one above and
+    ``cells[slot - 1]`` the one to the left; slots and columns count whole vectors.
+    """
     signature = types.void(cells, slot, windows, column, value, epsilon)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
