@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from docs import pages, reading
-from docs.pictures import fleet, machines
+from docs.pictures import fleet, kernels, machines
 
 HERE = Path(__file__).parent
 
@@ -26,6 +26,10 @@ def generated() -> dict[Path, str]:
         HERE / "reference/report.md": pages.report(),
         HERE.parent / "config.toml": pages.example(),
         HERE / "pictures/fleet.svg": fleet.draw(),
+        HERE / "pictures/kernels-path.svg": kernels.path(),
+        HERE / "pictures/kernels-matches.svg": kernels.matches(),
+        HERE / "pictures/kernels-monitor.svg": kernels.monitor(),
+        HERE / "pictures/kernels-exclusion.svg": kernels.exclusion(),
     }
     parts = []
     for name, (told, module) in reading.machines().items():
@@ -44,13 +48,13 @@ def generated() -> dict[Path, str]:
     return made
 
 
-def stale() -> list[Path]:
-    """Generated files that are missing or say something else than the code."""
-    return [
-        path
+def stale() -> dict[Path, str]:
+    """Generated files that are missing or say something else than the code, as they should be."""
+    return {
+        path: text
         for path, text in generated().items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    }
 
 
 def main() -> int:
@@ -60,9 +64,9 @@ def main() -> int:
         for path in behind:
             print(f"{path.relative_to(HERE.parent)} is behind the code: run make docs")
         return 1 if behind else 0
-    for path in behind:
+    for path, text in behind.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(generated()[path], encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         print(f"wrote {path.relative_to(HERE.parent)}")
     return 0
 

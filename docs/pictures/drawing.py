@@ -1,10 +1,13 @@
-"""A very small drawing board that writes SVG: boxes, lines, arcs and words, on a white card.
+"""A very small drawing board that writes SVG: boxes, lines, curves and words, on a white card.
 
-Pictures are generated so that they can be reviewed as code and never show what is not there.
+The card is part of the picture, so it reads the same on a light and on a dark page. Curves differ
+in colours that the colour-blind tell apart, and never in colour alone. Pictures are generated so
+that they can be reviewed as code and never show what is not there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 INK = "#1f2933"
@@ -16,6 +19,14 @@ FILLS = {
     "keep": "#fdf3d8",
     "learn": "#e6f6e6",
     "last": "#eceff3",
+}
+
+LINES = {
+    "ink": INK,
+    "faint": "#9aa5b1",
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+    "green": "#00805f",
 }
 
 
@@ -62,6 +73,33 @@ class Board:
         head = " marker-end='url(#head)'" if arrow else ""
         self._shapes.append(
             f"<path d='{steps}' fill='none' stroke='{INK}' stroke-width='1.3'{dash}{head}/>"
+        )
+
+    def curve(
+        self, points: Iterable[tuple[float, float]], *, colour: str = "ink", width: float = 1.5,
+        dashed: bool = False,
+    ) -> None:  # fmt: skip
+        """Draw a line through points."""
+        dash = " stroke-dasharray='6 4'" if dashed else ""
+        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self._shapes.append(
+            f"<polyline points='{places}' fill='none' stroke='{LINES[colour]}' "
+            f"stroke-width='{width:g}' stroke-linejoin='round'{dash}/>"
+        )
+
+    def shade(
+        self, x: float, y: float, width: float, height: float, *, colour: str = "faint"
+    ) -> None:
+        """Lay a pale rectangle over what is there."""
+        self._shapes.append(
+            f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
+            f"fill='{LINES[colour]}' fill-opacity='0.16'/>"
+        )
+
+    def dot(self, x: float, y: float, *, colour: str = "ink", size: float = 3.5) -> None:
+        """Draw a point."""
+        self._shapes.append(
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{size:g}' fill='{LINES[colour]}'/>"
         )
 
     def svg(self) -> str:
