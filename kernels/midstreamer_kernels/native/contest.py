@@ -170,7 +170,7 @@ def _rank(
     if distance > plan.cutoff or distance == np.inf:
         return
     found[0] = offer(distances, orders, found[0], distance, order)
-    if found[0] == distances.size and distances[0] < shared[0]:
+    if found[0] == plan.k and distances[0] < shared[0]:  # with fewer, others may have the rest
         shared[0] = distances[0]
 
 

@@ -47,6 +47,7 @@ OVERRUN = 64  # elements that a vector may read beyond the last window
 
 PLAN = np.dtype(  # what the compiled functions are told, by name
     [
+        ("k", "i8"),  # matches wanted
         ("m", "i8"),  # points of the query
         ("band", "i8"),
         ("step", "i8"),  # points from one candidate to the next
@@ -98,6 +99,7 @@ class Profile(NamedTuple):
 def profile_of(
     raw: NDArray[np.float64],
     *,
+    k: int,
     step: int,
     band: int,
     normalized: bool,
@@ -117,6 +119,7 @@ def profile_of(
     while not lcss and (m - 2) // (2 * segment) >= SEGMENTS_MIN:
         segment *= 2
     plan = np.zeros(1, PLAN)
+    plan["k"] = k
     _set_sizes(plan, m, band, step)
     spread = SPARE if lcss else SPARE * np.sqrt(m)
     plan["corners"], plan["segment"] = corners, segment

@@ -66,7 +66,7 @@ def scan(
         Nearest first; ties by row, then position.
     """
     profile = profile_of(
-        query, step=step, band=band, normalized=normalized, lcss=lcss,
+        query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
         epsilon=epsilon, cutoff=cutoff,
     )  # fmt: skip
     plan = profile.plan[0]
