@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midstreamer_kernels.emit import envelope as emit_envelope
+from midstreamer_kernels.emit.choose import emit_choose
 from midstreamer_kernels.emit.gather import emit_fetch, emit_gather
 from midstreamer_kernels.emit.values import FLOAT32, Shape
 from midstreamer_kernels.native import lanes
@@ -52,6 +53,7 @@ AHEAD = 6  # rows asked for before they are read: the wait for memory is longer 
 _gather = emitted(emit_gather, lanes.shape_for(FLOAT32))
 _register = Shape(FLOAT32, LANES_32 // 2, 1)
 _envelope_excess = emitted(emit_envelope.emit_envelope_excess, _register)
+_choose = emitted(emit_choose, _register)
 _fetch = emitted(emit_fetch, lanes.shape_for(FLOAT32))
 
 
@@ -228,7 +230,9 @@ def search_rows(
     found : Found
         Receives the rows; room for all of them.
     """
-    bounds = np.empty(last - first, np.float32)
+    whole = -(-(last - first) // LANES_32) * LANES_32
+    room = np.full(whole, np.nan, np.float32)  # which is within no limit
+    bounds = room[: last - first]
     sketch_bounds(sketch, ends, query.upper_means, query.lower_means, first, bounds)
     group = _group(query, rows.shape[1])
     chosen = np.empty(bounds.size, np.int64)
@@ -237,23 +241,14 @@ def search_rows(
         limit = np.float32(cost_within(query, found.shared[0]))
         if seeding:
             limit = min(limit, near_threshold(bounds, seeds))
-        count = _choose(bounds, limit, chosen)
+        count = _choose(bounds.ctypes.data, whole, limit, chosen.ctypes.data)
         if seeding:
             count = min(count, seeds)
         else:
             count = _choose_by_envelope(rows, query, found, first, chosen, count, bounds)
         _compare_all(rows, query, group, found, first, bounds, chosen[:count])
         for number in range(count):
-            bounds[chosen[number]] = np.inf  # done
-
-
-@jit
-def _choose(bounds: Any, limit: Any, chosen: Any) -> int:
-    count = 0
-    for place in range(bounds.size):
-        chosen[count] = place  # no branch: few pass, but where is not foreseen
-        count += bounds[place] <= limit
-    return count
+            bounds[chosen[number]] = np.nan  # done
 
 
 @jit

@@ -115,6 +115,16 @@ def test_threads_change_nothing(seed: int, k: int, threads: int) -> None:
     )
 
 
+@pytest.mark.parametrize("k", [4_999, 5_000, 9_999])
+def test_threads_may_each_hold_fewer_rows_than_are_wanted(k: int) -> None:
+    collection, query = Collection(walks(5_000, 16)), walks(1, 16, 1)[0]
+
+    answer = collection.nearest(query, k, band=3, threads=5)
+
+    assert len(set(answer.index.tolist())) == len(answer) == min(k, 5_000)
+    assert found(answer) == found(collection.nearest(query, k, band=3))
+
+
 @slowly
 @given(seed=st.integers(0, 999), k=st.integers(1, 40), fewer=st.integers(1, 40))
 def test_the_nearest_of_fewer_are_the_first_of_more(seed: int, k: int, fewer: int) -> None:
