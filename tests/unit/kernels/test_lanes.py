@@ -3,19 +3,30 @@
 import math
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.values import FLOAT32, FLOAT64
+from midstreamer_kernels.emit.choose import emit_choose
+from midstreamer_kernels.emit.gather import emit_gather
+from midstreamer_kernels.emit.lanes import emit_lanes
+from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native import lanes
+from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.machine import instruction_set
 from midstreamer_kernels.reference.dtw import cost_matrix
 
 slowly = settings(deadline=None, max_examples=60)  # the first example may compile
 dtypes = st.sampled_from(["float32", "float64"])
+jit: Any = numba.njit
+# What this and other machines use, and more rows than they do.
+SHAPES = [
+    Shape(FLOAT32, 8, 2), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 32, 2), Shape(FLOAT32, 8, 3),
+    Shape(FLOAT32, 4, 4), Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 16, 2),
+]  # fmt: skip
 
 
 def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float) -> list[float]:
@@ -88,3 +99,71 @@ def test_lanes_fill_two_registers() -> None:
     for number in (FLOAT32, FLOAT64):
         shape = lanes.shape_for(number)
         assert shape.lanes * number.bytes == 2 * instruction_set().vector_bytes
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=[shape.name for shape in SHAPES])
+def test_every_shape_gives_the_same_bits(shape: Shape) -> None:
+    compare = emitted(emit_lanes, shape)
+
+    @jit  # type: ignore[untyped-decorator]
+    def compared_so(query: Any, block: Any, m: int, band: int, cells: Any, costs: Any) -> None:
+        compare(
+            query.ctypes.data, query.size, block.ctypes.data, m, band, np.inf,
+            cells.ctypes.data, costs.ctypes.data,
+        )  # fmt: skip
+
+    dice, dtype = np.random.default_rng(4), shape.number.name
+    for n, m, band in [(1, 1, 0), (2, 5, 3), (9, 9, 1), (23, 19, 6), (40, 40, 5), (17, 17, 16)]:
+        query = dice.standard_normal(n).round(1).astype(dtype)
+        windows = dice.standard_normal((shape.lanes, m)).round(1).astype(dtype)
+        block = np.full((m + 2 * (shape.rows - 1), shape.lanes), np.inf, dtype)
+        block[shape.rows - 1 : shape.rows - 1 + m] = windows.T
+        costs = np.empty(shape.lanes, dtype)
+        cells = np.full((2 * band + 2) * shape.lanes, np.nan, dtype)  # nothing is read unset
+        compared_so(query, block, m, band, cells, costs)
+
+        assert costs.tolist() == [in_type(query, window, band) for window in windows]
+
+
+def in_type(query: NDArray[Any], window: NDArray[Any], band: int) -> float:
+    """The recurrence with every operation rounded as the arrays' type rounds it."""
+    costs = np.full((query.size + 1, window.size + 1), np.inf, query.dtype)
+    costs[0, 0] = 0
+    for i, x in enumerate(query):
+        for j in range(max(0, i - band), min(window.size, i + band + 1)):
+            best = min(costs[i, j], costs[i, j + 1], costs[i + 1, j])
+            costs[i + 1, j + 1] = (x - window[j]) * (x - window[j]) + best
+    return float(costs[-1, -1])
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_rows_are_gathered_into_lanes(width: int) -> None:
+    gather = emitted(emit_gather, Shape(FLOAT32, 2 * width, 2))
+
+    @jit  # type: ignore[untyped-decorator]
+    def gathered(table: Any, starts: Any, m: int, block: Any) -> None:
+        gather(table.ctypes.data, starts.ctypes.data, m, block.ctypes.data)
+
+    for m in (1, width - 1, width, 3 * width + 1):
+        table = np.random.default_rng(m).standard_normal((30, m)).astype("f4")
+        chosen = np.random.default_rng(m).integers(0, 30, 2 * width)
+        block = np.empty((m, 2 * width), np.float32)
+        gathered(table, chosen * m, m, block)
+
+        assert (block == table[chosen].T).all()
+
+
+def test_bounds_within_a_limit_are_chosen_in_order() -> None:
+    choose = emitted(emit_choose, Shape(FLOAT32, 8, 1))
+
+    @jit  # type: ignore[untyped-decorator]
+    def chosen_of(bounds: Any, limit: float, chosen: Any) -> int:
+        return choose(bounds.ctypes.data, bounds.size, limit, chosen.ctypes.data)  # type: ignore[no-any-return]
+
+    bounds = np.random.default_rng(0).random(800).astype("f4").round(2)
+    bounds[::7] = np.nan  # within no limit
+    for limit in (-1.0, 0.0, 0.25, math.inf):
+        chosen = np.empty(800, np.int64)
+        count = chosen_of(bounds, limit, chosen)
+
+        assert chosen[:count].tolist() == np.flatnonzero(bounds <= np.float32(limit)).tolist()
