@@ -70,7 +70,7 @@ def pairwise(
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of pairs, in the calling thread, after
         every tile. What it raises ends the computation, as Ctrl-C does: threads finish the tile
-        they are at, which takes some ten milliseconds, and then the exception gets through.
+        they are at, some ten milliseconds or one pair, and then the exception gets through.
 
     Returns
     -------
@@ -85,10 +85,13 @@ def pairwise(
     -----
     O(p * q * n * m) time, with a band O(p * q * n * band).
     """
-    left, right = table(rows, name="rows"), None
-    if columns is not None:
-        right = table(columns, name="columns")
-    grid = _grid(left, right, lcss=checked_measure(measure) == "lcss", band=band)
+    left = table(rows, name="rows")
+    right = left if columns is None else table(columns, name="columns")
+    width = half_width(band, left.shape[1], right.shape[1])
+    # Lanes hold columns, so the longer table is better there: a distance is symmetric to the bit.
+    turned = checked_measure(measure) == "dtw" and len(right) < len(left)
+    tables = (right, left) if turned else (left, right)
+    grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)
     fill = _filler(grid, measure, _tolerance(measure, epsilon), engine)
     workers = checked_threads(threads)
     tiles = _tiles(grid, workers)
@@ -97,7 +100,7 @@ def pairwise(
         done += grid.pairs(tile)
         if progress is not None:
             progress(done, total)
-    return grid.distances
+    return np.ascontiguousarray(grid.distances.T) if turned else grid.distances
 
 
 @dataclass(frozen=True)
@@ -120,17 +123,15 @@ class _Grid:
         return sum(max(0, tile.right - self.first_column(tile, row)) for row in rows)
 
 
-def _grid(rows: Floats, columns: Floats | None, *, lcss: bool, band: int | None) -> _Grid:
-    others = rows if columns is None else columns
+def _grid(rows: Floats, columns: Floats, *, symmetric: bool, lcss: bool, band: int) -> _Grid:
     # Points match by their difference in float64, whatever they are stored as.
-    dtype = np.float64 if lcss else np.result_type(rows.dtype, others.dtype)
-    wide = rows.astype(dtype, copy=False)
+    dtype = np.float64 if lcss else np.result_type(rows.dtype, columns.dtype)
     return _Grid(
-        rows=wide,
-        columns=wide if columns is None else columns.astype(dtype, copy=False),
-        symmetric=columns is None,
-        band=half_width(band, rows.shape[1], others.shape[1]),
-        distances=np.zeros((len(rows), len(others))),
+        rows=rows.astype(dtype, copy=False),
+        columns=columns.astype(dtype, copy=False),
+        symmetric=symmetric,
+        band=band,
+        distances=np.zeros((len(rows), len(columns))),
     )
 
 

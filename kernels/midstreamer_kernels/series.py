@@ -109,12 +109,13 @@ def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = No
     if not given.size:
         raise ShapeError(f"{name} is empty, shape {given.shape}")
     try:
-        flat = floats(given.reshape(-1), name=name, dtype=dtype)
+        flat: Any = floats(given.reshape(-1), name=name, dtype=dtype)
     except NotFiniteError:
-        for row, points in enumerate(given):
-            floats(points, name=f"{name}[{row}]", dtype=dtype)
-        raise
-    return flat.reshape(given.shape)
+        flat = np.stack(  # row by row the message has the place
+            [floats(row, name=f"{name}[{i}]", dtype=dtype) for i, row in enumerate(given)]
+        )
+    checked: Floats = flat.reshape(given.shape)
+    return checked
 
 
 def _stacked(values: Any, name: str) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from midstreamer_kernels import lcss, similarity
 from midstreamer_kernels.native import lcss as native
 from midstreamer_kernels.native import words
-from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
+jit: Any = numba.njit  # compiled here and now: from the disk, the making of code goes unseen
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=90)
 slowly = settings(deadline=None, max_examples=60)  # the first example may compile
@@ -154,7 +155,7 @@ def test_long_numbers_add_with_their_carry(a: list[int], carry: int) -> None:
     assert total == sum(a) + carry
 
 
-@jit
+@jit  # type: ignore[untyped-decorator]
 def _added(
     a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: Any, b3: Any, carry: Any
 ) -> Any:
@@ -162,8 +163,7 @@ def _added(
 
 
 def test_words_are_chosen_and_counted() -> None:
-    # Compiled here and now: elsewhere the code comes from the disk, and its making goes unseen.
-    @jit
+    @jit  # type: ignore[untyped-decorator]
     def ones(first: Any, a: Any, b: Any) -> Any:
         return words.count_ones(words.chosen(first, a, b))
 

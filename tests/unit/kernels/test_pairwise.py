@@ -116,9 +116,12 @@ def test_entries_are_the_bits_of_a_single_comparison(dtype: Any) -> None:
     rows, columns = some_rows(5, 30, dtype=dtype), some_rows(35, 28, seed=1, dtype=dtype)
     assert matrix.LEAST_SHARE > 1
     for band in (None, 4):
-        expected = [[dtw(a, b, band=band) for b in columns] for a in rows]
+        expected = np.array([[dtw(a, b, band=band) for b in columns] for a in rows])
 
-        assert pairwise(rows, columns, band=band).tolist() == expected
+        assert pairwise(rows, columns, band=band).tolist() == expected.tolist()
+        turned = pairwise(columns, rows, band=band)
+        assert turned.tolist() == expected.T.tolist()
+        assert turned.flags.c_contiguous
 
 
 def test_long_rows_are_compared_one_by_one() -> None:

@@ -107,6 +107,12 @@ def test_of_equal_steps_the_diagonal_is_first_then_the_one_in_a() -> None:
     assert dtw_path([1.0, 0.0], [0.0, 1.0])[1].tolist() == [[0, 0], [1, 1]]
 
 
+def test_float32_counts_only_where_both_series_are() -> None:
+    a, b = np.float32([0.1, 0.2, 0.7]), np.array([0.3, 0.1])
+
+    assert dtw_path(a, b)[0] == dtw(a.astype(np.float64), b)
+
+
 def test_one_point_is_paired_with_all() -> None:
     assert dtw_path([2.0], [0.0, 2.0, 4.0])[1].tolist() == [[0, 0], [0, 1], [0, 2]]
 
