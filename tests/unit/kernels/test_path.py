@@ -108,7 +108,7 @@ def test_of_equal_steps_the_diagonal_is_first_then_the_one_in_a() -> None:
 
 
 def test_float32_counts_only_where_both_series_are() -> None:
-    a, b = np.float32([0.1, 0.2, 0.7]), np.array([0.3, 0.1])
+    a, b = np.array([0.1, 0.2, 0.7], np.float32), np.array([0.3, 0.1])
 
     assert dtw_path(a, b)[0] == dtw(a.astype(np.float64), b)
 
