@@ -19,7 +19,7 @@ from midstreamer_kernels import (
     options,
     pairwise,
 )
-from midstreamer_kernels.native import matrix
+from midstreamer_kernels.native import lcss, matrix, path
 from midstreamer_kernels.reference.pairwise import pairwise as slow_pairwise
 
 MODULE = sys.modules["midstreamer_kernels.pairwise"]  # the package's own name is the function
@@ -168,6 +168,14 @@ def test_ctrl_c_ends_the_computation(threads: int, monkeypatch: pytest.MonkeyPat
 
     assert len(tiles) == 3
     assert tiles[-1] > 1000
+
+
+def test_threads_do_not_wait_for_each_other() -> None:
+    compiled = [entry for module in (lcss, matrix, path) for entry in vars(module).values()]
+    compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
+
+    assert len(compiled) > 10
+    assert all(entry.targetoptions["nogil"] for entry in compiled)
 
 
 def test_all_usable_processors_work_by_default() -> None:
