@@ -58,6 +58,7 @@ _PAIR = Task(
         # It sums absolute differences.
         Entry("npm midstreamer WebAssembly in V8", "javascript", "namesake", same_question=False),
         Entry("JavaScript, textbook", "javascript", "textbook"),
+        Entry("JavaScript, rows filled at once", "javascript", "filled"),
         Entry("JavaScript, typed arrays", "javascript", "typed"),
     ),
 )  # fmt: skip

@@ -1,36 +1,56 @@
 """Hold the kernels against other packages: ``make conformance``, one line for each part.
 
 Runs in the environment of requirements/peers.txt, whose numba is older than the product's; so the
-kernels' own tests are run there too. Arguments are handed to pytest.
+kernels' own tests are run there too, compiled for this processor and, on x86-64, as if for lesser
+ones. Arguments are handed to pytest.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 TOP = Path(__file__).parents[3]
-PARTS = {
-    "1-NN counts on public data sets": ["tests/conformance/peers/test_archive.py"],
-    "DTW beside other packages": ["tests/conformance/peers/test_pairs.py"],
-    "LCSS beside other packages": ["tests/conformance/peers/test_lcss.py"],
-    "search beside brute force and other packages": ["tests/conformance/peers/test_search.py"],
-    "monitor beside brute force": ["tests/conformance/peers/test_monitor.py"],
-    "the kernels' own tests on this older numba": [
-        "tests/unit/kernels",
-        "tests/conformance/kernels",
-    ],
-}
+HERE = "tests/conformance/peers"
+OWN = ("tests/unit/kernels", "tests/conformance/kernels")
 
 
-def holds(paths: list[str]) -> bool:
+class Part(NamedTuple):
+    """Tests that are run together."""
+
+    name: str
+    paths: tuple[str, ...]
+    model: str = ""
+    """The processor to compile for, where it is not this one."""
+
+
+def parts() -> Iterator[Part]:
+    """What is run, in order."""
+    yield Part("1-NN counts on public data sets", (f"{HERE}/test_archive.py",))
+    yield Part("DTW beside other packages", (f"{HERE}/test_pairs.py",))
+    yield Part("LCSS beside other packages", (f"{HERE}/test_lcss.py",))
+    yield Part("search beside brute force and other packages", (f"{HERE}/test_search.py",))
+    yield Part("monitor beside brute force", (f"{HERE}/test_monitor.py",))
+    yield Part("the kernels' own tests on this older numba", OWN)
+    if platform.machine() in {"x86_64", "AMD64"}:
+        for model in ("x86-64-v2", "x86-64-v3"):
+            yield Part(f"the kernels' own tests, compiled for {model}", OWN, model)
+
+
+def holds(part: Part) -> bool:
     """Run the tests of a part; what they print is shown only when one fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *part.paths]
+    model = {"NUMBA_CPU_NAME": part.model} if part.model else {}
     done = subprocess.run(
-        [*command, *sys.argv[1:]], cwd=TOP, capture_output=True, text=True, check=False
-    )
+        [*command, *sys.argv[1:]], cwd=TOP, env=os.environ | model, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         sys.stdout.write(f"\n{done.stdout}{done.stderr}")
     else:
@@ -40,13 +60,13 @@ def holds(paths: list[str]) -> bool:
 
 def main() -> int:
     """Run every part; 1 when any has failed."""
-    failed = []
-    for number, (name, paths) in enumerate(PARTS.items(), 1):
-        sys.stdout.write(f"{number}/{len(PARTS)} {name}: ")
+    todo, failed = list(parts()), []
+    for number, part in enumerate(todo, 1):
+        sys.stdout.write(f"{number}/{len(todo)} {part.name}: ")
         sys.stdout.flush()
         begin = time.perf_counter()
-        if not holds(paths):
-            failed.append(name)
+        if not holds(part):
+            failed.append(part.name)
         sys.stdout.write(f" ({time.perf_counter() - begin:.0f} s)\n")
     sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all of it holds\n")
     return 1 if failed else 0
