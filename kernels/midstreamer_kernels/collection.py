@@ -245,13 +245,13 @@ class _Index:
     def _narrow(self, values: Any) -> NDArray[np.float32]:
         if self._middle == 0.0 and self._scale == 1.0:
             return np.asarray(values, np.float32)
-        moved: NDArray[Any] = (values - self._middle) * self._scale
+        moved = (np.asarray(values, np.float64) - self._middle) * self._scale
         return moved.astype(np.float32)
 
     def within_reach(self, plan: _Plan, *, bounded: bool = True) -> NDArray[np.int64]:
         """Return the rows that float32 cannot tell to be farther than the k nearest."""
         count = len(self._rows)
-        most = (np.abs(plan.query).max() + abs(self._middle)) * self._scale
+        most = (float(np.abs(plan.query).max()) + abs(self._middle)) * self._scale
         if (plan.k == count and plan.cutoff == math.inf) or not most <= NARROW_MAX:
             return np.arange(count)
         query = self._ready(plan)

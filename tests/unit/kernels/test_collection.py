@@ -164,6 +164,17 @@ def test_a_cutoff_keeps_what_is_within_it_and_all_of_it(
     assert found(collection.nearest(query, 5, band=2, cutoff=cutoff)) == within[:5]
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e13])
+@pytest.mark.parametrize("query_size", [1e-30, 1.0, 1e100])
+def test_rows_and_query_may_differ_in_magnitude(size: float, query_size: float) -> None:
+    series = (walks(70, 12) * size + 3 * size).astype("f4")
+    query = walks(1, 12, seed=5)[0] * query_size
+
+    answer = Collection(series).nearest(query, 4, band=2)
+
+    assert found(answer) == brute_force(series.tolist(), query.tolist(), 4, band=2)
+
+
 def test_nothing_within_a_cutoff_is_an_empty_answer(engine: str) -> None:
     answer = Collection(walks(50, 12), engine=engine).nearest(np.full(12, 99.0), None, cutoff=0.5)
 
