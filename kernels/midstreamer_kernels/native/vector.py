@@ -21,28 +21,6 @@ _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
 
 
-def _pointer(address: Any, item: Any, element: Any) -> Any:
-    pointer: Any = types.CPointer(item)  # type: ignore[no-untyped-call]
-    signature = pointer(address)
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.PointerType(element))
-
-    return signature, emit
-
-
-@intrinsic
-def float64_at(typing_context: Any, address: Any) -> Any:
-    """Return the pointer to float64 that an integer address means."""
-    return _pointer(address, types.float64, _DOUBLE)
-
-
-@intrinsic
-def float32_at(typing_context: Any, address: Any) -> Any:
-    """Return the pointer to float32 that an integer address means."""
-    return _pointer(address, types.float32, ir.FloatType())
-
-
 class _Block:
     """Emits instructions on vectors for one call of an intrinsic."""
 
@@ -67,9 +45,6 @@ class _Block:
         first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         return self.builder.shuffle_vector(first, undefined, zeros)
-
-    def least(self, a: Any, b: Any) -> Any:
-        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
     def most(self, a: Any, b: Any) -> Any:
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)

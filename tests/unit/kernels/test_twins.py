@@ -128,14 +128,13 @@ def test_lanes_count_the_common_subsequences_of_each_window(seed: int, m: int, b
 def test_a_cell_is_the_recurrence_in_every_lane() -> None:
     # Compiled here and now: elsewhere the code comes from the disk, and its making goes unseen.
     @jit  # type: ignore[untyped-decorator]
-    def one_cell(windows: Any, match: Any, address: int) -> Any:
+    def one_cell(windows: Any, match: Any) -> None:
         vector.lcss_cell(match, 1, windows, 0, 2.0, 0.5)
-        return carray(vector.float32_at(address), 1)[0]
 
     windows, match = np.arange(vector.LANES) / 2, np.zeros(3 * vector.LANES)
-    narrow = np.array([0.5], np.float32)
 
-    assert one_cell(windows, match, narrow.ctypes.data) == 0.5
+    one_cell(windows, match)
+
     middle = slice(vector.LANES, 2 * vector.LANES)
     assert match[middle].tolist() == [float(abs(2.0 - x) <= 0.5) for x in windows]
 
