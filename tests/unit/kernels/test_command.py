@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -51,12 +50,3 @@ def test_an_unwritable_package_caches_where_it_is_told(tmp_path: Path) -> None:
     )
 
     assert list(tmp_path.rglob("*.nbi"))
-
-
-def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = Path(__file__).parents[3] / "kernels" / "README.md"
-    example = readme.read_text().split("```python\n")[1].split("```")[0]
-
-    exec(compile(example, str(readme), "exec"), {})  # our own text
-
-    assert len(capsys.readouterr().out.splitlines()) >= 2
