@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.choose import emit_choose
-from midstreamer_kernels.emit.gather import emit_gather
+from midstreamer_kernels.emit.envelope import ROWS, SPANS, emit_envelope_excess
+from midstreamer_kernels.emit.gather import emit_fetch, emit_gather
 from midstreamer_kernels.emit.lanes import emit_lanes
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native import lanes
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.machine import instruction_set
+from midstreamer_kernels.reference import bounds
 from midstreamer_kernels.reference.dtw import cost_matrix
 
 slowly = settings(deadline=None, max_examples=60)  # the first example may compile
@@ -167,3 +169,25 @@ def test_bounds_within_a_limit_are_chosen_in_order() -> None:
         count = chosen_of(bounds, limit, chosen)
 
         assert chosen[:count].tolist() == np.flatnonzero(bounds <= np.float32(limit)).tolist()
+
+
+@pytest.mark.parametrize("lanes_of_one", [4, 8, 16])
+def test_the_excess_over_an_envelope_is_that_of_the_definition(lanes_of_one: int) -> None:
+    shape = Shape(FLOAT32, lanes_of_one, 1)
+    excess, fetch = emitted(emit_envelope_excess, shape), emitted(emit_fetch, shape)
+
+    @jit  # type: ignore[untyped-decorator]
+    def excess_of(points: Any, row: Any, band: int, passes: int, room: Any) -> float:
+        fetch(row.ctypes.data, row.size)  # asks for what comes anyway
+        return excess(  # type: ignore[no-any-return]
+            points.ctypes.data, points.size, row.ctypes.data, row.size, band, passes,
+            room.ctypes.data, room.shape[1],
+        )  # fmt: skip
+
+    for n, band in [(16, 0), (16, 1), (32, 5), (64, 20), (48, 47)]:
+        points, row = np.random.default_rng(band).integers(-9, 9, (2, n)).astype("f4")
+        room = np.full((ROWS, n + 2 * band + 3 * lanes_of_one), np.nan, np.float32)
+        passes = next(p for p in range(9) if SPANS**p >= 2 * band + 1)
+
+        expected = bounds.excesses(points.tolist(), row.tolist(), band)
+        assert excess_of(points, row, band, passes, room) == sum(x * x for x in expected)
