@@ -237,9 +237,7 @@ class _Index:
         self._rows: NDArray[np.float32] = self._narrow(rows)
         self._rows_max = float(np.abs(self._rows).max())
         self._ends = sketch.segment_ends(rows.shape[1])
-        chunks = -(-len(rows) // sketch.CHUNK)
-        self._sketch = np.zeros((chunks, self._ends.size, sketch.CHUNK), np.float32)
-        sketch.fill_sketch(self._rows, self._ends, self._sketch)
+        self._sketch = sketch.sketch_of(self._rows, self._ends)
         self._blocks: NDArray[np.float32] | None = None
 
     def _narrow(self, values: Any) -> NDArray[np.float32]:
@@ -284,17 +282,15 @@ class _Index:
         """Return the query as the search wants it; `cascade` tells of the rounding."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
-        upper, lower = np.empty((2, m), np.float32)
-        sketch.envelope_of(points, plan.band, upper, lower)
-        upper_means, lower_means = np.empty((2, self._ends.size), np.float32)
-        sketch.segment_means(upper, self._ends, upper_means)
-        sketch.segment_means(lower, self._ends, lower_means)
+        envelope = np.empty((2, m), np.float32)
+        sketch.envelope_of(points, plan.band, *envelope)
+        means = sketch.segment_means(envelope, self._ends)
         cells = points.size + m - 1
         narrow_max = self._rows_max + float(np.abs(points).max())
         given_max = self._given_max + float(np.abs(plan.query).max()) + abs(self._middle)
         off = 2 * ROUNDING * narrow_max + 2.0**-50 * self._scale * given_max + 2.0**-140
         return cascade.Query(
-            points, upper, lower, upper_means, lower_means, plan.band,
+            points, envelope[0], envelope[1], means[0], means[1], plan.band,
             noise=math.sqrt(cells) * off,
             growth=math.exp((cells + 4) * ROUNDING),
             tiny=cells * 2.0**-124,

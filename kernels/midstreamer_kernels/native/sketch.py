@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstreamer_kernels.native.compiling import jit
 
@@ -27,24 +28,26 @@ _INFINITY = 0x7F800000
 _BUCKET_SHIFT = 31 - 13  # of the bits of a float32 that is not negative: 5 of its mantissa
 
 
-def segment_ends(m: int) -> Any:
+def segment_ends(m: int) -> NDArray[np.int64]:
     """Return where the segments of rows of `m` points end, shape (segments,)."""
     segments = max(1, min(SEGMENTS_MAX, m // POINTS_MIN))
     return np.arange(1, segments + 1, dtype=np.int64) * m // segments
 
 
-@jit
-def fill_sketch(rows: Any, ends: Any, sketch: Any) -> None:
-    """Fill the means of `rows`, shape (n, m), into (chunks, segments, CHUNK); the rest is 0."""
-    for row in range(rows.shape[0]):
-        begin = 0
-        for segment in range(ends.size):
-            total = 0.0
-            for t in range(begin, ends[segment]):
-                total += np.float64(rows[row, t])
-            mean = total / (ends[segment] - begin)
-            sketch[row // CHUNK, segment, row % CHUNK] = np.float32(mean)
-            begin = ends[segment]
+def segment_means(rows: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the means of the segments of `rows`, shape (n, m), as (n, segments)."""
+    begins = np.concatenate(([0], ends[:-1]))
+    sums = np.add.reduceat(rows.astype(np.float64), begins, axis=1)
+    return (sums / (ends - begins)).astype(np.float32)
+
+
+def sketch_of(rows: NDArray[np.float32], ends: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the means of `rows`, shape (n, m), as (chunks, segments, CHUNK); the rest is 0."""
+    sketch = np.zeros((-(-len(rows) // CHUNK), ends.size, CHUNK), np.float32)
+    for chunk, means in enumerate(sketch):
+        part = rows[chunk * CHUNK : (chunk + 1) * CHUNK]
+        means[:, : len(part)] = segment_means(part, ends).T
+    return sketch
 
 
 @jit
@@ -58,18 +61,6 @@ def envelope_of(points: Any, band: int, upper: Any, lower: Any) -> None:
             low = points[i] if points[i] < low else low
         upper[j] = high
         lower[j] = low
-
-
-@jit
-def segment_means(values: Any, ends: Any, means: Any) -> None:
-    """Fill the means of the segments of `values`."""
-    begin = 0
-    for segment in range(ends.size):
-        total = 0.0
-        for t in range(begin, ends[segment]):
-            total += np.float64(values[t])
-        means[segment] = total / (ends[segment] - begin)
-        begin = ends[segment]
 
 
 @jit
