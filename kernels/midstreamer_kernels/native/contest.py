@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.block import emit_narrow, emit_place, emit_value
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
@@ -30,11 +31,8 @@ from midstreamer_kernels.native.lanes import (
     LANES_32,
     LANES_64,
     PADDING,
-    block_cells,
     dtw_block,
-    empty_block,
     lcss_lanes,
-    scratch,
 )
 from midstreamer_kernels.native.vector import LANES
 from midstreamer_kernels.plan import FIRST, ITEM_BYTES, SCALE, SHIFT, SLACK, SMALLEST, VALUES
@@ -44,6 +42,23 @@ _narrow, _float64_at = emitted(emit_narrow, _DOUBLE), emitted(emit_value, _DOUBL
 _place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE)
 
 UP = 1.0 + 1e-6  # a factor that makes up for rounding to float32
+
+
+def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return the arrays of the comparison that the plan needs, those before `distances`."""
+    m, band = int(plan["m"][0]), int(plan["band"][0])
+    if plan["lcss"][0]:
+        return (
+            np.empty(LANES, np.int64), np.zeros(m * LANES),
+            np.empty((2 * band + 3) * LANES), np.empty(LANES),
+        )  # fmt: skip
+    return (
+        np.empty(LANES_32, np.int64), np.zeros(m * LANES_32),
+        np.full((m + 2 * PADDING) * LANES_32, np.inf, np.float32),
+        np.empty((2 * band + 2) * LANES_32, np.float32), np.empty(LANES_32, np.float32),
+        np.full((m + 2 * PADDING) * LANES_64, np.inf),
+        np.empty((2 * band + 2) * LANES_64), np.empty(LANES_64),
+    )  # fmt: skip
 
 
 @jit
@@ -62,36 +77,25 @@ def as_bound(plan: Any, distance: float) -> Any:
 
 
 @jit
-def compare(
+def compare_warped(
     plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, query: Any, narrow: Any,
+    group: Any, windows: Any, block: Any, cells: Any, costs: Any,
+    exact: Any, exact_cells: Any, exact_costs: Any,
     distances: Any, orders: Any, found: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Rank the candidates with the ascending numbers `chosen`, whose bounds are `bounds`.
+    """Rank the candidates with the ascending numbers `chosen`, whose bounds are `bounds`, by DTW.
 
     `distances` and `orders` are a heap of ``found[0]`` matches. `shared` holds a distance that the
     k-th best does not exceed, common to all threads. They write it without a lock, and one may
     overwrite what another has just lowered: that costs time, not exactness, for every value ever
     written there is right.
     """
-    m = plan.m
-    together = LANES if plan.lcss else LANES_32
-    group, windows = np.empty(together, np.int64), np.zeros(m * together)
-    block, cells = empty_block(narrow, m), block_cells(narrow, plan.band)
-    exact, exact_cells = empty_block(query, m), block_cells(query, plan.band)
-    costs, exact_costs = np.empty(LANES_32, np.float32), np.empty(LANES_64)
     place = 0
     while place < chosen.size:
         limit = reach(plan, distances, found, shared)
-        within, count = as_bound(plan, limit), 0
-        while place < chosen.size and count < together:
-            group[count] = chosen[place]
-            count += bounds[place] <= within
-            place += 1
-        for lane in range(count):
-            _place(plan, table, before, group[lane], windows.ctypes.data + 8 * lane, together)
-        if plan.lcss:
-            _rank_common(plan, group[:count], query, windows, distances, orders, found, shared)
-            continue
+        place, count = _gather(
+            plan, table, before, chosen, bounds, place, as_bound(plan, limit), group, windows
+        )
         count = _filter(plan, limit, count, narrow, windows, block, cells, costs, group)
         for begin in range(0, count, LANES_64):
             end = min(begin + LANES_64, count)
@@ -99,6 +103,41 @@ def compare(
                 plan, group[begin:end], costs[begin:end], query, windows, exact, exact_cells,
                 exact_costs, distances, orders, found, shared,
             )  # fmt: skip
+
+
+@jit
+def compare_common(
+    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, query: Any,
+    group: Any, windows: Any, cells: Any, costs: Any,
+    distances: Any, orders: Any, found: Any, shared: Any,
+) -> None:  # fmt: skip
+    """Rank them by LCSS, whose float64 lanes need no filter before them."""
+    place = 0
+    while place < chosen.size:
+        limit = as_bound(plan, reach(plan, distances, found, shared))
+        place, count = _gather(plan, table, before, chosen, bounds, place, limit, group, windows)
+        lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs)
+        for lane in range(count):
+            distance = 1.0 - (plan.m - costs[lane]) / plan.m
+            _rank(plan, distance, group[lane], distances, orders, found, shared)
+
+
+@jit
+def _gather(
+    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, place: int, limit: Any,
+    group: Any, windows: Any,
+) -> Any:  # fmt: skip
+    """Put windows within `limit` into lanes; return the place after them, and how many."""
+    count = 0
+    while place < chosen.size and count < group.size:
+        order = chosen[place]
+        if bounds[place] <= limit:
+            group[count] = order
+            lane = windows.ctypes.data + 8 * count
+            _place(plan, table, before, order, lane, group.size)
+            count += 1
+        place += 1
+    return place, count
 
 
 @jit
@@ -172,16 +211,3 @@ def _rank(
     found[0] = offer(distances, orders, found[0], distance, order)
     if found[0] == plan.k and distances[0] < shared[0]:  # with fewer, others may have the rest
         shared[0] = distances[0]
-
-
-@jit
-def _rank_common(
-    plan: Any, group: Any, query: Any, windows: Any,
-    distances: Any, orders: Any, found: Any, shared: Any,
-) -> None:  # fmt: skip
-    """Compare by LCSS, whose float64 lanes need no filter before them."""
-    m, cells, costs = plan.m, scratch(plan.band), np.empty(LANES)
-    lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs)
-    for lane in range(group.size):
-        distance = 1.0 - (m - costs[lane]) / m
-        _rank(plan, distance, group[lane], distances, orders, found, shared)

@@ -14,16 +14,12 @@ Memory while a scan lasts: 4 bytes for each window, and some for matches and blo
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.native import block, contest, sift
-from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.heap import sift_down
 from midstreamer_kernels.native.profile import STRIP, profile_of
-from midstreamer_kernels.plan import FIRST, SEEDS_PER_MATCH, START
+from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, START
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -69,25 +65,29 @@ def scan(
         query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
         epsilon=epsilon, cutoff=cutoff,
     )  # fmt: skip
-    plan = profile.plan[0]
-    strips, before = sift.groups_before(table, STRIP), sift.groups_before(table, 1)
+    plan, counts = profile.plan[0], table[:, COUNT]
+    before = np.concatenate([[0], np.cumsum(counts)])
+    strips = np.concatenate([[0], np.cumsum(-(-counts // STRIP))])
     bounds, lows = np.empty(STRIP * strips[-1], np.float32), np.empty(strips[-1], np.float32)
     kept = min(k, int(before[-1]))
     distances, orders = np.empty(kept), np.empty(kept, np.int64)
     found = np.zeros(1, np.int64)
-    room = block.room(profile.plan)
+    room, ranking = block.room(profile.plan), (distances, orders, found, shared)
+    desk = contest.room(profile.plan)
 
     def compare(chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
-        contest.compare(
-            plan, table, before, chosen, near, profile.query, profile.narrow,
-            distances, orders, found, shared,
-        )  # fmt: skip
+        given = (plan, table, before, chosen, near, profile.query)
+        if lcss:
+            contest.compare_common(*given, *desk, *ranking)
+        else:
+            contest.compare_warped(*given, profile.narrow, *desk, *ranking)
 
     sift.bound_all(plan, table, strips, profile.narrow, *profile.coarse, *room, bounds, lows)
+    chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
+    near = np.empty(chosen.size, np.float32)
     taken = sift.seeds(strips, before, SEEDS_PER_MATCH * kept + SEEDS_MIN, bounds, lows)
     compare(taken, np.zeros(taken.size, np.float32))
-    chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + 64, np.int64)
-    near, cursor = np.empty(chosen.size, np.float32), np.zeros(2, np.int64)
+    cursor = np.zeros(2, np.int64)
     while cursor[0] < len(table):
         limit = contest.reach(plan, distances, found, shared)
         count = sift.refine(
@@ -95,21 +95,19 @@ def scan(
             limit, cursor, chosen, near,
         )  # fmt: skip
         compare(chosen[:count], near[:count])
-    answer: Found = _unload(table, step, before, distances, orders, found[0])
-    return answer
+    return _ranked(table, step, before, distances[: found[0]], orders[: found[0]])
 
 
-@jit
-def _unload(table: Any, step: int, before: Any, distances: Any, orders: Any, size: int) -> Any:
-    """Take the heap apart, worst first, and turn candidate numbers into positions."""
-    which, index, distance = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
-    for place in range(size - 1, -1, -1):
-        row = 0
-        while orders[0] >= before[row + 1]:
-            row += 1
-        which[place] = row
-        index[place] = table[row, START] + table[row, FIRST] + (orders[0] - before[row]) * step
-        distance[place] = distances[0]
-        distances[0], orders[0] = distances[place], orders[place]
-        sift_down(distances, orders, 0, place)
-    return which, index, distance
+def _ranked(
+    table: NDArray[np.int64],
+    step: int,
+    before: NDArray[np.int64],
+    distances: NDArray[np.float64],
+    orders: NDArray[np.int64],
+) -> Found:
+    """Sort the matches and turn candidate numbers into positions."""
+    best = np.lexsort((orders, distances))
+    orders = orders[best]
+    which = np.searchsorted(before, orders, side="right") - 1
+    index = table[which, START] + table[which, FIRST] + (orders - before[which]) * step
+    return which, index, distances[best]

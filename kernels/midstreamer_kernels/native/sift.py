@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.bounds import emit_keogh, emit_unmatched
 from midstreamer_kernels.emit.values import FLOAT32, Shape
@@ -29,7 +30,6 @@ from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.contest import UP, as_bound
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.profile import STRIP
-from midstreamer_kernels.native.select import smallest
 from midstreamer_kernels.plan import COUNT
 
 GAP_MAX = 2  # strips made ready for nothing rather than begin anew
@@ -40,15 +40,6 @@ CHUNK = 32  # places between two looks whether a vector of windows is too far
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
 LANES = _SHAPE.lanes * _SHAPE.rows  # windows bounded together
 _keogh, _unmatched = emitted(emit_keogh, _SHAPE), emitted(emit_unmatched, _SHAPE)
-
-
-@jit
-def groups_before(table: Any, size: int) -> Any:
-    """Return the number of groups of `size` candidates before each row, and of all at the end."""
-    before = np.zeros(table.shape[0] + 1, np.int64)
-    for which in range(table.shape[0]):
-        before[which + 1] = before[which] + (table[which, COUNT] + size - 1) // size
-    return before
 
 
 @jit
@@ -125,35 +116,26 @@ def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
         lows[begin // STRIP] = least
 
 
-@jit
-def seeds(strips: Any, before: Any, wanted: int, bounds: Any, lows: Any) -> Any:
-    """Take out the candidates with the least bounds, about `wanted`; return their numbers."""
-    limit = _seed_limit(wanted, bounds, lows)
-    taken, count, which = np.empty(min(wanted, bounds.size), np.int64), 0, 0
-    for strip in range(lows.size):
-        while strip >= strips[which + 1]:
-            which += 1
-        if not lows[strip] <= limit:
-            continue
-        for slot in range(strip * STRIP, (strip + 1) * STRIP):
-            if bounds[slot] <= limit and count < taken.size:
-                taken[count] = before[which] + slot - strips[which] * STRIP
-                bounds[slot] = np.nan
-                count += 1
-    return taken[:count]
-
-
-@jit
-def _seed_limit(wanted: int, bounds: Any, lows: Any) -> Any:
-    """Return a bound that as many windows as `wanted` do not exceed, and hardly more."""
-    limit = smallest(lows, wanted) if wanted < lows.size else np.float32(np.inf)
-    near, count = np.empty(bounds.size, np.float32), 0
-    for strip in range(lows.size):
-        if lows[strip] <= limit:
-            for slot in range(strip * STRIP, (strip + 1) * STRIP):
-                near[count] = bounds[slot]
-                count += bounds[slot] <= limit
-    return smallest(near[:count], wanted) if wanted < count else np.float32(np.inf)
+def seeds(
+    strips: NDArray[np.int64],
+    before: NDArray[np.int64],
+    wanted: int,
+    bounds: NDArray[np.float32],
+    lows: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Take out the candidates with the least bounds, `wanted` or fewer; return their numbers."""
+    near = np.arange(lows.size)
+    if wanted < lows.size:  # as many strips have a window at least that near
+        near = np.flatnonzero(lows <= np.partition(lows, wanted)[wanted])
+    slots = (near[:, np.newaxis] * STRIP + np.arange(STRIP)).ravel()
+    values = bounds[slots]
+    limit = np.partition(values, wanted)[wanted] if wanted < values.size else np.nan
+    limit = np.float32(np.inf) if np.isnan(limit) else limit
+    slots = slots[values <= limit][:wanted]
+    bounds[slots] = np.nan
+    which = np.searchsorted(strips, slots // STRIP, side="right") - 1
+    numbers: NDArray[np.int64] = before[which] + slots - strips[which] * STRIP
+    return numbers
 
 
 @jit

@@ -19,7 +19,6 @@ from midstreamer_kernels.native import (
     lanes,
     pairs,
     scan,
-    select,
     sift,
     vector,
     windows,
@@ -151,16 +150,8 @@ def test_the_heap_keeps_the_best(offers: list[tuple[int, int]], k: int) -> None:
     assert kept == sorted(offers)[:k]
 
 
-@slowly
-@given(values=st.lists(numbers, min_size=1, max_size=60), data=st.data())
-def test_the_nth_smallest_is_that_of_the_sorted(values: list[float], data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(values) - 1))
-
-    assert select.smallest(np.array(values), place) == sorted(values)[place]
-
-
 def test_every_compiled_function_releases_the_gil() -> None:
-    modules = (block, bounds, contest, heap, lanes, pairs, scan, select, sift, windows)
+    modules = (block, bounds, contest, heap, lanes, pairs, scan, sift, windows)
     compiled = [entry for module in modules for entry in vars(module).values()]
     compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
 
