@@ -187,6 +187,9 @@ def _turns(
         here, cells = loop.values[: len(places)], _Cells.of(loop.values[len(places) :])
         for turn in range(2):
             cells = _step(vectors, strip.rows, here, turn, cells)
+        if vectors.shape.stores_last:
+            _leave(vectors, here[1], 0, cells.older)
+            _leave(vectors, here[1], 1, cells.newest)
         following = [vectors.at(place, stride) for place, stride in zip(here, strides, strict=True)]
         loop.carry([*following, *cells.newest, *cells.older, cells.above])
     return _Cells.of(loop.values[len(places) :])
@@ -208,5 +211,11 @@ def _step(
         for mask in masks:
             outside = vectors.load(mask, (2 * later + turn) * shape.lanes, aligned=True)
             fresh[k] = vectors.greatest(fresh[k], outside)
-    vectors.store(fresh[-1], boundary, shape.rows * shape.lanes - turn)
+    if not shape.stores_last:
+        _leave(vectors, boundary, turn, fresh)
     return _Cells(fresh, cells.newest, entering)
+
+
+def _leave(vectors: Vectors, boundary: ir.Value, turn: int, cells: list[ir.Value]) -> None:
+    """Store the costs of the last row for the strip below."""
+    vectors.store(cells[-1], boundary, vectors.shape.rows * vectors.shape.lanes - turn)

@@ -53,12 +53,15 @@ class Shape:
     rows: int
     integers: bool = True
     """Compare costs as integers of the same bits."""
+    stores_last: bool = False
+    """Store after the loads of a loop's turn: for compilers that keep the order of both."""
 
     @property
     def name(self) -> str:
         """A name for functions of this shape."""
         least = "i" if self.integers else "f"
-        return f"{self.number.name}_{self.lanes}x{self.rows}{least}"
+        stores = "l" if self.stores_last else ""
+        return f"{self.number.name}_{self.lanes}x{self.rows}{least}{stores}"
 
     @property
     def vector(self) -> ir.VectorType:

@@ -31,6 +31,7 @@ SHAPES = [
     Shape(FLOAT32, 16, 1), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 8, 2, integers=False),
     Shape(FLOAT64, 2, 1, integers=False), Shape(FLOAT64, 2, 4, integers=False),
     Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 8, 1),
+    Shape(FLOAT32, 4, 1, stores_last=True), *strips.SHAPES.values(),
 ]  # fmt: skip
 NAMES = [shape.name for shape in SHAPES]
 
