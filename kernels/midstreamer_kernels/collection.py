@@ -3,7 +3,7 @@
 Distances are computed in float64 from the rows as given (or their normal forms), and what comes out
 is what comparing every row in float64 gives. A dynamic time warping search with the numba engine
 goes through `native.cascade`: sketch, envelopes, float32 in lanes, and float64 for the few rows
-that float32 put within reach. Everything else compares row by row.
+that float32 put within reach. Everything else compares row by row (`rowwise`).
 
 Memory per point, for rows of 128: float32 rows 4 bytes as they are and 12 when normalised; float64
 rows 12; each half a byte more for the sketch. `scan_all` adds 4 when it is used.
@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from midstreamer_kernels import rowwise
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
 from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native import cascade, sketch
 from midstreamer_kernels.native.lanes import LANES_32
-from midstreamer_kernels.native.lcss import common_lengths, ordered
 from midstreamer_kernels.native.rows import exact_costs, in_lanes, normal_rows
 from midstreamer_kernels.options import checked_count, checked_distance, checked_measure
 from midstreamer_kernels.search import THREADS_MAX, Matches
@@ -34,7 +34,6 @@ from midstreamer_kernels.series import Floats, filled, table
 ROUNDING = 2.0**-24  # of one float32 operation
 NARROW_MAX = 1e15  # a magnitude whose squares float32 still sums
 NARROW_MIN = 1e-10  # a magnitude whose squares float32 keeps the digits of
-PORTION = 4096  # rows whose common subsequences are counted in one call
 
 
 class _Plan(NamedTuple):
@@ -61,7 +60,7 @@ class Collection:
         Compare z-normal forms, of the rows and of the query; a row without variance normalises to
         zeros.
     engine : {"auto", "numba", "wasm"}
-        The WebAssembly engine compares every row, without bounds.
+        The WebAssembly engine compares row by row, by ascending bounds.
 
     Raises
     ------
@@ -172,35 +171,25 @@ class Collection:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return rows that have all of the nearest among them, and their distances."""
         if self._index is None or plan.lcss:
-            every = np.arange(len(self))
-            distances = np.empty(len(self))
-            compare = self._common if plan.lcss else self._one_by_one
-            _divide(len(self), PORTION, plan.threads, lambda *part: compare(plan, distances, *part))
-            return every, distances
+            parts = _divide(len(self), 1, plan.threads, lambda *part: self._row_by_row(plan, *part))
+            rows, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
+            return rows, distances
         chosen = self._index.within_reach(plan, bounded=bounded)
         costs = np.empty(chosen.size)
         exact_costs(self._rows, plan.query, plan.band, chosen, costs)
         return chosen, np.sqrt(costs)
 
-    def _one_by_one(
-        self, plan: _Plan, distances: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        for row in range(first, last):
-            points = self._rows[row].astype(np.float64)
-            cost = self._backend.dtw_squared(plan.query, points, plan.band, math.inf)
-            distances[row] = math.sqrt(cost)
-
-    def _common(self, plan: _Plan, distances: NDArray[np.float64], first: int, last: int) -> None:
-        m = min(plan.query.size, self._rows.shape[1])
-        rows = self._rows[first:last].astype(np.float64)
-        lengths = np.empty(last - first, np.int64)
-        if self._index is None:
-            for place, row in enumerate(rows):
-                lengths[place] = self._backend.lcss_length(plan.query, row, plan.epsilon, plan.band)
-        else:
-            keys = ordered(plan.query)
-            common_lengths(rows, plan.query, keys, plan.epsilon, plan.band, lengths)
-        distances[first:last] = 1.0 - lengths / m
+    def _row_by_row(self, plan: _Plan, first: int, last: int) -> rowwise.Found:
+        if not plan.lcss:
+            return rowwise.nearest_first(
+                self._backend.dtw_squared, self._rows, plan.query, plan.k,
+                band=plan.band, cutoff=plan.cutoff, first=first, last=last,
+            )  # fmt: skip
+        one_by_one = self._backend.lcss_length if self._index is None else None
+        return rowwise.common_subsequences(
+            self._rows, plan.query, epsilon=plan.epsilon, band=plan.band,
+            first=first, last=last, one_by_one=one_by_one,
+        )  # fmt: skip
 
     @staticmethod
     def _ranked(plan: _Plan, found: tuple[NDArray[np.int64], NDArray[np.float64]]) -> Matches:
@@ -282,8 +271,7 @@ class _Index:
         """Return the query as the search wants it; `cascade` tells of the rounding."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
-        envelope = np.empty((2, m), np.float32)
-        sketch.envelope_of(points, plan.band, *envelope)
+        envelope = np.stack(sketch.envelope_of(points, plan.band, m))
         means = sketch.segment_means(envelope, self._ends)
         cells = points.size + m - 1
         narrow_max = self._rows_max + float(np.abs(points).max())

@@ -50,17 +50,20 @@ def sketch_of(rows: NDArray[np.float32], ends: NDArray[np.int64]) -> NDArray[np.
     return sketch
 
 
-@jit
-def envelope_of(points: Any, band: int, upper: Any, lower: Any) -> None:
-    """Fill the extremes of `points` within `band` of each place of a row, which may be longer."""
-    n = points.size
-    for j in range(upper.size):
-        high, low = -np.inf, np.inf
-        for i in range(max(0, j - band), min(n, j + band + 1)):
-            high = points[i] if points[i] > high else high
-            low = points[i] if points[i] < low else low
-        upper[j] = high
-        lower[j] = low
+def envelope_of(points: NDArray[Any], band: int, m: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the highest and the lowest of `points` within `band` of each of m places.
+
+    m differs from the number of points by `band` at most. The ends are repeated beyond the ends,
+    which changes no extreme; spans double until they are as wide as the band.
+    """
+    high = low = np.pad(points, (band, band + max(0, m - points.size)), mode="edge")
+    width, span = 2 * band + 1, 1
+    while span < width:
+        step = min(span, width - span)
+        high = np.maximum(high[:-step], high[step:])
+        low = np.minimum(low[:-step], low[step:])
+        span += step
+    return high[:m], low[:m]
 
 
 @jit

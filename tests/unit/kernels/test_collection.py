@@ -216,10 +216,9 @@ def test_a_collection_keeps_its_own_rows() -> None:
 def test_the_sketch_never_exceeds_the_cost(seed: int, m: int, n: int, slack: int) -> None:
     series, query = walks(20, m, seed).astype("f4"), walks(1, n, seed + 1)[0].astype("f4")
     band, ends = abs(n - m) + slack, sketch.segment_ends(m)
-    envelope = np.empty((2, m), np.float32)
     bounds, costs = np.empty(20, np.float32), np.empty(20)
 
-    sketch.envelope_of(query, band, *envelope)
+    envelope = np.stack(sketch.envelope_of(query, band, m))
     means = sketch.segment_means(envelope, ends)
     sketch.sketch_bounds(sketch.sketch_of(series, ends), ends, *means, 0, bounds)
 
