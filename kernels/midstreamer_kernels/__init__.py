@@ -7,7 +7,8 @@ Two engines, numba and WebAssembly SIMD, give the same bits; a `KernelModule` ru
 own as sandboxed WebAssembly.
 
 What holds throughout: distances are square roots of summed squared differences; a band means
-``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs.
+``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs, but
+for one line when compiling makes the first calls slow.
 """
 
 from midstreamer_kernels.barycenter import barycenter

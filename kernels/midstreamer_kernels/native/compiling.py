@@ -22,6 +22,10 @@ from typing import Any
 import numba
 from numba.core import caching
 
+from midstreamer_kernels import announce
+
+announce.listen()
+
 
 def _sources_digest() -> str:
     package = Path(__file__).parent.parent
