@@ -1,5 +1,6 @@
 """Long windows, hard data: whatever bounds and float32 filters do, answers are brute force."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def near_copies(dice: np.random.Generator) -> Array:
     return np.tile(shape, COUNT // 46) * (1 + dice.standard_normal(COUNT) * 1e-9)
 
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[[np.random.Generator], Array]] = {
     "walk": lambda dice: dice.standard_normal(COUNT).cumsum(),
     "noise": lambda dice: dice.standard_normal(COUNT),
     "near copies": near_copies,
@@ -51,7 +52,8 @@ def costs_of(windows: Array, query: Array, band: int) -> Array:
             step = query[i] - windows[:, j]
             row[j + 1] = step * step + np.minimum(np.minimum(above[j], above[j + 1]), row[j])
         above = row
-    return above[m]
+    last: Array = above[m]
+    return last
 
 
 def brute_force(values: Array, query: Array, **options: Any) -> list[tuple[float, int]]:
@@ -63,7 +65,10 @@ def brute_force(values: Array, query: Array, **options: Any) -> list[tuple[float
     if options["measure"] == "dtw":
         distances = np.sqrt(costs_of(windows, wanted, options["band"])).tolist()
     else:
-        lengths = (lcss(wanted, window, options["epsilon"], options["band"]) for window in windows)
+        lengths = (
+            lcss(wanted.tolist(), window.tolist(), options["epsilon"], options["band"])
+            for window in windows
+        )
         distances = [1.0 - length / m for length in lengths]
     return sorted(zip(distances, positions, strict=True))
 
