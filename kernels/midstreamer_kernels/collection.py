@@ -27,8 +27,13 @@ from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native import cascade, sketch
 from midstreamer_kernels.native.lanes import LANES_32
 from midstreamer_kernels.native.rows import exact_costs, in_lanes, normal_rows
-from midstreamer_kernels.options import checked_count, checked_distance, checked_measure
-from midstreamer_kernels.search import THREADS_MAX, Matches
+from midstreamer_kernels.options import (
+    THREADS_MAX,
+    checked_count,
+    checked_distance,
+    checked_measure,
+)
+from midstreamer_kernels.search import Matches
 from midstreamer_kernels.series import Floats, filled, table
 
 ROUNDING = 2.0**-24  # of one float32 operation
