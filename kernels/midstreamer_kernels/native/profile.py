@@ -27,6 +27,7 @@ Built with numpy, a hundred microseconds, since compiling it would take seconds.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -161,11 +162,18 @@ def _set_sizes(plan: NDArray[Any], m: int, band: int, step: int) -> None:
 
 def _level(around: NDArray[np.float64], begin: int, segment: int, plan: NDArray[Any]) -> Level:
     count = around.shape[1] // segment
-    means = around[:, : count * segment].reshape(3, count, segment).mean(axis=2)
+    stride, row = int(plan["stride"][0]), int(plan["row"][0])
+    order, offsets, rows = _places(count, begin, segment, stride, row)
+    means = around[:, : count * segment].reshape(3, count, segment).sum(axis=2) / segment
+    return Level(offsets, np.ascontiguousarray(means[:, order], np.float32), rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(
+    count: int, begin: int, segment: int, stride: int, row: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order of the places, and the offsets and rows of a `Level`."""
     order = np.argsort(np.arange(count) % SPREAD, kind="stable")
     places = begin + order * segment
-    stride, row = int(plan["stride"][0]), int(plan["row"][0])
     residues = places % stride
-    rows = np.flatnonzero(np.bincount(residues, minlength=1))
-    offsets = residues * row + places // stride
-    return Level(offsets, np.ascontiguousarray(means[:, order], np.float32), rows)
+    return order, residues * row + places // stride, np.unique(residues)

@@ -124,14 +124,15 @@ def seeds(
     lows: NDArray[np.float32],
 ) -> NDArray[np.int64]:
     """Take out the candidates with the least bounds, `wanted` or fewer; return their numbers."""
-    near = np.arange(lows.size)
-    if wanted < lows.size:  # as many strips have a window at least that near
-        near = np.flatnonzero(lows <= np.partition(lows, wanted)[wanted])
+    # Near windows come in rows: half as many strips as windows wanted have enough of them.
+    strip = min(wanted // 2, lows.size - 1)
+    near = np.flatnonzero(lows <= np.partition(lows, strip)[strip])
     slots = (near[:, np.newaxis] * STRIP + np.arange(STRIP)).ravel()
     values = bounds[slots]
-    limit = np.partition(values, wanted)[wanted] if wanted < values.size else np.nan
-    limit = np.float32(np.inf) if np.isnan(limit) else limit
-    slots = slots[values <= limit][:wanted]
+    slots = slots[values <= lows[near].max()]
+    if slots.size > wanted:
+        values = bounds[slots]
+        slots = slots[values <= np.partition(values, wanted - 1)[wanted - 1]][:wanted]
     bounds[slots] = np.nan
     which = np.searchsorted(strips, slots // STRIP, side="right") - 1
     numbers: NDArray[np.int64] = before[which] + slots - strips[which] * STRIP
