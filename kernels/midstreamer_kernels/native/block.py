@@ -178,7 +178,7 @@ def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
     while reach < 2 * band + 1:
         passes, reach = passes + 1, 2 * reach
     for number in range(1, 3):
-        # To and fro between two rows, so that the last pass fills the row wanted. In place each
+        # Back and forth between two rows, so that the last pass fills the row wanted. In place each
         # pass takes seven times as long.
         source, target, other = points, points + number * pitch, points + DEALT * pitch
         if passes % 2 == 0:

@@ -29,7 +29,7 @@ def near_copies(dice: np.random.Generator) -> Array:
     return np.tile(shape, COUNT // 46) * (1 + dice.standard_normal(COUNT) * 1e-9)
 
 
-FAMILIES: dict[str, Callable[[np.random.Generator], Array]] = {
+FAMILIES: dict[str, Callable[[np.random.Generator], Any]] = {
     "walk": lambda dice: dice.standard_normal(COUNT).cumsum(),
     "noise": lambda dice: dice.standard_normal(COUNT),
     "near copies": near_copies,
