@@ -123,7 +123,9 @@ class History:
 
     Notes
     -----
-    Statistics of windows are kept for the last 8 lengths searched: 16 bytes per point and length.
+    Memory: 4 or 8 bytes per point, and 16 for the statistics of the windows of each of the last 8
+    lengths searched; a search takes 4 more while it lasts. A new point costs the statistics of one
+    window.
     Appending and searching are safe from several threads.
     """
 
@@ -228,7 +230,9 @@ class History:
         Notes
         -----
         Exact: what comes out is what comparing every window in float64 gives, to the bit. Cost: a
-        lower bound, O(m), for each window, and O(m * band) for those that it does not rule out.
+        coarse lower bound of some thirty operations for each window, a fine one, O(m), for those
+        near enough, and O(m * band) for the few that neither rules out. With `exclusion` the search
+        is repeated for four times as many matches until `k` of them keep their distance.
         """
         plan = _plan(
             query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
@@ -344,7 +348,12 @@ def _divided(table: NDArray[np.int64], step: int, parts: int) -> list[NDArray[np
 
 
 def _spread(ask: Callable[[int], Matches], k: int, exclusion: int) -> Matches:
-    """Choose greedily from as many matches as it takes to find `k` that keep their distance."""
+    """Choose greedily from as many matches as it takes to find `k` that keep their distance.
+
+    The greedy choice among all windows looks at them nearest first, and whether it takes one
+    depends only on those before it. So what it takes of the first n is what it takes when there are
+    no others, and once that is `k` windows the rest does not matter.
+    """
     asked = min(4 * k, EVERY_MATCH)
     while True:
         matches = ask(asked)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels import History, Matches
 from midstreamer_kernels.reference.search import search as brute_force
+from midstreamer_kernels.storage import Storage
 
 engines = st.sampled_from(["numba", "wasm"])
 slowly = settings(deadline=None, max_examples=60)  # the first example may compile
@@ -165,6 +166,19 @@ def test_a_history_knows_where_it_begins_and_ends() -> None:
 
     assert (history.start, history.end, len(history)) == (10, 13, 3)
     assert history.window(11, 2).tolist() == [2.0, 3.0]
+
+
+def test_a_new_point_costs_the_statistics_of_one_window() -> None:
+    storage, filled = Storage(np.dtype(np.float64), 0), []
+
+    def fill(values: Any, length: int, begin: int, end: int, shift: Any, scale: Any) -> None:
+        filled.append((begin, end))
+
+    for portion in (a_walk(70), a_walk(1), a_walk(3)):
+        storage.append(portion)
+        storage.snapshot(20, fill)
+
+    assert filled == [(0, 51), (51, 52), (52, 55)]
 
 
 def test_statistics_of_a_length_forgotten_are_made_again(engine: str) -> None:
