@@ -55,7 +55,7 @@ def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> li
     samples: dict[Entry, list[float]] = {entry: [] for entry in answers}
     rounds = 2 if quick else task.rounds
     for number in range(rounds):
-        _round(task, children, samples, number)
+        missing |= _round(task, children, samples, number)
         spent(0.4 + 0.6 * (number + 1) / rounds)
     children.drop()
     first = answers.get(task.entries[0])
@@ -67,15 +67,25 @@ def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> li
     ]
 
 
-def _round(task: Task, children: Children, samples: dict[Entry, list[float]], number: int) -> None:
-    entries = list(samples)
+def _round(
+    task: Task, children: Children, samples: dict[Entry, list[float]], number: int
+) -> dict[Entry, str]:
+    """Measure each once more; what fails is measured no more, and returned with the reason."""
+    entries, failed = list(samples), {}
     turn = number % max(1, len(entries))
     for entry in [*entries[turn:], *entries[:turn]]:
-        if entry.rounds_max is None or number < entry.rounds_max:
+        if entry.rounds_max is not None and number >= entry.rounds_max:
+            continue
+        try:
             made = children[entry.where].ask(
                 do="time", call=entry.call, given=entry.given, budget_s=task.budget_s
             )
+        except ChildError as error:
+            failed[entry] = str(error)
+            del samples[entry]
+        else:
             samples[entry] += made["samples_s"]
+    return failed
 
 
 def _row(task: Task, entry: Entry, samples: list[float], answer: Any, first: Any) -> Row:
