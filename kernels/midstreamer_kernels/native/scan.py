@@ -85,8 +85,9 @@ def scan(
     sift.bound_all(plan, table, strips, profile.narrow, *profile.coarse, *room, bounds, lows)
     chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
     near = np.empty(chosen.size, np.float32)
-    taken = sift.seeds(strips, before, SEEDS_PER_MATCH * kept + SEEDS_MIN, bounds, lows)
-    compare(taken, np.zeros(taken.size, np.float32))
+    if kept < before[-1]:  # else the k-th best rules nothing out, only the cutoff
+        taken = sift.seeds(strips, before, SEEDS_PER_MATCH * kept + SEEDS_MIN, bounds, lows)
+        compare(taken, np.zeros(taken.size, np.float32))
     cursor = np.zeros(2, np.int64)
     while cursor[0] < len(table):
         limit = contest.reach(plan, distances, found, shared)

@@ -234,6 +234,8 @@ def _alive(lanes: Any, window: int) -> Any:
 @jit
 def _pays(plan: Any, bounds: Any, limit: Any) -> Any:
     """Tell whether fine bounds of so many windows cost less than to compare those within."""
+    if limit == np.inf:
+        return False
     within = 0
     for bound in bounds:
         within += bound <= limit
