@@ -1,6 +1,7 @@
 """Put measured figures into README.md and docs/explanation/figures.md: ``python -m docs.figures``.
 
-    python -m docs.figures --fleet fleet.json --run report.json --judge judge.json
+    python -m docs.figures --fleet fleet.json --run report.json --judge judge.json \\
+        --kernels docs/measured/kernels.json
 
 Each file is what the command of that name wrote with ``--json``.  Text between two marks
 ``<!-- figures: fleet -->`` and ``<!-- end -->`` is replaced; what was not measured this time is
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).parent.parent
-TARGETS = (TOP / "README.md", TOP / "docs/explanation/figures.md")
+TARGETS = (
+    TOP / "README.md",
+    TOP / "docs/explanation/figures.md",
+    TOP / "docs/explanation/kernels-benchmark.md",
+)
 Tables = Callable[[Mapping[str, Any]], str]
 
 
@@ -98,6 +103,68 @@ def _rival(made: Mapping[str, Any]) -> list[str]:
     return [made["name"], *(share(made[key]) for key in keys)]
 
 
+def kernels(figures: Mapping[str, Any]) -> str:
+    """What `make bench` measured: the gates, each task's calls, and growth."""
+    machine, packages = figures["machine"], figures["packages"]
+    told = (
+        f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"
+        f" {figures['date']}, {figures['seconds'] / 60:.0f} minutes; peers:"
+        f" {', '.join(f'{name} {version}' for name, version in packages.items())}:"
+    )
+    tasks = dict.fromkeys(row["task"] for row in figures["rows"])
+    parts = [_task(name, [row for row in figures["rows"] if row["task"] == name]) for name in tasks]
+    return "\n\n".join([told, _gates(figures["gates"]), *parts, _growth(figures["growth"])])
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    words = {True: "yes", False: "**no**", None: ""}
+    rows = [
+        [gate["title"], *(_amount(gate[key], gate["unit"]) for key in ("measured", "gate", "goal")),
+         words[gate["held"]]]
+        for gate in gates
+    ]  # fmt: skip
+    return table(["task", "measured", "gate", "goal", "held"], rows)
+
+
+def _task(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    words = {True: "same", False: "**differs**", None: ""}
+    lines = [
+        [row["name"], "missing", "", row["missing"]]
+        if row["median_s"] is None
+        else [row["name"], _duration(row["median_s"]),
+              f"{_duration(row['low_s'])} to {_duration(row['high_s'])}", words[row["agrees"]]]
+        for row in rows
+    ]  # fmt: skip
+    return f"**{name}**\n\n{table(['', 'median', 'half of it between', 'answer'], lines)}"
+
+
+def _growth(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        [row["name"], _duration(row["median_s"]), _duration(row["answer"]["build_s"]),
+         f"{row['answer']['bytes_per_point']:.1f}",
+         _duration(row["answer"].get("append_s"))]
+        for row in rows if row["median_s"] is not None
+    ]  # fmt: skip
+    head = ["", "search", "built in", "bytes a point", "one point appended"]
+    return f"**growth**\n\n{table(head, lines)}"
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return {"x": f"{_number(value)}x", "%": f"{value:.0%}", "s": f"{value:.3g} s"}[unit]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    scale, unit = next(
+        (each for each in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if seconds >= each[0]),
+        (1e-9, "ns"),
+    )
+    return f"{seconds / scale:.3g} {unit}"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
@@ -111,7 +178,9 @@ def replaced(text: str, name: str, made: str) -> str:
 def main() -> None:
     """Replace what was measured, in each file that has a mark for it."""
     parser = argparse.ArgumentParser(prog="python -m docs.figures", description=__doc__)
-    kinds: dict[str, Tables] = {"fleet": fleet, "run": run, "judge": judge}
+    kinds: dict[str, Tables] = {
+        "fleet": fleet, "run": run, "judge": judge, "kernels": kernels,
+    }  # fmt: skip
     for name in kinds:
         parser.add_argument(f"--{name}", type=Path, help=f"JSON that {name} wrote")
     given = vars(parser.parse_args())

@@ -111,7 +111,8 @@ def amount(value: float | None, unit: str) -> str:
     """A figure of a verdict in its unit."""
     if value is None:
         return "–"
-    return {"x": f"{value:,.3g}x", "%": f"{value:.0%}", "s": f"{value:.3g} s"}[unit]
+    times = f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"
+    return {"x": f"{times}x", "%": f"{value:.0%}", "s": f"{value:.3g} s"}[unit]
 
 
 def rows_table(title: str, rows: Sequence[Row]) -> Table:

@@ -37,6 +37,35 @@ def test_a_run_without_signals_says_none() -> None:
     assert "| sp500 | 10 | 0 | none | 0.55 | 0.500 (0.400 to 0.600) | none |  |" in made
 
 
+KERNELS = {
+    "machine": {"cpu": "A CPU", "cores": 2, "instruction_set": "avx2"},
+    "packages": {"numba": "1.2"},
+    "date": "2030-01-01",
+    "seconds": 300.0,
+    "gates": [
+        {"title": "a gate", "measured": 20.0, "gate": 25.0, "goal": 100, "held": False, "unit": "x"}
+    ],
+    "rows": [
+        {"task": "pair", "name": "ours", "median_s": 2e-5, "low_s": 1e-5, "high_s": 3e-5,
+         "agrees": True, "missing": None},
+        {"task": "pair", "name": "theirs", "median_s": None, "low_s": None, "high_s": None,
+         "agrees": None, "missing": "not installed"},
+    ],
+    "growth": [
+        {"name": "history", "median_s": 0.5, "answer": {"build_s": 2.0, "bytes_per_point": 20.04}}
+    ],
+}  # fmt: skip
+
+
+def test_a_gate_of_the_kernels_that_was_missed_is_told_and_so_is_what_is_missing() -> None:
+    made = figures.kernels(KERNELS)
+    assert "`make bench` on A CPU, 2 cores, avx2, 2030-01-01, 5 minutes; peers: numba 1.2:" in made
+    assert "| a gate | 20x | 25x | 100x | **no** |" in made
+    assert "| ours | 20 µs | 10 µs to 30 µs | same |" in made
+    assert "| theirs | missing |  | not installed |" in made
+    assert "| history | 500 ms | 2 s | 20.0 |  |" in made
+
+
 def test_every_mark_has_its_end() -> None:
     for path in figures.TARGETS:
         text = path.read_text(encoding="utf-8")
