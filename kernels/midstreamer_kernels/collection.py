@@ -31,6 +31,8 @@ from midstreamer_kernels.options import (
     THREADS_MAX,
     checked_count,
     checked_distance,
+    checked_epsilon,
+    checked_flag,
     checked_measure,
 )
 from midstreamer_kernels.search import Matches
@@ -88,8 +90,8 @@ class Collection:
     ) -> None:
         self._backend = backend(engine)
         given = table(rows, name="rows")
-        self._normalize = normalize
-        self._rows: Floats = normal_rows(given) if normalize else given.copy()
+        self._normalize = checked_flag(normalize, name="normalize")
+        self._rows: Floats = normal_rows(given) if self._normalize else given.copy()
         indexed = self._backend is backend(DEFAULT)
         self._index = _Index(self._rows) if indexed else None
 
@@ -157,8 +159,6 @@ class Collection:
     ) -> _Plan:
         points: Any = filled(query, name="query", dtype=np.float64)
         lcss = checked_measure(measure) == "lcss"
-        if lcss and epsilon is None:
-            raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
         if k is None and cutoff is None:
             raise OptionError("k is None: give a number, or a cutoff for all rows within it")
         return _Plan(
@@ -166,7 +166,7 @@ class Collection:
             len(self) if k is None else min(len(self), checked_count(k, name="k")),
             half_width(band, points.size, self._rows.shape[1]),
             lcss,
-            checked_distance(epsilon, name="epsilon") if lcss else 0.0,
+            checked_epsilon(epsilon) if lcss else 0.0,
             checked_distance(cutoff, name="cutoff"),
             checked_count(threads, name="threads", most=THREADS_MAX),
         )

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import backend
-from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native.path import least_path
-from midstreamer_kernels.options import checked_distance, checked_measure
+from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series import Floats, filled
 
 # Rounding of the cutoff's square; partial sums never exceed the sum, so no more room is needed.
@@ -143,7 +142,7 @@ def lcss(
     left = filled(a, name="a", dtype=np.float64)
     right = filled(b, name="b", dtype=np.float64)
     width = half_width(band, left.size, right.size)
-    reach = checked_distance(epsilon, name="epsilon")
+    reach = checked_epsilon(epsilon)
     return int(backend(engine).lcss_length(left, right, reach, width))
 
 
@@ -175,6 +174,4 @@ def similarity(
     """
     if checked_measure(measure) == "dtw":
         return 1.0 / (1.0 + dtw(a, b, band=band) / math.sqrt(max(np.size(a), np.size(b))))
-    if epsilon is None:
-        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
-    return lcss(a, b, epsilon=epsilon, band=band) / min(np.size(a), np.size(b))
+    return lcss(a, b, epsilon=checked_epsilon(epsilon), band=band) / min(np.size(a), np.size(b))

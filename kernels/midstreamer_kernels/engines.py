@@ -49,9 +49,10 @@ _BACKENDS = {
 }
 
 
-def backend(name: str) -> Backend:
+def backend(name: object) -> Backend:
     """Return the functions of the engine `name`; "auto" is `DEFAULT`."""
-    found = _BACKENDS.get(DEFAULT if name == "auto" else name)
+    word = name if isinstance(name, str) else ""
+    found = _BACKENDS.get(DEFAULT if word == "auto" else word)
     if found is None:
         raise OptionError(f"engine is {name!r}: give one of auto, {', '.join(_BACKENDS)}")
     return found

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.errors import NotFiniteError, OptionError, ShapeError
-from midstreamer_kernels.options import checked_distance
+from midstreamer_kernels.options import checked_distance, checked_flag
 from midstreamer_kernels.series import MAGNITUDE_MAX, filled, floats
 from midstreamer_kernels.trail import Trail
 from midstreamer_kernels.watch import Match, Watch
@@ -65,8 +65,9 @@ class Monitor:
     Plain: reported sub-sequences of one pattern do not overlap, and from each sub-sequence within
     the threshold one comes to a reported one through sub-sequences that overlap, each at least as
     near as the one before. Of equally near ones the one that ends first counts, and of those with
-    one end the shortest. After a report the search begins anew right behind it, as though the
-    stream began there; in the original, paths that are given up may have displaced others.
+    one end the shortest (unless it is only rounding that makes them equal). After a report the
+    search begins anew right behind it, as though the stream began there; in the original, paths
+    that are given up may have displaced others.
 
     Distances are computed in float64 and equal brute force over all sub-sequences to the bit, after
     any number of points. O(m) time a point for each pattern, less while nothing is alike. Remembers
@@ -92,7 +93,7 @@ class Monitor:
                 f"band is {band!r} without normalize: a sub-sequence of any length has no diagonal "
                 "to keep to; give normalize=True, or no band"
             )
-        self._settings = most, normalize, band
+        self._settings = most, checked_flag(normalize, name="normalize"), band
         self._one = np.empty(1)
         self._search = self._begin()
 
@@ -120,7 +121,7 @@ class Monitor:
         """
         try:
             number = float(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ShapeError(f"value is not a number: {error}") from None
         if not -_MOST <= number <= _MOST:
             self._refuse(np.array([number]))
@@ -167,7 +168,7 @@ def _checked_patterns(patterns: object) -> list[NDArray[np.float64]]:
     given = list(cast("Sequence[ArrayLike]", patterns)) if np.iterable(patterns) else []
     if not given:
         raise ShapeError("patterns is empty: give at least one series")
-    if any(np.ndim(cast("float", pattern)) == 0 for pattern in given[:1]):
+    if np.isscalar(given[0]) or getattr(given[0], "shape", None) == ():
         raise ShapeError("patterns is one series: give a list of series")
     return [
         cast("NDArray[np.float64]", filled(pattern, name=f"pattern {number}", dtype=np.float64))

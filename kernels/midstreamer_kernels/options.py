@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import operator
 import os
+from typing import Any
+
+import numpy as np
 
 from midstreamer_kernels.errors import OptionError
 
 MEASURES = ("dtw", "lcss")
 THREADS_MAX = 256
+POSITION_MAX = 2**62  # so that positions, and sums of two, fit 64 bits
 
 
-def checked_measure(measure: str) -> str:
+def checked_measure(measure: object) -> str:
     """Return `measure` when it is one."""
-    if measure not in MEASURES:
+    if not isinstance(measure, str) or measure not in MEASURES:
         raise OptionError(f"measure is {measure!r}: give one of {', '.join(MEASURES)}")
     return measure
 
@@ -32,17 +36,38 @@ def checked_count(value: int, *, name: str, least: int = 1, most: int | None = N
     return number
 
 
-def checked_distance(value: float | None, *, name: str) -> float:
+def checked_distance(value: Any, *, name: str) -> float:
     """Return a number of at least 0; None is infinity."""
     if value is None:
         return math.inf
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} is {value!r}: give a number") from None
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise OptionError(f"{name} is {value!r}: give a number")
     if not number >= 0.0:
         raise OptionError(f"{name} is {number}: give 0 or more")
     return number
+
+
+def checked_epsilon(value: float | None) -> float:
+    """Return how far apart points may be that match by LCSS; there is no default."""
+    if value is None:
+        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
+    return checked_distance(value, name="epsilon")
+
+
+def checked_flag(value: object, *, name: str) -> bool:
+    """Return `value` when it is True or False: a word such as "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} is {value!r}: give True or False")
+    return bool(value)
+
+
+def checked_position(value: int, *, name: str) -> int:
+    """Return a position, which may lie outside of any history."""
+    return checked_count(value, name=name, least=-POSITION_MAX, most=POSITION_MAX)
 
 
 def checked_threads(value: int | None) -> int:

@@ -20,7 +20,12 @@ from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
 from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native import lcss, matrix
-from midstreamer_kernels.options import checked_distance, checked_measure, checked_threads
+from midstreamer_kernels.options import (
+    checked_distance,
+    checked_epsilon,
+    checked_measure,
+    checked_threads,
+)
 from midstreamer_kernels.series import Floats, table
 
 CELLS_MAX = 2**26  # of cost matrices in one tile: some 10 to 50 milliseconds
@@ -94,6 +99,8 @@ def pairwise(
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)
     fill = _filler(grid, measure, _tolerance(measure, epsilon), engine)
     workers = checked_threads(threads)
+    if progress is not None and not callable(progress):
+        raise OptionError(f"progress is {progress!r}: give a function of two numbers")
     tiles = _tiles(grid, workers)
     done, total = 0, sum(grid.pairs(tile) for tile in tiles)
     for tile in _computed(fill, tiles, workers):
@@ -136,8 +143,8 @@ def _grid(rows: Floats, columns: Floats, *, symmetric: bool, lcss: bool, band: i
 
 
 def _tolerance(measure: str, epsilon: float | None) -> float:
-    if measure == "lcss" and epsilon is None:
-        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
+    if measure == "lcss":
+        return checked_epsilon(epsilon)
     return checked_distance(epsilon, name="epsilon")
 
 

@@ -17,7 +17,7 @@ import bisect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,13 +25,21 @@ from numpy.typing import ArrayLike, NDArray
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import Backend, backend
 from midstreamer_kernels.errors import OptionError, QueryTooLongError
-from midstreamer_kernels.options import checked_count, checked_distance, checked_measure
+from midstreamer_kernels.options import (
+    POSITION_MAX,
+    THREADS_MAX,
+    checked_count,
+    checked_distance,
+    checked_epsilon,
+    checked_flag,
+    checked_measure,
+    checked_position,
+)
 from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST
 from midstreamer_kernels.series import Floats, filled, floats
 from midstreamer_kernels.storage import Snapshot, Storage
 
-EVERY_MATCH = 2**62  # what k=None asks the engines for
-THREADS_MAX = 256
+EVERY_MATCH = POSITION_MAX  # what k=None asks the engines for
 _DTYPES = ("float32", "float64")
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -91,18 +99,16 @@ def _plan(
 ) -> _Plan:
     points = cast("NDArray[np.float64]", filled(query, name="query", dtype=np.float64))
     lcss = checked_measure(measure) == "lcss"
-    if lcss and epsilon is None:
-        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
     if k is None and cutoff is None:
         raise OptionError("k is None: give a number, or a cutoff for all windows within it")
     return _Plan(
         points,
-        EVERY_MATCH if k is None else checked_count(k, name="k"),
-        checked_count(step, name="step"),
+        EVERY_MATCH if k is None else min(EVERY_MATCH, checked_count(k, name="k")),
+        checked_count(step, name="step", most=POSITION_MAX),
         half_width(band, points.size, points.size),
-        normalize,
+        checked_flag(normalize, name="normalize"),
         lcss,
-        checked_distance(epsilon, name="epsilon") if lcss else 0.0,
+        checked_epsilon(epsilon) if lcss else 0.0,
         checked_distance(cutoff, name="cutoff"),
         backend(engine),
     )
@@ -139,12 +145,11 @@ class History:
         dtype: str = "float32",
         engine: str = "auto",
     ) -> None:
-        name = np.dtype(dtype).name
-        if name not in _DTYPES:
-            raise OptionError(f"dtype is {name}: give one of {', '.join(_DTYPES)}")
+        number = _checked_dtype(dtype)
         backend(engine)  # refuse an unknown name now, not at the first search
         self._engine = engine
-        self.storage = Storage(np.dtype(dtype), checked_count(start, name="start", least=0))
+        begin = checked_count(start, name="start", least=0, most=POSITION_MAX // 2)
+        self.storage = Storage(number, begin)
         self.append(values)
 
     @property
@@ -166,6 +171,8 @@ class History:
 
     def window(self, index: int, length: int) -> Floats:
         """Return a copy of the `length` points from absolute position `index`, as kept."""
+        index = checked_position(index, name="index")
+        length = checked_position(length, name="length")
         begin = index - self.start
         if begin < 0 or length < 1 or index + length > self.end:
             raise OptionError(
@@ -243,7 +250,7 @@ class History:
                 f"the query has {plan.query.size} points, the history {len(self)}: "
                 "append more, or ask with a shorter query"
             )
-        runs = (Run(self, first, last, until),)
+        runs = [_checked_run(Run(self, first, last, until), "run")]
         workers = checked_count(threads, name="threads", most=THREADS_MAX)
 
         def ask(count: int) -> Matches:
@@ -288,7 +295,28 @@ def nearest(
         query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
         step=step, cutoff=cutoff, engine=engine,
     )  # fmt: skip
-    return _search(runs, plan, 1)
+    return _search([_checked_run(run, f"runs[{i}]") for i, run in enumerate(runs)], plan, 1)
+
+
+def _checked_dtype(dtype: object) -> np.dtype[Any]:
+    """Return the type in which points are kept, in this machine's order of bytes."""
+    try:
+        name = np.dtype(cast("Any", dtype)).name if dtype is not None else "None"
+    except TypeError:
+        name = repr(dtype)
+    if name not in _DTYPES:
+        raise OptionError(f"dtype is {name}: give one of {', '.join(_DTYPES)}")
+    return np.dtype(name)
+
+
+def _checked_run(run: object, name: str) -> Run:
+    if not (isinstance(run, Run) and isinstance(cast("object", run.history), History)):
+        raise OptionError(f"{name} is {run!r}: give a Run of a History")
+    for option in ("first", "last", "until"):
+        value = getattr(run, option)
+        if value is not None:
+            checked_position(value, name=option)
+    return run
 
 
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
@@ -322,7 +350,7 @@ def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
         high = min(high, run.until - m + 1)
     low += -low % step
     count = max(0, -((low - high) // step))
-    return (*shot[:4], low - start, count, start)
+    return (*shot[:4], low - start if count else 0, count, start)
 
 
 def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) -> Found:

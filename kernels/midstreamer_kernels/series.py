@@ -45,14 +45,16 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
         NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first position.
     """
     try:
-        given = np.asarray(values)
+        given = _numbers(values, name)
         wanted: Any = dtype or (given.dtype if given.dtype == _FLOAT32 else _FLOAT64)
         if given.dtype == wanted and given.flags.c_contiguous:
             array: Floats = given
         else:
             with np.errstate(over="ignore"):  # what overflows is refused below, with its place
                 array = np.ascontiguousarray(given, dtype=wanted)
-    except (TypeError, ValueError) as error:
+    except ShapeError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
         raise ShapeError(f"{name} is not a series of numbers: {error}") from None
     if given.ndim != 1:
         raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give one")
@@ -64,10 +66,22 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     return array
 
 
+def _numbers(values: Any, name: str) -> NDArray[Any]:
+    """Return `values` as an array, and refuse what numpy would turn into other numbers."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        position = int(np.argmax(np.ma.getmaskarray(values)))
+        raise ShapeError(f"{name} is masked at position {position}: remove or fill it first")
+    given = np.asarray(values)
+    # The rest would lose a part (complex), or be taken for numbers (text, dates).
+    if given.dtype.kind not in "biufO":
+        raise ShapeError(f"{name} is not a series of numbers: its type is {given.dtype}")
+    return given
+
+
 def _refuse(given: Any, array: Floats, name: str) -> None:
     limit = MAGNITUDE_MAX[array.dtype]
     position = int(np.argmin(np.abs(array) <= limit))
-    value = float(given[position])
+    value = float(array[position] if given[position] is None else given[position])
     if np.isfinite(value):
         raise NotFiniteError(
             f"{name} has {value:g} at position {position}, beyond {limit:g}, the most that can be "
@@ -103,7 +117,9 @@ def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = No
     NotFiniteError
         NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first row and position.
     """
-    given: Any = values if isinstance(values, np.ndarray) else _stacked(values, name)
+    given: Any = (
+        _numbers(values, name) if isinstance(values, np.ndarray) else _stacked(values, name)
+    )
     if given.ndim != 2:
         raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give two")
     if not given.size:
@@ -120,7 +136,9 @@ def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = No
 
 def _stacked(values: Any, name: str) -> NDArray[Any]:
     try:
-        rows = [np.asarray(row) for row in values]
+        rows = [_numbers(row, f"{name}[{number}]") for number, row in enumerate(values)]
+    except ShapeError:
+        raise
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name} is not a sequence of series: {error}") from None
     for row, points in enumerate(rows):

@@ -91,6 +91,17 @@ class Watch:
         self._room = 0  # points that the history can still take
         self._put("history", np.empty(0))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes along."""
+        return {name: value for name, value in vars(self).items() if name != "_state"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it over; the arrays lie elsewhere now."""
+        vars(self).update(state)
+        self._state = self._states[0]
+        for name, array in self._arrays.items():
+            self._state[name] = array.ctypes.data
+
     @property
     def count(self) -> int:
         """Points taken so far."""

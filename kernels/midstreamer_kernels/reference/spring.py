@@ -13,7 +13,9 @@ one in a hundred on short random series. Here each distance is that of the sub-s
 
 `brute_force` is the definition, over every sub-sequence. `spring` is the algorithm: one column of
 the cost matrix for each point, with the start of each cell's path. Of equally near sub-sequences
-with one end the shortest counts; of equally near matches the one that ends first.
+with one end the shortest counts; of equally near matches the one that ends first. Where only the
+rounding of the last sums makes two equally near, `spring` still tells them apart, by what is summed
+so far, and may begin a match earlier than `brute_force`; what they cost is the same to the bit.
 """
 
 from __future__ import annotations

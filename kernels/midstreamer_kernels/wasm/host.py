@@ -25,6 +25,7 @@ from midstreamer_kernels import series
 from midstreamer_kernels.errors import (
     ModuleError,
     ModuleLoadError,
+    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     ResultError,
@@ -34,6 +35,8 @@ from midstreamer_kernels.options import checked_count
 
 MODULE = Path(__file__).with_name("dtw.wasm")
 MODULE_BYTES_MAX = 16 * 1024 * 1024  # compiling is not metered by fuel: refuse what is absurd
+FUEL_MAX = 2**63 - 1
+MEMORY_BYTES_MAX = 2**32  # what 32-bit addresses reach
 
 
 class Memory:
@@ -176,7 +179,7 @@ class KernelModule:
 
     Parameters
     ----------
-    path_or_bytes : path or bytes
+    path_or_bytes : path, bytes or bytearray
         A module in binary form, at most 16 MiB.
     fuel : int
         Instructions, about, that one call may execute, instantiation included.
@@ -186,16 +189,20 @@ class KernelModule:
     Raises
     ------
     OptionError
-        A limit below 1.
+        A limit below 1 or beyond 64 bits of fuel, 4 GiB of memory; neither a path nor bytes.
     ModuleLoadError
         Not a module, it imports something, or an export is missing or has another type.
     """
 
     def __init__(
-        self, path_or_bytes: str | PathLike[str] | bytes, *, fuel: int, memory_bytes: int
+        self,
+        path_or_bytes: str | PathLike[str] | bytes | bytearray,
+        *,
+        fuel: int,
+        memory_bytes: int,
     ) -> None:
-        self.fuel = checked_count(fuel, name="fuel")
-        self.memory_bytes = checked_count(memory_bytes, name="memory_bytes")
+        self.fuel = checked_count(fuel, name="fuel", most=FUEL_MAX)
+        self.memory_bytes = checked_count(memory_bytes, name="memory_bytes", most=MEMORY_BYTES_MAX)
         code, self.name = _read(path_or_bytes)
         configuration = _configuration()
         configuration.consume_fuel = True
@@ -261,16 +268,19 @@ class KernelModule:
             raise ModuleError(f"{self.name} failed: {error}") from error
 
 
-def _read(path_or_bytes: str | PathLike[str] | bytes) -> tuple[bytes, str]:
-    if isinstance(path_or_bytes, bytes):
-        code, name = path_or_bytes, "the module"
+def _read(path_or_bytes: str | PathLike[str] | bytes | bytearray) -> tuple[bytes, str]:
+    if isinstance(path_or_bytes, bytes | bytearray):
+        code, name = bytes(path_or_bytes), "the module"
     else:
-        path = Path(path_or_bytes)
         try:
+            path = Path(path_or_bytes)
             with path.open("rb") as file:
                 code, name = file.read(MODULE_BYTES_MAX + 1), path.name
-        except OSError as error:
-            raise ModuleLoadError(f"{path} cannot be read: {error.strerror}") from error
+        except TypeError:
+            raise OptionError(f"path_or_bytes is {path_or_bytes!r}: give a path or bytes") from None
+        except (OSError, ValueError) as error:  # a ValueError is a path with a zero byte
+            reason = getattr(error, "strerror", None) or error
+            raise ModuleLoadError(f"{path_or_bytes!r} cannot be read: {reason}") from error
     if len(code) > MODULE_BYTES_MAX:
         raise ModuleLoadError(f"{name} is larger than {MODULE_BYTES_MAX:,} B")
     return code, name

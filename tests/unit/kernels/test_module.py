@@ -34,7 +34,9 @@ def a_module(
     )
 
 
-def loaded(code: bytes | Path, fuel: int = 100_000, memory_bytes: int = MIB) -> KernelModule:
+def loaded(
+    code: bytes | bytearray | Path, fuel: int = 100_000, memory_bytes: int = MIB
+) -> KernelModule:
     return KernelModule(code, fuel=fuel, memory_bytes=memory_bytes)
 
 
@@ -194,3 +196,28 @@ def test_a_pair_too_long_for_the_module_is_refused_and_the_next_is_not() -> None
     with pytest.raises(OutOfMemoryError, match="4 GiB"):
         pairs.dtw_squared(endless, np.ones(1), 2**29, np.inf)
     assert pairs.dtw_squared(np.ones(3), np.zeros(3), 2, np.inf) == 3.0
+
+
+def test_a_module_may_be_given_as_wasmtime_makes_it() -> None:
+    assert loaded(bytearray(a_module())).distance([1.0], [2.0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (None, OptionError, "path_or_bytes is None: give a path or bytes"),
+        ("a\0b", ModuleLoadError, "cannot be read: embedded null byte"),
+    ],
+)
+def test_what_is_neither_a_path_nor_bytes_is_refused(
+    given: Path, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        loaded(given)
+
+
+def test_a_limit_that_would_wrap_around_is_refused() -> None:
+    with pytest.raises(OptionError, match="fuel is .*: give at most 9223372036854775807"):
+        loaded(a_module(), fuel=2**64)
+    with pytest.raises(OptionError, match="memory_bytes is .*: give at most 4294967296"):
+        loaded(a_module(), memory_bytes=2**64)

@@ -1,12 +1,15 @@
 """A monitor reports what brute force over all sub-sequences finds, once it is certain."""
 
+import copy
 import itertools
 import math
+import pickle
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -20,6 +23,8 @@ from midstreamer_kernels.watch import Watch
 slowly = settings(deadline=None)  # the first example may compile
 few = st.integers(-2, 2).map(float)
 any_float = st.floats(-5, 5, width=32)
+# Sums of their squares are not rounded: which of two paths is the nearer has one answer.
+exact = st.one_of(few, st.integers(-5_000, 5_000).map(lambda number: number / 1024))
 series = st.one_of(
     st.lists(few, min_size=1, max_size=7), st.lists(any_float, min_size=1, max_size=7)
 )
@@ -51,13 +56,25 @@ def expected(stream: list[float], patterns: list[list[float]], threshold: float)
     ]
 
 
-@given(stream=streams, pattern=series, threshold=thresholds)
+@given(
+    stream=st.lists(exact, max_size=40),
+    pattern=st.lists(exact, min_size=1, max_size=7),
+    threshold=thresholds,
+)
+@example(stream=[0.25, 0.0], pattern=[0.25, -1.0], threshold=1.0)
 def test_the_algorithm_is_brute_force_over_all_sub_sequences(
     stream: list[float], pattern: list[float], threshold: float
 ) -> None:
     assert [match for match, _ in spring(stream, pattern, threshold)] == brute_force(
         stream, pattern, threshold
     )
+
+
+def test_of_paths_that_only_rounding_makes_equal_the_nearer_counts() -> None:
+    stream, pattern = [1e-12, 0.0], [1e-12, -1.0]  # from 1 on it costs 1e-24 more than from 0
+
+    assert brute_force(stream, pattern, 1.0) == [(1, 2, 1.0)]
+    assert Monitor([pattern], threshold=1.0).extend([*stream, 9.0]) == [Detection(0, 2, 0, 1.0)]
 
 
 @given(stream=streams, pattern=series, threshold=thresholds)
@@ -230,6 +247,23 @@ def test_a_refused_point_is_named_and_not_taken(normalize: bool) -> None:
     with pytest.raises(ShapeError, match="not a number"):
         monitor.push("much")  # type: ignore[arg-type]
     assert [*monitor.extend([2.0, 1.0]), *monitor.finish()] == [Detection(1, 4, 0, 0.0)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_a_monitor_goes_on_by_itself(
+    copied: Callable[[Monitor], Monitor], normalize: bool
+) -> None:
+    patterns = [[0.0, 1.0, 3.0], [2.0, 1.0]]
+    stream = a_stream_of(patterns, seed=5)
+    monitor = Monitor(patterns, threshold=1.0, normalize=normalize)
+    monitor.extend(stream[:100])
+    twin = copied(monitor)
+
+    expected = [*monitor.extend(stream[100:]), *monitor.finish()]
+    del monitor  # a twin that still looked at its arrays would crash, or be wrong
+
+    assert [*twin.extend(stream[100:]), *twin.finish()] == expected != []
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_processors_are_counted_where_affinity_is_unknown(monkeypatch: pytest.Mo
         ([1.0, 2.0], r"rows\[0\] has 0 dimensions"),
         (np.zeros(3), r"rows has 1 dimensions, shape \(3,\): give two"),
         (5, "rows is not a sequence of series"),
-        ([["one"]], "rows is not a series of numbers"),
+        ([["one"]], r"rows\[0\] is not a series of numbers"),
         (
             [[1.0, 2.0], [1.0, 2.0], [3.0]],
             "rows of several lengths: 2 points in the first, 1 in row 2",
