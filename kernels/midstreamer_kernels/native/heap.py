@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.compiling import inlined, jit
 
 
-@jit
+@inlined
 def _after(distance_a: float, order_a: int, distance_b: float, order_b: int) -> bool:
     """Tell whether match a is worse than match b."""
     return distance_a > distance_b or (distance_a == distance_b and order_a > order_b)

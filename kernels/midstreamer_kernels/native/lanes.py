@@ -20,7 +20,7 @@ import numpy as np
 from midstreamer_kernels.emit.lanes import emit_lanes
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Number, Shape
 from midstreamer_kernels.native import machine
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted_like
 from midstreamer_kernels.native.vector import LANES, lcss_cell
 
@@ -39,19 +39,19 @@ LANES_32, LANES_64 = (shape.lanes for shape in _SHAPES)
 _compare = emitted_like(emit_lanes, _SHAPES)
 
 
-@jit
+@inlined
 def lane_count(like: Any) -> int:
     """Return how many windows of the type of `like` are compared at once."""
     return LANES_32 if like.itemsize == 4 else LANES_64
 
 
-@jit
+@inlined
 def empty_block(like: Any, m: int) -> Any:
     """Return a block of windows of `m` points, every lane at infinity."""
     return np.full((m + 2 * PADDING) * lane_count(like), np.inf, like.dtype)
 
 
-@jit
+@inlined
 def block_cells(like: Any, band: int) -> Any:
     """Return the scratch that `dtw_block` needs for `band`."""
     return np.empty((2 * band + 2) * lane_count(like), like.dtype)

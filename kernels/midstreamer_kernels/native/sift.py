@@ -26,7 +26,7 @@ from midstreamer_kernels.native.block import (
     SLOPES,
     prepare,
 )
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.contest import UP, as_bound
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.profile import STRIP
@@ -87,18 +87,19 @@ def bound_all(
             if plan.lcss:
                 _add_epsilon(plan.epsilon / plan.unit, lanes[NOISES])
             for window in range(0, count, LANES):
-                _sum(plan, source, window, 0, offsets.size, offsets, around, space, lanes)
+                begin = np.int64(0)  # a literal would have the function compiled once more
+                _sum(plan, source, window, begin, offsets.size, offsets, around, space, lanes)
             strip = strips[which] + first // STRIP
             _note(plan, count, lanes, bounds[strip * STRIP :], lows[strip:])
 
 
-@jit
+@inlined
 def _add_epsilon(epsilon: float, noises: Any) -> None:
     for t in range(noises.size):
         noises[t] = (noises[t] + epsilon) * UP
 
 
-@jit
+@inlined
 def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
     """Keep the bounds of a block."""
     share, shrink, zero = np.float32(plan.segment), np.float32(plan.shrink), np.float32(0.0)
@@ -166,7 +167,8 @@ def refine(
         slot = (strips[which] + begin) * STRIP
         fine = plan.segment > 1 and _pays(plan, bounds[slot : slot + windows], within)
         if fine:
-            source = prepare(plan, table[which], first, windows, query, 1, rows, space, lanes)
+            segment = np.int64(1)  # a literal would have the function compiled once more
+            source = prepare(plan, table[which], first, windows, query, segment, rows, space, lanes)
             _set_limits(plan, within, lanes)
         for window in range(0, windows, LANES):
             near = bounds[slot + window : slot + window + LANES]
@@ -181,7 +183,7 @@ def refine(
     return count
 
 
-@jit
+@inlined
 def _next_strips(lows: Any, limit: Any, begin: int, most: int) -> Any:
     """Return the next strips from `begin` on that have a window within `limit`, at most `most`.
 
@@ -197,7 +199,7 @@ def _next_strips(lows: Any, limit: Any, begin: int, most: int) -> Any:
     return begin, end
 
 
-@jit
+@inlined
 def _any_within(values: Any, limit: Any) -> bool:
     for value in values:  # noqa: SIM110 - numba knows no `any` of a generator
         if value <= limit:
@@ -205,7 +207,7 @@ def _any_within(values: Any, limit: Any) -> bool:
     return False
 
 
-@jit
+@inlined
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
     """Fill the sums that windows may have and still be within `limit`, rounding considered."""
     factor = np.float32(UP / plan.shrink)
@@ -226,12 +228,12 @@ def _sum_until(
     return True
 
 
-@jit
+@inlined
 def _alive(lanes: Any, window: int) -> Any:
     return max(lanes[FORWARD, window], lanes[BACKWARD, window]) <= lanes[LIMITS, window]
 
 
-@jit
+@inlined
 def _pays(plan: Any, bounds: Any, limit: Any) -> Any:
     """Tell whether fine bounds of so many windows cost less than to compare those within."""
     if limit == np.inf:
