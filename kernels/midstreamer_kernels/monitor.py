@@ -45,7 +45,8 @@ class Monitor:
     Parameters
     ----------
     patterns : sequence of array_like, each of shape (m,)
-        One or more series; lengths may differ. The rows of an array of two dimensions will do.
+        One or more series, copied; lengths may differ. The rows of an array of two dimensions will
+        do.
     threshold : float
         The greatest distance of a detection, itself included; finite.
     normalize : bool
@@ -171,6 +172,9 @@ def _checked_patterns(patterns: object) -> list[NDArray[np.float64]]:
     if np.isscalar(given[0]) or getattr(given[0], "shape", None) == ():
         raise ShapeError("patterns is one series: give a list of series")
     return [
-        cast("NDArray[np.float64]", filled(pattern, name=f"pattern {number}", dtype=np.float64))
+        cast(
+            "NDArray[np.float64]",
+            filled(pattern, name=f"pattern {number}", dtype=np.float64).copy(),
+        )
         for number, pattern in enumerate(given)
     ]

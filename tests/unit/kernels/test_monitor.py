@@ -250,6 +250,19 @@ def test_a_refused_point_is_named_and_not_taken(normalize: bool) -> None:
 
 
 @pytest.mark.parametrize("normalize", [False, True])
+def test_patterns_are_those_of_the_beginning_whatever_becomes_of_the_arrays(
+    normalize: bool,
+) -> None:
+    pattern = np.array([1.0, 2.0, 4.0])
+    monitor = Monitor([pattern], threshold=0.5, normalize=normalize)
+    pattern[:] = [7.0, 6.0, 8.0]
+
+    for _ in range(2):
+        found = [*monitor.extend([1.0, 2.0, 4.0]), *monitor.finish()]
+        assert [(one.start, one.end, one.distance) for one in found] == [(0, 3, 0.0)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_a_copy_of_a_monitor_goes_on_by_itself(
     copied: Callable[[Monitor], Monitor], normalize: bool
