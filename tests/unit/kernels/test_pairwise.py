@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,15 @@ def test_progress_counts_pairs_to_the_last(engine: str, monkeypatch: pytest.Monk
         calls.clear()
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A process that a background shell started inherits deafness to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_ends_the_computation(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "CELLS_MAX", 100)
