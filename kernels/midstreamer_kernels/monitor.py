@@ -5,14 +5,16 @@ the best of those that overlap is reported, at the earliest moment at which no l
 change it (SPRING: Sakurai, Faloutsos and Yamamuro, ICDE 2007). *Normalised*: whether the last m
 points, z-normalised, are like a pattern of m points.
 
-Deliberately absent: threads. A monitor belongs to one stream, whose points come in order.
+Deliberately absent: work in several threads. A monitor belongs to one stream, whose points come in
+order; a lock keeps it whole when several threads push.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,7 +77,7 @@ class Monitor:
     some hundred thousand points, and more only while a match has not become certain.
     """
 
-    __slots__ = ("_one", "_patterns", "_search", "_settings")
+    __slots__ = ("_lock", "_one", "_patterns", "_search", "_settings")
 
     def __init__(
         self,
@@ -96,7 +98,18 @@ class Monitor:
             )
         self._settings = most, checked_flag(normalize, name="normalize"), band
         self._one = np.empty(1)
+        self._lock = threading.Lock()
         self._search = self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes along."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it over, with a lock of its own."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._lock = threading.Lock()
 
     def _begin(self) -> Watch | Trail:
         most, normalize, band = self._settings
@@ -126,8 +139,9 @@ class Monitor:
             raise ShapeError(f"value is not a number: {error}") from None
         if not -_MOST <= number <= _MOST:
             self._refuse(np.array([number]))
-        self._one[0] = number
-        found = self._search.take(self._one)
+        with self._lock:
+            self._one[0] = number
+            found = self._search.take(self._one)
         return _told(found) if found else []
 
     def extend(self, values: ArrayLike) -> list[Detection]:
@@ -139,15 +153,18 @@ class Monitor:
             points = floats(values, name="values", dtype=np.float64)
         except NotFiniteError:
             self._refuse(np.asarray(values, dtype=np.float64))
-        return _told(self._search.take(cast("NDArray[np.float64]", points)))
+        with self._lock:
+            found = self._search.take(cast("NDArray[np.float64]", points))
+        return _told(found)
 
     def finish(self) -> list[Detection]:
         """End the stream: return the matches that only a later point could have changed.
 
         The monitor is as new afterwards; the next point has position 0.
         """
-        found = self._search.finish()
-        self._search = self._begin()
+        with self._lock:
+            found = self._search.finish()
+            self._search = self._begin()
         return _told(found)
 
     def _refuse(self, values: NDArray[np.float64]) -> None:

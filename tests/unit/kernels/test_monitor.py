@@ -6,6 +6,7 @@ import math
 import pickle
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -260,6 +261,19 @@ def test_patterns_are_those_of_the_beginning_whatever_becomes_of_the_arrays(
     for _ in range(2):
         found = [*monitor.extend([1.0, 2.0, 4.0]), *monitor.finish()]
         assert [(one.start, one.end, one.distance) for one in found] == [(0, 3, 0.0)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_monitor_stays_whole_when_several_threads_push(normalize: bool) -> None:
+    dice = np.random.default_rng(2)
+    monitor = Monitor(dice.standard_normal((20, 64)), threshold=9.0, normalize=normalize)
+    parts = dice.standard_normal((3, 100, 50))
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in pool.map(lambda many: [monitor.extend(part) for part in many], parts):
+            pass  # what failed in a thread is raised here
+
+    assert monitor.position == parts.size
 
 
 @pytest.mark.parametrize("normalize", [False, True])
