@@ -23,16 +23,17 @@ from numpy.typing import ArrayLike, NDArray
 from midstreamer_kernels import rowwise
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
-from midstreamer_kernels.errors import OptionError
+from midstreamer_kernels.forms import envelope_of, normal_form, normal_rows
 from midstreamer_kernels.native import cascade, sketch
 from midstreamer_kernels.native.lanes import LANES_32
-from midstreamer_kernels.native.rows import exact_costs, in_lanes, normal_rows
+from midstreamer_kernels.native.rows import exact_costs, in_lanes
 from midstreamer_kernels.options import (
     THREADS_MAX,
     checked_count,
     checked_distance,
     checked_epsilon,
     checked_flag,
+    checked_matches,
     checked_measure,
 )
 from midstreamer_kernels.search import Matches
@@ -159,11 +160,9 @@ class Collection:
     ) -> _Plan:
         points: Any = filled(query, name="query", dtype=np.float64)
         lcss = checked_measure(measure) == "lcss"
-        if k is None and cutoff is None:
-            raise OptionError("k is None: give a number, or a cutoff for all rows within it")
         return _Plan(
-            normal_rows(points.reshape(1, -1))[0] if self._normalize else points,
-            len(self) if k is None else min(len(self), checked_count(k, name="k")),
+            normal_form(points) if self._normalize else points,
+            checked_matches(k, cutoff, most=len(self), of="rows"),
             half_width(band, points.size, self._rows.shape[1]),
             lcss,
             checked_epsilon(epsilon) if lcss else 0.0,
@@ -276,7 +275,7 @@ class _Index:
         """Return the query as the search wants it; `cascade` tells of the rounding."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
-        envelope = np.stack(sketch.envelope_of(points, plan.band, m))
+        envelope = np.stack(envelope_of(points, plan.band, m))
         means = sketch.segment_means(envelope, self._ends)
         cells = points.size + m - 1
         narrow_max = self._rows_max + float(np.abs(points).max())

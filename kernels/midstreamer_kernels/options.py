@@ -36,6 +36,15 @@ def checked_count(value: int, *, name: str, least: int = 1, most: int | None = N
     return number
 
 
+def checked_matches(k: int | None, cutoff: object, *, most: int, of: str) -> int:
+    """Return how many matches are wanted, at most `most`; None is every one within a cutoff."""
+    if k is not None:
+        return min(most, checked_count(k, name="k"))
+    if cutoff is None:
+        raise OptionError(f"k is None: give a number, or a cutoff for all {of} within it")
+    return most
+
+
 def checked_distance(value: Any, *, name: str) -> float:
     """Return a number of at least 0; None is infinity."""
     if value is None:

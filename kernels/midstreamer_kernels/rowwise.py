@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from midstreamer_kernels.forms import envelope_of
 from midstreamer_kernels.native.lcss import common_lengths, ordered
-from midstreamer_kernels.native.sketch import envelope_of
 from midstreamer_kernels.plan import SLACK, SMALLEST
 
 PORTION = 4096  # rows worked on in one call: their temporary copies stay small

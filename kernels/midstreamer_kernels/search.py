@@ -32,6 +32,7 @@ from midstreamer_kernels.options import (
     checked_distance,
     checked_epsilon,
     checked_flag,
+    checked_matches,
     checked_measure,
     checked_position,
 )
@@ -99,11 +100,9 @@ def _plan(
 ) -> _Plan:
     points = cast("NDArray[np.float64]", filled(query, name="query", dtype=np.float64))
     lcss = checked_measure(measure) == "lcss"
-    if k is None and cutoff is None:
-        raise OptionError("k is None: give a number, or a cutoff for all windows within it")
     return _Plan(
         points,
-        EVERY_MATCH if k is None else min(EVERY_MATCH, checked_count(k, name="k")),
+        checked_matches(k, cutoff, most=EVERY_MATCH, of="windows"),
         checked_count(step, name="step", most=POSITION_MAX),
         half_width(band, points.size, points.size),
         checked_flag(normalize, name="normalize"),

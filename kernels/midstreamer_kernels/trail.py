@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.band import half_width
+from midstreamer_kernels.forms import envelope_of, normal_rows
 from midstreamer_kernels.native import trailing
 from midstreamer_kernels.watch import Match, greatest_square
 
@@ -87,12 +88,10 @@ class Trail:
 
 def _group(patterns: list[NDArray[np.float64]], band: int) -> trailing.Group:
     """Return patterns of one length in z-normal form, with their envelopes."""
-    rows = np.empty((len(patterns), patterns[0].size))
-    for row, pattern in zip(rows, patterns, strict=True):
-        trailing.normal(pattern, row)
-    upper, lower = np.empty(rows.size), np.empty(rows.size)
-    trailing.envelopes(rows, band, upper, lower)
+    rows = normal_rows(np.stack(patterns))
     count, length = rows.shape
+    sides = zip(*(envelope_of(row, band, length) for row in rows), strict=True)
+    upper, lower = (np.concatenate(side) for side in sides)
     return trailing.Group(
         rows.ravel(), upper, lower, np.empty(length), np.empty(count, np.int64), np.empty(count)
     )

@@ -219,10 +219,6 @@ class Vectors:
         last = self.shape.lanes - 1
         return self._shuffle(x, y, [last + lane for lane in range(self.shape.lanes)])
 
-    def shift_out(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """All of `x` but its first lane, then the first of `y`."""
-        return self._shuffle(x, y, [1 + lane for lane in range(self.shape.lanes)])
-
     def transposed(self, square: Sequence[ir.Value]) -> list[ir.Value]:
         """As many vectors as there are lanes: lane l of vector v becomes lane v of vector l."""
         rows, places = list(square), range(self.shape.lanes)

@@ -28,13 +28,12 @@ Built with numpy, a hundred microseconds, since compiling it would take seconds.
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native.bounds import envelope
+from midstreamer_kernels.forms import envelope_of, normal_form
 
 SPARE = 2.0**-23  # twice the rounding of one float32 operation
 TINY = 1e-15  # above what is lost where squares are too small for float32, in units
@@ -110,7 +109,7 @@ def profile_of(
 ) -> Profile:
     """Return the profile of a query given as it came, shape (m,)."""
     m = raw.size
-    query = _normal(raw) if normalized else raw
+    query = normal_form(raw) if normalized else raw
     origin = 0.0 if normalized else float(raw[0])
     unit = 1.0 if normalized else float(np.abs(raw - origin).max())
     unit = unit if unit > UNIT_MIN else 1.0
@@ -131,22 +130,10 @@ def profile_of(
     plan["filter_factor"] = 1.0 + (2 * m + 8) * SPARE
     plan["filter_noise"] = np.sqrt(2.0 * m) * 2.0 * SPARE * np.abs(inner).max() + TINY
     plan["epsilon"], plan["cutoff"] = epsilon, cutoff
-    upper, lower = np.empty(m), np.empty(m)
-    envelope(inner, band, upper, lower)
-    around = np.stack([inner, upper, lower])[:, min(corners, 1) : m - corners // 2]
+    around = np.stack([inner, *envelope_of(inner, band, m)])[:, min(corners, 1) : m - corners // 2]
     coarse = _level(around, min(corners, 1), segment, plan)
     fine = coarse if segment == 1 else _level(around, min(corners, 1), 1, plan)
     return Profile(plan, query, inner.astype(np.float32), coarse, fine)
-
-
-def _normal(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the z-normal form to the bit as `reference.normal`: sums run in order."""
-    risen = raw - raw[0]
-    risen -= np.add.accumulate(risen)[-1] / raw.size
-    variance = float(np.add.accumulate(risen * risen)[-1]) / raw.size
-    scale = 1.0 / math.sqrt(variance) if variance > 0.0 else 0.0
-    normal: NDArray[np.float64] = risen * scale
-    return normal
 
 
 def _set_sizes(plan: NDArray[Any], m: int, band: int, step: int) -> None:

@@ -1,8 +1,4 @@
-"""Rows of a collection as numbers: their normal forms, their costs in float64, lanes of them.
-
-`normal_rows` is numpy alone, so that an engine without a compiler has it too. It adds up each row
-in order, many rows at a time: the bits are those of `native.windows` and of `reference.normal`.
-"""
+"""Rows of a collection: their costs in float64, and lanes of them."""
 
 from __future__ import annotations
 
@@ -20,29 +16,6 @@ from midstreamer_kernels.native.lanes import (
     dtw_block,
     empty_block,
 )
-
-PORTION = 1024  # rows worked on together: their columns stay in the nearer caches
-
-
-def normal_rows(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the z-normal forms of `rows`, shape (n, m); a constant row becomes zeros."""
-    normal = np.empty(rows.shape)
-    for begin in range(0, len(rows), PORTION):
-        columns = np.array(rows[begin : begin + PORTION].T, np.float64, order="C")  # a copy
-        columns -= columns[0].copy()
-        columns -= _sum_in_order(columns) / len(columns)
-        variance = _sum_in_order(columns * columns) / len(columns)
-        varied = variance > 0.0
-        scale = 1.0 / np.sqrt(np.where(varied, variance, 1.0))
-        normal[begin : begin + PORTION] = (columns * np.where(varied, scale, 0.0)).T
-    return normal
-
-
-def _sum_in_order(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = np.zeros(columns.shape[1])
-    for column in columns:
-        total += column
-    return total
 
 
 @jit

@@ -50,22 +50,6 @@ def sketch_of(rows: NDArray[np.float32], ends: NDArray[np.int64]) -> NDArray[np.
     return sketch
 
 
-def envelope_of(points: NDArray[Any], band: int, m: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the highest and the lowest of `points` within `band` of each of m places.
-
-    m differs from the number of points by `band` at most. The ends are repeated beyond the ends,
-    which changes no extreme; spans double until they are as wide as the band.
-    """
-    high = low = np.pad(points, (band, band + max(0, m - points.size)), mode="edge")
-    width, span = 2 * band + 1, 1
-    while span < width:
-        step = min(span, width - span)
-        high = np.maximum(high[:-step], high[step:])
-        low = np.minimum(low[:-step], low[step:])
-        span += step
-    return high[:m], low[:m]
-
-
 @jit
 def _add_excess(means: Any, upper: Any, lower: Any, weight: Any, bounds: Any) -> None:
     for row in range(bounds.size):

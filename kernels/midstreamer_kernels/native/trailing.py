@@ -1,7 +1,7 @@
 """The last points of a stream, z-normalised, against every pattern of their number.
 
 First the two corners of the cost matrix, which are on every path; then how far the points lie
-outside of the pattern's envelope (LB_Keogh, as in `native.bounds`), a few at a time until the limit
+outside of the pattern's envelope (LB_Keogh, as in `emit.bounds`), a few at a time until the limit
 is passed. What is left is compared whole, as many patterns at once as there are lanes.
 """
 
@@ -40,20 +40,6 @@ class Group(NamedTuple):
     """Receives the rows within the limit, shape (k,)."""
     costs: NDArray[np.float64]
     """Receives their squared distances, shape (k,)."""
-
-
-@jit
-def envelopes(rows: Any, band: int, upper: Any, lower: Any) -> None:
-    """Fill `upper` and `lower` with the extremes of each row within `band` of each place."""
-    count, m = rows.shape
-    for row in range(count):
-        for place in range(m):
-            high = low = rows[row, place]
-            for near in range(max(0, place - band), min(m, place + band + 1)):
-                high = max(high, rows[row, near])
-                low = min(low, rows[row, near])
-            upper[row * m + place] = high
-            lower[row * m + place] = low
 
 
 @jit

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.errors import OutOfMemoryError
+from midstreamer_kernels.forms import envelope_of, normal_form
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
 from midstreamer_kernels.wasm.host import Instance, session
 
@@ -147,11 +148,12 @@ class _Search:
 
 def _envelope(query: NDArray[np.float64], band: int) -> tuple[NDArray[np.float64], ...]:
     """Return the upper and lower envelope, padded to an even length with what excludes nothing."""
-    padded = np.pad(query, band, mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * band + 1)
+    upper, lower = envelope_of(query, band, query.size)
     odd = query.size % 2
-    upper = np.pad(around.max(axis=1), (0, odd), constant_values=np.inf)
-    return upper, np.pad(around.min(axis=1), (0, odd), constant_values=-np.inf)
+    return tuple(
+        np.pad(side, (0, odd), constant_values=beyond)
+        for side, beyond in ((upper, np.inf), (lower, -np.inf))
+    )
 
 
 def _parts(
@@ -169,13 +171,6 @@ def _parts(
     return parts
 
 
-def _normal(query: NDArray[np.float64]) -> NDArray[np.float64]:
-    shift, scale = np.empty(1), np.empty(1)
-    window_statistics(query, query.size, 0, 1, shift, scale)
-    normal: NDArray[np.float64] = (query - query[0] - shift[0]) * scale[0]
-    return normal
-
-
 def scan(
     table: NDArray[np.int64],
     step: int,
@@ -189,7 +184,7 @@ def scan(
     shared: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return what `native.scan.scan` returns for the same table; `shared` is not used."""
-    wanted = _normal(query) if normalized else query
+    wanted = normal_form(query) if normalized else query
     with session() as instance:
         search = _Search(
             instance, table, wanted, step=step, band=band,

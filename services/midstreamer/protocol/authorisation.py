@@ -72,11 +72,6 @@ def allowed(sender: Kind, receiver: Kind) -> frozenset[type[Frame]]:
     return TABLE.get((sender, receiver), frozenset())
 
 
-def may_send(sender: Kind, receiver: Kind, frame: type[Frame]) -> bool:
-    """Whether the table lets this frame pass."""
-    return frame in allowed(sender, receiver)
-
-
 def accepts(server: Kind) -> frozenset[Kind]:
     """The kinds that may connect to a server of this kind."""
     return DIALLED_BY.get(server, frozenset())

@@ -173,21 +173,20 @@ class Peer:
 
     def _take_at_once(self, frame: Frame) -> bool:
         """Answers and requests need no waiting, unless something before them does."""
-        if self._busy or self._objection(frame)[0] or not isinstance(frame, Answer | Request):
-            return False
-        if isinstance(frame, Answer):
-            self._settle(frame)
-        else:
-            self._begin(frame)
-        return True
+        return not (self._busy or self._objection(frame)[0]) and self._took(frame)
 
-    async def _take(self, frame: Frame) -> None:
-        await self._authorise(frame)
+    def _took(self, frame: Frame) -> bool:
         if isinstance(frame, Answer):
             self._settle(frame)
         elif isinstance(frame, Request):
             self._begin(frame)
-        elif self._handle is not None:
+        else:
+            return False
+        return True
+
+    async def _take(self, frame: Frame) -> None:
+        await self._authorise(frame)
+        if not self._took(frame) and self._handle is not None:
             try:
                 await self._handle(self, frame)
             except Exception:

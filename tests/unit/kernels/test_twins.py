@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from midstreamer_kernels import forms
 from midstreamer_kernels.native import (
     block,
-    bounds,
     compiling,
     contest,
     heap,
@@ -91,9 +91,7 @@ def test_normalize_is_its_twin() -> None:
 @slowly
 @given(query=series, band=st.integers(0, 30))
 def test_the_envelope_is_its_twin(query: list[float], band: int) -> None:
-    upper, lower = np.empty(len(query)), np.empty(len(query))
-
-    bounds.envelope(np.array(query), band, upper, lower)
+    upper, lower = forms.envelope_of(np.array(query), band, len(query))
 
     assert (upper.tolist(), lower.tolist()) == slow_bounds.envelope(query, band)
 
@@ -151,7 +149,7 @@ def test_the_heap_keeps_the_best(offers: list[tuple[int, int]], k: int) -> None:
 
 
 def test_every_compiled_function_releases_the_gil() -> None:
-    modules = (block, bounds, contest, heap, lanes, pairs, scan, sift, windows)
+    modules = (block, contest, heap, lanes, pairs, scan, sift, windows)
     compiled = [entry for module in modules for entry in vars(module).values()]
     compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
 

@@ -77,7 +77,6 @@ class QuicWire:
         self._datagrams_since_flush = 0
         self._packets_since_key = 0
         self._pings = 0
-        self._written = False
         self.over = False
         """Nothing more will be said."""
         self._stopped = False
@@ -88,7 +87,6 @@ class QuicWire:
     def write(self, stream: int, data: bytes) -> None:
         """Send bytes on a stream, in order; what one turn of the loop writes leaves together."""
         self.quic.send_stream_data(stream, data)
-        self._written = True
         if self._flush is None:
             self._flush = self._loop.call_soon(self.flush)
 
@@ -133,15 +131,14 @@ class QuicWire:
 
     def flush(self) -> None:
         """Send what is to be sent, and set the timer."""
+        now, written = time.monotonic(), self._flush is not None
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        now = time.monotonic()
         if self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS:
             internals.acknowledge_now(self.quic, now)
-        elif self._written:
+        elif written:
             internals.acknowledge_along(self.quic, now)
-        self._written = False
         self._datagrams_since_flush = 0
         sent = self.quic.datagrams_to_send(now=now)
         for data, address in sent:
