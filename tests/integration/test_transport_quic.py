@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from midstreamer.domain.errors import ConfigError, LinkClosed, Unavailable
 from midstreamer.domain.identity import Kind
@@ -103,9 +105,28 @@ async def test_acknowledgements_ride_on_what_is_said(
     monkeypatch.setattr(DatagramSocket, "send", counting)
     for _ in range(40):
         await peer.ask(frames.Survey())
-        await asyncio.sleep(2.5 * internals.RIDE_S)
+        await asyncio.sleep(internals.RIDE_S / 3)
     # Alone they would take two more in every ACK_DELAY_S, 20 in all.
     assert 80 <= len(datagrams) <= 90
+    await peer.close()
+
+
+async def test_after_a_packet_that_took_all_no_other_is_begun(
+    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    start = QuicPacketBuilder.start_packet
+
+    def counting(made: QuicPacketBuilder, *packet: Any) -> None:
+        begun.append(made.packet_number)
+        start(made, *packet)
+
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    await peer.ask(frames.Survey())
+    await asyncio.sleep(2 * internals.ACK_DELAY_S)
+    monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
+    await peer.ask(frames.Survey())
+    assert len(begun) == 2  # the request's and the answer's
     await peer.close()
 
 

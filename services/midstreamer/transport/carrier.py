@@ -51,11 +51,12 @@ class Link(Protocol):
     def incarnation(self) -> str:
         """What the peer's handshake said of its incarnation (empty for servers)."""
 
-    def send(self, frame: Frame, *, bulk: bool = False) -> None:
-        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
+    def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
+        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.
 
-    def flush(self) -> None:
-        """Send at once what would else wait for the rest of this turn of the loop."""
+        What one turn of the loop queues leaves together when it ends; ``at_once`` is for a frame
+        that nothing else would travel with.
+        """
 
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""

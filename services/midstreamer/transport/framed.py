@@ -31,14 +31,11 @@ INBOX_FULL = "inbox_full"
 class Wire(Protocol):
     """What a carrier must be able to do for a link."""
 
-    def write(self, stream: int, data: bytes) -> None:
-        """Send bytes on a stream, in order."""
+    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
+        """Send bytes on a stream, in order; at once, or with what else this turn writes."""
 
     def hang_up(self, code: str, message: str) -> None:
         """End the connection, telling the peer why where that is possible."""
-
-    def flush(self) -> None:
-        """Send what was written, if that waits for company."""
 
     def taken(self) -> None:
         """The application took a frame that this wire brought."""
@@ -79,7 +76,7 @@ class FramedLink:
         """What the peer's handshake said of its incarnation."""
         return self._connection.peer_incarnation
 
-    def send(self, frame: Frame, *, bulk: bool = False) -> None:
+    def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
         if self._end is not None:
             raise self._closed_error()
@@ -93,12 +90,7 @@ class FramedLink:
             )
         if unsent > self._limits.send_low_bytes:
             self._drained.clear()
-        self._carry_out(self._connection.send(frame, bulk=bulk))
-
-    def flush(self) -> None:
-        """Send at once what would else wait for the rest of this turn of the loop."""
-        if self._end is None:
-            self._wire.flush()
+        self._carry_out(self._connection.send(frame, bulk=bulk), at_once=at_once)
 
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""
@@ -168,11 +160,11 @@ class FramedLink:
 
     # --- effects ---
 
-    def _carry_out(self, effects: list[Effect]) -> None:
+    def _carry_out(self, effects: list[Effect], *, at_once: bool = False) -> None:
         for effect in effects:
             match effect:
                 case Transmit(stream, data):
-                    self._wire.write(stream, data)
+                    self._wire.write(stream, data, at_once=at_once)
                 case Deliver():
                     self._deliver(effect)
                 case Opened():

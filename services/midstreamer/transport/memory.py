@@ -154,17 +154,14 @@ class MemoryWire:
         self._loop = asyncio.get_running_loop()
         self._in_flight_bytes = 0
 
-    def write(self, stream: int, data: bytes) -> None:
-        """Send bytes on a stream, in order."""
+    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
+        """Send bytes on a stream, in order; nothing waits for company here."""
         self._in_flight_bytes += len(data)
         self._loop.call_soon(self._arrive, stream, data)
 
     def hang_up(self, code: str, message: str) -> None:
         """End the connection; the other end learns it after what was written before."""
         self._loop.call_soon(self.other.link.lost, code, message)
-
-    def flush(self) -> None:
-        """Nothing waits: what was written is on its way."""
 
     def taken(self) -> None:
         """The application took a frame that this wire brought."""

@@ -144,18 +144,18 @@ async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
 
     far.attend(take)
     for position in range(4):
-        near.send(holdings(position))
-    near.flush()
+        near.send(holdings(position), at_once=position == 3)
     received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
     # What comes behind a frame that waits waits too, unseen.
     assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
     await near.close()
 
 
-async def test_a_link_that_is_closed_flushes_nothing(serving: Serving) -> None:
+async def test_a_link_that_is_closed_sends_nothing_at_once_either(serving: Serving) -> None:
     near, far = await serving.meet()
     await near.close()
-    near.flush()
+    with pytest.raises(LinkClosed):
+        near.send(holdings(1), at_once=True)
     with pytest.raises(LinkClosed):
         await asyncio.wait_for(far.receive(), 2)
 

@@ -161,6 +161,24 @@ async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None
             await waiting
 
 
+async def test_requests_under_way_are_counted_until_they_are_answered() -> None:
+    def under_way() -> float | None:
+        return metrics.REGISTRY.get_sample_value("midstreamer_queue_depth", {"queue": "requests"})
+
+    enough = asyncio.Event()
+
+    async def waiting(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
+        await enough.wait()
+        return frames.Surveyed(position=1)
+
+    async with a_pair(waiting) as (peer, _):
+        held = [asyncio.create_task(peer.ask(frames.Survey())) for _ in range(3)]
+        await eventually(lambda: under_way() == 3)
+        enough.set()
+        await asyncio.gather(*held)
+        assert under_way() == 0
+
+
 async def test_more_requests_than_allowed_are_refused_early() -> None:
     async with a_pair(never, in_flight_max=2) as (peer, _):
         held = [asyncio.create_task(peer.ask(frames.Survey())) for _ in range(2)]

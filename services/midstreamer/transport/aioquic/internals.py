@@ -15,8 +15,11 @@ from collections.abc import Callable
 import aioquic
 from aioquic import tls
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.connection import QuicConnection, QuicNetworkPath
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.chain import Presented
@@ -28,8 +31,9 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
-RIDE_S = 0.002
-"""One that has waited so long rides; sooner, at thousands of packets a second, it costs more."""
+RIDE_S = 0.014
+"""One that has waited so long rides: late enough that most packets carry none - writing and
+reading it costs as much as a small frame - and early enough that few have to leave alone."""
 
 
 def require_version() -> None:
@@ -113,11 +117,40 @@ def acknowledge_along(connection: QuicConnection, now_s: float) -> None:
         space.ack_at = now_s
 
 
+def stop_when_all_is_written(connection: QuicConnection) -> None:
+    """Build no packet after the one that took all there was.
+
+    aioquic goes on until a packet stays empty, and looking through everything for nothing costs
+    as much as writing a small packet does.
+    """
+    write = connection._write_application
+
+    def written(builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
+        start = builder.start_packet
+
+        def next_packet(packet_type: QuicPacketType, crypto: CryptoPair) -> None:
+            if builder._packet is not None and not has_something_to_send(connection):
+                raise QuicPacketBuilderStop
+            start(packet_type, crypto)
+
+        builder.start_packet = next_packet  # type: ignore[method-assign]
+        write(builder, network_path, now)
+
+    connection._write_application = written  # type: ignore[method-assign]
+
+
 def has_something_to_send(connection: QuicConnection) -> bool:
     """Whether stream data waits, new or lost; what else may wait can do so for ACK_DELAY_S."""
-    return not connection._handshake_confirmed or any(
-        not stream.sender.buffer_is_empty for stream in connection._streams.values()
-    )
+    if not connection._handshake_confirmed:
+        return True
+    for streams in (connection._streams, connection._crypto_streams):
+        for stream in streams.values():
+            sender = stream.sender
+            if not sender.buffer_is_empty:
+                if len(sender._pending) or sender._pending_eof:
+                    return True
+                sender.buffer_is_empty = True  # aioquic learns it by asking in vain
+    return False
 
 
 def close_event(connection: QuicConnection) -> ConnectionTerminated | None:

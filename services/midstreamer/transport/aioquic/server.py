@@ -38,6 +38,8 @@ from midstreamer.transport.framed import FramedLink
 log = logs.get(__name__)
 
 CONNECTION_ID_BYTES = 8
+LONG_HEADER = b"\x80"
+"""The first bit of a packet tells its form (RFC 8999, section 5)."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
@@ -95,15 +97,19 @@ class QuicServer:
     # --- datagrams ---
 
     def _received(self, data: bytes, address: SocketAddress) -> None:
-        header = _header(data)
-        if header is None:
-            return  # whatever this is, it is not QUIC, and is not answered
-        wire = self._wires.get(header.destination_cid)
-        if wire is None:
-            wire = self._begin(header, len(data), address)
+        wire = self._wire(data, address)
         if wire is not None:
             wire.datagram(data, address)
             self._touched.add(wire)
+
+    def _wire(self, data: bytes, address: SocketAddress) -> QuicWire | None:
+        """Whose a datagram is; None for what is not answered."""
+        if data[:1] < LONG_HEADER:  # all but handshakes: the number stands behind the first byte
+            return self._wires.get(data[1 : 1 + CONNECTION_ID_BYTES])
+        header = _header(data)
+        if header is None:
+            return None  # whatever this is, it is not QUIC
+        return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _drained(self) -> None:
         touched, self._touched = self._touched, set()

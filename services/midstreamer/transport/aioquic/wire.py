@@ -81,13 +81,16 @@ class QuicWire:
         """Nothing more will be said."""
         self._stopped = False
         internals.delay_acknowledgements(quic)
+        internals.stop_when_all_is_written(quic)
 
     # --- Wire ---
 
-    def write(self, stream: int, data: bytes) -> None:
+    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
         """Send bytes on a stream, in order; what one turn of the loop writes leaves together."""
         self.quic.send_stream_data(stream, data)
-        if self._flush is None:
+        if at_once:
+            self.flush(written=True)
+        elif self._flush is None:
             self._flush = self._loop.call_soon(self.flush)
 
     def hang_up(self, code: str, message: str) -> None:
@@ -129,12 +132,12 @@ class QuicWire:
         else:
             self._set_timer(time.monotonic())
 
-    def flush(self) -> None:
-        """Send what is to be sent, and set the timer."""
-        now, written = time.monotonic(), self._flush is not None
+    def flush(self, *, written: bool = False) -> None:
+        """Send what is to be sent, and set the timer; ``written`` says that data is among it."""
+        now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
-            self._flush = None
+            self._flush, written = None, True
         if self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS:
             internals.acknowledge_now(self.quic, now)
         elif written:
