@@ -55,6 +55,8 @@ SECONDS = 10.0
 SAMPLES = 200
 BATCH = 10
 AGENTS = 3
+COLUMNS = 110
+"""Wide enough for the table where no terminal says how wide it is."""
 DAY = 86_400_000_000
 
 
@@ -298,6 +300,8 @@ def main() -> int:
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     screen, told = Console(), Console(stderr=True)
+    if not screen.is_terminal:
+        screen = Console(width=COLUMNS)
     with tempfile.TemporaryDirectory(prefix="midstreamer-bench-") as folder:
         rows = asyncio.run(measure(Path(folder), lambda line: told.print(line, style="dim")))
     made: dict[str, Any] = {

@@ -25,7 +25,7 @@ from midstreamer.protocol.frames import Answer, Changes, Frame, Holdings, Member
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
-from midstreamer.runtime.tasks import supervise
+from midstreamer.runtime.tasks import spread, supervise
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
 
@@ -220,7 +220,7 @@ class AgentService:
         while True:
             self._report.clear()
             try:
-                async with asyncio.timeout(self._config.heartbeat_s):
+                async with asyncio.timeout(spread(self._config.heartbeat_s)):
                     await self._report.wait()
             except TimeoutError:
                 pass  # nothing changed; they hear that too

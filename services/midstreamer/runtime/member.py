@@ -14,6 +14,7 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Fleet, Member, Renew
 from midstreamer.runtime.peer import Session
+from midstreamer.runtime.tasks import spread
 from midstreamer.telemetry import logs, metrics
 
 RENEWALS_PER_LEASE = 3
@@ -59,7 +60,7 @@ class Membership:
             await self._renew()
             await asyncio.sleep(RENEW_LEAST_S)
             try:
-                async with asyncio.timeout(self._lease_s / RENEWALS_PER_LEASE):
+                async with asyncio.timeout(spread(self._lease_s / RENEWALS_PER_LEASE)):
                     await self._soon.wait()
             except TimeoutError:
                 pass  # time to renew anyway

@@ -7,7 +7,6 @@ ends.  What a `Peer` can do is in `runtime.conversation`.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
+from midstreamer.runtime.tasks import spread
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, Server
 
@@ -101,7 +101,7 @@ class _Backoff:
 
     def next_s(self) -> float:
         pause_s, self.pause_s = self.pause_s, min(2 * self.pause_s, BACKOFF_S[1])
-        return pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+        return spread(pause_s, share=0.5)
 
 
 class Session:

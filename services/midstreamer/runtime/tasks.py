@@ -45,4 +45,12 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: 
 def pause(failures: int) -> float:
     """Seconds to wait after this many failures in a row: doubling, bounded, spread by half."""
     longest_s = min(PAUSE_MOST_S, PAUSE_LEAST_S * 2.0 ** min(failures - 1, 16))
-    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, hides nothing
+    return spread(longest_s, share=0.5)
+
+
+def spread(period_s: float, *, share: float = 0.2) -> float:
+    """A period shortened by up to ``share`` of it, so that what began together does not stay so.
+
+    A fleet that was started at once would else renew, report and retry at once for ever.
+    """
+    return period_s * random.uniform(1.0 - share, 1.0)  # noqa: S311 - it hides nothing

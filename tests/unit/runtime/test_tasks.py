@@ -50,3 +50,9 @@ async def test_cancelling_passes_through() -> None:
 def test_pauses_grow_and_stay_bounded() -> None:
     for count in range(1, 200):
         assert tasks.PAUSE_LEAST_S / 2 <= tasks.pause(count) <= tasks.PAUSE_MOST_S
+
+
+def test_periods_that_began_together_drift_apart() -> None:
+    periods = [tasks.spread(2.0) for _ in range(50)]
+    assert all(1.6 <= each <= 2.0 for each in periods)
+    assert len(set(periods)) > 40
