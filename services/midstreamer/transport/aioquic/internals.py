@@ -31,9 +31,9 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
-RIDE_S = 0.014
-"""One that has waited so long rides: late enough that most packets carry none - writing and
-reading it costs as much as a small frame - and early enough that few have to leave alone."""
+RIDE_S = ACK_DELAY_S / 2
+"""One that has waited so long rides. Sooner, more packets carry one, and writing and reading it
+costs as much as a small frame; later, what is said every 11 ms would come too early, then late."""
 
 
 def require_version() -> None:
