@@ -66,9 +66,10 @@ class Feed:
 
     async def follow(self, peer: Peer, request: int, after: int) -> None:
         """Push everything after a position for as long as the peer lives; Behind."""
-        if after < 0:
+        greeted = after < 0
+        if greeted:
             after = await self._begin(peer, request)
-        async for page in self._pages(after):
+        async for page in self._pages(after, greeted=greeted):
             for frame in frames_of(page, request, after):
                 await _push(peer, frame)
             after = page.position
@@ -80,13 +81,19 @@ class Feed:
             await _push(peer, frame)
         return present.position
 
-    async def _pages(self, after: int) -> AsyncIterator[FeedPage]:
+    async def _pages(self, after: int, *, greeted: bool) -> AsyncIterator[FeedPage]:
+        """Page after page; to who heard nothing yet the first at once, though it be empty.
+
+        Only what it hears tells a follower that it is heard, and a fleet at rest may say nothing
+        for hours.
+        """
         while True:
             moved = self._moved
             page = self._remembered(after)
             if page is None:
                 page = await self._read(after)
-            if page.position > after:
+            if page.position > after or not greeted:
+                greeted = True
                 yield page
                 after = page.position
             else:

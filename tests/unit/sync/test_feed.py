@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from midstreamer.protocol.frames import Change, Joined, Learned, Points
+import asyncio
+from typing import cast
+
+from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points
+from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
 from midstreamer.sync.feed import Feed, frames_of
+from tests.support.fleet import eventually
 from tests.support.store import a_column
 
 
@@ -55,3 +60,38 @@ def test_a_large_page_is_cut_and_only_its_end_has_its_position() -> None:
 def test_an_empty_page_still_tells_its_position() -> None:
     (only,) = frames_of(FeedPage((Joined(()),), 3), 1, 0)
     assert (only.position, only.changes) == (3, (Joined(()),))
+
+
+class Follower:
+    """Stands where the follower's connection would."""
+
+    def __init__(self) -> None:
+        self.told: list[Changes] = []
+
+    async def drained(self) -> None:
+        """There is always room."""
+
+    def tell(self, frame: Changes) -> None:
+        self.told.append(frame)
+
+
+async def test_who_has_heard_everything_is_told_so_at_once() -> None:
+    feed, follower = _feed(), Follower()
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    assert follower.told == [Changes(request=7, position=0, changes=())]
+
+    feed.publish(0, [_change(1)])
+    await eventually(lambda: len(follower.told) > 1)
+    assert follower.told[1:] == [Changes(request=7, position=1, changes=(_change(1),))]
+    following.cancel()
+
+
+async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None:
+    feed, follower = _feed(), Follower()
+    feed.publish(0, [_change(1)])
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    await asyncio.sleep(0)
+    assert follower.told == [Changes(request=7, position=1, changes=(_change(1),))]
+    following.cancel()
