@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -131,6 +132,23 @@ async def test_after_a_packet_that_took_all_no_other_is_begun(
     monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
     await peer.ask(frames.Survey())
     assert len(begun) == 2  # the request's and the answer's
+    await peer.close()
+
+
+async def test_sending_leaves_nothing_to_the_garbage_collector(
+    place: Installation, server: Server
+) -> None:
+    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
+    await peer.ask(frames.Survey())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await peer.ask(frames.Survey())
+        left = [each for each in gc.get_objects() if type(each) is QuicPacketBuilder]
+    finally:
+        gc.enable()
+    assert left == []
     await peer.close()
 
 

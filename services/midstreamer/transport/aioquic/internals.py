@@ -121,7 +121,8 @@ def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Build no packet after the one that took all there was.
 
     aioquic goes on until a packet stays empty, and looking through everything for nothing costs
-    as much as writing a small packet does.
+    as much as writing a small packet does.  Only streams can need a second packet; MAX_STREAMS
+    for a stream that was ended would wait, and no stream is ended here before its connection is.
     """
     write = connection._write_application
 
@@ -134,7 +135,10 @@ def stop_when_all_is_written(connection: QuicConnection) -> None:
             start(packet_type, crypto)
 
         builder.start_packet = next_packet  # type: ignore[method-assign]
-        write(builder, network_path, now)
+        try:
+            write(builder, network_path, now)
+        finally:
+            del builder.start_packet  # else each send leaves a cycle for the garbage collector
 
     connection._write_application = written  # type: ignore[method-assign]
 
@@ -143,13 +147,14 @@ def has_something_to_send(connection: QuicConnection) -> bool:
     """Whether stream data waits, new or lost; what else may wait can do so for ACK_DELAY_S."""
     if not connection._handshake_confirmed:
         return True
-    for streams in (connection._streams, connection._crypto_streams):
-        for stream in streams.values():
-            sender = stream.sender
-            if not sender.buffer_is_empty:
-                if len(sender._pending) or sender._pending_eof:
-                    return True
-                sender.buffer_is_empty = True  # aioquic learns it by asking in vain
+    # What handshakes before this epoch left unsent stays there for good.
+    senders = [connection._crypto_streams[tls.Epoch.ONE_RTT].sender]
+    senders += [stream.sender for stream in connection._streams.values()]
+    for sender in senders:
+        if not sender.buffer_is_empty:
+            if len(sender._pending) or sender._pending_eof:
+                return True
+            sender.buffer_is_empty = True  # aioquic learns it by asking in vain
     return False
 
 
