@@ -22,6 +22,8 @@ from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
 from midstreamer.transport.carrier import Limits, Link, Server
+from midstreamer.transport.framed import FramedLink
+from tests.support.fleet import eventually
 from tests.support.security import Installation, who
 from tests.support.transport import answer_surveys
 
@@ -116,6 +118,18 @@ async def test_acknowledgements_ride_on_what_is_said(
     await peer.close()
 
 
+def connections(peer: peers.Peer, server: QuicServer) -> list[QuicConnection]:
+    """Both ends of a connection."""
+    assert isinstance(peer._link, FramedLink)
+    near = peer._link._wire
+    assert isinstance(near, wire.QuicWire)
+    return [near.quic, *(known.quic for known in server._numbers)]
+
+
+def owes_an_acknowledgement(connection: QuicConnection) -> bool:
+    return any(space.ack_at is not None for space in connection._loss.spaces)
+
+
 async def test_after_a_packet_that_took_all_no_other_is_begun(
     place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +142,8 @@ async def test_after_a_packet_that_took_all_no_other_is_begun(
 
     peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
     await peer.ask(frames.Survey())
-    await asyncio.sleep(2 * internals.ACK_DELAY_S)
+    assert isinstance(server, QuicServer)
+    await eventually(lambda: not any(map(owes_an_acknowledgement, connections(peer, server))))
     monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
     await peer.ask(frames.Survey())
     assert len(begun) == 2  # the request's and the answer's

@@ -25,7 +25,7 @@ from midstreamer.protocol.frames import Answer, Changes, Frame, Holdings, Member
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
-from midstreamer.runtime.tasks import spread, supervise
+from midstreamer.runtime.tasks import awaited, supervise
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
 
@@ -219,11 +219,7 @@ class AgentService:
     async def _heartbeat(self) -> None:
         while True:
             self._report.clear()
-            try:
-                async with asyncio.timeout(spread(self._config.heartbeat_s)):
-                    await self._report.wait()
-            except TimeoutError:
-                pass  # nothing changed; they hear that too
+            await awaited(self._report, self._config.heartbeat_s)
             holdings = self._holdings()
             for session, _ in self._coordinators.values():
                 self._tell(session.peer, holdings)

@@ -108,7 +108,7 @@ class Peer:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting[number] = answer
-        # A timer of its own: asyncio.timeout costs four times as much, at every request.
+        # A timer of its own: asyncio.timeout costs twice as much, at every request.
         timer = loop.call_later(budget_s, self._unanswered, request)
         try:
             # Alone, there is nobody to share a datagram with.

@@ -14,7 +14,7 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Fleet, Member, Renew
 from midstreamer.runtime.peer import Session
-from midstreamer.runtime.tasks import spread
+from midstreamer.runtime.tasks import awaited
 from midstreamer.telemetry import logs, metrics
 
 RENEWALS_PER_LEASE = 3
@@ -59,11 +59,7 @@ class Membership:
             self._soon.clear()
             await self._renew()
             await asyncio.sleep(RENEW_LEAST_S)
-            try:
-                async with asyncio.timeout(spread(self._lease_s / RENEWALS_PER_LEASE)):
-                    await self._soon.wait()
-            except TimeoutError:
-                pass  # time to renew anyway
+            await awaited(self._soon, self._lease_s / RENEWALS_PER_LEASE)
 
     async def leave(self) -> None:
         """Give the lease back, if that can be done quickly."""

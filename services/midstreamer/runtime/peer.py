@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
-from midstreamer.runtime.tasks import spread
+from midstreamer.runtime.tasks import pause
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, Server
 
@@ -22,8 +21,8 @@ __all__ = ["IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer", "Session", "dial", "list
 
 log = logs.get(__name__)
 
-BACKOFF_S = (0.05, 2.0)
-"""First and longest pause before dialling again."""
+BACKOFF_MOST_S = 2.0
+"""Longest pause before dialling again."""
 
 
 async def dial(
@@ -93,17 +92,6 @@ def _keep(task: asyncio.Task[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
-@dataclass
-class _Backoff:
-    """Pauses that double up to a bound, each between half and all of itself."""
-
-    pause_s: float = BACKOFF_S[0]
-
-    def next_s(self) -> float:
-        pause_s, self.pause_s = self.pause_s, min(2 * self.pause_s, BACKOFF_S[1])
-        return spread(pause_s, share=0.5)
-
-
 class Session:
     """Keeps one peer at an address alive: dials, and dials again."""
 
@@ -132,14 +120,15 @@ class Session:
 
     async def run(self) -> None:
         """Keep the peer alive until cancelled."""
-        backoff = _Backoff()
+        attempts = 0
         while True:
+            attempts += 1
             try:
                 await self._once()
-                backoff = _Backoff()
+                attempts = 1
             except (MidstreamerError, OSError) as error:
                 self._complain(error)
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(pause(attempts, most_s=BACKOFF_MOST_S))
 
     async def ask(self, frame: Request, *, budget_s: float) -> Answer:
         """Ask the live peer, waiting for one within the budget. Does not retry."""

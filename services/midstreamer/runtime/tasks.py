@@ -42,10 +42,19 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: 
             return
 
 
-def pause(failures: int) -> float:
+def pause(failures: int, *, most_s: float = PAUSE_MOST_S) -> float:
     """Seconds to wait after this many failures in a row: doubling, bounded, spread by half."""
-    longest_s = min(PAUSE_MOST_S, PAUSE_LEAST_S * 2.0 ** min(failures - 1, 16))
+    longest_s = min(most_s, PAUSE_LEAST_S * 2.0 ** min(failures - 1, 16))
     return spread(longest_s, share=0.5)
+
+
+async def awaited(event: asyncio.Event, period_s: float) -> None:
+    """Return when the event is set, or when its period, spread, is over without it."""
+    try:
+        async with asyncio.timeout(spread(period_s)):
+            await event.wait()
+    except TimeoutError:
+        pass  # as good a reason
 
 
 def spread(period_s: float, *, share: float = 0.2) -> float:

@@ -56,3 +56,10 @@ def test_periods_that_began_together_drift_apart() -> None:
     periods = [tasks.spread(2.0) for _ in range(50)]
     assert all(1.6 <= each <= 2.0 for each in periods)
     assert len(set(periods)) > 40
+
+
+async def test_an_event_is_awaited_for_a_period_at_most() -> None:
+    event = asyncio.Event()
+    await asyncio.wait_for(tasks.awaited(event, 0.01), 2)
+    event.set()
+    await asyncio.wait_for(tasks.awaited(event, 600.0), 2)

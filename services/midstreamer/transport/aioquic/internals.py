@@ -32,8 +32,8 @@ ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
 RIDE_S = ACK_DELAY_S / 2
-"""One that has waited so long rides. Sooner, more packets carry one, and writing and reading it
-costs as much as a small frame; later, what is said every 11 ms would come too early, then late."""
+"""One that has waited so long rides. Sooner, more packets carry one, and have it to write and to
+read; later, what is said every 11 ms would come too early for it, and the next time too late."""
 
 
 def require_version() -> None:
@@ -120,9 +120,9 @@ def acknowledge_along(connection: QuicConnection, now_s: float) -> None:
 def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Build no packet after the one that took all there was.
 
-    aioquic goes on until a packet stays empty, and looking through everything for nothing costs
-    as much as writing a small packet does.  Only streams can need a second packet; MAX_STREAMS
-    for a stream that was ended would wait, and no stream is ended here before its connection is.
+    aioquic goes on until a packet stays empty, and looks through everything once more for it.
+    Only streams can need a second packet; MAX_STREAMS for a stream that was ended would wait, and
+    no stream is ended here before its connection is.
     """
     write = connection._write_application
 
