@@ -7,7 +7,6 @@ import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aioquic.quic.connection import QuicConnection
@@ -20,10 +19,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Session
 from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
 from midstreamer.transport.carrier import Limits, Link, Server
-from midstreamer.transport.framed import FramedLink
-from tests.support.fleet import eventually
 from tests.support.security import Installation, who
 from tests.support.transport import answer_surveys
 
@@ -91,63 +87,6 @@ async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
     assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
     await peer.close()
     await server.close()
-
-
-@pytest.mark.parametrize("pause_s", [0.003, 0.008, 0.011])
-async def test_acknowledgements_ride_on_what_is_said(
-    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch, pause_s: float
-) -> None:
-    datagrams: list[int] = []
-    send = DatagramSocket.send
-
-    def counting(made: DatagramSocket, data: bytes, to: SocketAddress | None) -> None:
-        datagrams.append(len(data))
-        send(made, data, to)
-
-    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
-    await peer.ask(frames.Survey())
-    monkeypatch.setattr(DatagramSocket, "send", counting)
-    pauses = 0
-    for _ in range(40):
-        began_s = time.monotonic()
-        await peer.ask(frames.Survey())
-        await asyncio.sleep(pause_s)
-        pauses += time.monotonic() - began_s > 0.8 * internals.ACK_DELAY_S  # nothing to ride on
-    # Alone they would take two more in every ACK_DELAY_S.
-    assert 80 <= len(datagrams) <= 84 + 2 * pauses
-    await peer.close()
-
-
-def connections(peer: peers.Peer, server: QuicServer) -> list[QuicConnection]:
-    """Both ends of a connection."""
-    assert isinstance(peer._link, FramedLink)
-    near = peer._link._wire
-    assert isinstance(near, wire.QuicWire)
-    return [near.quic, *(known.quic for known in server._numbers)]
-
-
-def owes_an_acknowledgement(connection: QuicConnection) -> bool:
-    return any(space.ack_at is not None for space in connection._loss.spaces)
-
-
-async def test_after_a_packet_that_took_all_no_other_is_begun(
-    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[int] = []
-    start = QuicPacketBuilder.start_packet
-
-    def counting(made: QuicPacketBuilder, *packet: Any) -> None:
-        begun.append(made.packet_number)
-        start(made, *packet)
-
-    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
-    await peer.ask(frames.Survey())
-    assert isinstance(server, QuicServer)
-    await eventually(lambda: not any(map(owes_an_acknowledgement, connections(peer, server))))
-    monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
-    await peer.ask(frames.Survey())
-    assert len(begun) == 2  # the request's and the answer's
-    await peer.close()
 
 
 async def test_sending_leaves_nothing_to_the_garbage_collector(

@@ -1,0 +1,143 @@
+"""When a QUIC wire sends, on a clock that no busy machine can disturb."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicPacketBuilder
+
+from midstreamer.protocol import frames
+from midstreamer.protocol.connection import Connection, Side
+from midstreamer.transport.aioquic import enforcement, wire
+from midstreamer.transport.aioquic.sockets import SocketAddress
+from midstreamer.transport.aioquic.wire import QuicWire
+from midstreamer.transport.carrier import Limits
+from midstreamer.transport.framed import FramedLink
+from tests.support import security, virtual_time
+from tests.support.transport import CLIENT, COORDINATOR
+
+TRAVEL_S = 0.0001
+LIMITS = Limits()
+ANYWHERE = ("192.0.2.1", 7400)
+
+
+class End:
+    """One side of a connection in memory; its owner, and the socket it has."""
+
+    def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
+        self.wire = QuicWire(quic, LIMITS, self)
+        self.linked: asyncio.Future[FramedLink] = asyncio.get_running_loop().create_future()
+        self.other: End
+        self.sent = 0
+        self._connection = connection
+
+    def send(self, data: bytes, address: SocketAddress) -> None:
+        self.sent += 1
+        asyncio.get_running_loop().call_later(TRAVEL_S, self.other.receive, data)
+
+    def receive(self, data: bytes) -> None:
+        self.wire.datagram(data, ANYWHERE)
+        self.wire.settle()
+
+    def established(self, wire: QuicWire) -> FramedLink:
+        link = wire.link = FramedLink(self._connection(), wire, LIMITS)
+        link.start()
+        self.linked.set_result(link)
+        return link
+
+    def numbered(self, wire: QuicWire, connection_id: bytes) -> None: ...
+    def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None: ...
+    def ended(self, wire: QuicWire, code: str, message: str) -> None: ...
+    def forgotten(self, wire: QuicWire) -> None: ...
+
+
+async def joined() -> tuple[End, End]:
+    """A client's end and a coordinator's that answers each Survey, both past their handshakes."""
+    signer = security.an_authority(CLIENT.trust_domain)
+    dialling, serving = (
+        enforcement.configuration(
+            security.credentials(signer, each), LIMITS, is_client=each is CLIENT
+        )
+        for each in (CLIENT, COORDINATOR)
+    )
+    near = End(
+        QuicConnection(configuration=dialling),
+        lambda: Connection(Side.DIALLED, me=CLIENT, peer=COORDINATOR, incarnation="i1"),
+    )
+    far = End(
+        QuicConnection(
+            configuration=serving,
+            original_destination_connection_id=near.wire.quic.original_destination_connection_id,
+        ),
+        lambda: Connection(Side.ACCEPTED, me=COORDINATOR, peer=CLIENT),
+    )
+    near.other, far.other = far, near
+    for end in (near, far):
+        enforcement.enforce(end.wire.quic, lambda presented: None)
+    near.wire.quic.connect(ANYWHERE, now=asyncio.get_running_loop().time())
+    near.wire.flush()
+    await (await near.linked).opened()
+    link = await far.linked
+    await link.opened()
+
+    def answer(_: frames.Frame) -> bool:
+        link.send(frames.Surveyed(), at_once=True)
+        return True
+
+    link.attend(answer)
+    await asyncio.sleep(1)  # until nothing of the handshakes is left to say
+    near.sent = far.sent = 0
+    return near, far
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def monotonic() -> float:
+        return asyncio.get_running_loop().time()
+
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=monotonic))
+
+
+async def asked(near: End) -> None:
+    link = await near.linked
+    link.send(frames.Survey(), at_once=True)
+    await link.receive()
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "packets"),
+    [(0.0, 80), (0.003, 80), (0.008, 80), (0.011, 80), (0.019, 80), (0.03, 160)],
+)
+def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
+    pause_s: float, packets: int
+) -> None:
+    async def main() -> None:
+        near, far = await joined()
+        for _ in range(40):
+            await asked(near)
+            await asyncio.sleep(pause_s)
+        assert near.sent + far.sent == packets
+
+    virtual_time.run(main())
+
+
+def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    start = QuicPacketBuilder.start_packet
+
+    def counting(made: QuicPacketBuilder, *packet: Any) -> None:
+        begun.append(made.packet_number)
+        start(made, *packet)
+
+    async def main() -> None:
+        near, _ = await joined()
+        monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
+        await asked(near)
+        assert len(begun) == 2  # the request's and the answer's
+
+    virtual_time.run(main())
