@@ -42,12 +42,12 @@ class _Asking(asyncio.DatagramProtocol):
             waiting.set_result(None)
 
     async def ask(self) -> None:
-        """Send a datagram and await it; TimeoutError when it was lost."""
+        """Send a datagram and await it; a lost one takes LOST_S."""
         self._asked += 1
         data = self._asked.to_bytes(DATAGRAM_BYTES, "big")
         self._waiting[data] = asyncio.get_running_loop().create_future()
         self._transport.sendto(data)
-        await asyncio.wait_for(self._waiting[data], LOST_S)
+        await asyncio.wait({self._waiting[data]}, timeout=LOST_S)
 
 
 @contextlib.asynccontextmanager

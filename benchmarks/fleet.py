@@ -5,6 +5,10 @@ with the twenty stocks, and measured from a client in this process, one thing af
 Latencies are what the caller sees.  Open-loop requests count from the moment they were due, so
 that a stall is felt by every request behind it.
 
+Round trips and the bare echo are measured by turns, in rounds: a neighbour on the machine who
+takes a processor for some milliseconds moves the slowest hundredth of one round, so the figure
+is the median of the rounds, and each round's is in the JSON.
+
 An appended point counts as searchable on both replicas once every agent has reached the
 position of its append; agents are asked at `/metrics`, so the figure holds the asking too.
 """
@@ -20,6 +24,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import sys
 import tempfile
 import time
@@ -52,6 +57,7 @@ SETTLE_S = 3.0
 """What starting leaves behind - first leases, first statistics of the store - is over by then."""
 RATE_PER_S = 200
 SECONDS = 10.0
+ROUNDS = 5
 SAMPLES = 200
 BATCH = 10
 AGENTS = 3
@@ -71,13 +77,18 @@ class Row:
     target: str = ""
     held: bool = True
     count: int = 0
+    p99_of_rounds: tuple[float, ...] = ()
 
 
-def row(what: str, seconds: list[float], *, p99_max_ms: float = math.inf) -> Row:
-    """The percentiles of some durations."""
-    p50, p99 = (float(np.percentile(seconds, q)) * 1e3 for q in (50, 99))
+def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
+    """The percentiles of some durations; of several rounds, the median of each percentile."""
+    p50s, p99s = (
+        tuple(float(np.percentile(seconds, q)) * 1e3 for seconds in rounds) for q in (50, 99)
+    )
+    p50, p99 = statistics.median(p50s), statistics.median(p99s)
     target = "" if math.isinf(p99_max_ms) else f"p99 < {p99_max_ms:g}"
-    return Row(what, "ms", p50, p99, target, p99 < p99_max_ms, len(seconds))
+    count = sum(map(len, rounds))
+    return Row(what, "ms", p50, p99, target, p99 < p99_max_ms, count, p99s if rounds[1:] else ())
 
 
 async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> list[float]:
@@ -142,15 +153,18 @@ class Bench:
         async def ask() -> None:
             await peer.ask(frames.Lookup(experience_ids=()))
 
-        in_a_row = await in_turn(lambda _: ask(), 10 * SAMPLES)
-        taken = await open_loop(ask, RATE_PER_S)
-        await peer.close()
-        self.rows.append(row(f"QUIC round trip at {RATE_PER_S} requests/s", taken, p99_max_ms=2.0))
-        self.rows.append(row("the same, one after another", in_a_row))
+        at_rate, in_a_row, beside = [], [], []
         async with echo.beside() as bare:
-            await in_turn(lambda _: bare(), SAMPLES)
-            beside = await open_loop(bare, RATE_PER_S)
-        self.rows.append(row(f"bare UDP echo at {RATE_PER_S} datagrams/s", beside))
+            for _ in range(ROUNDS):
+                in_a_row.append(await in_turn(lambda _: ask(), 2 * SAMPLES))
+                at_rate.append(await open_loop(ask, RATE_PER_S))
+                beside.append(await open_loop(bare, RATE_PER_S))
+        await peer.close()
+        self.rows += [
+            row(f"QUIC round trip at {RATE_PER_S} requests/s", *at_rate, p99_max_ms=2.0),
+            row("the same, one after another", *in_a_row),
+            row(f"bare UDP echo at {RATE_PER_S} datagrams/s", *beside),
+        ]
 
     async def load(self) -> None:
         """Append the whole history, and wait until it can be searched."""
@@ -281,7 +295,12 @@ def machine() -> dict[str, Any]:
 
 def shown(rows: list[Row]) -> Table:
     """The rows as a table for people."""
-    table = Table(title="A fleet of processes against its targets")
+    caption = f"round trips and echo: medians of {ROUNDS} rounds by turns"
+    for each in rows:
+        if each.p99_of_rounds:
+            rounds = ", ".join(f"{p99:.2f}" for p99 in each.p99_of_rounds)
+            caption += f"\np99 of {each.what}: {rounds}"
+    table = Table(title="A fleet of processes against its targets", caption=caption)
     for heading in ("", "p50", "p99", "unit", "target", "held", "count"):
         table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
     for each in rows:

@@ -41,7 +41,13 @@ def fleet(figures: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     machine = figures["machine"]
     told = f"`make bench-fleet` on {machine['cpu']}, {machine['cores']} cores, {figures['date']}:"
-    return f"{told}\n\n{table(['', 'p50', 'p99', 'unit', 'target', 'held'], rows)}"
+    made = f"{told}\n\n{table(['', 'p50', 'p99', 'unit', 'target', 'held'], rows)}"
+    rounds = [
+        f"{row['what']} {', '.join(map(_number, row['p99_of_rounds']))}"
+        for row in figures["rows"]
+        if row.get("p99_of_rounds")
+    ]
+    return f"{made}\n\nMedians of rounds by turns, whose p99 were: {'; '.join(rounds)}."
 
 
 def run(report: Mapping[str, Any]) -> str:

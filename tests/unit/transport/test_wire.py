@@ -34,6 +34,7 @@ class End:
         self.linked: asyncio.Future[FramedLink] = asyncio.get_running_loop().create_future()
         self.other: End
         self.sent = 0
+        self.alive = True
         self._connection = connection
 
     def send(self, data: bytes, address: SocketAddress) -> None:
@@ -41,6 +42,8 @@ class End:
         asyncio.get_running_loop().call_later(TRAVEL_S, self.other.receive, data)
 
     def receive(self, data: bytes) -> None:
+        if not self.alive:
+            return
         self.wire.datagram(data, ANYWHERE)
         self.wire.settle()
 
@@ -139,5 +142,20 @@ def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.Monk
         monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
         await asked(near)
         assert len(begun) == 2  # the request's and the answer's
+
+    virtual_time.run(main())
+
+
+def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        near, far = await joined()
+        near.wire.keep_alive()
+        await asyncio.sleep(10 * LIMITS.idle_s)
+        far.alive = False
+        link, began_s = await near.linked, loop.time()
+        await link.closed.wait()
+        assert LIMITS.idle_s * 2 / 3 <= loop.time() - began_s <= LIMITS.idle_s
+        near.wire.stop()
 
     virtual_time.run(main())
