@@ -126,6 +126,8 @@ class QuicWire:
 
     def settle(self) -> None:
         """All that had come was read: answer now what cannot wait for the application's words."""
+        if not self._datagrams_since_flush:
+            return  # the application has spoken, and all that had to be said went along
         much_came = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         if much_came or self.over or internals.has_something_to_send(self.quic):
             self.flush()
