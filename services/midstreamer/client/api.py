@@ -186,6 +186,7 @@ class AsyncClient:
 
     async def _ask(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
         """One request through all its attempts."""
+        core.check_deadline(self.deadline_s)
         now_s = clocks.monotonic()
         call = core.Call(
             what,

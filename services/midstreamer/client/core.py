@@ -213,6 +213,12 @@ def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, .
     return found.left
 
 
+def check_deadline(deadline_s: float) -> None:
+    """Raise BadInput for what is no time to wait; infinity is one."""
+    if not deadline_s > 0:
+        raise BadInput(f"deadline_s={deadline_s:g}: it must be above 0, in seconds")
+
+
 def check_windows(specification: Specification, windows: Sequence[Window]) -> None:
     """Raise BadInput for a window that this specification can say nothing about."""
     for window in windows:

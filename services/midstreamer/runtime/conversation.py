@@ -276,8 +276,11 @@ class Peer:
     async def _answered(self, request: Request) -> Answer | None:
         if self._handle is None:
             return _failure(errors.BadInput(f"{self._me.name} answers no requests"))
+        endless = isinstance(request, Tail)  # following the feed
+        if not (endless or 0.0 <= request.budget_s <= BUDGET_S_MAX):
+            request = msgspec.structs.replace(request, budget_s=_time(request.budget_s))
         try:
-            async with asyncio.timeout(_budget_s(request)) as budget:
+            async with asyncio.timeout(None if endless else request.budget_s) as budget:
                 return await self._handle(self, request)
         except MidstreamerError as error:
             return _failure(error)
@@ -340,11 +343,9 @@ def _failure(error: MidstreamerError) -> Failure:
     return Failure(code=error.code, message=error.message, retry_after_s=error.retry_after_s)
 
 
-def _budget_s(request: Request) -> float | None:
-    """How long to work on it; following the feed has no end."""
-    if isinstance(request, Tail):
-        return None
-    return min(request.budget_s, BUDGET_S_MAX) if math.isfinite(request.budget_s) else 0.0
+def _time(budget_s: float) -> float:
+    """The nearest time that may be worked on a request; what is no time at all is none."""
+    return max(0.0, min(budget_s, BUDGET_S_MAX)) if math.isfinite(budget_s) else 0.0
 
 
 def _name(frame: Frame) -> str:

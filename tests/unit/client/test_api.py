@@ -136,6 +136,17 @@ async def test_the_overall_deadline_ends_the_attempts() -> None:
             await client.survey()
 
 
+@pytest.mark.parametrize("deadline_s", [float("nan"), 0.0, -1.0])
+async def test_a_deadline_that_is_no_time_is_refused(deadline_s: float) -> None:
+    script = Script(Surveyed())
+    async with scripted(script, deadline_s=deadline_s) as client:
+        with pytest.raises(BadInput, match=rf"deadline_s={deadline_s:g}"):
+            await client.survey()
+        client.deadline_s = float("inf")
+        await client.survey()
+    assert len(script.asked) == 1
+
+
 async def test_an_answer_of_another_kind_is_refused() -> None:
     async with scripted(Script(Appended())) as client:
         with pytest.raises(LocalProtocolError, match="survey was answered with Appended"):

@@ -161,6 +161,26 @@ async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None
             await waiting
 
 
+@pytest.mark.parametrize(
+    ("budget_s", "worked_s"),
+    [(float("nan"), 0.0), (float("inf"), 0.0), (-1.0, 0.0), (1e9, 300.0), (2.0, 2.0)],
+)
+async def test_who_works_on_a_request_sees_a_budget_it_can_reckon_with(
+    budget_s: float, worked_s: float
+) -> None:
+    seen: list[float] = []
+
+    async def reckoning(_peer: Peer, frame: frames.Frame) -> frames.Answer:
+        assert isinstance(frame, frames.Survey)
+        seen.append(frame.budget_s)
+        return frames.Surveyed()
+
+    async with a_pair(reckoning) as (peer, _):
+        peer.tell(frames.Survey(request=77, budget_s=budget_s))
+        await eventually(lambda: bool(seen))
+    assert seen == [worked_s]
+
+
 async def test_requests_under_way_are_counted_until_they_are_answered() -> None:
     def under_way() -> float | None:
         return metrics.REGISTRY.get_sample_value("midstreamer_queue_depth", {"queue": "requests"})
