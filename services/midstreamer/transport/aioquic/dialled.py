@@ -132,7 +132,8 @@ class DialledLink:
         self.wire.datagram(data, self._place)
 
     def _drained(self) -> None:
-        self.wire.settle()
+        # After those who awaited what came: they are waited for, and may speak themselves.
+        asyncio.get_running_loop().call_soon(self.wire.settle)
 
     def _failed(self, error: OSError) -> None:
         # The port is closed. Before the handshake that is an answer; later a stray message must
