@@ -112,6 +112,10 @@ class QuicServer:
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _drained(self) -> None:
+        # After those whom it was for: most often they answer, and nothing is left to say.
+        asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
         touched, self._touched = self._touched, set()
         for wire in touched:
             wire.settle()
