@@ -149,6 +149,8 @@ class Session:
             self._changed.clear()
 
     async def _live(self, budget_s: float) -> Peer:
+        if (live := self.peer) is not None:
+            return live
         try:
             async with asyncio.timeout(budget_s):
                 while (peer := self.peer) is None:
