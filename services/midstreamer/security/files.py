@@ -202,7 +202,7 @@ class CertificateManager:
 
     def load_or_generate(self) -> Credentials:
         """Load them; issue or renew first when an authority is at hand. ConfigError if none is."""
-        if self._is_due() and authority_path(self._authority_directory).exists():
+        if self._is_due() and self._can_issue():
             signer = open_authority(self._authority_directory)
             issue(signer, self.identity, self._directory, days=self._days, now=self._now)
         self._seen = self._fingerprints()
@@ -212,8 +212,8 @@ class CertificateManager:
     def refresh(self) -> bool:
         """Renew when due, reread what changed; whether the credentials are new."""
         before = self._current
-        due = self._is_due() and authority_path(self._authority_directory).exists()
-        if not due and self._fingerprints() == self._seen:
+        unchanged = self._fingerprints() == self._seen
+        if unchanged and not (before and self._is_old(before.certificate) and self._can_issue()):
             return False
         try:
             self.load_or_generate()
@@ -237,6 +237,12 @@ class CertificateManager:
             leaf = _load_certificates(self._path)[0]
         except ConfigError:
             return not self._path.exists()  # a broken file is a person's to look at
+        return self._is_old(leaf)
+
+    def _can_issue(self) -> bool:
+        return authority_path(self._authority_directory).exists()
+
+    def _is_old(self, leaf: x509.Certificate) -> bool:
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         # A short-lived certificate is renewed in its last third, not all the time.
         before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
