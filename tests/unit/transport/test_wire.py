@@ -114,7 +114,7 @@ async def asked(near: End) -> None:
 
 @pytest.mark.parametrize(
     ("pause_s", "packets"),
-    [(0.0, 80), (0.003, 80), (0.008, 80), (0.011, 80), (0.019, 80), (0.03, 160)],
+    [(0.0, 80), (0.003, 80), (0.008, 80), (0.011, 80), (0.019, 80), (0.03, 120)],
 )
 def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
     pause_s: float, packets: int

@@ -31,9 +31,6 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
-RIDE_S = ACK_DELAY_S / 2
-"""One that has waited so long rides. Sooner, more packets carry one, and have it to write and to
-read; later, what is said every 11 ms would come too early for it, and the next time too late."""
 
 
 def require_version() -> None:
@@ -97,24 +94,17 @@ def delay_acknowledgements(connection: QuicConnection) -> None:
     connection._ack_delay = ACK_DELAY_S
 
 
-def acknowledge_now(connection: QuicConnection, now_s: float) -> None:
-    """Acknowledge with the next packet: the peer is sending much and waits for room."""
-    space = connection._spaces.get(tls.Epoch.ONE_RTT)
-    if space is not None and space.ack_at is not None:
-        space.ack_at = now_s
-
-
-def acknowledge_along(connection: QuicConnection, now_s: float) -> None:
-    """Acknowledge with the data that is about to leave, once that has waited for RIDE_S.
+def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0.0) -> bool:
+    """Acknowledge with the next packet what has waited so long; whether there is any.
 
     aioquic puts an acknowledgement beside data only when it is due: without this, each is a
     packet of its own in the end.
     """
     space = connection._spaces.get(tls.Epoch.ONE_RTT)
-    if space is None or space.ack_at is None:
-        return
-    if space.ack_at - ACK_DELAY_S + RIDE_S <= now_s:
-        space.ack_at = now_s
+    if space is None or space.ack_at is None or space.ack_at - ACK_DELAY_S + waited_s > now_s:
+        return False
+    space.ack_at = now_s
+    return True
 
 
 def stop_when_all_is_written(connection: QuicConnection) -> None:

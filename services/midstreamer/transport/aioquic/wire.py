@@ -29,6 +29,11 @@ KEY_UPDATE_PACKETS = 1 << 22
 """AES-GCM keys must be replaced before 2^23 packets (RFC 9001, section 6.6); this is half."""
 ACK_AT_ONCE_PACKETS = 8
 """So many datagrams in one turn mean that the peer sends much and waits to be acknowledged."""
+ALONG_S = internals.ACK_DELAY_S / 2
+"""An acknowledgement that has waited so long leaves with what is said; where none did so within
+the whole delay, any does: with the answer, where little is asked. Sooner, more packets carry one,
+and have it to write and to read; later, what is said every 11 ms would come too early for it, and
+the next time too late."""
 
 _CODED = re.compile(r"(?P<code>[a-z_]{3,40}): (?P<message>.*)", re.DOTALL)
 
@@ -75,6 +80,7 @@ class QuicWire:
         self._flush: asyncio.Handle | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._datagrams_since_flush = 0
+        self._along_s = float("-inf")
         self._packets_since_key = 0
         self._pings = 0
         self.over = False
@@ -141,15 +147,20 @@ class QuicWire:
             self._flush.cancel()
             self._flush, written = None, True
         if self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS:
-            internals.acknowledge_now(self.quic, now)
+            internals.acknowledge(self.quic, now)
         elif written:
-            internals.acknowledge_along(self.quic, now)
+            self._acknowledge_along(now)
         self._datagrams_since_flush = 0
         sent = self.quic.datagrams_to_send(now=now)
         for data, address in sent:
             self._owner.send(data, address)
         self._count_packets(len(sent))
         self._set_timer(now)
+
+    def _acknowledge_along(self, now: float) -> None:
+        seldom = now - self._along_s >= internals.ACK_DELAY_S
+        if internals.acknowledge(self.quic, now, waited_s=0.0 if seldom else ALONG_S):
+            self._along_s = now
 
     def keep_alive(self) -> None:
         """Ping three times in each idle period: a dead peer is noticed, a quiet one is not lost."""
