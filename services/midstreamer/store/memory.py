@@ -41,7 +41,6 @@ from midstreamer.store.ports import (
     Totals,
     Transaction,
     alone,
-    seen_by_others,
 )
 
 
@@ -190,7 +189,7 @@ class MemoryStore:
         before = self.leases.get(member.name)
         self.leases[member.name] = _Lease(member, self._now_s() + lease_s)
         old = before.member if before and before.expires_s > self._now_s() else None
-        return self._told(old is None or seen_by_others(old) != seen_by_others(member))
+        return self._told(old is None or _seen_by_others(old) != _seen_by_others(member))
 
     async def leave(self, name: str) -> FleetView:
         """Give a lease back."""
@@ -379,3 +378,8 @@ class _Transaction:
             stored = self._store.state_of.get(state.stream)
             if (stored[1].version if stored else 0) != state.version - learned:
                 raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)
+
+
+def _seen_by_others(member: Member) -> tuple[object, ...]:
+    """The part of a member whose change is told at once; its position is not."""
+    return member.incarnation, member.address, member.holdings

@@ -286,11 +286,6 @@ class Store(Protocol):
         """Everything stored that contradicts a promise; empty when all is well."""
 
 
-def seen_by_others(member: Member) -> tuple[object, ...]:
-    """The part of a member whose change is told at once; its position is not."""
-    return member.incarnation, member.address, member.holdings
-
-
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
     """The changes with only the last Learned of each stream."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}

@@ -30,7 +30,6 @@ from midstreamer.store.ports import (
     Totals,
     Transaction,
     alone,
-    seen_by_others,
 )
 from midstreamer.store.transaction import PostgresTransaction
 
@@ -228,17 +227,20 @@ class PostgresStore:
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
         """Take or renew a lease; the head is locked only when others must be told."""
-        async with self._connection() as connection, connection.transaction():
-            before = await self._members(connection)
-            old = next((one for one in before if one.name == member.name), None)
-            changed = old is None or seen_by_others(old) != seen_by_others(member)
-            position = await connection.fetchval(_SQL["lock_head" if changed else "position"])
-            await connection.execute(
-                _SQL["put_member"],
-                *(member.name, member.incarnation, member.address, member.position),
-                *(rows.json(member.holdings), rows.json(member.evidence), lease_s),
-            )
-            return await self._told(connection, position, changed=changed)
+        row = (
+            *(member.name, member.incarnation, member.address, member.position),
+            *(rows.json(member.holdings), rows.json(member.evidence), lease_s),
+        )
+        async with self._connection() as connection:
+            found = await connection.fetch(_SQL["renew_member"], *row)
+            if found:
+                fleet = (rows.member(one) for one in found)
+                members = tuple(member if one.name == member.name else one for one in fleet)
+                return FleetView(found[0]["head"], members, changed=False)
+            async with connection.transaction():
+                position = await connection.fetchval(_SQL["lock_head"])
+                await connection.execute(_SQL["put_member"], *row)
+                return await self._told(connection, position, changed=True)
 
     async def leave(self, name: str) -> FleetView:
         """Give a lease back."""
@@ -247,10 +249,11 @@ class PostgresStore:
     async def expire(self) -> FleetView:
         """Remove members whose lease has run out."""
         async with self._connection() as connection:
-            if not await connection.fetchval(_SQL["members_expired"]):
-                position = await connection.fetchval(_SQL["position"])
-                return await self._told(connection, position, changed=False)
-        return await self._without("remove_expired")
+            found = await connection.fetch(_SQL["members_all"])
+        if any(row["expired"] for row in found):
+            return await self._without("remove_expired")
+        members = tuple(rows.member(row) for row in found if row["name"])
+        return FleetView(found[0]["head"], members, changed=False)
 
     async def extend(self, lease_s: float) -> None:
         """Let every lease run on."""

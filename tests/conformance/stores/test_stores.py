@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol.frames import Joined, Learned, Member, Points
 from midstreamer.store import admin
-from midstreamer.store.ports import Effects, Mark, Point, Run, Store, StoredState
+from midstreamer.store.ports import Effects, FleetView, Mark, Point, Run, Store, StoredState
 from tests.support import store as build
 
 RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
@@ -193,6 +194,49 @@ async def test_members_are_told_once_and_again_only_on_change(store: Store) -> N
     assert (await store.leave("agent/a")).members == ()
     told = [c.members for c in (await store.feed(0, 10)).changes if isinstance(c, Joined)]
     assert told == [(member,), ()]
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"incarnation": "second"},
+        {"address": "elsewhere:1"},
+        {"holdings": (Shard("test/A", 1), Shard("test/A", 0))},
+        {"holdings": ()},
+    ],
+)
+async def test_what_others_go_by_is_told_with_the_renewal_that_changes_it(
+    store: Store, news: dict[str, Any]
+) -> None:
+    shards = (Shard("test/A", 0), Shard("test/A", 1))
+    member, other = Member("agent/a", "first", "here:1", 3, shards), Member("agent/b", "first", "")
+    await store.renew(member, 30.0)
+    await store.renew(other, 30.0)
+    changed = msgspec.structs.replace(member, **news)
+    told = await store.renew(changed, 30.0)
+    assert (told.changed, told.members) == (True, (changed, other))
+    assert (await store.expire()).members == (changed, other)
+
+
+async def test_a_renewal_without_news_gives_the_fleet_as_it_is(store: Store) -> None:
+    member, other = Member("agent/a", "first", ""), Member("agent/b", "first", "")
+    await store.renew(member, 30.0)
+    joined = await store.renew(other, 30.0)
+    moved = msgspec.structs.replace(member, position=7, evidence={"serial": "2"})
+    told = await store.renew(moved, 30.0)
+    assert told == FleetView(joined.position, (moved, other), changed=False)
+    assert await store.expire() == told
+
+
+async def test_who_comes_back_after_its_lease_ran_out_has_joined_again(store: Store) -> None:
+    member = Member("agent/a", "first", "")
+    await store.renew(member, -1.0)
+    told = await store.renew(member, 30.0)
+    assert (told.changed, told.members) == (True, (member,))
+
+
+async def test_nobody_is_a_fleet_too(store: Store) -> None:
+    assert await store.expire() == FleetView(await store.position(), (), changed=False)
 
 
 async def test_a_lease_that_ran_out_is_removed_and_told(store: Store) -> None:

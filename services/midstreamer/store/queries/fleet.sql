@@ -12,11 +12,31 @@ ON CONFLICT (name) DO UPDATE
 SET incarnation = excluded.incarnation, address = excluded.address, position = excluded.position,
     holdings = excluded.holdings, evidence = excluded.evidence, expires = excluded.expires;
 
+-- Most renewals tell others nothing new: one statement, which gives the fleet as well - the
+-- member's own row as it was - or no row where there is news.
+-- name: renew_member
+WITH renewed AS (
+    UPDATE members
+    SET position = $4, evidence = $6::text::jsonb,
+        expires = clock_timestamp() + make_interval(secs => $7)
+    WHERE name = $1 AND incarnation = $2 AND address = $3 AND holdings = $5::text::jsonb
+        AND expires > clock_timestamp()
+    RETURNING name
+)
+SELECT head.position AS head, members.name, incarnation, address, members.position, holdings,
+       evidence
+FROM renewed, head, members
+WHERE expires > clock_timestamp() OR members.name = $1
+ORDER BY members.name;
+
 -- name: remove_member
 DELETE FROM members WHERE name = $1 RETURNING name;
 
--- name: members_expired
-SELECT count(*) FROM members WHERE expires <= clock_timestamp();
+-- One row, its member NULL, where there is none.
+-- name: members_all
+SELECT head.position AS head, name, incarnation, address, members.position, holdings, evidence,
+       expires <= clock_timestamp() AS expired
+FROM head LEFT JOIN members ON true ORDER BY name;
 
 -- name: remove_expired
 DELETE FROM members WHERE expires <= clock_timestamp() RETURNING name;
