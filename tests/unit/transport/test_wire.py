@@ -146,16 +146,34 @@ def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.Monk
     virtual_time.run(main())
 
 
-def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over() -> None:
+@pytest.mark.parametrize(("pause_s", "pings"), [(LIMITS.idle_s / 4, 0), (0.6 * LIMITS.idle_s, 60)])
+def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
+    async def main() -> None:
+        near, far = await joined()
+        await asked(near)
+        near.wire.keep_alive()
+        for _ in range(60):
+            await asyncio.sleep(pause_s)
+            await asked(near)
+        assert near.wire._pings == pings
+        assert not far.wire.over
+        near.wire.stop()
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("after_s", [20.1, 20.7, 21.3, 40.0])
+def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: float) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         near, far = await joined()
         near.wire.keep_alive()
-        await asyncio.sleep(10 * LIMITS.idle_s)
+        await asyncio.sleep(after_s)
         far.alive = False
         link, began_s = await near.linked, loop.time()
         await link.closed.wait()
-        assert LIMITS.idle_s * 2 / 3 <= loop.time() - began_s <= LIMITS.idle_s
+        # The first ping that is not answered begins the idle period anew (RFC 9000, section 10.1).
+        assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
 
     virtual_time.run(main())

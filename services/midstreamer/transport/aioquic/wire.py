@@ -83,6 +83,7 @@ class QuicWire:
         self._along_s = float("-inf")
         self._packets_since_key = 0
         self._pings = 0
+        self._heard_s = float("-inf")
         self.over = False
         """Nothing more will be said."""
         self._stopped = False
@@ -123,8 +124,9 @@ class QuicWire:
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """A datagram came for this connection."""
         self._datagrams_since_flush += 1
+        self._heard_s = time.monotonic()
         try:
-            self.quic.receive_datagram(data, address, now=time.monotonic())
+            self.quic.receive_datagram(data, address, now=self._heard_s)
             self._take_events()
         except Exception:  # one peer's packet must not end what serves the others
             log.exception("datagram.failed", bytes=len(data))
@@ -163,13 +165,19 @@ class QuicWire:
             self._along_s = now
 
     def keep_alive(self) -> None:
-        """Ping three times in each idle period: a dead peer is noticed, a quiet one is not lost."""
+        """Ping after each third of the idle period without a word from the peer.
+
+        So a dead peer is noticed, a quiet one is not lost, and a busy one is not asked.
+        """
         if self.over:
             return
-        self._pings += 1
-        self.quic.send_ping(self._pings)
-        self.flush()
-        self._keepalive = self._loop.call_later(self._limits.idle_s / 3, self.keep_alive)
+        left_s = self._heard_s + self._limits.idle_s / 3 - time.monotonic()
+        if left_s <= 0:
+            self._pings += 1
+            self.quic.send_ping(self._pings)
+            self.flush()
+            left_s = self._limits.idle_s / 3
+        self._keepalive = self._loop.call_later(left_s, self.keep_alive)
 
     def abandon(self, code: str, message: str) -> None:
         """Give the connection up: nobody answers."""
