@@ -36,7 +36,7 @@ def fleet(figures: Mapping[str, Any]) -> str:
     """What `make bench-fleet` measured."""
     rows = [
         [row["what"], _number(row.get("p50")), _number(row.get("p99")), row["unit"], row["target"],
-         "yes" if row["held"] else "**no**"]
+         "" if not row["target"] else "yes" if row["held"] else "**no**"]
         for row in figures["rows"]
     ]  # fmt: skip
     machine = figures["machine"]
