@@ -30,7 +30,7 @@ class End:
     """One side of a connection in memory; its owner, and the socket it has."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
-        self.wire = QuicWire(quic, LIMITS, self)
+        self.wire = QuicWire(quic, self)
         self.linked: asyncio.Future[FramedLink] = asyncio.get_running_loop().create_future()
         self.other: End
         self.sent = 0
@@ -59,14 +59,14 @@ class End:
     def forgotten(self, wire: QuicWire) -> None: ...
 
 
-async def joined() -> tuple[End, End]:
+async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
     """A client's end and a coordinator's that answers each Survey, both past their handshakes."""
     signer = security.an_authority(CLIENT.trust_domain)
     dialling, serving = (
         enforcement.configuration(
-            security.credentials(signer, each), LIMITS, is_client=each is CLIENT
+            security.credentials(signer, each), limits, is_client=each is CLIENT
         )
-        for each in (CLIENT, COORDINATOR)
+        for each, limits in ((CLIENT, LIMITS), (COORDINATOR, Limits(idle_s=far_idle_s)))
     )
     near = End(
         QuicConnection(configuration=dialling),
@@ -156,6 +156,33 @@ def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
             await asyncio.sleep(pause_s)
             await asked(near)
         assert near.wire._pings == pings
+        assert not far.wire.over
+        near.wire.stop()
+
+    virtual_time.run(main())
+
+
+def test_the_shorter_patience_of_the_two_is_kept() -> None:
+    async def main() -> None:
+        near, far = await joined(far_idle_s=0.3 * LIMITS.idle_s)
+        near.wire.keep_alive()
+        await asyncio.sleep(10 * LIMITS.idle_s)
+        assert not near.wire.over
+        assert not far.wire.over
+        near.wire.stop()
+
+    virtual_time.run(main())
+
+
+def test_what_a_stranger_sends_is_no_word_of_the_peer() -> None:
+    async def main() -> None:
+        near, far = await joined()
+        near.wire.keep_alive()
+        forged = b"\x40" + near.wire.quic.host_cid + bytes(40)
+        for _ in range(300):
+            await asyncio.sleep(LIMITS.idle_s / 100)
+            near.receive(forged)
+        assert not near.wire.over
         assert not far.wire.over
         near.wire.stop()
 

@@ -53,7 +53,7 @@ class DialledLink:
             )
         )
         enforcement.enforce(quic, self._judge)
-        self.wire = QuicWire(quic, trust.limits, self)
+        self.wire = QuicWire(quic, self)
         self._socket = DatagramSocket(
             sock, received=self._received, drained=self._drained, failed=self._failed
         )

@@ -107,6 +107,15 @@ def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0
     return True
 
 
+def idle(connection: QuicConnection) -> tuple[float, float]:
+    """(when it ends unless the peer is heard before, how long that is after it was heard last).
+
+    Both sides' limits count, the smaller one; only what could be deciphered was heard.
+    """
+    assert connection._close_at is not None, "it has begun"  # noqa: S101
+    return connection._close_at, connection._idle_timeout()
+
+
 def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Build no packet after the one that took all there was.
 

@@ -156,7 +156,7 @@ class QuicServer:
             original_destination_connection_id=original_cid,
             retry_source_connection_id=header.destination_cid if header.token else None,
         )
-        wire = QuicWire(quic, self._trust.limits, self)
+        wire = QuicWire(quic, self)
         enforcement.enforce(quic, self._judging(wire, sockets.written(address)))
         self._half_open.add(wire, address)
         self._deadlines[wire] = asyncio.get_running_loop().call_later(

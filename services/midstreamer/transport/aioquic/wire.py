@@ -18,7 +18,6 @@ from aioquic.quic.packet import QuicErrorCode
 from midstreamer.telemetry import logs
 from midstreamer.transport.aioquic import enforcement, internals
 from midstreamer.transport.aioquic.sockets import SocketAddress
-from midstreamer.transport.carrier import Limits
 from midstreamer.transport.framed import FramedLink
 
 log = logs.get(__name__)
@@ -63,16 +62,10 @@ class Owner(Protocol):
 class QuicWire:
     """The shell of one QuicConnection; its owner routes datagrams to it."""
 
-    def __init__(
-        self,
-        quic: QuicConnection,
-        limits: Limits,
-        owner: Owner,
-    ) -> None:
+    def __init__(self, quic: QuicConnection, owner: Owner) -> None:
         self.quic = quic
         self.link: FramedLink | None = None
         """There once the peer has been judged."""
-        self._limits = limits
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +76,6 @@ class QuicWire:
         self._along_s = float("-inf")
         self._packets_since_key = 0
         self._pings = 0
-        self._heard_s = float("-inf")
         self.over = False
         """Nothing more will be said."""
         self._stopped = False
@@ -124,9 +116,8 @@ class QuicWire:
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """A datagram came for this connection."""
         self._datagrams_since_flush += 1
-        self._heard_s = time.monotonic()
         try:
-            self.quic.receive_datagram(data, address, now=self._heard_s)
+            self.quic.receive_datagram(data, address, now=time.monotonic())
             self._take_events()
         except Exception:  # one peer's packet must not end what serves the others
             log.exception("datagram.failed", bytes=len(data))
@@ -171,12 +162,13 @@ class QuicWire:
         """
         if self.over:
             return
-        left_s = self._heard_s + self._limits.idle_s / 3 - time.monotonic()
+        ends_s, idle_s = internals.idle(self.quic)
+        left_s = ends_s - idle_s * 2 / 3 - time.monotonic()
         if left_s <= 0:
             self._pings += 1
             self.quic.send_ping(self._pings)
             self.flush()
-            left_s = self._limits.idle_s / 3
+            left_s = idle_s / 3
         self._keepalive = self._loop.call_later(left_s, self.keep_alive)
 
     def abandon(self, code: str, message: str) -> None:
