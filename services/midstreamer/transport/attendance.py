@@ -65,6 +65,8 @@ class Attendance:
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
         for link in list(self.links):
+            if link.closed.is_set():
+                continue  # it ended, and whoever attends it has not noticed yet
             try:
                 self._judge(link)
             except Refused as refusal:

@@ -1,8 +1,11 @@
 """The QUIC carrier of one process: its servers, the links it dialled, and the watch over both.
 
 Certificates, trusted authorities and the allowlist are read late: each new connection uses what
-is in force when it begins.  While anything is open, a watch looks twice a second whether a file
-changed or a certificate expired, and has every open link judged again when one did.
+is in force when it begins, and looks at the files before it begins.  While anything is open, a
+watch looks twice a second whether a file changed or a certificate expired, and has every open
+link judged again when one did.  The watch ends with the last link or server, so that a carrier
+that is dropped leaves no task behind; a process that only dials still reads its files again,
+because each dial looks first.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import time
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.files import AllowlistFile, CertificateManager
+from midstreamer.telemetry import logs
 from midstreamer.transport.aioquic import sockets
 from midstreamer.transport.aioquic.dialled import DialledLink
 from midstreamer.transport.aioquic.selftest import self_test
@@ -22,6 +26,8 @@ from midstreamer.transport.aioquic.trust import Trust
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server
 
 WATCH_S = 0.5
+
+log = logs.get(__name__)
 
 
 class QuicCarrier:
@@ -54,6 +60,7 @@ class QuicCarrier:
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away."""
+        self.look()  # no watch ran since the last link closed: the files may have changed
         sock, place = await sockets.connected(address)
         dialled = DialledLink(self._trust, sock, place, frozenset({expect}), released=self._release)
         self._watch_over(dialled)
@@ -77,11 +84,22 @@ class QuicCarrier:
         return server
 
     def look(self) -> None:
-        """Reread what changed; judge everything open again when something did."""
+        """Reread what changed; judge everything open again when something did.
+
+        Four calls of stat when nothing changed, some 10 us.
+        """
         changed, now_s = self._trust.refresh(), time.time()
         for what in list(self._open):
             if changed or what.earliest_expiry_s < now_s:
-                what.reconsider()
+                self._reconsider(what)
+
+    def _reconsider(self, what: QuicServer | DialledLink) -> None:
+        try:
+            what.reconsider()
+        except Exception:
+            # One link that cannot be judged must end neither the watch nor a dial: the others
+            # would then never be judged again.
+            log.exception("watch.failed")
 
     def _watch_over(self, what: QuicServer | DialledLink) -> None:
         self._open.add(what)

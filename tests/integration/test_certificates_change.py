@@ -1,0 +1,165 @@
+"""Certificates, bundles and lists change on disk while a process runs: no restart is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from midstreamer.client.api import AsyncClient
+from midstreamer.domain.errors import Refused
+from midstreamer.domain.identity import Kind
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Peer
+from midstreamer.security import files
+from midstreamer.security.files import CertificateManager
+from midstreamer.transport.aioquic import QuicCarrier
+from midstreamer.transport.carrier import Link, Server
+from tests.support.security import DAY_S, DOMAIN, Installation, who
+from tests.support.transport import answer_surveys
+
+pytestmark = pytest.mark.integration
+
+ANY_PORT = "127.0.0.1:0"
+AGENT, CLIENT, COORDINATOR = who(Kind.AGENT, "a1"), who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "certs")
+
+
+@pytest.fixture
+async def server(place: Installation) -> AsyncIterator[Server]:
+    made = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
+    yield made
+    await made.close()
+
+
+def a_folder(place: Installation, tmp_path: Path) -> Path:
+    """Certificates of an agent and of a client in a folder of their own, without the authority."""
+    for holder in (AGENT, CLIENT):
+        files.issue(place.authority, holder, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def an_agent(folder: Path, *, started_s: float | None = None) -> QuicCarrier:
+    manager = CertificateManager(folder, AGENT, now=lambda: started_s or time.time())
+    manager.load_or_generate()
+    return QuicCarrier(manager, allowlist=None)
+
+
+def swap_bundle(folder: Path, tmp_path: Path) -> Path:
+    """Put another authority's bundle in place; the path of the right one is returned."""
+    kept = files.trust_path(folder).rename(tmp_path / "kept.pem")
+    files.init_authority(tmp_path / "other", DOMAIN)
+    files.trust_path(tmp_path / "other").rename(files.trust_path(folder))
+    return kept
+
+
+async def dial(carrier: QuicCarrier, server: Server) -> Peer:
+    return await peers.dial(carrier, server.address, expect=Kind.COORDINATOR)
+
+
+async def test_an_agent_takes_its_bundle_back_after_its_last_link_is_gone(
+    place: Installation, server: Server, tmp_path: Path
+) -> None:
+    folder = a_folder(place, tmp_path)
+    agent = an_agent(folder)
+    peer = await dial(agent, server)
+    kept = swap_bundle(folder, tmp_path)
+    await asyncio.wait_for(peer.wait_closed(), 5)
+    with pytest.raises(Refused, match="unknown_authority"):
+        await dial(agent, server)
+    kept.rename(files.trust_path(folder))
+    peer = await dial(agent, server)
+    assert peer.identity == COORDINATOR
+    await peer.close()
+
+
+async def test_an_expired_certificate_is_replaced_by_the_renewed_file_lying_there(
+    place: Installation, server: Server, tmp_path: Path
+) -> None:
+    folder, then_s = a_folder(place, tmp_path), time.time() - 2 * DAY_S
+    files.issue(place.authority, AGENT, folder, days=1, now=lambda: then_s)
+    agent = an_agent(folder, started_s=then_s)
+    with pytest.raises(Refused, match="expired"):
+        await dial(agent, server)
+    files.issue(place.authority, AGENT, folder)
+    peer = await dial(agent, server)
+    assert peer.identity == COORDINATOR
+    await peer.close()
+
+
+async def test_the_client_of_the_sdk_takes_its_bundle_back(
+    place: Installation, server: Server, tmp_path: Path
+) -> None:
+    folder = a_folder(place, tmp_path)
+    async with AsyncClient.connect(server.address, directory=folder, deadline_s=10) as client:
+        await client.survey()
+        kept = swap_bundle(folder, tmp_path)
+        with pytest.raises(Refused, match="unknown_authority"):
+            await until_it_fails(client)
+        kept.rename(files.trust_path(folder))
+        await until_it_answers(client)
+
+
+async def until_it_fails(client: AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await client.survey()
+            await asyncio.sleep(0.05)
+
+
+async def until_it_answers(client: AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.survey()
+            except Refused:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Installation) -> None:
+    leave = asyncio.Event()
+
+    async def busy(link: Link) -> None:
+        """Attend a link without reading it, so that its end goes unseen."""
+        await leave.wait()
+
+    carrier = place.carrier(COORDINATOR)
+    server = await carrier.serve(ANY_PORT, busy)
+    link = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
+    await link.close()
+    await ended_at(server)
+    place.allow("coordinator/*", "client/*")
+    carrier.look()
+    with pytest.raises(Refused, match="not_allowed"):
+        await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
+    leave.set()
+    await server.close()
+
+
+async def ended_at(server: Server) -> None:
+    """Wait until the server's side has seen its only connection end."""
+    async with asyncio.timeout(5):
+        while server._wire_of:  # type: ignore[attr-defined]  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_no_task_is_left_once_nothing_is_open(
+    place: Installation, server: Server, tmp_path: Path
+) -> None:
+    agent = an_agent(a_folder(place, tmp_path))
+    before = asyncio.all_tasks()
+    link = await agent.dial(server.address, expect=Kind.COORDINATOR)
+    await link.close()
+    await asyncio.sleep(0)
+    assert agent._watching is None
+    names = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]
+    assert "QuicCarrier._watch" not in names
