@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -62,6 +63,26 @@ def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
         builder = builder.add_extension(extension.value, extension.critical)
     made = builder.sign(signer.key, hashes.SHA256())
     return Credentials(holder, made, (), good.key, good.anchors)
+
+
+def with_key(
+    signer: Authority, holder: Identity, key: Any, digest: Any = None
+) -> Credentials:
+    """A good certificate but for its key, or for the hash it is signed with."""
+    leaf = credentials(signer, holder).certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(leaf.issuer)
+        .public_key(key.public_key())
+        .serial_number(leaf.serial_number)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+    )
+    for extension in leaf.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(signer.key, digest or hashes.SHA256())
+    return Credentials(holder, made, (), key, (signer.certificate,))
 
 
 def stranger_key() -> ec.EllipticCurvePrivateKey:

@@ -16,6 +16,8 @@ from enum import Enum
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -26,6 +28,11 @@ from midstreamer.security.decide import refused
 from midstreamer.security.reasons import Reason
 
 INTERMEDIATES_MAX = 4
+RSA_BITS_MIN = 2048
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""P-256 and up: the curves that TLS 1.3 signs with."""
+DIGEST_BYTES_MIN = 32
+"""Of the hash in a signature: SHA-256 and up. MD5, SHA-1 and SHA-224 are shorter."""
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
@@ -74,6 +81,20 @@ def has_not_expired(case: Case) -> Refused | None:
     return refused(Reason.EXPIRED, f"{_who(case)} expired on {ends:%Y-%m-%d %H:%M} UTC")
 
 
+def is_strong(case: Case) -> Refused | None:
+    """No key and no signature on the way can be forged by whoever rents enough machines.
+
+    The path's verifier looks at the keys of authorities alone, and calls each weak signature an
+    unknown authority; so this is asked first. The signature of a certificate by itself proves
+    nothing and is not looked at: trust in an authority comes from the bundle.
+    """
+    for certificate in (case.leaf, *case.intermediates):
+        if weakness := weakness_of(certificate):
+            reason, what = weakness
+            return refused(reason, f"certificate {certificate.serial_number:x}: {what}")
+    return None
+
+
 def leads_to_an_authority(case: Case) -> Refused | None:
     """Some path of signatures ends at an authority that is trusted here and now."""
     if len(case.intermediates) > INTERMEDIATES_MAX:
@@ -97,6 +118,8 @@ def leads_to_an_authority(case: Case) -> Refused | None:
     try:
         verifier.verify(case.leaf, list(case.intermediates))
     except verification.VerificationError as error:
+        if weak := _weak_authority(case):
+            return refused(Reason.WEAK_KEY, weak)
         return refused(Reason.UNKNOWN_AUTHORITY, f"{_who(case)}: {error}")
     return None
 
@@ -137,6 +160,7 @@ def is_labelled_as_it_is_named(case: Case) -> Refused | None:
 CHECKS: tuple[Check, ...] = (
     has_begun,
     has_not_expired,
+    is_strong,
     leads_to_an_authority,
     is_made_for_its_role,
     carries_one_identity,
@@ -159,6 +183,56 @@ def identify(
         return _identity(case.leaf)
     except (ValueError, x509.DuplicateExtension) as error:
         raise refused(Reason.UNREADABLE, str(error)) from error
+
+
+def weakness_of(certificate: x509.Certificate) -> tuple[Reason, str] | None:
+    """Why a certificate's key or signature is too weak to be believed; None when it is not."""
+    if weak := _weak_key(certificate):
+        return Reason.WEAK_KEY, weak
+    if certificate.issuer == certificate.subject:
+        return None
+    if weak := _weak_signature(certificate):
+        return Reason.WEAK_SIGNATURE, weak
+    return None
+
+
+def _weak_key(certificate: x509.Certificate) -> str:
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm as error:
+        return f"its key is of an unknown kind ({error})"
+    match key:
+        case rsa.RSAPublicKey() if key.key_size < RSA_BITS_MIN:
+            return f"its RSA key has {key.key_size} bits, at least {RSA_BITS_MIN} are needed"
+        case ec.EllipticCurvePublicKey() if key.curve.name not in CURVES:
+            return f"its key is on the curve {key.curve.name}, allowed: {', '.join(CURVES)}"
+        case (
+            rsa.RSAPublicKey()
+            | ec.EllipticCurvePublicKey()
+            | ed25519.Ed25519PublicKey()
+            | ed448.Ed448PublicKey()
+        ):
+            return ""
+    return "its key is neither of RSA nor of an elliptic curve for signing"
+
+
+def _weak_signature(certificate: x509.Certificate) -> str:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm as error:
+        return f"it is signed in an unknown way ({error})"
+    if digest is None or digest.digest_size >= DIGEST_BYTES_MIN:
+        return ""  # Ed25519 and Ed448 name no hash
+    return f"it is signed with {digest.name}, at least sha256 is needed"
+
+
+def _weak_authority(case: Case) -> str:
+    """What is weak about a trusted authority that signed something here; empty when nothing is."""
+    issuers = {each.issuer for each in (case.leaf, *case.intermediates)}
+    for anchor in case.anchors:
+        if anchor.subject in issuers and (weak := _weak_key(anchor)):
+            return f"the trusted authority {anchor.subject.rfc4514_string()}: {weak}"
+    return ""
 
 
 def _identity(leaf: x509.Certificate) -> Identity:

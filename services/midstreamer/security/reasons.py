@@ -14,6 +14,12 @@ class Reason(StrEnum):
     """What it presented is no certificate, or a part of it cannot be read."""
     UNKNOWN_AUTHORITY = "unknown_authority"
     """No chain leads from it to a trusted authority."""
+    WEAK_KEY = "weak_key"
+    """A key on the way is RSA below 2048 bits, DSA, or on a curve other than P-256, P-384 and
+    P-521."""
+    WEAK_SIGNATURE = "weak_signature"
+    """A certificate on the way is signed with less than SHA-256; an authority's own signature of
+    itself does not count."""
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
     WRONG_USAGE = "wrong_usage"

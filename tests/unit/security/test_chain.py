@@ -3,11 +3,12 @@
 import datetime as dt
 import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from midstreamer.domain.errors import Refused
@@ -16,7 +17,15 @@ from midstreamer.security import chain, decide
 from midstreamer.security.authority import Authority
 from midstreamer.security.chain import Presented, Role
 from midstreamer.security.reasons import Reason
-from tests.support.security import DAY_S, an_authority, credentials, mislabelled, stranger_key, who
+from tests.support.security import (
+    DAY_S,
+    an_authority,
+    credentials,
+    mislabelled,
+    stranger_key,
+    who,
+    with_key,
+)
 
 OURS = an_authority()
 AGENT = who(Kind.AGENT, "a1")
@@ -79,6 +88,40 @@ def by_an_authority_below() -> object:
     return chain.identify(presented, (OURS.certificate,), Role.DIALS, time.time())
 
 
+def below_a_weak_authority() -> object:
+    key = rsa.generate_private_key(65537, 1024)
+    now = dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old")])
+    root = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .sign(key, hashes.SHA256())
+    )
+    signer = Authority(OURS.trust_domain, root, cast("ec.EllipticCurvePrivateKey", key))
+    leaf = credentials(signer, AGENT).certificate
+    return chain.identify(Presented(leaf), (root,), Role.DIALS, time.time())
+
+
+def signed_with_sha1() -> x509.Certificate:
+    """What an RSA authority signed, said to be signed with SHA-1: no library signs so any more."""
+    key = rsa.generate_private_key(65537, 2048)
+    signer = Authority(OURS.trust_domain, OURS.certificate, cast("ec.EllipticCurvePrivateKey", key))
+    made = credentials(signer, AGENT).certificate.public_bytes(serialization.Encoding.DER)
+    with_sha256, with_sha1 = (bytes.fromhex(f"2a864886f70d0101{last}") for last in ("0b", "05"))
+    return x509.load_der_x509_certificate(made.replace(with_sha256, with_sha1))
+
+
+def by_key(key: object, digest: hashes.HashAlgorithm | None = None) -> object:
+    return identify(with_key(OURS, AGENT, key, digest).certificate)
+
+
 CASES: dict[str, tuple[Reason, Callable[[], object]]] = {
     "nothing presented": (Reason.NO_CERTIFICATE, lambda: identify(None)),
     "another authority": (
@@ -119,6 +162,38 @@ CASES: dict[str, tuple[Reason, Callable[[], object]]] = {
         Reason.LABEL_MISMATCH,
         lambda: identify(mislabelled(OURS, AGENT, "a2").certificate),
     ),
+    "RSA of 1024 bits": (
+        Reason.WEAK_KEY,
+        lambda: by_key(rsa.generate_private_key(65537, 1024)),
+    ),
+    "RSA of one bit too few": (
+        Reason.WEAK_KEY,
+        lambda: by_key(rsa.generate_private_key(65537, 2047)),
+    ),
+    "a curve below P-256": (
+        Reason.WEAK_KEY,
+        lambda: by_key(ec.generate_private_key(ec.SECP224R1())),
+    ),
+    "a curve that TLS does not sign with": (
+        Reason.WEAK_KEY,
+        lambda: by_key(ec.generate_private_key(ec.SECP256K1())),
+    ),
+    "DSA": (Reason.WEAK_KEY, lambda: by_key(dsa.generate_private_key(2048))),
+    "a trusted authority of RSA of 1024 bits": (Reason.WEAK_KEY, below_a_weak_authority),
+    "signed with SHA-224": (
+        Reason.WEAK_SIGNATURE,
+        lambda: by_key(stranger_key(), hashes.SHA224()),
+    ),
+    "signed with SHA-1": (Reason.WEAK_SIGNATURE, lambda: identify(signed_with_sha1())),
+    "an intermediate signed with SHA-1": (
+        Reason.WEAK_SIGNATURE,
+        lambda: chain.identify(
+            Presented(credentials(OURS, AGENT).certificate, (signed_with_sha1(),)),
+            (OURS.certificate,),
+            Role.DIALS,
+            time.time(),
+        ),
+    ),
     "an authority below ours": (
         Reason.UNKNOWN_AUTHORITY,  # ours signs leaves only: its path length is 0
         by_an_authority_below,
@@ -134,6 +209,29 @@ def test_each_way_to_be_refused_has_its_reason(
         attempt()
     assert refused.value.reason == reason
     assert refused.value.message.startswith(f"{reason}: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["RSA of 2048 bits", "P-384", "Ed25519"],
+)
+def test_a_strong_key_of_another_kind_is_taken(key: object) -> None:
+    assert by_key(key) == AGENT
+
+
+def test_what_an_authority_signed_of_itself_is_not_looked_at() -> None:
+    der = OURS.certificate.public_bytes(serialization.Encoding.DER)
+    with_sha256, with_sha224 = (bytes.fromhex(f"2a8648ce3d0403{last}") for last in ("02", "01"))
+    old = x509.load_der_x509_certificate(der.replace(with_sha256, with_sha224))
+    assert old.signature_hash_algorithm is not None
+    assert old.signature_hash_algorithm.name == "sha224"
+    leaf = credentials(OURS, AGENT).certificate
+    assert chain.identify(Presented(leaf, (old,)), (old,), Role.DIALS, time.time()) == AGENT
 
 
 def test_an_unknown_critical_extension_is_not_ignored() -> None:

@@ -34,6 +34,9 @@ Judge = Callable[[Presented], None]
 _ALERTS: dict[str, tls.AlertDescription] = {
     Reason.NO_CERTIFICATE: tls.AlertDescription.certificate_required,
     Reason.UNKNOWN_AUTHORITY: tls.AlertDescription.unknown_ca,
+    Reason.WEAK_KEY: tls.AlertDescription.unsupported_certificate,
+    # RFC 8446, section 4.4.2.4, asks for this one.
+    Reason.WEAK_SIGNATURE: tls.AlertDescription.bad_certificate,
     Reason.EXPIRED: tls.AlertDescription.certificate_expired,
     Reason.NOT_YET_VALID: tls.AlertDescription.certificate_expired,
     Reason.WRONG_TRUST_DOMAIN: tls.AlertDescription.access_denied,
