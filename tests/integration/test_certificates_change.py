@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.errors import Refused
@@ -163,3 +164,15 @@ async def test_no_task_is_left_once_nothing_is_open(
     assert agent._watching is None
     names = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]
     assert "QuicCarrier._watch" not in names
+
+
+async def test_a_coordinator_says_at_its_start_whose_appends_nothing_limits(
+    place: Installation,
+) -> None:
+    place.allow("coordinator/*", "client/u*", "client/quant-* universes=stocks")
+    with capture_logs() as logged:
+        place.carrier(COORDINATOR)
+        place.carrier(AGENT)
+    assert [line["clients"] for line in logged if line["event"] == "appends.unlimited"] == [
+        ["client/u*"]
+    ]

@@ -24,6 +24,7 @@ from midstreamer.domain.series import Column, Floats, Window, column, window
 from midstreamer.domain.specification import Scale, Specification, Transform
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, dial
+from midstreamer.security.allowlist import Allowlist
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
@@ -34,8 +35,13 @@ WITHIN_S = 20.0
 MINUTE = 60_000_000
 
 
-def carrier(network: MemoryNetwork, kind: Kind, name: str) -> MemoryCarrier:
-    return MemoryCarrier(network, identity.make("local", kind, name))
+Listed = Callable[[], Allowlist]
+
+
+def carrier(
+    network: MemoryNetwork, kind: Kind, name: str, allowlist: Listed | None = None
+) -> MemoryCarrier:
+    return MemoryCarrier(network, identity.make("local", kind, name), allowlist=allowlist)
 
 
 @dataclass
@@ -46,6 +52,8 @@ class Fleet:
     store: MemoryStore
     shard_points: int = 256
     lease_s: float = 0.6
+    allowlist: Listed | None = None
+    """Of the coordinators."""
     services: dict[str, AgentService | CoordinatorService | SyncService] = field(
         default_factory=dict
     )
@@ -73,7 +81,7 @@ class Fleet:
         config = CoordinatorSettings(
             id=name, listen=f"{name}:1", sync=SYNC_ADDRESS, spool_dir=spool_dir, patience_s=0.3
         )
-        me = carrier(self.network, Kind.COORDINATOR, name)
+        me = carrier(self.network, Kind.COORDINATOR, name, self.allowlist)
         await self._start(name, CoordinatorService(config, me))
 
     async def _start(
@@ -134,10 +142,11 @@ async def running(
     agents: Sequence[str] = ("a1", "a2", "a3"),
     shard_points: int = 256,
     spool_dir: Path | None = None,
+    allowlist: Listed | None = None,
 ) -> AsyncIterator[Fleet]:
     """A fleet with one coordinator, ready, stopped at the end."""
     searching.warm_up("auto")  # may compile: not while others wait
-    fleet = Fleet(MemoryNetwork(), MemoryStore(), shard_points)
+    fleet = Fleet(MemoryNetwork(), MemoryStore(), shard_points, allowlist=allowlist)
     await fleet.start_sync()
     await fleet.start_coordinator("c1", spool_dir=spool_dir)
     for name in agents:

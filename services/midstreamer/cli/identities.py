@@ -39,7 +39,8 @@ def allow(path: Path, members: Iterable[Identity]) -> None:
     if path.exists():
         there = files.AllowlistFile(path).current
         members = [member for member in members if not there.allows(member)]
-        entries = [*sorted(there.names), *(f"{prefix}*" for prefix in there.prefixes)]
+        # Line by line as they stand: with what is granted, and with people's comments.
+        entries = path.read_text("utf-8").splitlines()
     wanted = [member.name for member in members]
     if wanted:
         files.write_allowlist(path, [*entries, *wanted])

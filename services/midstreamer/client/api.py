@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 from midstreamer.client import core
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError, Refused
+from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.series import Column, Floats, Tick, Window, column
 from midstreamer.domain.series import window as make_window
@@ -266,6 +267,10 @@ class _Door:
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Clients do not listen, but a carrier can."""
         return await self._carrier.serve(address, on_link)
+
+    def grant(self, peer: Identity) -> Grant:
+        """As the carrier says."""
+        return self._carrier.grant(peer)
 
     async def unless_refused(
         self, address: str, asking: Coroutine[Any, Any, frames.Answer]

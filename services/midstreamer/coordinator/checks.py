@@ -14,11 +14,14 @@ import numpy as np
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.domain import outcome, specification
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, UnknownSeries
+from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries
+from midstreamer.domain.grant import Grant
+from midstreamer.domain.identity import Identity
 from midstreamer.domain.series import Window, check_column, qualified, universe_of
 from midstreamer.protocol import frames
 from midstreamer.runtime.outbox import DECISION_BYTES, MATCH_BYTES
 
+MICROSECONDS = 1_000_000
 ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
 """What decisions may take of the frame that answers or stores them."""
 
@@ -30,6 +33,36 @@ def check_append(request: frames.Append) -> None:
         raise BadInput(f"{ticks:,} ticks in one Append, at most {frames.TICKS_MAX:,}: split it")
     for column in request.columns:
         check_column(column)
+
+
+def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> None:
+    """Raise NotGranted for the first column of a universe that the sender may not append to."""
+    for column in request.columns:
+        universe = universe_of(column.series)
+        if not grant.covers(universe):
+            raise NotGranted(
+                f"{sender.name} may not append to {column.series}: universes granted to it by the"
+                f" coordinator's allowlist: {grant}; add {universe} to universes= behind its"
+                " entry there, or append as a client that has it"
+            )
+
+
+def check_times(request: frames.Append, *, now_s: float, ahead_s: float) -> None:
+    """Raise BadInput for a tick later than ``ahead_s`` beyond the clock; 0 takes any time.
+
+    A series takes no tick older than its last: one at the end of time would close it for ever.
+    """
+    if ahead_s == 0:
+        return
+    latest = int((now_s + ahead_s) * MICROSECONDS)
+    for column in request.columns:
+        last = int.from_bytes(column.times[-8:], "little", signed=True)  # 0 for an empty column
+        if last > latest:
+            raise BadInput(
+                f"{column.series} at {last}: {(last / MICROSECONDS - now_s):,.0f} s ahead of the"
+                f" coordinator's clock, coordinator.ahead_s = {ahead_s:,.0f} is allowed: send"
+                " times in microseconds since 1970 UTC, or raise the setting"
+            )
 
 
 def check_match(request: frames.Match) -> None:

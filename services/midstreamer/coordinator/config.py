@@ -38,6 +38,9 @@ class CoordinatorSettings(Settings):
     patience_s: float = Field(1.0, gt=0, le=60)
     """Silence of an agent after which another that holds the same shards is asked as well. Below
     the usual time of a search it only makes work; far above it a stalled agent is felt."""
+    ahead_s: float = Field(86_400.0, ge=0, le=1e12)
+    """Seconds that a tick's time may lie beyond this machine's clock; later ones are refused,
+    because a series takes no tick older than its last. 0 takes any time, for data dated ahead."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
     """Writes waiting for sync; more are refused as `overloaded`."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)

@@ -9,6 +9,7 @@ what waits to be written.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
-from midstreamer.domain.identity import Kind
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
@@ -209,7 +210,7 @@ class CoordinatorService:
             case frames.Match():
                 return await self._match(frame)
             case frames.Append():
-                return await self._append(frame)
+                return await self._append(frame, peer.identity)
             case frames.Survey():
                 return await self._survey(frame)
             case frames.Lookup(experience_ids=()):
@@ -222,8 +223,10 @@ class CoordinatorService:
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)
 
-    async def _append(self, request: frames.Append) -> frames.Appended:
+    async def _append(self, request: frames.Append, sender: Identity) -> frames.Appended:
         checks.check_append(request)
+        checks.check_granted(request, sender, self._carrier.grant(sender))
+        checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
         receipt = await self._intake.store(
             Item(columns=request.columns), request.level, _deadline_s(request)
         )

@@ -8,6 +8,7 @@
     ├─ BadInput                   what was asked cannot be answered as asked
     │  ├─ UnknownSeries
     │  ├─ StaleTick               older than the last of its series, and not stored
+    │  ├─ NotGranted              the allowlist grants this client no such universe
     │  └─ Conflict                the same key with another content
     ├─ Unavailable                try again later; carries ``retry_after_s``
     │  ├─ Overloaded
@@ -82,6 +83,12 @@ class StaleTick(BadInput):
     """A tick that is not stored and is older than the last of its series."""
 
     code = "stale_tick"
+
+
+class NotGranted(BadInput):
+    """The allowlist lets this client append to other universes only, or to none."""
+
+    code = "not_granted"
 
 
 class Conflict(BadInput):

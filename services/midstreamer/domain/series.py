@@ -104,7 +104,7 @@ def check_column(made: Column) -> Column:
             f"{made.series} at {int(times[at])}: value {values[at]} is not a finite number;"
             " leave the tick out or repair it at its source"
         )
-    back = np.flatnonzero(np.diff(times) <= 0)
+    back = np.flatnonzero(times[1:] <= times[:-1])  # a difference could overflow
     if back.size:
         at = int(back[0]) + 1
         raise StaleTick(

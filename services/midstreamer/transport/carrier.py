@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import connection, frames
 from midstreamer.protocol.frames import Frame
@@ -104,3 +105,6 @@ class Carrier(Protocol):
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
+
+    def grant(self, peer: Identity) -> Grant:
+        """What a judged peer may append to, by the allowlist in force now."""

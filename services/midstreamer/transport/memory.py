@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 
 from midstreamer.domain.errors import Overloaded, Refused, Unavailable
+from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import authorisation
 from midstreamer.protocol.connection import Connection, Side
@@ -96,6 +97,10 @@ class MemoryCarrier:
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
         return MemoryServer(self, address, on_link)
+
+    def grant(self, peer: Identity) -> Grant:
+        """What a judged peer may append to, by the allowlist in force now."""
+        return self._allowlist().grant(peer) if self._allowlist else EVERYTHING
 
     def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
         """What this process trusts now."""

@@ -250,6 +250,22 @@ async def test_who_is_taken_off_the_list_loses_the_link(serving: Serving, world:
             await asyncio.wait_for(link.receive(), 2)
 
 
+async def test_what_a_peer_may_append_to_is_what_the_list_in_force_grants(
+    serving: Serving, world: World
+) -> None:
+    client = who(Kind.CLIENT, "u1")
+    near, far = await serving.meet(client)
+    granted = [str(serving.carrier.grant(far.peer))]
+    for entry in ("client/u* universes=stocks,fx", "client/u1 universes=load"):
+        world.allow(["coordinator/*", entry])
+        world.look(serving.carrier, serving.server)
+        granted.append(str(serving.carrier.grant(far.peer)))
+    assert granted == ["every universe", "fx, stocks", "load"]
+    near.send(holdings(1))  # the link of a client that is still listed lives on
+    assert await asyncio.wait_for(far.receive(), 2) == holdings(1)
+    await near.close()
+
+
 async def test_more_links_than_allowed_are_refused(serving: Serving) -> None:
     held = [await serving.meet(who(Kind.AGENT, f"a{number}")) for number in range(3)]
     with pytest.raises(Overloaded, match="links_max=3"):

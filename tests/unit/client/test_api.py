@@ -11,6 +11,7 @@ from midstreamer.domain.errors import (
     DeadlineExceeded,
     LocalProtocolError,
     MidstreamerError,
+    NotGranted,
     Overloaded,
     Refused,
 )
@@ -51,6 +52,14 @@ async def test_a_silent_coordinator_is_left_for_one_that_answers() -> None:
         assert (await client.survey()).ticks == 5
         assert (await client.survey()).ticks == 5
     assert len(script.asked) == 2
+
+
+async def test_a_universe_that_is_not_granted_is_told_at_once_and_not_asked_again() -> None:
+    scripts = [Script(NotGranted("client/u1 may not append to sp500/AAPL")) for _ in range(2)]
+    async with scripted(*scripts) as client:
+        with pytest.raises(NotGranted, match="may not append"):
+            await client.append([Tick("sp500/AAPL", 1, 2.0)])
+    assert [len(script.asked) for script in scripts] == [1, 0]
 
 
 async def test_a_conflict_is_raised_as_such_and_not_repeated() -> None:

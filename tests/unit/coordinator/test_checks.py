@@ -9,13 +9,15 @@ import pytest
 from midstreamer.coordinator import checks
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, StaleTick, UnknownSeries
+from midstreamer.domain.errors import BadInput, NotGranted, StaleTick, UnknownSeries
+from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.match import Matches
-from midstreamer.domain.series import Column, Window
+from midstreamer.domain.series import Column, Window, column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Match, SeriesSummary, Surveyed
 from tests.support.fleet import a_column, a_specification, a_window
+from tests.support.transport import CLIENT
 
 WINDOW = a_window(a_column(100), 99, 16)
 
@@ -145,3 +147,39 @@ def test_a_window_of_another_past_is_refused_with_both_values(
 def test_a_column_that_cannot_be_stored_is_refused(column: Column, error: type[BadInput]) -> None:
     with pytest.raises(error):
         checks.check_append(frames.Append(columns=(a_column(10, series="walk/b"), column)))
+
+
+NOW_S = 1_800_000_000.0
+
+
+def an_append(*times: int, series: str = "walk/a") -> frames.Append:
+    return frames.Append(columns=(column(series, times, [1.0] * len(times)),))
+
+
+@pytest.mark.parametrize("time", [2**63 - 1, int((NOW_S + 61) * 1e6)])
+def test_a_tick_too_far_ahead_of_the_clock_is_refused_with_the_setting(time: int) -> None:
+    with pytest.raises(BadInput, match=rf"walk/a at {time}: .*coordinator\.ahead_s = 60 "):
+        checks.check_times(an_append(5, time), now_s=NOW_S, ahead_s=60)
+
+
+@pytest.mark.parametrize(
+    ("time", "ahead_s"), [(-(2**63), 60), (0, 60), (int((NOW_S + 59) * 1e6), 60), (2**63 - 1, 0)]
+)
+def test_a_tick_that_is_old_or_a_little_ahead_is_taken(time: int, ahead_s: float) -> None:
+    checks.check_times(an_append(time), now_s=NOW_S, ahead_s=ahead_s)
+    checks.check_times(frames.Append(columns=(Column("a/b", b"", b""),)), now_s=0, ahead_s=60)
+
+
+def test_times_that_jump_from_the_end_to_the_beginning_are_out_of_order() -> None:
+    times = np.array([2**63 - 1, -(2**63)]).tobytes()
+    with pytest.raises(StaleTick, match="not later than the tick before"):
+        checks.check_append(frames.Append(columns=(Column("a/b", times, bytes(16)),)))
+
+
+def test_an_append_to_a_universe_that_is_not_granted_names_those_that_are() -> None:
+    request = frames.Append(columns=(*an_append(1, series="fx/a").columns, *an_append(1).columns))
+    granted = Grant(frozenset({"fx", "load"}))
+    with pytest.raises(NotGranted, match=r"client/u1 may not append to walk/a: .*: fx, load; add"):
+        checks.check_granted(request, CLIENT, granted)
+    checks.check_granted(request, CLIENT, granted | Grant(frozenset({"walk"})))
+    checks.check_granted(request, CLIENT, EVERYTHING)

@@ -54,3 +54,58 @@ def test_any_text_is_a_list_or_a_named_error(text: str) -> None:
         allowlist.parse(text)
     except ConfigError as error:
         assert "line" in error.message  # noqa: PT017 - either outcome is right
+
+
+GRANTS = """
+client/*
+client/quant-*   universes=stocks,fx   # two of them
+client/quant-1   universes=load
+client/feed      universes=fx
+agent/*
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "granted"),
+    [
+        ("client/u*", "u1", "every universe"),
+        ("client/u1 universes=*", "u1", "every universe"),
+        ("client/u*  universes=stocks,fx", "u1", "fx, stocks"),
+        ("client/u* universes=fx\nclient/u1 universes=load", "u1", "fx, load"),
+        ("client/u* universes=fx\nclient/u1", "u1", "every universe"),
+        ("client/u1 universes=fx\nclient/u1 universes=load", "u1", "fx, load"),
+        ("client/u1 universes=fx", "u2", "none"),
+        (GRANTS, "quant-1", "every universe"),
+        (GRANTS.replace("client/*", ""), "quant-1", "fx, load, stocks"),
+    ],
+)
+def test_a_client_may_append_to_what_any_entry_naming_it_grants(
+    text: str, id: str, granted: str
+) -> None:
+    assert str(allowlist.parse(text).grant(who(Kind.CLIENT, id))) == granted
+
+
+def test_only_clients_are_granted_anything() -> None:
+    assert not allowlist.parse("agent/*").grant(who(Kind.AGENT)).covers("stocks")
+
+
+def test_entries_that_limit_nobody_are_named() -> None:
+    assert allowlist.parse(GRANTS).unlimited_clients() == ["client/*"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("client/u1 universes=", "'' in 'universes='"),
+        ("client/u1 universes=a,,b", "''"),
+        ("client/u1 universes=a, b", "without spaces"),
+        ("client/u1 universes=a/b", "'a/b'"),
+        ("client/u1 universes=a*", "'a[*]'"),
+        ("client/u1 universe=a", "'universe=a' stands behind client/u1"),
+        ("client/u1 u2", "'u2' stands behind client/u1"),
+        ("agent/a1 universes=a", "only clients append"),
+    ],
+)
+def test_a_grant_that_cannot_be_read_is_an_error_that_names_its_line(line: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"allowed\.txt, line 2: .*{told}"):
+        allowlist.parse(f"agent/a1\n{line}\n", source="allowed.txt")

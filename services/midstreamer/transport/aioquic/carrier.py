@@ -15,6 +15,7 @@ import secrets
 import time
 
 from midstreamer.domain.errors import Unavailable
+from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.telemetry import logs
@@ -83,10 +84,14 @@ class QuicCarrier:
         self._watch_over(server)
         return server
 
+    def grant(self, peer: Identity) -> Grant:
+        """What a judged peer may append to, by the allowlist in force now."""
+        return self._trust.grant(peer)
+
     def look(self) -> None:
         """Reread what changed; judge everything open again when something did.
 
-        Four calls of stat when nothing changed, some 10 us.
+        When nothing changed, it costs three calls of stat, some 14 us.
         """
         changed, now_s = self._trust.refresh(), time.time()
         for what in list(self._open):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import chain, decide
@@ -12,6 +13,9 @@ from midstreamer.security.chain import Presented, Role
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits
+
+GRANTS_TOLD_MAX = 20
+"""Entries named in one log line."""
 
 log = logs.get(__name__)
 
@@ -46,6 +50,7 @@ class Trust:
         self._allowlist = allowlist
         self._complaint = ""
         metrics.CERTIFICATE_EXPIRY_S.set(manager.current.not_after_s)
+        self._tell_grants()
 
     def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
         """Who this is; Refused when it may not connect, by what is in force now."""
@@ -55,6 +60,10 @@ class Trust:
         policy = decide.Policy(self.manager.identity.trust_domain, kinds, allowlist)
         decide.admit(identity, policy)
         return Judged(identity, presented)
+
+    def grant(self, peer: Identity) -> Grant:
+        """What a peer may append to, by the allowlist in force now."""
+        return self._allowlist.current.grant(peer) if self._allowlist else EVERYTHING
 
     def connection(self, side: Side, peer: Identity) -> Connection:
         """The machine of a connection to a judged peer."""
@@ -77,6 +86,7 @@ class Trust:
             log.info("certificate.loaded", identity=self.manager.identity.name)
         if relisted:
             log.info("allowlist.loaded")
+            self._tell_grants()
         return renewed or relisted
 
     def _complain(self) -> None:
@@ -85,3 +95,17 @@ class Trust:
         if complaint and complaint != self._complaint:  # once, not twice a second
             log.error("security.unchanged", detail=complaint)
         self._complaint = complaint
+
+    def _tell_grants(self) -> None:
+        """Say plainly whose appends nothing limits: it is the default, and easily overlooked."""
+        if self.manager.identity.kind is not Kind.COORDINATOR:
+            return
+        clients = self._allowlist.current.unlimited_clients() if self._allowlist else ["client/*"]
+        if clients:
+            log.info(
+                "appends.unlimited",
+                clients=clients[:GRANTS_TOLD_MAX],
+                count=len(clients),
+                detail="these clients may append to every universe; write universes=<name>,<name>"
+                " behind their entries in the allowlist to limit them",
+            )
