@@ -13,10 +13,12 @@ from structlog.testing import capture_logs
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.errors import Refused
 from midstreamer.domain.identity import Kind
+from midstreamer.runtime import health
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.security import files
 from midstreamer.security.files import CertificateManager
+from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Link, Server
 from tests.support.security import DAY_S, DOMAIN, Installation, who
@@ -164,6 +166,55 @@ async def test_no_task_is_left_once_nothing_is_open(
     assert agent._watching is None
     names = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]
     assert "QuicCarrier._watch" not in names
+
+
+# --- files that are wrong ------------------------------------------------------------------------
+
+
+def told(file: str) -> float:
+    return float(metrics.SECURITY_FILE_WRONG.labels(file)._value.get())
+
+
+@pytest.mark.parametrize("file", ["certificate", "bundle", "allowlist"])
+async def test_a_wrong_file_is_told_by_a_metric_and_in_readiness_until_it_is_right(
+    place: Installation, file: str
+) -> None:
+    carrier = place.carrier(COORDINATOR)
+    path = {
+        "certificate": files.identity_path(place.directory, COORDINATOR),
+        "bundle": files.trust_path(place.directory),
+        "allowlist": place.allowlist_path,
+    }[file]
+    right = path.read_bytes()
+    path.write_bytes(b"wizard/w1")
+    carrier.look()
+    async with health.served(ANY_PORT, ready=health.well, warnings=carrier.warnings) as address:
+        warned, told_wrong = await readyz(address), told(file)
+        path.write_bytes(right)
+        carrier.look()
+        mended, told_right = await readyz(address), told(file)
+    assert warned.startswith(f"ok\nwarning: the {file} file is wrong and what was loaded before")
+    assert (mended, told_wrong, told_right) == ("ok\n", 1.0, 0.0)
+
+
+async def readyz(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /readyz HTTP/1.1\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    return answer.decode().partition("\r\n\r\n")[2]
+
+
+async def test_a_wrong_file_is_said_once_in_the_log(place: Installation) -> None:
+    carrier = place.carrier(COORDINATOR)
+    files.trust_path(place.directory).write_text("nonsense")
+    with capture_logs() as logged:
+        for _ in range(3):
+            carrier.look()
+    assert [line["files"] for line in logged] == [["bundle"]]
 
 
 async def test_a_coordinator_says_at_its_start_whose_appends_nothing_limits(

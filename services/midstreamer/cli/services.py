@@ -38,7 +38,7 @@ class Service(Protocol):
 
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings)
-Build: TypeAlias = Callable[[S], AbstractAsyncContextManager[Service]]
+Build: TypeAlias = Callable[[S, Carrier], AbstractAsyncContextManager[Service]]
 
 Set = typer.Option(
     None, "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
@@ -79,12 +79,11 @@ def agent(context: typer.Context, sets: list[str] = Set, print_config: bool = Pr
 
 
 @asynccontextmanager
-async def _sync_of(made: SyncSettings) -> AsyncIterator[Service]:
+async def _sync_of(made: SyncSettings, carrier: Carrier) -> AsyncIterator[Service]:
     from midstreamer.store.embedded import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
     from midstreamer.sync.service import SyncService
 
-    carrier = _carrier(Kind.SYNC, made)
     server = None if made.dsn else EmbeddedServer(made.directory)
     try:
         source = made.dsn if server is None else await server.start()
@@ -101,17 +100,17 @@ async def _sync_of(made: SyncSettings) -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
-async def _coordinator_of(made: CoordinatorSettings) -> AsyncIterator[Service]:
+async def _coordinator_of(made: CoordinatorSettings, carrier: Carrier) -> AsyncIterator[Service]:
     from midstreamer.coordinator.service import CoordinatorService
 
-    yield CoordinatorService(made, _carrier(Kind.COORDINATOR, made))
+    yield CoordinatorService(made, carrier)
 
 
 @asynccontextmanager
-async def _agent_of(made: AgentSettings) -> AsyncIterator[Service]:
+async def _agent_of(made: AgentSettings, carrier: Carrier) -> AsyncIterator[Service]:
     from midstreamer.agent.service import AgentService  # loads the kernels
 
-    yield AgentService(made, _carrier(Kind.AGENT, made))
+    yield AgentService(made, carrier)
 
 
 def _settings(
@@ -134,12 +133,13 @@ def _serve(made: S, build: Build[S]) -> None:
 
 
 async def _run(made: S, build: Build[S]) -> None:
-    async with build(made) as service:
+    carrier = _carrier(made)
+    async with build(made, carrier) as service:
 
         def ready() -> str:
             return "; ".join(service.ready_reasons())
 
-        async with health.served(made.telemetry.listen, ready=ready):
+        async with health.served(made.telemetry.listen, ready=ready, warnings=carrier.warnings):
             _spare_collector()
             await service.run()
 
@@ -154,6 +154,6 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _carrier(kind: Kind, made: S) -> Carrier:
-    me = identity.make(made.security.trust_domain, kind, made.id)
+def _carrier(made: S) -> Carrier:
+    me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
     return identities.carrier(me, made.security, made.limits)

@@ -272,6 +272,10 @@ class _Door:
         """As the carrier says."""
         return self._carrier.grant(peer)
 
+    def warnings(self) -> list[str]:
+        """As the carrier says."""
+        return self._carrier.warnings()
+
     async def unless_refused(
         self, address: str, asking: Coroutine[Any, Any, frames.Answer]
     ) -> frames.Answer:

@@ -5,14 +5,18 @@ of bytes and seconds; its body, if any, is ignored; the answer closes the connec
 no authentication: it listens on loopback unless told otherwise, and what it tells names no
 series, value or peer.
 
-A check is a function that returns "" when all is well, else the reason in one line.
+A check is a function that returns "" when all is well, else the reason in one line.  Warnings
+stand behind the answer of `/readyz` and do not change its status: they name what an operator
+should mend while the process goes on as before, such as a wrong certificate file.  Were each of
+them a reason not to be ready, one bad edit of a file that all processes share would take the
+whole fleet out of service, which is what keeping the last good file is to prevent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from midstreamer.domain.errors import ConfigError
@@ -23,6 +27,7 @@ REQUEST_S = 5.0
 CONNECTIONS_MAX = 32
 
 Check = Callable[[], str]
+Warnings = Callable[[], Sequence[str]]
 
 log = logs.get(__name__)
 
@@ -50,7 +55,12 @@ def well() -> str:
     return ""
 
 
-def respond(head: bytes, *, ready: Check, live: Check) -> Response:
+def unwarned() -> Sequence[str]:
+    """Nothing to mend."""
+    return ()
+
+
+def respond(head: bytes, *, ready: Check, live: Check, warnings: Warnings = unwarned) -> Response:
     """Answer one request head; pure but for the checks."""
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if len(line) != 3 or not line[2].startswith(b"HTTP/1."):
@@ -64,7 +74,7 @@ def respond(head: bytes, *, ready: Check, live: Check) -> Response:
         case b"/livez":
             return _checked(live)
         case b"/readyz":
-            return _checked(ready)
+            return _warned(_checked(ready), warnings())
         case _:
             return Response(404, b"known: /metrics /livez /readyz\n")
 
@@ -72,6 +82,11 @@ def respond(head: bytes, *, ready: Check, live: Check) -> Response:
 def _checked(check: Check) -> Response:
     reason = check()
     return Response(503, f"{reason}\n".encode()) if reason else Response(200, b"ok\n")
+
+
+def _warned(response: Response, warnings: Sequence[str]) -> Response:
+    lines = "".join(f"warning: {warning}\n" for warning in warnings)
+    return response._replace(body=response.body + lines.encode())
 
 
 def render(response: Response, *, body: bool) -> bytes:
@@ -87,7 +102,9 @@ def render(response: Response, *, body: bool) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(listen: str | None, *, ready: Check, live: Check = well) -> AsyncIterator[str]:
+async def served(
+    listen: str | None, *, ready: Check, live: Check = well, warnings: Warnings = unwarned
+) -> AsyncIterator[str]:
     """Answer on ``listen`` while inside; gives the address really bound, "" when None."""
     if listen is None:
         yield ""
@@ -97,7 +114,7 @@ async def served(listen: str | None, *, ready: Check, live: Check = well) -> Asy
     async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_S), guests:
-                await _converse(reader, writer, ready=ready, live=live)
+                await _converse(reader, writer, ready=ready, live=live, warnings=warnings)
         except (TimeoutError, OSError):
             log.debug("health.abandoned")
         finally:
@@ -122,7 +139,12 @@ async def served(listen: str | None, *, ready: Check, live: Check = well) -> Asy
 
 
 async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ready: Check, live: Check
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    ready: Check,
+    live: Check,
+    warnings: Warnings,
 ) -> None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -131,6 +153,6 @@ async def _converse(
     except asyncio.IncompleteReadError:
         head, response = b"", Response(400, b"request ended early\n")
     else:
-        response = respond(head, ready=ready, live=live)
+        response = respond(head, ready=ready, live=live, warnings=warnings)
     writer.write(render(response, body=not head.startswith(b"HEAD ")))
     await writer.drain()

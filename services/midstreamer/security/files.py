@@ -10,7 +10,8 @@ Below one directory (mode 0700):
 A key and its certificate are one file, and a file is replaced whole (written beside, synced,
 renamed), so that a reader never meets a half or a mismatched pair.  Nothing here watches: the
 owner of the event loop calls `refresh` now and then.  A file that broke is reported in
-`complaint`, and what was good before stays in force.
+`complaints`, and what was good before stays in force; it is read again at each `refresh` until
+it is good.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -47,6 +50,18 @@ _OTHERS = stat.S_IWGRP | stat.S_IRWXO
 """Mode bits that a file with a key must not have; a group that reads is how clusters mount."""
 
 Now = Callable[[], float]
+
+
+class Watched(StrEnum):
+    """The files that a running process rereads: labels of a metric, words of `/readyz`."""
+
+    CERTIFICATE = "certificate"
+    """Key and certificate of this process, which are one file."""
+    BUNDLE = "bundle"
+    """Certificates of the trusted authorities."""
+    AUTHORITY = "authority"
+    """The local authority, by which this process renews its certificate."""
+    ALLOWLIST = "allowlist"
 
 
 def authority_path(directory: Path) -> Path:
@@ -159,13 +174,18 @@ class Credentials:
     identity: Identity
     certificate: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey = field(compare=False)
+    """Not compared: keys read twice are never equal, and the certificate tells them apart."""
     anchors: tuple[x509.Certificate, ...]
 
     @property
     def not_after_s(self) -> float:
         """When the certificate ends, in seconds since 1970."""
         return self.certificate.not_valid_after_utc.timestamp()
+
+
+_Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]
+"""A key, and its certificate with the intermediates behind it."""
 
 
 class CertificateManager:
@@ -182,8 +202,8 @@ class CertificateManager:
         now: Now = time.time,
     ) -> None:
         self.identity = identity
-        self.complaint = ""
-        """What is wrong with the files since they were last good; empty when nothing is."""
+        self.complaints: dict[Watched, str] = {}
+        """What is wrong with each file since it was last good; empty when nothing is."""
         self._directory = directory
         self._authority_directory = authority_directory or directory
         self._days = days
@@ -202,35 +222,51 @@ class CertificateManager:
 
     def load_or_generate(self) -> Credentials:
         """Load them; issue or renew first when an authority is at hand. ConfigError if none is."""
-        if self._is_due() and self._can_issue():
-            signer = open_authority(self._authority_directory)
-            issue(signer, self.identity, self._directory, days=self._days, now=self._now)
+        self._renew()
         self._seen = self._fingerprints()
-        self._current = self._load()
+        key, certificates = self._load_own()
+        anchors = _load_certificates(self._trust_path())
+        self._current = Credentials(self.identity, certificates[0], certificates[1:], key, anchors)
         return self._current
 
     def refresh(self) -> bool:
-        """Renew when due, reread what changed; whether the credentials are new."""
-        before = self._current
-        unchanged = self._fingerprints() == self._seen
-        if unchanged and not (before and self._is_old(before.certificate) and self._can_issue()):
+        """Renew when due, reread what changed; whether the credentials are new.
+
+        Each file counts by itself: a broken bundle must not keep a renewed certificate out.
+        """
+        before = self.current
+        is_due = self._is_old(before.certificate) and self._can_issue()
+        if not (is_due or self.complaints or self._fingerprints() != self._seen):
             return False
-        try:
-            self.load_or_generate()
-            self.complaint = ""
-        except (ConfigError, OSError) as error:
-            self.complaint = str(error)
+        self.complaints = {}
+        own, anchors = (before.key, (before.certificate, *before.intermediates)), before.anchors
+        with self._reporting(Watched.AUTHORITY):
+            self._renew()
+        self._seen = self._fingerprints()
+        with self._reporting(Watched.CERTIFICATE):
+            own = self._load_own()
+        with self._reporting(Watched.BUNDLE):
+            anchors = _load_certificates(self._trust_path())
+        key, (leaf, *others) = own
+        self._current = Credentials(self.identity, leaf, tuple(others), key, anchors)
         return self._current != before
 
-    def _load(self) -> Credentials:
-        remedy = f"run `midstreamer certs issue {self.identity.name}`"
-        key, certificates = _load_pair(self._path, remedy)
-        leaf, *intermediates = certificates
-        made = Credentials(
-            self.identity, leaf, tuple(intermediates), key, _load_certificates(self._trust_path())
-        )
-        _check_own(made, self._path, self._now())
-        return made
+    @contextlib.contextmanager
+    def _reporting(self, file: Watched) -> Iterator[None]:
+        try:
+            yield
+        except (ConfigError, OSError) as error:
+            self.complaints[file] = str(error)
+
+    def _renew(self) -> None:
+        if self._is_due() and self._can_issue():
+            signer = open_authority(self._authority_directory)
+            issue(signer, self.identity, self._directory, days=self._days, now=self._now)
+
+    def _load_own(self) -> _Own:
+        own = _load_pair(self._path, f"run `midstreamer certs issue {self.identity.name}`")
+        _check_own(self.identity, own, self._path, self._now())
+        return own
 
     def _is_due(self) -> bool:
         try:
@@ -267,7 +303,7 @@ class AllowlistFile:
     def refresh(self) -> bool:
         """Reread it when it changed; whether it says something else now."""
         seen = _fingerprint(self.path)
-        if seen == self._seen:
+        if seen == self._seen and not self.complaint:
             return False
         self._seen, before = seen, self.current
         try:
@@ -297,31 +333,41 @@ def write_allowlist(path: Path, entries: list[str]) -> None:
 # --- reading and writing --------------------------------------------------------------------------
 
 
-def _check_own(credentials: Credentials, path: Path, now_s: float) -> None:
+def _check_own(identity: Identity, own: _Own, path: Path, now_s: float) -> None:
     """Refuse to present what every peer would refuse."""
-    leaf = credentials.certificate
-    if leaf.public_key() != credentials.key.public_key():
-        raise ConfigError(f"{path}: the key is not that of the certificate")
-    names = chain.extension(leaf, x509.SubjectAlternativeName)
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
-    if uris != [credentials.identity.uri]:
-        raise ConfigError(f"{path} is of {', '.join(uris)}, not of {credentials.identity.uri}")
+    key, (leaf, *_) = own
+    with _readable(path, "issue it again"):
+        names = chain.extension(leaf, x509.SubjectAlternativeName)
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+        if leaf.public_key() != key.public_key():
+            raise ConfigError(f"{path}: the key is not that of the certificate")
+    if uris != [identity.uri]:
+        raise ConfigError(f"{path} is of {', '.join(uris)}, not of {identity.uri}")
+    if weakness := chain.weakness_of(leaf):
+        raise ConfigError(f"{path}: {weakness[1]}; issue it again")
     if _days_left(leaf, now_s) < 0:
         raise ConfigError(f"{path} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; issue it again")
 
 
-def _load_pair(
-    path: Path, remedy: str
-) -> tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]:
+@contextlib.contextmanager
+def _readable(path: Path, remedy: str) -> Iterator[None]:
+    """Translate what `cryptography` raises for bytes that it cannot read."""
+    try:
+        yield
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise ConfigError(
+            f"{path} holds no readable key and certificate ({error}); {remedy}"
+        ) from error
+
+
+def _load_pair(path: Path, remedy: str) -> _Own:
     data = _read(path, remedy)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
         raise ConfigError(f"{path} holds a key and has mode {mode:04o}; chmod 600 it")
-    try:
+    with _readable(path, remedy):
         key = serialization.load_pem_private_key(data, password=None)
         certificates = tuple(x509.load_pem_x509_certificates(data))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} holds no readable key and certificate; {remedy}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path}: the key is not of an elliptic curve; {remedy}")
     return key, certificates
@@ -377,12 +423,12 @@ def _own_directory(directory: Path) -> None:
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced or written to; empty while it is away."""
+    """What changes when a file is replaced, written to or given another mode; empty without it."""
     try:
         told = path.stat()
     except OSError:
         return ()
-    return (told.st_ino, told.st_mtime_ns, told.st_size)
+    return (told.st_ino, told.st_mtime_ns, told.st_ctime_ns, told.st_size)
 
 
 def _days_left(leaf: x509.Certificate, now_s: float) -> float:

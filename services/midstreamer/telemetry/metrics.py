@@ -127,6 +127,12 @@ CERTIFICATE_EXPIRY_S = _gauge(
     "midstreamer_certificate_not_after_seconds",
     "When this process's certificate expires, in seconds since 1970-01-01 UTC.",
 )
+SECURITY_FILE_WRONG = _gauge(
+    "midstreamer_security_file_wrong",
+    "1 while a file is wrong and what was loaded from it before stays in force, by file:"
+    " certificate, bundle, authority, allowlist.",
+    ["file"],
+)
 
 TASK_FAILURES = _counter(
     "midstreamer_task_failures", "Background loops that failed, by task.", ["task"]

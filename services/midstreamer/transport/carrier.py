@@ -108,3 +108,6 @@ class Carrier(Protocol):
 
     def grant(self, peer: Identity) -> Grant:
         """What a judged peer may append to, by the allowlist in force now."""
+
+    def warnings(self) -> list[str]:
+        """What an operator should mend, one line each, though this process goes on as before."""

@@ -102,6 +102,10 @@ class MemoryCarrier:
         """What a judged peer may append to, by the allowlist in force now."""
         return self._allowlist().grant(peer) if self._allowlist else EVERYTHING
 
+    def warnings(self) -> list[str]:
+        """Nothing: there are no files to be wrong."""
+        return []
+
     def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
         """What this process trusts now."""
         allowlist = self._allowlist() if self._allowlist else None

@@ -33,6 +33,20 @@ async def test_a_probe_hears_why_a_service_is_not_ready() -> None:
     assert alive.startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(("reason", "status"), [("", b"200 OK"), ("no lease yet", b"503 ")])
+async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
+    reason: str, status: bytes
+) -> None:
+    async with health.served(
+        "127.0.0.1:0", ready=lambda: reason, warnings=lambda: ["the bundle file is wrong"]
+    ) as address:
+        answer = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
+        alive = await ask(address, b"GET /livez HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b"\nwarning: the bundle file is wrong\n")
+    assert alive.endswith(b"\r\n\r\nok\n")
+
+
 async def test_metrics_are_served_in_their_format() -> None:
     async with health.served("127.0.0.1:0", ready=health.well) as address:
         answer = await ask(address, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")

@@ -5,12 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID
 
 from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
-from midstreamer.security.files import AllowlistFile, CertificateManager
-from tests.support.security import DAY_S, DOMAIN, who
+from midstreamer.security.files import AllowlistFile, CertificateManager, Watched
+from tests.support.security import DAY_S, DOMAIN, who, with_key
 
 AGENT = who(Kind.AGENT, "a1")
 
@@ -112,10 +116,91 @@ def test_a_broken_file_keeps_the_last_good_one_and_is_complained_about(directory
     files.identity_path(directory, AGENT).write_bytes(b"-----BEGIN nonsense")
     assert not manager.refresh()
     assert manager.current == before
-    assert "no readable" in manager.complaint
+    assert "no readable" in manager.complaints[Watched.CERTIFICATE]
     files.issue(files.open_authority(directory), AGENT, directory)
     assert manager.refresh()
-    assert manager.complaint == ""
+    assert manager.complaints == {}
+
+
+def test_a_broken_bundle_does_not_keep_a_renewed_certificate_out(directory: Path) -> None:
+    signer = files.init_authority(directory, DOMAIN)
+    manager = CertificateManager(directory, AGENT)
+    before = manager.load_or_generate()
+    files.issue(signer, AGENT, directory)
+    files.trust_path(directory).write_text("nonsense")
+    assert manager.refresh()
+    assert manager.current.certificate != before.certificate
+    assert manager.current.anchors == before.anchors
+    assert list(manager.complaints) == [Watched.BUNDLE]
+
+
+def test_a_broken_authority_does_not_keep_a_renewed_certificate_out(directory: Path) -> None:
+    signer, clock = files.init_authority(directory, DOMAIN), Clock()
+    manager = CertificateManager(directory, AGENT, now=clock)
+    before = manager.load_or_generate()
+    clock.now_s += 70 * DAY_S
+    files.authority_path(directory).write_text("nonsense")
+    files.issue(signer, AGENT, directory, now=lambda: clock.now_s - 15 * DAY_S)
+    assert manager.refresh()
+    assert manager.current.certificate != before.certificate
+    assert manager.complaints == {}
+    clock.now_s += 60 * DAY_S
+    assert not manager.refresh()
+    assert list(manager.complaints) == [Watched.AUTHORITY]
+
+
+def test_a_file_whose_mode_was_mended_is_read_without_being_written_again(
+    directory: Path,
+) -> None:
+    signer = files.init_authority(directory, DOMAIN)
+    manager = CertificateManager(directory, AGENT)
+    before = manager.load_or_generate()
+    path = files.issue(signer, AGENT, directory)
+    path.chmod(0o644)
+    assert not manager.refresh()
+    assert "chmod 600" in manager.complaints[Watched.CERTIFICATE]
+    path.chmod(0o600)
+    assert manager.refresh()
+    assert manager.current.certificate != before.certificate
+    assert manager.complaints == {}
+
+
+def test_a_certificate_whose_parts_cannot_be_read_is_complained_about(directory: Path) -> None:
+    signer = files.init_authority(directory, DOMAIN)
+    manager = CertificateManager(directory, AGENT)
+    before, path = manager.load_or_generate(), files.identity_path(directory, AGENT)
+    garbage = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\xff")
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(before.certificate.subject)
+        .issuer_name(before.certificate.issuer)
+        .public_key(before.key.public_key())
+        .serial_number(1)
+        .not_valid_before(before.certificate.not_valid_before_utc)
+        .not_valid_after(before.certificate.not_valid_after_utc)
+        .add_extension(garbage, critical=False)
+        .sign(signer.key, hashes.SHA256())
+    )
+    key = path.read_bytes().partition(b"-----BEGIN CERT")[0]
+    path.write_bytes(key + made.public_bytes(serialization.Encoding.PEM))
+    assert not manager.refresh()
+    assert "no readable" in manager.complaints[Watched.CERTIFICATE]
+
+
+def test_a_key_on_a_weak_curve_is_not_presented(directory: Path) -> None:
+    signer = files.init_authority(directory, DOMAIN)
+    path = files.issue(signer, AGENT, directory)
+    weak = with_key(signer, AGENT, ec.generate_private_key(ec.SECP224R1()))
+    path.write_bytes(
+        weak.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + weak.certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    with pytest.raises(ConfigError, match="curve secp224r1"):
+        CertificateManager(directory, AGENT).load_or_generate()
 
 
 def test_a_key_that_others_may_read_is_refused(directory: Path) -> None:

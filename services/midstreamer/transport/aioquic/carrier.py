@@ -88,6 +88,14 @@ class QuicCarrier:
         """What a judged peer may append to, by the allowlist in force now."""
         return self._trust.grant(peer)
 
+    def warnings(self) -> list[str]:
+        """Name the files that are wrong; what was read from them before stays in force."""
+        return [
+            f"the {file} file is wrong and what was loaded before stays in force:"
+            " see security.unchanged in the log"
+            for file in self._trust.wrong
+        ]
+
     def look(self) -> None:
         """Reread what changed; judge everything open again when something did.
 

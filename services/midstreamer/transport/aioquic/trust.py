@@ -10,7 +10,7 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import chain, decide
 from midstreamer.security.chain import Presented, Role
-from midstreamer.security.files import AllowlistFile, CertificateManager
+from midstreamer.security.files import AllowlistFile, CertificateManager, Watched
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits
 
@@ -50,6 +50,7 @@ class Trust:
         self._allowlist = allowlist
         self._complaint = ""
         metrics.CERTIFICATE_EXPIRY_S.set(manager.current.not_after_s)
+        self._complain()
         self._tell_grants()
 
     def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
@@ -64,6 +65,12 @@ class Trust:
     def grant(self, peer: Identity) -> Grant:
         """What a peer may append to, by the allowlist in force now."""
         return self._allowlist.current.grant(peer) if self._allowlist else EVERYTHING
+
+    @property
+    def wrong(self) -> dict[Watched, str]:
+        """The files that are wrong now, and what is wrong with each."""
+        listed = self._allowlist.complaint if self._allowlist else ""
+        return self.manager.complaints | ({Watched.ALLOWLIST: listed} if listed else {})
 
     def connection(self, side: Side, peer: Identity) -> Connection:
         """The machine of a connection to a judged peer."""
@@ -90,10 +97,12 @@ class Trust:
         return renewed or relisted
 
     def _complain(self) -> None:
-        said = [self.manager.complaint, self._allowlist.complaint if self._allowlist else ""]
-        complaint = "; ".join(filter(None, said))
+        wrong = self.wrong
+        for file in Watched:
+            metrics.SECURITY_FILE_WRONG.labels(file).set(file in wrong)
+        complaint = "; ".join(wrong.values())
         if complaint and complaint != self._complaint:  # once, not twice a second
-            log.error("security.unchanged", detail=complaint)
+            log.error("security.unchanged", files=sorted(wrong), detail=complaint)
         self._complaint = complaint
 
     def _tell_grants(self) -> None:
