@@ -145,7 +145,9 @@ class SecuritySettings(Settings):
     """First part of every identity; peers of another domain are refused."""
     allowlist: Path | None = None
     """File of allowed peers, one `<kind>/<id>` or `<kind>/<prefix>*` a line, read again when it
-    changes; a peer taken off loses its connection. None: `allowlist` in `directory`."""
+    changes; a peer taken off loses its connection. `universes=<name>,<name>` behind an entry of
+    clients limits what they may append to; without it that is every universe. None: `allowlist`
+    in `directory`."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
     """Days before expiry at which a certificate is replaced."""
 
