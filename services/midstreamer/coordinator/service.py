@@ -207,9 +207,9 @@ class CoordinatorService:
                 self._progressed()
                 return None
             case frames.Match():
-                return await self._match(frame)
+                return await self._match(peer, frame)
             case frames.Append():
-                return await self._append(frame)
+                return await self._append(peer, frame)
             case frames.Survey():
                 return await self._survey(frame)
             case frames.Lookup(experience_ids=()):
@@ -222,11 +222,10 @@ class CoordinatorService:
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)
 
-    async def _append(self, request: frames.Append) -> frames.Appended:
+    async def _append(self, peer: Peer, request: frames.Append) -> frames.Appended:
         checks.check_append(request)
-        receipt = await self._intake.store(
-            Item(columns=request.columns), request.level, _deadline_s(request)
-        )
+        item = Item(columns=request.columns, identity=peer.identity.name)
+        receipt = await self._intake.store(item, request.level, _deadline_s(request))
         return frames.Appended(
             stored=receipt.stored,
             repeated=receipt.repeated,
@@ -235,7 +234,7 @@ class CoordinatorService:
             position=receipt.position or max(self.position, 0),
         )
 
-    async def _match(self, request: frames.Match) -> frames.Matched:
+    async def _match(self, peer: Peer, request: frames.Match) -> frames.Matched:
         checks.check_match(request)
         deadline_s = _deadline_s(request)
         with self._dispatcher.held_up():
@@ -252,7 +251,7 @@ class CoordinatorService:
         decisions = await self._decide(request.specification, findings)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
-        return await self._record(request, decisions, deadline_s)
+        return await self._record(peer, request, decisions, deadline_s)
 
     async def _decide(
         self, specification: Specification, findings: list[Evidence]
@@ -269,12 +268,11 @@ class CoordinatorService:
         return decisions
 
     async def _record(
-        self, request: frames.Match, decisions: list[Decision], deadline_s: float
+        self, peer: Peer, request: frames.Match, decisions: list[Decision], deadline_s: float
     ) -> frames.Matched:
         once = {decision.experience_id: decision for decision in decisions}
-        receipt = await self._intake.store(
-            Item(decisions=tuple(once.values())), request.level, deadline_s
-        )
+        item = Item(decisions=tuple(once.values()), identity=peer.identity.name)
+        receipt = await self._intake.store(item, request.level, deadline_s)
         stored = {decision.experience_id: decision for decision in receipt.decisions}
         return frames.Matched(
             decisions=tuple(stored[decision.experience_id] for decision in decisions),

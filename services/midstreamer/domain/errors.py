@@ -8,7 +8,8 @@
     ├─ BadInput                   what was asked cannot be answered as asked
     │  ├─ UnknownSeries
     │  ├─ StaleTick               older than the last of its series, and not stored
-    │  └─ Conflict                the same key with another content
+    │  ├─ Conflict                the same key with another content
+    │  └─ QuotaExceeded           no further series or stream for this identity
     ├─ Unavailable                try again later; carries ``retry_after_s``
     │  ├─ Overloaded
     │  ├─ Behind                  has not seen the position that was asked for
@@ -88,6 +89,12 @@ class Conflict(BadInput):
     """The same key with another content; the message names both."""
 
     code = "conflict"
+
+
+class QuotaExceeded(BadInput):
+    """The store, or one identity in it, has as many series or streams as the settings allow."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(MidstreamerError):

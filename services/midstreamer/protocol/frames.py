@@ -27,6 +27,9 @@ ALPN = "midstreamer/1"
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """No frame is larger; longer work is split by its sender."""
 TICKS_MAX = 100_000
+COLUMNS_MAX = 1024
+"""Of one Append or Write. Each column costs its reader some 10 us besides its ticks: so many keep
+the event loop of sync for about 10 ms, and that of a coordinator for 2 ms."""
 WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
@@ -231,6 +234,15 @@ class Holdings(Frame, frozen=True, tag=True):
 # --- everybody to sync --------------------------------------------------------------------------
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """The client that asked for the next so many columns and decisions of a Write."""
+
+    identity: str
+    """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
+    columns: int = 0
+    decisions: int = 0
+
+
 class Write(Request, frozen=True, tag=True, kw_only=True):
     """A coordinator's batch, one transaction: ticks first, then decisions."""
 
@@ -238,6 +250,9 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     """Of this writer (certified identity and incarnation), rising by one."""
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    callers: tuple[Caller, ...] = ()
+    """Who asked for what, in the order of columns and decisions: new series and streams are
+    counted for them. Empty: everything is counted for the writer."""
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):

@@ -49,6 +49,8 @@ class Item:
     decisions: tuple[Decision, ...] = ()
     deadline_s: float | None = None
     """When its caller stops waiting; None: it must be stored."""
+    identity: str = ""
+    """``<kind>/<id>`` of the caller: its new series and streams are counted for it."""
 
     @property
     def ticks(self) -> int:
@@ -248,6 +250,7 @@ class Outbox:
             sequence=next(self._sequences),
             columns=tuple(column for item in items for column in item.columns),
             decisions=tuple(decision for item in items for decision in item.decisions),
+            callers=callers_of(items),
         )
 
     # --- answers ---
@@ -338,6 +341,7 @@ class _Room:
     def __init__(self, bytes_max: int) -> None:
         self._bytes = bytes_max
         self._ticks = frames.TICKS_MAX
+        self._columns = frames.COLUMNS_MAX
         self._decisions = frames.DECISIONS_MAX
         self._ids: set[bytes] = set()
         self._empty = True
@@ -346,8 +350,10 @@ class _Room:
         """Whether the item fits beside those taken; it is then taken too."""
         self._bytes -= item.size
         self._ticks -= item.ticks
+        self._columns -= len(item.columns)
         self._decisions -= len(item.decisions)
-        fits = min(self._bytes, self._ticks, self._decisions) >= 0 and not self._clashes(item)
+        room = min(self._bytes, self._ticks, self._columns, self._decisions)
+        fits = room >= 0 and not self._clashes(item)
         if not (fits or self._empty):
             return False
         self._empty = False
@@ -357,6 +363,17 @@ class _Room:
     def _clashes(self, item: Item) -> bool:
         """Whether it repeats a decision: the answer could not tell whose was stored first."""
         return any(decision.experience_id in self._ids for decision in item.decisions)
+
+
+def callers_of(items: Iterable[Item]) -> tuple[frames.Caller, ...]:
+    """Who asked for the columns and decisions of a Write, items of one caller together."""
+    runs = itertools.groupby(items, key=lambda item: item.identity)
+    return tuple(_caller(identity, list(run)) for identity, run in runs)
+
+
+def _caller(identity: str, items: list[Item]) -> frames.Caller:
+    columns = sum(len(item.columns) for item in items)
+    return frames.Caller(identity, columns, sum(len(item.decisions) for item in items))
 
 
 def receipts_of(items: list[Item], written: frames.Written) -> list[Receipt]:

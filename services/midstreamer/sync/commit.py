@@ -16,8 +16,9 @@ from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Points, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction
-from midstreamer.sync import core, settle
+from midstreamer.sync import core, quota, settle
 from midstreamer.sync.core import Facts, Given, Plan, Taken
+from midstreamer.sync.quota import Counted, Quotas
 from midstreamer.sync.settle import Folded, Judged, Rules
 
 
@@ -38,12 +39,19 @@ class Committer:
     """Commits batches one at a time, in one transaction each."""
 
     def __init__(
-        self, store: Store, rules: Rules, *, verdicts_max: int, streams_memory: int
+        self,
+        store: Store,
+        rules: Rules,
+        *,
+        verdicts_max: int,
+        streams_memory: int,
+        quotas: Quotas = quota.DEFAULT,
     ) -> None:
         self._store = store
         self._rules = rules
         self._verdicts_max = verdicts_max
         self._streams_memory = streams_memory
+        self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
 
     async def commit(self, batch: Sequence[Given]) -> Committed:
@@ -52,7 +60,7 @@ class Committer:
             async with self._store.transaction() as transaction:
                 before = transaction.position
                 facts = await self._read(transaction, batch)
-                plan = core.plan(batch, facts)
+                plan = core.plan(batch, facts, self._quotas)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
                 settle.check_sizes(self._rules, folded, judged.lessons)
@@ -85,7 +93,19 @@ class Committer:
             await transaction.windows(needed.windows),
             await transaction.due(needed.runs),
             await transaction.settled(needed.spans, self._verdicts_max),
+            await self._count(transaction, quota.asked(batch, summaries, decisions)),
         )
+
+    async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:
+        """What is needed to judge quotas: of most batches, which bring nothing new, nothing."""
+        known = {stream for stream in asked.streams if stream in self._states}
+        unknown = [stream for stream in asked.streams if stream not in known]
+        if unknown:
+            known |= await transaction.known_streams(unknown)
+        if not asked.series and known.issuperset(asked.streams):
+            return Counted(streams=known)
+        whole, each = await transaction.usage(asked.identities)
+        return Counted(whole, each, known)
 
     async def _learn(self, transaction: Transaction, judged: Judged) -> Folded:
         streams = {lesson.specification.stream for lesson in judged.lessons}
@@ -114,6 +134,8 @@ def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
         snapshots=folded.snapshots,
         marks=plan.marks,
         changes=(*points, *folded.changes),
+        series_makers=plan.series_makers,
+        stream_makers=plan.stream_makers,
     )
 
 

@@ -24,11 +24,14 @@ import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
-from midstreamer.domain.series import Column, Floats, Integers, check_column, plain
+from midstreamer.domain.series import Column, Floats, Integers, check_columns, plain
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import DECISIONS_MAX, TICKS_MAX, SeriesSummary, Write
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import SeriesSummary, Write
 from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
+from midstreamer.sync import quota
 from midstreamer.sync.deciding import check_decision
+from midstreamer.sync.quota import Counted, Quotas
 
 _BEGINNING = -(2**63)
 
@@ -77,6 +80,7 @@ class Facts:
     windows: Mapping[Run, Floats] = field(default_factory=dict)
     due: Sequence[Decision] = ()
     settled: Sequence[Verdict] = ()
+    counted: Counted = field(default_factory=Counted)
 
 
 @dataclass(frozen=True)
@@ -105,19 +109,26 @@ class Plan:
     due: tuple[tuple[Decision, Point], ...]
     """Decisions, stored or new, with the point that settles them."""
     marks: tuple[Mark, ...]
+    series_makers: Mapping[str, str]
+    """Of each new series, the identity it is counted for."""
+    stream_makers: Mapping[str, str]
+    """Of each new stream, likewise."""
 
 
 def check_write(write: Write) -> Write:
     """The Write, every zero positive; BadInput for what no store could make right."""
-    ticks = sum(len(column) for column in write.columns)
-    if ticks > TICKS_MAX or len(write.decisions) > DECISIONS_MAX:
+    ticks, columns = sum(len(column) for column in write.columns), len(write.columns)
+    decisions = len(write.decisions)
+    most = frames.TICKS_MAX, frames.COLUMNS_MAX, frames.DECISIONS_MAX
+    if any(there > limit for there, limit in zip((ticks, columns, decisions), most, strict=True)):
         raise BadInput(
-            f"a Write of {ticks:,} ticks and {len(write.decisions):,} decisions; at most"
-            f" {TICKS_MAX:,} and {DECISIONS_MAX:,}: split it"
+            f"a Write of {ticks:,} ticks in {columns:,} columns and {decisions:,} decisions; at"
+            f" most {most[0]:,}, {most[1]:,} and {most[2]:,}: split it"
         )
+    quota.check_callers(write)
     return msgspec.structs.replace(
         write,
-        columns=tuple(check_column(column) for column in write.columns),
+        columns=check_columns(write.columns),
         decisions=tuple(check_decision(decision) for decision in write.decisions),
     )
 
@@ -184,14 +195,17 @@ def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
     return found
 
 
-def plan(batch: Sequence[Given], facts: Facts) -> Plan:
+def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> Plan:
     """Take the Writes one after another; each sees what those before it added."""
     view = _View(facts)
+    ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
     outcomes: list[Taken | MidstreamerError] = []
     for given in batch:
         before = view.mark()
         try:
-            outcomes.append(view.take(given.write))
+            taken = view.take(given.write)
+            ledger.take(given)
+            outcomes.append(taken)
         except MidstreamerError as error:
             view.undo(before)
             outcomes.append(error)
@@ -201,6 +215,8 @@ def plan(batch: Sequence[Given], facts: Facts) -> Plan:
         tuple(view.decided),
         tuple(view.due()),
         advanced(batch, facts.marks),
+        ledger.series,
+        ledger.streams,
     )
 
 

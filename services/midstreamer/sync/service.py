@@ -82,6 +82,7 @@ class SyncService:
             rules,
             verdicts_max=config.verdicts_max,
             streams_memory=config.streams_memory,
+            quotas=config.quotas,
         )
         self._feed = Feed(store, memory=config.feed_memory)
         self._waiting: deque[_Waiting] = deque()
