@@ -140,8 +140,15 @@ def test_a_window_of_another_past_is_refused_with_both_values(
         (Column("walk/a", np.array([1]).tobytes(), np.array([np.nan]).tobytes()), BadInput),
         (Column("a", np.array([1]).tobytes(), np.ones(1).tobytes()), BadInput),
         (a_column(frames.TICKS_MAX + 1), BadInput),
+        (Column("walk/a", b"", b""), BadInput),
     ],
 )
 def test_a_column_that_cannot_be_stored_is_refused(column: Column, error: type[BadInput]) -> None:
     with pytest.raises(error):
         checks.check_append(frames.Append(columns=(a_column(10, series="walk/b"), column)))
+
+
+def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
+    column = Column("no name at all", b"", b"")
+    with pytest.raises(BadInput, match="1,025 columns in one Append, at most 1,024: split it"):
+        checks.check_append(frames.Append(columns=(column,) * 1025))
