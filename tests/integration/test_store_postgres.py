@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -154,6 +155,9 @@ async def test_counts_of_series_and_streams_that_are_wrong_are_found(server: str
         "identity 'c1': 1 series and 0 streams are counted; it made 0 and 1",
         "identity 'client/u1': 0 series and 0 streams are counted; it made 1 and 0",
     ]
+    guide = (Path(__file__).parents[2] / "docs/how-to/database.md").read_text(encoding="utf-8")
+    await connection.execute(re.findall(r"^```sql\n(BEGIN.*?)^```", guide, re.M | re.S)[0])
+    assert await store.faults() == []
     await connection.close()
     await store.close()
 
