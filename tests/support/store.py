@@ -36,7 +36,7 @@ from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync import quota
 from midstreamer.sync.commit import Committer
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.core import Given
+from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Quotas
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork

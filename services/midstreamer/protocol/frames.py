@@ -29,7 +29,7 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 TICKS_MAX = 100_000
 COLUMNS_MAX = 1024
 """Of one Append or Write. Each column costs its reader some 10 us besides its ticks: so many keep
-the event loop of sync for about 10 ms, and that of a coordinator for 2 ms."""
+the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
 WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
@@ -235,7 +235,7 @@ class Holdings(Frame, frozen=True, tag=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The client that asked for the next so many columns and decisions of a Write."""
+    """Who asked for the next so many columns and decisions of a Write: one part of it."""
 
     identity: str
     """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
@@ -251,8 +251,17 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     callers: tuple[Caller, ...] = ()
-    """Who asked for what, in the order of columns and decisions: new series and streams are
-    counted for them. Empty: everything is counted for the writer."""
+    """Who asked for what, in the order of columns and decisions. Each part is taken whole or
+    refused by itself, and new series and streams are counted for its caller. Empty: the Write is
+    one part, counted for the writer, and its refusal is a Failure."""
+
+
+class PartRefused(msgspec.Struct, frozen=True):
+    """A part of a Write that was not taken: which of its callers, and why."""
+
+    place: int
+    code: str
+    message: str
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
@@ -265,6 +274,8 @@ class Written(Answer, frozen=True, tag=True, kw_only=True):
     column_repeats: tuple[int, ...] = ()
     """Of each column of the Write, in its order, how many ticks had been stored before: one
     Write carries the ticks of several callers, who are told apart. Empty when none had."""
+    refused: tuple[PartRefused, ...] = ()
+    """Parts of which nothing is stored; of the others everything is."""
 
 
 class Renew(Request, frozen=True, tag=True, kw_only=True):

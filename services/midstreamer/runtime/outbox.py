@@ -1,10 +1,12 @@
 """The outbox: what waits to be written to sync, packed, sent, sent again, and settled once.
 
 Items wait in order.  Whenever no Write is under way, everything waiting is packed into one, up
-to a size: the slower the store, the larger the batch.  A Write is one transaction, all or
-nothing.  When sync is away the same Write is sent again, with the same sequence, until it is
-answered; natural keys make that safe.  When a Write is refused for what is in it, it is halved
-until the item to blame stands alone, so nobody fails for a neighbour.
+to a size: the slower the store, the larger the batch.  A Write is one transaction.  When sync is
+away the same Write is sent again, with the same sequence, until it is answered; natural keys make
+that safe.  Sync takes or refuses each item by itself and its answer says which were refused, so
+nobody fails for a neighbour.  Where it refuses a whole Write all the same (a sync of an earlier
+version, or when PostgreSQL itself objects), the Write is halved until the item to blame stands
+alone.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is stored or refused for what is in it; an error that
@@ -250,7 +252,10 @@ class Outbox:
             sequence=next(self._sequences),
             columns=tuple(column for item in items for column in item.columns),
             decisions=tuple(decision for item in items for decision in item.decisions),
-            callers=callers_of(items),
+            callers=tuple(
+                frames.Caller(item.identity, len(item.columns), len(item.decisions))
+                for item in items
+            ),
         )
 
     # --- answers ---
@@ -262,7 +267,11 @@ class Outbox:
         self._batch = None
         items = [self._forget(key) for key in batch.keys]
         receipts = receipts_of(items, written)
-        return [Settle(key, receipt) for key, receipt in zip(batch.keys, receipts, strict=True)]
+        settled: list[Effect] = list(map(Settle, batch.keys, receipts))
+        for refused in written.refused:
+            error = errors.from_code(refused.code, refused.message)
+            settled[refused.place] = Reject(batch.keys[refused.place], error)
+        return settled
 
     def _fail(self, sequence: int, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
         batch = self._current(sequence)
@@ -363,17 +372,6 @@ class _Room:
     def _clashes(self, item: Item) -> bool:
         """Whether it repeats a decision: the answer could not tell whose was stored first."""
         return any(decision.experience_id in self._ids for decision in item.decisions)
-
-
-def callers_of(items: Iterable[Item]) -> tuple[frames.Caller, ...]:
-    """Who asked for the columns and decisions of a Write, items of one caller together."""
-    runs = itertools.groupby(items, key=lambda item: item.identity)
-    return tuple(_caller(identity, list(run)) for identity, run in runs)
-
-
-def _caller(identity: str, items: list[Item]) -> frames.Caller:
-    columns = sum(len(item.columns) for item in items)
-    return frames.Caller(identity, columns, sum(len(item.decisions) for item in items))
 
 
 def receipts_of(items: list[Item], written: frames.Written) -> list[Receipt]:

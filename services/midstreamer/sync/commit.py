@@ -8,16 +8,18 @@ are dropped: whether a commit that was not answered happened is something only P
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Change, Points, Written
+from midstreamer.protocol.frames import Change, PartRefused, Points, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction
-from midstreamer.sync import core, quota, settle
-from midstreamer.sync.core import Facts, Given, Plan, Taken
+from midstreamer.sync import core, parts, quota, settle
+from midstreamer.sync.core import Facts, Plan, Taken
+from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
 from midstreamer.sync.settle import Folded, Judged, Rules
 
@@ -72,7 +74,10 @@ class Committer:
         self._keep(folded)
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
-            tuple(_answer(outcome, verdicts, position) for outcome in plan.outcomes),
+            tuple(
+                _answer(given, outcomes, verdicts, position)
+                for given, outcomes in parts.by_write(batch, plan.outcomes)
+            ),
             before,
             tuple(effects.changes),
             judged.verdicts,
@@ -140,18 +145,38 @@ def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
 
 
 def _answer(
-    outcome: Taken | MidstreamerError, verdicts: Iterable[Verdict], position: int
+    given: Given,
+    outcomes: Sequence[Taken | MidstreamerError],
+    verdicts: Iterable[Verdict],
+    position: int,
 ) -> Written | MidstreamerError:
-    if isinstance(outcome, MidstreamerError):
-        return outcome
+    """The answer to a Write; its refusal when it has one part, and that is refused."""
+    if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
+        return outcomes[0]
+    taken = [one for one in outcomes if isinstance(one, Taken)]
+    repeats = tuple(chain.from_iterable(_column_repeats(given, outcomes)))
     return Written(
         position=position,
-        stored=outcome.stored,
-        repeated=outcome.repeated,
-        column_repeats=outcome.column_repeats,
-        decisions=outcome.decisions,
-        verdicts=tuple(one for one in verdicts if _concerns(one, outcome)),
+        stored=sum(one.stored for one in taken),
+        repeated=sum(one.repeated for one in taken),
+        column_repeats=repeats if any(repeats) else (),
+        decisions=tuple(decision for one in taken for decision in one.decisions),
+        verdicts=tuple(one for one in verdicts if any(_concerns(one, part) for part in taken)),
+        refused=tuple(
+            PartRefused(place, one.code, one.message)
+            for place, one in enumerate(outcomes)
+            if isinstance(one, MidstreamerError)
+        ),
     )
+
+
+def _column_repeats(
+    given: Given, outcomes: Sequence[Taken | MidstreamerError]
+) -> Iterator[Iterable[int]]:
+    """Of each part how many ticks of each column repeat; none of a refused one."""
+    for part, outcome in zip(parts.parts_of([given]), outcomes, strict=True):
+        repeats = outcome.column_repeats if isinstance(outcome, Taken) else ()
+        yield repeats or repeat(0, len(part.write.columns))
 
 
 def _concerns(verdict: Verdict, taken: Taken) -> bool:

@@ -2,8 +2,8 @@
 
 Nothing that is stored is ever removed, and all of it is told to every process that starts: a
 series is a row of the catalogue and a shard, a stream is a learning state of up to 1 MiB.  So one
-client could stop the fleet for good.  A Write that goes beyond a quota is refused whole, by the
-name of the client that asked for it, which the coordinator took from that client's certificate.
+client could stop the fleet for good.  A request that goes beyond a quota is refused whole, by the
+name of the client that made it, which the coordinator took from that client's certificate.
 
 `asked` says what must be read, `Ledger` decides; both are pure.  The counts were read in the
 transaction that adds to them, and writers are serial, so several syncs never exceed a quota
@@ -15,14 +15,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, repeat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput, QuotaExceeded
-from midstreamer.domain.series import Column
-from midstreamer.protocol.frames import Write
+from midstreamer.domain.errors import QuotaExceeded
 from midstreamer.store.ports import NOTHING, Usage
+from midstreamer.sync.parts import Given, parts_of
 
 SERIES_MAX = 100_000
 STREAMS_MAX = 1024
@@ -62,18 +59,6 @@ class Quotas:
 DEFAULT = Quotas()
 
 
-class Sent(Protocol):
-    """A Write and who sent it, as `sync.core.Given` is."""
-
-    @property
-    def writer(self) -> tuple[str, str]:
-        """(identity, incarnation) of the coordinator."""
-
-    @property
-    def write(self) -> Write:
-        """What it asks for."""
-
-
 @dataclass(frozen=True)
 class Counted:
     """What exists, as far as a batch may add to it."""
@@ -99,54 +84,24 @@ class Asked(NamedTuple):
         return sorted({*self.series.values(), *self.streams.values()})
 
 
-def check_callers(write: Write) -> None:
-    """Raise BadInput unless the callers of a Write share out exactly what is in it."""
-    if not write.callers:
-        return
-    told = [(caller.columns, caller.decisions) for caller in write.callers]
-    columns, decisions = (sum(part) for part in zip(*told, strict=True))
-    there = len(write.columns), len(write.decisions)
-    if min(chain(*told)) < 0 or (columns, decisions) != there:
-        raise BadInput(
-            f"a Write of {there[0]:,} columns and {there[1]:,} decisions names callers for"
-            f" {columns:,} and {decisions:,}: each has exactly one"
-        )
-
-
 def asked(
-    batch: Iterable[Sent], stored_series: Container[str], stored_decisions: Container[bytes]
+    batch: Iterable[Given], stored_series: Container[str], stored_decisions: Container[bytes]
 ) -> Asked:
     """What these Writes may add; the first who asks for a thing counts as its maker."""
     series: dict[str, str] = {}
     streams: dict[str, str] = {}
-    for sent in batch:
-        columns, decisions = _by_caller(sent)
-        for identity, column in columns:
+    for part in parts_of(batch):
+        for column in part.write.columns:
             if column.series not in stored_series and len(column):
-                series.setdefault(column.series, identity)
-        for identity, decision in decisions:
+                series.setdefault(column.series, part.caller)
+        for decision in part.write.decisions:
             if decision.settles and decision.experience_id not in stored_decisions:
-                streams.setdefault(decision.specification.stream, identity)
+                streams.setdefault(decision.specification.stream, part.caller)
     return Asked(series, streams)
 
 
-def _by_caller(
-    sent: Sent,
-) -> tuple[Iterable[tuple[str, Column]], Iterable[tuple[str, Decision]]]:
-    """Each column and decision with the identity that asked for it; else with the writer's."""
-    write, writer = sent.write, sent.writer[0]
-    if not write.callers:
-        return zip(repeat(writer), write.columns), zip(repeat(writer), write.decisions)
-    columns = (repeat(one.identity or writer, one.columns) for one in write.callers)
-    decisions = (repeat(one.identity or writer, one.decisions) for one in write.callers)
-    return (
-        zip(chain.from_iterable(columns), write.columns, strict=True),
-        zip(chain.from_iterable(decisions), write.decisions, strict=True),
-    )
-
-
 class Ledger:
-    """What exists as the next Write sees it: what was counted, and what those before it add."""
+    """What exists as the next part sees it: what was counted, and what those before it add."""
 
     def __init__(
         self,
@@ -163,9 +118,9 @@ class Ledger:
         self.streams: dict[str, str] = {}
         """New streams, likewise."""
 
-    def take(self, sent: Sent) -> None:
-        """Count what a Write adds; QuotaExceeded when that is too much, and then count nothing."""
-        wanted = asked([sent], *self._stored)
+    def take(self, part: Given) -> None:
+        """Count what a part adds; QuotaExceeded when that is too much, and then count nothing."""
+        wanted = asked([part], *self._stored)
         exist = self._counted.streams
         series = {k: v for k, v in wanted.series.items() if k not in self.series}
         streams = {

@@ -37,8 +37,8 @@ from midstreamer.store.ports import FleetView, Run, Store
 from midstreamer.sync import core, looking
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.core import Given
 from midstreamer.sync.feed import Feed
+from midstreamer.sync.parts import Given
 from midstreamer.sync.settle import Rules
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier, Server

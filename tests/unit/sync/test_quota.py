@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from midstreamer.domain.errors import BadInput, MidstreamerError, QuotaExceeded
+from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
-from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
 from midstreamer.runtime import outbox
 from midstreamer.runtime.outbox import Item, Outbox, Post, Reject, Settle
@@ -41,7 +41,7 @@ def a_decided(*horizons: int, by: str = "client/u1") -> Write:
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
     """What became of each Write: nothing, or why it is refused."""
     plan = core.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
-    return ["" if isinstance(one, Taken) else f"{one.code}: {one}" for one in plan.outcomes]  # type: ignore[union-attr]
+    return ["" if isinstance(one, Taken) else f"{one.code}: {one}" for one in plan.outcomes]
 
 
 async def told(*writes: Write) -> list[str]:
@@ -131,7 +131,7 @@ def test_callers_that_do_not_share_out_a_write_are_refused(callers: tuple[Caller
 
 
 def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
-    column = frames.Column("no name at all", b"", b"")
+    column = Column("no name at all", b"", b"")
     with pytest.raises(BadInput, match=r"0 ticks in 1,025 columns .* at most 100,000, 1,024 and"):
         core.check_write(Write(sequence=1, columns=(column,) * 1025))
 
@@ -152,9 +152,11 @@ async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> Non
     }
     todo = [effect for key, item in items.items()
             for effect in box.handle(outbox.Offered(key, item), 0.0)]  # fmt: skip
+    posts = 0
     while todo:
         match todo.pop(0):
             case Post(write):
+                posts += 1
                 (one,) = (await committer.commit([build.given(core.check_write(write))])).outcomes
                 failed = isinstance(one, MidstreamerError)
                 event = outbox.Failed if failed else outbox.Answered
@@ -165,3 +167,4 @@ async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> Non
                 assert isinstance(error, QuotaExceeded)
                 told[key] = error.message.partition(":")[0]
     assert told == {1: "", 2: "", 3: "client/greedy", 4: ""}
+    assert posts == 2
