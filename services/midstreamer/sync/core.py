@@ -2,7 +2,7 @@
 
 Three steps, each a function of values: `asked` says what must be read for these Writes,
 `needed` what more, now that the series are known, and `plan` gives what is new, what repeats,
-what is refused and what has become due.  What one caller asked for in a Write is a part of it, taken
+what is refused and what has become due.  What one caller asked for is a part of a Write, taken
 whole or not at all (`sync.parts`); a refused part leaves no trace in what its neighbours see.  The
 rules of "once":
 
