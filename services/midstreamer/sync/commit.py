@@ -103,13 +103,12 @@ class Committer:
 
     async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:
         """What is needed to judge quotas: of most batches, which bring nothing new, nothing."""
-        known = {stream for stream in asked.streams if stream in self._states}
-        unknown = [stream for stream in asked.streams if stream not in known]
-        if unknown:
-            known |= await transaction.known_streams(unknown)
+        known = asked.streams & self._states.keys()
+        if unknown := asked.streams - known:
+            known |= await transaction.known_streams(sorted(unknown))
         if not asked.series and known.issuperset(asked.streams):
             return Counted(streams=known)
-        whole, each = await transaction.usage(asked.identities)
+        whole, each = await transaction.usage(sorted(asked.identities))
         return Counted(whole, each, known)
 
     async def _learn(self, transaction: Transaction, judged: Judged) -> Folded:

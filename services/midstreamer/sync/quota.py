@@ -73,31 +73,43 @@ class Counted:
 class Asked(NamedTuple):
     """What a batch may add: to be held against what exists."""
 
-    series: Mapping[str, str]
-    """New series, and who asks for them first."""
-    streams: Mapping[str, str]
-    """Streams of new decisions, likewise; they may exist."""
-
-    @property
-    def identities(self) -> list[str]:
-        """Who asks for something."""
-        return sorted({*self.series.values(), *self.streams.values()})
+    series: set[str]
+    """New series."""
+    streams: set[str]
+    """Streams of new decisions; they may exist."""
+    identities: set[str]
+    """Everybody who asks for one of them: whose request is taken is not known yet."""
 
 
 def asked(
     batch: Iterable[Given], stored_series: Container[str], stored_decisions: Container[bytes]
 ) -> Asked:
-    """What these Writes may add; the first who asks for a thing counts as its maker."""
-    series: dict[str, str] = {}
-    streams: dict[str, str] = {}
+    """What these Writes may add."""
+    found = Asked(set(), set(), set())
     for part in parts_of(batch):
-        for column in part.write.columns:
-            if column.series not in stored_series and len(column):
-                series.setdefault(column.series, part.caller)
-        for decision in part.write.decisions:
-            if decision.settles and decision.experience_id not in stored_decisions:
-                streams.setdefault(decision.specification.stream, part.caller)
-    return Asked(series, streams)
+        series, streams = _new(part, stored_series, stored_decisions)
+        found.series.update(series)
+        found.streams.update(streams)
+        if series or streams:
+            found.identities.add(part.caller)
+    return found
+
+
+def _new(
+    part: Given, stored_series: Container[str], stored_decisions: Container[bytes]
+) -> tuple[set[str], set[str]]:
+    """New series of a part, and the streams of its new decisions."""
+    series = {
+        column.series
+        for column in part.write.columns
+        if column.series not in stored_series and len(column)
+    }
+    streams = {
+        decision.specification.stream
+        for decision in part.write.decisions
+        if decision.settles and decision.experience_id not in stored_decisions
+    }
+    return series, streams
 
 
 class Ledger:
@@ -113,36 +125,35 @@ class Ledger:
         self._quotas = quotas
         self._counted = counted
         self._stored = stored_series, stored_decisions
+        self._made: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self.series: dict[str, str] = {}
-        """New series, and who made each."""
+        """New series, and who made each: whose request came first."""
         self.streams: dict[str, str] = {}
         """New streams, likewise."""
 
     def take(self, part: Given) -> None:
         """Count what a part adds; QuotaExceeded when that is too much, and then count nothing."""
-        wanted = asked([part], *self._stored)
-        exist = self._counted.streams
-        series = {k: v for k, v in wanted.series.items() if k not in self.series}
-        streams = {
-            k: v for k, v in wanted.streams.items() if k not in self.streams and k not in exist
-        }
-        self._check(_SERIES, series, self.series)
-        self._check(_STREAMS, streams, self.streams)
-        self.series |= series
-        self.streams |= streams
+        series, streams = _new(part, *self._stored)
+        series -= self.series.keys()
+        streams = {one for one in streams - self.streams.keys() if one not in self._counted.streams}
+        self._check(_SERIES, part.caller, len(series), len(self.series))
+        self._check(_STREAMS, part.caller, len(streams), len(self.streams))
+        self.series |= dict.fromkeys(series, part.caller)
+        self.streams |= dict.fromkeys(streams, part.caller)
+        self._made[_SERIES][part.caller] += len(series)
+        self._made[_STREAMS][part.caller] += len(streams)
 
-    def _check(self, place: int, new: Mapping[str, str], before: Mapping[str, str]) -> None:
-        """Raise when these new ones are too many beside those counted and those ``before``."""
-        made = Counter(before.values())
-        for identity, count in sorted(Counter(new.values()).items()):
-            held = self._counted.of.get(identity, NOTHING)[place] + made[identity]
-            most = self._quotas.each[place]
-            if held + count > most:
-                raise _exceeded(place, identity, count, f"it made {held:,}", most, "per_identity_")
-        held, most = self._counted.whole[place] + len(before), self._quotas.whole[place]
-        if new and held + len(new) > most:
-            stored = f"{held:,} are stored"
-            raise _exceeded(place, min(new.values()), len(new), stored, most, "")
+    def _check(self, place: int, identity: str, new: int, before: int) -> None:
+        """Raise when so many are too many, beside those counted and those of parts before."""
+        if not new:
+            return
+        held = self._counted.of.get(identity, NOTHING)[place] + self._made[place][identity]
+        most = self._quotas.each[place]
+        if held + new > most:
+            raise _exceeded(place, identity, new, f"it made {held:,}", most, "per_identity_")
+        held, most = self._counted.whole[place] + before, self._quotas.whole[place]
+        if held + new > most:
+            raise _exceeded(place, identity, new, f"{held:,} are stored", most, "")
 
 
 def _exceeded(

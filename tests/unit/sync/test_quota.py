@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from midstreamer.domain.errors import BadInput, MidstreamerError, QuotaExceeded
+from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, QuotaExceeded
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
@@ -93,6 +93,25 @@ def test_a_series_counts_for_who_asked_first() -> None:
     assert plan.series_makers == {
         "test/a": "client/u1", "test/b": "client/u1", "test/c": "client/u2"
     }  # fmt: skip
+
+
+async def test_who_asks_second_is_counted_when_the_first_is_refused() -> None:
+    """Else the second's series would be held against no count at all."""
+    wrong = Write(
+        sequence=3,
+        columns=(
+            build.a_column(0, 4, name="test/new"),
+            build.a_column(0, 4, name="test/a", shift=1),
+        ),
+        callers=(Caller("client/u2", 2),),
+    )
+    full = a_write("a", "b", "c")
+    committer = build.a_committer(MemoryStore(), QUOTAS)
+    await committer.commit([build.given(full)])
+    batch = [build.given(wrong), build.given(a_write("new"))]
+    first, second = (await committer.commit(batch)).outcomes
+    assert isinstance(first, Conflict)
+    assert isinstance(second, QuotaExceeded)
 
 
 async def test_each_specification_that_is_recorded_uses_up_a_stream() -> None:
