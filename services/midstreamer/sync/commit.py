@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Change, PartRefused, Points, Written
+from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction
 from midstreamer.sync import core, parts, quota, settle
 from midstreamer.sync.core import Facts, Plan, Taken
@@ -153,7 +153,7 @@ def _answer(
     if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
         return outcomes[0]
     taken = [one for one in outcomes if isinstance(one, Taken)]
-    repeats = tuple(chain.from_iterable(_column_repeats(given, outcomes)))
+    repeats = tuple(chain.from_iterable(_column_repeats(given.write, outcomes)))
     return Written(
         position=position,
         stored=sum(one.stored for one in taken),
@@ -170,12 +170,14 @@ def _answer(
 
 
 def _column_repeats(
-    given: Given, outcomes: Sequence[Taken | MidstreamerError]
+    write: Write, outcomes: Sequence[Taken | MidstreamerError]
 ) -> Iterator[Iterable[int]]:
     """Of each part how many ticks of each column repeat; none of a refused one."""
-    for part, outcome in zip(parts.parts_of([given]), outcomes, strict=True):
+    several = len(outcomes) > 1
+    for place, outcome in enumerate(outcomes):
         repeats = outcome.column_repeats if isinstance(outcome, Taken) else ()
-        yield repeats or repeat(0, len(part.write.columns))
+        columns = write.callers[place].columns if several else len(write.columns)
+        yield repeats or repeat(0, columns)
 
 
 def _concerns(verdict: Verdict, taken: Taken) -> bool:

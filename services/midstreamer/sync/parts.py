@@ -61,7 +61,7 @@ def parts_of(batch: Iterable[Given]) -> Iterator[Given]:
                 decisions=tuple(islice(decisions, caller.decisions)),
                 callers=(caller,),
             )
-            yield given._replace(write=part)
+            yield Given(given.writer, part)
 
 
 def by_write(

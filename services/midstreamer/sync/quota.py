@@ -134,8 +134,13 @@ class Ledger:
     def take(self, part: Given) -> None:
         """Count what a part adds; QuotaExceeded when that is too much, and then count nothing."""
         series, streams = _new(part, *self._stored)
-        series -= self.series.keys()
-        streams = {one for one in streams - self.streams.keys() if one not in self._counted.streams}
+        if not (series or streams):
+            return
+        # One by one: `set - dict.keys()` would walk through all that parts before have added.
+        series = {one for one in series if one not in self.series}
+        streams = {
+            one for one in streams if one not in self.streams and one not in self._counted.streams
+        }
         self._check(_SERIES, part.caller, len(series), len(self.series))
         self._check(_STREAMS, part.caller, len(streams), len(self.streams))
         self.series |= dict.fromkeys(series, part.caller)
