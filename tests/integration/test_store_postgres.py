@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import asyncpg
 import pytest
 
 from midstreamer.domain.errors import StoreError
+from midstreamer.protocol.frames import Written
 from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
-from midstreamer.store.ports import Effects
+from midstreamer.store.ports import Effects, Usage
 from midstreamer.store.postgres import PostgresStore
+from midstreamer.sync.quota import Quotas
 from tests.support import store as build
 
 pytestmark = pytest.mark.integration
@@ -117,6 +120,65 @@ async def test_a_damaged_promise_is_found(server: str) -> None:
     assert "head counts 1 decisions and 1 verdicts; there are 1 and 0" in faults
     await connection.close()
     await store.close()
+
+
+async def test_an_older_database_is_counted_and_its_series_are_nobodys(server: str) -> None:
+    dsn = await build.a_database(server)
+    connection = await asyncpg.connect(dsn)
+    first, *rest = migrate.shipped()
+    await migrate.migrate(connection, [first])
+    await connection.execute("""
+        INSERT INTO series (name, count, first_time, last_time, last_value)
+        SELECT 'test/' || n, 0, 0, 0, 0 FROM generate_series(1, 3) AS n;
+        INSERT INTO states (stream, specification, version, body) VALUES ('test@1', '{}', 0, '')""")
+    await migrate.migrate(connection, [first, *rest])
+    await connection.close()
+    store = PostgresStore(dsn)
+    await store.open()
+    async with store.transaction() as writing:
+        assert await writing.usage(["", "client/u1"]) == (Usage(3, 1), {"": Usage(3, 1)})
+    assert not [fault for fault in await store.faults() if "counts" in fault or "counted" in fault]
+    await store.close()
+
+
+async def test_counts_of_series_and_streams_that_are_wrong_are_found(server: str) -> None:
+    dsn = await build.a_database(server)
+    store = PostgresStore(dsn)
+    await store.open()
+    write = build.a_write(build.a_column(0, 9), decisions=[build.a_decision(5)])
+    await build.commit(build.a_committer(store), write)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("UPDATE head SET series = 7; UPDATE identities SET streams = 0")
+    await connection.execute("UPDATE series SET identity = 'client/u1'")
+    assert await store.faults() == [
+        "head counts 7 series and 1 streams; there are 1 and 1",
+        "identity 'c1': 1 series and 0 streams are counted; it made 0 and 1",
+        "identity 'client/u1': 0 series and 0 streams are counted; it made 1 and 0",
+    ]
+    guide = (Path(__file__).parents[2] / "docs/how-to/database.md").read_text(encoding="utf-8")
+    await connection.execute(re.findall(r"^```sql\n(BEGIN.*?)^```", guide, re.M | re.S)[0])
+    assert await store.faults() == []
+    await connection.close()
+    await store.close()
+
+
+async def test_several_writers_at_once_never_exceed_a_quota(server: str) -> None:
+    dsn = await build.a_database(server)
+    stores = [PostgresStore(dsn) for _ in range(3)]
+    for store in stores:
+        await store.open()
+
+    async def fill(store: PostgresStore, first: int) -> int:
+        committer = build.a_committer(store, Quotas(series_max=10, series_per_identity_max=10))
+        writes = [build.a_write(build.a_column(0, 2, name=f"test/{first + n}")) for n in range(8)]
+        found = [(await committer.commit([build.given(write)])).outcomes[0] for write in writes]
+        return sum(isinstance(outcome, Written) for outcome in found)
+
+    taken = await asyncio.gather(*(fill(store, 8 * n) for n, store in enumerate(stores)))
+    assert sum(taken) == len((await stores[0].totals()).series) == 10
+    assert await stores[0].faults() == []
+    for store in stores:
+        await store.close()
 
 
 async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:

@@ -65,9 +65,7 @@ def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
     return Credentials(holder, made, (), good.key, good.anchors)
 
 
-def with_key(
-    signer: Authority, holder: Identity, key: Any, digest: Any = None
-) -> Credentials:
+def with_key(signer: Authority, holder: Identity, key: Any, digest: Any = None) -> Credentials:
     """A good certificate but for its key, or for the hash it is signed with."""
     leaf = credentials(signer, holder).certificate
     builder = (

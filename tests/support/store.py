@@ -33,9 +33,11 @@ from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Run, Store
 from midstreamer.store.postgres import PostgresStore
+from midstreamer.sync import quota
 from midstreamer.sync.commit import Committer
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.core import Given
+from midstreamer.sync.parts import Given
+from midstreamer.sync.quota import Quotas
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 
@@ -78,9 +80,9 @@ def given(write: Write, *, writer: str = "c1") -> Given:
     return Given((writer, "first"), write)
 
 
-def a_committer(store: Store) -> Committer:
+def a_committer(store: Store, quotas: Quotas = quota.DEFAULT) -> Committer:
     """What sync commits with."""
-    return Committer(store, reasoning, verdicts_max=4096, streams_memory=16)
+    return Committer(store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quotas)
 
 
 async def commit(committer: Committer, write: Write) -> Written:

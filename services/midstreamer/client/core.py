@@ -165,23 +165,27 @@ def receipt(answers: Sequence[frames.Appended], level: frames.Level) -> Receipt:
 
 
 def split_columns(
-    columns: Sequence[Column], ticks: int = TICKS_PER_APPEND
+    columns: Sequence[Column],
+    ticks: int = TICKS_PER_APPEND,
+    columns_max: int = frames.COLUMNS_MAX,
 ) -> Iterator[tuple[Column, ...]]:
-    """Groups of columns of at most so many ticks, a series once in each, its order kept."""
+    """Groups of at most so many ticks and columns, a series once in each, its order kept."""
     group: list[Column] = []
+    names: set[str] = set()
     room = ticks
     for whole in columns:
         at = 0
-        if any(column.series == whole.series for column in group):
+        if whole.series in names or len(group) == columns_max:
             yield tuple(group)
-            group, room = [], ticks
+            group, names, room = [], set(), ticks
         while at < len(whole):
             count = min(room, len(whole) - at)
             group.append(_part(whole, at, at + count))
+            names.add(whole.series)
             at, room = at + count, room - count
             if room == 0:
                 yield tuple(group)
-                group, room = [], ticks
+                group, names, room = [], set(), ticks
     if group:
         yield tuple(group)
 

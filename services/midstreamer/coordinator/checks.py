@@ -17,7 +17,7 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
-from midstreamer.domain.series import Window, check_column, qualified, universe_of
+from midstreamer.domain.series import Window, check_columns, qualified, universe_of
 from midstreamer.protocol import frames
 from midstreamer.runtime.outbox import DECISION_BYTES, MATCH_BYTES
 
@@ -28,11 +28,16 @@ ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
 
 def check_append(request: frames.Append) -> None:
     """Raise BadInput or StaleTick unless every column can be stored."""
+    # Columns first: they are counted without looking at them.
+    if len(request.columns) > frames.COLUMNS_MAX:
+        raise BadInput(
+            f"{len(request.columns):,} columns in one Append, at most {frames.COLUMNS_MAX:,}:"
+            " split it"
+        )
     ticks = sum(len(column) for column in request.columns)
     if ticks > frames.TICKS_MAX:
         raise BadInput(f"{ticks:,} ticks in one Append, at most {frames.TICKS_MAX:,}: split it")
-    for column in request.columns:
-        check_column(column)
+    check_columns(request.columns)
 
 
 def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> None:

@@ -45,6 +45,7 @@ class _Payload(msgspec.Struct, frozen=True):
 
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    identity: str = ""
 
 
 class _Promise(NamedTuple):
@@ -157,7 +158,9 @@ class Intake:
         except msgspec.MsgspecError as error:
             self._jobs.put_nowait(_Refusal(*record, f"not a spooled write: {error}"))
             return True
-        item = Item(payload.columns, payload.decisions)
+        # An earlier version took columns without a tick; sync refuses them.
+        columns = tuple(column for column in payload.columns if len(column))
+        item = Item(columns, payload.decisions, identity=payload.identity)
         try:
             stored = self._writer.offer(item)
         except Overloaded:
@@ -204,7 +207,7 @@ class Intake:
 
 
 def _encoded(item: Item) -> bytes:
-    return msgspec.msgpack.encode(_Payload(item.columns, item.decisions))
+    return msgspec.msgpack.encode(_Payload(item.columns, item.decisions, item.identity))
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:

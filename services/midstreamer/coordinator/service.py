@@ -22,7 +22,7 @@ from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
-from midstreamer.domain.identity import Identity, Kind
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
@@ -208,9 +208,9 @@ class CoordinatorService:
                 self._progressed()
                 return None
             case frames.Match():
-                return await self._match(frame)
+                return await self._match(peer, frame)
             case frames.Append():
-                return await self._append(frame, peer.identity)
+                return await self._append(peer, frame)
             case frames.Survey():
                 return await self._survey(frame)
             case frames.Lookup(experience_ids=()):
@@ -223,13 +223,12 @@ class CoordinatorService:
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)
 
-    async def _append(self, request: frames.Append, sender: Identity) -> frames.Appended:
+    async def _append(self, peer: Peer, request: frames.Append) -> frames.Appended:
         checks.check_append(request)
-        checks.check_granted(request, sender, self._carrier.grant(sender))
+        checks.check_granted(request, peer.identity, self._carrier.grant(peer.identity))
         checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
-        receipt = await self._intake.store(
-            Item(columns=request.columns), request.level, _deadline_s(request)
-        )
+        item = Item(columns=request.columns, identity=peer.identity.name)
+        receipt = await self._intake.store(item, request.level, _deadline_s(request))
         return frames.Appended(
             stored=receipt.stored,
             repeated=receipt.repeated,
@@ -238,7 +237,7 @@ class CoordinatorService:
             position=receipt.position or max(self.position, 0),
         )
 
-    async def _match(self, request: frames.Match) -> frames.Matched:
+    async def _match(self, peer: Peer, request: frames.Match) -> frames.Matched:
         checks.check_match(request)
         deadline_s = _deadline_s(request)
         with self._dispatcher.held_up():
@@ -255,7 +254,7 @@ class CoordinatorService:
         decisions = await self._decide(request.specification, findings)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
-        return await self._record(request, decisions, deadline_s)
+        return await self._record(peer, request, decisions, deadline_s)
 
     async def _decide(
         self, specification: Specification, findings: list[Evidence]
@@ -272,12 +271,11 @@ class CoordinatorService:
         return decisions
 
     async def _record(
-        self, request: frames.Match, decisions: list[Decision], deadline_s: float
+        self, peer: Peer, request: frames.Match, decisions: list[Decision], deadline_s: float
     ) -> frames.Matched:
         once = {decision.experience_id: decision for decision in decisions}
-        receipt = await self._intake.store(
-            Item(decisions=tuple(once.values())), request.level, deadline_s
-        )
+        item = Item(decisions=tuple(once.values()), identity=peer.identity.name)
+        receipt = await self._intake.store(item, request.level, deadline_s)
         stored = {decision.experience_id: decision for decision in receipt.decisions}
         return frames.Matched(
             decisions=tuple(stored[decision.experience_id] for decision in decisions),

@@ -9,7 +9,8 @@
     │  ├─ UnknownSeries
     │  ├─ StaleTick               older than the last of its series, and not stored
     │  ├─ NotGranted              the allowlist grants this client no such universe
-    │  └─ Conflict                the same key with another content
+    │  ├─ Conflict                the same key with another content
+    │  └─ QuotaExceeded           no further series or stream for this identity
     ├─ Unavailable                try again later; carries ``retry_after_s``
     │  ├─ Overloaded
     │  ├─ Behind                  has not seen the position that was asked for
@@ -95,6 +96,12 @@ class Conflict(BadInput):
     """The same key with another content; the message names both."""
 
     code = "conflict"
+
+
+class QuotaExceeded(BadInput):
+    """The store, or one identity in it, has as many series or streams as the settings allow."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(MidstreamerError):

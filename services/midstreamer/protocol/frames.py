@@ -27,6 +27,9 @@ ALPN = "midstreamer/1"
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """No frame is larger; longer work is split by its sender."""
 TICKS_MAX = 100_000
+COLUMNS_MAX = 1024
+"""Of one Append or Write. Each column costs its reader some 10 us besides its ticks: so many keep
+the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
 WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
@@ -231,6 +234,15 @@ class Holdings(Frame, frozen=True, tag=True):
 # --- everybody to sync --------------------------------------------------------------------------
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """Who asked for the next so many columns and decisions of a Write: one part of it."""
+
+    identity: str
+    """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
+    columns: int = 0
+    decisions: int = 0
+
+
 class Write(Request, frozen=True, tag=True, kw_only=True):
     """A coordinator's batch, one transaction: ticks first, then decisions."""
 
@@ -238,6 +250,18 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     """Of this writer (certified identity and incarnation), rising by one."""
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    callers: tuple[Caller, ...] = ()
+    """Who asked for what, in the order of columns and decisions. Each part is taken whole or
+    refused by itself, and new series and streams are counted for its caller. Empty: the Write is
+    one part, counted for the writer, and its refusal is a Failure."""
+
+
+class PartRefused(msgspec.Struct, frozen=True):
+    """A part of a Write that was not taken: which of its callers, and why."""
+
+    place: int
+    code: str
+    message: str
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
@@ -250,6 +274,8 @@ class Written(Answer, frozen=True, tag=True, kw_only=True):
     column_repeats: tuple[int, ...] = ()
     """Of each column of the Write, in its order, how many ticks had been stored before: one
     Write carries the ticks of several callers, who are told apart. Empty when none had."""
+    refused: tuple[PartRefused, ...] = ()
+    """Parts of which nothing is stored; of the others everything is."""
 
 
 class Renew(Request, frozen=True, tag=True, kw_only=True):

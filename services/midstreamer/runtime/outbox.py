@@ -1,10 +1,12 @@
 """The outbox: what waits to be written to sync, packed, sent, sent again, and settled once.
 
 Items wait in order.  Whenever no Write is under way, everything waiting is packed into one, up
-to a size: the slower the store, the larger the batch.  A Write is one transaction, all or
-nothing.  When sync is away the same Write is sent again, with the same sequence, until it is
-answered; natural keys make that safe.  When a Write is refused for what is in it, it is halved
-until the item to blame stands alone, so nobody fails for a neighbour.
+to a size: the slower the store, the larger the batch.  A Write is one transaction.  When sync is
+away the same Write is sent again, with the same sequence, until it is answered; natural keys make
+that safe.  Sync takes or refuses each item by itself and its answer says which were refused, so
+nobody fails for a neighbour.  Where it refuses a whole Write all the same (a sync of an earlier
+version, or when PostgreSQL itself objects), the Write is halved until the item to blame stands
+alone.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is stored or refused for what is in it; an error that
@@ -49,6 +51,8 @@ class Item:
     decisions: tuple[Decision, ...] = ()
     deadline_s: float | None = None
     """When its caller stops waiting; None: it must be stored."""
+    identity: str = ""
+    """``<kind>/<id>`` of the caller: its new series and streams are counted for it."""
 
     @property
     def ticks(self) -> int:
@@ -248,6 +252,10 @@ class Outbox:
             sequence=next(self._sequences),
             columns=tuple(column for item in items for column in item.columns),
             decisions=tuple(decision for item in items for decision in item.decisions),
+            callers=tuple(
+                frames.Caller(item.identity, len(item.columns), len(item.decisions))
+                for item in items
+            ),
         )
 
     # --- answers ---
@@ -259,7 +267,11 @@ class Outbox:
         self._batch = None
         items = [self._forget(key) for key in batch.keys]
         receipts = receipts_of(items, written)
-        return [Settle(key, receipt) for key, receipt in zip(batch.keys, receipts, strict=True)]
+        settled: list[Effect] = list(map(Settle, batch.keys, receipts))
+        for refused in written.refused:
+            error = errors.from_code(refused.code, refused.message)
+            settled[refused.place] = Reject(batch.keys[refused.place], error)
+        return settled
 
     def _fail(self, sequence: int, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
         batch = self._current(sequence)
@@ -338,6 +350,7 @@ class _Room:
     def __init__(self, bytes_max: int) -> None:
         self._bytes = bytes_max
         self._ticks = frames.TICKS_MAX
+        self._columns = frames.COLUMNS_MAX
         self._decisions = frames.DECISIONS_MAX
         self._ids: set[bytes] = set()
         self._empty = True
@@ -346,8 +359,10 @@ class _Room:
         """Whether the item fits beside those taken; it is then taken too."""
         self._bytes -= item.size
         self._ticks -= item.ticks
+        self._columns -= len(item.columns)
         self._decisions -= len(item.decisions)
-        fits = min(self._bytes, self._ticks, self._decisions) >= 0 and not self._clashes(item)
+        room = min(self._bytes, self._ticks, self._columns, self._decisions)
+        fits = room >= 0 and not self._clashes(item)
         if not (fits or self._empty):
             return False
         self._empty = False

@@ -24,6 +24,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
 from midstreamer.store.ports import (
+    NOTHING,
     Effects,
     Event,
     FeedPage,
@@ -40,6 +41,7 @@ from midstreamer.store.ports import (
     Ticks,
     Totals,
     Transaction,
+    Usage,
     alone,
 )
 
@@ -70,6 +72,7 @@ class MemoryStore:
         self.state_of: dict[str, tuple[Specification, StoredState]] = {}
         self.snapshots: list[StoredState] = []
         self.event_log: list[Event] = []
+        self.usage_of: dict[str, Usage] = {}
         self.mark_of: dict[tuple[str, str], Mark] = {}
         self.leases: dict[str, _Lease] = {}
         self.changes: dict[int, Change] = {}
@@ -341,6 +344,14 @@ class _Transaction:
                   if stream in self._store.state_of}  # fmt: skip
         return {s: state for s, state in stored.items() if state.version != known[s]}
 
+    async def known_streams(self, streams: Sequence[str]) -> set[str]:
+        return {stream for stream in streams if stream in self._store.state_of}
+
+    async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
+        known = self._store.usage_of
+        whole = Usage(len(self._store.series), len(self._store.state_of))
+        return whole, {one: known[one] for one in identities if one in known}
+
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
         return {one: self._store.mark_of[one] for one in writers if one in self._store.mark_of}
 
@@ -359,6 +370,9 @@ class _Transaction:
         store.event_log += effects.events
         store.snapshots += effects.snapshots
         store.state_of.update({state.stream: (s, state) for s, state in effects.states})
+        for who, (series, streams) in effects.brought.items():
+            before = store.usage_of.get(who, NOTHING)
+            store.usage_of[who] = Usage(before.series + series, before.streams + streams)
         store.mark_of.update({(mark.identity, mark.incarnation): mark for mark in effects.marks})
         store.publish(effects.changes)
         return store.head

@@ -13,6 +13,7 @@ All operations work on batches; each is one round trip, whatever the number of r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -95,6 +96,16 @@ class Mark(NamedTuple):
     """Writes that came again."""
 
 
+class Usage(NamedTuple):
+    """How many series and streams there are, of one identity or of all."""
+
+    series: int = 0
+    streams: int = 0
+
+
+NOTHING = Usage()
+
+
 @dataclass(frozen=True)
 class Effects:
     """Everything one transaction adds; positions and versions are already decided."""
@@ -108,6 +119,24 @@ class Effects:
     snapshots: Sequence[StoredState] = ()
     marks: Sequence[Mark] = ()
     changes: Sequence[Change] = ()
+    series_makers: Mapping[str, str] = field(default_factory=dict)
+    """Of each new series, the identity that it is counted for; '' where none is told."""
+    stream_makers: Mapping[str, str] = field(default_factory=dict)
+    """Of each new stream, likewise."""
+
+    @property
+    def brought(self) -> dict[str, Usage]:
+        """How many new series and streams each identity brings."""
+        learned = Counter(event.stream for event in self.events)
+        series = Counter(
+            self.series_makers.get(column.series, "") for start, column in self.points if start == 0
+        )
+        streams = Counter(
+            self.stream_makers.get(state.stream, "")
+            for _, state in self.states
+            if state.version == learned[state.stream]
+        )
+        return {who: Usage(series[who], streams[who]) for who in sorted({*series, *streams})}
 
     @property
     def rows(self) -> int:
@@ -215,6 +244,12 @@ class Transaction(Protocol):
 
     async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
         """Lock these streams; return the states whose version is not the known one."""
+
+    async def known_streams(self, streams: Sequence[str]) -> set[str]:
+        """Those of the named streams that have a state."""
+
+    async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
+        """What there is in all, and of those of these identities that made something."""
 
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
         """The marks of these (identity, incarnation)."""

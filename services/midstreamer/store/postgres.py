@@ -275,7 +275,7 @@ class PostgresStore:
         if changed:
             await connection.execute(_SQL["add_feed"], *rows.feed([Joined(members)], position))
             position += 1
-            await connection.execute(_SQL["advance_head"], position, 0, 0)
+            await connection.execute(_SQL["advance_head"], position, 0, 0, 0, 0)
         return FleetView(position, members, changed)
 
     # --- looking after ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
-from midstreamer.store.ports import Effects, Event
+from midstreamer.store.ports import Effects, Event, Usage
 
 Columns = list[list[Any]]
 
@@ -104,13 +104,19 @@ def verdicts(made: Sequence[Verdict]) -> Columns:
     )
 
 
+def identities(brought: Mapping[str, Usage]) -> Columns:
+    """Columns of the table identities, in its order."""
+    return _turned((who, *usage) for who, usage in brought.items())
+
+
 def states(effects: Effects) -> Columns:
-    """stream, specification, version before, version, body."""
+    """stream, specification, version before, version, body, identity."""
     learned = Counter(event.stream for event in effects.events)
     return _turned(
         (
             *(state.stream, json(spec)),
             *(state.version - learned[state.stream], state.version, state.body),
+            effects.stream_makers.get(state.stream, ""),
         )
         for spec, state in effects.states
     )

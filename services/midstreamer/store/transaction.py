@@ -20,7 +20,7 @@ from midstreamer.domain.series import Column, Floats, Integers
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import SeriesSummary
 from midstreamer.store import copying, queries, rows
-from midstreamer.store.ports import Effects, Mark, Point, Run, Span, StoredState, Ticks
+from midstreamer.store.ports import Effects, Mark, Point, Run, Span, StoredState, Ticks, Usage
 
 COPY_ROWS = 300
 
@@ -98,13 +98,21 @@ class PostgresTransaction:
         found = await self._fetch("states_unknown", list(known), list(known.values()))
         return {row["stream"]: StoredState(*row) for row in found}
 
+    async def known_streams(self, streams: Sequence[str]) -> set[str]:
+        return {row["stream"] for row in await self._fetch("streams_known", list(streams))}
+
+    async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
+        found = await self._fetch("usage", list(identities))
+        usage = {row["identity"]: Usage(row["series"], row["streams"]) for row in found}
+        return usage.pop(None), usage
+
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
         columns = [one[0] for one in writers], [one[1] for one in writers]
         found = await self._fetch("marks", *columns)
         return {(row["identity"], row["incarnation"]): Mark(*row) for row in found}
 
     async def apply(self, effects: Effects) -> int:
-        await self._add_points(effects.points)
+        await self._add_points(effects)
         await self._put("add_specifications", rows.specifications(effects.decisions))
         await self._put("add_decisions", rows.decisions(effects.decisions))
         await self._put("add_verdicts", rows.verdicts(effects.verdicts))
@@ -112,9 +120,12 @@ class PostgresTransaction:
         await self._put_states(effects)
         await self._put("put_marks", [list(column) for column in zip(*effects.marks, strict=True)])
         await self._put("add_feed", rows.feed(effects.changes, self._position))
-        if effects.changes or effects.decisions:
+        brought = effects.brought
+        await self._put("add_usage", rows.identities(brought))
+        if effects.changes or effects.decisions or brought:
             self._position += len(effects.changes)
-            counts = len(effects.decisions), len(effects.verdicts)
+            new = (sum(counts) for counts in zip(*brought.values(), strict=True))
+            counts = (len(effects.decisions), len(effects.verdicts), *(new if brought else (0, 0)))
             await self._connection.execute(_SQL["advance_head"], self._position, *counts)
         return self._position
 
@@ -132,10 +143,11 @@ class PostgresTransaction:
         kept = [list(column) for column in zip(*effects.snapshots, strict=True)]
         await self._put("add_snapshots", kept)
 
-    async def _add_points(self, points: Sequence[tuple[int, Column]]) -> None:
+    async def _add_points(self, effects: Effects) -> None:
+        points = effects.points
         if not points:
             return
-        series_ids = await self._grow([column for _, column in points])
+        series_ids = await self._grow([column for _, column in points], effects.series_makers)
         placed = [(series_ids[column.series], start, column) for start, column in points]
         if sum(len(column) for _, column in points) >= COPY_ROWS:
             await self._connection.copy_to_table(
@@ -154,7 +166,7 @@ class PostgresTransaction:
         ]
         await self._put("add_points", [list(column) for column in zip(*flat, strict=True)])
 
-    async def _grow(self, columns: Sequence[Column]) -> dict[str, int]:
+    async def _grow(self, columns: Sequence[Column], makers: Mapping[str, str]) -> dict[str, int]:
         """Add to the counts of these series, making those that are new; returns their ids."""
         grown: dict[str, tuple[str, int, int, int, float]] = {}
         for column in columns:
@@ -162,7 +174,6 @@ class PostgresTransaction:
             _, count, first, _, _ = grown.get(column.series, ("", 0, int(times[0]), 0, 0.0))
             name, last = column.series, (int(times[-1]), float(values[-1]))
             grown[name] = (name, count + len(column), first, *last)
-        made = await self._fetch(
-            "put_series", *(list(part) for part in zip(*grown.values(), strict=True))
-        )
+        parts = [list(part) for part in zip(*grown.values(), strict=True)]
+        made = await self._fetch("put_series", *parts, [makers.get(name, "") for name in grown])
         return {row["name"]: row["id"] for row in made}

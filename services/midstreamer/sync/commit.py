@@ -8,16 +8,19 @@ are dropped: whether a commit that was not answered happened is something only P
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Change, Points, Written
+from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction
-from midstreamer.sync import core, settle
-from midstreamer.sync.core import Facts, Given, Plan, Taken
+from midstreamer.sync import core, parts, quota, settle
+from midstreamer.sync.core import Facts, Plan, Taken
+from midstreamer.sync.parts import Given
+from midstreamer.sync.quota import Counted, Quotas
 from midstreamer.sync.settle import Folded, Judged, Rules
 
 
@@ -38,12 +41,19 @@ class Committer:
     """Commits batches one at a time, in one transaction each."""
 
     def __init__(
-        self, store: Store, rules: Rules, *, verdicts_max: int, streams_memory: int
+        self,
+        store: Store,
+        rules: Rules,
+        *,
+        verdicts_max: int,
+        streams_memory: int,
+        quotas: Quotas = quota.DEFAULT,
     ) -> None:
         self._store = store
         self._rules = rules
         self._verdicts_max = verdicts_max
         self._streams_memory = streams_memory
+        self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
 
     async def commit(self, batch: Sequence[Given]) -> Committed:
@@ -52,7 +62,7 @@ class Committer:
             async with self._store.transaction() as transaction:
                 before = transaction.position
                 facts = await self._read(transaction, batch)
-                plan = core.plan(batch, facts)
+                plan = core.plan(batch, facts, self._quotas)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
                 settle.check_sizes(self._rules, folded, judged.lessons)
@@ -64,7 +74,10 @@ class Committer:
         self._keep(folded)
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
-            tuple(_answer(outcome, verdicts, position) for outcome in plan.outcomes),
+            tuple(
+                _answer(given, outcomes, verdicts, position)
+                for given, outcomes in parts.by_write(batch, plan.outcomes)
+            ),
             before,
             tuple(effects.changes),
             judged.verdicts,
@@ -85,7 +98,18 @@ class Committer:
             await transaction.windows(needed.windows),
             await transaction.due(needed.runs),
             await transaction.settled(needed.spans, self._verdicts_max),
+            await self._count(transaction, quota.asked(batch, summaries, decisions)),
         )
+
+    async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:
+        """What is needed to judge quotas: of most batches, which bring nothing new, nothing."""
+        known = asked.streams & self._states.keys()
+        if unknown := asked.streams - known:
+            known |= await transaction.known_streams(sorted(unknown))
+        if not asked.series and known.issuperset(asked.streams):
+            return Counted(streams=known)
+        whole, each = await transaction.usage(sorted(asked.identities))
+        return Counted(whole, each, known)
 
     async def _learn(self, transaction: Transaction, judged: Judged) -> Folded:
         streams = {lesson.specification.stream for lesson in judged.lessons}
@@ -114,22 +138,46 @@ def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
         snapshots=folded.snapshots,
         marks=plan.marks,
         changes=(*points, *folded.changes),
+        series_makers=plan.series_makers,
+        stream_makers=plan.stream_makers,
     )
 
 
 def _answer(
-    outcome: Taken | MidstreamerError, verdicts: Iterable[Verdict], position: int
+    given: Given,
+    outcomes: Sequence[Taken | MidstreamerError],
+    verdicts: Iterable[Verdict],
+    position: int,
 ) -> Written | MidstreamerError:
-    if isinstance(outcome, MidstreamerError):
-        return outcome
+    """The answer to a Write; its refusal when it has one part, and that is refused."""
+    if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
+        return outcomes[0]
+    taken = [one for one in outcomes if isinstance(one, Taken)]
+    repeats = tuple(chain.from_iterable(_column_repeats(given.write, outcomes)))
     return Written(
         position=position,
-        stored=outcome.stored,
-        repeated=outcome.repeated,
-        column_repeats=outcome.column_repeats,
-        decisions=outcome.decisions,
-        verdicts=tuple(one for one in verdicts if _concerns(one, outcome)),
+        stored=sum(one.stored for one in taken),
+        repeated=sum(one.repeated for one in taken),
+        column_repeats=repeats if any(repeats) else (),
+        decisions=tuple(decision for one in taken for decision in one.decisions),
+        verdicts=tuple(one for one in verdicts if any(_concerns(one, part) for part in taken)),
+        refused=tuple(
+            PartRefused(place, one.code, one.message)
+            for place, one in enumerate(outcomes)
+            if isinstance(one, MidstreamerError)
+        ),
     )
+
+
+def _column_repeats(
+    write: Write, outcomes: Sequence[Taken | MidstreamerError]
+) -> Iterator[Iterable[int]]:
+    """Of each part how many ticks of each column repeat; none of a refused one."""
+    several = len(outcomes) > 1
+    for place, outcome in enumerate(outcomes):
+        repeats = outcome.column_repeats if isinstance(outcome, Taken) else ()
+        columns = write.callers[place].columns if several else len(write.columns)
+        yield repeats or repeat(0, columns)
 
 
 def _concerns(verdict: Verdict, taken: Taken) -> bool:

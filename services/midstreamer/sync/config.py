@@ -15,6 +15,7 @@ from midstreamer.runtime.config import (
     Settings,
     TelemetrySettings,
 )
+from midstreamer.sync import quota
 
 
 class SyncSettings(Settings):
@@ -58,9 +59,30 @@ class SyncSettings(Settings):
     """Changes kept in memory, for followers that are nearly up to date."""
     streams_memory: int = Field(256, ge=1, le=100_000)
     """Learning states kept in memory; others are read again when they learn."""
+    series_max: int = Field(quota.SERIES_MAX, ge=1, le=10_000_000)
+    """Most series in the store; more are refused as `quota_exceeded`. Each is a shard or more, and
+    a line of the catalogue of some 100 bytes that every coordinator keeps."""
+    series_per_identity_max: int | None = Field(None, ge=1, le=10_000_000)
+    """Most series that one client may make. None: half of `series_max`."""
+    streams_max: int = Field(quota.STREAMS_MAX, ge=1, le=1_000_000)
+    """Most streams: learning states, one for each specification that a Match was recorded with.
+    A state takes 1 to 10 kB as a rule and 1 MiB at most, is never forgotten, and is sent to every
+    coordinator that starts: 1,024 of them are 1 GiB at the very worst."""
+    streams_per_identity_max: int | None = Field(None, ge=1, le=1_000_000)
+    """Most streams that one client may begin. None: half of `streams_max`."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """What this process tells about itself."""
     limits: LimitSettings = LimitSettings()
     """Bounds between peers."""
     security: SecuritySettings = SecuritySettings()
     """Certificates of this process and whom it lets in."""
+
+    @property
+    def quotas(self) -> quota.Quotas:
+        """The most series and streams there may be."""
+        return quota.Quotas(
+            self.series_max,
+            self.series_per_identity_max,
+            self.streams_max,
+            self.streams_per_identity_max,
+        )

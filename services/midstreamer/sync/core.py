@@ -2,8 +2,9 @@
 
 Three steps, each a function of values: `asked` says what must be read for these Writes,
 `needed` what more, now that the series are known, and `plan` gives what is new, what repeats,
-what is refused and what has become due.  A Write is taken whole or not at all; a refused one
-leaves no trace in what its neighbours in the batch see.  The rules of "once":
+what is refused and what has become due.  What one caller asked for is a part of a Write, taken
+whole or not at all (`sync.parts`); a refused part leaves no trace in what its neighbours see.  The
+rules of "once":
 
     tick      (series, time)   same value: repeated; other value: Conflict;
                                not stored and not later than the last: StaleTick
@@ -17,27 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, StaleTick
-from midstreamer.domain.series import Column, Floats, Integers, check_column, plain
+from midstreamer.domain.series import Column, Floats, Integers, check_columns, plain
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import DECISIONS_MAX, TICKS_MAX, SeriesSummary, Write
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import SeriesSummary, Write
 from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
+from midstreamer.sync import parts, quota
 from midstreamer.sync.deciding import check_decision
+from midstreamer.sync.parts import Given
+from midstreamer.sync.quota import Counted, Quotas
 
 _BEGINNING = -(2**63)
-
-
-class Given(NamedTuple):
-    """One Write and who sent it: (identity, incarnation)."""
-
-    writer: tuple[str, str]
-    write: Write
 
 
 @dataclass(frozen=True)
@@ -77,11 +74,12 @@ class Facts:
     windows: Mapping[Run, Floats] = field(default_factory=dict)
     due: Sequence[Decision] = ()
     settled: Sequence[Verdict] = ()
+    counted: Counted = field(default_factory=Counted)
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A Write that goes in."""
+    """A part of a Write that goes in."""
 
     stored: int
     repeated: int
@@ -99,25 +97,32 @@ class Plan:
     """What a batch changes, before verdicts and learning."""
 
     outcomes: tuple[Taken | MidstreamerError, ...]
-    """One for each Write, in order."""
+    """One for each part of each Write, in order."""
     points: tuple[tuple[int, Column], ...]
     decisions: tuple[Decision, ...]
     due: tuple[tuple[Decision, Point], ...]
     """Decisions, stored or new, with the point that settles them."""
     marks: tuple[Mark, ...]
+    series_makers: Mapping[str, str]
+    """Of each new series, the identity it is counted for."""
+    stream_makers: Mapping[str, str]
+    """Of each new stream, likewise."""
 
 
 def check_write(write: Write) -> Write:
     """The Write, every zero positive; BadInput for what no store could make right."""
-    ticks = sum(len(column) for column in write.columns)
-    if ticks > TICKS_MAX or len(write.decisions) > DECISIONS_MAX:
+    ticks, columns = sum(len(column) for column in write.columns), len(write.columns)
+    decisions = len(write.decisions)
+    most = frames.TICKS_MAX, frames.COLUMNS_MAX, frames.DECISIONS_MAX
+    if any(there > limit for there, limit in zip((ticks, columns, decisions), most, strict=True)):
         raise BadInput(
-            f"a Write of {ticks:,} ticks and {len(write.decisions):,} decisions; at most"
-            f" {TICKS_MAX:,} and {DECISIONS_MAX:,}: split it"
+            f"a Write of {ticks:,} ticks in {columns:,} columns and {decisions:,} decisions; at"
+            f" most {most[0]:,}, {most[1]:,} and {most[2]:,}: split it"
         )
+    parts.check_callers(write)
     return msgspec.structs.replace(
         write,
-        columns=tuple(check_column(column) for column in write.columns),
+        columns=check_columns(write.columns),
         decisions=tuple(check_decision(decision) for decision in write.decisions),
     )
 
@@ -184,14 +189,17 @@ def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
     return found
 
 
-def plan(batch: Sequence[Given], facts: Facts) -> Plan:
-    """Take the Writes one after another; each sees what those before it added."""
+def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> Plan:
+    """Take the parts of Writes one after another; each sees what those before it added."""
     view = _View(facts)
+    ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
     outcomes: list[Taken | MidstreamerError] = []
-    for given in batch:
+    for part in parts.parts_of(batch):
         before = view.mark()
         try:
-            outcomes.append(view.take(given.write))
+            taken = view.take(part.write)
+            ledger.take(part)
+            outcomes.append(taken)
         except MidstreamerError as error:
             view.undo(before)
             outcomes.append(error)
@@ -201,6 +209,8 @@ def plan(batch: Sequence[Given], facts: Facts) -> Plan:
         tuple(view.decided),
         tuple(view.due()),
         advanced(batch, facts.marks),
+        ledger.series,
+        ledger.streams,
     )
 
 
@@ -231,11 +241,6 @@ class _Grown:
         self._values: list[Floats] = [stored.values if stored else nothing.astype("<f8")]
 
     @property
-    def added(self) -> int:
-        """Parts added so far; `cut` goes back to such a number."""
-        return len(self._times) - 1
-
-    @property
     def count(self) -> int:
         """Points, those of this batch included."""
         return self._count + sum(len(part) for part in self._times[1:])
@@ -243,11 +248,11 @@ class _Grown:
     @property
     def last(self) -> int:
         """Time of the last point."""
-        return int(self._times[-1][-1]) if self.added else self._last
+        return int(self._times[-1][-1]) if len(self._times) > 1 else self._last
 
-    def cut(self, added: int) -> None:
-        """Forget the parts after the first ``added``."""
-        del self._times[added + 1 :], self._values[added + 1 :]
+    def forget(self) -> None:
+        """Forget the ticks that were added last."""
+        del self._times[-1], self._values[-1]
 
     def take(self, column: Column) -> tuple[int, tuple[int, Column] | None]:
         """How many ticks repeat, and the new part with its position."""
@@ -308,20 +313,19 @@ class _View:
         self.added: list[tuple[int, Column]] = []
         self.decided: list[Decision] = []
 
-    def mark(self) -> tuple[dict[str, int], int, int]:
+    def mark(self) -> tuple[int, int]:
         """A place to go back to."""
-        grown = {name: one.added for name, one in self._series.items()}
-        return grown, len(self.added), len(self.decided)
+        return len(self.added), len(self.decided)
 
-    def undo(self, mark: tuple[dict[str, int], int, int]) -> None:
+    def undo(self, mark: tuple[int, int]) -> None:
         """Go back there."""
-        grown, added, decided = mark
-        for name, one in self._series.items():
-            one.cut(grown.get(name, 0))
+        added, decided = mark
+        for _, column in self.added[added:]:
+            self._series[column.series].forget()
         del self.added[added:], self.decided[decided:]
 
     def take(self, write: Write) -> Taken:
-        """Add a Write, or raise."""
+        """Add a part of a Write, or raise."""
         repeats = [self._take_column(column) for column in write.columns]
         stored = [self._take_decision(decision) for decision in write.decisions]
         before = tuple(decision for decision in stored if decision is not None)

@@ -37,8 +37,8 @@ from midstreamer.store.ports import FleetView, Run, Store
 from midstreamer.sync import core, looking
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.core import Given
 from midstreamer.sync.feed import Feed
+from midstreamer.sync.parts import Given
 from midstreamer.sync.settle import Rules
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier, Server
@@ -82,6 +82,7 @@ class SyncService:
             rules,
             verdicts_max=config.verdicts_max,
             streams_memory=config.streams_memory,
+            quotas=config.quotas,
         )
         self._feed = Feed(store, memory=config.feed_memory)
         self._waiting: deque[_Waiting] = deque()

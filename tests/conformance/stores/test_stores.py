@@ -12,12 +12,22 @@ import pytest
 
 from midstreamer import reasoning
 from midstreamer.domain import series
-from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.errors import Behind, QuotaExceeded, StoreError, UnknownSeries
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Transform
-from midstreamer.protocol.frames import Joined, Learned, Member, Points
+from midstreamer.protocol.frames import Caller, Joined, Learned, Member, Points
 from midstreamer.store import admin
-from midstreamer.store.ports import Effects, FleetView, Mark, Point, Run, Store, StoredState
+from midstreamer.store.ports import (
+    Effects,
+    FleetView,
+    Mark,
+    Point,
+    Run,
+    Store,
+    StoredState,
+    Usage,
+)
+from midstreamer.sync.quota import Quotas
 from tests.support import store as build
 
 RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
@@ -173,6 +183,31 @@ async def test_decisions_and_verdicts_come_back_as_they_were(store: Store) -> No
     write = build.a_write(build.a_column(0, 8), decisions=[decision])
     (verdict,) = (await build.commit(committer, write)).verdicts
     assert await store.experiences([decision.experience_id, b"none"]) == ([decision], [verdict])
+
+
+async def test_series_and_streams_are_counted_for_who_made_them(store: Store) -> None:
+    committer = build.a_committer(store)
+    made = [build.a_column(0, 6), build.a_column(0, 6, name="test/B")]
+    callers = Caller("client/u1", 1, 1), Caller("client/u2", 1)
+    write = build.a_write(*made, decisions=[build.a_decision(5)])
+    await build.commit(committer, msgspec.structs.replace(write, callers=callers))
+    again = build.a_write(build.a_column(6, 9), build.a_column(6, 9, name="test/B"), sequence=2)
+    await build.commit(committer, msgspec.structs.replace(again, callers=(Caller("client/u3", 2),)))
+    async with store.transaction() as writing:
+        whole, each = await writing.usage(["client/u1", "client/u2", "client/u3"])
+        known = await writing.known_streams([build.SPECIFICATION.stream, "none"])
+    assert (whole, known) == (Usage(2, 1), {build.SPECIFICATION.stream})
+    assert each == {"client/u1": Usage(1, 1), "client/u2": Usage(1, 0)}
+    assert await store.faults() == []
+
+
+async def test_what_was_refused_is_not_counted(store: Store) -> None:
+    committer = build.a_committer(store, Quotas(series_per_identity_max=1))
+    columns = build.a_column(0, 6), build.a_column(0, 6, name="test/B")
+    with pytest.raises(QuotaExceeded):
+        await build.commit(committer, build.a_write(*columns))
+    async with store.transaction() as writing:
+        assert await writing.usage(["c1"]) == (Usage(), {})
 
 
 async def test_marks_are_kept_by_identity_and_incarnation(store: Store) -> None:

@@ -120,18 +120,29 @@ def _ticks(groups: list[tuple[Column, ...]], series: str) -> list[float]:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=8), st.integers(1, 9)
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=8),
+    st.integers(1, 9),
+    st.integers(1, 3),
 )
-def test_split_columns_keep_every_tick_in_order(shapes: list[tuple[str, int]], ticks: int) -> None:
+def test_split_columns_keep_every_tick_in_order(
+    shapes: list[tuple[str, int]], ticks: int, columns_max: int
+) -> None:
     columns, at = [], 0
     for name, count in shapes:
         columns.append(column(f"u/{name}", range(at, at + count), np.arange(at, at + count) * 1.0))
         at += count
-    groups = list(core.split_columns(columns, ticks))
+    groups = list(core.split_columns(columns, ticks, columns_max))
+    assert all(len(group) <= columns_max for group in groups)
     assert all(0 < sum(len(part) for part in group) <= ticks for group in groups)
     assert all(len({part.series for part in group}) == len(group) for group in groups)
     for name in "abc":
         assert _ticks(groups, f"u/{name}") == _ticks([tuple(columns)], f"u/{name}")
+
+
+def test_many_series_are_split_into_appends_that_are_taken() -> None:
+    columns = [column(f"u/{name}", [1], [1.0]) for name in range(2500)]
+    groups = list(core.split_columns(columns))
+    assert [len(group) for group in groups] == [1024, 1024, 452]
 
 
 def test_a_group_of_the_longest_windows_fits_a_frame() -> None:

@@ -142,6 +142,7 @@ def test_a_window_of_another_past_is_refused_with_both_values(
         (Column("walk/a", np.array([1]).tobytes(), np.array([np.nan]).tobytes()), BadInput),
         (Column("a", np.array([1]).tobytes(), np.ones(1).tobytes()), BadInput),
         (a_column(frames.TICKS_MAX + 1), BadInput),
+        (Column("walk/a", b"", b""), BadInput),
     ],
 )
 def test_a_column_that_cannot_be_stored_is_refused(column: Column, error: type[BadInput]) -> None:
@@ -183,3 +184,9 @@ def test_an_append_to_a_universe_that_is_not_granted_names_those_that_are() -> N
         checks.check_granted(request, CLIENT, granted)
     checks.check_granted(request, CLIENT, granted | Grant(frozenset({"walk"})))
     checks.check_granted(request, CLIENT, EVERYTHING)
+
+
+def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
+    column = Column("no name at all", b"", b"")
+    with pytest.raises(BadInput, match="1,025 columns in one Append, at most 1,024: split it"):
+        checks.check_append(frames.Append(columns=(column,) * 1025))

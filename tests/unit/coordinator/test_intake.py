@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.spool import Place, Spool
 from midstreamer.domain import errors
-from midstreamer.domain.series import column
+from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level, Write, Written
 from midstreamer.runtime import outbox
@@ -174,6 +175,7 @@ class Store:
 
     def __init__(self) -> None:
         self.times: list[int] = []
+        self.callers: list[frames.Caller] = []
         self.up = asyncio.Event()
 
     async def ask(self, write: Write, budget_s: float) -> frames.Answer:
@@ -182,6 +184,7 @@ class Store:
         if self.times and times[0] <= self.times[-1]:
             raise errors.StaleTick(f"{times[0]} after {self.times[-1]}")
         self.times += times
+        self.callers += write.callers
         return Written(position=len(self.times), stored=len(times))
 
 
@@ -219,6 +222,34 @@ async def test_new_writes_come_after_all_that_was_spooled(tmp_path: Path) -> Non
         assert store.times == list(range(1, 42))
         await eventually(lambda: not list(tmp_path.glob("spool-*")))
     assert not (tmp_path / "refused").exists()
+
+
+async def test_a_spooled_write_is_counted_for_its_client_after_a_restart_too(
+    tmp_path: Path,
+) -> None:
+    store = Store()
+    item = replace(an_item(1), identity="client/u1")
+    async with an_intake(tmp_path, store) as intake:
+        await intake.store(item, Level.SPOOLED, soon())
+    store.up.set()
+    async with an_intake(tmp_path, store):
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert store.callers == [frames.Caller("client/u1", 1, 0)]
+
+
+async def test_a_column_without_a_tick_that_an_earlier_version_spooled_is_left_out(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, bytes_max=1 << 20)
+    spool.start()
+    columns = (*an_item(1).columns, Column("u/empty", b"", b""))
+    spool.append([msgspec.msgpack.encode({"columns": columns, "decisions": ()})])
+    spool.close()
+    store = Store()
+    store.up.set()
+    async with an_intake(tmp_path, store):
+        await eventually(lambda: not list(tmp_path.glob("spool-*")))
+    assert store.callers == [frames.Caller("", 1, 0)]
 
 
 async def test_a_new_write_waits_no_longer_than_its_caller(tmp_path: Path) -> None:

@@ -64,3 +64,33 @@ def test_a_window_is_read_only_bytes() -> None:
 def test_every_zero_is_positive() -> None:
     assert series.window([-0.0, 1.0]).values == series.window([0.0, 1.0]).values
     assert series.column("u/a", [1], [-0.0]).values == bytes(8)
+
+
+_VALUES = st.sampled_from([1.0, 2.5, -0.0, 0.0, math.nan, math.inf])
+_COLUMNS = st.builds(
+    lambda name, times, values: series.Column(
+        name,
+        np.array(times, "<i8").tobytes(),
+        np.resize(np.array(values), len(times)).tobytes(),
+    ),
+    st.sampled_from(["u/a", "u/b", "bare", "no name"]),
+    st.lists(st.integers(-5, 5), min_size=1, max_size=4),
+    st.lists(_VALUES, min_size=1, max_size=4),
+)
+
+
+@given(st.lists(_COLUMNS, max_size=5))
+def test_many_columns_are_checked_as_each_by_itself(columns: list[series.Column]) -> None:
+    try:
+        wanted = tuple(series.check_column(made) for made in columns)
+    except BadInput:
+        with pytest.raises(BadInput):
+            series.check_columns(columns)
+    else:
+        assert series.check_columns(columns) == wanted
+
+
+def test_a_column_without_a_tick_is_refused() -> None:
+    full = series.column("u/a", [1], [1.0])
+    with pytest.raises(BadInput, match="'u/b': no tick in it; leave it out"):
+        series.check_columns([full, series.Column("u/b", b"", b"")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Write, Written
+from midstreamer.protocol.frames import Caller, PartRefused, Write, Written
 from midstreamer.runtime import outbox
 from midstreamer.runtime.outbox import (
     Answered,
@@ -61,6 +62,44 @@ def test_what_waits_behind_a_write_is_packed_into_the_next() -> None:
     second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
     assert len(second.columns) == 20
     assert second.sequence == 2
+
+
+def test_a_batch_ends_at_so_many_columns() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    column = ticks(1)
+    for key in range(1, 4):
+        made.handle(Offered(key, Item((column,) * 400)), 0.0)
+    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+    assert len(second.columns) == 800 <= frames.COLUMNS_MAX
+
+
+def test_a_write_tells_who_asked_for_what() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    decided = Item(decisions=(a_decision(),), identity="client/b")
+    items = [replace(an_item(2), identity="client/b"), decided, an_item(3)]
+    for key, item in enumerate(items, 1):
+        made.handle(Offered(key, item), 0.0)
+    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+    assert first.callers == (Caller("", 1, 0),)
+    assert second.callers == (Caller("client/b", 1), Caller("client/b", 0, 1), Caller("", 1))
+
+
+def test_an_item_that_sync_refuses_fails_alone_and_at_once() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    for key in range(1, 4):
+        made.handle(Offered(key, an_item(1 + key)), 0.0)
+    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+    answer = Written(position=8, stored=2, refused=(PartRefused(1, "quota_exceeded", "no"),))
+    settled = made.handle(Answered(second.sequence, answer), 0.2)
+    assert [(one.key, type(one)) for one in settled if not isinstance(one, Post)] == [
+        (1, Settle), (2, Reject), (3, Settle)
+    ]  # fmt: skip
+    (error,) = [one.error for one in settled if isinstance(one, Reject)]
+    assert isinstance(error, errors.QuotaExceeded)
+    assert made.depth == 0
 
 
 def test_a_batch_ends_at_its_size() -> None:

@@ -52,6 +52,24 @@ SELECT format('head counts %s decisions and %s verdicts; there are %s and %s', h
 FROM head h, (SELECT count(*) FROM decisions) AS d, (SELECT count(*) FROM verdicts) AS v
 WHERE h.decisions <> d.count OR h.verdicts <> v.count;
 
+-- name: check_usage
+SELECT format('head counts %s series and %s streams; there are %s and %s', h.series, h.streams,
+              s.count, t.count)
+FROM head h, (SELECT count(*) FROM series) AS s, (SELECT count(*) FROM states) AS t
+WHERE h.series <> s.count OR h.streams <> t.count;
+
+-- name: check_usage_of_identities
+SELECT format('identity %L: %s series and %s streams are counted; it made %s and %s', identity,
+              coalesce(i.series, 0), coalesce(i.streams, 0), coalesce(m.series, 0),
+              coalesce(m.streams, 0))
+FROM identities i
+FULL JOIN (SELECT identity, sum(series) AS series, sum(streams) AS streams
+           FROM (SELECT identity, 1 AS series, 0 AS streams FROM series
+                 UNION ALL SELECT identity, 0, 1 FROM states) AS one
+           GROUP BY identity) AS m USING (identity)
+WHERE (coalesce(i.series, 0), coalesce(i.streams, 0))
+    <> (coalesce(m.series, 0), coalesce(m.streams, 0)) LIMIT 100;
+
 -- name: check_feed
 SELECT format('feed holds %s changes between %s and %s, and the head is at %s', count(*),
               min(f.position), max(f.position), h.position)

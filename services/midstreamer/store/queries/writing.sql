@@ -51,14 +51,23 @@ SELECT s.stream, s.version, s.body
 FROM unnest($1::text[], $2::bigint[]) AS k(stream, version)
 JOIN states s ON s.stream = k.stream AND s.version <> k.version;
 
+-- name: streams_known
+SELECT stream FROM states WHERE stream = ANY($1::text[]);
+
+-- The counts of all, whose identity is NULL, and those of each identity that made something.
+-- name: usage
+SELECT NULL AS identity, series, streams FROM head
+UNION ALL
+SELECT identity, series, streams FROM identities WHERE identity = ANY($1::text[]);
+
 -- name: marks
 SELECT w.identity, w.incarnation, w.sequence, w.gaps, w.repeats
 FROM unnest($1::text[], $2::text[]) AS k(identity, incarnation)
 JOIN writers w ON w.identity = k.identity AND w.incarnation = k.incarnation;
 
 -- name: put_series
-INSERT INTO series AS s (name, count, first_time, last_time, last_value)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[])
+INSERT INTO series AS s (name, count, first_time, last_time, last_value, identity)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::text[])
 ON CONFLICT (name) DO UPDATE
 SET count = s.count + excluded.count, last_time = excluded.last_time, last_value = excluded.last_value
 RETURNING s.id, s.name, s.count;
@@ -93,16 +102,16 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]);
 -- row and is missing from the answer, and the transaction is given up.
 -- name: put_states
 WITH given AS (
-    SELECT stream, specification::jsonb AS specification, before, version, body
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])
-        AS u(stream, specification, before, version, body)
+    SELECT stream, specification::jsonb AS specification, before, version, body, identity
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::text[])
+        AS u(stream, specification, before, version, body, identity)
 ), changed AS (
     UPDATE states s SET version = g.version, body = g.body
     FROM given g WHERE s.stream = g.stream AND s.version = g.before
     RETURNING s.stream
 ), made AS (
-    INSERT INTO states (stream, specification, version, body)
-    SELECT stream, specification, version, body FROM given WHERE before = 0
+    INSERT INTO states (stream, specification, version, body, identity)
+    SELECT stream, specification, version, body, identity FROM given WHERE before = 0
     ON CONFLICT DO NOTHING RETURNING stream
 )
 SELECT stream FROM changed UNION ALL SELECT stream FROM made;
@@ -121,5 +130,12 @@ SET sequence = excluded.sequence, gaps = excluded.gaps, repeats = excluded.repea
 -- name: add_feed
 INSERT INTO feed (position, body) SELECT * FROM unnest($1::bigint[], $2::bytea[]);
 
+-- name: add_usage
+INSERT INTO identities AS i (identity, series, streams)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+ON CONFLICT (identity) DO UPDATE
+SET series = i.series + excluded.series, streams = i.streams + excluded.streams;
+
 -- name: advance_head
-UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3;
+UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3,
+    series = series + $4, streams = streams + $5;
