@@ -42,7 +42,8 @@ class SyncSettings(Settings):
     """Rows after which a transaction takes no further Write. Larger batches carry more a second
     and keep each waiting longer."""
     queue_writes_max: int = Field(1024, ge=1, le=1_000_000)
-    """Writes that may wait for the next transaction; more are refused as `overloaded`."""
+    """Writes that may wait for the next transaction, at most half of them of one coordinator;
+    more are refused as `overloaded`. Coordinators take turns."""
     lease_s: float = Field(3.0, gt=0, le=300)
     """Seconds a member counts as alive after its last sign; it renews three times as often.
     Shorter moves shards sooner away from a dead agent, and also from a slow one."""

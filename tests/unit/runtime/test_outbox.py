@@ -34,8 +34,10 @@ def ticks(*times: int, series: str = "u/s") -> Column:
     return column(series, times, [float(time) for time in times])
 
 
-def an_item(*times: int, series: str = "u/s", deadline_s: float | None = None) -> Item:
-    return Item((ticks(*times, series=series),), deadline_s=deadline_s)
+def an_item(
+    *times: int, series: str = "u/s", deadline_s: float | None = None, of: str = ""
+) -> Item:
+    return Item((ticks(*times, series=series),), deadline_s=deadline_s, identity=of)
 
 
 def post(effects: list[Effect]) -> Write:
@@ -193,15 +195,57 @@ def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
     assert left.sequence > both.sequence
 
 
-@pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=600)])
+SIZE = an_item(1).size
+
+
+@pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=2 * SIZE)])
 def test_a_full_outbox_refuses_with_a_time_to_come_back(limits: Limits) -> None:
     made = Outbox(limits)
-    made.handle(Offered(1, an_item(1)), 0.0)
-    made.handle(Offered(2, an_item(2)), 0.0)
-    (reject,) = made.handle(Offered(3, an_item(3)), 0.0)
+    made.handle(Offered(1, an_item(1, of="client/u1")), 0.0)
+    made.handle(Offered(2, an_item(2, of="client/u2")), 0.0)
+    (reject,) = made.handle(Offered(3, an_item(3, of="client/u3")), 0.0)
     assert isinstance(reject, Reject)
     assert isinstance(reject.error, errors.Overloaded)
     assert reject.error.retry_after_s > 0
+
+
+@pytest.mark.parametrize("limits", [Limits(items_max=4), Limits(bytes_max=4 * SIZE)])
+def test_one_identity_has_at_most_half_of_the_outbox(limits: Limits) -> None:
+    made = Outbox(limits)
+    for key in range(2):
+        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    (reject,) = made.handle(Offered(2, an_item(3, of="client/greedy")), 0.0)
+    assert isinstance(reject, Reject)
+    assert "2 writes of 544 B of client/greedy" in str(reject.error)
+    assert made.handle(Offered(3, an_item(1, series="u/t", of="client/good")), 0.0) == []
+
+
+def test_identities_take_turns_in_a_write() -> None:
+    made = Outbox(Limits(batch_bytes_max=2 * SIZE))
+    first = post(made.handle(Offered(0, an_item(1, of="client/greedy")), 0.0))
+    for key in range(1, 21):
+        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    made.handle(Offered(21, an_item(1, series="u/t", of="client/good")), 0.0)
+    second = post(made.handle(Answered(1, written(first)), 0.1))
+    assert [column.series for column in second.columns] == ["u/s", "u/t"]
+
+
+def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
+    made, good = Outbox(), an_item(1, series="u/good", of="client/good")
+    effects = made.handle(Offered(0, an_item(1, series="bad/0", of="client/greedy")), 0.0)
+    for key in range(1, 101):
+        made.handle(Offered(key, an_item(1, series=f"bad/{key}", of="client/greedy")), 0.0)
+    writes = 0
+    settled: list[int] = []
+    while 1000 not in settled:
+        write, writes = post(effects), writes + 1
+        if writes == 3:  # while the bad ones are being found
+            made.handle(Offered(1000, good), 0.0)
+        bad = any(column.series.startswith("bad") for column in write.columns)
+        answer = Failed(write.sequence, errors.BadInput("bad"))
+        effects = made.handle(answer if bad else Answered(write.sequence, written(write)), 0.0)
+        settled += [effect.key for effect in effects if isinstance(effect, Settle)]
+    assert writes <= 5
 
 
 def test_each_item_is_told_what_became_of_its_own() -> None:
