@@ -230,6 +230,33 @@ def test_identities_take_turns_in_a_write() -> None:
     assert [column.series for column in second.columns] == ["u/s", "u/t"]
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(("u/x", "u/y"))), min_size=1, max_size=30
+    ),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_ticks_of_a_series_keep_their_order_whoever_sent_them(
+    offers: list[tuple[str, str]], batch: int, data: st.DataObject
+) -> None:
+    made = Outbox(Limits(batch_bytes_max=batch * SIZE))
+    effects: list[Effect] = []
+    for time, (identity, series) in enumerate(offers):
+        effects += made.handle(Offered(time, an_item(time, series=series, of=identity)), 0.0)
+    stored: dict[str, list[int]] = {"u/x": [], "u/y": []}
+    while posts := [effect for effect in effects if isinstance(effect, Post)]:
+        (write,) = (effect.write for effect in posts)
+        if len(write.columns) > 1 and data.draw(st.booleans()):
+            effects = made.handle(Failed(write.sequence, errors.BadInput("somebody's")), 0.0)
+            continue
+        for part in write.columns:
+            stored[part.series] += part.times_array().tolist()
+        effects = made.handle(Answered(write.sequence, written(write)), 0.0)
+    assert sum(map(len, stored.values())) == len(offers)
+    assert all(times == sorted(times) for times in stored.values())
+
+
 def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
     made, good = Outbox(), an_item(1, series="u/good", of="client/good")
     effects = made.handle(Offered(0, an_item(1, series="bad/0", of="client/greedy")), 0.0)

@@ -216,6 +216,28 @@ async def test_writes_beyond_the_queue_are_refused_early() -> None:
     assert all("queue_writes_max=2" in message for message in refused)
 
 
+class _Slow(MemoryStore):
+    """Takes its time for a transaction."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        await asyncio.sleep(0.005)
+        async with super().transaction() as writing:
+            yield writing
+
+
+async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
+    async with a_sync(_Slow(), batch_rows=10, queue_writes_max=200) as fleet:
+        greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
+        writes = [a_write(a_column(0, 10, name=f"test/S{at}"), sequence=at) for at in range(80)]
+        asked = [asyncio.ensure_future(greedy.ask(one)) for one in writes]
+        await eventually(lambda: len(fleet.service._waiting) > 50)
+        await good.ask(a_write(a_column(0, 1, name="test/mine")))
+        answered = sum(one.done() for one in asked)
+        await asyncio.gather(*asked)
+    assert answered < 40
+
+
 class _Objecting(MemoryStore):
     """Raises what it is given, once each."""
 
