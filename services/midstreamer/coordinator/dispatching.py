@@ -134,7 +134,7 @@ class Dispatcher:
                     self._settle(key, answers)
                 case events.Fail(key, error):
                     self._settle(key, error)
-        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth)
+        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth + self._places.waiting)
         self._changed.set()
 
     def _settle(self, key: int, outcome: tuple[object, ...] | MidstreamerError) -> None:

@@ -67,7 +67,7 @@ class CoordinatorService:
         )
         # On the one connection to sync: requests of clients leave room for our own writes.
         self._relays = Admission(
-            config.limits.in_flight_max // 2,
+            max(1, config.limits.in_flight_max // 2),
             what="requests passed on to sync",
             setting="half of limits.in_flight_max",
             retry_after_s=RETRY_AFTER_S,

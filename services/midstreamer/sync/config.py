@@ -33,7 +33,8 @@ class SyncSettings(Settings):
     """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
     because PostgreSQL does not run as root."""
     connections: int = Field(6, ge=2, le=100)
-    """Most connections to PostgreSQL: one writes, the others read for agents that load."""
+    """Most connections to PostgreSQL: one writes, one keeps leases, the others answer reads, at
+    most half of them for one peer; other reads wait in line."""
     connect_s: float = Field(5.0, gt=0, le=60)
     """Seconds to wait for a connection before saying that PostgreSQL is away."""
     command_s: float = Field(60.0, gt=0, le=3600)

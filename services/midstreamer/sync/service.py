@@ -32,6 +32,7 @@ from midstreamer.domain.series import Column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
@@ -55,6 +56,10 @@ CLASH_S = 0.05
 CLASHES_MAX = 3
 REOPEN_S_MAX = 2.0
 OVERLOADED_S = 0.1
+CONNECTIONS_KEPT = 2
+"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits and for leases."""
+READS_WAITING_MAX = 1024
+"""Half of it is more than one link may ask at once."""
 STOPPING_S = 0.5
 
 
@@ -92,6 +97,14 @@ class SyncService:
         self._order = FairQueue()
         self._places = Shares(config.queue_writes_max)
         self._keys = itertools.count(1)
+        # The store hands out connections in the order of asking: what reads must leave some.
+        self._reads = Admission(
+            max(1, config.connections - CONNECTIONS_KEPT),
+            line=READS_WAITING_MAX,
+            what="reads",
+            setting="sync.connections without 2",
+            retry_after_s=OVERLOADED_S,
+        )
         self._came = asyncio.Event()
         self._fleet = FleetView(0, (), changed=False)
         self._server: Server | None = None
@@ -139,15 +152,22 @@ class SyncService:
                 return await self._write(peer, frame)
             case frames.Renew():
                 return await self._renew(peer, frame)
+            case frames.Load() | frames.Lookup() | frames.Survey():
+                deadline_s = asyncio.get_running_loop().time() + frame.budget_s
+                async with self._reads.place(peer.identity.name, deadline_s):
+                    return await self._read(frame)
+            case frames.Tail():
+                await self._feed.follow(peer, frame.request, frame.after)
+        return None
+
+    async def _read(self, frame: frames.Load | frames.Lookup | frames.Survey) -> Answer:
+        match frame:
             case frames.Load():
                 return await self._load(frame)
             case frames.Lookup():
                 return await self._lookup(frame)
             case frames.Survey():
                 return await self._survey()
-            case frames.Tail():
-                await self._feed.follow(peer, frame.request, frame.after)
-        return None
 
     async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
         write = core.check_write(write)
