@@ -16,7 +16,7 @@ from midstreamer.agent.service import AgentService
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import column
 from midstreamer.domain.verdict import Verdict
@@ -216,3 +216,23 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
         for match in flood:
             match.cancel()
     assert answered <= 16
+
+
+async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others() -> None:
+    (whole,) = a_universe(1, 100)
+    request = frames.Match(specification=a_specification(), windows=(a_window(whole, 99, 16),))
+    async with running(agents=()) as fleet:  # nobody holds a shard: every search hangs
+        good = await fleet.client("good")
+        links = [await fleet.client("greedy") for _ in range(2)]
+        await append(good, whole)
+        flood = [
+            asyncio.ensure_future(links[number % 2].ask(request, budget_s=BUDGET_S))
+            for number in range(400)
+        ]
+        await eventually(lambda: sum(match.done() for match in flood) >= 144)
+        told = await asyncio.gather(*(one for one in flood if one.done()), return_exceptions=True)
+        with pytest.raises(DeadlineExceeded, match="no agent in reach holds"):
+            await good.ask(request, budget_s=0.5)  # it had a place
+        for match in flood:
+            match.cancel()
+    assert all("client/greedy holds 128 requests under way" in str(error) for error in told)
