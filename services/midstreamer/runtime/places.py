@@ -10,8 +10,8 @@ place waits, and the next free place goes to the identity that holds the fewest.
     leave -> the keys that are admitted now
 
 Requests of one caller are admitted in the order they came.  The line is bounded too, one identity
-has at most half of it, and when it is full a caller with few requests in it takes the room of the
-newest request of the caller with the most.  So a caller cannot keep others out by waiting either.
+has at most half of it, and when it is full an identity with few requests in it takes the room of
+the newest request of the identity with the most.  So nobody keeps others out by waiting either.
 
 A caller is an identity and, where one identity asks on behalf of others, an ``origin``: an agent
 is asked by a coordinator on behalf of its clients.  Shares are of identities alone; origins only
@@ -23,7 +23,6 @@ No loop, no clock: `runtime.admission` does the waiting.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -99,6 +98,7 @@ class Places:
         self.share = share_of(limit)
         self.line = limit if line is None else line
         """Most requests that wait at once."""
+        self._line_share = share_of(self.line)
         self._inside: dict[int, Caller] = {}
         self._waiting: dict[int, Caller] = {}
         self._held: dict[str, int] = {}
@@ -133,15 +133,12 @@ class Places:
             # Nobody waits who could have it: a place that is free was offered when it became so.
             self._admit(key, caller)
             return _ADMITTED
-        crowded = self._crowded(identity)
-        if crowded is None:
+        if len(self._waiting) < self.line and self._in_line.get(identity, 0) < self._line_share:
             self._join(key, caller)
             return _WAITING
-        longest = max(crowded, key=lambda other: len(self._lines[other]), default=None)
-        own = len(self._lines.get(caller, ()))
-        if longest is None or len(self._lines[longest]) <= own + 1:
+        displaced = self._displaced(caller)
+        if displaced is None:
             return _REFUSED
-        displaced = next(reversed(self._lines[longest]))
         self._depart(displaced)
         self._join(key, caller)
         return Entry.WAITING, displaced
@@ -166,12 +163,26 @@ class Places:
             admitted.append(key)
         return admitted
 
-    def _crowded(self, identity: str) -> Iterable[Caller] | None:
-        """Callers of whom one would have to leave the line first; None: there is room."""
-        share = share_of(self.line)
-        if self._in_line.get(identity, 0) >= min(share, self.line):
-            return [caller for caller in self._lines if caller[0] == identity]
-        return list(self._lines) if len(self._waiting) >= self.line else None
+    def _displaced(self, caller: Caller) -> int | None:
+        """The request that leaves a full line for one of this caller; None: it has as many."""
+        identity = caller[0]
+        own = self._in_line.get(identity, 0)
+        most = max(self._in_line, key=self._in_line.__getitem__, default=identity)
+        if own < self._line_share and self._in_line.get(most, 0) > own + 1:
+            return self._newest(self._longest(most))
+        if not own:
+            return None
+        longest = self._longest(identity)
+        fewer = len(self._lines.get(caller, ())) + 1 < len(self._lines[longest])
+        return self._newest(longest) if fewer else None
+
+    def _longest(self, identity: str) -> Caller:
+        """Of the callers of one identity, the one with the most requests in line."""
+        callers = (caller for caller in self._lines if caller[0] == identity)
+        return max(callers, key=lambda caller: len(self._lines[caller]))
+
+    def _newest(self, caller: Caller) -> int:
+        return next(reversed(self._lines[caller]))
 
     def _next(self) -> tuple[int, Caller] | None:
         """The oldest request of the caller with the fewest places, of those below their share."""

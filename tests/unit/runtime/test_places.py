@@ -139,6 +139,13 @@ def test_clients_of_one_coordinator_take_turns_within_its_share() -> None:
     assert places.leave(0) == [4]
 
 
+def test_many_origins_do_not_make_an_identity_larger() -> None:
+    places = Places(2, line=4)
+    for key, number in enumerate((1, 1, 1, 2, 2, 2)):
+        places.enter(key, f"coordinator/c{number}", f"client/{key}")
+    assert places.enter(6, "coordinator/c3", "client/u1") == (Entry.WAITING, 1)
+
+
 def test_a_single_place_is_for_anybody() -> None:
     places = Places(1, line=0)
     assert places.enter(1, "a")[0] is Entry.ADMITTED
