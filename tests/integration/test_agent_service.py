@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.service import AgentService
-from midstreamer.domain import errors
+from midstreamer.domain import errors, identity
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
@@ -40,8 +42,8 @@ SEARCH = Search(
 
 
 async def asked(service: AgentService, request: frames.Request) -> frames.Answer | None:
-    peer: Peer = None  # type: ignore[assignment]  # a search does not ask who asks
-    return await service._handle(peer, request)
+    coordinator = identity.make("local", Kind.COORDINATOR, "c1")
+    return await service._handle(cast(Peer, SimpleNamespace(identity=coordinator)), request)
 
 
 async def test_an_agent_answers_for_the_shards_it_holds() -> None:
@@ -73,11 +75,11 @@ async def test_an_agent_waits_for_a_position_and_then_says_it_is_behind() -> Non
 
 async def test_an_agent_that_is_full_says_when_to_come_back() -> None:
     network = MemoryNetwork()
-    config = AgentSettings(sync=SYNC_ADDRESS, searches_max=1, threads=1)
+    config = AgentSettings(sync=SYNC_ADDRESS, waits_max=1, threads=1)
     service = AgentService(config, carrier(network, Kind.AGENT, "a1"))
     waiting = asyncio.ensure_future(asked(service, SEARCH))  # for a position that never comes
     await asyncio.sleep(0)
-    with pytest.raises(errors.Overloaded, match="searches_max=1") as refused:
+    with pytest.raises(errors.Overloaded, match="agent.waits_max=1") as refused:
         await asked(service, SEARCH)
     assert refused.value.retry_after_s > 0
     waiting.cancel()

@@ -31,9 +31,13 @@ class AgentSettings(Settings):
     threads: int = Field(0, ge=0, le=256)
     """Threads that compare windows; 0 takes one for each processor. More than there are
     processors gains nothing."""
-    searches_max: int = Field(64, ge=1, le=4096)
-    """Searches accepted at once, those that wait included; more are refused as `overloaded` and
-    go to the other replica. Larger lets latency grow under load instead."""
+    searches_max: int = Field(128, ge=1, le=4096)
+    """Searches accepted at once, those that wait for a thread included, at most half of them of
+    one coordinator, whose clients take turns; more are refused as `overloaded` and go to the
+    other replica. Larger lets latency grow under load instead."""
+    waits_max: int = Field(64, ge=1, le=4096)
+    """Searches that wait until the change feed has come to their position; shared and refused in
+    the same way, and counted apart."""
     heartbeat_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two reports of what is held, when nothing changes."""
     loads_max: int = Field(4, ge=1, le=64)

@@ -16,12 +16,13 @@ from midstreamer.agent import core, searching
 from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.loading import Library
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
+from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Holdings, Member, Search
+from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
@@ -30,6 +31,9 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
 
 RETRY_AFTER_S = 0.05
+RUNNING_PER_THREAD = 4
+"""Searches given to the threads at once. One coordinator may have half: one that runs and one that
+waits for each thread, so that no thread idles between two."""
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 
@@ -43,7 +47,7 @@ class AgentService:
         self._config = config
         self._carrier = carrier
         self._core = core.Core(carrier.me.name)
-        self._follower = Follower(self)
+        self._follower = Follower(self, waits_max=config.waits_max, setting="agent.waits_max")
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
         )
@@ -61,6 +65,7 @@ class AgentService:
         self._tasks = asyncio.TaskGroup()
         self._report = asyncio.Event()
         self._searches = 0
+        self._places = _places(config)
         self._ready = asyncio.Event()
         self._pool = ThreadPoolExecutor(config.threads_used, thread_name_prefix="search")
 
@@ -236,30 +241,28 @@ class AgentService:
     async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
         if not isinstance(frame, Search):
             raise BadInput(f"an agent does not answer {type(frame).__name__}")
-        if self._searches >= self._config.searches_max:
-            raise Overloaded(
-                f"{self._searches} searches are under way at {self._carrier.me.name},"
-                f" searches_max={self._config.searches_max}",
-                retry_after_s=RETRY_AFTER_S,
-            )
         self._searches += 1
         metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
         try:
-            return await self._search(frame)
+            return await self._search(peer.identity.name, frame)
         finally:
             self._searches -= 1
             metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
 
-    async def _search(self, request: Search) -> frames.Found:
+    async def _search(self, coordinator: str, request: Search) -> frames.Found:
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
-        await self._follower.reached(request.at_least, deadline_s)
-        _check(request)
-        search = searching.Search(
-            request.specification,
-            [self._library.whole(shard) for shard in request.shards],
-            self._config.engine,
+        origin = request.origin
+        await self._follower.reached(
+            request.at_least, deadline_s, identity=coordinator, origin=origin
         )
-        findings = await self._compute(search, request.windows, deadline_s)
+        _check(request)
+        async with self._places.place(coordinator, deadline_s, origin=origin):
+            search = searching.Search(
+                request.specification,
+                [self._library.whole(shard) for shard in request.shards],
+                self._config.engine,
+            )
+            findings = await self._compute(search, request.windows, deadline_s)
         return frames.Found(findings=tuple(findings), position=self._follower.position)
 
     async def _compute(
@@ -282,6 +285,18 @@ class AgentService:
         finally:
             gone = True
         return [evidence for part in parts for evidence in part]
+
+
+def _places(config: AgentSettings) -> Admission:
+    """Most searches wait in line and not for a thread: threads know no fairness."""
+    running = min(config.searches_max, RUNNING_PER_THREAD * config.threads_used)
+    return Admission(
+        running,
+        line=config.searches_max - running,
+        what="searches",
+        setting="agent.searches_max",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _check(request: Search) -> None:

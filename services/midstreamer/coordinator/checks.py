@@ -19,7 +19,7 @@ from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
 from midstreamer.domain.series import Window, check_columns, qualified, universe_of
 from midstreamer.protocol import frames
-from midstreamer.runtime.outbox import DECISION_BYTES, MATCH_BYTES
+from midstreamer.runtime.items import DECISION_BYTES, MATCH_BYTES
 
 MICROSECONDS = 1_000_000
 ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4

@@ -34,7 +34,12 @@ class CoordinatorSettings(Settings):
     sync: Address = "127.0.0.1:7450"
     """Where sync listens."""
     requests_max: int = Field(256, ge=1, le=65536)
-    """Matches under way at once; more are refused as `overloaded`, to be asked again."""
+    """Matches under way at once, at most half of them of one client. As many more wait in line
+    until their deadline, the client with the fewest first; what finds no room there is refused as
+    `overloaded`, to be asked again."""
+    waits_max: int = Field(256, ge=1, le=65536)
+    """Matches that wait for a position of the change feed, shared and refused in the same way.
+    They hold none of the places above, however long they wait."""
     patience_s: float = Field(1.0, gt=0, le=60)
     """Silence of an agent after which another that holds the same shards is asked as well. Below
     the usual time of a search it only makes work; far above it a stalled agent is felt."""
@@ -42,7 +47,8 @@ class CoordinatorSettings(Settings):
     """Seconds that a tick's time may lie beyond this machine's clock; later ones are refused,
     because a series takes no tick older than its last. 0 takes any time, for data dated ahead."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
-    """Writes waiting for sync; more are refused as `overloaded`."""
+    """Writes waiting for sync, at most half of them of one client; more are refused as
+    `overloaded`. Clients take turns in what is sent."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
     """The same in bytes: what a coordinator may hold while sync is away."""
     batch_bytes_max: int = Field(2 * 1024 * 1024, ge=4096, le=1 << 26)

@@ -12,6 +12,8 @@ deadline allows.  An attempt that stays silent for ``patience_s`` is *overdue*: 
 as well, and its late answer still counts, since searches are pure.  Shards that nobody holds
 wait for a holder.
 
+How many requests there are at once is bounded before they come here (`runtime.admission`).
+
 No loop, no clock: events and ``now_s`` in, effects out.  What an answer contains is not looked
 at here.
 """
@@ -92,8 +94,6 @@ LIVE = frozenset({State.ASKED, State.OVERDUE})
 class Limits:
     """Bounds of the dispatch."""
 
-    requests_max: int = 256
-    """Requests under way; one more is refused with `Overloaded`."""
     patience_s: float = 1.0
     """Silence after which other replicas are asked as well."""
     pause_s: float = 0.05
@@ -194,12 +194,6 @@ class Dispatch:
     # --- requests ---
 
     def _ask(self, event: Asked, now_s: float) -> list[Effect]:
-        if len(self._requests) >= self.limits.requests_max:
-            error = errors.Overloaded(
-                f"{len(self._requests)} requests are under way, the most allowed; ask again later",
-                retry_after_s=self.limits.pause_s,
-            )
-            return [Fail(event.key, error)]
         request = _Request(event, dict.fromkeys(event.shards, 0.0))
         self._requests[event.key] = request
         return self._advance(request, now_s)

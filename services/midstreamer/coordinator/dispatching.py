@@ -1,21 +1,26 @@
-"""Dispatch carried out: the core's effects become frames, frames become its events."""
+"""Dispatch carried out: the core's effects become frames, frames become its events.
+
+A request first takes a `Dispatcher.place`: one client holds at most half of them, and the next
+that is free goes to the client with the fewest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import cast
 
 from midstreamer.coordinator import core, events, merging
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded, RemoteProtocolError
+from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Found, Holdings, Search
+from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import logs, metrics
 
@@ -31,11 +36,14 @@ class _Question:
 class Dispatcher:
     """Asks the agents in reach; `run` it beside its callers."""
 
-    def __init__(self, limits: core.Limits) -> None:
+    def __init__(self, limits: core.Limits, *, requests_max: int) -> None:
         self._core = core.Dispatch(limits)
-        self._requests_max = limits.requests_max
-        self._pause_s = limits.pause_s
-        self._held_up = 0
+        self._places = Admission(
+            requests_max,
+            what="requests under way",
+            setting="coordinator.requests_max",
+            retry_after_s=limits.pause_s,
+        )
         self._peers: dict[str, Peer] = {}
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
@@ -46,20 +54,9 @@ class Dispatcher:
         """Those that no agent in reach reports."""
         return [shard for shard in shards if not self._core.held(shard)]
 
-    @contextmanager
-    def held_up(self) -> Iterator[None]:
-        """A place for a request that must wait before it can search; Overloaded without one."""
-        if self._held_up + self._core.depth >= self._requests_max:
-            raise Overloaded(
-                f"{self._core.depth} requests are under way and {self._held_up} wait for the change"
-                f" feed, requests_max={self._requests_max}; ask again later",
-                retry_after_s=self._pause_s,
-            )
-        self._held_up += 1
-        try:
-            yield
-        finally:
-            self._held_up -= 1
+    def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
+        """A place for one search of a client; Overloaded when none comes free in time."""
+        return self._places.place(identity, deadline_s)
 
     async def search(
         self,
@@ -69,10 +66,17 @@ class Dispatcher:
         *,
         at_least: int,
         deadline_s: float,
+        origin: str,
     ) -> list[Evidence]:
-        """Evidence over all these shards, for each window."""
+        """Evidence over all these shards, for each window; ``origin`` is the client that asks."""
         key = next(self._keys)
-        search = Search(specification=specification, windows=windows, shards=(), at_least=at_least)
+        search = Search(
+            specification=specification,
+            windows=windows,
+            shards=(),
+            at_least=at_least,
+            origin=origin,
+        )
         result: asyncio.Future[tuple[object, ...]] = asyncio.get_running_loop().create_future()
         self._questions[key] = _Question(search, result)
         try:
@@ -130,7 +134,7 @@ class Dispatcher:
                     self._settle(key, answers)
                 case events.Fail(key, error):
                     self._settle(key, error)
-        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth)
+        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth + self._places.waiting)
         self._changed.set()
 
     def _settle(self, key: int, outcome: tuple[object, ...] | MidstreamerError) -> None:
@@ -160,6 +164,7 @@ class Dispatcher:
             windows=search.windows,
             shards=send.shards,
             at_least=search.at_least,
+            origin=search.origin,
         )
         answer = await peer.ask(request, budget_s=budget_s)
         if not isinstance(answer, Found) or len(answer.findings) != len(search.windows):

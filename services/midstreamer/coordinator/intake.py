@@ -6,13 +6,15 @@ spooled    answers once the write is fsynced here, and plays it again after a re
 
 What an earlier process had promised comes first: until all of it is in the outbox, new writes
 wait.  Else newer ticks of a series would overtake older ones, which could then never be stored.
+
+One identity holds at most half of the spool, and half of the places to wait in for the replay.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -30,12 +32,16 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.series import Column
 from midstreamer.protocol.frames import Level
-from midstreamer.runtime.outbox import Item, Receipt
+from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.items import Item, Receipt
+from midstreamer.runtime.places import Shares
 from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05
 RETRY_AFTER_S = 0.5
+REPLAY_WAITS_MAX = 256
+"""New writes that wait until the spool was played again."""
 
 log = logs.get(__name__)
 
@@ -74,6 +80,15 @@ class Intake:
         self._left: deque[Record] = deque()
         self._caught_up = asyncio.Event()
         self._caught_up.set()
+        self._spooled = Shares(spool.bytes_max if spool else 0)
+        # No line: whoever left it late would be overtaken by writes that need not wait any more.
+        self._waits = Admission(
+            REPLAY_WAITS_MAX,
+            line=0,
+            what="writes behind the replay of the spool",
+            setting="REPLAY_WAITS_MAX",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
     @property
     def left(self) -> int:
@@ -88,7 +103,9 @@ class Intake:
 
     async def store(self, item: Item, level: Level, deadline_s: float) -> Receipt:
         """A Receipt; of position 0 and no counts where the store has not answered yet."""
-        await self._turn_of_new(deadline_s)
+        if not self._caught_up.is_set():
+            async with self._waits.place(item.identity, deadline_s):
+                await self._turn_of_new(deadline_s)
         if level is Level.DURABLE:
             return await self._writer.offer(replace(item, deadline_s=deadline_s))
         if level is Level.SPOOLED:
@@ -98,8 +115,6 @@ class Intake:
         return Receipt(position=0, decisions=item.decisions)
 
     async def _turn_of_new(self, deadline_s: float) -> None:
-        if self._caught_up.is_set():
-            return
         try:
             async with asyncio.timeout_at(deadline_s):
                 await self._caught_up.wait()
@@ -117,16 +132,37 @@ class Intake:
                 f" on a volume that outlives the process, or ask for {Level.DURABLE}"
             )
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self._jobs.put_nowait(_Promise(_encoded(item), place))
-        self._offer(await place, item)
+        payload = _encoded(item)
+        give_back = self._take_room(item.identity, len(payload))
+        self._jobs.put_nowait(_Promise(payload, place))
+        try:
+            self._offer(await place, item, give_back)
+        except BaseException:
+            give_back()
+            raise
 
-    def _offer(self, place: Place, item: Item) -> None:
+    def _take_room(self, identity: str, size: int) -> Callable[[], None]:
+        """Room in the spool for one record; call what is returned when the record is settled."""
+        spooled = self._spooled
+        if not spooled.fits(identity, size):
+            raise Overloaded(
+                f"{spooled.held(identity):,} B of {identity} are spooled, no room for another"
+                f" {size:,} B: its share is {spooled.share:,} B; {spooled.taken:,} B in all,"
+                f" coordinator.spool_bytes_max={spooled.limit:,}: send slower, or find out why sync"
+                " is slow",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        spooled.take(identity, size)
+        return partial(spooled.give_back, identity, size)
+
+    def _offer(self, place: Place, item: Item, give_back: Callable[[], None]) -> None:
         """Hand a spooled item on; it leaves the spool when it is stored or set aside."""
         try:
             stored = self._writer.offer(item)
         except Overloaded:
             self._jobs.put_nowait(place)  # not promised after all: its caller is told
             raise
+        stored.add_done_callback(lambda _: give_back())
         self._keep_until_settled(place, item, stored)
 
     def _keep_until_settled(

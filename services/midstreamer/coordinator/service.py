@@ -22,15 +22,16 @@ from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
-from midstreamer.domain.identity import Kind
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
 from midstreamer.runtime import outbox
+from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
+from midstreamer.runtime.items import Item
 from midstreamer.runtime.member import Membership
-from midstreamer.runtime.outbox import Item
 from midstreamer.runtime.peer import Peer, Session, listen
 from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs, metrics
@@ -38,6 +39,7 @@ from midstreamer.transport.carrier import Carrier, Server
 
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
+RETRY_AFTER_S = 0.05
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Longest that a stop waits for the outbox."""
@@ -54,7 +56,7 @@ class CoordinatorService:
         self._config = config
         self._carrier = carrier
         self._catalogue = Catalogue()
-        self._follower = Follower(self)
+        self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
         )
@@ -62,7 +64,14 @@ class CoordinatorService:
             self._session, self._describe, lambda fleet: self._joined(fleet.members)
         )
         self._dispatcher = Dispatcher(
-            core.Limits(requests_max=config.requests_max, patience_s=config.patience_s)
+            core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
+        )
+        # On the one connection to sync: requests of clients leave room for our own writes.
+        self._relays = Admission(
+            max(1, config.limits.in_flight_max // 2),
+            what="requests passed on to sync",
+            setting="half of limits.in_flight_max",
+            retry_after_s=RETRY_AFTER_S,
         )
         self._writer = Writer(
             self._write,
@@ -70,6 +79,8 @@ class CoordinatorService:
                 items_max=config.outbox_items_max,
                 bytes_max=config.outbox_bytes_max,
                 batch_bytes_max=config.batch_bytes_max,
+                items_setting="coordinator.outbox_items_max",
+                bytes_setting="coordinator.outbox_bytes_max",
             ),
         )
         self._spool = _spool_of(config)
@@ -208,26 +219,26 @@ class CoordinatorService:
                 self._progressed()
                 return None
             case frames.Match():
-                return await self._match(peer, frame)
+                return await self._match(peer.identity.name, frame)
             case frames.Append():
-                return await self._append(peer, frame)
+                return await self._append(peer.identity, frame)
             case frames.Survey():
-                return await self._survey(frame)
+                return await self._survey(peer.identity.name, frame)
             case frames.Lookup(experience_ids=()):
                 return frames.Experiences(position=max(self._follower.position, 0))
             case frames.Lookup():
-                return await self._session.ask(frame, budget_s=ANSWER_SHARE * frame.budget_s)
+                return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
 
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)
 
-    async def _append(self, peer: Peer, request: frames.Append) -> frames.Appended:
+    async def _append(self, sender: Identity, request: frames.Append) -> frames.Appended:
         checks.check_append(request)
-        checks.check_granted(request, peer.identity, self._carrier.grant(peer.identity))
+        checks.check_granted(request, sender, self._carrier.grant(sender))
         checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
-        item = Item(columns=request.columns, identity=peer.identity.name)
+        item = Item(columns=request.columns, identity=sender.name)
         receipt = await self._intake.store(item, request.level, _deadline_s(request))
         return frames.Appended(
             stored=receipt.stored,
@@ -237,24 +248,25 @@ class CoordinatorService:
             position=receipt.position or max(self.position, 0),
         )
 
-    async def _match(self, peer: Peer, request: frames.Match) -> frames.Matched:
+    async def _match(self, identity: str, request: frames.Match) -> frames.Matched:
         checks.check_match(request)
         deadline_s = _deadline_s(request)
-        with self._dispatcher.held_up():
-            await self._follower.reached(request.at_least, deadline_s)
+        await self._follower.reached(request.at_least, deadline_s, identity=identity)
         checks.check_known(request, self._catalogue)
-        findings = await self._dispatcher.search(
-            request.specification,
-            request.windows,
-            self._catalogue.shards([request.specification.universe]),
-            at_least=request.at_least,
-            deadline_s=deadline_s,
-        )
+        async with self._dispatcher.place(identity, deadline_s):
+            findings = await self._dispatcher.search(
+                request.specification,
+                request.windows,
+                self._catalogue.shards([request.specification.universe]),
+                at_least=request.at_least,
+                deadline_s=deadline_s,
+                origin=identity,
+            )
         checks.check_found(request, findings, self._catalogue)
         decisions = await self._decide(request.specification, findings)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
-        return await self._record(peer, request, decisions, deadline_s)
+        return await self._record(identity, request, decisions, deadline_s)
 
     async def _decide(
         self, specification: Specification, findings: list[Evidence]
@@ -271,10 +283,14 @@ class CoordinatorService:
         return decisions
 
     async def _record(
-        self, peer: Peer, request: frames.Match, decisions: list[Decision], deadline_s: float
+        self,
+        identity: str,
+        request: frames.Match,
+        decisions: list[Decision],
+        deadline_s: float,
     ) -> frames.Matched:
         once = {decision.experience_id: decision for decision in decisions}
-        item = Item(decisions=tuple(once.values()), identity=peer.identity.name)
+        item = Item(decisions=tuple(once.values()), identity=identity)
         receipt = await self._intake.store(item, request.level, deadline_s)
         stored = {decision.experience_id: decision for decision in receipt.decisions}
         return frames.Matched(
@@ -283,10 +299,19 @@ class CoordinatorService:
             position=receipt.position or max(self.position, 0),
         )
 
-    async def _survey(self, request: frames.Survey) -> frames.Surveyed:
+    async def _relayed(
+        self, identity: str, request: frames.Request, deadline_s: float
+    ) -> frames.Answer:
+        """Sync's answer to a client's request."""
+        loop = asyncio.get_running_loop()
+        async with self._relays.place(identity, deadline_s):
+            return await self._session.ask(request, budget_s=deadline_s - loop.time())
+
+    async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
         """As sync says now; as it last said, when it is away."""
+        deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:
-            survey = await self._session.ask(request, budget_s=ANSWER_SHARE * request.budget_s / 2)
+            survey = await self._relayed(identity, request, deadline_s)
         except (Unavailable, DeadlineExceeded) as error:
             if self.position == UNKNOWN:
                 raise

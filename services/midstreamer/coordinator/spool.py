@@ -69,7 +69,8 @@ class Spool:
         self, directory: Path, *, bytes_max: int, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
         self._directory = directory
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
+        """Most that it may take on disk."""
         self._segment_bytes = segment_bytes
         self._open: dict[int, set[int]] = {}
         """Of each segment on disk, the records that are not settled."""
@@ -107,10 +108,10 @@ class Spool:
         """Write these records and fsync them: they are promised when this returns."""
         wanted = sum(_HEAD.size + len(payload) for payload in payloads)
         held = sum(self._sizes.values()) + self.refused_bytes
-        if held + wanted > self._bytes_max:
+        if held + wanted > self.bytes_max:
             raise Overloaded(
                 f"the spool holds {held:,} B, {self.refused_bytes:,} B of them set aside in"
-                f" {self._refused}; spool_bytes_max={self._bytes_max:,}",
+                f" {self._refused}; spool_bytes_max={self.bytes_max:,}",
                 retry_after_s=RETRY_AFTER_S,
             )
         try:

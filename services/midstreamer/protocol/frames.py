@@ -214,6 +214,8 @@ class Search(Request, frozen=True, tag=True, kw_only=True):
     windows: tuple[Window, ...]
     shards: tuple[Shard, ...]
     at_least: int = 0
+    origin: str = ""
+    """For whom a coordinator asks: the agent lets its clients take turns."""
 
 
 class Found(Answer, frozen=True, tag=True, kw_only=True):

@@ -4,6 +4,10 @@ A `Follower` is what a process does beside its link to sync: it is the ``opened`
 `Session`.  It goes on from the last position after every reconnection.  When sync no longer has
 what lies between, everything is forgotten and begun again; all that is built from the feed is a
 cache.
+
+Whoever waits for a position holds a place of its own kind (`runtime.admission`): a position may
+be minutes away, and those that wait must not keep others from working, nor one identity all
+others from waiting.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Protocol
 
 from midstreamer.domain.errors import Behind, LinkClosed, Overloaded
 from midstreamer.protocol.frames import Changes, Tail
+from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import logs, metrics
 
@@ -21,6 +26,7 @@ AHEAD_MAX = 10_000
 """Positions beyond the last one heard of that are waited for. Sync tells each as it commits, so
 what is further off is of another installation, or minutes of catching up away."""
 AHEAD_RETRY_AFTER_S = 1.0
+WAITS_MAX = 256
 UNKNOWN = -1
 
 log = logs.get(__name__)
@@ -45,12 +51,18 @@ class Reader(Protocol):
 class Follower:
     """One process's place in the feed."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, waits_max: int = WAITS_MAX, setting: str = "") -> None:
         self.position = UNKNOWN
         """Everything up to here has been applied; `UNKNOWN` until the ground is laid."""
         self.following = False
         self._reader = reader
         self._moved = asyncio.Event()
+        self._waits = Admission(
+            waits_max,
+            what="waits for a position",
+            setting=setting or "waits_max",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
     async def follow(self, peer: Peer) -> None:
         """Follow on this connection until it ends."""
@@ -89,19 +101,25 @@ class Follower:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def reached(self, position: int, deadline_s: float) -> None:
+    async def reached(
+        self, position: int, deadline_s: float, *, identity: str = "", origin: str = ""
+    ) -> None:
         """Return once everything up to a position was applied; Behind when that takes too long.
 
-        Behind at once when the position is so far off that waiting is not worth a place.
+        Behind at once when the position is so far off that waiting is not worth a place;
+        Overloaded when there is no place to wait in.
         """
+        if self.position >= max(position, 0):
+            return
         if self.position != UNKNOWN and position > self.position + AHEAD_MAX:
             raise self._behind(position, AHEAD_RETRY_AFTER_S)
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                while self.position < max(position, 0):
-                    await self._moved.wait()
-        except TimeoutError as error:
-            raise self._behind(position, RETRY_AFTER_S) from error
+        async with self._waits.place(identity, deadline_s, origin=origin):
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    while self.position < max(position, 0):
+                        await self._moved.wait()
+            except TimeoutError as error:
+                raise self._behind(position, RETRY_AFTER_S) from error
 
     def _behind(self, position: int, retry_after_s: float) -> Behind:
         seen = f"position {self.position}" if self.position >= 0 else "no position yet"

@@ -1,12 +1,17 @@
 """The outbox: what waits to be written to sync, packed, sent, sent again, and settled once.
 
-Items wait in order.  Whenever no Write is under way, everything waiting is packed into one, up
-to a size: the slower the store, the larger the batch.  A Write is one transaction.  When sync is
-away the same Write is sent again, with the same sequence, until it is answered; natural keys make
-that safe.  Sync takes or refuses each item by itself and its answer says which were refused, so
-nobody fails for a neighbour.  Where it refuses a whole Write all the same (a sync of an earlier
-version, or when PostgreSQL itself objects), the Write is halved until the item to blame stands
-alone.
+Whenever no Write is under way, everything waiting is packed into one, up to a size: the slower
+the store, the larger the batch.  Identities take turns (`runtime.fair_queue`): whoever had the
+fewest bytes sent is next.  The items of one identity keep their order, and so do the ticks of one
+series.  One identity holds at most half of the items and of the bytes.
+
+A Write is one transaction.  When sync is away the same Write is sent again, with the same
+sequence, until it is answered; natural keys make that safe.  Sync takes or refuses each item by
+itself and its answer says which were refused, so nobody fails for a neighbour.  Where it refuses
+a whole Write all the same (a sync of an earlier version, or when PostgreSQL itself objects), its
+items wait again as *suspects*: at most half as many share the next Write, until the item to blame
+stands alone.  Suspects take turns like others: bad items of one identity do not delay good ones
+of another.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is stored or refused for what is in it; an error that
@@ -18,15 +23,14 @@ Events and ``now_s`` in, effects out; `runtime.writer` carries them out.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from midstreamer.domain import errors
-from midstreamer.domain.decision import Decision
-from midstreamer.domain.series import Column
-from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
+from midstreamer.runtime.fair_queue import FairQueue
+from midstreamer.runtime.items import Item, Receipt, receipts_of
+from midstreamer.runtime.places import Shares
 
 PASSING = (errors.Unavailable, errors.DeadlineExceeded)
 """Errors that say nothing of what was in a Write."""
@@ -34,52 +38,7 @@ FINAL = (errors.BadInput, errors.LocalProtocolError)
 """Errors that an item brings about however often it is sent: what is in it, or that it is too
 large for any frame."""
 
-MATCH_BYTES = 34
-"""Of one analog in a decision: which, start, time, distance, outcome."""
-DECISION_BYTES = 768
-"""Of all else in a decision beside its window and analogs, at most."""
-
-
 # --- what goes in and comes out -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Item:
-    """What one caller wants stored: all of it or nothing."""
-
-    columns: tuple[Column, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-    deadline_s: float | None = None
-    """When its caller stops waiting; None: it must be stored."""
-    identity: str = ""
-    """``<kind>/<id>`` of the caller: its new series and streams are counted for it."""
-
-    @property
-    def ticks(self) -> int:
-        """How many ticks."""
-        return sum(len(column) for column in self.columns)
-
-    @property
-    def size(self) -> int:
-        """Bytes on the wire, roughly."""
-        columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
-        decisions = sum(
-            DECISION_BYTES + len(d.window) + MATCH_BYTES * len(d.matches) for d in self.decisions
-        )
-        return columns + decisions
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What became of an item."""
-
-    position: int
-    stored: int = 0
-    repeated: int = 0
-    decisions: tuple[Decision, ...] = ()
-    """The item's, in its order; the stored one where it had been stored before."""
-    verdicts: tuple[Verdict, ...] = ()
-    """Those that its ticks brought."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +104,12 @@ class Limits:
     """Bounds of an outbox."""
 
     items_max: int = 4096
-    """Items waiting; one more is refused with `Overloaded`."""
+    """Items waiting, half of them of one identity; one more is refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
     """Bytes waiting, likewise."""
+    items_setting: str = "items_max"
+    bytes_setting: str = "bytes_max"
+    """What the two are called in the configuration, for messages."""
     batch_bytes_max: int = frames.FRAME_BYTES_MAX // 2
     """Payload of one Write; a larger single item goes alone."""
     backoff_first_s: float = 0.05
@@ -174,12 +136,15 @@ class Outbox:
 
     limits: Limits = field(default_factory=Limits)
     _items: dict[int, Item] = field(default_factory=dict)
-    _waiting: deque[int] = field(default_factory=deque)
-    _suspects: deque[list[int]] = field(default_factory=deque)
-    """Parts of a refused Write, each to be sent by itself before anything else."""
+    _waiting: FairQueue = field(default_factory=FairQueue)
+    _suspects: dict[int, int] = field(default_factory=dict)
+    """Items of a refused Write, with how many of them one Write may hold; no others share it."""
     _batch: _Batch | None = None
-    _bytes: int = 0
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self._places = Shares(self.limits.items_max)
+        self._bytes = Shares(self.limits.bytes_max)
 
     @property
     def depth(self) -> int:
@@ -211,18 +176,25 @@ class Outbox:
         return min(times, default=None)
 
     def _offer(self, key: int, item: Item) -> list[Effect]:
-        full = len(self._items) >= self.limits.items_max
-        if full or (self._items and self._bytes + item.size > self.limits.bytes_max):
-            error = errors.Overloaded(
-                f"{len(self._items)} writes of {self._bytes:,} B wait for sync, the most allowed:"
-                " send slower, or find out why sync is slow",
-                retry_after_s=self.limits.backoff_first_s,
-            )
-            return [Reject(key, error)]
+        size = item.size
+        if not (self._places.fits(item.identity) and self._bytes.fits(item.identity, size)):
+            return [Reject(key, self._full(item.identity, size))]
         self._items[key] = item
-        self._bytes += item.size
-        self._waiting.append(key)
+        self._places.take(item.identity)
+        self._bytes.take(item.identity, size)
+        self._waiting.push(key, item.identity, cost=size, tracks=_series(item))
         return []
+
+    def _full(self, identity: str, size: int) -> errors.Overloaded:
+        places, held, limits = self._places, self._bytes, self.limits
+        return errors.Overloaded(
+            f"{places.held(identity)} writes of {held.held(identity):,} B of"
+            f" {identity or 'this process'} wait for sync, no room for another of {size:,} B: its"
+            f" share is {places.share} writes and {held.share:,} B; {places.taken} of"
+            f" {held.taken:,} B wait in all, {limits.items_setting}={places.limit},"
+            f" {limits.bytes_setting}={held.limit:,}: send slower, or find out why sync is slow",
+            retry_after_s=limits.backoff_first_s,
+        )
 
     # --- packing ---
 
@@ -233,7 +205,7 @@ class Outbox:
                 return []
             batch.again_s = None
             return [Post(batch.write)]
-        keys = self._suspects.popleft() if self._suspects else self._pack()
+        keys = self._pack()
         if not keys:
             return []
         self._batch = _Batch(keys, self._write(keys))
@@ -242,8 +214,14 @@ class Outbox:
     def _pack(self) -> list[int]:
         keys: list[int] = []
         room = _Room(self.limits.batch_bytes_max)
-        while self._waiting and room.take(self._items[self._waiting[0]]):
-            keys.append(self._waiting.popleft())
+        first = self._waiting.peek()
+        suspected = first in self._suspects
+        most = self.limits.items_max
+        while (key := self._waiting.peek()) is not None and (key in self._suspects) is suspected:
+            most = min(most, self._suspects.get(key, most))
+            if len(keys) >= most or not room.take(self._items[key]):
+                break
+            keys.append(self._waiting.pop())
         return keys
 
     def _write(self, keys: Iterable[int]) -> frames.Write:
@@ -281,8 +259,7 @@ class Outbox:
             return self._again(batch, error, now_s)
         if len(batch.keys) > 1:
             self._batch = None
-            half = len(batch.keys) // 2
-            self._suspects.extendleft([batch.keys[half:], batch.keys[:half]])
+            self._suspect(batch.keys)
             return []
         (key,) = batch.keys
         if self._items[key].deadline_s is None and not isinstance(error, FINAL):
@@ -290,6 +267,13 @@ class Outbox:
         self._batch = None
         self._forget(key)
         return [Reject(key, error)]
+
+    def _suspect(self, keys: list[int]) -> None:
+        """One of these is to blame: fewer of them share the next Write."""
+        for key in reversed(keys):
+            item = self._items[key]
+            self._suspects[key] = len(keys) // 2
+            self._waiting.put_back(key, item.identity, cost=item.size, tracks=_series(item))
 
     def _again(self, batch: _Batch, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
         wait_s = self.limits.backoff_first_s * 2.0 ** min(batch.attempts, 16)
@@ -304,7 +288,9 @@ class Outbox:
 
     def _forget(self, key: int) -> Item:
         item = self._items.pop(key)
-        self._bytes -= item.size
+        self._suspects.pop(key, None)
+        self._places.give_back(item.identity)
+        self._bytes.give_back(item.identity, item.size)
         return item
 
     def _busy(self) -> set[int]:
@@ -322,18 +308,21 @@ class Outbox:
         if not late:
             return []
         gone = set(late)
-        self._waiting = deque(key for key in self._waiting if key not in gone)
-        left = ([key for key in keys if key not in gone] for keys in self._suspects)
-        self._suspects = deque(keys for keys in left if keys)
+        self._waiting.discard(gone)
         trouble = self._batch.trouble if self._batch else None
         if self._batch and not gone.isdisjoint(self._batch.keys):
             self._thin(self._batch, gone)
         return [Reject(key, _too_late(self._forget(key), trouble)) for key in late]
 
-    def _thin(self, batch: _Batch, gone: set[int]) -> None:
+    def _thin(self, batch: _Batch, gone: Collection[int]) -> None:
         """Another content is another Write: a sequence never names two."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
+
+
+def _series(item: Item) -> Iterable[str]:
+    """The series whose ticks are in it; decisions speak of ticks that are stored already."""
+    return (column.series for column in item.columns)
 
 
 def _too_late(item: Item, trouble: errors.MidstreamerError | None) -> errors.MidstreamerError:
@@ -372,53 +361,3 @@ class _Room:
     def _clashes(self, item: Item) -> bool:
         """Whether it repeats a decision: the answer could not tell whose was stored first."""
         return any(decision.experience_id in self._ids for decision in item.decisions)
-
-
-def receipts_of(items: list[Item], written: frames.Written) -> list[Receipt]:
-    """One Receipt for each item of a Write, in its order."""
-    before = {decision.experience_id: decision for decision in written.decisions}
-    repeats = iter(_column_repeats(items, written))
-    receipts = []
-    for item in items:
-        decisions = tuple(before.get(d.experience_id, d) for d in item.decisions)
-        known = sum(decision.experience_id in before for decision in item.decisions)
-        repeated = known + sum(next(repeats) for _ in item.columns)
-        receipts.append(
-            Receipt(
-                written.position,
-                item.ticks + len(item.decisions) - repeated,
-                repeated,
-                decisions,
-                _verdicts_of(item, written.verdicts),
-            )
-        )
-    return receipts
-
-
-def _column_repeats(items: list[Item], written: frames.Written) -> list[int]:
-    """How many ticks of each column had been stored before."""
-    columns = [column for item in items for column in item.columns]
-    if len(written.column_repeats) == len(columns):
-        return list(written.column_repeats)
-    left = written.repeated - len(written.decisions)
-    shares = []
-    for column in columns:
-        shares.append(min(left, len(column)))
-        left -= shares[-1]
-    return shares
-
-
-def _verdicts_of(item: Item, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    if not verdicts or not item.columns:
-        return ()
-    spans = {
-        column.series: (int(column.times_array()[0]), int(column.times_array()[-1]))
-        for column in item.columns
-        if len(column)
-    }
-    return tuple(
-        verdict
-        for verdict in verdicts
-        if verdict.series in spans
-        and spans[verdict.series][0] <= verdict.due_time <= spans[verdict.series][1]
-    )

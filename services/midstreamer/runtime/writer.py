@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
 from midstreamer.runtime import outbox
+from midstreamer.runtime.items import Item, Receipt
 from midstreamer.telemetry import metrics
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
@@ -25,7 +26,7 @@ class Writer:
         self._ask = ask
         self._budget_s = budget_s
         self._keys = itertools.count(1)
-        self._results: dict[int, asyncio.Future[outbox.Receipt]] = {}
+        self._results: dict[int, asyncio.Future[Receipt]] = {}
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._empty = asyncio.Event()
@@ -36,10 +37,10 @@ class Writer:
         """Items not settled."""
         return self._outbox.depth
 
-    def offer(self, item: outbox.Item) -> asyncio.Future[outbox.Receipt]:
+    def offer(self, item: Item) -> asyncio.Future[Receipt]:
         """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""
         key = next(self._keys)
-        result: asyncio.Future[outbox.Receipt] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._results[key] = result
         self._handle(outbox.Offered(key, item))
         if result.done() and (error := result.exception()) is not None:

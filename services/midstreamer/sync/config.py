@@ -34,7 +34,8 @@ class SyncSettings(Settings):
     """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
     because PostgreSQL does not run as root."""
     connections: int = Field(6, ge=2, le=100)
-    """Most connections to PostgreSQL: one writes, the others read for agents that load."""
+    """Most connections to PostgreSQL: one writes, one keeps leases, the others answer reads, at
+    most half of them for one peer; other reads wait in line."""
     connect_s: float = Field(5.0, gt=0, le=60)
     """Seconds to wait for a connection before saying that PostgreSQL is away."""
     command_s: float = Field(60.0, gt=0, le=3600)
@@ -43,7 +44,8 @@ class SyncSettings(Settings):
     """Rows after which a transaction takes no further Write. Larger batches carry more a second
     and keep each waiting longer."""
     queue_writes_max: int = Field(1024, ge=1, le=1_000_000)
-    """Writes that may wait for the next transaction; more are refused as `overloaded`."""
+    """Writes that may wait for the next transaction, at most half of them of one coordinator;
+    more are refused as `overloaded`. Coordinators take turns."""
     lease_s: float = Field(3.0, gt=0, le=300)
     """Seconds a member counts as alive after its last sign; it renews three times as often.
     Shorter moves shards sooner away from a dead agent, and also from a slow one."""

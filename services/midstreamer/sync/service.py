@@ -1,10 +1,11 @@
 """The sync process: the only one that speaks to PostgreSQL.
 
-Writes wait in a bounded queue; one committer takes everything that waits, commits it in one
-transaction and answers only then.  So the slower the disk, the larger the batch, and nobody ever
-waits for a timer.  What was committed is told to the followers of the feed at once.  A Write that
-is refused fails alone: it is judged by the core before anything is written, and when PostgreSQL
-itself objects, the Writes of the batch are tried one by one.
+Writes wait in a bounded queue, at most half of it of one identity; one committer takes everything
+that waits, commits it in one transaction and answers only then.  So the slower the disk, the
+larger the batch, and nobody ever waits for a timer.  When more waits than one transaction takes,
+identities take turns (`runtime.fair_queue`).  What was committed is told to the followers of the
+feed at once.  A Write that is refused fails alone: it is judged by the core before anything is
+written, and when PostgreSQL itself objects, the Writes of the batch are tried one by one.
 
 When PostgreSQL is away this process stays: requests are answered with a Failure that says when to
 ask again, `ready_reasons` says why, and it connects again by itself.  Members do not lose their
@@ -14,7 +15,7 @@ leases by an outage that was ours.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
 from dataclasses import dataclass
 
 import msgspec
@@ -31,7 +32,10 @@ from midstreamer.domain.series import Column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.places import Shares
 from midstreamer.runtime.tasks import supervise
 from midstreamer.store.ports import FleetView, Run, Store
 from midstreamer.sync import core, looking
@@ -52,6 +56,10 @@ CLASH_S = 0.05
 CLASHES_MAX = 3
 REOPEN_S_MAX = 2.0
 OVERLOADED_S = 0.1
+CONNECTIONS_KEPT = 2
+"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits and for leases."""
+READS_WAITING_MAX = 1024
+"""Half of it is more than one link may ask at once."""
 STOPPING_S = 0.5
 
 
@@ -61,6 +69,7 @@ class _Waiting:
 
     given: Given
     answer: asyncio.Future[frames.Written]
+    identity: str
 
     @property
     def rows(self) -> int:
@@ -85,7 +94,18 @@ class SyncService:
             quotas=config.quotas,
         )
         self._feed = Feed(store, memory=config.feed_memory)
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[int, _Waiting] = {}
+        self._order = FairQueue()
+        self._places = Shares(config.queue_writes_max)
+        self._keys = itertools.count(1)
+        # The store hands out connections in the order of asking: what reads must leave some.
+        self._reads = Admission(
+            max(1, config.connections - CONNECTIONS_KEPT),
+            line=READS_WAITING_MAX,
+            what="reads",
+            setting="sync.connections without 2",
+            retry_after_s=OVERLOADED_S,
+        )
         self._came = asyncio.Event()
         self._fleet = FleetView(0, (), changed=False)
         self._server: Server | None = None
@@ -133,30 +153,50 @@ class SyncService:
                 return await self._write(peer, frame)
             case frames.Renew():
                 return await self._renew(peer, frame)
+            case frames.Load() | frames.Lookup() | frames.Survey():
+                deadline_s = asyncio.get_running_loop().time() + frame.budget_s
+                async with self._reads.place(peer.identity.name, deadline_s):
+                    return await self._read(frame)
+            case frames.Tail():
+                await self._feed.follow(peer, frame.request, frame.after)
+        return None
+
+    async def _read(self, frame: frames.Load | frames.Lookup | frames.Survey) -> Answer:
+        match frame:
             case frames.Load():
                 return await self._load(frame)
             case frames.Lookup():
                 return await self._lookup(frame)
             case frames.Survey():
                 return await self._survey()
-            case frames.Tail():
-                await self._feed.follow(peer, frame.request, frame.after)
-        return None
 
     async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
         write = core.check_write(write)
-        if len(self._waiting) >= self._config.queue_writes_max:
+        identity, places = peer.identity.name, self._places
+        if not places.fits(identity):
             raise Overloaded(
-                f"{len(self._waiting):,} writes wait for PostgreSQL, queue_writes_max="
-                f"{self._config.queue_writes_max:,}",
+                f"{places.held(identity):,} writes of {identity} wait for PostgreSQL, its share is"
+                f" {places.share:,}; {places.taken:,} wait in all, sync.queue_writes_max="
+                f"{places.limit:,}: send slower, or find out why PostgreSQL is slow",
                 retry_after_s=OVERLOADED_S,
             )
         answer: asyncio.Future[frames.Written] = asyncio.get_running_loop().create_future()
         writer = peer.identity.uri, peer.incarnation
-        self._waiting.append(_Waiting(Given(writer, write), answer))
-        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
+        self._queue(_Waiting(Given(writer, write), answer, identity))
         self._came.set()
         return await answer
+
+    def _queue(self, waiting: _Waiting) -> None:
+        key, write = next(self._keys), waiting.given.write
+        self._waiting[key] = waiting
+        self._places.take(waiting.identity)
+        self._order.push(
+            key,
+            waiting.identity,
+            cost=waiting.rows,
+            tracks=(column.series for column in write.columns),
+        )
+        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
 
     async def _renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
         name = peer.identity.name
@@ -217,12 +257,15 @@ class SyncService:
             await self._commit(self._batch())
 
     def _batch(self) -> list[_Waiting]:
-        """What goes into the next transaction, in the order it came."""
+        """What goes into the next transaction: of each identity in the order it came."""
         batch: list[_Waiting] = []
         rows = 0
         cap = self._config.batch_rows
-        while self._waiting and (not batch or rows + self._waiting[0].rows <= cap):
-            waiting = self._waiting.popleft()
+        while (key := self._order.peek()) is not None:
+            if batch and rows + self._waiting[key].rows > cap:
+                break
+            waiting = self._waiting.pop(self._order.pop())
+            self._places.give_back(waiting.identity)
             if not waiting.answer.done():  # else its asker is gone or its deadline has passed
                 batch.append(waiting)
                 rows += waiting.rows
@@ -286,7 +329,10 @@ class SyncService:
                 log.warning("verdict.void", experience=name, series=verdict.series)
 
     def _refuse_waiting(self) -> None:
-        batch = list(self._waiting)
+        batch = list(self._waiting.values())
+        for waiting in batch:
+            self._places.give_back(waiting.identity)
+        self._order.discard(tuple(self._waiting))
         self._waiting.clear()
         self._fail(batch, Unavailable("sync is stopping", retry_after_s=STOPPING_S))
 

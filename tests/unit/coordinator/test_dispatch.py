@@ -26,7 +26,7 @@ from midstreamer.domain.shard import Shard
 
 SHARDS = tuple(Shard("u/s", number) for number in range(4))
 FAR_S = 100.0
-LIMITS = Limits(requests_max=2, patience_s=1.0, pause_s=0.1)
+LIMITS = Limits(patience_s=1.0, pause_s=0.1)
 
 
 def a_dispatch(**holdings: tuple[Shard, ...]) -> Dispatch:
@@ -152,16 +152,6 @@ def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
     assert isinstance(fail, Fail)
     assert isinstance(fail.error, errors.DeadlineExceeded)
     assert "no agent in reach holds u/s shard 1" in fail.error.message
-
-
-def test_more_requests_than_allowed_are_refused_with_a_time_to_come_back() -> None:
-    made = a_dispatch(a=SHARDS)
-    for key in range(LIMITS.requests_max):
-        ask(made, key=key)
-    (fail,) = made.handle(Asked(9, SHARDS, 0, FAR_S), 0.0)
-    assert isinstance(fail, Fail)
-    assert isinstance(fail.error, errors.Overloaded)
-    assert fail.error.retry_after_s > 0
 
 
 def test_a_withdrawn_request_is_never_answered() -> None:

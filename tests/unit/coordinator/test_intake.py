@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.coordinator.intake import Intake
-from midstreamer.coordinator.spool import Place, Spool
+from midstreamer.coordinator.intake import REPLAY_WAITS_MAX, Intake
+from midstreamer.coordinator.spool import Place, Record, Spool
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level, Write, Written
 from midstreamer.runtime import outbox
-from midstreamer.runtime.outbox import Item, Outbox
+from midstreamer.runtime.items import Item
+from midstreamer.runtime.outbox import Outbox
+from midstreamer.runtime.places import Shares
 from midstreamer.runtime.writer import Writer
 from tests.support.fleet import eventually
 
@@ -305,3 +307,36 @@ async def test_the_spool_goes_on_after_a_disk_was_full(
         store.up.set()
         await eventually(lambda: not list(tmp_path.glob("spool-*")))
     assert store.times == [2]
+
+
+async def test_one_identity_has_at_most_half_of_the_spool(tmp_path: Path) -> None:
+    store = Store()
+    async with an_intake(tmp_path, store) as intake:
+        intake._spooled = Shares(1000)
+        greedy = replace(an_item(1), identity="client/greedy")
+        storing = (intake.store(greedy, Level.SPOOLED, soon()) for _ in range(20))
+        with pytest.raises(errors.Overloaded, match=r"greedy are spooled.*its share is 500 B"):
+            await asyncio.gather(*storing)
+        await intake.store(replace(an_item(2), identity="client/good"), Level.SPOOLED, soon())
+        store.up.set()
+        await eventually(lambda: intake._spooled.taken == 0)
+
+
+async def test_one_identity_has_at_most_half_of_the_places_behind_the_replay(
+    tmp_path: Path,
+) -> None:
+    intake = Intake(Writer(away), None)
+    intake.resume([Record(Place(1, 1), b"")])
+    greedy, good = (replace(an_item(1), identity=f"client/{name}") for name in ("greedy", "good"))
+    waiting = [
+        asyncio.ensure_future(intake.store(greedy, Level.DURABLE, soon()))
+        for _ in range(REPLAY_WAITS_MAX // 2)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.Overloaded, match="client/greedy holds 128"):
+        await intake.store(greedy, Level.DURABLE, soon())
+    with pytest.raises(errors.Unavailable, match="writes spooled before"):
+        await intake.store(good, Level.DURABLE, 0.0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)

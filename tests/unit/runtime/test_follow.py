@@ -110,3 +110,26 @@ async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
         await follower.reached(3 + AHEAD_MAX + 1, loop.time() + 60)
     assert loop.time() - began_s < 30
     assert told.value.retry_after_s > 0
+
+
+async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:
+    follower = Follower(Notes(), waits_max=2, setting="agent.waits_max")
+    soon_s = asyncio.get_running_loop().time() + 10.0
+    greedy = [
+        asyncio.ensure_future(follower.reached(1, soon_s, identity="client/greedy"))
+        for _ in range(3)
+    ]
+    good = asyncio.ensure_future(follower.reached(1, soon_s, identity="client/good"))
+    with pytest.raises(errors.Overloaded, match=r"greedy holds 1 waits .* agent.waits_max=2"):
+        await greedy[2]
+    await followed(follower, Feed(1))
+    await asyncio.gather(good, *greedy[:2])
+
+
+async def test_who_need_not_wait_takes_no_place() -> None:
+    follower = Follower(Notes(), waits_max=1)
+    await followed(follower, Feed(3))
+    waiting = asyncio.ensure_future(follower.reached(4, asyncio.get_running_loop().time() + 10.0))
+    await asyncio.sleep(0)
+    await follower.reached(3, 0.0)
+    waiting.cancel()

@@ -13,12 +13,11 @@ from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Caller, PartRefused, Write, Written
-from midstreamer.runtime import outbox
+from midstreamer.runtime.items import Item, receipts_of
 from midstreamer.runtime.outbox import (
     Answered,
     Effect,
     Failed,
-    Item,
     Limits,
     Offered,
     Outbox,
@@ -35,8 +34,10 @@ def ticks(*times: int, series: str = "u/s") -> Column:
     return column(series, times, [float(time) for time in times])
 
 
-def an_item(*times: int, series: str = "u/s", deadline_s: float | None = None) -> Item:
-    return Item((ticks(*times, series=series),), deadline_s=deadline_s)
+def an_item(
+    *times: int, series: str = "u/s", deadline_s: float | None = None, of: str = ""
+) -> Item:
+    return Item((ticks(*times, series=series),), deadline_s=deadline_s, identity=of)
 
 
 def post(effects: list[Effect]) -> Write:
@@ -83,7 +84,7 @@ def test_a_write_tells_who_asked_for_what() -> None:
         made.handle(Offered(key, item), 0.0)
     second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
     assert first.callers == (Caller("", 1, 0),)
-    assert second.callers == (Caller("client/b", 1), Caller("client/b", 0, 1), Caller("", 1))
+    assert second.callers == (Caller("client/b", 1), Caller("", 1), Caller("client/b", 0, 1))
 
 
 def test_an_item_that_sync_refuses_fails_alone_and_at_once() -> None:
@@ -232,22 +233,91 @@ def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
     assert left.sequence > both.sequence
 
 
-@pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=600)])
+SIZE = an_item(1).size
+
+
+@pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=2 * SIZE)])
 def test_a_full_outbox_refuses_with_a_time_to_come_back(limits: Limits) -> None:
     made = Outbox(limits)
-    made.handle(Offered(1, an_item(1)), 0.0)
-    made.handle(Offered(2, an_item(2)), 0.0)
-    (reject,) = made.handle(Offered(3, an_item(3)), 0.0)
+    made.handle(Offered(1, an_item(1, of="client/u1")), 0.0)
+    made.handle(Offered(2, an_item(2, of="client/u2")), 0.0)
+    (reject,) = made.handle(Offered(3, an_item(3, of="client/u3")), 0.0)
     assert isinstance(reject, Reject)
     assert isinstance(reject.error, errors.Overloaded)
     assert reject.error.retry_after_s > 0
+
+
+@pytest.mark.parametrize("limits", [Limits(items_max=4), Limits(bytes_max=4 * SIZE)])
+def test_one_identity_has_at_most_half_of_the_outbox(limits: Limits) -> None:
+    made = Outbox(limits)
+    for key in range(2):
+        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    (reject,) = made.handle(Offered(2, an_item(3, of="client/greedy")), 0.0)
+    assert isinstance(reject, Reject)
+    assert "2 writes of 544 B of client/greedy" in str(reject.error)
+    assert made.handle(Offered(3, an_item(1, series="u/t", of="client/good")), 0.0) == []
+
+
+def test_identities_take_turns_in_a_write() -> None:
+    made = Outbox(Limits(batch_bytes_max=2 * SIZE))
+    first = post(made.handle(Offered(0, an_item(1, of="client/greedy")), 0.0))
+    for key in range(1, 21):
+        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    made.handle(Offered(21, an_item(1, series="u/t", of="client/good")), 0.0)
+    second = post(made.handle(Answered(1, written(first)), 0.1))
+    assert [column.series for column in second.columns] == ["u/s", "u/t"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(("u/x", "u/y"))), min_size=1, max_size=30
+    ),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_ticks_of_a_series_keep_their_order_whoever_sent_them(
+    offers: list[tuple[str, str]], batch: int, data: st.DataObject
+) -> None:
+    made = Outbox(Limits(batch_bytes_max=batch * SIZE))
+    effects: list[Effect] = []
+    for time, (identity, series) in enumerate(offers):
+        effects += made.handle(Offered(time, an_item(time, series=series, of=identity)), 0.0)
+    stored: dict[str, list[int]] = {"u/x": [], "u/y": []}
+    while posts := [effect for effect in effects if isinstance(effect, Post)]:
+        (write,) = (effect.write for effect in posts)
+        if len(write.columns) > 1 and data.draw(st.booleans()):
+            effects = made.handle(Failed(write.sequence, errors.BadInput("somebody's")), 0.0)
+            continue
+        for part in write.columns:
+            stored[part.series] += part.times_array().tolist()
+        effects = made.handle(Answered(write.sequence, written(write)), 0.0)
+    assert sum(map(len, stored.values())) == len(offers)
+    assert all(times == sorted(times) for times in stored.values())
+
+
+def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
+    made, good = Outbox(), an_item(1, series="u/good", of="client/good")
+    effects = made.handle(Offered(0, an_item(1, series="bad/0", of="client/greedy")), 0.0)
+    for key in range(1, 101):
+        made.handle(Offered(key, an_item(1, series=f"bad/{key}", of="client/greedy")), 0.0)
+    writes = 0
+    settled: list[int] = []
+    while 1000 not in settled:
+        write, writes = post(effects), writes + 1
+        if writes == 3:  # while the bad ones are being found
+            made.handle(Offered(1000, good), 0.0)
+        bad = any(column.series.startswith("bad") for column in write.columns)
+        answer = Failed(write.sequence, errors.BadInput("bad"))
+        effects = made.handle(answer if bad else Answered(write.sequence, written(write)), 0.0)
+        settled += [effect.key for effect in effects if isinstance(effect, Settle)]
+    assert writes <= 5
 
 
 def test_each_item_is_told_what_became_of_its_own() -> None:
     items = [an_item(1, 2), an_item(3, 4, series="u/t"), Item(decisions=(a_decision(),))]
     stored = a_decision()
     answer = Written(position=9, stored=2, repeated=3, column_repeats=(2, 0), decisions=(stored,))
-    first, second, third = outbox.receipts_of(items, answer)
+    first, second, third = receipts_of(items, answer)
     assert (first.stored, first.repeated) == (0, 2)
     assert (second.stored, second.repeated) == (2, 0)
     assert (third.stored, third.repeated, third.decisions) == (0, 1, (stored,))

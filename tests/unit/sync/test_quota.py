@@ -10,7 +10,8 @@ from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
 from midstreamer.runtime import outbox
-from midstreamer.runtime.outbox import Item, Outbox, Post, Reject, Settle
+from midstreamer.runtime.items import Item
+from midstreamer.runtime.outbox import Outbox, Post, Reject, Settle
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Usage
 from midstreamer.sync import core

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -21,6 +21,7 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.shard import Shard
+from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
 from midstreamer.runtime.peer import Peer
@@ -214,6 +215,56 @@ async def test_writes_beyond_the_queue_are_refused_early() -> None:
     refused = [str(one) for one in answers if isinstance(one, Exception)]
     assert refused
     assert all("queue_writes_max=2" in message for message in refused)
+
+
+class _Slow(MemoryStore):
+    """Takes its time for a transaction."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        await asyncio.sleep(0.005)
+        async with super().transaction() as writing:
+            yield writing
+
+
+async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
+    async with a_sync(_Slow(), batch_rows=10, queue_writes_max=200) as fleet:
+        greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
+        writes = [a_write(a_column(0, 10, name=f"test/S{at}"), sequence=at) for at in range(80)]
+        asked = [asyncio.ensure_future(greedy.ask(one)) for one in writes]
+        await eventually(lambda: len(fleet.service._waiting) > 50)
+        await good.ask(a_write(a_column(0, 1, name="test/mine")))
+        answered = sum(one.done() for one in asked)
+        await asyncio.gather(*asked)
+    assert answered < 40
+
+
+class _Stuck(MemoryStore):
+    """Answers no Lookup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = 0
+
+    async def experiences(
+        self, experience_ids: Sequence[bytes]
+    ) -> tuple[list[Decision], list[Verdict]]:
+        self.reading += 1
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError(experience_ids)
+
+
+async def test_reads_of_one_peer_leave_connections_to_others() -> None:
+    store = _Stuck()
+    async with a_sync(store, connections=6) as fleet:
+        lookup = frames.Lookup(experience_ids=(b"x",))
+        greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
+        asked = [asyncio.ensure_future(greedy.ask(lookup)) for _ in range(20)]
+        await good.ask(frames.Survey())  # comes after all of them, and is answered
+        assert (store.reading, fleet.service._reads.waiting) == (2, 18)
+        for one in asked:
+            one.cancel()
+        await asyncio.wait(asked)
 
 
 class _Objecting(MemoryStore):

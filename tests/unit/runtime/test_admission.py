@@ -1,0 +1,100 @@
+"""Waiting for a place: until one is free, or until the request's own deadline."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from midstreamer.domain.errors import Overloaded
+from midstreamer.runtime.admission import Admission
+from tests.support import virtual_time
+
+
+def an_admission(limit: int, *, line: int | None = None) -> Admission:
+    return Admission(limit, line=line, what="requests", setting="requests_max", retry_after_s=0.1)
+
+
+async def hold(admission: Admission, identity: str, *, for_s: float, budget_s: float = 1.0) -> str:
+    loop = asyncio.get_running_loop()
+    async with admission.place(identity, loop.time() + budget_s):
+        await asyncio.sleep(for_s)
+        return identity
+
+
+def test_a_request_in_line_is_admitted_when_a_place_comes_free() -> None:
+    async def main() -> None:
+        admission, loop = an_admission(2), asyncio.get_running_loop()
+        began_s = loop.time()
+        await asyncio.gather(*(hold(admission, "a", for_s=0.25) for _ in range(2)))
+        assert loop.time() - began_s == pytest.approx(0.5)
+        assert (admission.taken, admission.waiting) == (0, 0)
+
+    virtual_time.run(main())
+
+
+def test_a_request_waits_no_longer_than_its_deadline() -> None:
+    async def main() -> None:
+        admission = an_admission(2)
+        holding = asyncio.ensure_future(hold(admission, "a", for_s=9.0))
+        await asyncio.sleep(0)
+        with pytest.raises(
+            Overloaded, match="a holds 1 requests .* share is 1.*requests_max=2"
+        ) as told:
+            await hold(admission, "a", for_s=0.0, budget_s=0.5)
+        assert told.value.retry_after_s == 0.1
+        assert (admission.taken, admission.waiting) == (1, 0)
+        await holding
+
+    virtual_time.run(main())
+
+
+def test_a_greedy_identity_does_not_delay_another() -> None:
+    async def main() -> None:
+        admission, loop = an_admission(4), asyncio.get_running_loop()
+        greedy = [
+            asyncio.ensure_future(hold(admission, "greedy", for_s=300.0, budget_s=300.0))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0.001)
+        began_s = loop.time()
+        await hold(admission, "good", for_s=0.1)
+        assert loop.time() - began_s == pytest.approx(0.1)
+        for task in greedy:
+            task.cancel()
+        await asyncio.wait(greedy)
+        assert (admission.taken, admission.waiting) == (0, 0)
+
+    virtual_time.run(main())
+
+
+def test_whoever_loses_its_room_in_the_line_is_refused_by_name() -> None:
+    async def main() -> None:
+        admission = an_admission(2, line=2)
+        names = ("a", "b", "a", "b", "c")
+        tasks = [asyncio.ensure_future(hold(admission, name, for_s=0.5)) for name in names]
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(one) if isinstance(one, str) else type(one) for one in done[:2]] == ["a", "b"]
+        assert done[2:] == ["a", "b", done[4]]
+        assert isinstance(done[4], Overloaded)  # the others had one each in the line
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_place_is_given_back_whenever_its_caller_is_cancelled(turns: int) -> None:
+    async def main() -> None:
+        admission = an_admission(2, line=2)
+        tasks = [
+            asyncio.ensure_future(hold(admission, name, for_s=0.0))
+            for name in ("a", "a", "b", "b", "c", "c")
+        ]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert (admission.taken, admission.waiting) == (0, 0)
+        assert await hold(admission, "a", for_s=0.0) == "a"
+
+    virtual_time.run(main())
