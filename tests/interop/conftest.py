@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,22 @@ import pytest
 from tests.interop import build
 from tests.support.interop import ForeignClient, Ports, running
 from tests.support.security import Installation
+
+NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
+"""Figures of this run, shown at its end."""
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    return request.config.stash.setdefault(NOTES, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was measured."""
+    for line in config.stash.get(NOTES, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(params=build.CLIENTS)

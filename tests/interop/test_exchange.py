@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from aioquic import tls
 
@@ -14,6 +15,7 @@ from midstreamer.protocol import codec, frames
 from midstreamer.runtime.peer import dial
 from midstreamer.transport.aioquic import halfopen
 from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.aioquic.sockets import SocketAddress
 from midstreamer.transport.aioquic.wire import QuicWire
 from tests.integration.test_transport_floods import flood
 from tests.support.fleet import a_column, a_specification, a_window
@@ -70,29 +72,32 @@ def wire_of(fleet: QuicFleet) -> QuicWire:
 
 @LARGE
 async def test_an_append_of_megabytes_is_stored(
-    user: ForeignClient, fleet: QuicFleet, megabytes: int
+    user: ForeignClient, client_name: str, note: Callable[[str], None], megabytes: int
 ) -> None:
     size = megabytes * MB
     request = frames.Append(request=1, columns=columns(min(size // 17, frames.TICKS_MAX)))
-    began_s = time.monotonic()
     reply = await user.ask(request, pad=padding(request, size))
-    took_s = time.monotonic() - began_s
     answer = from_json(reply.frame, frames.Appended)
     assert isinstance(answer, frames.Appended)
     assert size - 256 < reply["sent_bytes"] <= size + codec.HEAD_BYTES
     assert answer.stored == sum(map(len, request.columns))
-    print(f"Append of {reply['sent_bytes']:,} B answered in {took_s:.2f} s")  # noqa: T201
+    note(f"{client_name}: Append of {reply['sent_bytes']:,} B answered in {reply['took_s']:.2f} s")
 
 
 @LARGE
 async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
-    user: ForeignClient, fleet: QuicFleet, place: Installation, megabytes: int
+    user: ForeignClient,
+    client_name: str,
+    fleet: QuicFleet,
+    place: Installation,
+    note: Callable[[str], None],
+    megabytes: int,
 ) -> None:
-    history = a_column(6000, series="walk/a")
-    append = frames.Append(request=1, columns=(history,))
+    append = frames.Append(request=1, columns=columns(36_000, series=3))
     position = (await user.ask(append)).frame["position"]
+    history = append.columns[0]
     wanted = a_specification(window=2048, neighbours=1000, band=0, grid=8)
-    ends = range(2100, 6000, 130)
+    ends = range(6000, 12_000, 109)
     request = frames.Match(
         request=2,
         specification=wanted,
@@ -112,20 +117,46 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
     assert isinstance(theirs, frames.Matched)
     assert isinstance(ours, frames.Matched)
     assert megabytes * MB - 256 < reply["sent_bytes"] <= megabytes * MB + codec.HEAD_BYTES
-    assert reply["came_bytes"] > 1 * MB
-    assert theirs.decisions == ours.decisions
+    assert reply["came_bytes"] > 2.5 * MB
+    assert msgspec.msgpack.encode(theirs.decisions) == msgspec.msgpack.encode(ours.decisions)
     assert len(theirs.decisions) == len(request.windows)
-    print(f"Match: {reply['came_bytes']:,} B came back in {reply['took_s']:.2f} s")  # noqa: T201
+    note(
+        f"{client_name}: Match of {reply['sent_bytes']:,} B answered with"
+        f" {reply['came_bytes']:,} B in {reply['took_s']:.2f} s"
+    )
 
 
+@dataclass
+class Datagrams:
+    """What a server sends to one address, by size."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    def watch(self, wire: QuicWire) -> None:
+        """Note from now on what goes to the peer of a connection."""
+        server, peer = wire._owner, wire.quic._network_paths[0].addr
+        send = server.send
+
+        def noted(data: bytes, address: SocketAddress) -> None:
+            if address == peer:
+                self.sizes.append(len(data))
+            send(data, address)
+
+        server.send = noted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("packet_bytes", [1200, 1350])
 async def test_large_answers_come_in_datagrams_no_larger_than_the_client_takes(
-    client: ForeignClient, fleet: QuicFleet, connecting: dict[str, object]
+    client: ForeignClient,
+    client_name: str,
+    fleet: QuicFleet,
+    connecting: dict[str, object],
+    packet_bytes: int,
 ) -> None:
-    assert (await client.do("connect", **connecting, packet_bytes=1200)).ok
+    assert (await client.do("connect", **connecting, packet_bytes=packet_bytes)).ok
     await client.greet(CLIENT)
-    sizes: list[int] = []
-    wire, send = wire_of(fleet), wire_of(fleet)._owner.send
-    wire._owner.send = lambda data, to: (sizes.append(len(data)), send(data, to))  # type: ignore
+    datagrams = Datagrams()
+    datagrams.watch(wire_of(fleet))
     history = a_column(6000, series="walk/a")
     await client.ask(frames.Append(request=1, columns=(history,)))
     windows = tuple(a_window(history, end, 2048) for end in range(3000, 3020))
@@ -134,7 +165,8 @@ async def test_large_answers_come_in_datagrams_no_larger_than_the_client_takes(
     reply = await client.ask(request)
     assert reply.frame["frame"] == "Matched"
     assert reply["came_bytes"] > 300_000
-    assert max(sizes) <= 1472
+    # quic-go takes what it always takes; its own packets are the smaller ones.
+    assert max(datagrams.sizes) <= {"quic-go": 1452, "quinn": packet_bytes}[client_name]
 
 
 # --- keys, ports, tickets -------------------------------------------------------------------------
@@ -175,15 +207,14 @@ async def test_a_server_changes_keys_and_is_understood(
         await survey(user, 10 * number)  # the peer has confirmed the new keys
 
 
+@pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)  # quinn only migrates
 async def test_a_client_whose_port_changed_beneath_it_goes_on(
-    user: ForeignClient, client_name: str, fleet: QuicFleet
+    user: ForeignClient, fleet: QuicFleet
 ) -> None:
     await survey(user, 1)
-    before, wire = wire_of(fleet).quic._network_paths[0].addr, wire_of(fleet)
+    wire, before = wire_of(fleet), wire_of(fleet).quic._network_paths[0].addr
     moved = await user.do("rebind")
-    if client_name == "quinn":
-        pytest.skip("quinn changes its connection id with its port: see migration")
-    assert moved.ok
+    assert moved.ok, moved.fields
     await survey(user, 2)
     await survey(user, 3)
     assert wire.quic._network_paths[0].addr != before
@@ -228,6 +259,7 @@ async def test_a_session_cannot_be_resumed_without_a_certificate(
 
 async def test_a_client_proves_its_address_and_gets_in(
     client: ForeignClient,
+    fleet: QuicFleet,
     connecting: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -236,6 +268,7 @@ async def test_a_client_proves_its_address_and_gets_in(
     assert connected.ok, connected.fields
     await client.greet(CLIENT)
     await survey(client, 1)
+    assert wire_of(fleet).quic._retry_source_connection_id is not None
 
 
 async def test_a_client_gets_in_while_forged_senders_flood_the_port(
@@ -249,3 +282,4 @@ async def test_a_client_gets_in_while_forged_senders_flood_the_port(
     assert connected.ok, connected.fields
     await client.greet(CLIENT)
     await survey(client, 1)
+    assert wire_of(fleet).quic._retry_source_connection_id is not None

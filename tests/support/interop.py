@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -98,8 +99,9 @@ class ForeignClient:
 async def running(binary: Path) -> AsyncIterator[ForeignClient]:
     """A client's process, ended with the block."""
     pipe = asyncio.subprocess.PIPE
+    quiet = {**os.environ, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"}
     process = await asyncio.create_subprocess_exec(
-        binary, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX
+        binary, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX, env=quiet
     )
     try:
         yield ForeignClient(process)
@@ -133,6 +135,8 @@ def _packed(value: Any) -> Any:
     match value:
         case {"$hex": digits}:
             return bytes.fromhex(digits)
+        case {"$float": written}:
+            return float(written)
         case dict():
             return {key: _packed(item) for key, item in value.items()}
         case list():

@@ -16,8 +16,11 @@ import (
 )
 
 // A frame is a length, u32 and big-endian, and a msgpack map. In JSON, bytes are written as
-// {"$hex": "c0ffee"}.
-const hexKey = "$hex"
+// {"$hex": "c0ffee"}, and numbers that JSON does not know as {"$float": "inf"}.
+const (
+	hexKey   = "$hex"
+	floatKey = "$float"
+)
 
 func parse(line []byte) (request, error) {
 	var asked request
@@ -87,7 +90,7 @@ func toJSON(value any) any {
 		return map[string]string{hexKey: hex.EncodeToString(value)}
 	case float64:
 		if math.IsNaN(value) || math.IsInf(value, 0) {
-			return fmt.Sprint(value)
+			return map[string]string{floatKey: fmt.Sprint(value)}
 		}
 		return value
 	case []any:

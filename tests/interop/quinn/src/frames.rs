@@ -1,10 +1,11 @@
 //! A frame is a length, u32 and big-endian, and a msgpack map. In JSON, bytes are written as
-//! `{"$hex": "c0ffee"}`.
+//! `{"$hex": "c0ffee"}`, and numbers that JSON does not know as `{"$float": "inf"}`.
 
 use rmpv::Value as Packed;
 use serde_json::{Map, Value, json};
 
 const HEX: &str = "$hex";
+const FLOAT: &str = "$float";
 
 /// A frame as bytes; `pad` adds so many bytes in a field that nobody knows.
 pub fn encoded(frame: &Value, pad: usize) -> Result<Vec<u8>, String> {
@@ -56,7 +57,7 @@ fn unpacked(value: Packed) -> Value {
         Packed::Integer(whole) => whole.as_i64().map_or(json!(whole.as_u64()), |i| json!(i)),
         Packed::F32(number) => json!(number),
         Packed::F64(number) if number.is_finite() => json!(number),
-        Packed::F64(number) => json!(number.to_string()),
+        Packed::F64(number) => json!({FLOAT: number.to_string()}),
         Packed::String(text) => json!(text.as_str()),
         Packed::Binary(bytes) => json!({HEX: to_hex(&bytes)}),
         Packed::Array(items) => items.into_iter().map(unpacked).collect(),
