@@ -87,3 +87,19 @@ async def test_it_is_answered_at_the_port_it_moved_to(
         intruder.move()
         intruder.write(codec.encode(frames.Survey(request=9)))
         assert (await intruder.answer())["request"] == 9
+
+
+@pytest.mark.parametrize("ending", ["ended", "reset"])
+async def test_a_client_that_closes_its_stream_is_closed_and_gives_its_place_back(
+    place: Installation, server: QuicServer, ending: str
+) -> None:
+    async with quic_intruder(server.address, credentials(place.authority, CLIENT)) as intruder:
+        await intruder.greet(CLIENT)
+        assert len(server._attendance.links) == 1
+        if ending == "ended":
+            intruder.write(b"", end=True)
+        else:
+            intruder.quic.reset_stream(0, 7)
+            intruder.flush()
+        assert (await intruder.end()).code == ""
+    assert len(server._attendance.links) == 0

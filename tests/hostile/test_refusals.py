@@ -69,9 +69,12 @@ async def test_a_wrong_first_frame_is_refused_by_name(
     assert (await say(ground, AGENT, said)).code == code
 
 
-async def test_a_stream_that_was_not_assigned_is_refused_by_name(ground: Ground) -> None:
-    end = await say(ground, AGENT, hello(AGENT), stream=8)
-    assert (end.code, end.message) == ("unknown_stream", "data on stream 8; assigned: 0")
+@pytest.mark.parametrize("stream", [2, 4, 8])
+async def test_a_stream_that_was_not_assigned_is_refused_by_name(
+    ground: Ground, stream: int
+) -> None:
+    end = await say(ground, AGENT, hello(AGENT), stream=stream)
+    assert (end.code, end.message) == ("unknown_stream", f"data on stream {stream}; assigned: 0")
 
 
 async def test_a_handshake_that_does_not_come_is_refused_by_name(ground: Ground) -> None:

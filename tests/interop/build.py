@@ -72,7 +72,10 @@ def _write_lock(pinned: Path, place: Path) -> None:
 def main() -> None:
     """Build what can be built here, and say what cannot."""
     for client in CLIENTS:
-        sys.stdout.write(f"{missing(client) or f'built {build(client)}'}\n")
+        try:
+            sys.stdout.write(f"{missing(client) or f'built {build(client)}'}\n")
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"the client on {client} could not be built, for the reason above: {error}")
 
 
 if __name__ == "__main__":
