@@ -69,7 +69,7 @@ async def test_a_wrong_first_frame_is_refused_by_name(
     assert (await say(ground, AGENT, said)).code == code
 
 
-@pytest.mark.parametrize("stream", [2, 4, 8])
+@pytest.mark.parametrize("stream", [4, 8])
 async def test_a_stream_that_was_not_assigned_is_refused_by_name(
     ground: Ground, stream: int
 ) -> None:
