@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration conformance bench bench-fleet wasm judge figures docs lock full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ test: dev  ## the whole suite, with branch coverage of services at least 85 % (A
 
 integration: dev  ## only what starts processes, sockets or PostgreSQL
 	$(BIN)/pytest -m "integration or fleet" $(ARGS)
+
+interop: dev  ## clients on quic-go and quinn against a fleet; skipped where Go or Rust is missing (ARGS="-k name")
+	$(BIN)/python -m tests.interop.build
+	$(BIN)/pytest tests/interop $(ARGS)
 
 conformance: peers  ## the kernels against other packages and brute force, on an older numba too
 	$(PEERS)/bin/python -m tests.conformance.peers $(ARGS)

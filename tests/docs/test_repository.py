@@ -60,6 +60,18 @@ def test_every_requirement_is_locked_with_its_hash() -> None:
         assert all("==" in entry and "--hash=sha256:" in entry for entry in entries), lock.name
 
 
+def test_every_package_of_the_clients_on_other_libraries_is_locked_with_its_hash() -> None:
+    pinned = (TOP / "tests/interop/quinn/pinned.lock").read_text(encoding="utf-8")
+    packages = pinned.split("[[package]]")[1:]
+    assert [
+        each for each in packages if "checksum = " not in each and '"interop"' not in each
+    ] == []
+    required = (TOP / "tests/interop/quic-go/go.mod").read_text(encoding="utf-8")
+    hashed = (TOP / "tests/interop/quic-go/go.sum").read_text(encoding="utf-8")
+    modules = re.findall(r"^\s+(\S+ v\S+)", required, re.MULTILINE)
+    assert [each for each in modules if f"{each} h1:" not in hashed] == []
+
+
 def test_top_level_folders_are_not_packages() -> None:
     folders = ("services", "kernels", "tests", "docs", "benchmarks")
     assert [name for name in folders if (TOP / name / "__init__.py").exists()] == []

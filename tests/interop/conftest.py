@@ -1,0 +1,54 @@
+"""The clients that every test of this folder runs with; built by `make interop`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.interop import build
+from tests.support.interop import ForeignClient, Ports, running
+from tests.support.security import Installation
+
+NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
+"""Figures of this run, shown at its end."""
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    return request.config.stash.setdefault(NOTES, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was measured."""
+    for line in config.stash.get(NOTES, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(params=build.CLIENTS)
+def client_name(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if why := build.missing(name):
+        pytest.skip(why)
+    if not build.binary(name).exists():
+        pytest.skip(f"the client on {name} is not built yet: `make interop` builds it")
+    return name
+
+
+@pytest.fixture
+async def client(client_name: str) -> AsyncIterator[ForeignClient]:
+    async with running(build.binary(client_name)) as made:
+        yield made
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "certs")
+
+
+@pytest.fixture
+def ports(place: Installation, tmp_path: Path) -> Ports:
+    return Ports(place, tmp_path)
