@@ -36,9 +36,9 @@ def rules() -> Rules:
     )
 
 
-async def checked(store: PostgresStore, console: Console, since: int) -> Report:
-    """Check an open store, showing how far it has come."""
-    with TableProgress(console) as progress:
+async def checked(store: PostgresStore, since: int) -> Report:
+    """Check an open store, showing on standard error how far it has come."""
+    with TableProgress(Console(stderr=True)) as progress:
 
         def show(made: Progress) -> None:
             progress.show(made.table, made.done, made.whole)

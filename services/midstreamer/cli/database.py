@@ -71,16 +71,15 @@ def check(
 
     - midstreamer db check --state-dir .midstreamer --since 2020-03-01
     """
-    console = console_here()
     begin = rows.instant_of(since) if since else EVER
     if json_report is not None and not json_report.absolute().parent.is_dir():
         raise BadInput(f"--json {json_report}: no folder {json_report.absolute().parent}")
 
     async def prove(store: PostgresStore) -> Report:
         await store.open()
-        return await checking.checked(store, console, begin)
+        return await checking.checked(store, begin)
 
-    checking.told(_with_store(context, dsn, state_dir, prove), console, json_report)
+    checking.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
 
 
 def _with_store(

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-LINES_EVERY_S = 2.0
+LINES_EVERY_S = 5.0
 
 
 class TableProgress:
