@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from tests.support.changing import Column
 
 pytestmark = pytest.mark.integration
 GUIDE = Path(__file__).parents[2] / "docs/how-to/database.md"
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 SERIES, HISTORY, LIVE, SECOND_EVERY = 3, 200, 48, 8
 
 UNTOLD = {
@@ -332,3 +335,23 @@ def test_a_folder_without_a_database_is_named_and_left_as_it_was(
     assert main.execute(["db", "check", "--state-dir", str(tmp_path / "none")]) == 2
     assert "holds no database" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_interrupt_ends_a_check_that_waits(dsn: str) -> None:
+    async with changed(dsn) as connection:
+        await connection.execute("LOCK TABLE decisions IN ACCESS EXCLUSIVE MODE")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "midstreamer", "db", "check", "--dsn", dsn),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(60):
+                while not await connection.fetchval(WAITING):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, error = await asyncio.wait_for(process.communicate(), 20)
+        finally:
+            if process.returncode is None:
+                process.kill()
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in error

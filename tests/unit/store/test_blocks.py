@@ -1,4 +1,4 @@
-"""Blocks of ticks: every run that is stored is found, wherever blocks are cut, and within memory."""
+"""Blocks of ticks: a run that is stored is found wherever blocks are cut; few blocks are kept."""
 
 from __future__ import annotations
 
