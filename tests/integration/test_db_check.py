@@ -19,7 +19,8 @@ from midstreamer.cli import checking, main
 from midstreamer.cli.state import State
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column as Ticks
-from midstreamer.domain.specification import Transform
+from midstreamer.domain.series import window
+from midstreamer.domain.specification import Measure, Transform
 from midstreamer.protocol.frames import Member
 from midstreamer.store import queries, rows
 from midstreamer.store.audit import EVER, Audit, Progress, Report
@@ -114,6 +115,42 @@ async def test_nothing_contradicts_in_a_store_that_a_fleet_filled(dsn: str) -> N
     assert report.checked["decisions"] == SERIES * (LIVE + LIVE // SECOND_EVERY)
     assert report.checked["events"] > 256  # a snapshot lies on the way
     assert report.foreign == 0
+
+
+async def test_nothing_contradicts_where_ticks_come_late_or_have_no_logarithm(dsn: str) -> None:
+    dsn = await build.a_database(dsn)
+    store = PostgresStore(dsn)
+    await store.open()
+    async with fleet.running(agents=("a1",), store=store) as running:
+        await _unusual(running, fleet.a_universe(3, 260))
+    async with changed(dsn) as connection:
+        report = await audited(connection)
+        void = await connection.fetchval("SELECT count(*) FROM verdicts WHERE winkler = 0")
+        unsettled = await connection.fetchval("SELECT count(*) FROM decisions WHERE index < 0")
+    assert report.kept == []
+    assert (void, unsettled) == (1, 10)
+
+
+async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
+    """A series that is appended after the others were decided about; a price of zero."""
+    client, late = await running.client(), universe.pop()
+    ways = (
+        fleet.a_specification(transform=Transform.LOG),
+        fleet.a_specification(measure=Measure.LCSS, epsilon=0.25),
+    )
+    first, *_ = universe
+    values = first.values_array().copy()
+    values[230] = 0.0
+    universe[0] = Ticks(first.series, first.times, values.tobytes())
+    await fleet.append(client, *(_part(one, 0, 200) for one in universe))
+    for end in range(200, 260):
+        if end == 240:
+            await fleet.append(client, late)
+        done = await fleet.append(client, *(_part(one, end, end + 1) for one in universe))
+        for way in ways if end in (207, 219, 227, 247, 259) else ():
+            asked = [fleet.a_window(one, end, 16) for one in universe]
+            stranger = window(asked[0].array() + 0.5)
+            await fleet.match(client, way, *asked, stranger, at_least=done.position)
 
 
 # --- one value changed ----------------------------------------------------------------------------
