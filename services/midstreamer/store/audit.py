@@ -100,7 +100,7 @@ class Audit:
 
     async def run(self) -> Report:
         """Derive everything again; the report is complete when this returns."""
-        (totals,) = await self._reader.fetch("audit_totals")
+        (totals,) = await self._reader.fetch("audit_totals", self._since)
         self._wholes = dict(totals)
         await self._promises()
         await self._series()

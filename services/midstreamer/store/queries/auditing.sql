@@ -1,10 +1,11 @@
 -- Rows for `midstreamer db check`, to be derived again. All of them are read at one moment.
 
+-- What progress is measured by.
 -- name: audit_totals
-SELECT h.decisions, h.verdicts,
+SELECT (SELECT count(*) FROM series) AS series,
        (SELECT count(*) FROM feed) AS feed,
-       (SELECT coalesce(sum(version), 0)::bigint FROM states) AS events
-FROM head h;
+       (SELECT count(*) FROM decisions WHERE time >= $1) AS decisions,
+       (SELECT count(*) FROM verdicts WHERE due_time >= $1) AS verdicts;
 
 -- name: audit_migrations
 SELECT number, name, checksum FROM migrations ORDER BY number;
