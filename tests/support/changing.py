@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,12 @@ async def every_column(connection: Any) -> list[Column]:
     return [Column(*row) for row in await connection.fetch(_COLUMNS)]
 
 
-async def rows_of(connection: Any, table: str) -> list[Any]:
-    """Where the first, middle and last row of a table lie."""
-    found = await connection.fetch(f"SELECT ctid, * FROM {table} ORDER BY 2, 3")
+async def rows_of(
+    connection: Any, table: str, chosen: Callable[[Any], bool] = lambda _: True
+) -> list[Any]:
+    """The first, middle and last of the chosen rows of a table, each with its ``ctid``."""
+    every = await connection.fetch(f"SELECT ctid, * FROM {table} ORDER BY 2, 3")
+    found = [row for row in every if chosen(row)]
     return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
 
 
