@@ -26,6 +26,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, dial
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import Store
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
@@ -49,7 +50,7 @@ class Fleet:
     """Everything that runs; services are started and stopped by name, at will."""
 
     network: MemoryNetwork
-    store: MemoryStore
+    store: Store
     shard_points: int = 256
     lease_s: float = 0.6
     allowlist: Listed | None = None
@@ -143,10 +144,11 @@ async def running(
     shard_points: int = 256,
     spool_dir: Path | None = None,
     allowlist: Listed | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[Fleet]:
-    """A fleet with one coordinator, ready, stopped at the end."""
+    """A fleet with one coordinator, ready, stopped at the end; its store is in memory, or given."""
     searching.warm_up("auto")  # may compile: not while others wait
-    fleet = Fleet(MemoryNetwork(), MemoryStore(), shard_points, allowlist=allowlist)
+    fleet = Fleet(MemoryNetwork(), store or MemoryStore(), shard_points, allowlist=allowlist)
     await fleet.start_sync()
     await fleet.start_coordinator("c1", spool_dir=spool_dir)
     for name in agents:

@@ -16,8 +16,7 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from midstreamer import reasoning
-from midstreamer.cli import child, state
+from midstreamer.cli import checking, child, state
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local import LocalFleet
 from midstreamer.client.api import AsyncClient
@@ -27,7 +26,7 @@ from midstreamer.domain.specification import Specification, Transform
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import feeds, replay
 from midstreamer.market.feeds import Table
-from midstreamer.store import admin
+from midstreamer.store import audit
 from midstreamer.store.postgres import PostgresStore
 
 POSTGRES = "postgres"
@@ -36,7 +35,6 @@ POLL_S = 0.05
 HOUR = 3_600_000_000
 SHARD_POINTS = 64
 """Several shards even of a short series."""
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 TABLES = ("series", "points", "decisions", "verdicts", "events", "states")
 
 
@@ -122,11 +120,13 @@ class Processes:
         return dict(await self.sql(query))
 
     async def faults(self) -> list[str]:
-        """What contradicts a promise; every learning state is folded again too."""
+        """What contradicts a promise, when all that can be is derived again."""
         store = PostgresStore(self.fleet.server.dsn)
         await store.open()
         try:
-            return await admin.check(store, RULES)
+            async with store.auditing() as reader:
+                report = await audit.Audit(reader, checking.rules()).run()
+            return [str(one) for one in report.kept]
         finally:
             await store.close()
 

@@ -2,102 +2,145 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import typer
 from rich.table import Table
 
-from midstreamer.cli import settings
+from midstreamer.cli import checking, settings, state
 from midstreamer.console.screen import console_here
-from midstreamer.domain.errors import ConfigError, StoreError
+from midstreamer.domain.errors import BadInput, ConfigError
+from midstreamer.market import rows
+from midstreamer.runtime import shutdown
 from midstreamer.store import admin
+from midstreamer.store.audit import EVER, Report
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.ports import Status
 from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync.config import SyncSettings
+from midstreamer.telemetry import logs
 
 commands = typer.Typer(no_args_is_help=True, help="Look after the database.")
 
 DSN = typer.Option("", help="Instead of sync.dsn; without either, sync's embedded server.")
+STATE_DIR = typer.Option(
+    None, help="The embedded server of this folder of `midstreamer run`; started if needed."
+)
 ResultT = TypeVar("ResultT")
 
 
 @commands.command()
-def migrate(context: typer.Context, dsn: str = DSN) -> None:
+def migrate(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
     """Bring the schema up to date; sync does the same when it starts."""
-    _show(_with_store(context, dsn, admin.migrate))
+    _show(_with_store(context, dsn, state_dir, admin.migrate))
 
 
 @commands.command()
-def status(context: typer.Context, dsn: str = DSN) -> None:
+def status(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
     """Show schema version, rows and sizes."""
 
     async def look(store: PostgresStore) -> Status:
         await store.open()
         return await admin.status(store)
 
-    _show(_with_store(context, dsn, look))
+    _show(_with_store(context, dsn, state_dir, look))
 
 
 @commands.command()
-def check(context: typer.Context, dsn: str = DSN) -> None:
-    """Look for everything that contradicts a promise, and fold all learning again.
+def check(
+    context: typer.Context,
+    dsn: str = DSN,
+    state_dir: Path | None = STATE_DIR,
+    since: str = typer.Option(
+        "", metavar="TIME", help="Only decisions from then on, and verdicts due from then on."
+    ),
+    json_report: Path | None = typer.Option(
+        None, "--json", help="Write the counts and the first 1,000 findings there as JSON too."
+    ),
+) -> None:
+    """Derive everything again that can be, and name each stored value that is not as derived.
 
-    Example: midstreamer db check --dsn postgresql://localhost/midstreamer
+    Exit code 0 means that nothing contradicts. Ctrl-C stops it at any moment.
+
+    Examples:
+
+    - midstreamer db check --dsn postgresql://localhost/midstreamer
+
+    - midstreamer db check --state-dir .midstreamer --since 2020-03-01
     """
-    from midstreamer import reasoning
+    begin = rows.instant_of(since) if since else EVER
+    if json_report is not None and not json_report.absolute().parent.is_dir():
+        raise BadInput(f"--json {json_report}: no folder {json_report.absolute().parent}")
 
-    rules = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
-
-    async def prove(store: PostgresStore) -> list[str]:
+    async def prove(store: PostgresStore) -> Report:
         await store.open()
-        return await admin.check(store, rules)
+        return await checking.checked(store, begin)
 
-    faults = _with_store(context, dsn, prove)
-    console = console_here()
-    for fault in faults:
-        console.print(fault, soft_wrap=True)
-    if faults:
-        raise StoreError(f"{len(faults)} faults found: keep a dump and report them")
-    console.print("nothing contradicts a promise")
+    checking.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
 
 
 def _with_store(
-    context: typer.Context, dsn: str, work: Callable[[PostgresStore], Awaitable[ResultT]]
+    context: typer.Context,
+    dsn: str,
+    state_dir: Path | None,
+    work: Callable[[PostgresStore], Awaitable[ResultT]],
 ) -> ResultT:
+    """Do work on the store that was asked for; the first signal stops it and cleans up."""
+    if dsn and state_dir is not None:
+        raise BadInput("--dsn and --state-dir name two stores: give one of them")
     made = settings.of(context, SyncSettings, {"dsn": dsn or None})
+    logs.configure(json=False, level="error")
+    done: list[ResultT] = []
 
-    async def run() -> ResultT:
-        async with _server(made) as source:
+    async def run() -> None:
+        async with _server(made, state_dir) as source:
             store = PostgresStore(source, connect_s=made.connect_s, command_s=made.command_s)
             try:
-                return await work(store)
+                done.append(await work(store))
             finally:
                 await store.close()
 
-    return asyncio.run(run())
+    stopped = shutdown.run(run())
+    if stopped is not None:
+        raise typer.Exit(128 + stopped)
+    return done[0]
 
 
 @asynccontextmanager
-async def _server(made: SyncSettings) -> AsyncIterator[str]:
-    """The database's DSN, starting the embedded server for as long as needed."""
-    if made.dsn:
+async def _server(made: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
+    """The database's DSN; an embedded server that does not run is started for as long as needed."""
+    if made.dsn and state_dir is None:
         yield made.dsn
         return
-    server = EmbeddedServer(made.directory)
-    if not server.data.exists():
-        await server.erase()  # what looking for it may have made
-        raise ConfigError(
-            f"sync.dsn is empty and sync.directory = {made.directory} holds no database:"
-            " name one with --dsn"
-        )
+    server = await _embedded(made, state_dir)
+    if server.runs_elsewhere:
+        yield server.dsn
+        return
     try:
         yield await server.start()
     finally:
         await server.stop()
+
+
+async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServer:
+    """The embedded server of a folder; ConfigError where there is none."""
+    if state_dir is not None:
+        folder = state.where(state_dir)
+        directory, missing = state.State(folder).postgres, f"state folder {folder}"
+    else:
+        directory, missing = (
+            made.directory,
+            f"sync.dsn is empty and sync.directory = {made.directory}",
+        )
+    if directory.parent.is_dir():
+        server = EmbeddedServer(directory)
+        if server.data.exists():
+            return server
+        await server.erase()  # what looking for it may have made
+    raise ConfigError(f"{missing} holds no database: name one with --dsn or --state-dir")
 
 
 def _show(found: Status) -> None:

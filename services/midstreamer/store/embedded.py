@@ -124,6 +124,18 @@ class EmbeddedServer:
         """How to reach the server, from this user alone."""
         return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self._socket()))}&port=5432"
 
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether another launcher runs the server of this directory, so that `dsn` answers."""
+        if self._lock is not None or not (self.home / "launcher.lock").exists():
+            return False
+        with (self.home / "launcher.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     async def start(self) -> str:
         """Start, or start again; returns the DSN once the server takes connections."""
         if self.pid is not None:

@@ -18,7 +18,7 @@ from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
-from midstreamer.store import copying, dsn, migrate, queries, rows, trouble
+from midstreamer.store import copying, dsn, migrate, queries, reading, rows, trouble
 from midstreamer.store.ports import (
     FeedPage,
     FleetView,
@@ -31,12 +31,13 @@ from midstreamer.store.ports import (
     Transaction,
     alone,
 )
+from midstreamer.store.reading import PostgresReader
 from midstreamer.store.transaction import PostgresTransaction
 
 SERVER_MIN = 14
 
 _SQL = queries.load()
-_CHECKS = sorted(name for name in _SQL if name.startswith("check_"))
+_CHECKS = reading.CHECKS
 Connection = Any  # asyncpg ships no types of its own
 
 
@@ -317,6 +318,12 @@ class PostgresStore:
             "V": rows.verdict,
         }
         return [read[row["kind"]](row["body"]) for row in found]
+
+    @asynccontextmanager
+    async def auditing(self) -> AsyncIterator[PostgresReader]:
+        """Everything as it is stored at one moment, for `store.audit`."""
+        async with self._reading() as connection:
+            yield PostgresReader(connection)
 
     async def faults(self) -> list[str]:
         """Promises broken, each in words."""

@@ -1,0 +1,51 @@
+"""How far a long check has come: a bar for each table on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+LINES_EVERY_S = 5.0
+
+
+class TableProgress:
+    """Counts of rows by table; a context manager, so that the bars go when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._told_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, table: str, done: int, whole: int) -> None:
+        """So many rows of a table are done."""
+        if self._console.is_terminal:
+            if table not in self._tasks:
+                self._tasks[table] = self._bars.add_task(table)
+            self._bars.update(self._tasks[table], completed=done, total=whole)
+        elif time.monotonic() >= self._told_s + LINES_EVERY_S:
+            self._told_s = time.monotonic()
+            self._console.print(f"{table}: {done:,} of {whole:,}")

@@ -1,0 +1,27 @@
+"""Progress of a long check: bars on a terminal, few lines elsewhere, nothing left behind."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from midstreamer.console.progress import TableProgress
+
+
+def shown(*, terminal: bool) -> str:
+    out = io.StringIO()
+    with TableProgress(Console(file=out, force_terminal=terminal, width=80)) as progress:
+        for done in range(1000):
+            progress.show("decisions", done, 1000)
+    return out.getvalue()
+
+
+def test_a_terminal_shows_each_table_and_how_much_of_it_is_done() -> None:
+    text = shown(terminal=True)
+    assert "decisions" in text
+    assert "/1000" in text
+
+
+def test_elsewhere_a_check_of_a_moment_says_nothing() -> None:
+    assert shown(terminal=False) == ""

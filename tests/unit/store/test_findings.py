@@ -1,0 +1,114 @@
+"""What is found in rows of series, specifications, migrations and the feed, by plain calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from midstreamer.protocol.frames import Joined, Learned, Points
+from midstreamer.store import findings, migrate, rows
+from midstreamer.store.findings import Finding, Ticks
+from tests.support.store import SPECIFICATION, STEP, a_column, value_at
+
+
+def a_series_row(**changes: Any) -> dict[str, Any]:
+    there = {"first_there": 0, "count_there": 3, "last_there": 2 * STEP, "value_there": value_at(2)}
+    row = {"name": "test/A", "count": 3, "first_time": 0, "last_time": 2 * STEP}
+    return row | {"last_value": value_at(2)} | there | changes
+
+
+def a_specification_row(**changes: Any) -> dict[str, Any]:
+    made = SPECIFICATION
+    return {"digest": made.digest, "stream": made.stream, "body": rows.json(made)} | changes
+
+
+def of_points(told: Points, stored: Ticks | None) -> list[Finding]:
+    return list(findings.of_change(7, told, stored, {}))
+
+
+def ticks(start: int, stop: int, *, shift: float = 0.0) -> Ticks:
+    column = a_column(start, stop, shift=shift)
+    return Ticks(column.times_array(), column.values_array())
+
+
+def test_a_finding_names_table_key_column_and_both_values() -> None:
+    (found,) = findings.of_series(a_series_row(count=4))
+    assert str(found) == "series test/A: count is 4, derived 3 (points)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "column"),
+    [
+        ({"first_time": 1}, "first_time"),
+        ({"last_time": 2}, "last_time"),
+        ({"last_value": 0.0}, "last_value"),
+        ({"name": "test/../A"}, "name"),
+        ({"name": "A"}, "name"),
+    ],
+)
+def test_a_series_row_that_its_points_do_not_give_is_found(
+    changes: dict[str, Any], column: str
+) -> None:
+    assert [one.column for one in findings.of_series(a_series_row(**changes))] == [column]
+
+
+def test_a_series_as_its_points_are_is_not_found() -> None:
+    assert list(findings.of_series(a_series_row())) == []
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", '{"universe": "u", "unheard_of": 1}'])
+def test_a_specification_that_cannot_be_read_is_found_and_not_used(body: str) -> None:
+    made, found = findings.of_specification(a_specification_row(body=body))
+    assert made is None
+    assert [one.column for one in found] == ["body"]
+
+
+def test_a_specification_that_is_another_has_another_digest_and_stream() -> None:
+    other = rows.json(msgspec.structs.replace(SPECIFICATION, band=0))
+    _, found = findings.of_specification(a_specification_row(body=other))
+    assert [one.column for one in found] == ["digest", "stream"]
+    assert findings.of_specification(a_specification_row()) == (SPECIFICATION, [])
+
+
+def test_points_told_and_points_stored_that_differ_are_found_at_the_first_place() -> None:
+    told = Points(3, a_column(3, 6))
+    assert of_points(told, ticks(3, 6)) == []
+    (found,) = of_points(told, ticks(3, 6, shift=0.5))
+    assert (found.table, found.key, found.column) == ("points", "test/A/3", "value")
+    assert found.derived.endswith("(feed 7)")
+
+
+def test_points_told_that_are_not_stored_are_found() -> None:
+    (found,) = of_points(Points(3, a_column(3, 6)), None)
+    assert found.derived == "no such points"
+
+
+def test_a_state_told_that_its_stream_has_not_reached_is_found() -> None:
+    known = {"u@1": 5}
+    assert list(findings.of_change(7, Learned("u@1", 5, b""), None, known)) == []
+    for told in (Learned("u@1", 6, b""), Learned("u@1", 0, b""), Learned("u@2", 1, b"")):
+        (found,) = findings.of_change(7, told, None, known)
+        assert found.column == "body.version"
+
+
+def test_members_told_are_not_compared_with_anything() -> None:
+    assert list(findings.of_change(7, Joined(()), None, {})) == []
+
+
+def test_states_of_one_length_differ_at_a_place() -> None:
+    (found,) = findings.of_version("states", "u@1", b"abcd", b"abXX")
+    assert found.stored == "other in 2 B, the first at 2"
+    (found,) = findings.of_version("states", "u@1", b"abc", b"abcd")
+    assert found.stored == "3 B instead of 4 B"
+
+
+def test_a_migration_with_another_name_is_found() -> None:
+    known = {made.number: made for made in migrate.shipped()}
+    first = known[1]
+    row = {"number": 1, "name": "other", "checksum": first.checksum}
+    assert [one.derived for one in findings.of_migration(row, known)] == [f"{first.name} (file)"]
+    assert [one.column for one in findings.of_migration(row | {"number": 9999}, known)] == [
+        "number"
+    ]

@@ -1,0 +1,179 @@
+"""Deriving decisions and verdicts again: what follows from ticks, and what changed bytes show."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as any_of
+
+from midstreamer import reasoning
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.verdict import Verdict
+from midstreamer.market.backtest import Points, Walk
+from midstreamer.market.distances import between
+from midstreamer.store import proofs, rows
+from midstreamer.store.findings import Finding, Ticks, same, shown
+from midstreamer.store.proofs import Rules
+from tests.support import reasoning as build
+
+RULES = Rules(
+    reasoning.initial,
+    reasoning.learn,
+    reasoning.encode,
+    reasoning.decode,
+    reasoning.decide,
+    reasoning.judge,
+    reasoning.LIBRARY,
+    between,
+)
+START, LENGTH = 200, 220
+
+
+class Told(NamedTuple):
+    """A decision made of two series, and its verdict."""
+
+    points: dict[str, Points]
+    decision: Decision
+    verdict: Verdict
+
+
+@functools.cache
+def a_told() -> Told:
+    points = {f"u/{name}": build.a_season(LENGTH, seed=seed) for seed, name in enumerate("ab")}
+    walk = Walk(points, build.a_specification(), start=START * build.HOUR)
+    decision = next(one for one in walk if isinstance(one, Decision))
+    verdict = next(
+        one for one in walk
+        if isinstance(one, Verdict) and one.experience_id == decision.experience_id
+    )  # fmt: skip
+    return Told(points, decision, verdict)
+
+
+def ticks_of(decision: Decision, *, changes: dict[int, float] | None = None) -> dict[Any, Any]:
+    """The ticks of a decision; ``changes`` are values of its own series by position."""
+    made: dict[Any, Ticks | None] = {}
+    for name, start, stop in [*proofs.runs_of(decision), proofs.due_of(decision)]:
+        points = a_told().points.get(name)
+        made[name, start, stop] = None
+        if points is not None and 0 <= start < stop <= LENGTH:
+            values = points.values.copy()
+            if name == decision.series:
+                values[list(changes or {})] = list((changes or {}).values())
+            made[name, start, stop] = Ticks(points.times[start:stop], values[start:stop])
+    return made
+
+
+def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
+    names = (*proofs._DECISION, "body")
+    made = dict(zip(names, (column[0] for column in rows.decisions([decision])), strict=True))
+    return made if body is None else made | {"body": body}
+
+
+def found_in(row: dict[str, Any]) -> list[Finding]:
+    """All that is found in a row of a decision that was made with nothing learned."""
+    made, found = proofs.decision_of(row)
+    if made is None:
+        return found
+    found += proofs.of_ticks(made, ticks_of(made), between)
+    state = reasoning.initial(made.specification)
+    return [*found, *proofs.decided_again(RULES, made, state, 2 * LENGTH)]
+
+
+def test_a_decision_as_it_was_made_contradicts_nothing() -> None:
+    told = a_told()
+    assert len(told.decision.matches) == 10
+    assert found_in(row_of(told.decision)) == []
+
+
+def test_every_byte_of_a_decision_that_is_changed_shows() -> None:
+    decision = a_told().decision
+    body = row_of(decision)["body"]
+    hidden = []
+    for at in range(len(body)):
+        changed = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+        hidden += [] if found_in(row_of(decision, changed)) else [at]
+    assert hidden == []
+
+
+def test_every_byte_of_a_verdict_that_is_changed_shows() -> None:
+    told = a_told()
+    names = (*proofs._VERDICT, "body")
+    row = dict(zip(names, (column[0] for column in rows.verdicts([told.verdict])), strict=True))
+    hidden = []
+    for at in range(len(row["body"])):
+        body = row["body"][:at] + bytes([row["body"][at] ^ 1]) + row["body"][at + 1 :]
+        made, found = proofs.verdict_of(row | {"body": body})
+        if made is not None:
+            ticks = ticks_of(told.decision)
+            found += proofs.judged_again(RULES, made, told.decision, ticks)
+        hidden += [] if found else [at]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("back", range(8))
+def test_a_tick_of_the_window_that_is_changed_shows(back: int) -> None:
+    decision = a_told().decision
+    at = decision.index - back
+    changes = {at: math.nextafter(a_told().points[decision.series].values[at], math.inf)}
+    (found, *_) = proofs.of_ticks(decision, ticks_of(decision, changes=changes), between)
+    assert found.column == f"body.window[{7 - back}]"
+    assert f"{decision.series}/{at}" in found.derived
+
+
+def test_the_tick_that_settles_is_the_verdict_s() -> None:
+    told = a_told()
+    changes = {told.decision.due_index: told.decision.last - 1.0}
+    ticks = ticks_of(told.decision, changes=changes)
+    found = [one.column for one in proofs.judged_again(RULES, told.verdict, told.decision, ticks)]
+    assert "body.change" in found
+    assert "body.outcome" in found
+
+
+def test_a_match_that_was_not_known_yet_shows() -> None:
+    decision = msgspec.structs.replace(a_told().decision, time=100 * build.HOUR)
+    found = proofs.of_ticks(decision, ticks_of(decision), between)
+    assert any("known by" in one.derived for one in found)
+
+
+def test_matches_that_are_not_stored_show() -> None:
+    decision = a_told().decision
+    missing = dict.fromkeys(ticks_of(decision))
+    columns = [one.column for one in proofs.of_ticks(decision, missing, between)]
+    assert columns == ["body.index", "body.matches.start"]
+
+
+@given(any_of.integers(0, 5_000), any_of.integers(0, 5_000))
+def test_any_counts_of_windows_are_found_again_by_their_share(ups: int, downs: int) -> None:
+    share = (ups + 1.0) / (ups + downs + 2.0)
+    found = proofs.counts_of(share, ups + downs)
+    assert found is not None
+    assert (found[0] + 1.0) / (found[1] + 2.0) == share
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_the_bounds_of_climatology_need_no_windows(share: float) -> None:
+    assert proofs.counts_of(share, 0) is not None
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, math.nan, math.inf, -0.5, 1 / 3 + 1e-12])
+def test_a_share_of_no_windows_is_none(share: float) -> None:
+    assert proofs.counts_of(share, 1_000) is None
+
+
+def test_floats_are_the_same_to_the_bit() -> None:
+    assert same(math.nan, math.nan)
+    assert not same(0.0, -0.0)
+    assert not same((1.0, 0.0), (1.0, -0.0))
+    assert not same(1.0, math.nextafter(1.0, 2.0))
+
+
+def test_long_values_are_shown_cut() -> None:
+    assert len(shown("x" * 10_000)) < 100
+    assert shown(np.zeros(8).tobytes()).endswith("(64 B)")
+    assert shown(None) == "nothing"
