@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
-from rich.table import Table
 
 from midstreamer.cli import settings
-from midstreamer.console.screen import console_here
 from midstreamer.domain.errors import ConfigError, StoreError
-from midstreamer.store import admin
-from midstreamer.store.embedded import EmbeddedServer
-from midstreamer.store.ports import Status
-from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync.config import SyncSettings
+
+if TYPE_CHECKING:  # asyncpg loads when a database is looked at
+    from midstreamer.store.ports import Status
+    from midstreamer.store.postgres import PostgresStore
 
 commands = typer.Typer(no_args_is_help=True, help="Look after the database.")
 
@@ -28,12 +26,15 @@ ResultT = TypeVar("ResultT")
 @commands.command()
 def migrate(context: typer.Context, dsn: str = DSN) -> None:
     """Bring the schema up to date; sync does the same when it starts."""
+    from midstreamer.store import admin
+
     _show(_with_store(context, dsn, admin.migrate))
 
 
 @commands.command()
 def status(context: typer.Context, dsn: str = DSN) -> None:
     """Show schema version, rows and sizes."""
+    from midstreamer.store import admin
 
     async def look(store: PostgresStore) -> Status:
         await store.open()
@@ -49,6 +50,8 @@ def check(context: typer.Context, dsn: str = DSN) -> None:
     Example: midstreamer db check --dsn postgresql://localhost/midstreamer
     """
     from midstreamer import reasoning
+    from midstreamer.console.terminal import console_here
+    from midstreamer.store import admin
 
     rules = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 
@@ -68,6 +71,8 @@ def check(context: typer.Context, dsn: str = DSN) -> None:
 def _with_store(
     context: typer.Context, dsn: str, work: Callable[[PostgresStore], Awaitable[ResultT]]
 ) -> ResultT:
+    from midstreamer.store.postgres import PostgresStore
+
     made = settings.of(context, SyncSettings, {"dsn": dsn or None})
 
     async def run() -> ResultT:
@@ -87,6 +92,8 @@ async def _server(made: SyncSettings) -> AsyncIterator[str]:
     if made.dsn:
         yield made.dsn
         return
+    from midstreamer.store.embedded import EmbeddedServer
+
     server = EmbeddedServer(made.directory)
     if not server.data.exists():
         await server.erase()  # what looking for it may have made
@@ -101,6 +108,10 @@ async def _server(made: SyncSettings) -> AsyncIterator[str]:
 
 
 def _show(found: Status) -> None:
+    from rich.table import Table
+
+    from midstreamer.console.terminal import console_here
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("server", found.server)
     table.add_row("schema", str(found.schema))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from midstreamer.cli import run as runs
-from midstreamer.console.screen import console_here
-from midstreamer.market import backtest, judge
-from midstreamer.market.backtest import Points
+if TYPE_CHECKING:  # the kernels load when something is judged, not for `--help` of another verb
+    from midstreamer.cli import run as runs
+    from midstreamer.market import judge
 
 
 def judged(selection: runs.Selection) -> judge.Judgement:
     """Walk one data set from its beginning and judge the second half of its decisions."""
+    from midstreamer.cli import run as runs
+    from midstreamer.market import backtest, judge
+
     (job,) = runs.jobs(selection)
     universe = {
-        column.series: Points(column.times_array(), column.values_array())
+        column.series: backtest.Points(column.times_array(), column.values_array())
         for column in job.table.columns()
     }
     made = backtest.record(backtest.Walk(universe, job.specification))
@@ -36,6 +39,10 @@ def judge_command(
 
     Example: midstreamer judge --data load --json judge.json
     """
+    from midstreamer.cli import run as runs
+    from midstreamer.console.terminal import console_here
+    from midstreamer.market import judge
+
     console, made = console_here(), {}
     for name in (data,) if data else ("sp500", "load"):
         selection = runs.Selection(data=(name,), window=window, horizon=horizon)

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 import midstreamer
-from midstreamer.cli import certs, database, errors, judging, launch, services, settings, work
+from midstreamer.cli import asking, certs, database, errors, judging, launch, services, settings
 from midstreamer.cli.settings import Invocation
 
 app = typer.Typer(
@@ -53,9 +53,9 @@ def options(
 
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
 app.command(rich_help_panel=HERE)(launch.run)
-app.command(rich_help_panel=HERE)(work.replay)
-app.command(rich_help_panel=HERE)(work.match)
-app.command(rich_help_panel=HERE)(work.status)
+app.command(rich_help_panel=HERE)(asking.replay)
+app.command(rich_help_panel=HERE)(asking.match)
+app.command(rich_help_panel=HERE)(asking.status)
 app.command("judge", rich_help_panel=HERE)(judging.judge_command)
 app.command(rich_help_panel=FLEET)(services.sync)
 app.command(rich_help_panel=FLEET)(services.coordinator)

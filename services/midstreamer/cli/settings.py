@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.table import Table
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli.config import RunSettings
 from midstreamer.client.config import ClientSettings
-from midstreamer.console.screen import console_here
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime import config
@@ -68,6 +66,10 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
 
 def show(several: Sequence[Settings]) -> None:
     """Print each setting, its value and its origin."""
+    from rich.table import Table
+
+    from midstreamer.console.terminal import console_here
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("setting", "value", "from"):
         table.add_column(heading, overflow="fold")
