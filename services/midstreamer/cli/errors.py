@@ -42,7 +42,7 @@ def told(error: BaseException, *, debug: bool) -> int:
         place = f"{found.filename}: " if found.filename else ""
         sys.stderr.write(f"error[error]: {place}{found.strerror}\n")
         return FAILED
-    hint = "" if debug else "; the same command with --debug before its verb shows where"
+    hint = "" if debug else "; the same command with --debug shows where"
     sys.stderr.write(f"error[error]: unexpected {type(found).__name__}: {found}{hint}\n")
     return FAILED
 

@@ -86,6 +86,7 @@ async def _match(
     console = console_here()
     length = specification.window
     async with _client(context) as client:
+        await _reach(context, client)
         known = {each.series: each.last_time for each in (await client.survey()).series}
         for column in table.columns():
             if len(column) < length:
@@ -138,6 +139,7 @@ def status(context: typer.Context) -> None:
 
 async def _status(context: typer.Context) -> None:
     async with _client(context) as client:
+        await _reach(context, client)
         there = await client.survey()
     console = console_here()
     console.print(
@@ -162,6 +164,10 @@ async def _client(context: typer.Context) -> AsyncIterator[AsyncClient]:
         carrier, made.addresses, deadline_s=made.deadline_s, policy=policy
     ) as client:
         yield client
+
+
+async def _reach(context: typer.Context, client: AsyncClient) -> None:
+    await client.reach(settings.of(context, ClientSettings).reach_s)
 
 
 def specification_of(

@@ -137,6 +137,10 @@ class Session:
         peer = await self._live(budget_s)
         return await peer.ask(frame, budget_s=max(0.0, until_s - loop.time()))
 
+    async def reached(self, budget_s: float) -> None:
+        """Return when there is a live peer; DeadlineExceeded says why there was none in time."""
+        await self._live(budget_s)
+
     async def _once(self) -> None:
         link = await self._carrier.dial(self._address(), expect=self._expect)
         peer = Peer(link, self._carrier.me, self._handle)
