@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.errors import Behind, StoreError, UnknownSeries, shortened
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
@@ -159,7 +159,7 @@ class PostgresStore:
             position = await connection.fetchval(_SQL["position"])
             series = await connection.fetchrow(_SQL["series_count"], run.series)
             if series is None:
-                raise UnknownSeries(f"series {run.series}: nothing is stored of it")
+                raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
             query = _SQL["points_copy"]
             for place, number in enumerate((series["id"], start, stop), 1):
                 # COPY takes no parameters; these are integers.
