@@ -90,7 +90,7 @@ def _with_store(
 async def _server(made: SyncSettings) -> AsyncIterator[str]:
     """The database's DSN, starting the embedded server for as long as needed."""
     if made.dsn:
-        yield made.dsn
+        yield made.dsn.reveal()
         return
     from midstreamer.store.embedded import EmbeddedServer
 

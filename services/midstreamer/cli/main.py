@@ -80,11 +80,17 @@ for name, group in {
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     _given.debug = False
     return errors.outcome(
-        lambda: app(args=None if arguments is None else list(arguments), prog_name="midstreamer"),
+        lambda: _run(words),
         debug=lambda: _given.debug,
     )
+
+
+def _run(words: Sequence[str]) -> None:
+    options.check_no_secret(words)  # before anything can repeat one of them in an error
+    app(args=list(words), prog_name="midstreamer")
 
 
 def main() -> None:

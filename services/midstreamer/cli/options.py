@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
 
 from midstreamer.cli.settings import invocation
+from midstreamer.domain.errors import ConfigError
+from midstreamer.runtime.config import FLAG_IS_PUBLIC
+from midstreamer.telemetry import logs
 
 PANEL = "Of every command"
 Config = typer.Option(
@@ -25,6 +28,13 @@ Config = typer.Option(
 Debug = typer.Option(
     False, "--debug", help="Show the traceback of an error.", rich_help_panel=PANEL
 )
+
+
+def check_no_secret(words: Sequence[str]) -> None:
+    """Refuse arguments with a password: every user of the machine can read them."""
+    for number, word in enumerate(words, start=1):
+        if logs.scrub(word) != word:
+            raise ConfigError(f"argument {number} {FLAG_IS_PUBLIC % 'MIDSTREAMER_SYNC__DSN'}")
 
 
 def note(context: typer.Context, config: Path | None, debug: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from midstreamer.runtime.config import Settings
 from midstreamer.sync.config import SyncSettings
 
 S = TypeVar("S", bound=Settings)
+_KEY = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_.-]{0,63}\s*")
 
 SECTIONS: Mapping[str, type[Settings]] = {
     each.section: each
@@ -58,7 +60,9 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
     made = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        if not equals or not key:
+        if not _KEY.fullmatch(key):  # which may be half a password: it is not repeated
+            raise BadInput("--set takes KEY=VALUE, KEY a setting of its section such as `listen`")
+        if not equals:
             raise BadInput(f"--set {word!r} is not KEY=VALUE")
         made[key.strip()] = value
     return made
