@@ -18,7 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from midstreamer.domain.errors import LinkClosed, LocalProtocolError, RemoteProtocolError, quoted
+from midstreamer.domain.errors import (
+    LinkClosed,
+    LocalProtocolError,
+    RemoteProtocolError,
+    quoted,
+    shortened,
+)
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
@@ -402,7 +408,7 @@ def _judge_handshake(peer: Identity, frame: frames.AgentHandshake) -> Event:
     if (frame.agent_type, frame.agent_id) != (peer.kind, peer.id):
         return Breached(
             Code.CLAIM_MISMATCH,
-            f"handshake claims {quoted(f'{frame.agent_type}/{frame.agent_id}')},"
+            f"handshake claims {shortened(f'{frame.agent_type}/{frame.agent_id}')},"
             f" certificate says {peer.name}",
         )
     return Greeted(frame.incarnation)
