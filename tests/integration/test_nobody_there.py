@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -17,6 +18,17 @@ SAID_WITHIN_S = 3.0
 ROWS = [f"2020-01-{day:02d},a,{day}" for day in range(1, 10)]
 
 
+def asked(words: list[str], port: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds until the verb has said that it failed."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MIDSTREAMER_CLIENT__ADDRESSES", f'["127.0.0.1:{port}"]')
+    a_csv(place / "prices.csv", *ROWS)
+    assert main.execute(["certs", "init"]) == main.execute(["certs", "issue", "client/local"]) == 0
+    began_s = time.monotonic()
+    assert main.execute(words) == 1
+    return time.monotonic() - began_s
+
+
 @pytest.mark.parametrize("verb", [["status"], ["match", "prices.csv", "--window", "8"]])
 def test_nobody_there_is_said_within_3_s_with_the_address_and_what_to_do(
     verb: list[str],
@@ -24,14 +36,19 @@ def test_nobody_there_is_said_within_3_s_with_the_address_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    a_csv(tmp_path / "prices.csv", *ROWS)
     (port,) = free_ports(1, datagram=True)
-    monkeypatch.setenv("MIDSTREAMER_CLIENT__ADDRESSES", f'["127.0.0.1:{port}"]')
-    assert main.execute(["certs", "init"]) == main.execute(["certs", "issue", "client/local"]) == 0
-    began_s = time.monotonic()
-    assert main.execute(verb) == 1
-    assert time.monotonic() - began_s < SAID_WITHIN_S
+    assert asked(verb, port, tmp_path, monkeypatch) < SAID_WITHIN_S
     said = capsys.readouterr().err
-    assert said.startswith(f"error[deadline]: no coordinator at 127.0.0.1:{port} within 1.2 s")
+    assert said.startswith(f"error[unavailable]: no coordinator at 127.0.0.1:{port}: ")
     assert "start the fleet (`midstreamer run`)" in said
+
+
+def test_somebody_who_never_answers_is_told_within_3_s_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        assert asked(["status"], port, tmp_path, monkeypatch) < SAID_WITHIN_S
+    said = capsys.readouterr().err
+    assert f"no coordinator at 127.0.0.1:{port} within 1.2 s" in said

@@ -15,6 +15,7 @@ from midstreamer.domain.errors import (
     MidstreamerError,
     Overloaded,
     Refused,
+    Unavailable,
 )
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Tick, column
@@ -183,7 +184,7 @@ async def test_nobody_there_is_told_as_soon_as_the_time_to_reach_them_is_over() 
     loop = asyncio.get_running_loop()
     async with client:
         began_s = loop.time()
-        with pytest.raises(DeadlineExceeded, match=r"no coordinator at c[12]:1.*client\.addresses"):
+        with pytest.raises(Unavailable, match=r"no coordinator at c[12]:1.*client\.addresses"):
             await client.reach(0.2)
     assert loop.time() - began_s < 2.0
 
@@ -191,3 +192,13 @@ async def test_nobody_there_is_told_as_soon_as_the_time_to_reach_them_is_over() 
 async def test_one_coordinator_of_several_is_enough_to_be_reached() -> None:
     async with scripted(Script(Appended()), silent=["nobody:1"]) as client:
         await client.reach(5.0)
+
+
+async def test_an_address_where_nobody_listens_is_not_waited_for() -> None:
+    client = AsyncClient(a_carrier(MemoryNetwork()), ["c1:1"], deadline_s=30.0)
+    loop = asyncio.get_running_loop()
+    async with client:
+        began_s = loop.time()
+        with pytest.raises(Unavailable, match=r"no coordinator at c1:1: .*client\.addresses"):
+            await client.reach(20.0)
+    assert loop.time() - began_s < 10.0
