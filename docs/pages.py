@@ -203,7 +203,13 @@ def metric_names() -> str:
 
 
 def _metric(one: metrics.Described) -> str:
-    labels = ", ".join(f"`{label}`" for label in one.labels) or "none"
+    labels = (
+        "; ".join(
+            f"`{label}` ({', '.join(sorted(words))}; {metrics.OTHER} for any other word)"
+            for label, words in one.labels.items()
+        )
+        or "none"
+    )
     buckets = f" · buckets {', '.join(f'{edge:g}' for edge in one.buckets)}" if one.buckets else ""
     return f"## {one.name}\n\n{one.help}\n\n{one.kind} · labels: {labels}{buckets}\n"
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from midstreamer.agent.shards import Held
-from midstreamer.domain.errors import MidstreamerError, Unavailable
+from midstreamer.domain.errors import MidstreamerError, Unavailable, shortened
 from midstreamer.domain.series import Column
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol.frames import Load, Loaded
@@ -67,7 +67,8 @@ class Library:
         held = self._find(shard)
         if held is None or shard not in self._whole:
             raise Unavailable(
-                f"{shard.series} shard {shard.number} is not held here (any more, or yet)",
+                f"{shortened(shard.series)} shard {shard.number} is not held here"
+                " (any more, or yet)",
                 retry_after_s=RETRY_AFTER_S,
             )
         return held

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
 from midstreamer.cli import identities, settings
 from midstreamer.client.config import ClientSettings
-from midstreamer.console.screen import console_here
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime.config import SecuritySettings
 from midstreamer.security import files
@@ -57,6 +55,10 @@ def issue(
 @commands.command()
 def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
     """Show every certificate here: who, until when, which uses. Never a key."""
+    from rich.table import Table
+
+    from midstreamer.console.terminal import console_here
+
     chosen = _security(context, directory)
     paths = sorted(chosen.directory.glob("*/*.pem"))
     own = files.authority_path(chosen.directory)
@@ -88,4 +90,6 @@ def _allowlist(chosen: SecuritySettings) -> Path:
 
 
 def _say(text: str) -> None:
+    from midstreamer.console.terminal import console_here
+
     console_here().print(text, soft_wrap=True)

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
-from rich.table import Table
 
-from midstreamer.cli import checking, settings, state
-from midstreamer.console.screen import console_here
+from midstreamer.cli import settings
 from midstreamer.domain.errors import BadInput, ConfigError
-from midstreamer.market import rows
-from midstreamer.runtime import shutdown
-from midstreamer.store import admin
-from midstreamer.store.audit import EVER, Report
-from midstreamer.store.embedded import EmbeddedServer
-from midstreamer.store.ports import Status
-from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import logs
+
+if TYPE_CHECKING:  # asyncpg loads when a database is looked at
+    from midstreamer.store.audit import Report
+    from midstreamer.store.embedded import EmbeddedServer
+    from midstreamer.store.ports import Status
+    from midstreamer.store.postgres import PostgresStore
 
 commands = typer.Typer(no_args_is_help=True, help="Look after the database.")
 
@@ -35,12 +32,15 @@ ResultT = TypeVar("ResultT")
 @commands.command()
 def migrate(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
     """Bring the schema up to date; sync does the same when it starts."""
+    from midstreamer.store import admin
+
     _show(_with_store(context, dsn, state_dir, admin.migrate))
 
 
 @commands.command()
 def status(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
     """Show schema version, rows and sizes."""
+    from midstreamer.store import admin
 
     async def look(store: PostgresStore) -> Status:
         await store.open()
@@ -71,6 +71,11 @@ def check(
 
     - midstreamer db check --state-dir .midstreamer --since 2020-03-01
     """
+    from midstreamer.cli import checking
+    from midstreamer.console.terminal import console_here
+    from midstreamer.market import rows
+    from midstreamer.store.audit import EVER
+
     begin = rows.instant_of(since) if since else EVER
     if json_report is not None and not json_report.absolute().parent.is_dir():
         raise BadInput(f"--json {json_report}: no folder {json_report.absolute().parent}")
@@ -89,6 +94,9 @@ def _with_store(
     work: Callable[[PostgresStore], Awaitable[ResultT]],
 ) -> ResultT:
     """Do work on the store that was asked for; the first signal stops it and cleans up."""
+    from midstreamer.runtime import shutdown
+    from midstreamer.store.postgres import PostgresStore
+
     if dsn and state_dir is not None:
         raise BadInput("--dsn and --state-dir name two stores: give one of them")
     made = settings.of(context, SyncSettings, {"dsn": dsn or None})
@@ -113,7 +121,7 @@ def _with_store(
 async def _server(made: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
     """The database's DSN; an embedded server that does not run is started for as long as needed."""
     if made.dsn and state_dir is None:
-        yield made.dsn
+        yield made.dsn.reveal()
         return
     server = await _embedded(made, state_dir)
     if server.runs_elsewhere:
@@ -127,6 +135,9 @@ async def _server(made: SyncSettings, state_dir: Path | None) -> AsyncIterator[s
 
 async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServer:
     """The embedded server of a folder; ConfigError where there is none."""
+    from midstreamer.cli import state
+    from midstreamer.store.embedded import EmbeddedServer
+
     if state_dir is not None:
         folder = state.where(state_dir)
         directory, missing = state.State(folder).postgres, f"state folder {folder}"
@@ -144,6 +155,10 @@ async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServe
 
 
 def _show(found: Status) -> None:
+    from rich.table import Table
+
+    from midstreamer.console.terminal import console_here
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("server", found.server)
     table.add_row("schema", str(found.schema))

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from midstreamer.domain.errors import BadInput, ConfigError, MidstreamerError
+from midstreamer.telemetry import logs
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -34,16 +35,18 @@ def told(error: BaseException, *, debug: bool) -> int:
     """Say what went wrong; return the exit code."""
     found = foreseen(error)
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(logs.scrub("".join(traceback.format_exception(error))))
     if isinstance(found, MidstreamerError):
-        sys.stderr.write(f"error[{found.code}]: {found.message}\n")
+        sys.stderr.write(f"error[{found.code}]: {logs.scrub(found.message)}\n")
         return WRONG if isinstance(found, BadInput | ConfigError) else FAILED
     if isinstance(found, OSError) and found.strerror:
         place = f"{found.filename}: " if found.filename else ""
-        sys.stderr.write(f"error[error]: {place}{found.strerror}\n")
+        sys.stderr.write(f"error[error]: {logs.scrub(place)}{found.strerror}\n")
         return FAILED
-    hint = "" if debug else "; the same command with --debug before its verb shows where"
-    sys.stderr.write(f"error[error]: unexpected {type(found).__name__}: {found}{hint}\n")
+    hint = "" if debug else "; the same command with --debug shows where"
+    sys.stderr.write(
+        f"error[error]: unexpected {type(found).__name__}: {logs.scrub(str(found))}{hint}\n"
+    )
     return FAILED
 
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from midstreamer.cli import run as runs
-from midstreamer.console.screen import console_here
-from midstreamer.market import backtest, judge
-from midstreamer.market.backtest import Points
+if TYPE_CHECKING:  # the kernels load when something is judged, not for `--help` of another verb
+    from midstreamer.cli import run as runs
+    from midstreamer.market import judge as judges
 
 
-def judged(selection: runs.Selection) -> judge.Judgement:
+def judged(selection: runs.Selection) -> judges.Judgement:
     """Walk one data set from its beginning and judge the second half of its decisions."""
+    from midstreamer.cli import run as runs
+    from midstreamer.market import backtest
+    from midstreamer.market import judge as judges
+
     (job,) = runs.jobs(selection)
     universe = {
-        column.series: Points(column.times_array(), column.values_array())
+        column.series: backtest.Points(column.times_array(), column.values_array())
         for column in job.table.columns()
     }
     made = backtest.record(backtest.Walk(universe, job.specification))
-    return judge.judge_decisions(made.decisions, made.verdicts, universe, seasons=job.seasons)
+    return judges.judge_decisions(made.decisions, made.verdicts, universe, seasons=job.seasons)
 
 
-def judge_command(
+def judge(
     data: str = typer.Option("", help="sp500, load, or a file. Default: both data sets."),
     json_report: Path | None = typer.Option(None, "--json", help="Write the figures there too."),
     window: int | None = typer.Option(None, help="Points compared."),
@@ -36,10 +40,14 @@ def judge_command(
 
     Example: midstreamer judge --data load --json judge.json
     """
+    from midstreamer.cli import run as runs
+    from midstreamer.console.terminal import console_here
+    from midstreamer.market import judge as judges
+
     console, made = console_here(), {}
     for name in (data,) if data else ("sp500", "load"):
         selection = runs.Selection(data=(name,), window=window, horizon=horizon)
         made[name] = judged(selection)
-        console.print(judge.rendered(made[name]))
+        console.print(judges.rendered(made[name]))
     if json_report is not None:
         json_report.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")

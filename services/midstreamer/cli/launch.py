@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
-from rich.text import Text
 
-from midstreamer.cli import run as runs
-from midstreamer.cli import settings, state
+from midstreamer.cli import settings
 from midstreamer.cli.config import RunSettings
-from midstreamer.console import screen, views
 from midstreamer.domain.errors import BadInput
-from midstreamer.market import report, rows
-from midstreamer.runtime import shutdown
-from midstreamer.telemetry import logs
+
+if TYPE_CHECKING:
+    from midstreamer.cli.run import Job
+    from midstreamer.console import screen
+    from midstreamer.market import report
 
 DATA_USUAL = ("sp500", "load")
 
@@ -57,22 +58,40 @@ def run(
 
     - midstreamer run --data prices.csv --from 2021-01-01 --series AAPL,JPM --fresh
     """
+    from midstreamer.cli import run as runs
+
     if json_schema:
-        sys.stdout.write(report.schema().decode())
+        _print_schema()
         return
     flags = {"agents": agents, "engine": engine, "state_directory": state_dir}
     made = settings.of(context, RunSettings, flags)
-    work = runs.jobs(
-        runs.Selection(
-            data=(data,) if data else DATA_USUAL,
-            start=rows.instant_of(start) if start else None,
-            stop=rows.instant_of(stop) if stop else None,
-            series=tuple(name.strip() for name in series.split(",") if name.strip()),
-            window=window,
-            horizon=horizon,
-        )
-    )
+    chosen = (data,) if data else DATA_USUAL
+    work = runs.jobs(runs.selection(chosen, start, stop, series, window, horizon))
     _check(rate, json_report)
+    _execute(made, work, json_report, rate, settings.file_of(context), fresh)
+
+
+def _print_schema() -> None:
+    from midstreamer.market import report
+
+    sys.stdout.write(report.schema().decode())
+
+
+def _execute(
+    made: RunSettings,
+    work: Sequence[Job],
+    json_report: Path | None,
+    rate: float | None,
+    config_file: Path | None,
+    fresh: bool,
+) -> None:
+    """Hold the state folder, show the run, and sum it up however it ends."""
+    from midstreamer.cli import run as runs
+    from midstreamer.cli import state
+    from midstreamer.console import screen
+    from midstreamer.runtime import shutdown
+    from midstreamer.telemetry import logs
+
     logs.configure(json=False, level="error")
     done: list[report.Report] = []
     with contextlib.ExitStack() as ends:
@@ -82,7 +101,7 @@ def run(
         stopped = shutdown.run(
             runs.execute(
                 folder, made, work, shown,
-                rate=rate, config_file=settings.file_of(context), fresh=fresh, done=done,
+                rate=rate, config_file=config_file, fresh=fresh, done=done,
             )
         )  # fmt: skip
     if stopped is not None:
@@ -98,6 +117,11 @@ def _check(rate: float | None, json_report: Path | None) -> None:
 
 def _tell(done: list[report.Report], shown: screen.Screen, json_report: Path | None) -> None:
     """The summary, also of a run that was stopped or failed midway."""
+    from rich.text import Text
+
+    from midstreamer.console import views
+    from midstreamer.market import report
+
     for made in done:
         shown.show(views.summary(made))
         if json_report is not None:

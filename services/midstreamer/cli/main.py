@@ -9,7 +9,17 @@ from pathlib import Path
 import typer
 
 import midstreamer
-from midstreamer.cli import certs, database, errors, judging, launch, services, settings, work
+from midstreamer.cli import (
+    asking,
+    certs,
+    database,
+    errors,
+    judging,
+    launch,
+    options,
+    services,
+    settings,
+)
 from midstreamer.cli.settings import Invocation
 
 app = typer.Typer(
@@ -35,42 +45,52 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def before_the_verb(
     context: typer.Context,
-    config: Path | None = typer.Option(
-        None,
-        help="TOML file of settings. Default: $MIDSTREAMER_CONFIG, else ./config.toml if there.",
-    ),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    config: Path | None = options.Config,
+    debug: bool = options.Debug,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and end."
     ),
 ) -> None:
     """Take the options that stand before the verb."""
-    _given.config_file, _given.debug = config, debug
+    _given.config_file, _given.debug = None, False
     context.obj = _given
+    options.note(context, config, debug)
 
 
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
-app.command(rich_help_panel=HERE)(launch.run)
-app.command(rich_help_panel=HERE)(work.replay)
-app.command(rich_help_panel=HERE)(work.match)
-app.command(rich_help_panel=HERE)(work.status)
-app.command("judge", rich_help_panel=HERE)(judging.judge_command)
-app.command(rich_help_panel=FLEET)(services.sync)
-app.command(rich_help_panel=FLEET)(services.coordinator)
-app.command(rich_help_panel=FLEET)(services.agent)
-app.add_typer(certs.commands, name="certs", rich_help_panel=UPKEEP)
-app.add_typer(database.commands, name="db", rich_help_panel=UPKEEP)
-app.add_typer(settings.commands, name="config", rich_help_panel=UPKEEP)
+for panel, verbs in {
+    HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
+    FLEET: (services.sync, services.coordinator, services.agent),
+}.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(options.taking(verb))
+for name, group in {
+    "certs": certs.commands,
+    "db": database.commands,
+    "config": settings.commands,
+}.items():
+    group.callback()(options.of_group)
+    for command in group.registered_commands:
+        if command.callback is not None:
+            command.callback = options.taking(command.callback)
+    app.add_typer(group, name=name, rich_help_panel=UPKEEP)
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    _given.debug = False
     return errors.outcome(
-        lambda: app(args=None if arguments is None else list(arguments), prog_name="midstreamer"),
+        lambda: _run(words),
         debug=lambda: _given.debug,
     )
+
+
+def _run(words: Sequence[str]) -> None:
+    options.check_no_secret(words)  # before anything can repeat one of them in an error
+    app(args=list(words), prog_name="midstreamer")
 
 
 def main() -> None:

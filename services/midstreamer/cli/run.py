@@ -31,8 +31,7 @@ from midstreamer.console.watch import Watch
 from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.series import DEFAULT_UNIVERSE
 from midstreamer.domain.specification import Specification, check
-from midstreamer.market import bootstrap, datasets, feeds, judge, replay, report, rows
-from midstreamer.market.backtest import Points
+from midstreamer.market import bootstrap, datasets, feeds, replay, report, rows
 from midstreamer.market.feeds import Table
 from midstreamer.market.tally import Tally
 
@@ -55,6 +54,25 @@ class Selection:
     window: int | None = None
     horizon: int | None = None
     rate: float | None = None
+
+
+def selection(
+    data: Sequence[str],
+    start: str = "",
+    stop: str = "",
+    series: str = "",
+    window: int | None = None,
+    horizon: int | None = None,
+) -> Selection:
+    """What flags choose: times as written, series separated by commas."""
+    return Selection(
+        data=data,
+        start=rows.instant_of(start) if start else None,
+        stop=rows.instant_of(stop) if stop else None,
+        series=tuple(name.strip() for name in series.split(",") if name.strip()),
+        window=window,
+        horizon=horizon,
+    )
 
 
 @dataclass(frozen=True)
@@ -211,12 +229,14 @@ class Run:
 
 def judgement(job: Job, tally: Tally) -> report.Judged | None:
     """The second half of a replay beside its rivals; none when there is too little to judge."""
+    from midstreamer.market import backtest, judge  # loads the kernels: a run without needs none
+
     block = max(2 * job.specification.horizon, bootstrap.BLOCK_MIN)
     if len({decision.time for decision, _ in tally.settled}) < JUDGED_BLOCKS_MIN * block:
         return None
     decisions, verdicts = zip(*tally.settled, strict=True)
     points = {
-        column.series: Points(column.times_array(), column.values_array())
+        column.series: backtest.Points(column.times_array(), column.values_array())
         for column in job.table.columns()
     }
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.table import Table
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli.config import RunSettings
 from midstreamer.client.config import ClientSettings
-from midstreamer.console.screen import console_here
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime import config
@@ -23,6 +22,7 @@ from midstreamer.runtime.config import Settings
 from midstreamer.sync.config import SyncSettings
 
 S = TypeVar("S", bound=Settings)
+_KEY = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_.-]{0,63}\s*")
 
 SECTIONS: Mapping[str, type[Settings]] = {
     each.section: each
@@ -60,7 +60,9 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
     made = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        if not equals or not key:
+        if not _KEY.fullmatch(key):  # which may be half a password: it is not repeated
+            raise BadInput("--set takes KEY=VALUE, KEY a setting of its section such as `listen`")
+        if not equals:
             raise BadInput(f"--set {word!r} is not KEY=VALUE")
         made[key.strip()] = value
     return made
@@ -68,6 +70,10 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
 
 def show(several: Sequence[Settings]) -> None:
     """Print each setting, its value and its origin."""
+    from rich.table import Table
+
+    from midstreamer.console.terminal import console_here
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("setting", "value", "from"):
         table.add_column(heading, overflow="fold")

@@ -1,4 +1,4 @@
-"""The verbs that ask a running fleet: replay a file, match its last windows, show what is there."""
+"""What `replay`, `match` and `status` do with a running fleet; their flags are in `cli.asking`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from midstreamer.client.config import ClientSettings
 from midstreamer.client.core import Policy
 from midstreamer.client.matcher import LATEST
 from midstreamer.console import screen, views
+from midstreamer.console.terminal import console_here
 from midstreamer.console.watch import Watch
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
@@ -32,52 +33,30 @@ from midstreamer.telemetry import logs
 STANDARD_INPUT = "-"
 ANALOGS_SHOWN = 5
 
-File = typer.Argument(help="CSV (time,series,value) or Parquet.")
-WindowLength = typer.Option(64, "--window", help="Points compared.")
-Horizon = typer.Option(5, help="Points foretold ahead.")
-Plain = typer.Option(
-    False, "--identity", help="Compare values as they are, not their logarithms: for loads."
-)
-
 
 def replay(
     context: typer.Context,
-    file: str = typer.Argument(help="CSV (time,series,value), Parquet, or - for standard input."),
-    start: str = typer.Option("", "--from", metavar="TIME", help="Where live ticks begin."),
-    stop: str = typer.Option("", "--to", metavar="TIME", help="Where live ticks end."),
-    series: str = typer.Option("", help="Only these, separated by commas."),
-    window: int | None = typer.Option(None, help="Points compared."),
-    horizon: int | None = typer.Option(None, help="Points foretold ahead."),
-    rate: float | None = typer.Option(None, help="At most so many ticks a second."),
-    patience: float = typer.Option(replays.PATIENCE_S, help="Seconds an outage may last."),
+    file: str,
+    selection: runs.Selection,
+    rate: float | None,
+    patience_s: float,
 ) -> None:
-    """Replay a file into a running fleet: half of it is history unless --from says otherwise.
-
-    Example: midstreamer replay prices.csv --from 2021-01-01
-    """
-    selection = runs.Selection(
-        data=(file,),
-        start=rows.instant_of(start) if start else None,
-        stop=rows.instant_of(stop) if stop else None,
-        series=tuple(name.strip() for name in series.split(",") if name.strip()),
-        window=window,
-        horizon=horizon,
-    )
+    """Replay a file or standard input, and show it."""
     if file == STANDARD_INPUT:
         plan = replays.Plan(
-            _specification(window, horizon),
+            specification_of(selection.window, selection.horizon),
             replays.in_thread(feeds.steps(feeds.csv_ticks(sys.stdin))),
             rate=rate,
-            patience_s=patience,
+            patience_s=patience_s,
         )
         watch = Watch("standard input")
     else:
         (job,) = runs.jobs(selection)
         plan = replays.Plan(
-            job.specification, job.live, history=job.history, rate=rate, patience_s=patience
+            job.specification, job.live, history=job.history, rate=rate, patience_s=patience_s
         )
         watch = Watch(job.specification.universe, runs.Dates(job.table))
-    _run(_replay(context, plan, watch, file))
+    done(_replay(context, plan, watch, file))
 
 
 async def _replay(context: typer.Context, plan: replays.Plan, watch: Watch, name: str) -> None:
@@ -96,29 +75,18 @@ async def _replay(context: typer.Context, plan: replays.Plan, watch: Watch, name
             shown.show(views.part_table(made))
 
 
-def match(
-    context: typer.Context,
-    file: Path = File,
-    window: int = WindowLength,
-    horizon: int = Horizon,
-    universe: str = typer.Option("", help="Compare with this universe, not the file's own."),
-    plain: bool = Plain,
-) -> None:
-    """Show what in history looks like the end of each series of a file. Stores nothing.
-
-    Example: midstreamer match prices.csv --window 64 --horizon 5
-    """
-    table = feeds.read(file)
-    made = _specification(window, horizon, plain=plain)
-    _run(_match(context, table, made, universe))
+def match(context: typer.Context, file: Path, specification: Specification, universe: str) -> None:
+    """Match the last window of each series of a file, and show what looks like it."""
+    done(_match(context, feeds.read(file), specification, universe))
 
 
 async def _match(
     context: typer.Context, table: feeds.Table, specification: Specification, universe: str
 ) -> None:
-    console = screen.console_here()
+    console = console_here()
     length = specification.window
     async with _client(context) as client:
+        await _reach(context, client)
         known = {each.series: each.last_time for each in (await client.survey()).series}
         for column in table.columns():
             if len(column) < length:
@@ -165,17 +133,15 @@ def _analogs(decision: Decision) -> Table:
 
 
 def status(context: typer.Context) -> None:
-    """Show what is stored, and who is there.
-
-    Example: midstreamer --config .midstreamer/client.toml status
-    """
-    _run(_status(context))
+    """Ask the fleet what is there, and show it."""
+    done(_status(context))
 
 
 async def _status(context: typer.Context) -> None:
     async with _client(context) as client:
+        await _reach(context, client)
         there = await client.survey()
-    console = screen.console_here()
+    console = console_here()
     console.print(
         f"position {there.position:,}: {there.ticks:,} ticks, {there.decisions:,} decisions,"
         f" {there.verdicts:,} verdicts; {there.shard_points:,} windows a shard"
@@ -200,16 +166,22 @@ async def _client(context: typer.Context) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def _specification(
+async def _reach(context: typer.Context, client: AsyncClient) -> None:
+    await client.reach(settings.of(context, ClientSettings).reach_s)
+
+
+def specification_of(
     window: int | None, horizon: int | None, *, plain: bool = False
 ) -> Specification:
+    """What is asked when flags say this much."""
     made = Specification(DEFAULT_UNIVERSE, transform=Transform.IDENTITY if plain else Transform.LOG)
     return check(
         msgspec.structs.replace(made, window=window or made.window, horizon=horizon or made.horizon)
     )
 
 
-def _run(work: Awaitable[None]) -> None:
+def done(work: Awaitable[None]) -> None:
+    """Run to the end, or to a signal; only errors are logged."""
     logs.configure(json=False, level="error")
     stopped = shutdown.run(work)
     if stopped is not None:

@@ -38,6 +38,7 @@ DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
 
 AnswerT = TypeVar("AnswerT", bound=frames.Answer)
+ResultT = TypeVar("ResultT")
 
 
 class AsyncClient:
@@ -114,6 +115,29 @@ class AsyncClient:
     def position(self) -> int:
         """The highest feed position seen; what this client wrote is included from there on."""
         return self._position.highest
+
+    async def reach(self, within_s: float) -> None:
+        """Return when a coordinator is connected; otherwise say soon that nobody is there.
+
+        A call retries until its deadline, because a fleet may be restarting. Someone who waits
+        at a terminal would rather know at once: ask for this first.
+        """
+        attempts = [
+            asyncio.ensure_future(self._door.unless_refused(address, session.reached(within_s)))
+            for session, address in zip(self._sessions, self.addresses, strict=True)
+        ]
+        errors: list[MidstreamerError] = []
+        try:
+            for attempt in asyncio.as_completed(attempts):
+                try:
+                    return await attempt
+                except MidstreamerError as error:
+                    errors.append(error)
+        finally:
+            for task in attempts:
+                task.cancel()
+        self._raise_if_broken()
+        raise core.nobody_there(errors)
 
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
@@ -217,14 +241,18 @@ class AsyncClient:
     async def _attempt(self, step: core.Try, request: frames.Request) -> frames.Answer:
         if not self._keepers:
             raise BadInput("the client is not open: use `async with AsyncClient.connect(...)`")
-        keeper = self._keepers[step.endpoint]
-        if keeper.done() and not keeper.cancelled() and (broken := keeper.exception()):
-            raise broken
+        self._raise_if_broken(step.endpoint)
         session = self._sessions[step.endpoint]
         asking = session.ask(request, budget_s=step.budget_s)
         if session.peer is not None:
             return await asking
         return await self._door.unless_refused(self.addresses[step.endpoint], asking)
+
+    def _raise_if_broken(self, endpoint: int | None = None) -> None:
+        """Raise the error that ended the keeper of one session, or of any."""
+        for keeper in self._keepers if endpoint is None else [self._keepers[endpoint]]:
+            if keeper.done() and not keeper.cancelled() and (broken := keeper.exception()):
+                raise broken
 
     async def _after(self, call: core.Call, error: MidstreamerError) -> None:
         then = call.failed(error, clocks.monotonic(), self._dice.random())
@@ -276,10 +304,8 @@ class _Door:
         """As the carrier says."""
         return self._carrier.warnings()
 
-    async def unless_refused(
-        self, address: str, asking: Coroutine[Any, Any, frames.Answer]
-    ) -> frames.Answer:
-        """The answer, or the refusal as soon as it is known."""
+    async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """The result, or the refusal as soon as it is known."""
         task, refusal = asyncio.ensure_future(asking), self._refusal(address)
         either: set[asyncio.Future[Any]] = {task, refusal}
         try:

@@ -23,5 +23,8 @@ class ClientSettings(config.Settings):
     few seconds becomes an error; too long and a wrong address is noticed late."""
     attempt_s: float = Field(10.0, gt=0, le=600)
     """Seconds that one attempt may take before another coordinator is asked."""
+    reach_s: float = Field(1.2, gt=0, le=600)
+    """Most seconds that `status` and `match` wait for a first connection before they say that
+    nobody is there. Raise it where a handshake takes longer."""
     security: config.SecuritySettings = config.SecuritySettings()
     limits: config.LimitSettings = config.LimitSettings()

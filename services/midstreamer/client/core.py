@@ -128,6 +128,15 @@ class Call:
         )
 
 
+def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
+    """The one error for no connection at all; a refusal tells more than silence."""
+    refusal = next((error for error in errors if isinstance(error, Refused)), None)
+    return refusal or Unavailable(
+        f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
+        " name the coordinators of one that runs in client.addresses"
+    )
+
+
 class Position:
     """The highest feed position that any durable answer returned."""
 

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from midstreamer.console import views
+from midstreamer.console.terminal import console_here
 from midstreamer.console.watch import Watch
 from midstreamer.market import replay
 
@@ -23,7 +24,6 @@ PROGRESS_EVERY_S = 2.0
 LINES_EVERY_S = 0.5
 LINES_AT_ONCE = 2
 REFRESH_PER_SECOND = 6
-PLAIN_COLUMNS = 160
 
 
 class Screen(Protocol):
@@ -174,13 +174,6 @@ class PlainScreen:
 
     def _line(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)
-
-
-def console_here() -> Console:
-    """Standard output; a pipe has no width, and the usual 80 columns would fold every table."""
-    terminal = Console().is_terminal
-    # No markup: a key like [agent] in what is shown is meant as it stands.
-    return Console(width=None if terminal else PLAIN_COLUMNS, markup=False, highlight=False)
 
 
 def screen_here() -> Screen:

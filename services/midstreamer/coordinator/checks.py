@@ -14,7 +14,7 @@ import numpy as np
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.domain import outcome, specification
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries
+from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries, quoted, shortened
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
 from midstreamer.domain.series import Window, check_columns, qualified, universe_of
@@ -81,9 +81,10 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
     universe, length = request.specification.universe, request.specification.window
     series = catalogue.universe(universe)
     if not series:
-        known = ", ".join(catalogue.universes()) or "nothing yet"
+        known = shortened(", ".join(catalogue.universes()) or "nothing yet")
         raise UnknownSeries(
-            f"nothing is stored of universe {universe!r}; stored: {known}. Append its ticks first"
+            f"nothing is stored of universe {quoted(universe)}; stored: {known}."
+            " Append its ticks first"
         )
     longest = max(series, key=lambda summary: summary.count)
     if length > longest.count:
@@ -146,8 +147,8 @@ def _specification(request: frames.Match) -> None:
 def _windows(request: frames.Match) -> None:
     for place, window in enumerate(request.windows):
         _length(request, place, window)
+        _universe(request, place, window)  # first: from here on its name may be quoted whole
         _finite(place, window)
-        _universe(request, place, window)
         outcome.transformed(window.array(), request.specification.transform)
 
 
@@ -176,8 +177,8 @@ def _universe(request: frames.Match, place: int, window: Window) -> None:
     universe = request.specification.universe
     if qualified(window.series) != window.series or universe_of(window.series) != universe:
         raise BadInput(
-            f"window {place} is of series {window.series!r}, the specification of universe"
-            f" {universe!r}: a window is compared within its own universe"
+            f"window {place} is of series {quoted(window.series)}, the specification of universe"
+            f" {quoted(universe)}: a window is compared within its own universe"
         )
 
 

@@ -278,7 +278,7 @@ class CoordinatorService:
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
             decision = reasoning.decide(evidence, state)
-            metrics.DECISIONS.labels(outcome=decision.direction or decision.reason).inc()
+            metrics.DECISIONS.labels(outcome=decision.direction or decision.reason or "").inc()
             decisions.append(decision)
         return decisions
 

@@ -27,6 +27,27 @@ allowed, and what to do about it.
 
 from __future__ import annotations
 
+QUOTED_CHARACTERS_MAX = 200
+"""Most of one value that a message quotes: what a peer sends may be megabytes long."""
+MESSAGE_CHARACTERS_MAX = 2000
+"""Longest message of any error, so that a value that was quoted whole stays bounded too."""
+
+
+def shortened(text: str, characters_max: int = QUOTED_CHARACTERS_MAX) -> str:
+    """The text, or its beginning and its length."""
+    if len(text) <= characters_max:
+        return text
+    ending = f"… ({len(text):,} characters)"
+    return text[: characters_max - len(ending)] + ending
+
+
+def quoted(value: object) -> str:
+    """The value as Python writes it, at most QUOTED_CHARACTERS_MAX of it."""
+    if isinstance(value, str | bytes) and len(value) > QUOTED_CHARACTERS_MAX:
+        ending = f"… ({len(value):,} in all)"
+        return repr(value[:QUOTED_CHARACTERS_MAX])[: QUOTED_CHARACTERS_MAX - len(ending)] + ending
+    return shortened(repr(value))
+
 
 class MidstreamerError(Exception):
     """The root; catch it to catch everything that is foreseen."""
@@ -34,8 +55,8 @@ class MidstreamerError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shortened(message, MESSAGE_CHARACTERS_MAX)
+        super().__init__(self.message)
         self.retry_after_s = retry_after_s
         """Seconds after which asking again may help; 0 when it will not."""
 
@@ -65,7 +86,7 @@ class Refused(MidstreamerError):
 
     def __init__(self, message: str, *, reason: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
-        self.reason = reason
+        self.reason = shortened(reason)
 
 
 class BadInput(MidstreamerError):

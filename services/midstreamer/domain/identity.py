@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.errors import BadInput, quoted
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -62,9 +62,9 @@ def parse(uri: str) -> Identity:
     scheme, _, rest = uri.partition("://")
     trust_domain, *parts = rest.split("/")
     if scheme != "spiffe" or not _PART.match(trust_domain):
-        raise BadInput(f"{uri!r} is not spiffe://<trust domain>/<kind>/<id>")
+        raise BadInput(f"{quoted(uri)} is not spiffe://<trust domain>/<kind>/<id>")
     if len(parts) < 2 or parts[0] not in set(Kind):
-        raise BadInput(f"{uri!r} names no kind; known: {', '.join(Kind)}")
+        raise BadInput(f"{quoted(uri)} names no kind; known: {', '.join(Kind)}")
     return make(trust_domain, Kind(parts[0]), "/".join(parts[1:]))
 
 
@@ -72,11 +72,11 @@ def make(trust_domain: str, kind: Kind, id: str) -> Identity:
     """Build an identity, checking each part; BadInput names the part that is wrong."""
     parts = id.split("/")
     if len(parts) > PARTS_MAX:
-        raise BadInput(f"id {id!r} has {len(parts)} parts, more than {PARTS_MAX}")
+        raise BadInput(f"id {quoted(id)} has {len(parts)} parts, more than {PARTS_MAX}")
     for part in (trust_domain, *parts):
         if not _PART.match(part):
             raise BadInput(
-                f"{part!r} in identity {kind}/{id}: use 1 to 63 letters, digits, '.', '_', '-',"
-                " beginning with a letter or digit"
+                f"{quoted(part)} in identity {kind}/{quoted(id)}: use 1 to 63 letters,"
+                " digits, '.', '_', '-', beginning with a letter or digit"
             )
     return Identity(trust_domain, kind, id)

@@ -15,14 +15,28 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer.domain.errors import BadInput, StaleTick
+from midstreamer.domain.errors import BadInput, StaleTick, quoted
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 DEFAULT_UNIVERSE = "default"
 NAME_CHARACTERS_MAX = 128
-_NAME = re.compile(r"[A-Za-z0-9_.^=:-]+(/[A-Za-z0-9_.^=:-]+)?\Z")
+_PART = r"(?!-)(?=[^/]*[A-Za-z0-9])[A-Za-z0-9_.^=:-]+"
+_UNIVERSE = re.compile(rf"{_PART}\Z")
+_NAME = re.compile(rf"{_PART}(/{_PART})?\Z")
+NAME_RULE = (
+    "letters, digits and . _ ^ = : -, with at least one letter or digit, not beginning with -,"
+    f" at most {NAME_CHARACTERS_MAX} characters"
+)
+"""A name may become a file name or an argument of a command: so `..` and `-x` are none."""
+TIME_MIN, TIME_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Of a tick: the years 1 to 9999. Nanoseconds sent by mistake lie outside, and differences of two
+times fit 64 bits."""
+TIME_RULE = (
+    f"times are microseconds since 1970-01-01 UTC, {TIME_MIN} to {TIME_MAX} (years 1 to 9999):"
+    " send no other unit"
+)
 
 
 class Tick(NamedTuple):
@@ -38,10 +52,15 @@ def qualified(name: str) -> str:
     """The full name of a series; one without a universe belongs to ``default``."""
     if len(name) > NAME_CHARACTERS_MAX or not _NAME.match(name):
         raise BadInput(
-            f"series name {name!r}: use <universe>/<name> or <name>, of letters, digits and"
-            f" . _ ^ = : -, at most {NAME_CHARACTERS_MAX} characters"
+            f"series name {quoted(name)}: use <universe>/<name> or <name>, each part of {NAME_RULE}"
+            " together"
         )
     return name if "/" in name else f"{DEFAULT_UNIVERSE}/{name}"
+
+
+def is_universe(name: str) -> bool:
+    """Whether this may be the name of a universe."""
+    return len(name) <= NAME_CHARACTERS_MAX and _UNIVERSE.match(name) is not None
 
 
 def universe_of(series: str) -> str:
@@ -81,16 +100,23 @@ def column(
     """Build a checked column; the first wrong tick is named with its place and value."""
     made = Column(
         qualified(series),
-        np.ascontiguousarray(np.fromiter(times, "<i8")).tobytes(),
+        _times(series, times),
         np.ascontiguousarray(np.fromiter(values, "<f8")).tobytes(),
     )
     return check_column(made)
 
 
+def _times(series: str, times: Iterable[int] | Integers) -> bytes:
+    try:
+        return np.ascontiguousarray(np.fromiter(times, "<i8")).tobytes()
+    except OverflowError:
+        raise BadInput(f"{quoted(series)}: a time does not fit 64 bits; {TIME_RULE}") from None
+
+
 def check_column(made: Column) -> Column:
     """The column, every zero positive; BadInput or StaleTick unless it keeps its promises."""
     if qualified(made.series) != made.series:
-        raise BadInput(f"series {made.series!r} in a column lacks its universe")
+        raise BadInput(f"series {quoted(made.series)} in a column lacks its universe")
     if len(made.times) != len(made.values) or len(made.times) % 8:
         raise BadInput(
             f"column of {made.series}: {len(made.times)} B of times and"
@@ -104,7 +130,10 @@ def check_column(made: Column) -> Column:
             f"{made.series} at {int(times[at])}: value {values[at]} is not a finite number;"
             " leave the tick out or repair it at its source"
         )
-    back = np.flatnonzero(times[1:] <= times[:-1])  # a difference could overflow
+    outside = np.flatnonzero((times < TIME_MIN) | (times > TIME_MAX))
+    if outside.size:
+        raise BadInput(f"{made.series}: time {int(times[outside[0]])} is outside; {TIME_RULE}")
+    back = np.flatnonzero(times[1:] <= times[:-1])
     if back.size:
         at = int(back[0]) + 1
         raise StaleTick(
@@ -122,9 +151,7 @@ def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
     """
     for made in columns:
         if not made.times and not made.values:
-            raise BadInput(
-                f"column of {made.series[:NAME_CHARACTERS_MAX]!r}: no tick in it; leave it out"
-            )
+            raise BadInput(f"column of {quoted(made.series)}: no tick in it; leave it out")
     if len(columns) > 1 and _all_plain(columns):
         return tuple(columns)
     return tuple(check_column(made) for made in columns)
@@ -140,8 +167,10 @@ def _all_plain(columns: Sequence[Column]) -> bool:
     times = np.frombuffer(b"".join([made.times for made in columns]), "<i8")
     later = times[1:] > times[:-1]
     later[np.cumsum([len(made) for made in columns[:-1]]) - 1] = True  # from one to the next
+    later &= (times[1:] >= TIME_MIN) & (times[1:] <= TIME_MAX)
+    inside = bool(later.all()) and TIME_MIN <= times[0] <= TIME_MAX
     negative_zero = (values == 0) & np.signbit(values)
-    return bool(np.isfinite(values).all() and later.all() and not negative_zero.any())
+    return inside and bool(np.isfinite(values).all() and not negative_zero.any())
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.errors import BadInput, quoted
+from midstreamer.domain.series import NAME_RULE, is_universe
 
 WINDOW_MAX = 4096
 HORIZON_MAX = 1024
@@ -89,7 +90,9 @@ def _named(kind: type[StrEnum], field: str, value: object) -> StrEnum:
     try:
         return kind(str(value))
     except ValueError:
-        raise BadInput(f"specification.{field} = {value!r} is none of {', '.join(kind)}") from None
+        raise BadInput(
+            f"specification.{field} = {quoted(value)} is none of {', '.join(kind)}"
+        ) from None
 
 
 def check(made: Specification) -> Specification:
@@ -107,6 +110,8 @@ def check(made: Specification) -> Specification:
     for name, value, least, most in rules:
         if not (math.isfinite(value) and least <= value <= most):
             raise BadInput(f"specification.{name} = {value} is outside {least} to {most}")
-    if not made.universe or "/" in made.universe:
-        raise BadInput(f"specification.universe = {made.universe!r} is not a universe's name")
+    if not is_universe(made.universe):
+        raise BadInput(
+            f"specification.universe = {quoted(made.universe)} is no universe: {NAME_RULE}"
+        )
     return made

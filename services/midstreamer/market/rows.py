@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import TIME_MAX, TIME_MIN, TIME_RULE
 
 HEADER = ("time", "series", "value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,8 +58,8 @@ def instant_of(text: str) -> int:
 
 
 def _in_range(time: int, text: str) -> int:
-    if not -(2**63) <= time < 2**63:
-        raise BadInput(f"time {text[:40]!r} does not fit 64 bits of microseconds")
+    if not TIME_MIN <= time <= TIME_MAX:
+        raise BadInput(f"time {text[:40]!r} is outside; {TIME_RULE}")
     return time
 
 

@@ -9,6 +9,7 @@ frame says of its sender must be what the certificate says; `claim` finds those 
 
 from __future__ import annotations
 
+from midstreamer.domain.errors import quoted
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Frame
@@ -80,5 +81,5 @@ def accepts(server: Kind) -> frozenset[Kind]:
 def claim(sender: Identity, frame: Frame) -> str:
     """What the frame claims of its sender that its certificate does not say; empty when true."""
     if isinstance(frame, frames.Renew) and frame.member.name not in ("", sender.name):
-        return f"{sender.name} asked for the lease of {frame.member.name!r}"
+        return f"{sender.name} asked for the lease of {quoted(frame.member.name)}"
     return ""

@@ -16,7 +16,7 @@ from typing import Any, Union, cast
 
 import msgspec
 
-from midstreamer.domain.errors import LocalProtocolError, RemoteProtocolError
+from midstreamer.domain.errors import LocalProtocolError, RemoteProtocolError, shortened
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Frame
 
@@ -46,7 +46,7 @@ def decode(body: bytes | memoryview) -> Frame:
         return cast(Frame, _decoder.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise RemoteProtocolError(
-            f"{len(body)} B are no frame of version {frames.VERSION}: {error}"
+            f"{len(body)} B are no frame of version {frames.VERSION}: {shortened(str(error))}"
         ) from error
 
 

@@ -18,7 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from midstreamer.domain.errors import LinkClosed, LocalProtocolError, RemoteProtocolError
+from midstreamer.domain.errors import (
+    LinkClosed,
+    LocalProtocolError,
+    RemoteProtocolError,
+    quoted,
+    shortened,
+)
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
@@ -402,7 +408,8 @@ def _judge_handshake(peer: Identity, frame: frames.AgentHandshake) -> Event:
     if (frame.agent_type, frame.agent_id) != (peer.kind, peer.id):
         return Breached(
             Code.CLAIM_MISMATCH,
-            f"handshake claims {frame.agent_type}/{frame.agent_id}, certificate says {peer.name}",
+            f"handshake claims {shortened(f'{frame.agent_type}/{frame.agent_id}')},"
+            f" certificate says {peer.name}",
         )
     return Greeted(frame.incarnation)
 
@@ -414,10 +421,12 @@ def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Even
     if frame.coordinator_id != peer.id:
         return Breached(
             Code.CLAIM_MISMATCH,
-            f"acknowledgement claims {frame.coordinator_id!r}, certificate says {peer.name}",
+            f"acknowledgement claims {quoted(frame.coordinator_id)}, certificate says {peer.name}",
         )
     if streams.control != CONTROL_STREAM or streams.bulk <= 0 or streams.bulk % 4:
-        return Breached(Code.UNKNOWN_STREAM, f"{streams} cannot be opened by the dialling side")
+        return Breached(
+            Code.UNKNOWN_STREAM, f"{quoted(streams)} cannot be opened by the dialling side"
+        )
     return Welcomed(streams)
 
 

@@ -38,6 +38,10 @@ from midstreamer.telemetry import logs
 PREFIX = "MIDSTREAMER_"
 FILE_VARIABLE = "MIDSTREAMER_CONFIG"
 DEFAULT = "default"
+FLAG_IS_PUBLIC = (
+    "holds a password, or something that may be one: the list of processes shows it to every user"
+    " of this machine. Set %s, or write it into a configuration file that only you can read"
+)
 
 SECTIONS = (
     "sync",
@@ -71,6 +75,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        hide_input_in_errors=True,
         use_attribute_docstrings=True,
         validate_default=True,
     )
@@ -252,7 +257,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section [{name}]{_nearest(name, SECTIONS)}")
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {name} = {table!r} stands outside any section")
+            raise ConfigError(f"{path}: {name} stands outside any section")
     return tables
 
 
@@ -309,7 +314,9 @@ def _parsed(cls: type[Settings], key: str, text: str, variable: str) -> Any:
     try:
         return source.prepare_field_value(name, field, text, value_is_complex=False)
     except ValueError as error:
-        raise ConfigError(f"environment variable {variable}: {text!r} is not JSON") from error
+        raise ConfigError(
+            f"environment variable {variable}: {logs.scrub(repr(text))} is not JSON"
+        ) from error
 
 
 def _check_environment(environ: Mapping[str, str]) -> None:
@@ -328,7 +335,15 @@ def _flag_layer(cls: type[Settings], overrides: Mapping[str, Any]) -> _Layer:
     for key in given:
         if key not in known:
             raise ConfigError(f"flag {key!r} of section [{cls.section}]{_nearest(key, known)}")
+        _check_no_secret(cls, key, given[key])
     return {key: (value, f"flag --{key.replace('_', '-')}") for key, value in given.items()}
+
+
+def _check_no_secret(cls: type[Settings], key: str, value: Any) -> None:
+    kind = _type(cls, key)
+    if getattr(kind, "holds_secrets", False) and kind.shown(value) != str(value):
+        variable = f"{PREFIX}{cls.section.upper()}__{key.upper()}"
+        raise ConfigError(f"{cls.section}.{key} from a flag {FLAG_IS_PUBLIC % variable}")
 
 
 # --- small pieces ---------------------------------------------------------------------------------
@@ -377,8 +392,25 @@ def _explain(
         shown = next((known for known in keys(cls) if key.startswith(known)), key)
         value, origin = values.get(shown, (problem.get("input"), DEFAULT))
         message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{cls.section}.{shown} = {logs.scrub(repr(value))} from {origin}: {message}")
+        told = logs.scrub(_told(cls, shown, value))
+        lines.append(f"{cls.section}.{shown} = {told} from {origin}: {message}")
     return "; ".join(lines)
+
+
+def _told(cls: type[Settings], key: str, value: Any) -> str:
+    """A raw value for a message; a type that holds secrets says itself what may be shown."""
+    kind = _type(cls, key)
+    return repr(kind.shown(value) if getattr(kind, "holds_secrets", False) else value)
+
+
+def _type(cls: type[Settings], key: str) -> Any:
+    """The annotation of a dotted key; None for one that is not known."""
+    name, _, inner = key.partition(".")
+    field = cls.model_fields.get(name)
+    group = _group(field.annotation) if field else None
+    if group and inner:
+        return _type(group, inner)
+    return field.annotation if field else None
 
 
 def _explain_together(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError
+from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
@@ -112,6 +112,8 @@ class Session:
         self._peer: Peer | None = None
         self._changed = asyncio.Event()
         self._last_error = ""
+        self._failed = asyncio.Event()
+        """An attempt to dial failed since this was cleared."""
 
     @property
     def peer(self) -> Peer | None:
@@ -136,6 +138,21 @@ class Session:
         until_s = loop.time() + budget_s
         peer = await self._live(budget_s)
         return await peer.ask(frame, budget_s=max(0.0, until_s - loop.time()))
+
+    async def reached(self, budget_s: float) -> None:
+        """Return when there is a live peer; raise when an attempt fails, or time runs out."""
+        self._failed.clear()
+        tasks = [asyncio.ensure_future(self._live(budget_s)),
+                 asyncio.ensure_future(self._failed.wait())]  # fmt: skip
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        if tasks[0] in done:
+            tasks[0].result()
+        else:
+            raise Unavailable(f"no {self._expect} at {self._address()}: {self._last_error}")
 
     async def _once(self) -> None:
         link = await self._carrier.dial(self._address(), expect=self._expect)
@@ -167,3 +184,4 @@ class Session:
         if str(error) != self._last_error:  # say it once, not at every attempt
             log.warning("session.waiting", kind=self._expect, at=self._address(), detail=str(error))
         self._last_error = str(error)
+        self._failed.set()

@@ -1,6 +1,11 @@
-"""Judges a DSN before anything is sent to it: over a network only TLS with verification will do.
+"""Judges a DSN before anything is sent to it, and keeps its password out of all that is shown.
 
-``sslmode=require`` encrypts to whoever answers; ``prefer`` gives in to whoever says no.  So a
+`Dsn` is the value of a setting: it is only shown without its secrets.  Hiding works by
+permission: a DSN that reads without doubt is shown with its user, hosts, database and options
+that are known to be harmless; of any other nothing is shown, because whatever in it was misread
+may be a part of the password.  `problem` says in one sentence why a DSN cannot be used.
+
+`sslmode=require` encrypts to whoever answers; ``prefer`` gives in to whoever says no.  So a
 DSN that leaves this machine must say verify-ca or verify-full, and one that says nothing gets
 verify-full.  Sockets and loopback addresses are left alone.
 """
@@ -9,24 +14,112 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from pydantic_core import core_schema
 
 from midstreamer.domain.errors import ConfigError
 
+FORM = "postgresql://user@host/database?sslmode=verify-full"
+HIDDEN = "***"
+_SCHEMES = ("postgresql", "postgres")
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _VERIFIED = ("verify-ca", "verify-full")
 _SERVICE = ("service", "servicefile")
+_HARMLESS = frozenset(
+    {"host", "port", "dbname", "database", "user", "sslmode", "sslrootcert", "sslcert", "sslkey",
+     "sslcrl", "sslnegotiation", "application_name", "connect_timeout", "target_session_attrs",
+     "ssl_min_protocol_version", "ssl_max_protocol_version", "passfile", "krbsrvname", *_SERVICE}
+)  # fmt: skip
+"""Options whose values are shown."""
+
+_CLEAN = re.compile(
+    r"""
+    (?P<head>[a-z][a-z0-9+.-]*://)
+    (?:(?P<user>[^\s:/?#@]*)(?P<password>:[^\s/?#@]*)?(?P<at>@))?
+    (?P<hosts>[^\s/?#@]*)
+    (?P<path>/[^\s?#@]*)?
+    (?:\?(?P<query>[^\s#]*))?
+    """,
+    re.VERBOSE,
+)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
+_OPTION = re.compile(r"[A-Za-z_][\w.]*=")
+_ODD = re.compile(r"[\s\x00-\x1f\x7f]")
+_HALF_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-def checked(dsn: str, environment: Mapping[str, str] | None = None) -> str:
+class Dsn:
+    """A DSN as a setting: `str` and `repr` show it without its secrets."""
+
+    holds_secrets: ClassVar[bool] = True
+    """Tells `runtime.config` to show raw values of this type by `shown` alone."""
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The whole text, for whoever connects."""
+        return self._text
+
+    def __str__(self) -> str:
+        return shown(self._text)
+
+    def __repr__(self) -> str:
+        return f"Dsn({shown(self._text)!r})"
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dsn) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @staticmethod
+    def shown(value: object) -> str:
+        """A raw value of this setting, without its secrets."""
+        if isinstance(value, Dsn):
+            return str(value)
+        return shown(value) if isinstance(value, str) else HIDDEN
+
+    @classmethod
+    def _validated(cls, value: object) -> Dsn:
+        made = value if isinstance(value, Dsn) else None
+        if isinstance(value, str):
+            made = cls(value)
+        if made is None:
+            raise ValueError(f"it is text, {FORM}")
+        if made and (told := problem(made.reveal())):
+            raise ValueError(told)
+        return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, _source: Any, _handler: Callable[[Any], Any]
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validated, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+def checked(dsn: str | Dsn, environment: Mapping[str, str] | None = None) -> str:
     """The DSN to use; ConfigError says what is wrong with this one and never shows a password."""
     environment = os.environ if environment is None else environment
-    parts = urlsplit(dsn)
+    dsn = dsn.reveal() if isinstance(dsn, Dsn) else dsn
+    if told := problem(dsn):
+        raise ConfigError(f"sync.dsn = {shown(dsn)!r}: {told}")
     _check_no_service(dsn, environment)
-    if parts.scheme not in {"postgresql", "postgres"}:
-        raise ConfigError(
-            f"sync.dsn = {shown(dsn)!r} is not postgresql://user@host/database?sslmode=verify-full"
-        )
+    parts = urlsplit(dsn)
     query = dict(parse_qsl(parts.query))
     remote = [host for host in hosts(dsn, environment) if not is_local(host)]
     if not remote:
@@ -54,6 +147,86 @@ def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
         )
 
 
+# --- what is wrong with it ------------------------------------------------------------------------
+
+
+def problem(dsn: str) -> str:
+    """Why this text cannot be used as a DSN, without quoting it; empty when it can."""
+    return next((told for rule in _RULES if (told := rule(dsn))), "")
+
+
+def _form(dsn: str) -> str:
+    scheme, url, _ = dsn.partition("://")
+    if not url and re.search(r"\w\s*=", dsn):
+        return f"it has the form `host=… password=…`; write it as a URL, {FORM}"
+    return "" if scheme in _SCHEMES else f"it does not begin with postgresql://; write {FORM}"
+
+
+def _characters(dsn: str) -> str:
+    if _ODD.search(dsn):
+        return "it holds a space or a control character: write a space as %20"
+    if _HALF_ESCAPE.search(dsn):
+        return "a % in it is not followed by two hexadecimal digits: write % itself as %25"
+    if "%00" in dsn:
+        return "it holds %00, which PostgreSQL cannot take"
+    return ""
+
+
+def _separators(dsn: str) -> str:
+    rest = dsn.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    remedy = "in a user or password write / ? # @ and % as %2F %3F %23 %40 and %25"
+    if authority.count("@") > 1:
+        return f"more than one @ stands before its database: {remedy}"
+    if "@" not in authority and "@" in rest:
+        return f"an @ stands after its first / ? or #: {remedy}"
+    return f"it holds a #, which ends a URL: {remedy}" if "#" in rest else ""
+
+
+def _hosts(dsn: str) -> str:
+    found = _CLEAN.fullmatch(dsn)
+    if found is None:
+        return f"it does not read as a URL: write {FORM}"
+    several = found["hosts"].split(",") if found["hosts"] else []
+    for number, host in enumerate(several, start=1):
+        matched = _HOST.fullmatch(host)
+        if not host or matched is None:
+            return f"host {number} of {len(several)} is not host, host:port or [IPv6]:port"
+        if matched["port"] and not 1 <= int(matched["port"]) <= 65535:
+            return f"the port of host {number} of {len(several)} is not 1 to 65535"
+    return ""
+
+
+def _options(dsn: str) -> str:
+    query = dsn.partition("?")[2]
+    if not all(_OPTION.match(unquote(each)) for each in query.split("&") if query):
+        return "what follows its ? is not option=value&option=value"
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if "sslmode" in given and given["sslmode"] not in _MODES:
+        return f"its sslmode is none of {', '.join(_MODES)}"
+    if "port" in given and not re.fullmatch(r"\d{1,5}(,\d{1,5})*", given["port"]):
+        return "its option port is not a number, nor numbers separated by commas"
+    if "host" in given and not all(given["host"].split(",")):
+        return "its option host names an empty host"
+    return ""
+
+
+def _reading(dsn: str) -> str:
+    try:
+        urlsplit(dsn)
+    except ValueError:
+        return f"it does not read as a URL: write {FORM}"
+    return ""
+
+
+_RULES: tuple[Callable[[str], str], ...] = (
+    _form, _separators, _characters, _hosts, _options, _reading,
+)  # fmt: skip
+
+
+# --- where it leads -------------------------------------------------------------------------------
+
+
 def hosts(dsn: str, environment: Mapping[str, str]) -> list[str]:
     """Every host the DSN may lead to, as libpq reads it; empty means the default socket."""
     parts = urlsplit(dsn)
@@ -78,11 +251,31 @@ def is_local(host: str) -> bool:
         return False
 
 
+# --- showing it -----------------------------------------------------------------------------------
+
+
 def shown(dsn: str) -> str:
-    """The DSN without its password, for messages."""
-    parts = urlsplit(dsn)
-    account, at, address = parts.netloc.rpartition("@")
-    hidden = account.partition(":")[0] + ":***" if ":" in account else account
-    kept = [(key, "***" if "pass" in key else value) for key, value in parse_qsl(parts.query)]
-    query = urlencode(kept, quote_via=quote, safe="/*")
-    return urlunsplit(parts._replace(netloc=hidden + at + address, query=query))
+    """The DSN without its secrets, for people; HIDDEN when any part of it may be one."""
+    if not dsn:
+        return ""
+    found = _CLEAN.fullmatch(dsn)
+    query = (found["query"] or "") if found else ""
+    options = [each for each in query.split("&") if each]
+    if (
+        found is None
+        or not all(_HOST.fullmatch(host) for host in found["hosts"].split(","))
+        or not all(_OPTION.match(unquote(each)) for each in options)
+        or (found["at"] is None and "@" in query)
+    ):
+        return HIDDEN
+    account = f"{found['user']}{':' + HIDDEN if found['password'] else ''}" if found["at"] else ""
+    told = "&".join(_option_shown(each) for each in options)
+    return (
+        f"{found['head']}{account}{found['at'] or ''}{found['hosts']}{found['path'] or ''}"
+        f"{'?' if told else ''}{told}"
+    )
+
+
+def _option_shown(option: str) -> str:
+    key, _, _ = option.partition("=")
+    return option if unquote(key) in _HARMLESS else f"{key}={HIDDEN}"

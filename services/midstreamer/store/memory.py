@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.errors import Behind, StoreError, UnknownSeries, shortened
 from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
@@ -125,7 +125,7 @@ class MemoryStore:
         self.check()
         kept = self.series.get(run.series)
         if kept is None:
-            raise UnknownSeries(f"series {run.series}: nothing is stored of it")
+            raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
         start = max(run.start, 0)
         part = slice(start, min(run.stop, start + limit))
         return LoadedRun(

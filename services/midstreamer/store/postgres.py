@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import Behind, StoreError, UnknownSeries
+from midstreamer.domain.errors import Behind, ConfigError, StoreError, UnknownSeries, shortened
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
@@ -61,7 +61,7 @@ class PostgresStore:
 
     def __init__(
         self,
-        source: str,
+        source: str | dsn.Dsn,
         *,
         connections: int = 6,
         connect_s: float = 5.0,
@@ -78,7 +78,7 @@ class PostgresStore:
     async def open(self) -> None:
         """Connect and migrate; after a failure it may be called again."""
         await self.close()
-        async with _door():
+        async with _door(), self._readable():
             pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
@@ -97,6 +97,17 @@ class PostgresStore:
             pool.terminate()
             raise
         self._pool = pool
+
+    @asynccontextmanager
+    async def _readable(self) -> AsyncIterator[None]:
+        """A DSN that only the driver cannot read: its words may quote a password."""
+        try:
+            yield
+        except asyncpg.InterfaceError:
+            raise
+        except (ValueError, IndexError):
+            told = f"sync.dsn = {dsn.shown(self._dsn)!r} cannot be read by the driver"
+            raise ConfigError(f"{told}: write {dsn.FORM}") from None
 
     def _check_server(self, connection: Connection) -> None:
         version = connection.get_server_version()
@@ -160,7 +171,7 @@ class PostgresStore:
             position = await connection.fetchval(_SQL["position"])
             series = await connection.fetchrow(_SQL["series_count"], run.series)
             if series is None:
-                raise UnknownSeries(f"series {run.series}: nothing is stored of it")
+                raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
             query = _SQL["points_copy"]
             for place, number in enumerate((series["id"], start, stop), 1):
                 # COPY takes no parameters; these are integers.

@@ -15,6 +15,7 @@ from midstreamer.runtime.config import (
     Settings,
     TelemetrySettings,
 )
+from midstreamer.store.dsn import Dsn
 from midstreamer.sync import quota
 
 
@@ -27,9 +28,10 @@ class SyncSettings(Settings):
     """Last part of this process's identity, `<kind>/<id>`; its certificate carries it."""
     listen: Address = "127.0.0.1:7450"
     """UDP address for agents and coordinators; port 0 takes a free one."""
-    dsn: str = ""
+    dsn: Dsn = Dsn()
     """PostgreSQL 14 or newer, as `postgresql://user@host/database?sslmode=verify-full`. Over a
-    network only a verified TLS connection is accepted. Empty: an embedded server of our own."""
+    network only a verified TLS connection is accepted. A password belongs into the environment
+    or a file, never into a flag; it is never shown. Empty: an embedded server of our own."""
     directory: Path = Path("var/store")
     """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
     because PostgreSQL does not run as root."""

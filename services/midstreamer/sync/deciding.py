@@ -12,7 +12,7 @@ import numpy as np
 from midstreamer.domain import decision as decisions
 from midstreamer.domain import specification as specifications
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.series import Window, plain, qualified, universe_of
 
 
@@ -22,8 +22,8 @@ def check_decision(decision: Decision) -> Decision:
     for find in _CHAIN:
         if fault := find(decision):
             raise BadInput(
-                f"decision {decision.experience_id.hex()} of {decision.series or 'no series'} at"
-                f" {decision.time}: {fault}"
+                f"decision {decision.experience_id.hex()} of"
+                f" {shortened(decision.series) or 'no series'} at {decision.time}: {fault}"
             )
     window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
     if window == decision.window or not decision.series:  # else its id is made of these bytes
@@ -55,7 +55,7 @@ def _series(decision: Decision) -> str:
         return "its series lacks the universe"
     universe = decision.specification.universe
     right = universe_of(decision.series) == universe
-    return "" if right else f"its specification is for the universe {universe}"
+    return "" if right else f"its specification is for the universe {shortened(universe)}"
 
 
 def _saying(decision: Decision) -> str:

@@ -6,7 +6,7 @@ info - state changed; debug - off.  What libraries log through `logging` takes t
 from warning upward.
 
 Key material never leaves: a processor hides the values of keys that are named like secrets, PEM
-blocks wherever they stand, and passwords inside URLs.
+blocks wherever they stand, passwords inside URLs and after ``password=``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,37 @@ _SECRET_NAME = re.compile(
     r"(^|_)(password|passphrase|secret|token|private|private_key|key_pem|credential)s?($|_)"
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|\Z)", re.DOTALL)
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)")
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/\s:@?#]*:)(?!\*\*\*@)[^@\s/?#]+(?=@)")
+_ACCOUNT = re.compile(rf"[^\s:@/?#]*(:({re.escape(HIDDEN)}|\*\*\*))?")
+_POSTGRES = re.compile(
+    r"(?P<head>postgres(?:ql)?://)(?P<account>(?:(?!postgres(?:ql)?://)[^\n])*)(?=@)"
+)
+"""Up to the last @ of a line: an account that was not escaped may hold anything."""
+_NO_HOST = re.compile(
+    r"(?P<head>postgres(?:ql)?://[^\s/:@?#]*:)(?!\[hidden\]|\*\*\*|\d+(?!\w))[^\s'\"]+"
+)
+_ASSIGNED = re.compile(
+    r"""
+    (?P<head>(?:ssl)?pass(?:word|wd|phrase)\s*=\s*)
+    (?!\*\*\*|\[hidden\])
+    (?:'(?:\\.|''|[^'\\])*(?:'|\Z)|"(?:\\.|[^"\\])*(?:"|\Z)|(?:\\.|[^\s&'",;)\]}])+)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
 
 
 def scrub(text: str) -> str:
-    """The text without PEM blocks and without passwords in URLs."""
-    return _URL_PASSWORD.sub(rf"\g<head>{HIDDEN}", _PEM.sub(HIDDEN, text))
+    """The text without PEM blocks, and without passwords in URLs and in ``password=…``."""
+    text = _URL_PASSWORD.sub(rf"\g<head>{HIDDEN}", _PEM.sub(HIDDEN, text))
+    text = _POSTGRES.sub(_without_account, text)
+    text = _NO_HOST.sub(rf"\g<head>{HIDDEN}", text)
+    return _ASSIGNED.sub(rf"\g<head>{HIDDEN}", text)
+
+
+def _without_account(found: re.Match[str]) -> str:
+    """A URL whose account reads without doubt as it is; else without all before its last @."""
+    clean = _ACCOUNT.fullmatch(found["account"])
+    return found[0] if clean else f"{found['head']}{HIDDEN}"
 
 
 def hide_secrets(

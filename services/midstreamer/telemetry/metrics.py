@@ -2,13 +2,16 @@
 
 Modules take the objects from here (``metrics.DECISIONS.labels(...).inc()``), `runtime.health`
 serves them, and docs/reference/metrics.md is generated from `CATALOGUE`; so a name is spelled
-once.  Labels are small closed sets: no series, no value and no peer's id is ever a label.
+once.  Every label is a closed set of words, given where the metric is made: a word from outside
+the set, which a peer may have sent, counts as ``other``.  So no series, no value and no peer's id
+is ever a label, and nobody else can make a new time series here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +23,9 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from midstreamer.telemetry import words
+from midstreamer.telemetry.words import Words
 
 REGISTRY = CollectorRegistry()
 """Our own: a library that registers itself globally cannot add to what we publish."""
@@ -33,84 +39,131 @@ LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.
 """From a QUIC round trip on loopback to the longest budget anybody should give."""
 
 
+OTHER = words.OTHER
+NO_LABELS: Mapping[str, Words] = MappingProxyType({})
+
+
 class Described(NamedTuple):
     """One metric, as the reference describes it."""
 
     name: str
     kind: str
-    labels: tuple[str, ...]
+    labels: Mapping[str, Words]
+    """Each label with its closed set of words."""
     help: str
     buckets: tuple[float, ...] = ()
 
 
 CATALOGUE: list[Described] = []
 
-
-def _counter(name: str, help: str, labels: Sequence[str] = ()) -> Counter:
-    CATALOGUE.append(Described(f"{name}_total", "counter", tuple(labels), help))
-    return Counter(name, help, labels, registry=REGISTRY)
+MetricT = TypeVar("MetricT", bound=Counter | Gauge | Histogram)
 
 
-def _gauge(name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
-    CATALOGUE.append(Described(name, "gauge", tuple(labels), help))
-    return Gauge(name, help, labels, registry=REGISTRY)
+class Family(Generic[MetricT]):
+    """One metric with labels: `labels` gives the child of these words."""
+
+    def __init__(self, metric: MetricT, labels: Mapping[str, Words]) -> None:
+        self._metric = metric
+        self._words = labels
+
+    def labels(self, *values: str, **named: str) -> MetricT:
+        """The child to count in; a word outside its label's set becomes ``other``."""
+        given = {**dict(zip(self._words, values, strict=False)), **named}
+        closed = {label: self._closed(label, word) for label, word in given.items()}
+        return cast("MetricT", self._metric.labels(**closed))
+
+    def _closed(self, label: str, word: str) -> str:
+        return str(word) if word in self._words.get(label, ()) else OTHER
 
 
-def _histogram(
-    name: str, help: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
-) -> Histogram:
-    CATALOGUE.append(Described(name, "histogram", tuple(labels), help, tuple(buckets)))
-    return Histogram(name, help, labels, buckets=buckets, registry=REGISTRY)
+def _counter(name: str, help: str) -> Counter:
+    CATALOGUE.append(Described(f"{name}_total", "counter", NO_LABELS, help))
+    return Counter(name, help, registry=REGISTRY)
+
+
+def _counters(name: str, help: str, labels: Mapping[str, Words]) -> Family[Counter]:
+    CATALOGUE.append(Described(f"{name}_total", "counter", labels, help))
+    return Family(Counter(name, help, tuple(labels), registry=REGISTRY), labels)
+
+
+def _gauge(name: str, help: str) -> Gauge:
+    CATALOGUE.append(Described(name, "gauge", NO_LABELS, help))
+    return Gauge(name, help, registry=REGISTRY)
+
+
+def _gauges(name: str, help: str, labels: Mapping[str, Words]) -> Family[Gauge]:
+    CATALOGUE.append(Described(name, "gauge", labels, help))
+    return Family(Gauge(name, help, tuple(labels), registry=REGISTRY), labels)
+
+
+def _histogram(name: str, help: str, *, buckets: Sequence[float]) -> Histogram:
+    CATALOGUE.append(Described(name, "histogram", NO_LABELS, help, tuple(buckets)))
+    return Histogram(name, help, buckets=buckets, registry=REGISTRY)
+
+
+def _histograms(
+    name: str, help: str, labels: Mapping[str, Words], *, buckets: Sequence[float]
+) -> Family[Histogram]:
+    CATALOGUE.append(Described(name, "histogram", labels, help, tuple(buckets)))
+    return Family(Histogram(name, help, tuple(labels), buckets=buckets, registry=REGISTRY), labels)
 
 
 # --- comparing and deciding -----------------------------------------------------------------------
 
-PATTERN_MATCHES = _counter(
-    "midstreamer_pattern_matches", "Windows compared with history, by measure.", ["measure"]
+PATTERN_MATCHES = _counters(
+    "midstreamer_pattern_matches",
+    "Windows compared with history, by measure.",
+    {"measure": words.MEASURES},
 )
 DTW_LATENCY_MS = _histogram(
     "midstreamer_dtw_latency_ms",
     "Milliseconds one search of an agent's shards took in the kernels, one window.",
     buckets=(1, 2, 5, 10, 20),
 )
-DECISIONS = _counter(
+DECISIONS = _counters(
     "midstreamer_decisions",
     "Decisions made, by outcome: LONG, SHORT, or the reason for silence.",
-    ["outcome"],
+    {"outcome": words.OUTCOMES},
 )
-VERDICTS = _counter(
-    "midstreamer_verdicts", "Decisions settled, by whether the favoured side came.", ["hit"]
+VERDICTS = _counters(
+    "midstreamer_verdicts",
+    "Decisions settled, by whether the favoured side came.",
+    {"hit": words.HITS},
 )
 
 # --- talking --------------------------------------------------------------------------------------
 
-HANDSHAKES = _counter(
+HANDSHAKES = _counters(
     "midstreamer_handshakes",
     "Connections judged, by result: accepted, or the reason of the refusal.",
-    ["result"],
+    {"result": words.REFUSALS | {words.ACCEPTED}},
 )
-LINKS = _gauge("midstreamer_links", "Open connections, by the kind of the peer.", ["kind"])
-REFUSED_FRAMES = _counter(
+LINKS = _gauges(
+    "midstreamer_links", "Open connections, by the kind of the peer.", {"kind": words.KINDS}
+)
+REFUSED_FRAMES = _counters(
     "midstreamer_refused_frames",
     "Frames that a peer of this kind may not send; each closed its connection.",
-    ["frame", "kind"],
+    {"frame": words.FRAMES, "kind": words.KINDS},
 )
-REQUEST_LATENCY_S = _histogram(
+REQUEST_LATENCY_S = _histograms(
     "midstreamer_request_latency_seconds",
     "Seconds from a request's arrival to its answer, by frame and result (ok or an error code).",
-    ["frame", "result"],
+    {"frame": words.FRAMES, "result": words.CODES | {words.OK}},
     buckets=LATENCY_BUCKETS_S,
 )
-QUEUE_DEPTH = _gauge(
-    "midstreamer_queue_depth", "Things waiting in a bounded queue, by queue.", ["queue"]
+QUEUE_DEPTH = _gauges(
+    "midstreamer_queue_depth",
+    "Things waiting in a bounded queue, by queue.",
+    {"queue": words.QUEUES},
 )
 
 # --- storing and following ------------------------------------------------------------------------
 
-SYNC_LATENCY_S = _histogram(
+SYNC_LATENCY_S = _histograms(
     "midstreamer_sync_latency_seconds",
     "Seconds of one step between memory and PostgreSQL, by kind: commit, feed, load.",
-    ["kind"],
+    {"kind": words.STORE_STEPS},
     buckets=LATENCY_BUCKETS_S,
 )
 WRITE_BATCH_ROWS = _histogram(
@@ -121,21 +174,23 @@ WRITE_BATCH_ROWS = _histogram(
 FEED_POSITION = _gauge(
     "midstreamer_feed_position", "Position of the change feed that this process has reached."
 )
-MEMBERS = _gauge("midstreamer_members", "Processes with a live lease, by kind.", ["kind"])
+MEMBERS = _gauges(
+    "midstreamer_members", "Processes with a live lease, by kind.", {"kind": words.KINDS}
+)
 SHARDS_HELD = _gauge("midstreamer_shards_held", "Shards that this agent can answer for.")
 CERTIFICATE_EXPIRY_S = _gauge(
     "midstreamer_certificate_not_after_seconds",
     "When this process's certificate expires, in seconds since 1970-01-01 UTC.",
 )
-SECURITY_FILE_WRONG = _gauge(
+SECURITY_FILE_WRONG = _gauges(
     "midstreamer_security_file_wrong",
     "1 while a file is wrong and what was loaded from it before stays in force, by file:"
     " certificate, bundle, authority, allowlist.",
-    ["file"],
+    {"file": words.FILES},
 )
 
-TASK_FAILURES = _counter(
-    "midstreamer_task_failures", "Background loops that failed, by task.", ["task"]
+TASK_FAILURES = _counters(
+    "midstreamer_task_failures", "Background loops that failed, by task.", {"task": words.TASKS}
 )
 
 ProcessCollector(registry=REGISTRY)

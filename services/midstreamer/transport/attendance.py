@@ -10,13 +10,12 @@ from midstreamer.domain.errors import MidstreamerError, Overloaded, Refused, Una
 from midstreamer.domain.identity import Identity
 from midstreamer.security import decide
 from midstreamer.security.reasons import Reason
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, words
 from midstreamer.transport.carrier import Limits, OnLink
 from midstreamer.transport.framed import FramedLink
 
 log = logs.get(__name__)
 
-ACCEPTED = "accepted"
 RETRY_AFTER_S = 1.0
 FAREWELL_S = 1.0
 """How long a closing server waits for those who attend its links."""
@@ -25,7 +24,8 @@ FAREWELL_S = 1.0
 def refused(peer: str, refusal: MidstreamerError) -> None:
     """Count and log that somebody was turned away."""
     reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
-    metrics.HANDSHAKES.labels(reason).inc()
+    # The peer may have sent this word: "accepted" from it must not count as an accepted handshake.
+    metrics.HANDSHAKES.labels(reason if reason in words.REFUSALS else words.OTHER).inc()
     log.warning("peer.refused", peer=peer, reason=reason, detail=refusal.message)
 
 
@@ -86,7 +86,7 @@ class Attendance:
     async def _attend(self, link: FramedLink) -> None:
         try:
             await link.opened()
-            metrics.HANDSHAKES.labels(ACCEPTED).inc()
+            metrics.HANDSHAKES.labels(words.ACCEPTED).inc()
             await self._on_link(link)
         except Refused as refusal:
             refused(link.peer.name, refusal)

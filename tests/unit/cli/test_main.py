@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from midstreamer.cli import errors, main
 from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
@@ -180,3 +182,48 @@ def test_the_foreseen_error_is_found_inside_nested_groups() -> None:
     group = BaseExceptionGroup("a", [KeyError("x"), ExceptionGroup("b", [inner])])
     found: MidstreamerError | BaseException = errors.foreseen(group)
     assert found is inner
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "mine.toml", "agent", "--print-config"],
+        ["agent", "--config", "mine.toml", "--print-config"],
+        ["agent", "--print-config", "--config", "mine.toml"],
+        ["--config", "other.toml", "agent", "--config", "mine.toml", "--print-config"],
+        ["config", "--config", "mine.toml", "show", "agent"],
+        ["config", "show", "agent", "--config", "mine.toml"],
+    ],
+)
+def test_the_configuration_file_is_taken_before_and_after_the_verb(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[agent]\nid = 'a7'\n")
+    (tmp_path / "other.toml").write_text("[agent]\nid = 'a8'\n")
+    assert main.execute(words) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["agent.id", "a7", "mine.toml", "[agent]"] in rows
+
+
+@pytest.mark.parametrize(
+    "words", [["--debug", "agent", "--set", "id"], ["agent", "--set", "id", "--debug"]]
+)
+def test_the_traceback_may_be_asked_for_before_and_after_the_verb(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.execute(words) == errors.WRONG
+    assert "Traceback" in capsys.readouterr().err
+    assert main.execute(["agent", "--set", "id"]) == errors.WRONG
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_command_takes_the_options_of_the_whole_command() -> None:
+    root = typer.main.get_command(main.app)
+
+    def lacking(command: Any, name: str) -> list[str]:
+        inner = [each for child in getattr(command, "commands", {}).items()
+                 for each in lacking(child[1], f"{name} {child[0]}")]  # fmt: skip
+        options = {option for parameter in command.params for option in parameter.opts}
+        return inner + ([] if {"--config", "--debug"} <= options else [name])
+
+    assert lacking(root, "midstreamer") == []

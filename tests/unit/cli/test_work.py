@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from midstreamer.cli import work
+from midstreamer.cli import asking, work
 from midstreamer.client.api import AsyncClient
 from midstreamer.client.matcher import AsyncAdaptivePatternMatcher
 from midstreamer.console.watch import Watch
@@ -94,3 +94,7 @@ async def test_a_file_shorter_than_the_window_is_named(
     async with a_fleet(monkeypatch):
         with pytest.raises(BadInput, match="walk/00 has 10 ticks, fewer than the window of 16"):
             await work._match(CONTEXT, table, SPECIFICATION, "")
+
+
+def test_the_patience_that_the_help_shows_is_the_one_of_a_replay() -> None:
+    assert asking.PATIENCE_S == replay.PATIENCE_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from midstreamer.client.api import AsyncClient
@@ -14,6 +16,7 @@ from midstreamer.domain.errors import (
     NotGranted,
     Overloaded,
     Refused,
+    Unavailable,
 )
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Tick, column
@@ -183,3 +186,28 @@ async def test_a_client_that_is_turned_away_hears_it_at_once() -> None:
     async with client:
         with pytest.raises(Refused, match="not on the allowlist"):
             await client.survey()
+
+
+async def test_nobody_there_is_told_as_soon_as_the_time_to_reach_them_is_over() -> None:
+    client = AsyncClient(a_carrier(MemoryNetwork()), ["c1:1", "c2:1"], deadline_s=30.0)
+    loop = asyncio.get_running_loop()
+    async with client:
+        began_s = loop.time()
+        with pytest.raises(Unavailable, match=r"no coordinator at c[12]:1.*client\.addresses"):
+            await client.reach(0.2)
+    assert loop.time() - began_s < 2.0
+
+
+async def test_one_coordinator_of_several_is_enough_to_be_reached() -> None:
+    async with scripted(Script(Appended()), silent=["nobody:1"]) as client:
+        await client.reach(5.0)
+
+
+async def test_an_address_where_nobody_listens_is_not_waited_for() -> None:
+    client = AsyncClient(a_carrier(MemoryNetwork()), ["c1:1"], deadline_s=30.0)
+    loop = asyncio.get_running_loop()
+    async with client:
+        began_s = loop.time()
+        with pytest.raises(Unavailable, match=r"no coordinator at c1:1: .*client\.addresses"):
+            await client.reach(20.0)
+    assert loop.time() - began_s < 10.0

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from midstreamer.console import screen
+from midstreamer.console import screen, terminal
 from midstreamer.console.watch import SHOWN_PER_STEP, Watch
 from midstreamer.domain.decision import Direction
 from midstreamer.market.replay import Loading, Resumed, Stepped, Waiting
@@ -119,4 +119,4 @@ def test_a_terminal_gets_one_picture_and_keeps_the_summary() -> None:
 def test_the_screen_fits_where_output_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     assert isinstance(screen.screen_here(), screen.PlainScreen)
-    assert screen.console_here().width == screen.PLAIN_COLUMNS
+    assert terminal.console_here().width == terminal.PLAIN_COLUMNS

@@ -12,7 +12,7 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, StaleTick, UnknownSeries
 from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.match import Matches
-from midstreamer.domain.series import Column, Window, column
+from midstreamer.domain.series import TIME_MAX, TIME_MIN, Column, Window, column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Match, SeriesSummary, Surveyed
@@ -157,14 +157,14 @@ def an_append(*times: int, series: str = "walk/a") -> frames.Append:
     return frames.Append(columns=(column(series, times, [1.0] * len(times)),))
 
 
-@pytest.mark.parametrize("time", [2**63 - 1, int((NOW_S + 61) * 1e6)])
+@pytest.mark.parametrize("time", [TIME_MAX, int((NOW_S + 61) * 1e6)])
 def test_a_tick_too_far_ahead_of_the_clock_is_refused_with_the_setting(time: int) -> None:
     with pytest.raises(BadInput, match=rf"walk/a at {time}: .*coordinator\.ahead_s = 60 "):
         checks.check_times(an_append(5, time), now_s=NOW_S, ahead_s=60)
 
 
 @pytest.mark.parametrize(
-    ("time", "ahead_s"), [(-(2**63), 60), (0, 60), (int((NOW_S + 59) * 1e6), 60), (2**63 - 1, 0)]
+    ("time", "ahead_s"), [(TIME_MIN, 60), (0, 60), (int((NOW_S + 59) * 1e6), 60), (TIME_MAX, 0)]
 )
 def test_a_tick_that_is_old_or_a_little_ahead_is_taken(time: int, ahead_s: float) -> None:
     checks.check_times(an_append(time), now_s=NOW_S, ahead_s=ahead_s)
@@ -172,7 +172,7 @@ def test_a_tick_that_is_old_or_a_little_ahead_is_taken(time: int, ahead_s: float
 
 
 def test_times_that_jump_from_the_end_to_the_beginning_are_out_of_order() -> None:
-    times = np.array([2**63 - 1, -(2**63)]).tobytes()
+    times = np.array([TIME_MAX, TIME_MIN]).tobytes()
     with pytest.raises(StaleTick, match="not later than the tick before"):
         checks.check_append(frames.Append(columns=(Column("a/b", times, bytes(16)),)))
 

@@ -66,6 +66,7 @@ def test_every_zero_is_positive() -> None:
     assert series.column("u/a", [1], [-0.0]).values == bytes(8)
 
 
+_TIMES = st.one_of(st.integers(-5, 5), st.sampled_from([-(2**63), 2**63 - 1]))
 _VALUES = st.sampled_from([1.0, 2.5, -0.0, 0.0, math.nan, math.inf])
 _COLUMNS = st.builds(
     lambda name, times, values: series.Column(
@@ -74,7 +75,7 @@ _COLUMNS = st.builds(
         np.resize(np.array(values), len(times)).tobytes(),
     ),
     st.sampled_from(["u/a", "u/b", "bare", "no name"]),
-    st.lists(st.integers(-5, 5), min_size=1, max_size=4),
+    st.lists(_TIMES, min_size=1, max_size=4),
     st.lists(_VALUES, min_size=1, max_size=4),
 )
 
@@ -94,3 +95,48 @@ def test_a_column_without_a_tick_is_refused() -> None:
     full = series.column("u/a", [1], [1.0])
     with pytest.raises(BadInput, match="'u/b': no tick in it; leave it out"):
         series.check_columns([full, series.Column("u/b", b"", b"")])
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/..", "..", ".", "-/-", "-", "a/-", "-rf", "a/-rf", "a/^", "=/a", "_/:"]
+)
+def test_a_name_that_means_something_to_a_file_system_or_a_command_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="at least one letter or digit, not beginning with -"):
+        series.qualified(name)
+
+
+@pytest.mark.parametrize("name", ["^GSPC", "sp500/^GSPC", "BRK-B", "EURUSD=X", "a:b/c", ".x", "_1"])
+def test_names_of_markets_are_names(name: str) -> None:
+    assert series.qualified(name).endswith(name)
+
+
+def test_a_name_of_a_megabyte_is_quoted_in_part() -> None:
+    with pytest.raises(BadInput, match=r"1,000,000 in all") as caught:
+        series.qualified("x" * 1_000_000)
+    assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    "time",
+    [-(2**63), 2**63 - 1, series.TIME_MIN - 1, series.TIME_MAX + 1, 1_600_000_000_000_000_000],
+)
+def test_a_time_outside_the_years_is_told_the_true_range(time: int) -> None:
+    with pytest.raises(BadInput, match=f"time {time} is outside; .*years 1 to 9999"):
+        series.column("u/s", [time], [1.0])
+
+
+def test_a_time_of_more_than_64_bits_is_an_error_of_ours() -> None:
+    with pytest.raises(BadInput, match="a time does not fit 64 bits"):
+        series.column("u/s", [2**63], [1.0])
+
+
+def test_the_first_and_the_last_time_fit_into_one_column() -> None:
+    made = series.column("u/s", [series.TIME_MIN, series.TIME_MAX], [1.0, 2.0])
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("times", [[-(2**63), 1], [-(2**63), 2**63 - 1]])
+def test_times_that_rise_by_more_than_64_bits_are_not_called_stale(times: list[int]) -> None:
+    made = series.Column("u/s", np.array(times, "<i8").tobytes(), bytes(16))
+    with pytest.raises(BadInput, match="is outside"):
+        series.check_column(made)

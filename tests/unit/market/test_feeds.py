@@ -53,7 +53,7 @@ def test_the_same_tick_again_is_dropped(tmp_path: Path) -> None:
         (["1,a,1,2"], BadInput, ":2: 4 fields, expected 3"),
         (["1,a b,1"], BadInput, ":2: series name 'a b'"),
         (["yesterday,a,1"], BadInput, ":2: time 'yesterday' is neither ISO 8601"),
-        (["99999999999999999999,a,1"], BadInput, ":2: time '99999999999999999999' does not fit"),
+        (["99999999999999999999,a,1"], BadInput, ":2: time '99999999999999999999' is outside"),
         (["1,a,1", "2,a,2", "1,a,1"], StaleTick, ":4: default/a at .* is older than its tick"),
         (["1,a,1", "1,a,2"], Conflict, ":3: default/a at .* is 1.0 and again 2.0"),
         (['1,a,"1'], BadInput, ":2: unexpected end of data"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.store import dsn
@@ -74,3 +76,26 @@ def test_a_service_file_is_not_read_behind_the_rule(base: str, name: str) -> Non
     with pytest.raises(ConfigError, match=f"variable PG{name.upper()} leads to"):
         dsn.checked(base, {f"PG{name.upper()}": "x"})
     assert dsn.checked(base, {f"PG{name.upper()}": ""}) == base
+
+
+PIECES = (
+    "postgresql:// postgres:// me : @ / ? # % %40 %2F %00 [ ] ::1 localhost db.example , 5432 = &"
+    " password sslmode verify-full disable host port user service options ; + dbname \\ '"
+)
+
+
+def used(text: str) -> str:
+    """The DSN that would be used; empty when it is refused, by name."""
+    try:
+        return dsn.checked(text, {})
+    except ConfigError:
+        return ""
+
+
+@given(st.lists(st.sampled_from(PIECES.split()), max_size=14).map("".join))
+def test_any_text_is_a_dsn_or_named_as_none(text: str) -> None:
+    shown, found = dsn.shown(text), used(text)
+    if found:
+        remote = [host for host in dsn.hosts(found, {}) if not dsn.is_local(host)]
+        assert not remote or "sslmode=verify-" in found
+        assert dsn.shown(found).startswith(shown.partition("?")[0])

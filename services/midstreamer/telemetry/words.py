@@ -1,0 +1,63 @@
+"""The closed sets of words that labels of metrics are made of.
+
+Where the words are known below this room they are taken from there.  This room may not import
+`security`, `protocol`, `transport` or a service, so their words are written down here once more;
+tests/unit/telemetry/test_words.py compares them with the code that uses them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from midstreamer.domain.decision import Direction, Reason
+from midstreamer.domain.errors import BY_CODE
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.specification import Measure
+
+Words: TypeAlias = frozenset[str]
+
+OTHER = "other"
+"""What a label says for every word that is not in its set."""
+ACCEPTED = "accepted"
+OK = "ok"
+
+
+def _words(text: str) -> Words:
+    return frozenset(text.split())
+
+
+KINDS: Words = frozenset(Kind)
+CODES: Words = frozenset(BY_CODE)
+MEASURES: Words = frozenset(Measure)
+OUTCOMES: Words = frozenset(Direction) | frozenset(Reason)
+HITS = _words("true false void")
+STORE_STEPS = _words("commit feed load")
+FILES = _words("certificate bundle authority allowlist")
+"""Files that decide who is trusted."""
+QUEUES = _words("matches outbox requests searches writes")
+FRAMES = _words(
+    """
+    AgentHandshake CoordinatorAck Refusal Failure Append Appended Match Matched Lookup
+    Experiences Survey Surveyed Search Found Holdings Write Written Renew Fleet Load Loaded
+    Tail Changes
+    """
+)
+"""Types of frames."""
+REFUSALS = CODES | _words(
+    """
+    no_certificate unreadable_certificate unknown_authority expired not_yet_valid
+    wrong_usage no_identity label_mismatch wrong_trust_domain wrong_kind not_allowed
+    too_many_links version malformed_frame frame_too_large unexpected_frame unknown_stream
+    claim_mismatch handshake_timeout handshake_failed not_authorised weak_key weak_signature
+    """
+)
+"""Why a connection was turned away: the codes of errors, and the reasons of security, protocol
+and transport."""
+TASKS = _words(
+    """
+    agent.sync agent.lease agent.heartbeat agent.loads agent.coordinator committer
+    housekeeper coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
+    coordinator.spool coordinator.replay
+    """
+)
+"""Background loops, by the names that services start them under."""

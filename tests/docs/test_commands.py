@@ -1,0 +1,223 @@
+"""Every command that the documentation shows is taken by the real command line, or runs for real.
+
+Commands are read from the console blocks of all pages, from code spans that begin with
+`midstreamer`, and from the examples in help texts.  Each is parsed by the command line itself, up
+to the point where it would start.  Those of `CERTIFICATES` and `DEPLOY` run besides, in a folder
+of their own.  A command that is no `midstreamer` stands in `OTHERS`, with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+import typer.main
+
+from midstreamer.cli import main
+from midstreamer.cli.local import free_ports
+from midstreamer.store.embedded import EmbeddedServer
+
+TOP = Path(__file__).parents[2]
+DOCS = TOP / "docs"
+GENERATED = {"reference", "_build"}
+CERTIFICATES, DEPLOY = "docs/how-to/certificates.md", "docs/how-to/deploy.md"
+OTHERS = {
+    "sudo apt install make git python3 python3-venv": "installs packages of the machine",
+}
+RUN_BY = {"README.md": "tests/docs/test_readme.py runs its sh block"}
+
+
+class Shown(NamedTuple):
+    """A command, and the page that shows it."""
+
+    page: str
+    command: str
+
+
+def pages() -> list[Path]:
+    written = [path for path in DOCS.rglob("*.md")
+               if not GENERATED & set(path.relative_to(DOCS).parts)]  # fmt: skip
+    return sorted([*TOP.glob("*.md"), *written])
+
+
+def in_blocks(path: Path) -> Iterator[Shown]:
+    text = path.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines = block.replace("\\\n", " ").splitlines()
+        if language == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        if language in {"console", "sh", "bash", "shell"}:
+            plain = [line.strip() for line in lines if line.strip() and line[0] != "#"]
+            yield from (Shown(str(path.relative_to(TOP)), line) for line in plain)
+
+
+def in_spans(path: Path) -> Iterator[Shown]:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"`(midstreamer [^`]+)`", text):
+        yield Shown(str(path.relative_to(TOP)), " ".join(span.split()))
+
+
+def in_help() -> Iterator[Shown]:
+    def examples(command: Any, name: str) -> Iterator[Shown]:
+        for found in re.findall(r"(?:Example: |- |`)(midstreamer [^`\n]*)", command.help or ""):
+            yield Shown(f"{name} --help", found)
+        for child_name, child in getattr(command, "commands", {}).items():
+            yield from examples(child, f"{name} {child_name}")
+
+    yield from examples(typer.main.get_command(main.app), "midstreamer")
+
+
+BLOCKS = [shown for path in pages() for shown in in_blocks(path)]
+SPANS = [shown for path in pages() for shown in in_spans(path)]
+HELP = list(in_help())
+
+
+def words_of(command: str) -> list[str] | None:
+    """The words after `midstreamer`, also of `make run ARGS=…`; None for another command."""
+    words = shlex.split(command.removesuffix("&"))
+    if words[:2] == ["make", "run"]:
+        (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]
+        return ["run", *shlex.split(arguments)]
+    return words[1:] if words[0] == "midstreamer" else None
+
+
+def parsed(words: list[str]) -> str:
+    """The command that the command line finds for these words; it raises what it would tell."""
+    command: Any = typer.main.get_command(main.app)
+    context, name = None, "midstreamer"
+    while True:
+        try:
+            context = command.make_context(name, list(words), parent=context)
+        except typer.Exit:  # --help and --version end here
+            return f"{name} {' '.join(words)}"
+        if not hasattr(command, "commands"):
+            return str(context.command_path)
+        rest = [*getattr(context, "_protected_args", ()), *context.args]
+        name, command, words = command.resolve_command(context, rest)
+
+
+def test_commands_are_found_on_every_kind_of_page() -> None:
+    assert {shown.page for shown in BLOCKS} >= {"README.md", CERTIFICATES, DEPLOY}
+    assert len(BLOCKS) >= 19
+    assert len(HELP) >= 10
+
+
+@pytest.mark.parametrize("shown", [*BLOCKS, *SPANS, *HELP], ids=lambda one: one.command[:60])
+def test_a_command_that_is_shown_is_taken_by_the_command_line(shown: Shown) -> None:
+    words = words_of(shown.command)
+    if words is None:
+        assert shown.command in OTHERS, f"{shown}: neither midstreamer nor in OTHERS"
+        return
+    assert parsed(words)
+
+
+@pytest.mark.parametrize("words", [["sync", "--confg", "x"], ["run", "--agents", "x"], ["walk"]])
+def test_a_command_that_would_be_refused_is_noticed(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"--confg|valid integer|'walk'"):
+        parsed(words)
+
+
+def test_every_exception_is_still_shown_somewhere() -> None:
+    assert set(OTHERS) <= {shown.command for shown in BLOCKS}
+    assert RUN_BY.keys() <= {shown.page for shown in BLOCKS}
+
+
+# --- for real ------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """A folder with ``midstreamer`` on its path."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, command: str) -> str:
+        """Run to the end; what it wrote."""
+        ran = subprocess.run(
+            command, shell=True, cwd=self.folder, env=self.environment, check=False,
+            capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        return ran.stdout
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start; its end is not awaited."""
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                f"exec {command}", shell=True, cwd=self.folder, env=self.environment, stderr=log
+            )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "midstreamer").write_text(f'#!/bin/sh\nexec {sys.executable} -m midstreamer "$@"\n')
+    (bin_ / "midstreamer").chmod(0o755)
+    ports = {
+        "MIDSTREAMER_SYNC__LISTEN": sync,
+        "MIDSTREAMER_COORDINATOR__SYNC": sync,
+        "MIDSTREAMER_AGENT__SYNC": sync,
+        "MIDSTREAMER_COORDINATOR__LISTEN": coordinator,
+        "MIDSTREAMER_CLIENT__ADDRESSES": f'["{coordinator}"]',
+        "MIDSTREAMER_CLIENT__REACH_S": "60",
+    }
+    return Place(tmp_path, {**os.environ, **ports, "PATH": f"{bin_}:{os.environ['PATH']}"})
+
+
+@pytest.mark.integration
+def test_the_commands_about_certificates_run_in_their_order(place: Place) -> None:
+    told = [place.run(shown.command) for shown in BLOCKS if shown.page == CERTIFICATES]
+    assert "spiffe://midstreamer.local/client/me" in told[-1]
+
+
+def a_file(path: Path, hours: int = 160) -> None:
+    """Two daily waves, one tick an hour."""
+    lines = [
+        f"2024-01-{1 + hour // 24:02d}T{hour % 24:02d}:00:00Z,plant/b{number},"
+        f"{80 + 5 * ((hour + number) % 24 - 12) ** 2 / 144:.3f}"
+        for hour in range(hours) for number in (1, 2)
+    ]  # fmt: skip
+    path.write_text("\n".join(["time,series,value", *lines]) + "\n")
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(400)
+def test_the_commands_of_the_deployment_guide_make_a_fleet_that_answers_those_of_the_tutorial(
+    place: Place,
+) -> None:
+    shutil.copy(TOP / "config.toml", place.folder)
+    a_file(place.folder / "my.csv")
+    place.run("midstreamer certs init")
+    place.run("midstreamer certs issue sync/sync-1 coordinator/c1 agent/a1 client/local")
+    services = [place.start(shown.command) for shown in BLOCKS if shown.page == DEPLOY]
+    try:
+        told = [
+            place.run(each) for each in ("midstreamer replay my.csv", "midstreamer match my.csv")
+        ]
+        told.append(place.run("midstreamer status"))
+    except AssertionError as error:
+        error.add_note((place.folder / "log").read_text()[-2000:])
+        raise
+    finally:
+        for service in reversed(services):
+            service.terminate()
+            service.wait(60)
+    try:
+        told += [place.run(f"midstreamer db {verb}") for verb in ("migrate", "status", "check")]
+    finally:
+        asyncio.run(EmbeddedServer(place.folder / "var/store").erase())
+    assert "320 ticks" in told[2]
+    assert told[1].count("P(rise)") == 2
+    assert "nothing contradicts a promise" in told[-1]

@@ -1,0 +1,51 @@
+"""A process loads what its verb needs: only agents load the kernels.
+
+Python writes every import to standard error when PYTHONPROFILEIMPORTTIME is set; so the real
+processes tell what they loaded, from their first line until they are ready.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import a_fleet
+
+HEAVY = {"numba", "llvmlite", "wasmtime", "pyarrow", "midstreamer_kernels"}
+
+
+def loaded(told: str) -> set[str]:
+    """The top packages among the imports that a process told of."""
+    lines = re.findall(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", told, re.MULTILINE)
+    return {name.partition(".")[0] for name in lines}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "verb", [["--help"], ["status", "--help"], ["certs", "show"], ["config", "show"], ["status"]]
+)
+def test_a_command_that_searches_nothing_loads_no_kernels(verb: list[str], tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "midstreamer", *verb],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "midstreamer" in loaded(ran.stderr)
+    assert loaded(ran.stderr) & HEAVY == set()
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(300)
+async def test_only_agents_load_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    async with a_fleet(tmp_path, agents=1) as processes:
+        logs = {each.name: each.log.read_text() for each in processes.fleet.children}
+    found = {name: loaded(log) & HEAVY for name, log in logs.items()}
+    assert "midstreamer" in loaded(logs["sync"]) & loaded(logs["coordinator"])
+    assert (found["sync"], found["coordinator"]) == (set(), set())
+    assert found["agent-1"] >= {"midstreamer_kernels", "numba"}

@@ -1,0 +1,84 @@
+"""Labels of metrics are closed: no word of a peer makes a time series."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import midstreamer
+from midstreamer.domain.errors import Refused
+from midstreamer.protocol import authorisation, frames
+from midstreamer.protocol.connection import Code
+from midstreamer.security.reasons import Reason
+from midstreamer.telemetry import metrics, words
+from midstreamer.transport import attendance
+from midstreamer.transport.aioquic import wire
+
+SOURCE = Path(midstreamer.__file__).parent
+LABELLED = [one for one in vars(metrics).values() if isinstance(one, metrics.Family)]
+NOBODYS = "no word of ours"
+
+
+def handshakes(result: str) -> float:
+    found = metrics.REGISTRY.get_sample_value("midstreamer_handshakes_total", {"result": result})
+    return found or 0.0
+
+
+def series() -> int:
+    return len(metrics.render().splitlines())
+
+
+def test_every_label_of_the_catalogue_has_its_closed_set() -> None:
+    labelled = [one for one in metrics.CATALOGUE if one.labels]
+    assert len(labelled) == len(LABELLED)
+    assert [one.name for one in labelled for words in one.labels.values() if not words] == []
+    sets = [closed for one in labelled for closed in one.labels.values()]
+    assert max(map(len, sets)) < 64
+
+
+@pytest.mark.parametrize("metric", LABELLED, ids=lambda one: one._metric._name)
+def test_a_word_from_outside_its_set_counts_as_other(metric: metrics.Family[Any]) -> None:
+    child = metric.labels(*[NOBODYS for _ in metric._words])
+    assert child._labelvalues == tuple(words.OTHER for _ in metric._words)
+    assert NOBODYS not in metrics.render().decode()
+
+
+@given(st.text())
+def test_a_refusal_with_any_code_makes_no_time_series(code: str) -> None:
+    attendance.refused("a peer", Refused("no", reason="what nobody says"))
+    before = series()
+    attendance.refused("a peer", Refused("no", reason=code))
+    assert series() - before in ({0, 1} if code in words.REFUSALS else {0})
+
+
+def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
+    accepted, other = handshakes("accepted"), handshakes("other")
+    attendance.refused("a peer", Refused("no", reason="accepted"))
+    assert (handshakes("accepted"), handshakes("other")) == (accepted, other + 1)
+
+
+def test_the_words_are_those_of_the_code() -> None:
+    assert set(frames.FRAMES) == words.FRAMES
+    told = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
+    assert told <= words.REFUSALS <= told | words.CODES
+
+
+def test_the_names_of_background_loops_are_those_of_the_services() -> None:
+    started = re.compile(r'\b(?:supervise|background|_start)\(\s*"([\w.]+)"')
+    found = {
+        name
+        for path in SOURCE.rglob("service.py")
+        for name in started.findall(path.read_text(encoding="utf-8"))
+    }
+    assert found == words.TASKS
+
+
+def test_no_metric_is_labelled_behind_the_closed_sets() -> None:
+    text = (SOURCE / "telemetry" / "metrics.py").read_text(encoding="utf-8")
+    makers = re.findall(r"(?:Counter|Gauge|Histogram)\(name, help, tuple\(labels\)", text)
+    assert len(makers) == text.count("Family(") - text.count("class Family(")
