@@ -128,6 +128,11 @@ CERTIFICATE_EXPIRY_S = _gauge(
     "When this process's certificate expires, in seconds since 1970-01-01 UTC.",
 )
 
+LOG_LINES_LEFT_OUT = _counter(
+    "midstreamer_log_lines_left_out",
+    "Log lines not written because a peer caused more of them than are written, by event.",
+    ["event"],
+)
 TASK_FAILURES = _counter(
     "midstreamer_task_failures", "Background loops that failed, by task.", ["task"]
 )
