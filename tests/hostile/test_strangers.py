@@ -16,6 +16,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.transport.aioquic import enforcement, halfopen
+from midstreamer.transport.aioquic import server as server_module
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits, Link
 from tests.support.hostile import RawClient, displace
@@ -122,6 +123,19 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     assert end.reason_phrase.startswith("unknown_authority")
     assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["peer.refused"]
     client.leave()
+
+
+async def test_what_is_left_of_refused_peers_is_bounded(
+    place: Installation, server: QuicServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "LEAVING_MAX", 3)
+    for _ in range(8):
+        client = a_long_hello(server, 70_000)
+        await client.ended()
+        client.leave()
+    assert len(server._leaving) == len(server._numbers) == 3
+    assert all(wire.handshake_bytes <= 65_536 for wire in server._leaving)
+    assert all(not wire.quic.tls._receive_buffer for wire in server._leaving)
 
 
 # --- after it was judged --------------------------------------------------------------------------

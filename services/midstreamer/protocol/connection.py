@@ -239,7 +239,7 @@ class Connection:
         self._frame_bytes_max = frame_bytes_max
         self._handshake_s = handshake_s
         self._deadline_s: float | None = None
-        self._unfinished = FrameDeadlines(frame_s)
+        self.unfinished = FrameDeadlines(frame_s)
         first = codec.Splitter(frame_bytes_max=min(HANDSHAKE_BYTES_MAX, frame_bytes_max))
         self._splitters = {CONTROL_STREAM: first}
         # A stream exists for the accepting side only once the dialling side wrote to it.
@@ -267,8 +267,8 @@ class Connection:
         try:
             for body in splitter.feed(data):
                 effects += self.handle(self._read(body))  # nothing, once it has closed
-            if now_s is not None:
-                self._unfinished.note(stream, splitter, now_s)
+            if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
+                self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
             effects += self.handle(Breached(Code.TOO_LARGE, error.message))
         return effects
@@ -298,12 +298,12 @@ class Connection:
         """The time of `next_wakeup_s` may have come."""
         if self._deadline_s is not None and now_s >= self._deadline_s:
             return self.handle(Hushed())
-        overdue = self._unfinished.overdue(now_s)
+        overdue = self.unfinished.overdue(now_s)
         return self.handle(Breached(Code.FRAME_TIMEOUT, overdue)) if overdue else []
 
     def next_wakeup_s(self) -> float | None:
         """When to call `tick`; None while nothing is awaited."""
-        frame_s = self._unfinished.next_s()
+        frame_s = self.unfinished.next_s()
         if frame_s is None or self._deadline_s is None:
             return self._deadline_s if frame_s is None else frame_s
         return min(frame_s, self._deadline_s)
@@ -374,7 +374,7 @@ class Connection:
 
     def _release(self) -> None:
         """Nothing more is read or sent, so nothing is held."""
-        self._unfinished.clear()
+        self.unfinished.clear()
         self._held.clear()
         for splitter in self._splitters.values():
             splitter.release()

@@ -32,30 +32,31 @@ class FrameDeadlines:
 
     def __init__(self, frame_s: float = FRAME_S) -> None:
         self._frame_s = frame_s
-        self._begun: dict[int, _Begun] = {}
+        self.begun: dict[int, _Begun] = {}
+        """By stream."""
 
     def note(self, stream: int, splitter: Splitter, now_s: float) -> None:
         """Bytes came on a stream: begin the deadline of a frame, extend it, or end it."""
-        held, begun = splitter.held_bytes, self._begun.get(stream)
+        held, begun = splitter.held_bytes, self.begun.get(stream)
         if not held:
             if begun is not None:
-                del self._begun[stream]
+                del self.begun[stream]
         elif begun is not None and begun.number == splitter.frames:
             begun.held_bytes = held
         else:
-            self._begun[stream] = _Begun(now_s, splitter.frames, held)
+            self.begun[stream] = _Begun(now_s, splitter.frames, held)
 
     def clear(self) -> None:
         """Nothing more is read."""
-        self._begun.clear()
+        self.begun.clear()
 
     def next_s(self) -> float | None:
         """The first deadline; None while no frame is unfinished."""
-        return min(map(self._deadline_s, self._begun.values())) if self._begun else None
+        return min(map(self._deadline_s, self.begun.values())) if self.begun else None
 
     def overdue(self, now_s: float) -> str:
         """What to say of a frame whose deadline has passed; empty while there is none."""
-        for stream, begun in self._begun.items():
+        for stream, begun in self.begun.items():
             if now_s >= self._deadline_s(begun):
                 return (
                     f"a frame on stream {stream} is not complete {now_s - begun.at_s:.1f} s after"

@@ -160,7 +160,7 @@ class FramedLink:
         """The wire brought bytes."""
         try:
             self._carry_out(self._connection.receive(stream, data, self._loop.time()))
-            if self._timer is None:
+            if self._timer is None and self._connection.unfinished.begun:
                 self._set_timer()
         except Exception as error:
             self._fail(error)

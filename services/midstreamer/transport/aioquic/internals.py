@@ -236,6 +236,8 @@ class Receiver(QuicStreamReceiver):
     ) -> None:
         super().__init__(stream_id, readable)
         self.early = Segments(gaps_max)
+        self.announce_at = 0
+        """What has to be read before more is allowed; see `allow_by_consumption`."""
 
     @property
     def held_bytes(self) -> int:
@@ -245,6 +247,17 @@ class Receiver(QuicStreamReceiver):
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
         """Take a frame's data; what can be read now, and whether it is the last."""
         end = frame.offset + len(frame.data)
+        if (
+            frame.offset == self._buffer_start < end
+            and self._final_size is None
+            and not (frame.fin or self.early.starts or self.is_finished)
+        ):  # nearly always: it came in order
+            self._buffer_start = end
+            if end > self.highest_offset:
+                self.highest_offset = end
+            return StreamDataReceived(
+                data=frame.data, end_stream=False, stream_id=self._stream_id or 0
+            )
         self._check_end(end, fin=frame.fin)
         self.highest_offset = max(self.highest_offset, end)
         if self.is_finished:
@@ -253,8 +266,8 @@ class Receiver(QuicStreamReceiver):
             self._keep(frame)
             return None
         data = frame.data[self._buffer_start - frame.offset :]
-        if self.early:
-            data += self.early.take(self._buffer_start + len(data))
+        if self.early.starts:
+            data = b"".join((data, *self.early.take(self._buffer_start + len(data))))
         self._buffer_start += len(data)
         self.is_finished = self._buffer_start == self._final_size
         if not (data or self.is_finished):
@@ -355,18 +368,18 @@ def allow_by_consumption(
 
     aioquic doubles its limits when half of them was received, though it be out of order and
     nothing was read.  The connection's limit is that of so many streams.  It announces again when
-    half of a window is used, and in the packets that are sent anyway, as aioquic does.
+    half of a window was read, and in the packets that are sent anyway, as aioquic does.
     """
-    total = connection._local_max_data
+    total, total_at = connection._local_max_data, 0
 
     def stream_limits(
         builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
-        if not stream.max_stream_data_local:
-            return  # the peer cannot send on it
-        consumed = stream.receiver.starting_offset()
-        size = window(consumed)
-        if stream.max_stream_data_local - consumed <= size // 2:
+        receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
+        consumed = receiver._buffer_start
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # it may be sent on
+            size = window(consumed)
+            receiver.announce_at = consumed + size // 2
             stream.max_stream_data_local = consumed + size
         if stream.max_stream_data_local_sent != stream.max_stream_data_local:
             frame = builder.start_frame(
@@ -381,10 +394,13 @@ def allow_by_consumption(
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         # No streams are given back: one that ended ends its connection.
-        consumed = sum(s.receiver.starting_offset() for s in connection._streams.values())
-        size = streams * window(consumed)
-        if total.value - consumed <= size // 2:
-            total.value = consumed + size
+        nonlocal total_at
+        if total.used >= total_at:  # and what was consumed may be as well; nearly always it is not
+            consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
+            if consumed >= total_at:
+                size = streams * window(consumed)
+                total_at = consumed + size // 2
+                total.value = consumed + size
         if total.sent != total.value:
             frame = builder.start_frame(
                 QuicFrameType.MAX_DATA,
@@ -400,8 +416,11 @@ def allow_by_consumption(
 
 
 def release_buffers(connection: QuicConnection) -> None:
-    """Drop what streams hold; in its closing period a connection neither reads nor sends them."""
-    for stream in connection._streams.values():
+    """Drop what streams and TLS hold; a connection in its closing period uses neither."""
+    for stream in (*connection._streams.values(), *connection._crypto_streams.values()):
         stream.sender._buffer = bytearray()
         if isinstance(stream.receiver, Receiver):
             stream.receiver.early.clear()
+    if hasattr(connection, "tls"):  # made with the first packet
+        connection.tls._receive_buffer = b""
+        connection.tls._peer_certificate_chain = []

@@ -22,11 +22,12 @@ class Segments:
 
     def __init__(self, most: int = SEGMENTS_MAX) -> None:
         self._most = most
-        self._starts: list[int] = []
+        self.starts: list[int] = []
+        """Where each begins, in order."""
         self._parts: list[bytearray] = []
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     @property
     def held_bytes(self) -> int:
@@ -36,42 +37,42 @@ class Segments:
     def add(self, start: int, data: bytes) -> None:
         """Keep what is new of ``data``; TooManyGaps when that would be one segment too many."""
         end, at = start + len(data), start
-        index = bisect.bisect_right(self._starts, start)
+        index = bisect.bisect_right(self.starts, start)
         if index:
             at = max(at, self._end(index - 1))
         while at < end:
-            stop = min(end, self._starts[index]) if index < len(self._starts) else end
+            stop = min(end, self.starts[index]) if index < len(self.starts) else end
             if at < stop and self._put(index, at, data[at - start : stop - start]):
                 index += 1
-            if index == len(self._starts):
+            if index == len(self.starts):
                 return
             at, index = max(stop, self._end(index)), index + 1
 
-    def take(self, start: int) -> bytes:
+    def take(self, start: int) -> list[memoryview]:
         """Take out the bytes that follow on ``start`` without a gap, and all before it."""
         taken = []
-        while self._starts and self._starts[0] <= start:
-            first, part = self._starts.pop(0), self._parts.pop(0)
-            fresh = bytes(part[start - first :])
+        while self.starts and self.starts[0] <= start:
+            first, part = self.starts.pop(0), self._parts.pop(0)
+            fresh = memoryview(part)[start - first :]
             taken.append(fresh)
             start += len(fresh)
-        return b"".join(taken)
+        return taken
 
     def clear(self) -> None:
         """Drop everything."""
-        self._starts.clear()
+        self.starts.clear()
         self._parts.clear()
 
     def _end(self, index: int) -> int:
-        return self._starts[index] + len(self._parts[index])
+        return self.starts[index] + len(self._parts[index])
 
     def _put(self, index: int, at: int, data: bytes) -> bool:
         """Append to the segment before ``index``, or make one there; whether one was made."""
         if index and self._end(index - 1) == at:
             self._parts[index - 1] += data
             return False
-        if len(self._starts) >= self._most:
+        if len(self.starts) >= self._most:
             raise TooManyGaps
-        self._starts.insert(index, at)
+        self.starts.insert(index, at)
         self._parts.insert(index, bytearray(data))
         return True

@@ -107,7 +107,7 @@ class QuicServer:
                 return
             wire.datagram(data, address)
             self._touched.add(wire)
-            if wire in self._half_open:
+            if wire.link is None:
                 self._hold(wire)
         except Exception:  # one sender's datagram must not end what serves the others
             log.exception("datagram.failed", bytes=len(data))
