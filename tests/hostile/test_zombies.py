@@ -122,6 +122,8 @@ async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic
     for client in clients:
         await client.open(HELLO)  # refused from the seventeenth on, if those before were kept
         client.say(framed(NESTED))
+        live = sum(not wire.over for wire in quic.server._numbers)
+        assert live <= LIMITS.links_per_identity_max
     for client in clients:
         await client.ended()
         client.leave()

@@ -154,6 +154,8 @@ class QuicWire:
             self._fail("flush", error)
 
     def _send(self, *, written: bool) -> None:
+        if self._stopped:
+            return  # where closing failed, aioquic would go on as if nothing had happened
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
