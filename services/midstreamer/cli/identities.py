@@ -65,5 +65,6 @@ def limits_of(limits: LimitSettings) -> Limits:
         links_max=limits.links_max,
         links_per_identity_max=limits.links_per_identity_max,
         handshake_s=limits.handshake_s,
+        frame_s=limits.frame_s,
         idle_s=limits.idle_s,
     )

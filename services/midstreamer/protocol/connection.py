@@ -5,8 +5,9 @@ first: AgentHandshake.  The side that was dialled answers CoordinatorAck, which 
 streams, or Refusal.  After that frames flow both ways on either stream until somebody closes.
 
 How to drive it: call `start` once, `receive` with whatever a stream brought, `tick` when
-`next_wakeup_s` has come, `lost` when the carrier ends by itself; carry out the effects in order.
-The peer's certified identity is handed in: a machine exists only after its peer was judged.
+`next_wakeup_s` has come (it may move meanwhile), `lost` when the carrier ends by itself; carry out
+the effects in order.  The peer's certified identity is handed in: a machine exists only after its
+peer was judged.
 
 What breaks a rule closes the connection: a Refusal with one of the codes below goes out, and
 nothing that comes later is read.  Who may send which frame is not decided here
@@ -28,6 +29,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
+from midstreamer.protocol.deadlines import FRAME_S, FrameDeadlines
 from midstreamer.protocol.frames import Frame
 
 CONTROL_STREAM = 0
@@ -71,6 +73,7 @@ class Code(StrEnum):
     UNKNOWN_STREAM = "unknown_stream"
     CLAIM_MISMATCH = CLAIM_MISMATCH
     TIMEOUT = "handshake_timeout"
+    FRAME_TIMEOUT = "frame_timeout"
 
 
 # --- what happens to a connection ---------------------------------------------------------------
@@ -230,6 +233,7 @@ class Connection:
         incarnation: str = "",
         frame_bytes_max: int = frames.FRAME_BYTES_MAX,
         handshake_s: float = HANDSHAKE_S,
+        frame_s: float = FRAME_S,
     ) -> None:
         self.side = side
         self.state = State.NEW
@@ -241,6 +245,7 @@ class Connection:
         self._frame_bytes_max = frame_bytes_max
         self._handshake_s = handshake_s
         self._deadline_s: float | None = None
+        self.unfinished = FrameDeadlines(frame_s)
         first = codec.Splitter(frame_bytes_max=min(HANDSHAKE_BYTES_MAX, frame_bytes_max))
         self._splitters = {CONTROL_STREAM: first}
         # A stream exists for the accepting side only once the dialling side wrote to it.
@@ -254,8 +259,8 @@ class Connection:
         self._deadline_s = now_s + self._handshake_s
         return self.handle(Dialled() if self.side is Side.DIALLED else Accepted())
 
-    def receive(self, stream: int, data: bytes) -> list[Effect]:
-        """Take what a stream brought."""
+    def receive(self, stream: int, data: bytes, now_s: float | None = None) -> list[Effect]:
+        """Take what a stream brought; without a time, no deadline of a frame begins."""
         if self.closed:
             return []
         splitter = self._splitters.get(stream)
@@ -268,6 +273,8 @@ class Connection:
         try:
             for body in splitter.feed(data):
                 effects += self.handle(self._read(body))  # nothing, once it has closed
+            if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
+                self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
             effects += self.handle(Breached(Code.TOO_LARGE, error.message))
         return effects
@@ -295,13 +302,17 @@ class Connection:
 
     def tick(self, now_s: float) -> list[Effect]:
         """The time of `next_wakeup_s` may have come."""
-        if self._deadline_s is None or now_s < self._deadline_s:
-            return []
-        return self.handle(Hushed())
+        if self._deadline_s is not None and now_s >= self._deadline_s:
+            return self.handle(Hushed())
+        overdue = self.unfinished.overdue(now_s)
+        return self.handle(Breached(Code.FRAME_TIMEOUT, overdue)) if overdue else []
 
     def next_wakeup_s(self) -> float | None:
         """When to call `tick`; None while nothing is awaited."""
-        return self._deadline_s
+        frame_s = self.unfinished.next_s()
+        if frame_s is None or self._deadline_s is None:
+            return self._deadline_s if frame_s is None else frame_s
+        return min(frame_s, self._deadline_s)
 
     @property
     def closed(self) -> bool:
@@ -327,6 +338,8 @@ class Connection:
         before, self.state = self.state, after
         if after in (State.OPEN, State.CLOSED):
             self._deadline_s = None
+        if after is State.CLOSED:
+            self._release()
         return [] if before is State.CLOSED else self._effects(event)
 
     def _effects(self, event: Event) -> list[Effect]:
@@ -364,6 +377,13 @@ class Connection:
         if not code or CONTROL_STREAM not in self._writable:
             return [finish]
         return [self._on_control(frames.Refusal(code, message)), finish]
+
+    def _release(self) -> None:
+        """Nothing more is read or sent, so nothing is held."""
+        self.unfinished.clear()
+        self._held.clear()
+        for splitter in self._splitters.values():
+            splitter.release()
 
     def _now_writable(self, stream: int) -> list[Effect]:
         if stream in self._writable:

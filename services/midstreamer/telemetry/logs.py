@@ -5,6 +5,9 @@ line can be counted as well as read.  Levels mean: error - somebody must act; wa
 info - state changed; debug - off.  What libraries log through `logging` takes the same way out,
 from warning upward.
 
+Lines that a peer or a stranger can bring about are limited in rate (`telemetry.throttle`): the next
+one that is written tells in ``left_out`` how many were not, and a metric counts them.
+
 Key material never leaves: a processor hides the values of keys that are named like secrets, PEM
 blocks wherever they stand, passwords inside URLs and after ``password=``.
 """
@@ -14,10 +17,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+from midstreamer.telemetry import metrics, words
+from midstreamer.telemetry.throttle import Throttle
 
 LEVELS = ("debug", "info", "warning", "error")
 HIDDEN = "[hidden]"
@@ -66,6 +73,26 @@ def hide_secrets(
     for name, value in event.items():
         event[name] = HIDDEN if _SECRET_NAME.search(name.lower()) else _hidden(value)
     return event
+
+
+def limiting(throttle: Throttle) -> structlog.typing.Processor:
+    """Structlog processor: leave out lines that peers cause beyond their rate, and count them."""
+
+    def limit(
+        logger: Any, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        name = event.get("event", "")
+        if name not in words.EVENTS_BY_PEERS:
+            return event
+        left_out = throttle.admit(name, time.monotonic())
+        if left_out is None:
+            metrics.LOG_LINES_LEFT_OUT.labels(name).inc()
+            raise structlog.DropEvent
+        if left_out:
+            event["left_out"] = left_out
+        return event
+
+    return limit
 
 
 def _hidden(value: Any) -> Any:
@@ -120,6 +147,7 @@ def configure(json: bool, level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            limiting(Throttle()),
             *_shared(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

@@ -189,6 +189,11 @@ SECURITY_FILE_WRONG = _gauges(
     {"file": words.FILES},
 )
 
+LOG_LINES_LEFT_OUT = _counters(
+    "midstreamer_log_lines_left_out",
+    "Log lines not written because a peer caused more of them than are written, by event.",
+    {"event": words.EVENTS_BY_PEERS},
+)
 TASK_FAILURES = _counters(
     "midstreamer_task_failures", "Background loops that failed, by task.", {"task": words.TASKS}
 )

@@ -49,6 +49,7 @@ REFUSALS = CODES | _words(
     wrong_usage no_identity label_mismatch wrong_trust_domain wrong_kind not_allowed
     too_many_links version malformed_frame frame_too_large unexpected_frame unknown_stream
     claim_mismatch handshake_timeout handshake_failed not_authorised weak_key weak_signature
+    frame_timeout not_judged
     """
 )
 """Why a connection was turned away: the codes of errors, and the reasons of security, protocol
@@ -61,3 +62,11 @@ TASKS = _words(
     """
 )
 """Background loops, by the names that services start them under."""
+EVENTS_BY_PEERS = _words(
+    """
+    agent.joined agent.lost answer.dropped datagram.failed frame.refused handshake.failed
+    link.ended link.failed peer.dropped peer.failed peer.refused peer.removed request.failed
+    statement.failed wire.failed write.refused
+    """
+)
+"""Log lines that somebody else can bring about as often as he likes: they are limited in rate."""

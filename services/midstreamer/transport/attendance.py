@@ -16,6 +16,7 @@ from midstreamer.transport.framed import FramedLink
 
 log = logs.get(__name__)
 
+NOT_JUDGED = "not_judged"
 RETRY_AFTER_S = 1.0
 FAREWELL_S = 1.0
 """How long a closing server waits for those who attend its links."""
@@ -58,9 +59,9 @@ class Attendance:
 
     def welcome(self, link: FramedLink) -> None:
         """Take in a link whose peer was judged; its handshake is awaited from now on."""
+        self._spawn(self._attend(link))
         self.links.add(link)
         link.start()
-        self._spawn(self._attend(link))
 
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
@@ -72,6 +73,10 @@ class Attendance:
             except Refused as refusal:
                 log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
                 link.end(refusal.reason, refusal.message)
+            except Exception:
+                # Nobody stays because judging failed, and the other links are judged all the same.
+                log.exception("peer.removed", peer=link.peer.name, reason=NOT_JUDGED)
+                link.end(NOT_JUDGED, "the peer could not be judged")
 
     async def close(self) -> None:
         """Close every link and let its task end."""
@@ -95,8 +100,8 @@ class Attendance:
         except Exception:
             log.exception("link.failed", peer=link.peer.name)
         finally:
-            await link.close()
             self.links.discard(link)
+            await link.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

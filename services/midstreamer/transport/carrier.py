@@ -13,7 +13,7 @@ from typing import Protocol
 
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.protocol import connection, frames
+from midstreamer.protocol import connection, deadlines, frames
 from midstreamer.protocol.frames import Frame
 
 
@@ -30,6 +30,8 @@ class Limits:
     several processes under one certificate, and it takes 16 identities to fill a server."""
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection to its first frame in order."""
+    frame_s: float = deadlines.FRAME_S
+    """Seconds a frame may take from its first byte, and one more for each 16 kB of it that came."""
     idle_s: float = 5.0
     """Seconds without a packet after which a link counts as lost; a keepalive goes out at a
     third of it. A killed peer is noticed within this time."""

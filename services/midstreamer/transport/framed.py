@@ -2,6 +2,10 @@
 
 A wire moves bytes of numbered streams and can hang up; everything else - handshake, frames,
 watermarks, waiting - is here once.  The wire calls in: `data`, `lost` and `written`.
+
+No exception leaves these calls, nor the link's timer: whatever fails in them, in the connection or
+in what the application attends with, closes the link and hangs up its wire.  A link that stayed
+open after a failure would hold its place and its buffers, and nobody would read it.
 """
 
 from __future__ import annotations
@@ -22,10 +26,14 @@ from midstreamer.protocol.connection import (
     Transmit,
 )
 from midstreamer.protocol.frames import Frame
+from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Limits
+
+log = logs.get(__name__)
 
 RETRY_AFTER_S = 0.05
 INBOX_FULL = "inbox_full"
+FAILED = "this side failed"
 
 
 class Wire(Protocol):
@@ -35,7 +43,7 @@ class Wire(Protocol):
         """Send bytes on a stream, in order; at once, or with what else this turn writes."""
 
     def hang_up(self, code: str, message: str) -> None:
-        """End the connection, telling the peer why where that is possible."""
+        """End the connection, telling the peer why where that is possible; never raises."""
 
     def taken(self) -> None:
         """The application took a frame that this wire brought."""
@@ -90,7 +98,12 @@ class FramedLink:
             )
         if unsent > self._limits.send_low_bytes:
             self._drained.clear()
-        self._carry_out(self._connection.send(frame, bulk=bulk), at_once=at_once)
+        effects = self._connection.send(frame, bulk=bulk)
+        try:
+            self._carry_out(effects, at_once=at_once)
+        except Exception as error:
+            self._fail(error)
+            raise self._closed_error() from None  # the log has the cause
 
     async def receive(self) -> Frame:
         """The next frame of either stream. LinkClosed when there will be none."""
@@ -125,10 +138,11 @@ class FramedLink:
 
     def start(self) -> None:
         """Begin the handshake, or wait for it."""
-        self._carry_out(self._connection.start(self._loop.time()))
-        wakeup_s = self._connection.next_wakeup_s()
-        if wakeup_s is not None:
-            self._timer = self._loop.call_at(wakeup_s, self._tick)
+        try:
+            self._carry_out(self._connection.start(self._loop.time()))
+            self._set_timer()
+        except Exception as error:
+            self._fail(error)
 
     async def opened(self) -> None:
         """Return when the handshake is done; Refused or LinkClosed when it failed."""
@@ -137,21 +151,35 @@ class FramedLink:
     def end(self, code: str = "", message: str = "") -> None:
         """Close, from where nothing can be awaited."""
         if self._end is None:
-            self._carry_out(self._connection.close(code, message))
+            try:
+                self._carry_out(self._connection.close(code, message))
+            except Exception as error:
+                self._fail(error)
 
     def data(self, stream: int, data: bytes) -> None:
         """The wire brought bytes."""
-        self._carry_out(self._connection.receive(stream, data))
+        try:
+            self._carry_out(self._connection.receive(stream, data, self._loop.time()))
+            if self._timer is None and self._connection.unfinished.begun:
+                self._set_timer()
+        except Exception as error:
+            self._fail(error)
 
     def lost(self, code: str = "", message: str = "") -> None:
         """The wire ended by itself."""
         if self._end is None:
-            self._carry_out(self._connection.lost(code, message))
+            try:
+                self._carry_out(self._connection.lost(code, message))
+            except Exception as error:
+                self._fail(error)
 
     def written(self) -> None:
         """Bytes have left: look at the low-water mark."""
-        if not self._drained.is_set() and self._unsent_bytes() <= self._limits.send_low_bytes:
-            self._drained.set()
+        try:
+            if not self._drained.is_set() and self._unsent_bytes() <= self._limits.send_low_bytes:
+                self._drained.set()
+        except Exception as error:
+            self._fail(error)
 
     @property
     def inbox_bytes(self) -> int:
@@ -169,7 +197,8 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    self._opened.set_result(None)
+                    if not self._opened.done():  # answering may have failed, and ended the link
+                        self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)
 
@@ -194,16 +223,37 @@ class FramedLink:
             return
         self._end = effect
         self._cancel_timer()
-        self._wire.hang_up(effect.code, effect.message)
         if not self._opened.done():
             self._opened.set_exception(self._opening_error())
             self._opened.exception()  # nobody need await it: an accepted link just goes
         self._arrived.set()
         self._drained.set()
         self.closed.set()
+        self._take = None  # it belongs to the application, and refers back to this link
+        self._wire.hang_up(effect.code, effect.message)
+
+    def _fail(self, error: Exception) -> None:
+        """An exception was met: close, tell the peer where that still works, and hang up."""
+        log.error("link.failed", peer=self.peer.name, exc_info=error)
+        try:
+            self._carry_out(self._connection.close(MidstreamerError.code, FAILED))
+        except Exception:
+            log.exception("link.failed", peer=self.peer.name, closing=True)
+        self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))  # unless it has
+
+    def _set_timer(self) -> None:
+        """Wake the connection when it wants to be; a deadline that moves later is kept lazily."""
+        wakeup_s = self._connection.next_wakeup_s()
+        if wakeup_s is not None and self._end is None:
+            self._timer = self._loop.call_at(wakeup_s, self._tick)
 
     def _tick(self) -> None:
-        self._carry_out(self._connection.tick(self._loop.time()))
+        self._timer = None
+        try:
+            self._carry_out(self._connection.tick(self._loop.time()))
+            self._set_timer()
+        except Exception as error:
+            self._fail(error)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

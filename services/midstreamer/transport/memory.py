@@ -202,5 +202,6 @@ def _link(side: Side, carrier: MemoryCarrier, peer: Identity, wire: MemoryWire) 
         incarnation=carrier.incarnation,
         frame_bytes_max=carrier.limits.frame_bytes_max,
         handshake_s=carrier.limits.handshake_s,
+        frame_s=carrier.limits.frame_s,
     )
     return FramedLink(connection, wire, carrier.limits)

@@ -151,6 +151,23 @@ async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
     await near.close()
 
 
+@pytest.mark.parametrize("broken", ["dialling", "accepting"])
+async def test_who_attends_and_raises_loses_the_link_at_both_ends(
+    serving: Serving, broken: str
+) -> None:
+    near, far = await serving.meet()
+    link, other = (near, far) if broken == "dialling" else (far, near)
+
+    def take(frame: frames.Frame) -> bool:
+        raise RuntimeError("broken")
+
+    link.attend(take)
+    other.send(holdings(1))
+    for each in (link, other):
+        with pytest.raises(LinkClosed, match="this side failed"):
+            await asyncio.wait_for(each.receive(), 1)
+
+
 async def test_a_link_that_is_closed_sends_nothing_at_once_either(serving: Serving) -> None:
     near, far = await serving.meet()
     await near.close()

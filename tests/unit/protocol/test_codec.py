@@ -1,6 +1,7 @@
 """Frames to bytes and back, in any pieces, and any bytes are safe to read."""
 
 import itertools
+import tracemalloc
 
 import msgspec
 import pytest
@@ -82,3 +83,43 @@ def test_unknown_fields_are_ignored_and_unknown_frames_are_not() -> None:
     assert codec.decode(msgspec.msgpack.encode(newer)) == frames.Refusal("a", "b")
     with pytest.raises(RemoteProtocolError):
         codec.decode(msgspec.msgpack.encode({"frame": "Wish", "code": "a"}))
+
+
+@pytest.mark.parametrize(
+    "opening", [b"\x91", b"\x81\xa1a", b"\xdc\x00\x01", b"\xdf\x00\x00\x00\x01\xc0"]
+)
+@pytest.mark.parametrize("depth", [1, 100, 2000, 100_000])
+def test_a_nested_value_is_a_frame_or_a_named_error(opening: bytes, depth: int) -> None:
+    known = msgspec.msgpack.encode({"frame": "Refusal", "code": "a", "message": "b"})
+    body = b"\x84" + known[1:] + b"\xa4hint" + opening * depth + b"\xc0"
+    try:
+        assert codec.decode(body) == frames.Refusal("a", "b")
+    except RemoteProtocolError as error:
+        assert (depth > 100, "no frame" in error.message) == (True, True)  # noqa: PT017 - as above
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError, MemoryError, OverflowError, SystemError, KeyError]
+)
+def test_whatever_the_decoder_raises_is_the_senders_error(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    class Failing:
+        def decode(self, body: bytes) -> frames.Frame:
+            raise error("inside")
+
+    monkeypatch.setattr(codec, "_decoder", Failing())
+    with pytest.raises(RemoteProtocolError, match="no frame"):
+        codec.decode(b"\x80")
+
+
+@pytest.mark.parametrize("count", [2**20, 2**32 - 1])
+def test_a_length_inside_a_frame_is_not_believed(count: int) -> None:
+    encode = msgspec.msgpack.encode
+    body = b"\x82" + encode("frame") + encode("Changes") + encode("changes") + b"\xdd"
+    tracemalloc.start()
+    with pytest.raises(RemoteProtocolError):
+        codec.decode(body + count.to_bytes(4, "big"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics, throttle
 
 PEM = "-----BEGIN PRIVATE " + "KEY-----\nabc\n-----END PRIVATE " + "KEY-----"
 
@@ -100,3 +100,19 @@ def test_secrets_are_found_inside_lists_tables_and_bytes() -> None:
 
 def test_a_url_keeps_everything_but_its_password() -> None:
     assert logs.scrub("postgresql://me:pw@h:5432/db") == f"postgresql://me:{logs.HIDDEN}@h:5432/db"
+
+
+def test_lines_that_a_stranger_causes_are_limited_and_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left_out = metrics.LOG_LINES_LEFT_OUT.labels("peer.refused")._value
+    before = left_out.get()
+    logs.configure(json=True)
+    for _ in range(500):
+        logs.get("midstreamer.transport").warning("peer.refused")
+        logs.get("midstreamer.agent").warning("shard.dropped")
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    written = said.count("peer.refused")
+    assert throttle.BURST <= written <= throttle.BURST + 5
+    assert said.count("shard.dropped") == 500
+    assert left_out.get() - before == 500 - written

@@ -65,6 +65,7 @@ def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
 def test_the_words_are_those_of_the_code() -> None:
     assert set(frames.FRAMES) == words.FRAMES
     told = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
+    told.add(attendance.NOT_JUDGED)
     assert told <= words.REFUSALS <= told | words.CODES
 
 

@@ -70,3 +70,27 @@ def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
 )
 def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(one: str, other: str, same: bool) -> None:
     assert (halfopen.origin(at(one)) == halfopen.origin(at(other))) is same
+
+
+def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(halfopen, "BYTES_MAX", 100)
+    held = holding("10.0.0.2", "10.0.0.1", "10.0.0.1", "10.0.0.1")
+    for key, size in ((0, 45), (2, 30), (3, 25)):
+        held.hold(key, size)
+    assert held.overfull() is None
+    held.hold(3, 40)
+    assert held.overfull() == 2  # 1 is older, and holds nothing
+    held.discard(2)
+    assert held.overfull() is None
+    assert held.held_bytes == 85
+
+
+def test_bytes_of_who_is_no_longer_half_open_do_not_count() -> None:
+    held = holding("10.0.0.1")
+    held.hold(0, 50)
+    held.discard(0)
+    held.hold(0, 60)
+    assert held.held_bytes == 0
+    assert held._bytes == {}

@@ -123,7 +123,8 @@ class DialledLink:
             self._ready.exception()  # whoever dialled may have left
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Nothing is kept."""
+        """Nothing is kept; the same again where ending failed half way."""
+        self.ended(wire, "", "")
 
     # --- socket ---
 

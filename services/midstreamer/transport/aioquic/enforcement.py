@@ -25,8 +25,15 @@ from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
 """A reason is repeated in up to three packets of one datagram."""
-WINDOW_BYTES = 8 * 1024 * 1024
-"""Flow control of aioquic grows by itself; starting here, a full frame never waits for it."""
+WINDOW_BYTES = 1024 * 1024
+"""What a peer may send on a stream beyond what was read of it, at first; the window grows with what
+was read, up to the most: a peer that was never read from can make us hold little."""
+WINDOW_BYTES_MAX = 8 * 1024 * 1024
+STREAMS = 2
+"""Of our protocol; a few more may be opened, so that data on them is refused by its name."""
+STREAMS_MAX = 4
+CRYPTO_BYTES_MAX = 64 * 1024
+"""Handshake messages of one peer: a chain of certificates takes some 5 kB."""
 
 Judge = Callable[[Presented], None]
 """Raises Refused, or Overloaded, for a peer that may not connect."""
@@ -76,7 +83,7 @@ def configuration(
         alpn_protocols=[frames.ALPN],
         idle_timeout=limits.idle_s,
         max_datagram_size=datagram_bytes,
-        max_data=2 * WINDOW_BYTES,
+        max_data=STREAMS * WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
         # aioquic's own check is by host name; `enforce` puts ours in its place.
         verify_mode=ssl.CERT_NONE,
@@ -88,8 +95,13 @@ def configuration(
     return made
 
 
+def window(consumed_bytes: int) -> int:
+    """Bytes that a peer may be ahead of what was read of it."""
+    return min(max(consumed_bytes, WINDOW_BYTES), WINDOW_BYTES_MAX)
+
+
 def enforce(connection: QuicConnection, judge: Judge) -> None:
-    """Have a connection that has not begun judge its peer."""
+    """Have a connection that has not begun judge its peer, and hold little for it."""
 
     def alerting(presented: Presented) -> None:
         try:
@@ -107,3 +119,9 @@ def enforce(connection: QuicConnection, judge: Judge) -> None:
             internals.require_client_certificate(context, alerting)
 
     internals.on_tls(connection, prepare)
+    internals.hold_little(connection, crypto_bytes_max=CRYPTO_BYTES_MAX)
+    internals.respect_datagram_size(connection)
+    internals.allow_by_consumption(connection, window=window, streams=STREAMS)
+    internals.limit_streams(
+        connection, bidirectional=0 if connection.configuration.is_client else STREAMS_MAX
+    )

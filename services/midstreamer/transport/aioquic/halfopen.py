@@ -1,11 +1,13 @@
 """Connections whose peer was not judged yet: how many a server bears, and who makes room.
 
 Beginning a connection costs a stranger one datagram, and the server memory and a key exchange,
-before anybody has shown a certificate.  So these are bounded three ways.  Beyond a few, a sender
+before anybody has shown a certificate.  So these are bounded four ways.  Beyond a few, a sender
 must first prove that it receives at the address it sends from (`proof`).  One origin holds at
 most a share, and its own oldest makes room for its next.  When all places are taken, the oldest
 of the origin that holds most makes room: a newcomer is never refused, because whoever means
-well is through in a moment, and whoever holds places on purpose holds the oldest.
+well is through in a moment, and whoever holds places on purpose holds the oldest.  And the bytes
+received of all of them together are bounded (those of one are by `enforcement`): beyond the bound
+the oldest that holds any leaves, of the origin that holds most bytes.
 
 Nothing here can tell two senders behind one address apart, nor a thousand hosts from a thousand
 clients; both only get shorter stays.
@@ -26,6 +28,8 @@ HALF_OPEN_MAX = 1024
 """At some 80 kB each."""
 SHARE_MAX = HALF_OPEN_MAX // 2
 """Of one origin: a whole fleet behind one address fits, and as many places stay for others."""
+BYTES_MAX = 16 * 1024 * 1024
+"""Received of all half-open connections: 3,000 honest handshakes of 5 kB under way at once."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -35,7 +39,11 @@ class HalfOpen(Generic[Key]):
 
     def __init__(self) -> None:
         self._origin: dict[Key, bytes] = {}
-        self._held: dict[bytes, dict[Key, None]] = {}
+        self._held: dict[bytes, dict[Key, int]] = {}
+        """The connections of each origin, and the bytes received of each."""
+        self._bytes: dict[bytes, int] = {}
+        self.held_bytes = 0
+        """Received of all, and held."""
 
     def __len__(self) -> int:
         return len(self._origin)
@@ -61,7 +69,24 @@ class HalfOpen(Generic[Key]):
     def add(self, key: Key, address: SocketAddress) -> None:
         """Take a newcomer in."""
         self._origin[key] = source = origin(address)
-        self._held.setdefault(source, {})[key] = None
+        self._held.setdefault(source, {})[key] = 0
+
+    def hold(self, key: Key, held_bytes: int) -> None:
+        """Say how many bytes were received of one; nothing when it is not half-open."""
+        source = self._origin.get(key)
+        if source is None:
+            return
+        more = held_bytes - self._held[source][key]
+        self._held[source][key] = held_bytes
+        self._bytes[source] = self._bytes.get(source, 0) + more
+        self.held_bytes += more
+
+    def overfull(self) -> Key | None:
+        """Who leaves because all together hold too many bytes; None while they do not."""
+        if self.held_bytes <= BYTES_MAX:
+            return None
+        fullest = self._held[max(self._bytes, key=lambda source: self._bytes[source])]
+        return next(key for key, held in fullest.items() if held)
 
     def discard(self, key: Key) -> None:
         """It was judged, or has ended; safe to call twice."""
@@ -69,9 +94,13 @@ class HalfOpen(Generic[Key]):
         if source is None:
             return
         held = self._held[source]
-        del held[key]
+        released = held.pop(key)
+        self.held_bytes -= released
         if not held:
             del self._held[source]
+            self._bytes.pop(source, None)
+        elif released:
+            self._bytes[source] -= released
 
 
 def origin(address: SocketAddress) -> bytes:

@@ -15,14 +15,31 @@ from collections.abc import Callable
 import aioquic
 from aioquic import tls
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
-from aioquic.quic.connection import QuicConnection, QuicNetworkPath
+from aioquic.quic.congestion.base import K_INITIAL_WINDOW
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    QuicConnection,
+    QuicConnectionError,
+    QuicNetworkPath,
+)
 from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
+from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
+    QuicPacketType,
+    QuicStreamFrame,
+    pull_quic_transport_parameters,
+)
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.chain import Presented
+from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 
 # What it says of peers is said by us, with who and why; the rest is of use to its authors.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
@@ -31,6 +48,10 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
+
+
+CRYPTO_GAPS_MAX = 64
+"""A handshake has some ten packets."""
 
 
 def require_version() -> None:
@@ -162,9 +183,244 @@ def close_event(connection: QuicConnection) -> ConnectionTerminated | None:
     return connection._close_event
 
 
+def has_begun(connection: QuicConnection) -> bool:
+    """Whether it knows where to send; building a packet before that is an error."""
+    return bool(connection._network_paths)
+
+
+def is_ending(connection: QuicConnection) -> bool:
+    """Whether its closing period has begun, at whose end its timer reports that it is over."""
+    return connection._state in END_STATES
+
+
 def unacknowledged_bytes(connection: QuicConnection) -> int:
     """Bytes written to streams that the peer has not acknowledged; aioquic bounds them nowhere."""
     return sum(
         stream.sender._buffer_stop - stream.sender._buffer_start
         for stream in connection._streams.values()
     )
+
+
+def respect_datagram_size(connection: QuicConnection) -> None:
+    """Send no datagram larger than the peer's ``max_udp_payload_size`` (RFC 9000, section 18.2).
+
+    aioquic checks that parameter and then forgets it.  It comes before anything is sent that could
+    be too large: with the first message of a client, and a client's own first packets are small.
+    """
+    parse = connection._parse_transport_parameters
+
+    def parsed(data: bytes, from_session_ticket: bool = False) -> None:
+        parse(data, from_session_ticket)
+        most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
+        if most is not None and most < connection._max_datagram_size:
+            connection._max_datagram_size = most
+            connection._loss._pacer._max_datagram_size = most
+            control = connection._loss._cc
+            control._max_datagram_size = most  # type: ignore[attr-defined]  # of its subclasses
+            control.congestion_window = min(control.congestion_window, K_INITIAL_WINDOW * most)
+
+    connection._parse_transport_parameters = parsed  # type: ignore[method-assign]
+
+
+# --- what is held of what came --------------------------------------------------------------------
+
+
+class Receiver(QuicStreamReceiver):
+    """The receiving half of a stream, which keeps what came early as `reassembly.Segments`.
+
+    aioquic keeps one buffer up to the furthest offset: one byte at a far one costs all before it.
+    """
+
+    def __init__(
+        self, stream_id: int | None, *, readable: bool = True, gaps_max: int = SEGMENTS_MAX
+    ) -> None:
+        super().__init__(stream_id, readable)
+        self.early = Segments(gaps_max)
+        self.announce_at = 0
+        """What has to be read before more is allowed; see `allow_by_consumption`."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What was read, which its reader may hold, and what came early."""
+        return self._buffer_start + self.early.held_bytes
+
+    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
+        """Take a frame's data; what can be read now, and whether it is the last."""
+        end = frame.offset + len(frame.data)
+        if (
+            frame.offset == self._buffer_start < end
+            and self._final_size is None
+            and not (frame.fin or self.early.starts or self.is_finished)
+        ):  # nearly always: it came in order
+            self._buffer_start = end
+            if end > self.highest_offset:
+                self.highest_offset = end
+            return StreamDataReceived(
+                data=frame.data, end_stream=False, stream_id=self._stream_id or 0
+            )
+        self._check_end(end, fin=frame.fin)
+        self.highest_offset = max(self.highest_offset, end)
+        if self.is_finished:
+            return None
+        if frame.offset > self._buffer_start:
+            self._keep(frame)
+            return None
+        data = frame.data[self._buffer_start - frame.offset :]
+        if self.early.starts:
+            data = b"".join((data, *self.early.take(self._buffer_start + len(data))))
+        self._buffer_start += len(data)
+        self.is_finished = self._buffer_start == self._final_size
+        if not (data or self.is_finished):
+            return None
+        return StreamDataReceived(
+            data=data, end_stream=self.is_finished, stream_id=self._stream_id or 0
+        )
+
+    def _check_end(self, end: int, *, fin: bool) -> None:
+        # As aioquic does (RFC 9000, section 4.5).
+        if self._final_size is not None and end > self._final_size:
+            raise FinalSizeError("Data received beyond final size")
+        if fin and self._final_size not in (None, end):
+            raise FinalSizeError("Cannot change final size")
+        if fin and end < self.highest_offset:
+            raise FinalSizeError("Data received beyond final size")
+        if fin:
+            self._final_size = end
+
+    def _keep(self, frame: QuicStreamFrame) -> None:
+        try:
+            self.early.add(frame.offset, frame.data)
+        except TooManyGaps:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.INTERNAL_ERROR,
+                frame_type=QuicFrameType.STREAM_BASE,
+                reason_phrase="a stream has too many gaps",
+            ) from None
+
+
+class CryptoReceiver(Receiver):
+    """The same for handshake messages, of which all epochs together may bring ``bytes_max``.
+
+    aioquic bounds what came early. What came in order is held too, by TLS, until its message is
+    complete, and a message may announce 16 MB.
+    """
+
+    def __init__(self, together: list[CryptoReceiver], bytes_max: int) -> None:
+        super().__init__(None, gaps_max=CRYPTO_GAPS_MAX)
+        self._together = together
+        self._bytes_max = bytes_max
+
+    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
+        """Refuse a frame that ends beyond the bound, before anything of it is kept."""
+        further = frame.offset + len(frame.data) - self.highest_offset
+        received = sum(receiver.highest_offset for receiver in self._together)
+        if further > 0 and received + further > self._bytes_max:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
+                frame_type=QuicFrameType.CRYPTO,
+                reason_phrase=f"handshake messages of more than {self._bytes_max} B",
+            )
+        return super().handle_frame(frame)
+
+
+class Streams(dict[int, QuicStream]):
+    """The streams of a connection; each gets our receiver when aioquic puts it here."""
+
+    def __setitem__(self, number: int, stream: QuicStream) -> None:
+        stream.receiver = Receiver(number, readable=not stream.receiver.is_finished)
+        super().__setitem__(number, stream)
+
+
+def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
+    """Have a connection that has not begun hold what came early at its cost, and bounded."""
+    connection._streams = Streams()
+    initialize = connection._initialize
+
+    def initialized(peer_cid: bytes) -> None:
+        initialize(peer_cid)  # again after a Retry, with new streams
+        receivers: list[CryptoReceiver] = []
+        for stream in connection._crypto_streams.values():
+            receivers.append(CryptoReceiver(receivers, crypto_bytes_max))
+            stream.receiver = receivers[-1]
+
+    connection._initialize = initialized  # type: ignore[method-assign]
+
+
+def handshake_bytes(connection: QuicConnection) -> int:
+    """Bytes of handshake messages that came; TLS holds them until a message is complete."""
+    receivers = [stream.receiver for stream in connection._crypto_streams.values()]
+    return sum(each.held_bytes for each in receivers if isinstance(each, Receiver))
+
+
+def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
+    """Let the peer open so many streams, and none of one direction; aioquic allows 128 of each."""
+    for limit, value in (
+        (connection._local_max_streams_bidi, bidirectional),
+        (connection._local_max_streams_uni, 0),
+    ):
+        limit.value = limit.sent = value
+
+
+def allow_by_consumption(
+    connection: QuicConnection, *, window: Callable[[int], int], streams: int
+) -> None:
+    """Give flow control by what was consumed: ``window(consumed)`` bytes beyond that on a stream.
+
+    aioquic doubles its limits when half of them was received, though it be out of order and
+    nothing was read.  The connection's limit is that of so many streams.  It announces again when
+    half of a window was read, and in the packets that are sent anyway, as aioquic does.
+    """
+    total, total_at = connection._local_max_data, 0
+
+    def stream_limits(
+        builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
+        consumed = receiver._buffer_start
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # it may be sent on
+            size = window(consumed)
+            receiver.announce_at = consumed + size // 2
+            stream.max_stream_data_local = consumed + size
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:
+            frame = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+                handler=connection._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            frame.push_uint_var(stream.stream_id or 0)
+            frame.push_uint_var(stream.max_stream_data_local)
+            stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        # No streams are given back: one that ended ends its connection.
+        nonlocal total_at
+        if total.used >= total_at:  # and what was consumed may be as well; nearly always it is not
+            consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
+            if consumed >= total_at:
+                size = streams * window(consumed)
+                total_at = consumed + size // 2
+                total.value = consumed + size
+        if total.sent != total.value:
+            frame = builder.start_frame(
+                QuicFrameType.MAX_DATA,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=connection._on_connection_limit_delivery,
+                handler_args=(total,),
+            )
+            frame.push_uint_var(total.value)
+            total.sent = total.value
+
+    connection._write_stream_limits = stream_limits  # type: ignore[method-assign]
+    connection._write_connection_limits = connection_limits  # type: ignore[method-assign]
+
+
+def release_buffers(connection: QuicConnection) -> None:
+    """Drop what streams and TLS hold; a connection in its closing period uses neither."""
+    for stream in (*connection._streams.values(), *connection._crypto_streams.values()):
+        stream.sender._buffer = bytearray()
+        if isinstance(stream.receiver, Receiver):
+            stream.receiver.early.clear()
+    if hasattr(connection, "tls"):  # made with the first packet
+        connection.tls._receive_buffer = b""
+        connection.tls._peer_certificate_chain = []

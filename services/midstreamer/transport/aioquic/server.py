@@ -40,6 +40,9 @@ log = logs.get(__name__)
 CONNECTION_ID_BYTES = 8
 LONG_HEADER = b"\x80"
 """The first bit of a packet tells its form (RFC 8999, section 5)."""
+LEAVING_MAX = 1024
+"""Connections in their closing period, which keep their numbers so that what still comes does not
+begin anew. The oldest beyond them is forgotten early."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
@@ -62,6 +65,7 @@ class QuicServer:
         self._judged: dict[QuicWire, Judged] = {}
         self._wire_of: dict[FramedLink, QuicWire] = {}
         self._turned_away: set[QuicWire] = set()
+        self._leaving: dict[QuicWire, None] = {}
         self._half_open: HalfOpen[QuicWire] = HalfOpen()
         self._deadlines: dict[QuicWire, asyncio.TimerHandle] = {}
         self._proof = AddressProof(connection_id_bytes=CONNECTION_ID_BYTES)
@@ -97,10 +101,16 @@ class QuicServer:
     # --- datagrams ---
 
     def _received(self, data: bytes, address: SocketAddress) -> None:
-        wire = self._wire(data, address)
-        if wire is not None:
+        try:
+            wire = self._wire(data, address)
+            if wire is None:
+                return
             wire.datagram(data, address)
             self._touched.add(wire)
+            if wire.link is None:
+                self._hold(wire)
+        except Exception:  # one sender's datagram must not end what serves the others
+            log.exception("datagram.failed", bytes=len(data))
 
     def _wire(self, data: bytes, address: SocketAddress) -> QuicWire | None:
         """Whose a datagram is; None for what is not answered."""
@@ -110,6 +120,12 @@ class QuicServer:
         if header is None:
             return None  # whatever this is, it is not QUIC
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
+
+    def _hold(self, wire: QuicWire) -> None:
+        """Count what came of a half-open connection; too much of all, and somebody leaves."""
+        self._half_open.hold(wire, wire.handshake_bytes)
+        while (leaving := self._half_open.overfull()) is not None:
+            self._give_up(leaving, Overloaded.code)
 
     def _drained(self) -> None:
         # After those whom it was for: most often they answer, and nothing is left to say.
@@ -158,13 +174,17 @@ class QuicServer:
         )
         wire = QuicWire(quic, self)
         enforcement.enforce(quic, self._judging(wire, sockets.written(address)))
-        self._half_open.add(wire, address)
-        self._deadlines[wire] = asyncio.get_running_loop().call_later(
-            self._trust.limits.handshake_s, self._give_up, wire, Code.TIMEOUT
-        )
-        self._numbers[wire] = set()
-        self.numbered(wire, header.destination_cid)
-        self.numbered(wire, quic.host_cid)
+        try:
+            self._numbers[wire] = set()
+            self._half_open.add(wire, address)
+            self._deadlines[wire] = asyncio.get_running_loop().call_later(
+                self._trust.limits.handshake_s, self._give_up, wire, Code.TIMEOUT
+            )
+            self.numbered(wire, header.destination_cid)
+            self.numbered(wire, quic.host_cid)
+        except Exception:
+            self.forgotten(wire)
+            raise
         return wire
 
     def _make_room(self, address: SocketAddress) -> None:
@@ -207,7 +227,10 @@ class QuicServer:
         self._attendance.require_room(identity, self._trust.limits, arriving)
 
     def _judge_again(self, link: FramedLink) -> None:
-        judged = self._judged[self._wire_of[link]]
+        wire = self._wire_of.get(link)
+        if wire is None:
+            return  # it has ended; its task has not yet
+        judged = self._judged[wire]
         self._trust.judge(judged.presented, Role.DIALS, self._kinds)
 
     # --- Owner ---
@@ -231,30 +254,42 @@ class QuicServer:
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
         """Datagrams with this number are for this wire."""
-        self._wires[connection_id] = wire
-        self._numbers[wire].add(connection_id)
+        if wire in self._numbers:
+            self._wires[connection_id] = wire
+            self._numbers[wire].add(connection_id)
 
     def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None:
         """And no longer."""
-        self._wires.pop(connection_id, None)
-        self._numbers[wire].discard(connection_id)
+        if wire in self._numbers:
+            self._wires.pop(connection_id, None)
+            self._numbers[wire].discard(connection_id)
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
         """Keep the numbers for a while: what the peer still sends must not begin anew."""
-        self._no_longer_half_open(wire)
-        if wire.link is not None:
-            self._wire_of.pop(wire.link, None)
-        elif wire not in self._turned_away:  # those are counted by their reason
+        if wire.link is None and wire not in self._turned_away:  # those are counted by their reason
             metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
             log.debug("handshake.failed", code=code, detail=message)
-        self._judged.pop(wire, None)
-        self._turned_away.discard(wire)
+        self._give_place_back(wire)
+        self._leaving[wire] = None
+        if len(self._leaving) > LEAVING_MAX:
+            oldest = next(iter(self._leaving))
+            oldest.stop()
+            self.forgotten(oldest)
 
     def forgotten(self, wire: QuicWire) -> None:
         """Free its numbers; a wire knows its own, so that this costs the same for any crowd."""
+        self._give_place_back(wire)  # done already, unless ending failed half way
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)
         self._touched.discard(wire)
+        self._leaving.pop(wire, None)
+
+    def _give_place_back(self, wire: QuicWire) -> None:
+        self._no_longer_half_open(wire)
+        if wire.link is not None:
+            self._wire_of.pop(wire.link, None)
+        self._judged.pop(wire, None)
+        self._turned_away.discard(wire)
 
 
 def _header(data: bytes) -> QuicHeader | None:

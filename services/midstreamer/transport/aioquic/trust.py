@@ -81,6 +81,7 @@ class Trust:
             incarnation=self.incarnation,
             frame_bytes_max=self.limits.frame_bytes_max,
             handshake_s=self.limits.handshake_s,
+            frame_s=self.limits.frame_s,
         )
 
     def refresh(self) -> bool:

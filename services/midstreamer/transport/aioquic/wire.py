@@ -1,5 +1,10 @@
 """One QUIC connection as a wire of `transport.framed`: datagrams in, streams out, timers kept.
 
+Nothing that the event loop or an owner calls here raises.  Whatever fails - in aioquic, in the
+owner, in the link - closes the connection: the peer is told where that still works, the link and
+the owner learn that it is over, and its numbers are given back at the end of the closing period,
+or at once where that could not begin.
+
 The clock is `time.monotonic` and not the loop's, whose resolution is 1 ms on some loops and makes
 aioquic pace one packet a millisecond.
 """
@@ -24,6 +29,7 @@ log = logs.get(__name__)
 
 HANDSHAKE_FAILED = "handshake_failed"
 APPLICATION_ERROR = 1
+FAILED = "this side failed"
 KEY_UPDATE_PACKETS = 1 << 22
 """AES-GCM keys must be replaced before 2^23 packets (RFC 9001, section 6.6); this is half."""
 ACK_AT_ONCE_PACKETS = 8
@@ -77,7 +83,8 @@ class QuicWire:
         self._packets_since_key = 0
         self._pings = 0
         self.over = False
-        """Nothing more will be said."""
+        """Nothing more will be said, and what still comes is dropped."""
+        self._closing = False
         self._stopped = False
         internals.delay_acknowledgements(quic)
         internals.stop_when_all_is_written(quic)
@@ -94,14 +101,9 @@ class QuicWire:
 
     def hang_up(self, code: str, message: str) -> None:
         """End the connection, telling the peer why."""
-        if self.over:
-            return
-        self.flush()  # closing drops what is unsent, and the Refusal is
-        reason = enforcement.phrase(f"{code}: {message}") if code else ""
+        reason = f"{code}: {message}" if code else ""
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
-        self.quic.close(error_code=error, reason_phrase=reason)
-        self.flush()
-        self._finish("", "")
+        self._end(error, reason, "", "")
 
     def taken(self) -> None:
         """Nothing to do: QUIC's own flow control counts what left, not what was read."""
@@ -111,30 +113,49 @@ class QuicWire:
         """Bytes written that the other side has not acknowledged."""
         return internals.unacknowledged_bytes(self.quic)
 
+    @property
+    def handshake_bytes(self) -> int:
+        """Bytes of handshake messages received, which are held while the peer is not judged."""
+        return internals.handshake_bytes(self.quic)
+
     # --- what the owner calls ---
 
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """A datagram came for this connection."""
+        if self.over:
+            # aioquic would read on until the closing packet is built: a peer that was refused
+            # could still complete its handshake.
+            return
         self._datagrams_since_flush += 1
         try:
             self.quic.receive_datagram(data, address, now=time.monotonic())
             self._take_events()
-        except Exception:  # one peer's packet must not end what serves the others
-            log.exception("datagram.failed", bytes=len(data))
-            self.abandon("", "a packet could not be read")
+        except Exception as error:
+            self._fail("datagram", error)
 
     def settle(self) -> None:
         """All that had come was read: answer now what cannot wait for the application's words."""
-        if not self._datagrams_since_flush:
+        if not self._datagrams_since_flush or self._stopped:
             return  # the application has spoken, and all that had to be said went along
         much_came = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
-        if much_came or self.over or internals.has_something_to_send(self.quic):
-            self.flush()
-        else:
-            self._set_timer(time.monotonic())
+        try:
+            if much_came or self.over or internals.has_something_to_send(self.quic):
+                self._send(written=False)
+            else:
+                self._set_timer(time.monotonic())
+        except Exception as error:
+            self._fail("settle", error)
 
     def flush(self, *, written: bool = False) -> None:
         """Send what is to be sent, and set the timer; ``written`` says that data is among it."""
+        try:
+            self._send(written=written)
+        except Exception as error:
+            self._fail("flush", error)
+
+    def _send(self, *, written: bool) -> None:
+        if self._stopped:
+            return  # where closing failed, aioquic would go on as if nothing had happened
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
@@ -162,18 +183,21 @@ class QuicWire:
         """
         if self.over:
             return
-        ends_s, idle_s = internals.idle(self.quic)
-        left_s = ends_s - idle_s * 2 / 3 - time.monotonic()
-        if left_s <= 0:
-            self._pings += 1
-            self.quic.send_ping(self._pings)
-            self.flush()
-            left_s = idle_s / 3
-        self._keepalive = self._loop.call_later(left_s, self.keep_alive)
+        try:
+            ends_s, idle_s = internals.idle(self.quic)
+            left_s = ends_s - idle_s * 2 / 3 - time.monotonic()
+            if left_s <= 0:
+                self._pings += 1
+                self.quic.send_ping(self._pings)
+                self._send(written=False)
+                left_s = idle_s / 3
+            self._keepalive = self._loop.call_later(left_s, self.keep_alive)
+        except Exception as error:
+            self._fail("keepalive", error)
 
     def abandon(self, code: str, message: str) -> None:
-        """Give the connection up: nobody answers."""
-        self._finish(code, message)
+        """Give the connection up for a reason of this side; the peer is told that it is over."""
+        self._end(QuicErrorCode.NO_ERROR, "", code, message)
 
     def stop(self) -> None:
         """Cancel every timer; nothing more is sent."""
@@ -189,7 +213,7 @@ class QuicWire:
             match event:
                 case events.StreamDataReceived(data, end_stream, stream_id):
                     self._stream_data(stream_id, data, end_stream)
-                case events.HandshakeCompleted():
+                case events.HandshakeCompleted() if not self.over:
                     self.link = self._owner.established(self)
                 case events.ConnectionIdIssued(connection_id):
                     self._owner.numbered(self, connection_id)
@@ -199,10 +223,10 @@ class QuicWire:
                     self._broken("a stream was reset")
                 case events.ConnectionTerminated():
                     self._finish(*_why(event))
-                    self.stop()
-                    self._owner.forgotten(self)
+                    self._forget()
         closing = internals.close_event(self.quic)
         if closing is not None and not self.over:
+            self._send(written=False)  # what we close for; an owner may give its socket back
             self._finish(*_why(closing))
         elif self.link is not None:
             self.link.written()
@@ -218,15 +242,60 @@ class QuicWire:
         if self.link is not None and not self.over:
             self.link.lost("", message)
 
+    # --- ends ---
+
+    def _fail(self, where: str, error: Exception) -> None:
+        """An exception was met: close, or stop at once when that was what failed."""
+        log.error("wire.failed", at=where, exc_info=error)
+        if self.over:
+            self._forget()
+        else:
+            self._end(QuicErrorCode.INTERNAL_ERROR, FAILED, "", FAILED)
+
+    def _end(self, error: int, reason: str, code: str, message: str) -> None:
+        """Tell the peer ``error`` and ``reason``, and this side ``code`` and ``message``."""
+        if self.over or self._closing:
+            return  # sending may fail, and whoever learns of that gives the connection up
+        self._closing = True
+        said = self._say_goodbye(error, enforcement.phrase(reason))
+        self._finish(code, message)
+        if not said:
+            self._forget()
+
+    def _say_goodbye(self, error: int, reason: str) -> bool:
+        """Send what waits and then CONNECTION_CLOSE; whether the closing period has begun."""
+        if not internals.has_begun(self.quic):
+            return False
+        for closing in (False, True):  # closing drops what is unsent, and the Refusal is
+            try:
+                if closing:
+                    self.quic.close(error_code=error, reason_phrase=reason)
+                self._send(written=False)
+            except Exception:
+                log.exception("wire.failed", at="closing")
+        return internals.is_ending(self.quic)
+
     def _finish(self, code: str, message: str) -> None:
         if self.over:
             return
         self.over = True
         if self._keepalive is not None:
             self._keepalive.cancel()
-        if self.link is not None:
-            self.link.lost(code, message)
-        self._owner.ended(self, code, message)
+        try:
+            if self.link is not None:
+                self.link.lost(code, message)
+            internals.release_buffers(self.quic)
+            self._owner.ended(self, code, message)
+        except Exception as error:
+            self._fail("end", error)
+
+    def _forget(self) -> None:
+        """Nothing more comes and no timer is left: the owner drops everything."""
+        self.stop()
+        try:
+            self._owner.forgotten(self)
+        except Exception:
+            log.exception("wire.failed", at="forgetting")
 
     # --- timers and counters ---
 
@@ -243,15 +312,18 @@ class QuicWire:
 
     def _timer_fired(self) -> None:
         self._timer = None
-        due_s, now = self.quic.get_timer(), time.monotonic()
-        if due_s is None:
-            return
-        if due_s > now:
-            self._set_timer(now)  # what it was set for is done: packets came since
-            return
-        self.quic.handle_timer(now=now)
-        self._take_events()
-        self.flush()
+        try:
+            due_s, now = self.quic.get_timer(), time.monotonic()
+            if due_s is None:
+                return
+            if due_s > now:
+                self._set_timer(now)  # what it was set for is done: packets came since
+                return
+            self.quic.handle_timer(now=now)
+            self._take_events()
+            self._send(written=False)
+        except Exception as error:
+            self._fail("timer", error)
 
     def _count_packets(self, count: int) -> None:
         self._packets_since_key += count

@@ -1,0 +1,247 @@
+"""What somebody can make us hold before he was judged, and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aioquic import tls
+from aioquic.quic.packet import QuicErrorCode, QuicStreamFrame
+from structlog.testing import capture_logs
+
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
+from midstreamer.runtime import peer as peers
+from midstreamer.transport.aioquic import enforcement, halfopen
+from midstreamer.transport.aioquic import server as server_module
+from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.carrier import Limits, Link
+from tests.support.raw_client import RawClient, displace
+from tests.support.security import Installation, an_authority, credentials, who
+from tests.support.transport import answer_surveys
+
+pytestmark = pytest.mark.integration
+
+COORDINATOR = who(Kind.COORDINATOR, "c1")
+AGENT = who(Kind.AGENT, "a1")
+HELLO = frames.AgentHandshake("a1", "agent", frames.VERSION)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "certs", Limits(handshake_s=10.0, idle_s=20.0))
+
+
+@pytest.fixture
+async def server(place: Installation) -> AsyncIterator[QuicServer]:
+    serving = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
+    assert isinstance(serving, QuicServer)
+    yield serving
+    await serving.close()
+
+
+def agent(place: Installation, server: QuicServer) -> RawClient:
+    return RawClient(server.address, credentials(place.authority, AGENT))
+
+
+def a_long_hello(server: QuicServer, size: int) -> RawClient:
+    """A stranger whose first message announces 16 MB, and brings so many bytes of it in order."""
+    client = RawClient(server.address).connect()
+    sender = client.quic._crypto_streams[tls.Epoch.INITIAL].sender
+    displace(sender, 0, b"\x01\xff\xff\xff" + bytes(size - 4))
+    client.flush()
+    return client
+
+
+async def test_a_far_handshake_byte_is_refused_and_costs_nothing(server: QuicServer) -> None:
+    client = RawClient(server.address).connect()
+    displace(client.quic._crypto_streams[tls.Epoch.INITIAL].sender, 500_000)
+    tracemalloc.start()
+    client.flush()
+    end = await client.ended()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert end.error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+    assert most < 400_000  # a connection's own objects, on both sides
+    client.leave()
+
+
+async def test_a_long_handshake_message_is_refused_though_it_comes_in_order(
+    server: QuicServer,
+) -> None:
+    client = a_long_hello(server, 100_000)
+    assert (await client.ended()).error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+    client.leave()
+
+
+async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
+    place: Installation, server: QuicServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halfopen, "BYTES_MAX", 500_000)
+    strangers = [a_long_hello(server, 60_000) for _ in range(20)]
+    async with asyncio.timeout(2):
+        mine = place.carrier(who(Kind.CLIENT, "u1"))
+        peer = await peers.dial(mine, server.address, expect=Kind.COORDINATOR)
+        assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
+    for _ in range(100):
+        assert server._half_open.held_bytes <= 500_000
+        await asyncio.sleep(0.005)
+    assert server._half_open.held_bytes > 400_000  # as many as fit stay: nobody leaves in vain
+    for stranger in strangers:
+        stranger.leave()
+    await peer.close()
+
+
+async def test_what_a_refused_peer_sends_later_is_dropped(
+    place: Installation, server: QuicServer
+) -> None:
+    client = RawClient(server.address, credentials(an_authority(), AGENT)).connect()
+    sender = client.quic._crypto_streams[tls.Epoch.HANDSHAKE].sender
+    whole = sender.get_frame
+
+    def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
+        kept_back = 20  # of Finished, behind what refuses it
+        return whole(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
+
+    sender.get_frame = all_but_the_end  # type: ignore[method-assign]
+    flush = client.flush
+
+    def both() -> None:
+        flush()
+        if sender._buffer:
+            sender.get_frame = whole  # type: ignore[method-assign]
+            flush()  # in one batch with the first: the server has not answered yet
+
+    client.flush = both  # type: ignore[method-assign]
+    with capture_logs() as logged:
+        client.flush()
+        end = await client.ended()
+        await asyncio.sleep(0.05)
+    assert end.reason_phrase.startswith("unknown_authority")
+    assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["peer.refused"]
+    client.leave()
+
+
+async def test_what_is_left_of_refused_peers_is_bounded(
+    place: Installation, server: QuicServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "LEAVING_MAX", 3)
+    for _ in range(8):
+        client = a_long_hello(server, 70_000)
+        await client.ended()
+        client.leave()
+    assert len(server._leaving) == len(server._numbers) == 3
+    assert all(wire.handshake_bytes <= 65_536 for wire in server._leaving)
+    assert all(not wire.quic.tls._receive_buffer for wire in server._leaving)
+
+
+# --- after it was judged --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [0, 4, 8, 12])
+async def test_a_far_byte_costs_a_byte(
+    place: Installation, server: QuicServer, stream: int
+) -> None:
+    client = await agent(place, server).open(HELLO)
+    sender = client.quic._get_or_create_stream_for_send(stream).sender
+    displace(sender, enforcement.WINDOW_BYTES - 1)
+    tracemalloc.start()
+    client.flush()
+    await asyncio.sleep(0.05)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200_000
+    assert server._attendance.links
+    client.leave()
+
+
+async def test_one_byte_beyond_the_first_window_is_refused(
+    place: Installation, server: QuicServer
+) -> None:
+    client = await agent(place, server).open(HELLO)
+    stream = client.quic._get_or_create_stream_for_send(4)
+    stream.max_stream_data_remote = 1 << 40
+    client.quic._remote_max_data = 1 << 40
+    displace(stream.sender, enforcement.WINDOW_BYTES)
+    client.flush()
+    assert (await client.ended()).error_code == QuicErrorCode.FLOW_CONTROL_ERROR
+    client.leave()
+
+
+async def test_bytes_with_a_gap_after_each_are_not_held_for_ever(
+    place: Installation, server: QuicServer
+) -> None:
+    client = await agent(place, server).open(HELLO)
+    sender = client.quic._get_or_create_stream_for_send(4).sender
+    for number in range(2000):
+        displace(sender, 1000 + 2 * number)
+        client.flush()
+        if number % 20 == 0:
+            await asyncio.sleep(0)
+    assert "too many gaps" in (await client.ended()).reason_phrase
+    client.leave()
+
+
+async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
+    met: asyncio.Queue[Link] = asyncio.Queue()
+
+    async def attend(link: Link) -> None:
+        met.put_nowait(link)
+        await asyncio.Event().wait()
+
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
+    near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
+    far = await met.get()
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
+    for _ in range(5):  # 20 MB, beyond every window there is
+        near.send(chunk, bulk=True)
+        assert await asyncio.wait_for(far.receive(), 10) == chunk
+    await near.close()
+    await server.close()
+
+
+async def test_buffers_are_given_back_after_a_large_frame(place: Installation) -> None:
+    met: asyncio.Queue[Link] = asyncio.Queue()
+
+    async def attend(link: Link) -> None:
+        met.put_nowait(link)
+        await asyncio.Event().wait()
+
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
+    near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
+    far, chunk = (
+        await met.get(),
+        frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),)),
+    )
+    tracemalloc.start()
+    near.send(chunk, bulk=True)
+    await asyncio.wait_for(far.receive(), 20)
+    await asyncio.sleep(0.2)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 400_000
+    await near.close()
+    await server.close()
+
+
+# --- datagrams ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1200, 1452, 4000])
+async def test_no_datagram_is_larger_than_the_peer_takes(place: Installation, most: int) -> None:
+    large = frames.Changes(changes=(frames.Learned("s", 1, bytes(1_000_000)),))
+
+    async def attend(link: Link) -> None:
+        link.send(large)
+        await link.receive()
+
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
+    holder = credentials(place.authority, AGENT)
+    client = await RawClient(server.address, holder, udp_payload_max=most).open(HELLO)
+    await client.until(lambda: len(client.received[0]) > 1_000_000, within_s=20)
+    assert most - 100 < client.largest_datagram <= most
+    client.leave()
+    await server.close()

@@ -1,0 +1,303 @@
+"""Whatever fails on a link, its connection is closed and its place is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import codec, frames
+from midstreamer.protocol.connection import Code
+from midstreamer.security import allowlist
+from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.aioquic.wire import QuicWire
+from midstreamer.transport.carrier import Limits, Link
+from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryServer
+from tests.support.raw_client import NESTED, RawClient, framed
+from tests.support.security import Installation, credentials, who
+
+pytestmark = pytest.mark.integration
+
+COORDINATOR = who(Kind.COORDINATOR, "c1")
+AGENT = who(Kind.AGENT, "a1")
+HELLO = frames.AgentHandshake("a1", "agent", frames.VERSION)
+LIMITS = Limits(handshake_s=1.0, idle_s=2.0, frame_s=0.2)
+
+
+class Broken(Exception):
+    """What the callbacks of these tests raise."""
+
+
+def breaking(holder: Any, name: str, *, once: bool) -> None:
+    """Have a method raise, the first time or each time it is called from now on."""
+    original = getattr(holder, name)
+
+    def broken(*arguments: Any, **named: Any) -> Any:
+        if once:
+            setattr(holder, name, original)
+        raise Broken(name)
+
+    setattr(holder, name, broken)
+
+
+@dataclass
+class Application:
+    """What is behind a server: it takes every frame at once, and serves until the link ends."""
+
+    links: list[Link] = field(default_factory=list)
+    fails: bool = False
+
+    async def attend(self, link: Link) -> None:
+        if self.fails:
+            raise Broken("on_link")
+        self.links.append(link)
+        link.attend(self.take)
+        await link.receive()
+
+    def take(self, frame: frames.Frame) -> bool:
+        return isinstance(frame, frames.Survey)
+
+
+@dataclass
+class Quic:
+    """A coordinator on QUIC."""
+
+    place: Installation
+    server: QuicServer
+    application: Application
+
+    def client(self) -> RawClient:
+        holder = credentials(self.place.authority, AGENT)
+        return RawClient(self.server.address, holder)
+
+    def wire(self) -> QuicWire:
+        (wire,) = self.server._numbers
+        return wire
+
+    def link(self) -> FramedLink:
+        link = self.wire().link
+        assert link is not None
+        return link
+
+    async def all_given_back(self) -> None:
+        kept = self.server
+        parts: list[Sized] = [kept._attendance.links, kept._numbers, kept._wires, kept._judged]
+        parts += [kept._wire_of, kept._half_open, kept._deadlines, kept._turned_away, kept._leaving]
+        async with asyncio.timeout(5):
+            while any(map(len, parts)):  # noqa: ASYNC110 - timers are what is watched
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
+    place, application = Installation(tmp_path / "certs", LIMITS), Application()
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", application.attend)
+    assert isinstance(server, QuicServer)
+    yield Quic(place, server, application)
+    await server.close()
+
+
+# --- a value that is nested deeper than it can be read ------------------------------------------
+
+
+async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:
+    client = await quic.client().open(HELLO)
+    client.say(framed(NESTED))
+    end = await client.ended()
+    assert end.reason_phrase.startswith(Code.MALFORMED)
+    await quic.all_given_back()
+    client.leave()
+
+
+async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic) -> None:
+    clients = [quic.client() for _ in range(60)]
+    for client in clients:
+        await client.open(HELLO)  # refused from the seventeenth on, if those before were kept
+        client.say(framed(NESTED))
+        live = sum(not wire.over for wire in quic.server._numbers)
+        assert live <= LIMITS.links_per_identity_max
+    for client in clients:
+        await client.ended()
+        client.leave()
+    await quic.all_given_back()
+
+
+# --- every callback in turn -----------------------------------------------------------------------
+
+OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
+    "quic.receive_datagram": (lambda quic: quic.wire().quic, "receive_datagram"),
+    "quic.next_event": (lambda quic: quic.wire().quic, "next_event"),
+    "quic.datagrams_to_send": (lambda quic: quic.wire().quic, "datagrams_to_send"),
+    "quic.get_timer": (lambda quic: quic.wire().quic, "get_timer"),
+    "quic.handle_timer": (lambda quic: quic.wire().quic, "handle_timer"),
+    "quic.send_ping": (lambda quic: quic.wire().quic, "send_ping"),
+    "quic.send_stream_data": (lambda quic: quic.wire().quic, "send_stream_data"),
+    "server.send": (lambda quic: quic.server, "send"),
+    "wire.write": (lambda quic: quic.wire(), "write"),
+    "wire.taken": (lambda quic: quic.wire(), "taken"),
+    "link.data": (lambda quic: quic.link(), "data"),
+    "link.written": (lambda quic: quic.link(), "written"),
+    "connection.receive": (lambda quic: quic.link()._connection, "receive"),
+    "connection.tick": (lambda quic: quic.link()._connection, "tick"),
+    "take": (lambda quic: quic.link(), "_take"),
+    "judge": (lambda quic: quic.server._trust, "judge"),
+}
+
+
+async def touch_everything(quic: Quic, client: RawClient) -> None:
+    """Have each callback called: frames, an answer, a ping, a timer, a judgement."""
+    link, wire = quic.link(), quic.wire()
+    if link._timer is None:
+        link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
+    client.say(codec.encode(frames.Survey(request=1)))
+    await asyncio.sleep(0.05)
+    if not wire.over:
+        wire.keep_alive()
+        internal = wire.quic._close_at
+        assert internal is not None
+        wire.quic._close_at = internal - LIMITS.idle_s  # as if nothing had been heard for long
+        wire.keep_alive()
+        wire.quic._close_at = internal
+    with contextlib.suppress(MidstreamerError):  # whoever sends is told that it is closed
+        link.send(frames.Surveyed(request=1))
+    quic.server.reconsider()
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
+@pytest.mark.parametrize("name", OPEN)
+async def test_a_callback_that_raises_ends_its_connection(
+    quic: Quic, name: str, once: bool
+) -> None:
+    client = await quic.client().open(HELLO)
+    holder, method = OPEN[name][0](quic), OPEN[name][1]
+    breaking(holder, method, once=once)
+    await touch_everything(quic, client)
+    if once:
+        await client.ended()
+    await quic.all_given_back()
+    client.leave()
+
+
+OPENING: dict[str, Callable[[Quic, pytest.MonkeyPatch], None]] = {
+    "begin": lambda quic, _: breaking(quic.server, "_begin", once=True),
+    "numbered": lambda quic, _: breaking(quic.server, "numbered", once=True),
+    "judge": lambda quic, _: breaking(quic.server._trust, "judge", once=False),
+    "require_room": lambda quic, _: breaking(quic.server, "_require_room", once=False),
+    "established": lambda quic, _: breaking(quic.server, "established", once=False),
+    "connection": lambda quic, _: breaking(quic.server._trust, "connection", once=False),
+    "welcome": lambda quic, _: breaking(quic.server._attendance, "welcome", once=False),
+    "on_link": lambda quic, _: setattr(quic.application, "fails", True),
+    "start": lambda _, patch: patch.setattr(FramedLink, "start", _raise),
+}
+
+
+def _raise(*_: Any) -> None:
+    raise Broken("start")
+
+
+@pytest.mark.parametrize("name", OPENING)
+async def test_a_callback_that_raises_while_opening_ends_its_connection(
+    quic: Quic, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OPENING[name](quic, monkeypatch)
+    client = quic.client().connect()
+    client.flush()
+    client.say(codec.encode(HELLO))
+    if name not in {"begin", "numbered"}:  # after these the client's next first packet gets in
+        await client.ended()
+    client.leave()
+    await quic.all_given_back()
+
+
+async def test_an_end_that_fails_half_way_gives_the_place_back(quic: Quic) -> None:
+    client = await quic.client().open(HELLO)
+    breaking(quic.server, "ended", once=True)
+    client.say(framed(NESTED))
+    await client.ended()
+    await quic.all_given_back()
+    client.leave()
+
+
+async def test_one_link_that_cannot_be_judged_again_does_not_save_the_others(quic: Quic) -> None:
+    first, second = [await quic.client().open(HELLO) for _ in range(2)]
+    breaking(quic.server._trust, "judge", once=True)
+    quic.place.allow("coordinator/*")
+    assert quic.server._trust.refresh()
+    quic.server.reconsider()
+    for client in (first, second):
+        await client.ended()
+        client.leave()
+    await quic.all_given_back()
+
+
+# --- in memory ------------------------------------------------------------------------------------
+
+IN_MEMORY: dict[str, tuple[Callable[[FramedLink], Any], str]] = {
+    "connection.receive": (lambda link: link._connection, "receive"),
+    "connection.tick": (lambda link: link._connection, "tick"),
+    "wire.taken": (lambda link: link._wire, "taken"),
+    "take": (lambda link: link, "_take"),
+}
+
+
+async def in_memory() -> tuple[MemoryServer, FramedLink, FramedLink]:
+    """A coordinator, and both ends of a link to it."""
+    network, application = MemoryNetwork(), Application()
+    everybody = allowlist.parse("agent/*\ncoordinator/*")
+    near, far = (
+        MemoryCarrier(network, me, allowlist=lambda: everybody, limits=LIMITS)
+        for me in (AGENT, COORDINATOR)
+    )
+    server = await far.serve("local:0", application.attend)
+    dialled = await near.dial(server.address, expect=Kind.COORDINATOR)
+    await asyncio.sleep(0.01)
+    assert isinstance(server, MemoryServer)
+    assert isinstance(dialled, FramedLink)
+    (accepted,) = server.attendance.links
+    return server, dialled, accepted
+
+
+@pytest.mark.parametrize("name", IN_MEMORY)
+async def test_a_callback_that_raises_ends_a_link_in_memory_too(name: str) -> None:
+    server, dialled, accepted = await in_memory()
+    holder, method = IN_MEMORY[name][0](accepted), IN_MEMORY[name][1]
+    breaking(holder, method, once=False)
+    dialled.send(frames.Survey(request=1))
+    dialled._wire.write(0, b"\x00\x00\x01\x00half")
+    await asyncio.wait_for(dialled.closed.wait(), 2)
+    await asyncio.sleep(0.01)
+    assert not server.attendance.links
+
+
+async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
+    server, dialled, _ = await in_memory()
+    dialled._wire.write(0, framed(NESTED))
+    await asyncio.wait_for(dialled.closed.wait(), 2)
+    await asyncio.sleep(0.01)
+    assert not server.attendance.links
+
+
+# --- a frame that never ends ----------------------------------------------------------------------
+
+
+async def test_half_a_frame_ends_its_connection_in_time(quic: Quic) -> None:
+    client = await quic.client().open(HELLO)
+    client.say(b"\x00\x00\x01\x00half")
+    assert (await client.ended()).reason_phrase.startswith(Code.FRAME_TIMEOUT)
+    await quic.all_given_back()
+    client.leave()
+
+
+async def test_half_a_frame_ends_a_link_in_memory_too() -> None:
+    _, dialled, _ = await in_memory()
+    dialled._wire.write(0, b"\x00\x00\x01\x00half")
+    await asyncio.wait_for(dialled.closed.wait(), 2)
+    assert "frame_timeout" in str(dialled._closed_error())
