@@ -67,7 +67,7 @@ fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes f
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 soak: setup  ## a well-behaved client beside one flood after another, 20 minutes (ARGS="--minutes 2")
-	$(BIN)/python -m benchmarks.soak $(ARGS)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 wasm: dev  ## the kernels' WebAssembly module from its sources, with the pinned compilers
 	$(BIN)/python -m midstreamer_kernels.wasm.build

@@ -1,0 +1,416 @@
+"""A client that does wrong on purpose, over QUIC and over memory.
+
+`Intruder` is what both carriers' clients share: it writes any bytes to any stream, reads answers
+as plain maps, and remembers how its connection ended.  `QuicIntruder` drives aioquic by hand on a
+UDP socket of its own, with none of our transport: it can present any certificate or none, change
+its transport parameters, put raw frames into encrypted packets, send raw datagrams, move to
+another port and never acknowledge.  `memory_intruder` joins a memory server in the same way.
+
+Nothing here judges the server: it is a tool of the tests, not a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import (
+    QuicPacketType,
+    pull_quic_transport_parameters,
+    push_quic_transport_parameters,
+)
+from aioquic.quic.packet_builder import QuicPacketBuilder
+
+from midstreamer.domain.identity import Identity
+from midstreamer.protocol import codec, frames
+from midstreamer.protocol.connection import BULK_STREAM, CONTROL_STREAM, Side
+from midstreamer.security.files import Credentials
+from midstreamer.transport import memory
+from midstreamer.transport.carrier import Carrier, Limits
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryWire
+from tests.support.security import Installation, credentials
+
+WITHIN_S = 5.0
+PACKET_TYPES = {
+    tls.Epoch.INITIAL: QuicPacketType.INITIAL,
+    tls.Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE,
+    tls.Epoch.ONE_RTT: QuicPacketType.ONE_RTT,
+}
+
+
+@dataclass(frozen=True)
+class End:
+    """How a connection ended, as the intruder saw it."""
+
+    code: str
+    """The name of the refusal; empty when none was given."""
+    message: str
+    error: int | None = None
+    """QUIC's error code; None over memory."""
+
+
+def framed(body: bytes) -> bytes:
+    """Any body behind its true length."""
+    return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
+
+
+def a_frame(name: str, **fields: object) -> bytes:
+    """A frame of any name with any fields, whether or not it is one of ours."""
+    return framed(msgspec.msgpack.encode({"frame": name, **fields}))
+
+
+def nested(depth: int) -> bytes:
+    """A Survey with an unknown field of so many arrays within each other."""
+    value = b"\x91" * depth + b"\xc0"
+    return framed(b"\x82\xa5frame\xa6Survey\xa1x" + value)
+
+
+def hello(me: Identity, *, version: int = frames.VERSION) -> bytes:
+    """The first frame of an honest client."""
+    return codec.encode(frames.AgentHandshake(me.id, me.kind, version, incarnation="intruder"))
+
+
+class Intruder:
+    """Bytes to streams, maps from streams, and the end; carriers fill in the rest."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self.received_bytes = 0
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._splitters: dict[int, codec.Splitter] = {}
+
+    def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
+        """Write any bytes to any stream."""
+        raise NotImplementedError
+
+    async def answer(self) -> dict[str, Any]:
+        """The next frame that came, as a plain map."""
+        return await asyncio.wait_for(self._answers.get(), WITHIN_S)
+
+    async def end(self) -> End:
+        """How the connection ended; TimeoutError while it lives."""
+        return await asyncio.wait_for(asyncio.shield(self.ended), WITHIN_S)
+
+    async def greet(self, me: Identity) -> dict[str, Any]:
+        """Go through the handshake of the protocol as an honest client; the acknowledgement."""
+        self.write(hello(me))
+        acknowledged = await self.answer()
+        self.write(codec.OPENING, stream=BULK_STREAM)
+        return acknowledged
+
+    def _came(self, stream: int, data: bytes) -> None:
+        self.received_bytes += len(data)
+        splitter = self._splitters.setdefault(stream, codec.Splitter(frame_bytes_max=1 << 26))
+        for body in splitter.feed(data):
+            self._answers.put_nowait(msgspec.msgpack.decode(body))
+
+    def _over(self, end: End) -> None:
+        if not self.ended.done():
+            self.ended.set_result(end)
+
+
+# --- QUIC -----------------------------------------------------------------------------------------
+
+
+class QuicIntruder(Intruder):
+    """aioquic driven by hand on one UDP socket."""
+
+    def __init__(self, address: str, configuration: QuicConfiguration) -> None:
+        super().__init__()
+        host, _, port = address.rpartition(":")
+        self.quic = QuicConnection(configuration=configuration)
+        self._settled = asyncio.Event()
+        self.established = False
+        """Whether the handshake of TLS is done on this side; the server may still refuse."""
+        self.deaf = False
+        """While set, everything that comes is dropped unread: nothing is acknowledged."""
+        self._to = (host, int(port))
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._socket = self._opened_socket()
+
+    # --- what an honest client does too ---
+
+    async def connect(self) -> None:
+        """Go through the handshake of TLS, or return when the connection has ended instead."""
+        self.quic.connect(self._to, now=time.monotonic())
+        self.flush()
+        await asyncio.wait_for(self._settled.wait(), WITHIN_S)
+
+    def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
+        """Send bytes on a stream; ids that aioquic would not use yet are taken as they are."""
+        self.quic.send_stream_data(stream, data, end_stream=end)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what aioquic has to send, and set its timer."""
+        if self._socket.fileno() < 0:
+            return
+        for data, _ in self.quic.datagrams_to_send(now=time.monotonic()):
+            self.raw(data)
+        self._set_timer()
+
+    def leave(self) -> None:
+        """Say goodbye and give the port back."""
+        self.quic.close()
+        self.flush()
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Give the port back without a word."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    # --- what only an intruder does ---
+
+    def raw(self, datagram: bytes) -> None:
+        """Send any datagram."""
+        try:
+            self._socket.sendto(datagram, self._to)
+        except (BlockingIOError, ConnectionRefusedError):
+            pass
+
+    def inject(
+        self, payload: bytes, *, epoch: tls.Epoch = tls.Epoch.ONE_RTT, eliciting: bool = True
+    ) -> None:
+        """Send one packet that holds exactly these bytes as its QUIC frames, well encrypted.
+
+        An Initial is padded to the size of a first datagram.
+        """
+        quic = self.quic
+        builder = QuicPacketBuilder(
+            host_cid=quic.host_cid,
+            peer_cid=quic._peer_cid.cid,
+            peer_token=quic._peer_token,
+            version=quic._version or quic.configuration.supported_versions[0],
+            is_client=True,
+            max_datagram_size=max(1200, len(payload) + 100),
+            packet_number=quic._packet_number,
+        )
+        builder.start_packet(PACKET_TYPES[epoch], quic._cryptos[epoch])
+        builder._packet.is_ack_eliciting = eliciting  # type: ignore[union-attr]
+        builder._buffer.push_bytes(payload)
+        datagrams, _ = builder.flush()
+        quic._packet_number = builder.packet_number
+        for datagram in datagrams:
+            self.raw(datagram)
+
+    def move(self) -> None:
+        """Go on from another port, as behind a NAT that forgot."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = self._opened_socket()
+
+    # --- shell ---
+
+    def _opened_socket(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        made.bind(("127.0.0.1", 0))
+        self._loop.add_reader(made.fileno(), self._readable)
+        return made
+
+    def _readable(self) -> None:
+        try:
+            while self._socket.fileno() >= 0:
+                data, address = self._socket.recvfrom(65_536)
+                if not self.deaf:
+                    self.quic.receive_datagram(data, address, now=time.monotonic())
+                    self._take_events()
+        except (BlockingIOError, ConnectionRefusedError):
+            pass
+        self.flush()
+
+    def _take_events(self) -> None:
+        while (event := self.quic.next_event()) is not None:
+            match event:
+                case events.HandshakeCompleted():
+                    self.established = True
+                    self._settled.set()
+                case events.StreamDataReceived(data, _, stream):
+                    self._came(stream, data)
+        closing = self.quic._close_event  # at once; the public event comes after a pause
+        if closing is not None:
+            code, colon, message = closing.reason_phrase.partition(": ")
+            said = (code, message) if colon else ("", closing.reason_phrase)
+            self._over(End(*said, closing.error_code))
+            self._settled.set()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due_s = self.quic.get_timer()
+        if due_s is not None:
+            self._timer = self._loop.call_later(due_s - time.monotonic(), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self.quic.handle_timer(now=time.monotonic())
+        self._take_events()
+        self.flush()
+
+
+@asynccontextmanager
+async def quic_intruder(
+    address: str,
+    holding: Credentials | None,
+    *,
+    alpn: str = frames.ALPN,
+    parameters: dict[str, Any] | None = None,
+    begin: bool = True,
+    **configured: Any,
+) -> AsyncIterator[QuicIntruder]:
+    """An intruder that holds these credentials, with its TLS handshake done when it may be.
+
+    ``parameters`` changes transport parameters by their name in aioquic, as in
+    ``{"max_udp_payload_size": 1200}``; ``configured`` goes to QuicConfiguration.
+    """
+    configuration = QuicConfiguration(
+        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE, **configured
+    )
+    if holding is not None:
+        configuration.certificate = holding.certificate
+        configuration.certificate_chain = list(holding.intermediates)
+        configuration.private_key = holding.key
+    made = QuicIntruder(address, configuration)
+    _with_parameters(made.quic, parameters or {})
+    try:
+        if begin:
+            await made.connect()
+        yield made
+    finally:
+        made.leave()
+
+
+def _with_parameters(quic: QuicConnection, changes: dict[str, Any]) -> None:
+    serialize = quic._serialize_transport_parameters
+
+    def serialized() -> bytes:
+        parameters = pull_quic_transport_parameters(Buffer(data=serialize()))
+        for name, value in changes.items():
+            setattr(parameters, name, value)
+        buffer = Buffer(capacity=4096)
+        push_quic_transport_parameters(buffer, parameters)
+        return bytes(buffer.data)
+
+    quic._serialize_transport_parameters = serialized  # type: ignore[method-assign]
+
+
+def variable(value: int) -> bytes:
+    """An integer as QUIC writes it (RFC 9000, section 16)."""
+    buffer = Buffer(capacity=8)
+    buffer.push_uint_var(value)
+    return bytes(buffer.data)
+
+
+def crypto_frame(offset: int, data: bytes) -> bytes:
+    """A CRYPTO frame for `inject`."""
+    return b"\x06" + variable(offset) + variable(len(data)) + data
+
+
+def stream_frame(stream: int, offset: int, data: bytes) -> bytes:
+    """A STREAM frame with offset and length, for `inject`."""
+    return b"\x0e" + variable(stream) + variable(offset) + variable(len(data)) + data
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+class MemoryIntruder(Intruder):
+    """The near end of a memory wire, with no machine of ours behind it."""
+
+    inbox_bytes = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wire = MemoryWire()
+
+    def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
+        """Send bytes on a stream; a stream over memory has no end of its own."""
+        self.wire.write(stream, data)
+
+    # --- what the wire calls ---
+
+    def data(self, stream: int, data: bytes) -> None:
+        """The server wrote bytes."""
+        self._came(stream, data)
+
+    def lost(self, code: str = "", message: str = "") -> None:
+        """The server hung up."""
+        self._over(End(code, message))
+
+    def written(self) -> None:
+        """The server took a frame."""
+
+
+def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> MemoryIntruder:
+    """Join a memory server as this identity; Refused when it is turned away."""
+    server = network.at(address)
+    server._admit(me)
+    intruder, far = MemoryIntruder(), MemoryWire()
+    intruder.wire.other, far.other = far, intruder.wire
+    intruder.wire.link = intruder  # type: ignore[assignment]  # all that a wire calls is there
+    far.link = memory._link(Side.ACCEPTED, server.carrier, me, far)
+    server.attendance.welcome(far.link)
+    return intruder
+
+
+# --- one ground for both carriers -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One carrier: how to make it for a server, where to listen, and intruders on it."""
+
+    carrier: Callable[[Identity], Carrier]
+    address: str
+    intruder: Callable[[str, Identity], AbstractAsyncContextManager[Intruder]]
+    """At an address, with a good certificate of this identity."""
+
+
+def memory_ground(_: Path, limits: Limits | None = None) -> Ground:
+    """Both ends in this process."""
+    network = MemoryNetwork()
+
+    @asynccontextmanager
+    async def intruder(address: str, me: Identity) -> AsyncIterator[Intruder]:
+        made = memory_intruder(network, address, me)
+        yield made
+        made.wire.hang_up("", "")
+
+    return Ground(lambda me: MemoryCarrier(network, me, limits=limits), "here:0", intruder)
+
+
+def quic_ground(directory: Path, limits: Limits | None = None) -> Ground:
+    """Real sockets and certificates."""
+    place = Installation(directory / "certs", limits or Limits())
+
+    @asynccontextmanager
+    async def intruder(address: str, me: Identity) -> AsyncIterator[Intruder]:
+        async with quic_intruder(address, credentials(place.authority, me)) as made:
+            yield made
+
+    return Ground(place.carrier, "127.0.0.1:0", intruder)
+
+
+GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
+    "memory": memory_ground,
+    "quic": quic_ground,
+}
+"""For ``@pytest.fixture(params=GROUNDS)``."""
