@@ -43,22 +43,31 @@ LINKS = 16
 NESTED = 5000
 FAR_CRYPTO, FAR_STREAM = 500_000, 8_000_000
 """Offsets in bytes."""
+ENDS_S = 0.2
+"""How long a flooder waits to be thrown out before it comes again."""
 IDENTITY = "client/flood"
 AHEAD = 5000
 """Feed positions ahead: within what is waited for."""
 
 
-class Pace:
-    """Keeps this process below its share of a core."""
+class Over(Exception):
+    """The time for the flood is over."""
 
-    def __init__(self, share: float = CORE_SHARE) -> None:
+
+class Pace:
+    """Keeps this process below its share of a core, and ends it in time."""
+
+    def __init__(self, seconds: float, share: float = CORE_SHARE) -> None:
         self._share = share
         self._began_s, self._used_s = time.monotonic(), time.process_time()
+        self.until_s = self._began_s + seconds
         self.steps = 0
 
     async def step(self) -> None:
         """Count a step; sleep for as long as this process is ahead of its share."""
         self.steps += 1
+        if time.monotonic() >= self.until_s:
+            raise Over
         used_s = time.process_time() - self._used_s
         rest_s = used_s / self._share - (time.monotonic() - self._began_s)
         await asyncio.sleep(max(0.0, rest_s))
@@ -123,7 +132,7 @@ async def strangers(ground: Ground, pace: Pace) -> None:
     """Whole handshakes with a certificate of another authority."""
     while True:
         async with hostile.quic_intruder(ground.address, ground.stranger) as sender:
-            await sender.end()
+            await asyncio.wait({sender.ended}, timeout=ENDS_S)
         await pace.step()
 
 
@@ -143,7 +152,7 @@ async def nested(ground: Ground, pace: Pace) -> None:
     while True:
         async with ground.intruder() as sender:
             sender.write(hostile.nested(NESTED))
-            await sender.end()
+            await asyncio.wait({sender.ended}, timeout=ENDS_S)
         await pace.step()
 
 
@@ -161,7 +170,7 @@ async def malformed(ground: Ground, pace: Pace) -> None:
     while True:
         async with ground.intruder() as sender:
             sender.write(hostile.framed(os.urandom(256)))
-            await sender.end()
+            await asyncio.wait({sender.ended}, timeout=ENDS_S)
         await pace.step()
 
 
@@ -278,17 +287,16 @@ FLOODS: dict[str, Flood] = {
 
 
 async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
-    pace = Pace()
-    until_s = time.monotonic() + seconds
-    while (left_s := until_s - time.monotonic()) > 0:
+    pace = Pace(seconds)
+    while True:
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(pace.until_s - time.monotonic()):
                 await FLOODS[kind](ground, pace)
-        except TimeoutError:  # the end, or an answer that did not come: flood on
-            pass
-        except (msgspec.MsgspecError, OSError):
-            await pace.step()
-    return pace
+        except Over:
+            return pace
+        except (TimeoutError, msgspec.MsgspecError, OSError):
+            if time.monotonic() >= pace.until_s:
+                return pace  # else an answer did not come, or made no sense: flood on
 
 
 def main(kind: str, address: str, directory: Path, seconds: float) -> None:
