@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock fuzz soak full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --ch
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
+fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: setup  ## a well-behaved client beside one flood after another, 20 minutes (ARGS="--minutes 2")
+	$(BIN)/python -m tests.soak $(ARGS)
+
 wasm: dev  ## the kernels' WebAssembly module from its sources, with the pinned compilers
 	$(BIN)/python -m midstreamer_kernels.wasm.build
 
@@ -81,9 +87,9 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
-	cd requirements && for name in bootstrap run dev peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+	cd requirements && for name in bootstrap run dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
-full: check test docs judge  ## everything that must hold before a release
+full: check test docs judge interop fuzz soak  ## everything that must hold before a release; an hour
 
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
@@ -112,6 +118,10 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 $(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt
 	@echo "installing what developing needs"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/stamp.fuzz: $(VENV)/stamp.dev requirements/fuzz.txt
+	@$(INSTALL) --require-hashes -r requirements/fuzz.txt || echo "atheris does not install here: hypothesis fuzzes instead, without looking at branches"
 	@touch $@
 
 $(PEERS)/stamp: $(VENV)/stamp.uv requirements/peers.txt kernels/pyproject.toml

@@ -18,6 +18,7 @@ from midstreamer.domain.series import qualified
 from midstreamer.market.rows import HEADER, Row, instant_of, number_of
 
 BATCH_ROWS = 65_536
+SHOWN_CHARACTERS_MAX = 200
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -34,8 +35,10 @@ def rows(path: Path) -> Iterator[Row]:
             for batch in opened.iter_batches(BATCH_ROWS, columns=list(HEADER)):
                 yield from _batch(batch, line, path)
                 line += batch.num_rows
-    except arrow.ArrowException as error:
-        raise BadInput(f"{path}: not a readable Parquet file: {error}") from error
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        # Arrow answers a damaged file with an error of its own or with one of Python's.
+        shown = str(error)[:SHOWN_CHARACTERS_MAX]
+        raise BadInput(f"{path}: not a readable Parquet file: {shown}") from error
 
 
 def _batch(batch: Any, before: int, path: Path) -> Iterator[Row]:

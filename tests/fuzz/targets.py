@@ -1,0 +1,259 @@
+"""What is fuzzed: each target takes any bytes and must not fail in a way that nobody named.
+
+A target is a function of bytes.  It returns when the code under test took the bytes or refused
+them by name (`MidstreamerError`).  Any other exception, a hang, or a broken invariant (an
+`AssertionError` of the target) is a finding.  Targets hold no state that changes what the next
+input does, so that one file replays a finding.
+
+``seeds`` are valid inputs: a fuzzer that starts from nothing would spend its time on the first
+four bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from midstreamer.cli.config import RunSettings
+from midstreamer.coordinator import checks
+from midstreamer.coordinator.config import CoordinatorSettings
+from midstreamer.domain import identity
+from midstreamer.domain.errors import MidstreamerError, RemoteProtocolError
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Column, Window, qualified
+from midstreamer.domain.specification import Specification
+from midstreamer.market import feeds
+from midstreamer.protocol import codec, frames
+from midstreamer.protocol.connection import Connection, Finish, Side, State
+from midstreamer.runtime import config
+from midstreamer.security import allowlist
+from midstreamer.store import dsn
+from midstreamer.sync import core
+from midstreamer.sync.config import SyncSettings
+
+FRAME_BYTES_MAX = 64 * 1024
+"""Small, so that the fuzzer reaches the bound."""
+
+
+class Target(NamedTuple):
+    """One thing to fuzz."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Sequence[bytes]]
+    inputs: int
+    """How many inputs a full run gives it; all targets together get ten million."""
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def example_frames() -> list[frames.Frame]:
+    """Frames of every shape that a peer may send."""
+    times = np.arange(8, dtype="<i8")
+    column = Column("a/b", times.tobytes(), times.astype("<f8").tobytes())
+    window = Window("a/b", 7, times.astype("<f8").tobytes())
+    wanted = Specification("a", window=8, horizon=1, neighbours=3, grid=1)
+    return [
+        frames.AgentHandshake("u1", "client", 1, "i"),
+        frames.CoordinatorAck("c1", frames.AssignedStreams(0, 4)),
+        frames.Refusal("expired", "yesterday"),
+        frames.Survey(request=3, budget_s=0.5),
+        frames.Failure(request=3, code="behind", message="5 < 9", retry_after_s=0.1),
+        frames.Append(request=1, columns=(column,)),
+        frames.Match(request=2, specification=wanted, windows=(window,)),
+        frames.Lookup(request=4, experience_ids=(b"0" * 16,)),
+        frames.Tail(request=5, after=-1),
+        frames.Write(request=6, sequence=1, columns=(column,)),
+        frames.Load(request=7, series="a/b", start=0, stop=8),
+        frames.Renew(request=8, member=frames.Member("client/u1", "i", "")),
+    ]
+
+
+def _encoded_frames() -> list[bytes]:
+    return [codec.encode(frame) for frame in example_frames()]
+
+
+def decode_frame(data: bytes) -> None:
+    """Any body is a frame, or refused by name; a frame survives being sent on."""
+    try:
+        frame = codec.decode(data)
+    except RemoteProtocolError:
+        return
+    with contextlib.suppress(MidstreamerError):
+        again = codec.decode(codec.encode(frame)[codec.HEAD_BYTES :])
+        assert type(again) is type(frame)
+
+
+def judge_request(data: bytes) -> None:
+    """What a decoded request holds is judged by name before anything is done with it."""
+    with contextlib.suppress(MidstreamerError):
+        frame = codec.decode(data)
+        if isinstance(frame, frames.Append):
+            checks.check_append(frame)
+        elif isinstance(frame, frames.Match):
+            checks.check_match(frame)
+        elif isinstance(frame, frames.Write):
+            core.check_write(frame)
+
+
+def drive_connection(data: bytes) -> None:
+    """Both sides' machines take any bytes on any stream, in any pieces."""
+    if len(data) < 3:
+        return
+    side = Side.ACCEPTED if data[0] & 1 else Side.DIALLED
+    me = identity.make("local", Kind.COORDINATOR, "c1")
+    peer = identity.make("local", Kind.CLIENT, "u1")
+    machine = Connection(side, me=me, peer=peer, frame_bytes_max=FRAME_BYTES_MAX)
+    machine.start(0.0)
+    if data[0] & 2:  # most inputs would otherwise never get behind the handshake
+        for frame in example_frames()[:2]:
+            machine.receive(0, codec.encode(frame))
+    piece, at, now_s = data[1] + 1, 2, 0.0
+    while at < len(data):
+        stream = (0, 4, 4, 0, 8, 1)[data[at] % 6]
+        effects = machine.receive(stream, data[at + 1 : at + 1 + piece])
+        finished = [effect for effect in effects if isinstance(effect, Finish)]
+        assert len(finished) <= 1
+        assert not finished or machine.state is State.CLOSED
+        at += 1 + piece
+        now_s += 0.5
+        wakeup_s = machine.next_wakeup_s()
+        if wakeup_s is not None and wakeup_s <= now_s:
+            machine.tick(now_s)
+
+
+def _conversations() -> list[bytes]:
+    streams = b"".join(_encoded_frames())
+    pieces = [bytes([0]) + streams[at : at + 256] for at in range(0, len(streams), 256)]
+    return [bytes([flags, 255]) + b"".join(pieces) for flags in (0, 1, 2, 3)]
+
+
+# --- text of users ------------------------------------------------------------------------------
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="surrogateescape")
+
+
+def read_dsn(data: bytes) -> None:
+    """A DSN is used, or refused with a sentence that does not hold its password."""
+    with contextlib.suppress(MidstreamerError):
+        dsn.checked(_text(data), {})
+
+
+def read_names(data: bytes) -> None:
+    """Names of series, identities and allowlists are taken, or refused by name."""
+    text = _text(data)
+    for read in (qualified, identity.parse, allowlist.parse):
+        with contextlib.suppress(MidstreamerError):
+            read(text)
+
+
+def read_csv(data: bytes) -> None:
+    """Any file with the name of a CSV file is a table, or refused by line."""
+    _read_feed(data, ".csv")
+
+
+def read_parquet(data: bytes) -> None:
+    """Any file with the name of a Parquet file is a table, or refused."""
+    _read_feed(data, ".parquet")
+
+
+def _read_feed(data: bytes, ending: str) -> None:
+    with tempfile.NamedTemporaryFile(suffix=ending, dir=_memory()) as file:
+        file.write(data)
+        file.flush()
+        with contextlib.suppress(MidstreamerError):
+            table = feeds.read(Path(file.name))
+            assert np.isfinite(table.value).all()
+            assert (np.diff(table.time) >= 0).all()
+
+
+def read_settings(data: bytes) -> None:
+    """Any configuration file gives settings, or an error that names what is wrong with it."""
+    with tempfile.NamedTemporaryFile(suffix=".toml", dir=_memory()) as file:
+        file.write(data)
+        file.flush()
+        for kind in (SyncSettings, CoordinatorSettings, RunSettings):
+            with contextlib.suppress(MidstreamerError):
+                config.show(config.load(kind, config_file=Path(file.name), environ={}))
+
+
+def _memory() -> str | None:
+    """A folder in memory: ten thousand files a second need not reach a disk."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _dsns() -> list[bytes]:
+    return [
+        b"postgresql://user:secret@db.example/stock?sslmode=verify-full",
+        b"postgres:///stock?host=/run/postgresql&port=5432",
+        b"postgresql://u@[::1]:5432,db.example:1/d?connect_timeout=3",
+        b"host=db.example user=u password='a b' dbname=d sslmode=verify-full",
+    ]
+
+
+def _names() -> list[bytes]:
+    return [
+        b"stocks/^GSPC",
+        b"spiffe://midstreamer.local/agent/ns/pod-1/0a1b2c3d-0000-4000-8000-000000000000",
+        b"coordinator/c1\nagent/a*   # every one\nclient/*\n",
+    ]
+
+
+def _csvs() -> list[bytes]:
+    return [
+        b"time,series,value\n2020-01-01T00:00:00Z,a/b,1.5\n1577923200000000,a/b,2\n",
+        b"\xef\xbb\xbftime,series,value\r\n2020-01-01,a,1e3\r\n2020-01-02,a,-0.0\r\n",
+    ]
+
+
+def _parquets() -> list[bytes]:
+    import pyarrow as arrow
+    import pyarrow.parquet as files
+
+    made = []
+    for times in ([1, 2], ["2020-01-01", "2020-01-02"]):
+        cells = {"time": times, "series": ["a", "a"], "value": [1.0, 2.0]}
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+            files.write_table(arrow.table(cells), file.name, compression="NONE")
+            made.append(Path(file.name).read_bytes())
+    return made
+
+
+def _settings() -> list[bytes]:
+    return [
+        b'[sync]\ndsn = "postgresql://u:p@h/d?sslmode=verify-full"\nlease_s = 3.0\n',
+        b'[coordinator]\nlisten = "127.0.0.1:0"\n[coordinator.limits]\nin_flight_max = 4\n',
+        b'[telemetry]\nlevel = "info"\n[limits]\nframe_bytes_max = 4096\n[run]\n',
+    ]
+
+
+def _bodies() -> list[bytes]:
+    """Frames, and one whose unknown field is nested 3,000 deep."""
+    nested = b"\x82\xa5frame\xa6Survey\xa1x" + b"\x91" * 3000 + b"\xc0"
+    return [*(frame[codec.HEAD_BYTES :] for frame in _encoded_frames()), nested]
+
+
+def all_targets() -> dict[str, Target]:
+    """Every target by name, those over QUIC included."""
+    from tests.fuzz import quic  # it makes certificates when it is imported
+
+    return {
+        "codec": Target(decode_frame, _bodies, 3_000_000),
+        "request": Target(judge_request, _bodies, 1_500_000),
+        "connection": Target(drive_connection, _conversations, 1_500_000),
+        "packet": Target(quic.take_packet, quic.packet_seeds, 150_000),
+        "handshake": Target(quic.take_handshake, quic.handshake_seeds, 100_000),
+        "certificate": Target(quic.take_certificate, quic.certificate_seeds, 400_000),
+        "dsn": Target(read_dsn, _dsns, 1_500_000),
+        "names": Target(read_names, _names, 1_250_000),
+        "csv": Target(read_csv, _csvs, 300_000),
+        "parquet": Target(read_parquet, _parquets, 150_000),
+        "toml": Target(read_settings, _settings, 150_000),
+    }
