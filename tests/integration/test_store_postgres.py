@@ -47,7 +47,7 @@ async def test_two_that_start_at_once_migrate_once(server: str) -> None:
     dsn = await build.a_database(server)
     stores = [PostgresStore(dsn) for _ in range(3)]
     await asyncio.gather(*(store.open() for store in stores))
-    assert (await stores[0].status()).schema == len(migrate.shipped())
+    assert (await stores[0].status()).schema == migrate.shipped()[-1].number
     for store in stores:
         await store.close()
 
@@ -138,7 +138,7 @@ async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
         await write()
     await postmaster.wait()
     await postmaster.start()
-    (only,) = (await store.totals()).series
+    (only,) = (await store.catalogue("", 10)).series
     assert answered <= only.count <= answered + 1
     assert await store.faults() == []
     await store.close()

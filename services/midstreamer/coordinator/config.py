@@ -38,6 +38,9 @@ class CoordinatorSettings(Settings):
     patience_s: float = Field(1.0, gt=0, le=60)
     """Silence of an agent after which another that holds the same shards is asked as well. Below
     the usual time of a search it only makes work; far above it a stalled agent is felt."""
+    states_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 36)
+    """Learning states kept, in the bytes they come in (decoded, one takes several times as much).
+    A state is asked of sync when a match first needs it; the ones longest unused are forgotten."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
     """Writes waiting for sync; more are refused as `overloaded`."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)

@@ -2,8 +2,8 @@
 
 A Match goes: checks, catalogue as of the position asked for, agents (`dispatching`), merge,
 `reasoning.decide` with one state for all windows of the frame, outbox, answer.  An Append goes
-through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`) and
-what waits to be written.
+through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`,
+`states`) and what waits to be written.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
+from midstreamer.coordinator.states import States
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
 from midstreamer.domain.identity import Kind
-from midstreamer.domain.specification import Specification
+from midstreamer.domain.state import State
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
-from midstreamer.runtime import outbox
+from midstreamer.runtime import outbox, surveying
 from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
 from midstreamer.runtime.member import Membership
@@ -53,6 +55,8 @@ class CoordinatorService:
         self._config = config
         self._carrier = carrier
         self._catalogue = Catalogue()
+        self._states = States(config.states_bytes_max)
+        self._recaller = Recaller(self._states, self._recall)
         self._follower = Follower(self)
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
@@ -164,23 +168,26 @@ class CoordinatorService:
     # --- the feed: what `Follower` asks of its reader ---
 
     async def begin(self, peer: Peer) -> int:
-        """Ask for the present: all states and members come first."""
+        """Ask for the present: all members come first."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
         """Survey the series; whatever the feed tells meanwhile is kept."""
-        survey = await peer.ask(frames.Survey(), budget_s=SURVEY_S)
-        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
-        self._catalogue.surveyed(survey)
+        first = True
+        async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
+            self._catalogue.surveyed(page, first=first)
+            first = False
 
     def apply(self, changes: Changes) -> None:
         """Take points, states and members in."""
         self._catalogue.apply(changes.changes, changes.position)
+        self._states.apply(changes.changes)
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
         """Begin as after a restart."""
         self._catalogue.clear()
+        self._states.clear()
 
     def _joined(self, members: tuple[Member, ...]) -> None:
         self._catalogue.members = members
@@ -249,16 +256,14 @@ class CoordinatorService:
             deadline_s=deadline_s,
         )
         checks.check_found(request, findings, self._catalogue)
-        decisions = await self._decide(request.specification, findings)
+        state = await self._recaller.state(request.specification, deadline_s)
+        decisions = await self._decide(findings, state)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
         return await self._record(request, decisions, deadline_s)
 
-    async def _decide(
-        self, specification: Specification, findings: list[Evidence]
-    ) -> list[Decision]:
+    async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
         """All with one state: whatever is learned meanwhile is for the next frame."""
-        state = self._catalogue.state(specification)
         decisions = []
         for place, evidence in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
@@ -290,10 +295,13 @@ class CoordinatorService:
             if self.position == UNKNOWN:
                 raise
             log.info("survey.remembered", detail=error.message)
-            return self._catalogue.survey()
+            return self._catalogue.survey(request.after)
         assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
-        self._catalogue.surveyed(survey)
+        self._catalogue.surveyed(survey, first=not request.after)
         return survey
+
+    async def _recall(self, request: frames.Recall) -> Answer:
+        return await self._session.ask(request, budget_s=RECALL_S)
 
     async def _write(self, write: frames.Write, budget_s: float) -> Answer:
         return await self._session.ask(write, budget_s=budget_s)

@@ -20,6 +20,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
 from midstreamer.store import copying, dsn, migrate, queries, rows, trouble
 from midstreamer.store.ports import (
+    CataloguePage,
     FeedPage,
     FleetView,
     LoadedRun,
@@ -143,12 +144,18 @@ class PostgresStore:
             return int(await connection.fetchval(_SQL["position"]))
 
     async def totals(self) -> Totals:
-        """The catalogue."""
+        """How much is stored."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(_SQL["totals"])
+        return Totals(row["position"], row["ticks"], row["decisions"], row["verdicts"])
+
+    async def catalogue(self, after: str, limit: int) -> CataloguePage:
+        """A page of the series."""
         async with self._reading() as connection:
-            head = await connection.fetchrow(_SQL["totals"])
-            found = await connection.fetch(_SQL["summaries_all"])
-        series = tuple(rows.summary(row) for row in found)
-        return Totals(head["position"], series, head["decisions"], head["verdicts"])
+            position = await connection.fetchval(_SQL["position"])
+            found = await connection.fetch(_SQL["summaries_after"], after, limit + 1)
+        series = tuple(rows.summary(row) for row in found[:limit])
+        return CataloguePage(position, series, len(found) > limit)
 
     async def load(self, run: Run, limit: int) -> LoadedRun:
         """At most ``limit`` points of a run."""
@@ -180,7 +187,7 @@ class PostgresStore:
             [rows.verdict(row["body"]) for row in came],
         )
 
-    async def feed(self, after: int, limit: int) -> FeedPage:
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         async with self._reading() as connection:
             head = await connection.fetchval(_SQL["position"])
@@ -192,8 +199,8 @@ class PostgresStore:
                     " again and follow from now"
                 )
             changes = alone([rows.change(row["body"]) for row in found])
-            states = await self._newest(connection, changes)
-        whole = tuple(states[c.stream] if isinstance(c, Learned) else c for c in changes)
+            newest = await self._newest(connection, changes) if states else {}
+        whole = tuple(newest.get(c.stream, c) if isinstance(c, Learned) else c for c in changes)
         return FeedPage(whole, found[-1]["position"] if found else after)
 
     async def _newest(
@@ -206,16 +213,18 @@ class PostgresStore:
         return {row["stream"]: Learned(*row) for row in found}
 
     async def present(self) -> Present:
-        """All states and members."""
+        """All members."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
-            states = await connection.fetch(_SQL["states_all"])
             members = await connection.fetch(_SQL["members_live"])
-        return Present(
-            position,
-            tuple(Learned(row["stream"], row["version"], row["body"]) for row in states),
-            tuple(rows.member(row) for row in members),
-        )
+        return Present(position, tuple(rows.member(row) for row in members))
+
+    async def state(self, stream: str) -> tuple[int, StoredState | None]:
+        """The newest state of a stream."""
+        async with self._reading() as connection:
+            position = await connection.fetchval(_SQL["position"])
+            row = await connection.fetchrow(_SQL["state_of"], stream)
+        return position, None if row is None else StoredState(*row)
 
     async def trim(self, keep: int) -> int:
         """Forget old changes and writers that are long gone."""
@@ -229,7 +238,8 @@ class PostgresStore:
         """Take or renew a lease; the head is locked only when others must be told."""
         row = (
             *(member.name, member.incarnation, member.address, member.position),
-            *(rows.json(member.holdings), rows.json(member.evidence), lease_s),
+            *(member.held, rows.json(member.evidence), member.whole_for, member.whole_at),
+            lease_s,
         )
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["renew_member"], *row)

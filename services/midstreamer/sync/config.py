@@ -15,6 +15,7 @@ from midstreamer.runtime.config import (
     Settings,
     TelemetrySettings,
 )
+from midstreamer.sync import leases
 
 
 class SyncSettings(Settings):
@@ -46,6 +47,9 @@ class SyncSettings(Settings):
     lease_s: float = Field(3.0, gt=0, le=300)
     """Seconds a member counts as alive after its last sign; it renews three times as often.
     Shorter moves shards sooner away from a dead agent, and also from a slow one."""
+    members_max: int = Field(512, ge=1, le=leases.MEMBERS_MAX)
+    """Members that may hold a lease at once; another is refused as `overloaded`. The list of them
+    goes to each."""
     shard_points: int = Field(2048, ge=64, le=1_000_000)
     """Window positions in one shard. Smaller spreads a short history over more agents."""
     load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)

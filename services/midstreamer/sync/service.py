@@ -29,12 +29,13 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.series import Column
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Answer, Frame
+from midstreamer.protocol.frames import Answer, Frame, Member
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.tasks import supervise
 from midstreamer.store.ports import FleetView, Run, Store
-from midstreamer.sync import core, looking
+from midstreamer.sync import core, leases, looking
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.core import Given
@@ -69,7 +70,7 @@ class _Waiting:
 
 
 class SyncService:
-    """Serves Write, Renew, Survey, Load, Lookup and Tail."""
+    """Serves Write, Renew, Survey, Load, Recall, Lookup and Tail."""
 
     def __init__(
         self, config: SyncSettings, carrier: Carrier, store: Store, *, rules: Rules = reasoning
@@ -87,6 +88,8 @@ class SyncService:
         self._waiting: deque[_Waiting] = deque()
         self._came = asyncio.Event()
         self._fleet = FleetView(0, (), changed=False)
+        self._joining: set[str] = set()
+        """Members whose lease is being written."""
         self._server: Server | None = None
         self._trouble = "the store has not been opened yet"
 
@@ -136,10 +139,12 @@ class SyncService:
                 return await self._load(frame)
             case frames.Lookup():
                 return await self._lookup(frame)
-            case frames.Survey():
-                return await self._survey()
+            case frames.Survey(after=after):
+                return await self._survey(after)
+            case frames.Recall(stream=stream):
+                return await self._recall(stream)
             case frames.Tail():
-                await self._feed.follow(peer, frame.request, frame.after)
+                await self._feed.follow(peer, frame.request, frame.after, states=frame.states)
         return None
 
     async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
@@ -164,7 +169,7 @@ class SyncService:
         else:
             certified = {"name": name, "incarnation": peer.incarnation}
             member = msgspec.structs.replace(renew.member, **certified)
-            self._tell_fleet(await self._store.renew(member, self._config.lease_s))
+            await self._lease(member)
         fleet = self._fleet
         return frames.Fleet(
             position=fleet.position,
@@ -172,6 +177,15 @@ class SyncService:
             lease_s=self._config.lease_s,
             shard_points=self._config.shard_points,
         )
+
+    async def _lease(self, member: Member) -> None:
+        members = {one.name for one in self._fleet.members} | self._joining
+        leases.check(member, members, members_max=self._config.members_max)
+        self._joining.add(member.name)
+        try:
+            self._tell_fleet(await self._store.renew(member, self._config.lease_s))
+        finally:
+            self._joining.discard(member.name)
 
     async def _load(self, load: frames.Load) -> frames.Loaded:
         with metrics.SYNC_LATENCY_S.labels("load").time():
@@ -193,16 +207,33 @@ class SyncService:
         answer = looking.answered(lookup.experience_ids, made, came)
         return msgspec.structs.replace(answer, position=position)
 
-    async def _survey(self) -> frames.Surveyed:
-        totals = await self._store.totals()
-        return frames.Surveyed(
-            position=totals.position,
-            series=totals.series,
-            members=self._fleet.members,
+    async def _survey(self, after: str) -> frames.Surveyed:
+        """One page of the catalogue; with the first, members and counts."""
+        page = await self._store.catalogue(after, surveying.PAGE_SERIES)
+        series = surveying.cut(page.series)
+        told = frames.Surveyed(
+            position=page.position,
+            series=series,
             shard_points=self._config.shard_points,
+            more=page.more or len(series) < len(page.series),
+        )
+        if after:
+            return told
+        totals = await self._store.totals()
+        return msgspec.structs.replace(
+            told,
+            members=self._fleet.members,
             decisions=totals.decisions,
             verdicts=totals.verdicts,
             ticks=totals.ticks,
+        )
+
+    async def _recall(self, stream: str) -> frames.Recalled:
+        position, state = await self._store.state(stream)
+        if state is None:
+            return frames.Recalled(position=position, stream=stream)
+        return frames.Recalled(
+            position=position, stream=stream, version=state.version, state=state.body
         )
 
     # --- the committer ----------------------------------------------------------------------------

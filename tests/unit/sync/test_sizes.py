@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec
-from midstreamer.protocol.frames import Changes, Learned, Tail
+from midstreamer.protocol.frames import Changes, Learned, Recall, Recalled, Tail
 from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import settle
@@ -67,20 +68,43 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     assert await admin.check(store, RULES) == []
 
 
-@pytest.mark.parametrize("after", [-1, 0])
-async def test_a_follower_gets_the_largest_states_there_can_be(after: int) -> None:
+async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
     store = MemoryStore()
     await _filled(store)
     await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
-    ((specification, kept),) = store.state_of.values()
-    store.state_of["twin"] = (specification, kept._replace(stream="twin"))
+    ((_, kept),) = store.state_of.values()
+    assert len(kept.body) > 0.9 * settle.STATE_BYTES_MAX
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.COORDINATOR, "c2")
-        told: list[Changes] = []
-        async for changes in peer.follow(Tail(after=after)):
-            told.append(changes)
-            if changes.position >= store.head:
-                break
+        told = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
+        recalled = await peer.ask(Recall(stream=kept.stream))
     assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in told)
-    states = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
-    assert max(len(one.state) for one in states) > 0.9 * settle.STATE_BYTES_MAX
+    learned = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
+    assert learned[-1] == Learned(*kept)
+    assert isinstance(recalled, Recalled)
+    assert (recalled.version, recalled.state) == (kept.version, kept.body)
+
+
+async def _until(position: int, feed: AsyncIterator[Changes]) -> AsyncIterator[Changes]:
+    async for changes in feed:
+        yield changes
+        if changes.position >= position:
+            return
+
+
+@pytest.mark.parametrize("after", [-1, 0])
+async def test_nobody_is_told_all_states_there_are(after: int) -> None:
+    store = MemoryStore()
+    await _filled(store)
+    ((specification, kept),) = store.state_of.values()
+    for number in range(20):
+        stream = f"stream {number}"
+        store.state_of[stream] = (specification, kept._replace(stream=stream))
+    async with build.a_sync(store) as fleet, asyncio.timeout(10):
+        peer = await fleet.dial(Kind.AGENT, "a1")
+        feed = peer.follow(Tail(after=after, states=False))
+        told = [changes async for changes in _until(store.head, feed)]
+        unknown = await (await fleet.dial()).ask(Recall(stream="never learned"))
+    assert sum(len(codec.encode(frame)) for frame in told) < 100_000
+    assert isinstance(unknown, Recalled)
+    assert (unknown.version, unknown.state) == (0, b"")

@@ -4,10 +4,14 @@
 SELECT position FROM head;
 
 -- name: totals
-SELECT position, decisions, verdicts FROM head;
+SELECT position, decisions, verdicts,
+       (SELECT coalesce(sum(count), 0)::bigint FROM series) AS ticks
+FROM head;
 
--- name: summaries_all
-SELECT id, name, count, first_time, last_time, last_value FROM series ORDER BY name;
+-- In the order of code points, whatever the database's own order is.
+-- name: summaries_after
+SELECT name, count, first_time, last_time, last_value FROM series
+WHERE name COLLATE "C" > $1 ORDER BY name COLLATE "C" LIMIT $2;
 
 -- name: series_count
 SELECT id, count FROM series WHERE name = $1;
@@ -27,6 +31,9 @@ SELECT position, body FROM feed WHERE position > $1 ORDER BY position LIMIT $2;
 
 -- name: states_of
 SELECT stream, version, body FROM states WHERE stream = ANY($1::text[]);
+
+-- name: state_of
+SELECT stream, version, body FROM states WHERE stream = $1;
 
 -- name: states_all
 SELECT stream, version, body, specification FROM states ORDER BY stream;
