@@ -359,7 +359,7 @@ async def test_a_lookup_of_nothing_tells_the_position_though_sync_is_away() -> N
 
 async def stored(fleet: Fleet, series: str = "walk/00") -> list[float]:
     try:
-        return list((await fleet.store.load(Run(series, 0, 1000), 1000)).values)
+        return list((await fleet.store.load([Run(series, 0, 1000)], 1000))[0].values)
     except errors.UnknownSeries:
         return []
 

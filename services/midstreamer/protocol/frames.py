@@ -32,6 +32,7 @@ TICKS_MAX = 100_000
 WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
+RUNS_MAX = 1024
 
 
 class Level(StrEnum):
@@ -303,7 +304,7 @@ class Fleet(Answer, frozen=True, tag=True, kw_only=True):
     shard_points: int
 
 
-class Load(Request, frozen=True, tag=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True):
     """Points of one series with positions in ``[start, stop)``."""
 
     series: str
@@ -311,13 +312,28 @@ class Load(Request, frozen=True, tag=True, kw_only=True):
     stop: int
 
 
-class Loaded(Answer, frozen=True, tag=True, kw_only=True):
-    """Those that exist at ``position``; more may remain when the frame would be too large."""
+class Load(Request, frozen=True, tag=True, kw_only=True):
+    """These points; of many short series in one request."""
+
+    runs: tuple[Run, ...]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The points of a Run that exist."""
 
     column: Column
     start: int
     count: int
-    """Points the whole series has at ``position``."""
+    """Points the whole series has."""
+
+
+class Loaded(Answer, frozen=True, tag=True, kw_only=True):
+    """What exists at ``position``, in the order asked.
+
+    When the frame would be too large the last part is cut, and those behind it are left out.
+    """
+
+    parts: tuple[Part, ...]
 
 
 class Recall(Request, frozen=True, tag=True, kw_only=True):

@@ -42,6 +42,7 @@ from midstreamer.store.ports import (
     Totals,
     Transaction,
     alone,
+    fitting,
 )
 
 
@@ -120,17 +121,21 @@ class MemoryStore:
             name, len(kept.times), kept.times[0], kept.times[-1], kept.values[-1]
         )  # fmt: skip
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """A part of one series."""
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """Parts of some series."""
         self.check()
-        kept = self.series.get(run.series)
-        if kept is None:
-            raise UnknownSeries(f"series {run.series}: nothing is stored of it")
-        start = max(run.start, 0)
-        part = slice(start, min(run.stop, start + limit))
+        for run in runs:
+            if run.series not in self.series:
+                raise UnknownSeries(f"series {run.series}: nothing is stored of it")
+        counts = {run.series: len(self.series[run.series].times) for run in runs}
+        return [self._loaded(run) for run in fitting(runs, counts, limit)]
+
+    def _loaded(self, run: Run) -> LoadedRun:
+        kept = self.series[run.series]
+        part = slice(run.start, run.stop)
         return LoadedRun(
             self.head,
-            start,
+            run.start,
             np.array(kept.times[part], "<i8"),
             np.array(kept.values[part], "<f8"),
             len(kept.times),

@@ -247,8 +247,11 @@ class Store(Protocol):
     async def catalogue(self, after: str, limit: int) -> CataloguePage:
         """At most ``limit`` series whose names come after a name, in the order of code points."""
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """At most ``limit`` points of a run; UnknownSeries when there is no such series."""
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """Of the first of these runs, at most ``limit`` points in all; UnknownSeries.
+
+        The last one told may be cut, and those behind it are left out.
+        """
 
     async def experiences(
         self, experience_ids: Sequence[bytes]
@@ -303,3 +306,18 @@ def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
         for at, change in enumerate(changes)
         if not isinstance(change, Learned) or last[change.stream] == at
     )
+
+
+def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
+    """The first of these runs, as far as they exist and hold at most ``limit`` points in all."""
+    found: list[Run] = []
+    for run in runs:
+        start = max(run.start, 0)
+        stop = max(start, min(run.stop, counts[run.series]))
+        if found and limit <= 0 < stop - start:
+            break
+        found.append(Run(run.series, start, min(stop, start + limit)))
+        limit -= found[-1].stop - start
+        if found[-1].stop < stop:
+            break
+    return found

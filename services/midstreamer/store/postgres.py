@@ -31,6 +31,7 @@ from midstreamer.store.ports import (
     Totals,
     Transaction,
     alone,
+    fitting,
 )
 from midstreamer.store.transaction import PostgresTransaction
 
@@ -157,23 +158,32 @@ class PostgresStore:
         series = tuple(rows.summary(row) for row in found[:limit])
         return CataloguePage(position, series, len(found) > limit)
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """At most ``limit`` points of a run."""
-        start = max(run.start, 0)
-        stop = max(start, min(run.stop, start + limit))
-        parts: list[bytes] = []
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """At most ``limit`` points of some runs, in one COPY."""
+        data: list[bytes] = []
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
-            series = await connection.fetchrow(_SQL["series_count"], run.series)
-            if series is None:
-                raise UnknownSeries(f"series {run.series}: nothing is stored of it")
-            query = _SQL["points_copy"]
-            for place, number in enumerate((series["id"], start, stop), 1):
+            names = list({run.series for run in runs})
+            found = await connection.fetch(_SQL["series_counts"], names)
+            ids = {row["name"]: row["id"] for row in found}
+            counts = {row["name"]: row["count"] for row in found}
+            missing = next((name for name in names if name not in ids), None)
+            if missing is not None:
+                raise UnknownSeries(f"series {missing}: nothing is stored of it")
+            told = fitting(runs, counts, limit)
+            if any(run.stop > run.start for run in told):
                 # COPY takes no parameters; these are integers.
-                query = query.replace(f"${place}", str(int(number)))
-            await connection.copy_from_query(query, output=_gather(parts), format="binary")
-        times, values = copying.pairs(b"".join(parts))
-        return LoadedRun(position, start, times, values, series["count"])
+                values = ",".join(
+                    f"({place}, {ids[run.series]}, {run.start}::bigint, {run.stop}::bigint)"
+                    for place, run in enumerate(told)
+                )
+                query = _SQL["points_copy"].replace("$1", values)
+                await connection.copy_from_query(query, output=_gather(data), format="binary")
+        points = copying.runs(b"".join(data), len(told))
+        return [
+            LoadedRun(position, run.start, *pair, counts[run.series])
+            for run, pair in zip(told, points, strict=True)
+        ]
 
     async def experiences(
         self, experience_ids: Sequence[bytes]

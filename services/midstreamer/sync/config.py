@@ -53,7 +53,8 @@ class SyncSettings(Settings):
     shard_points: int = Field(2048, ge=64, le=1_000_000)
     """Window positions in one shard. Smaller spreads a short history over more agents."""
     load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)
-    """Most points of one Loaded frame (16 bytes each); agents ask again for the rest."""
+    """Most points of one Loaded frame (16 bytes each), of however many series; agents ask again
+    for the rest."""
     verdicts_max: int = Field(4096, ge=1, le=10_000)
     """Most stored verdicts told again for repeated ticks, the latest first."""
     feed_keep: int = Field(100_000, ge=1000, le=100_000_000)

@@ -188,13 +188,23 @@ class SyncService:
             self._joining.discard(member.name)
 
     async def _load(self, load: frames.Load) -> frames.Loaded:
+        if not 0 < len(load.runs) <= frames.RUNS_MAX:
+            raise BadInput(
+                f"{len(load.runs):,} runs of points were asked for, 1 to {frames.RUNS_MAX:,} at"
+                " once: ask for others next"
+            )
         with metrics.SYNC_LATENCY_S.labels("load").time():
-            run = Run(load.series, load.start, load.stop)
-            part = await self._store.load(run, self._config.load_points_max)
-        column = Column(load.series, part.times.tobytes(), part.values.tobytes())
-        return frames.Loaded(
-            position=part.position, column=column, start=part.start, count=part.count
+            runs = [Run(run.series, run.start, run.stop) for run in load.runs]
+            found = await self._store.load(runs, self._config.load_points_max)
+        parts = tuple(
+            frames.Part(
+                Column(run.series, part.times.tobytes(), part.values.tobytes()),
+                part.start,
+                part.count,
+            )
+            for run, part in zip(load.runs, found, strict=False)
         )
+        return frames.Loaded(position=found[0].position, parts=parts)
 
     async def _lookup(self, lookup: frames.Lookup) -> frames.Experiences:
         if len(lookup.experience_ids) > frames.DECISIONS_MAX:

@@ -36,7 +36,7 @@ async def store(request: pytest.FixtureRequest, server: str) -> AsyncIterator[St
 async def test_what_is_appended_can_be_loaded(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
-    part = await store.load(Run("test/A", 3, 8), 100)
+    (part,) = await store.load([Run("test/A", 3, 8)], 100)
     assert (part.start, part.count) == (3, 10)
     assert part.values.tolist() == [build.value_at(at) for at in range(3, 8)]
     assert part.times.dtype == np.dtype("<i8")
@@ -46,7 +46,7 @@ async def test_a_large_column_is_stored_as_a_small_one_is(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 5000))]))
         await writing.apply(Effects(points=[(5000, build.a_column(5000, 5003))]))
-    part = await store.load(Run("test/A", 0, 10**9), 10**6)
+    (part,) = await store.load([Run("test/A", 0, 10**9)], 10**6)
     assert part.values.tolist() == [build.value_at(at) for at in range(5003)]
     (only,) = (await store.catalogue("", 10)).series
     assert (only.count, only.first_time, only.last_time) == (5003, 0, 5002 * build.STEP)
@@ -67,16 +67,28 @@ async def test_the_catalogue_is_read_in_pages_by_code_points(store: Store) -> No
     assert (await store.totals()).ticks == sum(count for _, count in told)
 
 
+async def test_runs_of_several_series_are_loaded_together(store: Store) -> None:
+    names = ("test/A", "test/B", "test/C")
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 9, name=n)) for n in names]))
+    runs = [Run("test/B", 0, 3), Run("test/A", 20, 30), Run("test/C", 5, 99), Run("test/B", 2, 4)]
+    found = await store.load(runs, 100)
+    assert [len(part.times) for part in found] == [3, 0, 4, 2]
+    assert found[2].values.tolist() == [build.value_at(at) for at in (5, 6, 7, 8)]
+    assert [len(part.times) for part in await store.load(runs, 5)] == [3, 0, 2]
+    assert [len(part.times) for part in await store.load(runs, 3)] == [3, 0]
+
+
 async def test_no_more_than_the_limit_is_loaded(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
-    part = await store.load(Run("test/A", 2, 10), 3)
+    (part,) = await store.load([Run("test/A", 2, 10)], 3)
     assert part.times.tolist() == [2 * build.STEP, 3 * build.STEP, 4 * build.STEP]
 
 
 async def test_an_unknown_series_is_named(store: Store) -> None:
     with pytest.raises(UnknownSeries, match="test/none"):
-        await store.load(Run("test/none", 0, 1), 1)
+        await store.load([Run("test/none", 0, 1)], 1)
 
 
 async def test_a_block_that_fails_leaves_nothing(store: Store) -> None:

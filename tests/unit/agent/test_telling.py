@@ -28,7 +28,7 @@ def reported(page: Holdings) -> Reported:
 
 def test_any_number_of_shards_is_told_in_small_frames() -> None:
     held = {Shard(f"u/{place:0126d}", place) for place in range(40_000)}
-    made, pages = Telling(held), []
+    made, pages = Telling(held), list[Holdings]()
     while not pages or pages[-1].more:
         pages.append(told(made, held))
     assert {shard for page in pages for shard in page.shards} == held

@@ -229,7 +229,7 @@ class World:
         for effect in self.dispatch.handle(event, self.now_s):
             if isinstance(effect, Send):
                 self.open[effect.attempt] = effect
-            else:
+            elif isinstance(effect, Finish | Fail):
                 self.ends[effect.key].append(effect)
 
     def step(self, data: st.DataObject) -> None:

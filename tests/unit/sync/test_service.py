@@ -161,14 +161,14 @@ async def test_a_lease_carries_the_certified_incarnation(fleet: Fleet) -> None:
 async def test_history_is_loaded_and_surveyed(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6)))
-    loaded = await peer.ask(frames.Load(series="test/A", start=2, stop=99))
+    loaded = await peer.ask(frames.Load(runs=(frames.Run("test/A", 2, 99),)))
     assert isinstance(loaded, frames.Loaded)
-    assert (loaded.start, loaded.count, loaded.column) == (2, 6, a_column(2, 6))
+    assert loaded.parts == (frames.Part(a_column(2, 6), 2, 6),)
     surveyed = await peer.ask(frames.Survey())
     assert isinstance(surveyed, frames.Surveyed)
     assert [(one.series, one.count) for one in surveyed.series] == [("test/A", 6)]
     with pytest.raises(UnknownSeries):
-        await peer.ask(frames.Load(series="test/none", start=0, stop=1))
+        await peer.ask(frames.Load(runs=(frames.Run("test/none", 0, 1),)))
 
 
 async def test_a_catalogue_larger_than_a_frame_is_surveyed_in_pages() -> None:

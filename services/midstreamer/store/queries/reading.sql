@@ -13,12 +13,18 @@ FROM head;
 SELECT name, count, first_time, last_time, last_value FROM series
 WHERE name COLLATE "C" > $1 ORDER BY name COLLATE "C" LIMIT $2;
 
--- name: series_count
-SELECT id, count FROM series WHERE name = $1;
+-- name: series_counts
+SELECT id, name, count FROM series WHERE name = ANY($1::text[]);
 
--- COPY carries points in a form that numpy reads without a Python object per row.
+-- COPY carries points in a form that numpy reads without a Python object per row. $1 is rows of
+-- place, series id, start, stop.
 -- name: points_copy
-SELECT time, value FROM points WHERE series_id = $1 AND index >= $2 AND index < $3 ORDER BY index;
+SELECT r.place, p.time, p.value
+FROM (VALUES $1) AS r(place, series_id, start, stop)
+CROSS JOIN LATERAL (
+    SELECT time, value FROM points
+    WHERE series_id = r.series_id AND index >= r.start AND index < r.stop ORDER BY index
+) AS p;
 
 -- name: decisions_by_id
 SELECT experience_id, body FROM decisions WHERE experience_id = ANY($1::bytea[]);
