@@ -120,7 +120,10 @@ class Append(Request, frozen=True, tag=True, kw_only=True):
 
 
 class Appended(Answer, frozen=True, tag=True, kw_only=True):
-    """What became of an Append, and the verdicts its ticks brought (also when repeated)."""
+    """What became of an Append, and the verdicts its ticks brought (also when repeated).
+
+    When they are many only the latest are told: the others can be looked up.
+    """
 
     stored: int = 0
     repeated: int = 0

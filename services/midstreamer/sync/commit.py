@@ -64,7 +64,10 @@ class Committer:
         self._keep(folded)
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
-            tuple(_answer(outcome, verdicts, position) for outcome in plan.outcomes),
+            tuple(
+                _answer(outcome, verdicts, position, self._verdicts_max)
+                for outcome in plan.outcomes
+            ),
             before,
             tuple(effects.changes),
             judged.verdicts,
@@ -118,17 +121,21 @@ def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
 
 
 def _answer(
-    outcome: Taken | MidstreamerError, verdicts: Iterable[Verdict], position: int
+    outcome: Taken | MidstreamerError, verdicts: Iterable[Verdict], position: int, most: int
 ) -> Written | MidstreamerError:
+    """What its writer is told; of the verdicts the latest, since one Write may bring any number."""
     if isinstance(outcome, MidstreamerError):
         return outcome
+    concerned = [one for one in verdicts if _concerns(one, outcome)]
+    if len(concerned) > most:
+        concerned = sorted(concerned, key=lambda one: one.due_time)[-most:]
     return Written(
         position=position,
         stored=outcome.stored,
         repeated=outcome.repeated,
         column_repeats=outcome.column_repeats,
         decisions=outcome.decisions,
-        verdicts=tuple(one for one in verdicts if _concerns(one, outcome)),
+        verdicts=tuple(concerned),
     )
 
 

@@ -55,8 +55,8 @@ class SyncSettings(Settings):
     load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)
     """Most points of one Loaded frame (16 bytes each), of however many series; agents ask again
     for the rest."""
-    verdicts_max: int = Field(4096, ge=1, le=10_000)
-    """Most stored verdicts told again for repeated ticks, the latest first."""
+    verdicts_max: int = Field(4096, ge=1, le=8192)
+    """Most verdicts told in answer to one Write, the latest; others are to be looked up."""
     feed_keep: int = Field(100_000, ge=1000, le=100_000_000)
     """Changes kept in PostgreSQL. A follower that was away for longer must load again."""
     feed_memory: int = Field(4096, ge=16, le=1_000_000)

@@ -36,6 +36,8 @@ FRAME_BYTES = 1024 * 1024
 READ_CHANGES = 64
 """Changes read from the store at once: each may hold 100,000 ticks."""
 EARLY_MAX = 1024
+MEMORY_BYTES = 64 * 1024 * 1024
+"""Of the newest changes in memory, about: each may hold a learning state."""
 
 
 class Feed:
@@ -43,7 +45,10 @@ class Feed:
 
     def __init__(self, store: Store, *, memory: int) -> None:
         self._store = store
-        self._newest: deque[Change] = deque(maxlen=memory)
+        self._newest: deque[Change] = deque()
+        self._memory = memory
+        self._bytes = 0
+        """Of the newest changes."""
         self._early: dict[int, Sequence[Change]] = {}
         self._moved = asyncio.Event()
         self.position = 0
@@ -55,15 +60,22 @@ class Feed:
             self._early[before] = changes
         while self.position in self._early:
             ready = self._early.pop(self.position)
-            self._newest.extend(ready)
+            self._remember(ready)
             self._reach(self.position + len(ready))
         if len(self._early) > EARLY_MAX:
             self._early.clear()
+
+    def _remember(self, changes: Sequence[Change]) -> None:
+        self._newest.extend(changes)
+        self._bytes += sum(map(size, changes))
+        while len(self._newest) > self._memory or self._bytes > MEMORY_BYTES:
+            self._bytes -= size(self._newest.popleft())
 
     def noticed(self, position: int) -> None:
         """The store is at ``position``: what we do not have in memory is to be read there."""
         if position != self.position:
             self._newest.clear()
+            self._bytes = 0
             self._early = {at: early for at, early in self._early.items() if at >= position}
             self._reach(position)
             self.publish(position, ())

@@ -9,6 +9,7 @@ import pytest
 
 from midstreamer.domain import errors
 from midstreamer.protocol.frames import Changes, Tail
+from midstreamer.runtime import follow
 from midstreamer.runtime.follow import AHEAD_MAX, UNKNOWN, Follower
 
 
@@ -110,3 +111,18 @@ async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
         await follower.reached(3 + AHEAD_MAX + 1, loop.time() + 60)
     assert loop.time() - began_s < 30
     assert told.value.retry_after_s > 0
+
+
+async def test_a_feed_that_only_fails_is_asked_again_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[int] = []
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(follow, "pause", pause)
+    trouble = [errors.Behind("trimmed")] * 3
+    await followed(Follower(Notes()), Feed(3, errors.Behind("trimmed"), *trouble, 4, *trouble))
+    assert pauses == [1, 2, 3, 1, 2]

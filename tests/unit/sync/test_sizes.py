@@ -14,10 +14,20 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec
-from midstreamer.protocol.frames import Changes, Learned, Recall, Recalled, Tail
+from midstreamer.protocol.frames import (
+    FRAME_BYTES_MAX,
+    Changes,
+    Learned,
+    Recall,
+    Recalled,
+    Tail,
+    Written,
+)
 from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import settle
+from midstreamer.sync.commit import Committer
+from midstreamer.sync.config import SyncSettings
 from tests.support import store as build
 
 WIDE = msgspec.structs.replace(build.SPECIFICATION, horizon=1024)
@@ -108,3 +118,22 @@ async def test_nobody_is_told_all_states_there_are(after: int) -> None:
     assert sum(len(codec.encode(frame)) for frame in told) < 100_000
     assert isinstance(unknown, Recalled)
     assert (unknown.version, unknown.state) == (0, b"")
+
+
+async def test_a_write_that_brings_any_number_of_verdicts_is_told_the_latest() -> None:
+    store = MemoryStore()
+    committer = Committer(store, reasoning, verdicts_max=5, streams_memory=16)
+    await build.commit(committer, build.a_write(build.a_column(0, 30)))
+    decided = [build.a_decision(index) for index in range(10, 30)]
+    told = await build.commit(committer, build.a_write(decisions=decided))
+    assert len(store.verdicts) > 5
+    latest = sorted(store.verdicts.values(), key=lambda one: one.due_time)[-5:]
+    assert list(told.verdicts) == latest
+
+
+def test_the_most_verdicts_there_can_be_fit_a_frame() -> None:
+    most = SyncSettings.model_fields["verdicts_max"].metadata[1].le
+    decision = build.a_decision(5, name=f"test/{'s' * 123}")
+    verdict = reasoning.judge(decision, 2.5, 2**62)
+    written = Written(verdicts=(verdict,) * most, stored=2**40, repeated=2**40)
+    assert len(codec.encode(written)) < 0.9 * FRAME_BYTES_MAX
