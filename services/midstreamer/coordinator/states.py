@@ -18,6 +18,10 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.protocol.frames import Change, Learned
 
+ENTRY_BYTES = 1024
+"""Counted for each stream beside its state: one that has learned nothing takes room as well, and
+anybody may ask about new ones without end."""
+
 
 @dataclass
 class _Known:
@@ -26,6 +30,11 @@ class _Known:
     version: int
     data: bytes
     state: State | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes counted for it."""
+        return ENTRY_BYTES + len(self.data)
 
 
 @dataclass
@@ -46,7 +55,7 @@ class States:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the states kept, as they came."""
+        """Bytes counted for the states kept."""
         return self._bytes
 
     def clear(self) -> None:
@@ -94,16 +103,17 @@ class States:
         return known.state
 
     def _keep(self, learned: Learned) -> None:
-        before = self._known.get(learned.stream)
-        self._bytes += len(learned.state) - (len(before.data) if before else 0)
-        if before is None:
-            self._known[learned.stream] = _Known(learned.version, learned.state)
+        known = self._known.get(learned.stream)
+        if known is None:
+            known = self._known[learned.stream] = _Known(learned.version, learned.state)
         else:
             # In its place: being told of is not being used.
-            before.version, before.data, before.state = learned.version, learned.state, None
+            self._bytes -= known.size
+            known.version, known.data, known.state = learned.version, learned.state, None
+        self._bytes += known.size
         while self._bytes > self._bytes_max and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
-            self._bytes -= len(oldest.data)
+            self._bytes -= oldest.size
 
 
 def _newer(told: Learned | None, other: Learned) -> Learned:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from midstreamer import reasoning
+from midstreamer.coordinator import states
 from midstreamer.coordinator.recalling import Recaller
 from midstreamer.coordinator.states import States
 from midstreamer.domain import errors
@@ -30,8 +31,8 @@ def learned(version: int, specification: Specification = SPECIFICATION) -> Learn
 ONE, TWO, THREE = learned(1), learned(2), learned(3)
 
 
-def version_of(states: States, specification: Specification = SPECIFICATION) -> int | None:
-    state = states.state(specification)
+def version_of(made: States, specification: Specification = SPECIFICATION) -> int | None:
+    state = made.state(specification)
     return None if state is None else state.version
 
 
@@ -83,7 +84,7 @@ def test_an_answer_asked_for_before_changes_were_missed_is_not_believed() -> Non
 
 
 def test_the_states_longest_unused_are_forgotten() -> None:
-    made = States(2 * len(ONE.state))
+    made = States(2 * (len(ONE.state) + states.ENTRY_BYTES))
     specifications = [a_specification(window=16 + place) for place in range(3)]
     for place, specification in enumerate(specifications):
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
@@ -91,7 +92,15 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         if place == 1:
             assert version_of(made, specifications[0]) == 0  # used after the other
     assert [version_of(made, one) for one in specifications] == [0, None, 0]
-    assert made.held_bytes <= 2 * len(ONE.state)
+    assert made.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
+
+
+def test_streams_that_learned_nothing_take_room_too() -> None:
+    made = States(1 << 20)
+    for number in range(5000):
+        stream = f"stream {number}"
+        made.recalled(made.expect(stream), Learned(stream, 0, b""))
+    assert len(made._known) == 2**20 // states.ENTRY_BYTES
 
 
 class Sync:
@@ -107,15 +116,15 @@ class Sync:
 
 
 async def test_who_needs_the_same_state_at_once_asks_once() -> None:
-    states, sync = States(1 << 20), Sync()
-    made = Recaller(states, sync.ask)
+    kept, sync = States(1 << 20), Sync()
+    made = Recaller(kept, sync.ask)
     far_s = asyncio.get_running_loop().time() + 60
     first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     await asyncio.sleep(0)
     first.cancel()  # its client is gone: the other still waits
     await asyncio.sleep(0)
-    states.apply([THREE])
+    kept.apply([THREE])
     sync.answer.set_result(Recalled(stream=STREAM, version=2, state=TWO.state))
     assert (await second).version == 3
     assert (await made.state(SPECIFICATION, far_s)).version == 3
