@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -50,6 +50,10 @@ class Dispatcher:
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those that no agent in reach reports."""
         return [shard for shard in shards if not self._core.held(shard)]
+
+    def holds(self, shards: Iterable[Shard]) -> bool:
+        """Whether agents in reach report all of these."""
+        return all(map(self._core.held, shards))
 
     @contextmanager
     def held_up(self) -> Iterator[None]:

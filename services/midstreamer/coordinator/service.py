@@ -92,6 +92,16 @@ class CoordinatorService:
 
     def ready_reasons(self) -> list[str]:
         """Why a Match might not be answered now; empty when it would be."""
+        reasons = self._reasons_of_its_own()
+        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
+        if unheld:
+            reasons.append(
+                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
+                f" {unheld[0].number} among them"
+            )
+        return reasons
+
+    def _reasons_of_its_own(self) -> list[str]:
         reasons = []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {self._config.sync}")
@@ -102,12 +112,6 @@ class CoordinatorService:
         if self._intake.left:
             reasons.append(
                 f"{self._intake.left} writes spooled before the last restart wait for sync"
-            )
-        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
-        if unheld:
-            reasons.append(
-                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
-                f" {unheld[0].number} among them"
             )
         return reasons
 
@@ -194,7 +198,10 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        if not self._ready.is_set() and not self.ready_reasons():
+        """Asked at every frame until it is ready, so it stops at the first reason."""
+        if self._ready.is_set() or self._reasons_of_its_own():
+            return
+        if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
             self._ready.set()
 
     def _describe(self) -> Member:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from midstreamer.domain import errors
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.series import Column
+from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 
@@ -34,6 +34,8 @@ large for any frame."""
 
 MATCH_BYTES = 34
 """Of one analog in a decision: which, start, time, distance, outcome."""
+NAME_BYTES = NAME_CHARACTERS_MAX + 3
+"""Of the name of a series, at most; each analog of a decision may be of another series."""
 DECISION_BYTES = 768
 """Of all else in a decision beside its window and analogs, at most."""
 
@@ -59,10 +61,7 @@ class Item:
     def size(self) -> int:
         """Bytes on the wire, roughly."""
         columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
-        decisions = sum(
-            DECISION_BYTES + len(d.window) + MATCH_BYTES * len(d.matches) for d in self.decisions
-        )
-        return columns + decisions
+        return columns + sum(map(_size_of, self.decisions))
 
 
 @dataclass(frozen=True)
@@ -407,3 +406,9 @@ def _verdicts_of(item: Item, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ..
         if verdict.series in spans
         and spans[verdict.series][0] <= verdict.due_time <= spans[verdict.series][1]
     )
+
+
+def _size_of(decision: Decision) -> int:
+    matches = decision.matches
+    names = sum(NAME_BYTES - NAME_CHARACTERS_MAX + len(name) for name in matches.series)
+    return DECISION_BYTES + len(decision.window) + MATCH_BYTES * len(matches) + names
