@@ -157,6 +157,8 @@ class Core:
     """Its own shards that are not whole."""
     _held: dict[Shard, bool] = field(default_factory=dict)
     """Every shard loaded or loading, and whether all its points are there."""
+    _foreign: set[Shard] = field(default_factory=set)
+    """Those of them that are not its own."""
     _dialled: set[str] = field(default_factory=set)
 
     def handle(self, event: Event) -> list[Effect]:
@@ -196,6 +198,7 @@ class Core:
         self._own.clear()
         self._lacking.clear()
         self._held.clear()
+        self._foreign.clear()
         self.count = self.digest = self.shard_points = 0
         self._position, self._listed_at = -1, None
         self._unwhole()
@@ -216,13 +219,14 @@ class Core:
         for series, count in event.counts.items():
             self.counts[series] = max(count, self.counts.get(series, 0))
         self._divide()
-        return [*self._settle(), *self._whole()]
+        return [*self._load_own(), *self._drop(), *self._whole()]
 
     def _divide(self) -> None:
         """Compute its own shards anew."""
         mine = owned(self.me, self.counts, self.shard_points, self._agents) if self.counts else []
         self._own = set(mine)
         self._lacking = {shard for shard in mine if not self._held.get(shard)}
+        self._foreign = self._held.keys() - self._own
 
     def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
         agents = {member.name for member in members if _kind(member) is Kind.AGENT}
@@ -236,11 +240,11 @@ class Core:
             self._agents, self._listed = everybody, agents_digest(everybody)
             self._listed_at, self._listed_from = None, position
             self._divide()
-            effects = [*self._unwhole(), *self._whole()]
+            effects = [*self._load_own(), *self._unwhole(), *self._whole()]
         addresses = {member.address for member in self._coordinators()} - self._dialled
         self._dialled |= addresses
         dials: list[Effect] = [Dial(address) for address in sorted(addresses)]
-        return [*dials, *self._settle(), *effects]
+        return [*dials, *effects, *self._drop()]
 
     def _coordinators(self) -> Iterable[Member]:
         return (m for m in self.members if _kind(m) is Kind.COORDINATOR and m.address)
@@ -289,9 +293,8 @@ class Core:
 
     # --- what is held ---
 
-    def _settle(self) -> list[Effect]:
-        """Load what is missing; drop what others hold well enough."""
-        return [*self._load(sorted(self._own - self._held.keys())), *self._drop()]
+    def _load_own(self) -> list[Effect]:
+        return self._load(sorted(self._own - self._held.keys()))
 
     def _load(self, shards: Iterable[Shard]) -> list[Effect]:
         effects: list[Effect] = []
@@ -303,16 +306,16 @@ class Core:
 
     def _drop(self) -> list[Effect]:
         """Drop what is not its own and is not needed: not whole here, or whole at both owners."""
-        foreign = sorted(self._held.keys() - self._own)
-        if not foreign:
+        if not self._foreign:
             return []
-        safe = self._safe()
+        foreign, safe = sorted(self._foreign), self._safe()
         effects: list[Effect] = []
         for shard, names in zip(foreign, owners_of(foreign, self._agents), strict=True):
             if not self._held[shard] or safe.issuperset(names):
                 effects += self._mark(shard, whole=False)
                 effects.append(Drop(shard))
                 del self._held[shard]
+                self._foreign.discard(shard)
         return effects
 
     def _safe(self) -> frozenset[str]:
