@@ -25,7 +25,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from midstreamer.coordinator import parting
+from midstreamer.coordinator import parting, reports
 from midstreamer.coordinator.events import (
     Answered,
     Asked,
@@ -102,6 +102,8 @@ class Limits:
     """Silence after which other replicas are asked as well."""
     pause_s: float = 0.05
     """Least wait before asking holders again that have all failed."""
+    shards_max: int = 1_000_000
+    """Shards kept of what one agent reports."""
 
 
 @dataclass
@@ -377,11 +379,8 @@ class Dispatch:
         agent.position, agent.busy = event.position, event.busy
         self._forget(agent, event.dropped)
         self._learn_of(agent, event.shards)
-        if event.count is not None and (event.count, event.digest) != _known_of(agent):
-            reason = (
-                f"{agent.name} says it holds {event.count} shards, digest {event.digest:016x};"
-                f" known here are {len(agent.shards)}, digest {agent.digest:016x}"
-            )
+        reason = reports.objection(event, agent.shards, agent.digest, self.limits.shards_max)
+        if reason:
             return [HangUp(agent.name, reason)]
         if not event.shards:
             return []
@@ -429,10 +428,6 @@ class Dispatch:
 
 
 # --- small pieces -------------------------------------------------------------------------------
-
-
-def _known_of(agent: _Agent) -> tuple[int, int]:
-    return len(agent.shards), agent.digest
 
 
 def _asked_of(request: _Request) -> dict[Shard, set[str]]:

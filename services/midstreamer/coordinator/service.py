@@ -296,6 +296,7 @@ class CoordinatorService:
 
     async def _survey(self, request: frames.Survey) -> frames.Surveyed:
         """As sync says now; as it last said, when it is away."""
+        surveying.check(request)
         try:
             survey = await self._session.ask(request, budget_s=ANSWER_SHARE * request.budget_s / 2)
         except (Unavailable, DeadlineExceeded) as error:

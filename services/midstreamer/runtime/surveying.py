@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
-from midstreamer.domain.errors import RemoteProtocolError
+from midstreamer.domain.errors import BadInput, RemoteProtocolError
+from midstreamer.domain.series import NAME_CHARACTERS_MAX
 from midstreamer.protocol.frames import SeriesSummary, Survey, Surveyed
 from midstreamer.runtime.peer import Peer
 
@@ -23,6 +24,16 @@ PAGE_SERIES = PAGE_BYTES // SUMMARY_BYTES
 """No page holds more series."""
 
 Ask = Callable[[Survey], Awaitable[Surveyed]]
+
+
+def check(request: Survey) -> None:
+    """Raise BadInput for a page after what cannot be the name of a series."""
+    after = request.after
+    if len(after) > NAME_CHARACTERS_MAX or not after.isprintable():
+        raise BadInput(
+            f"a page of the catalogue after {after[:80]!r} of {len(after):,} characters: name the"
+            f" last series of the page before, of at most {NAME_CHARACTERS_MAX} characters"
+        )
 
 
 def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:

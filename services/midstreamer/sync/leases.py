@@ -16,6 +16,7 @@ MEMBERS_MAX = 640
 TEXT_BYTES_MAX = 512
 """Of the name, the incarnation and the address together."""
 DIGEST_BYTES_MAX = 64
+NUMBER_MAX = 2**63 - 1
 RETRY_AFTER_S = 1.0
 
 
@@ -23,6 +24,7 @@ def check(member: Member, members: Collection[str], *, members_max: int) -> None
     """Raise BadInput or Overloaded when a member may not have the lease it asks for."""
     _check_text(member)
     _check_evidence(member)
+    _check_numbers(member)
     if member.name not in members and len(members) >= members_max:
         raise Overloaded(
             f"{len(members):,} members hold a lease, members_max={members_max:,}: {member.name}"
@@ -38,11 +40,26 @@ def _check_text(member: Member) -> None:
             f"the lease of {member.name[:80]}: name, incarnation and address take {size:,} B, at"
             f" most {TEXT_BYTES_MAX} B: shorten them"
         )
+    for text in (member.incarnation, member.address, member.whole_for, *member.evidence.values()):
+        if not text.isprintable():
+            raise BadInput(
+                f"the lease of {member.name}: {text[:80]!r} has characters that cannot be printed:"
+                " leave them out"
+            )
     if len(member.whole_for.encode()) > DIGEST_BYTES_MAX:
         raise BadInput(
             f"the lease of {member.name}: whole_for has {len(member.whole_for):,} characters, at"
             f" most {DIGEST_BYTES_MAX}: it is a digest"
         )
+
+
+def _check_numbers(member: Member) -> None:
+    for name in ("position", "held", "whole_at"):
+        value = getattr(member, name)
+        if not 0 <= value <= NUMBER_MAX:
+            raise BadInput(
+                f"the lease of {member.name}: {name} is {value}, from 0 to {NUMBER_MAX} is allowed"
+            )
 
 
 def _check_evidence(member: Member) -> None:

@@ -139,8 +139,9 @@ class SyncService:
                 return await self._load(frame)
             case frames.Lookup():
                 return await self._lookup(frame)
-            case frames.Survey(after=after):
-                return await self._survey(after)
+            case frames.Survey():
+                surveying.check(frame)
+                return await self._survey(frame.after)
             case frames.Recall(stream=stream):
                 return await self._recall(stream)
             case frames.Tail():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from midstreamer.agent import telling
 from midstreamer.agent.telling import Telling
-from midstreamer.coordinator.core import Dispatch
+from midstreamer.coordinator.core import Dispatch, Limits
 from midstreamer.coordinator.events import HangUp, Reported
 from midstreamer.domain import shard as shards
 from midstreamer.domain.shard import Shard
@@ -60,3 +60,15 @@ def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
     assert isinstance(effect, HangUp)
     assert "says it holds 5 shards" in effect.reason
     assert "known here are 0" in effect.reason
+
+
+def test_a_coordinator_keeps_no_more_of_one_agent_than_it_may() -> None:
+    coordinator = Dispatch(Limits(shards_max=3))
+    pages = [Reported("agent/a", 1, (Shard("u/s", number),)) for number in range(4)]
+    assert [coordinator.handle(page, 0.0) for page in pages[:3]] == [[], [], []]
+    (many,) = coordinator.handle(pages[3], 0.0)
+    (long,) = coordinator.handle(Reported("agent/b", 1, (Shard("n" * 129, 0),)), 0.0)
+    assert isinstance(many, HangUp)
+    assert isinstance(long, HangUp)
+    assert "agent/a reports more than 3 shards" in many.reason
+    assert "agent/b reports a series of more than 128 characters" in long.reason

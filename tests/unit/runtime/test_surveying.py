@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.domain.errors import RemoteProtocolError
+from midstreamer.domain.errors import BadInput, RemoteProtocolError
 from midstreamer.protocol import codec
 from midstreamer.protocol.frames import Member, SeriesSummary, Survey, Surveyed
 from midstreamer.runtime import surveying
@@ -54,6 +54,12 @@ async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
 
     with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must lead further"):
         await surveying.whole(ask)
+
+
+@pytest.mark.parametrize("after", ["u/\0", "n" * 129])
+def test_a_page_after_what_is_no_name_is_refused(after: str) -> None:
+    with pytest.raises(BadInput, match="name the last series of the page before"):
+        surveying.check(Survey(after=after))
 
 
 def test_a_page_of_the_longest_names_and_numbers_stays_far_below_a_frame() -> None:

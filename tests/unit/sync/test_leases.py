@@ -35,6 +35,10 @@ def a_member(**changes: object) -> Member:
         (a_member(evidence={"engine": "x" * 4100}), "4,106 B, at most 4,096 B"),
         (a_member(address="h" * 600), "take 608 B, at most 512 B"),
         (a_member(whole_for="f" * 65), "65 characters, at most 64"),
+        (a_member(address="a\0b"), "cannot be printed"),
+        (a_member(evidence={"engine": "\x1b[2J"}), "cannot be printed"),
+        (a_member(position=2**63), "position is 9223372036854775808, from 0 to"),
+        (a_member(held=-1), "held is -1, from 0 to"),
     ],
 )
 def test_a_lease_that_tells_too_much_is_refused(member: Member, message: str) -> None:
