@@ -127,9 +127,8 @@ class AgentService:
         survey = await surveying.whole(surveying.by(peer, self._config.load_s))
         counts = {summary.series: summary.count for summary in survey.series}
         self._do(self._core.handle(core.Joined(survey.members, survey.position)))
-        self._do(
-            self._core.handle(core.Surveyed(counts, survey.shard_points, survey.position)),
-        )
+        surveyed = core.Surveyed(counts, survey.shard_points, survey.position)
+        self._do(self._core.handle(surveyed))
         return survey.position
 
     async def begun(self, peer: Peer) -> None:
@@ -223,7 +222,14 @@ class AgentService:
         session = Session(
             self._carrier, address, expect=Kind.COORDINATOR, handle=self._handle, opened=opened
         )
-        task = self._start("agent.coordinator", session.run)
+        running = supervise("agent.coordinator", session.run, restart=True)
+        try:
+            task = self._tasks.create_task(running, name="agent.coordinator")
+        except (
+            RuntimeError
+        ):  # stopping: the feed tells of coordinators until the lease is given back
+            running.close()
+            return
         self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:
