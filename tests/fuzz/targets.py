@@ -69,7 +69,8 @@ def example_frames() -> list[frames.Frame]:
         frames.Lookup(request=4, experience_ids=(b"0" * 16,)),
         frames.Tail(request=5, after=-1),
         frames.Write(request=6, sequence=1, columns=(column,)),
-        frames.Load(request=7, series="a/b", start=0, stop=8),
+        frames.Load(request=7, runs=(frames.Run("a/b", 0, 8),)),
+        frames.Recall(request=9, stream="a"),
         frames.Renew(request=8, member=frames.Member("client/u1", "i", "")),
     ]
 

@@ -48,7 +48,7 @@ async def say(ground: Ground, me: Identity, *said: bytes, stream: int = 0) -> ho
 
 
 AS_FIRST: dict[str, tuple[str, bytes]] = {
-    "another version of the protocol": ("version", hello(AGENT, version=2)),
+    "another version of the protocol": ("version", hello(AGENT, version=frames.VERSION + 1)),
     "another's id": ("claim_mismatch", hello(who(Kind.AGENT, "a2"))),
     "another kind": ("claim_mismatch", hello(who(Kind.CLIENT, "a1"))),
     "a request instead of the handshake": ("unexpected_frame", codec.encode(frames.Survey())),

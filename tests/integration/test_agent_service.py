@@ -15,7 +15,7 @@ from midstreamer.domain import errors, identity
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Found, Search
+from midstreamer.protocol.frames import Found, Member, Search
 from midstreamer.runtime import follow
 from midstreamer.runtime.peer import Peer
 from midstreamer.transport.memory import MemoryNetwork
@@ -132,3 +132,9 @@ async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
         assert forgotten.is_set()
         assert service.holdings == ()
         assert service.position == follow.UNKNOWN < before
+
+
+async def test_a_coordinator_that_joins_while_an_agent_stops_is_not_dialled() -> None:
+    made = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
+    made._joined((Member("coordinator/c1", "i", "c1:1"),), 0)  # nothing can be started
+    assert made._coordinators == {}

@@ -59,7 +59,7 @@ async def _filled(server: EmbeddedServer) -> str:
     async with fleet.running(agents=("a1", "a2"), store=store) as running:
         await _replayed(running)
     await store.open()
-    await store.renew(Member("agent/a1", "x", "host:1", 1, (), {"kernel": "1"}), 3600.0)
+    await store.renew(Member("agent/a1", "x", "host:1", 1, 2, {"engine": "numba"}), 3600.0)
     await store.close()
     return dsn
 

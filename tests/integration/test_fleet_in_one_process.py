@@ -12,6 +12,7 @@ from midstreamer.coordinator import service as coordinator_service
 from midstreamer.domain import errors
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column, Window, window
+from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Measure, Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
@@ -163,6 +164,7 @@ async def test_sync_may_be_away_for_a_while() -> None:
     async with running() as fleet:
         client = await fleet.client()
         done = await append(client, *columns(universe, 0, 300))
+        await search(client, specification, *windows(universe, 298))  # its state is known now
         await fleet.stop("s1")
         waiting = asyncio.ensure_future(append(client, *columns(universe, 300, 301)))
         found = await search(client, specification, *windows(universe, 299))  # needs no sync
@@ -299,6 +301,40 @@ async def test_a_survey_is_answered_also_while_sync_is_away() -> None:
         assert {member.name for member in live.members} == {"agent/a1", "coordinator/c1"}
 
 
+async def test_agents_hold_and_tell_what_coordinators_know_whatever_happens() -> None:
+    async with running(agents=("a1", "a2"), shard_points=64) as fleet:
+        client = await fleet.client()
+        await append(client, *a_universe(3, 300))
+        await fleet.start_agent("a3")
+        await fleet.start_coordinator("c2")
+        await fleet.settled(agents=3)
+        await fleet.stop("a1")
+        await fleet.settled(agents=2)
+
+        def known(coordinator: str) -> dict[str, list[Shard]]:
+            held = fleet.coordinator(coordinator)._dispatcher._core._agents
+            return {name: sorted(agent.shards) for name, agent in held.items()}
+
+        def there() -> dict[str, list[Shard]]:
+            return {f"agent/{name}": list(fleet.agent(name).holdings) for name in ("a2", "a3")}
+
+        await eventually(lambda: known("c1") == known("c2") == there(), lambda: known("c2"))
+        assert all(len(shards) == 15 for shards in there().values())
+
+
+async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_again() -> None:
+    async with running(agents=("a1",), shard_points=64) as fleet:
+        client = await fleet.client()
+        await append(client, *a_universe(2, 300))
+        core = fleet.coordinator()._dispatcher._core
+        await eventually(lambda: len(core._agents["agent/a1"].shards) == 10)
+        agent = core._agents["agent/a1"]
+        core._forget(agent, [Shard("walk/00", 2)])
+        assert not core.held(Shard("walk/00", 2))
+        await eventually(lambda: core.held(Shard("walk/00", 2)))
+        assert core._agents["agent/a1"] is not agent  # over another link
+
+
 async def test_experiences_are_looked_up() -> None:
     universe = a_universe(1, 100)
     async with running(agents=("a1",)) as fleet:
@@ -326,7 +362,7 @@ async def test_a_lookup_of_nothing_tells_the_position_though_sync_is_away() -> N
 
 async def stored(fleet: Fleet, series: str = "walk/00") -> list[float]:
     try:
-        return list((await fleet.store.load(Run(series, 0, 1000), 1000)).values)
+        return list((await fleet.store.load([Run(series, 0, 1000)], 1000))[0].values)
     except errors.UnknownSeries:
         return []
 

@@ -164,7 +164,7 @@ async def test_an_identity_with_too_many_links_is_refused_by_name(
 # --- by what it says ------------------------------------------------------------------------------
 
 FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
-    "another version of the protocol": ("version", 0, hello(CLIENT, version=2)),
+    "another version of the protocol": ("version", 0, hello(CLIENT, version=frames.VERSION + 1)),
     "another's id": ("claim_mismatch", 0, hello(who(Kind.CLIENT, "u2"))),
     "a request instead of the handshake": ("unexpected_frame", 0, codec.encode(frames.Survey())),
     "a handshake that is too large": ("frame_too_large", 0, (5000).to_bytes(4, "big")),

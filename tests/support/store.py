@@ -96,10 +96,9 @@ async def commit(committer: Committer, write: Write) -> Written:
 
 async def contents(store: Store) -> dict[str, Any]:
     """Everything stored that a writer can have caused, in one comparable value."""
-    totals = await store.totals()
     points = {}
-    for one in totals.series:
-        part = await store.load(_whole(one.series, one.count), one.count)
+    for one in (await store.catalogue("", 10_000)).series:
+        (part,) = await store.load([_whole(one.series, one.count)], one.count)
         points[one.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {

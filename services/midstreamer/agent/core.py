@@ -1,9 +1,15 @@
 """Which shards this agent holds, and why: decided from what it is told, without asking anybody.
 
 Every agent computes the owners of every shard from the list of live agents
-(`domain.shard.owners`) and loads those that are its own.  A shard that is no longer its own is
-kept until two other agents report it, so that while the fleet changes there are rather too many
-copies than too few.  A shard counts as held, and is reported, once all its points are there.
+(`domain.shard.owned`) and loads those that are its own.  A shard counts as held, and is reported,
+once all its points are there.  A shard that is no longer its own is kept until both its owners
+hold it, so that while the fleet changes there are rather too many copies than too few.
+
+Leases do not list shards.  An agent that holds all its own says so, with a digest of the list of
+agents that it computed them from and the position of the feed up to which they are all.  Who has
+computed from the same list, and learned of it before that position, knows by this which shards
+the other holds.  The position matters: a list can come back, and a lease may still tell of its
+first time.
 
 Coordinators are dialled as they join and left when they have neither a lease nor a link.
 
@@ -16,7 +22,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from midstreamer.domain.identity import Kind
-from midstreamer.domain.shard import REPLICAS, Shard, owners, shards_of
+from midstreamer.domain.shard import (
+    Shard,
+    agents_digest,
+    fingerprint,
+    owned,
+    owners_of,
+    shards_of,
+)
 from midstreamer.protocol.frames import Member
 
 # --- events -------------------------------------------------------------------------------------
@@ -24,25 +37,33 @@ from midstreamer.protocol.frames import Member
 
 @dataclass(frozen=True)
 class Surveyed:
-    """The catalogue: points of each series, and positions in a shard."""
+    """The catalogue at a position: points of each series, and positions in a shard."""
 
     counts: Mapping[str, int]
     shard_points: int
+    position: int = 0
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Everybody with a live lease."""
+    """Everybody with a live lease, at a position; `TOLD` when the feed says it in its turn."""
 
     members: tuple[Member, ...]
+    position: int
 
 
 @dataclass(frozen=True)
 class Grew:
-    """A series has so many points now."""
+    """Series have so many points now."""
 
-    series: str
-    count: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The feed has been applied up to a position."""
+
+    position: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,10 @@ class Torn:
     shard: Shard
 
 
-Event = Surveyed | Joined | Grew | Filled | Torn
+Event = Surveyed | Joined | Grew | Reached | Filled | Torn
+
+TOLD = -1
+"""In place of a position: after everything the feed has told so far."""
 
 # --- effects ------------------------------------------------------------------------------------
 
@@ -80,7 +104,15 @@ class Drop:
 
 @dataclass(frozen=True)
 class Report:
-    """What is held has changed: tell every coordinator, and sync with the next renewal."""
+    """What is held of a shard has changed: tell every coordinator."""
+
+    shard: Shard
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Renew:
+    """What the lease says has changed: renew it soon."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +122,7 @@ class Dial:
     address: str
 
 
-Effect = Load | Drop | Report | Dial
+Effect = Load | Drop | Report | Renew | Dial
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -104,29 +136,46 @@ class Core:
     shard_points: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
+    count: int = 0
+    """Shards it can answer for."""
+    digest: int = 0
+    """`domain.shard.digest` of them."""
+    whole_for: str = ""
+    """What its lease says; see `Member`."""
+    whole_at: int = 0
+    _position: int = -1
     _agents: tuple[str, ...] = ()
+    _listed: str = ""
+    """The digest of ``_agents``."""
+    _listed_at: int | None = None
+    """A position by which every shard that had other owners before this list is known; None until
+    the feed has come so far."""
+    _listed_from: int = 0
+    """The position at which somebody told of this list."""
     _own: set[Shard] = field(default_factory=set)
+    _lacking: set[Shard] = field(default_factory=set)
+    """Its own shards that are not whole."""
     _held: dict[Shard, bool] = field(default_factory=dict)
     """Every shard loaded or loading, and whether all its points are there."""
+    _foreign: set[Shard] = field(default_factory=set)
+    """Those of them that are not its own."""
     _dialled: set[str] = field(default_factory=set)
 
     def handle(self, event: Event) -> list[Effect]:
         """Take one event in; say what is to be done."""
         match event:
-            case Surveyed(counts, shard_points):
-                self.shard_points = shard_points
-                for series, count in counts.items():
-                    self.counts[series] = max(count, self.counts.get(series, 0))
-                self._own = self._owned(self.counts)
-                return self._settle()
-            case Joined(members):
-                return self._join(members)
-            case Grew(series, count):
-                return self._grow(series, count)
+            case Surveyed():
+                return self._survey(event)
+            case Joined(members, position):
+                return self._join(members, position)
+            case Grew(counts):
+                return self._grow(counts)
+            case Reached(position):
+                return self._reach(position)
             case Filled(shard):
-                return self._mark(shard, whole=True)
+                return [*self._mark(shard, whole=True), *self._whole()]
             case Torn(shard):
-                return [*self._mark(shard, whole=False), Load(shard)]
+                return [*self._mark(shard, whole=False), *self._unwhole(), Load(shard)]
 
     @property
     def holdings(self) -> tuple[Shard, ...]:
@@ -134,15 +183,25 @@ class Core:
         return tuple(sorted(shard for shard, whole in self._held.items() if whole))
 
     @property
+    def lacking(self) -> int:
+        """How many of its own shards it cannot answer for yet."""
+        return len(self._lacking)
+
+    @property
     def missing(self) -> list[Shard]:
         """Its own shards that it cannot answer for yet."""
-        return sorted(shard for shard in self._own if not self._held.get(shard))
+        return sorted(self._lacking)
 
     def reset(self) -> None:
         """Forget every series and shard, as after a restart; the fleet is still known."""
         self.counts.clear()
         self._own.clear()
+        self._lacking.clear()
         self._held.clear()
+        self._foreign.clear()
+        self.count = self.digest = self.shard_points = 0
+        self._position, self._listed_at = -1, None
+        self._unwhole()
 
     def hung_up(self, address: str) -> None:
         """A coordinator was left; it will be dialled again when it joins again."""
@@ -154,56 +213,88 @@ class Core:
 
     # --- what is mine ---
 
-    def _owned(self, counts: Mapping[str, int]) -> set[Shard]:
-        if not self.shard_points:
-            return set()
-        return {
-            shard
-            for series, count in counts.items()
-            for shard in shards_of(series, count, self.shard_points)
-            if self._mine(shard)
-        }
+    def _survey(self, event: Surveyed) -> list[Effect]:
+        self.shard_points = event.shard_points
+        self._position = max(self._position, event.position)
+        for series, count in event.counts.items():
+            self.counts[series] = max(count, self.counts.get(series, 0))
+        self._divide()
+        return [*self._load_own(), *self._drop(), *self._whole()]
 
-    def _mine(self, shard: Shard) -> bool:
-        return self.me in owners(shard, self._agents)
+    def _divide(self) -> None:
+        """Compute its own shards anew."""
+        mine = owned(self.me, self.counts, self.shard_points, self._agents) if self.counts else []
+        self._own = set(mine)
+        self._lacking = {shard for shard in mine if not self._held.get(shard)}
+        self._foreign = self._held.keys() - self._own
 
-    def _join(self, members: tuple[Member, ...]) -> list[Effect]:
-        self.members = members
+    def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
         agents = {member.name for member in members if _kind(member) is Kind.AGENT}
         # Its own lease may not have arrived yet, or have lapsed: it is alive all the same.
         everybody = tuple(sorted(agents | {self.me}))
+        if everybody != self._agents and position != TOLD and position < self._position:
+            return []  # the feed has told of a later list
+        self.members = members
+        effects: list[Effect] = []
         if everybody != self._agents:
-            self._agents = everybody
-            self._own = self._owned(self.counts)
+            self._agents, self._listed = everybody, agents_digest(everybody)
+            self._listed_at, self._listed_from = None, position
+            self._divide()
+            effects = [*self._load_own(), *self._unwhole(), *self._whole()]
         addresses = {member.address for member in self._coordinators()} - self._dialled
         self._dialled |= addresses
-        return [*(Dial(address) for address in sorted(addresses)), *self._settle()]
+        dials: list[Effect] = [Dial(address) for address in sorted(addresses)]
+        return [*dials, *effects, *self._drop()]
 
     def _coordinators(self) -> Iterable[Member]:
         return (m for m in self.members if _kind(m) is Kind.COORDINATOR and m.address)
 
-    def _grow(self, series: str, count: int) -> list[Effect]:
-        before = self.counts.get(series, 0)
-        if count <= before or not self.shard_points:
+    def _grow(self, counts: Mapping[str, int]) -> list[Effect]:
+        fresh: list[Shard] = []
+        for series, count in counts.items():
+            before = self.counts.get(series, 0)
             self.counts[series] = max(count, before)
+            if count > before and self.shard_points:
+                begun = -(-before // self.shard_points)
+                shards = shards_of(series, count, self.shard_points)
+                fresh += shards[begun:]
+        if not fresh:
             return []
-        self.counts[series] = count
-        begun = -(-before // self.shard_points)
-        fresh = [s for s in shards_of(series, count, self.shard_points) if s.number >= begun]
-        own = [shard for shard in fresh if self._mine(shard)]
+        owners = owners_of(fresh, self._agents)
+        own = [shard for shard, names in zip(fresh, owners, strict=True) if self.me in names]
         self._own.update(own)
+        self._lacking.update(shard for shard in own if not self._held.get(shard))
         return self._load(own)
+
+    # --- what the lease says ---
+
+    def _reach(self, position: int) -> list[Effect]:
+        if position <= self._position:
+            return []  # the beginning of more
+        self._position = position
+        if self._listed_at is None and position >= self._listed_from:
+            self._listed_at = position
+            return [*self._whole(), *self._drop()]
+        return self._whole()
+
+    def _whole(self) -> list[Effect]:
+        """It holds all its own shards, as far as the feed has told: say so."""
+        if self._lacking or not self.shard_points or self._position < 0:
+            return []
+        self.whole_at = self._position
+        if self.whole_for == self._listed:
+            return []
+        self.whole_for = self._listed
+        return [Renew()]
+
+    def _unwhole(self) -> list[Effect]:
+        said, self.whole_for = self.whole_for, ""
+        return [Renew()] if said else []
 
     # --- what is held ---
 
-    def _settle(self) -> list[Effect]:
-        """Load what is missing; drop what others hold well enough."""
-        loads = self._load(sorted(self._own - self._held.keys()))
-        spare = [shard for shard in self._held.keys() - self._own if self._spare(shard)]
-        for shard in spare:
-            del self._held[shard]
-        drops: list[Effect] = [Drop(shard) for shard in sorted(spare)]
-        return [*loads, *drops, Report()] if drops else loads
+    def _load_own(self) -> list[Effect]:
+        return self._load(sorted(self._own - self._held.keys()))
 
     def _load(self, shards: Iterable[Shard]) -> list[Effect]:
         effects: list[Effect] = []
@@ -213,20 +304,43 @@ class Core:
                 effects.append(Load(shard))
         return effects
 
-    def _spare(self, shard: Shard) -> bool:
-        """Whether enough other agents report a shard."""
-        reports = sum(
-            shard in member.holdings
+    def _drop(self) -> list[Effect]:
+        """Drop what is not its own and is not needed: not whole here, or whole at both owners."""
+        if not self._foreign:
+            return []
+        foreign, safe = sorted(self._foreign), self._safe()
+        effects: list[Effect] = []
+        for shard, names in zip(foreign, owners_of(foreign, self._agents), strict=True):
+            if not self._held[shard] or safe.issuperset(names):
+                effects += self._mark(shard, whole=False)
+                effects.append(Drop(shard))
+                del self._held[shard]
+                self._foreign.discard(shard)
+        return effects
+
+    def _safe(self) -> frozenset[str]:
+        """Agents that hold all that this list gives them, and every shard known here."""
+        at = self._listed_at
+        if at is None:
+            return frozenset()
+        return frozenset(
+            member.name
             for member in self.members
-            if _kind(member) is Kind.AGENT and member.name != self.me
+            if _kind(member) is Kind.AGENT
+            and member.name != self.me
+            and member.whole_for == self._listed
+            and member.whole_at >= at
         )
-        return reports >= REPLICAS
 
     def _mark(self, shard: Shard, *, whole: bool) -> list[Effect]:
         if shard not in self._held or self._held[shard] is whole:
             return []
         self._held[shard] = whole
-        return [Report()]
+        self.count += 1 if whole else -1
+        self.digest ^= fingerprint(shard)
+        if shard in self._own:
+            (self._lacking.discard if whole else self._lacking.add)(shard)
+        return [Report(shard, whole)]
 
 
 def _kind(member: Member) -> Kind:

@@ -1,4 +1,4 @@
-"""The shards of one agent: loaded from sync, kept current by the feed.
+"""The shards of one agent: loaded from sync, several in one request, kept current by the feed.
 
 A shard is whole once it has every point that the feed has told of and that it can use.  Loads and
 feed overlap freely, since points carry positions: a load that is older than the feed is simply
@@ -14,13 +14,18 @@ from midstreamer.agent.shards import Held
 from midstreamer.domain.errors import MidstreamerError, Unavailable, shortened
 from midstreamer.domain.series import Column
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import Load, Loaded
+from midstreamer.protocol.frames import Load, Loaded, Part, Run
 from midstreamer.runtime.peer import Session
 from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
 PAUSE_S = 0.5
 """Wait before a failed load is tried again."""
+TOGETHER_POINTS = 65_536
+"""Points asked for at once, about: a megabyte of them. What is asked of every shard by itself takes
+a round trip for each, and short shards are many."""
+TOGETHER_MAX = 512
+"""Shards asked for at once."""
 
 log = logs.get(__name__)
 
@@ -88,35 +93,66 @@ class Library:
                 self._torn(shard)
 
     async def run(self) -> None:
-        """Load what is wanted, one shard after another; several of these may run."""
+        """Load what is wanted, as much at once as is good; several of these may run."""
         while True:
-            shard = await self._wanted.get()
+            shards = [await self._wanted.get()]
+            points = self._lacks(shards[0])
+            while not self._wanted.empty() and len(shards) < TOGETHER_MAX:
+                if points >= TOGETHER_POINTS:
+                    break
+                shards.append(self._wanted.get_nowait())
+                points += self._lacks(shards[-1])
             try:
-                await self._load(shard)
+                await self._load(shards)
             except MidstreamerError as error:
-                log.warning(
-                    "shard.not_loaded",
-                    series=shard.series,
-                    number=shard.number,
-                    code=error.code,
-                    detail=error.message,
-                )
-                self._wanted.put_nowait(shard)
+                self._later(shards, error)
                 await asyncio.sleep(PAUSE_S)
 
-    async def _load(self, shard: Shard) -> None:
-        while (held := self._find(shard)) is not None and not self._check(shard, held):
-            request = Load(series=shard.series, start=held.end, stop=held.stop)
-            answer = await self._session.ask(request, budget_s=self._budget_s)
+    def _later(self, shards: list[Shard], error: MidstreamerError) -> None:
+        left = [s for s in shards if self._find(s) is not None and s not in self._whole]
+        log.warning("shards.not_loaded", shards=len(left), code=error.code, detail=error.message)
+        for shard in left:
+            self._wanted.put_nowait(shard)
+
+    def _lacks(self, shard: Shard) -> int:
+        """Points of a shard that are not there; 0 when it is not held."""
+        held = self._find(shard)
+        if held is None:
+            return 0
+        return max(0, min(self._counts.get(shard.series, 0), held.stop) - held.end)
+
+    async def _load(self, shards: list[Shard]) -> None:
+        while shards := self._incomplete(shards):
+            held = [self._held[shard.series][shard] for shard in shards]
+            runs = tuple(
+                Run(shard.series, one.end, one.stop)
+                for shard, one in zip(shards, held, strict=True)
+            )
+            answer = await self._session.ask(Load(runs=runs), budget_s=self._budget_s)
             assert isinstance(answer, Loaded)  # noqa: S101 - it answers a Load
-            column = answer.column
-            if not len(column) or not held.append(
-                answer.start, column.times_array(), column.values_array()
-            ):
-                raise Unavailable(
-                    f"sync has {answer.count} points of {shard.series}, the feed has told of"
-                    f" {self._counts.get(shard.series, 0)}"
-                )
+            if not answer.parts:
+                raise Unavailable(f"sync told nothing of {len(runs)} runs of points")
+            for shard, part in zip(shards, answer.parts, strict=False):
+                self._append(shard, part)
+
+    def _incomplete(self, shards: list[Shard]) -> list[Shard]:
+        """Those that are held and not whole; tells of those that have become whole."""
+        return [
+            shard
+            for shard in shards
+            if (held := self._find(shard)) is not None and not self._check(shard, held)
+        ]
+
+    def _append(self, shard: Shard, part: Part) -> None:
+        held, column = self._find(shard), part.column
+        if held is None:
+            return  # dropped meanwhile
+        times, values = column.times_array(), column.values_array()
+        if not len(column) or not held.append(part.start, times, values):
+            raise Unavailable(
+                f"sync has {part.count} points of {shard.series}, the feed has told of"
+                f" {self._counts.get(shard.series, 0)}"
+            )
 
     def _check(self, shard: Shard, held: Held) -> bool:
         """Whether a shard is whole; tells once when it has become so."""

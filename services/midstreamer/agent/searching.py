@@ -61,7 +61,8 @@ class Search:
         self._engine = engine
         self._prospects: dict[int, _Prospect] = {}
         self._names = sorted({held.shard.series for held in self._shards})
-        places = [self._names.index(held.shard.series) for held in self._shards]
+        place_of = {name: place for place, name in enumerate(self._names)}
+        places = [place_of[held.shard.series] for held in self._shards]
         self._name_of_row = np.array(places, dtype=np.int64)
 
     def answer(self, windows: Sequence[Window], expired: Callable[[], bool]) -> list[Evidence]:

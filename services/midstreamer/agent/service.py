@@ -11,17 +11,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 from midstreamer.agent import core, searching
 from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.loading import Library
+from midstreamer.agent.telling import Telling
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, MidstreamerError
+from midstreamer.domain.errors import BadInput, LinkClosed
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Answer, Changes, Frame, Holdings, Member, Search
+from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
+from midstreamer.runtime import surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership
@@ -40,6 +43,15 @@ ANSWER_SHARE = 0.95
 log = logs.get(__name__)
 
 
+class _Coordinator(NamedTuple):
+    """A coordinator this agent keeps a link to."""
+
+    session: Session
+    task: asyncio.Task[None]
+    news: asyncio.Event
+    """What is held has changed since it was told."""
+
+
 class AgentService:
     """One agent; `run` it until cancelled, which is a clean stop."""
 
@@ -47,12 +59,14 @@ class AgentService:
         self._config = config
         self._carrier = carrier
         self._core = core.Core(carrier.me.name)
-        self._follower = Follower(self, waits_max=config.waits_max, setting="agent.waits_max")
+        self._follower = Follower(
+            self, states=False, waits_max=config.waits_max, setting="agent.waits_max"
+        )
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
         )
         self._membership = Membership(
-            self._session, self._describe, lambda fleet: self._joined(fleet.members)
+            self._session, self._describe, lambda fleet: self._joined(fleet.members, fleet.position)
         )
         self._library = Library(
             self._session,
@@ -61,9 +75,9 @@ class AgentService:
             torn=self._torn,
             budget_s=config.load_s,
         )
-        self._coordinators: dict[str, tuple[Session, asyncio.Task[None]]] = {}
+        self._coordinators: dict[str, _Coordinator] = {}
+        self._tellings: dict[Peer, Telling] = {}
         self._tasks = asyncio.TaskGroup()
-        self._report = asyncio.Event()
         self._searches = 0
         self._places = _places(config)
         self._ready = asyncio.Event()
@@ -86,8 +100,8 @@ class AgentService:
             reasons.append(f"the change feed of sync at {self._config.sync} is not followed")
         if not self._membership.held():
             reasons.append("no lease is held at sync")
-        if missing := self._core.missing:
-            reasons.append(f"{len(missing)} of its own shards are not loaded yet")
+        if lacking := self._core.lacking:
+            reasons.append(f"{lacking} of its own shards are not loaded yet")
         return reasons
 
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
@@ -107,7 +121,6 @@ class AgentService:
             ends.push_async_callback(self._membership.leave)
             self._tasks = await ends.enter_async_context(asyncio.TaskGroup())
             self._start("agent.lease", self._membership.run)
-            self._start("agent.heartbeat", self._heartbeat)
             for _ in range(self._config.loads_max):
                 self._start("agent.loads", self._library.run)
 
@@ -118,11 +131,11 @@ class AgentService:
 
     async def begin(self, peer: Peer) -> int:
         """Survey what there is."""
-        survey = await peer.ask(frames.Survey(), budget_s=self._config.load_s)
-        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
+        survey = await surveying.whole(surveying.by(peer, self._config.load_s))
         counts = {summary.series: summary.count for summary in survey.series}
-        self._do(self._core.handle(core.Joined(survey.members)))
-        self._do(self._core.handle(core.Surveyed(counts, survey.shard_points)))
+        self._do(self._core.handle(core.Joined(survey.members, survey.position)))
+        surveyed = core.Surveyed(counts, survey.shard_points, survey.position)
+        self._do(self._core.handle(surveyed))
         return survey.position
 
     async def begun(self, peer: Peer) -> None:
@@ -130,22 +143,28 @@ class AgentService:
 
     def apply(self, changes: Changes) -> None:
         """Take points and members in."""
+        points = [change for change in changes.changes if isinstance(change, Points)]
+        ends = {change.column.series: change.start + len(change.column) for change in points}
+        self._do(self._core.handle(core.Grew(ends)))
         for change in changes.changes:
             match change:
-                case frames.Points(start, column):
-                    self._do(self._core.handle(core.Grew(column.series, start + len(column))))
+                case Points(start, column):
                     self._library.take(start, column)
                 case frames.Joined(members):
-                    self._joined(members)
+                    self._joined(members, core.TOLD)
                 case frames.Learned():
                     pass  # learning is the coordinators' and sync's
+        self._do(self._core.handle(core.Reached(changes.position)))
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
         """Begin as after a restart."""
         self._library.clear()
+        for shard in self._core.holdings:
+            self._report(shard, whole=False)
         self._core.reset()
-        self._changed()
+        self._membership.renew_soon()
+        metrics.SHARDS_HELD.set(0)
 
     def _progressed(self) -> None:
         if not self._ready.is_set() and not self.ready_reasons():
@@ -161,8 +180,10 @@ class AgentService:
                 case core.Drop(shard):
                     self._library.drop(shard)
                     log.info("shard.dropped", series=shard.series, number=shard.number)
-                case core.Report():
-                    self._changed()
+                case core.Report(shard, whole):
+                    self._report(shard, whole=whole)
+                case core.Renew():
+                    self._membership.renew_soon()
                 case core.Dial(address):
                     self._dial(address)
 
@@ -173,10 +194,12 @@ class AgentService:
     def _torn(self, shard: Shard) -> None:
         self._do(self._core.handle(core.Torn(shard)))
 
-    def _changed(self) -> None:
-        metrics.SHARDS_HELD.set(len(self._core.holdings))
-        self._report.set()
-        self._membership.renew_soon()
+    def _report(self, shard: Shard, *, whole: bool) -> None:
+        metrics.SHARDS_HELD.set(self._core.count)
+        for telling in self._tellings.values():
+            telling.changed(shard, whole=whole)
+        for coordinator in self._coordinators.values():
+            coordinator.news.set()
 
     def _describe(self) -> Member:
         return Member(
@@ -184,57 +207,67 @@ class AgentService:
             incarnation=self._carrier.incarnation,
             address="",
             position=max(self._follower.position, 0),
-            holdings=self._core.holdings,
+            held=self._core.count,
             evidence={"engine": self._config.engine},
+            whole_for=self._core.whole_for,
+            whole_at=self._core.whole_at,
         )
 
-    def _joined(self, members: tuple[Member, ...]) -> None:
-        self._do(self._core.handle(core.Joined(members)))
+    def _joined(self, members: tuple[Member, ...], position: int) -> None:
+        self._do(self._core.handle(core.Joined(members, position)))
         self._hang_up()
         self._progressed()
 
     # --- coordinators ---
 
     def _dial(self, address: str) -> None:
+        news = asyncio.Event()
+
+        async def opened(peer: Peer) -> None:
+            await self._tell_all(peer, news)
+
         session = Session(
-            self._carrier,
-            address,
-            expect=Kind.COORDINATOR,
-            handle=self._handle,
-            opened=self._introduce,
+            self._carrier, address, expect=Kind.COORDINATOR, handle=self._handle, opened=opened
         )
-        task = self._start("agent.coordinator", session.run)
-        self._coordinators[address] = session, task
+        running = supervise("agent.coordinator", session.run, restart=True)
+        try:
+            task = self._tasks.create_task(running, name="agent.coordinator")
+        except (
+            RuntimeError
+        ):  # stopping: the feed tells of coordinators until the lease is given back
+            running.close()
+            return
+        self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:
         """Leave coordinators that have neither a lease nor a link."""
-        for address, (session, task) in list(self._coordinators.items()):
-            if session.peer is None and self._core.leavable(address):
+        for address, coordinator in list(self._coordinators.items()):
+            if coordinator.session.peer is None and self._core.leavable(address):
                 del self._coordinators[address]
                 self._core.hung_up(address)
-                task.cancel()
+                coordinator.task.cancel()
 
-    async def _introduce(self, peer: Peer) -> None:
-        peer.tell(self._holdings())
-
-    def _holdings(self) -> Holdings:
-        position = max(self._follower.position, 0)
-        return Holdings(position, self._core.holdings, self._searches)
-
-    async def _heartbeat(self) -> None:
-        while True:
-            self._report.clear()
-            await awaited(self._report, self._config.heartbeat_s)
-            holdings = self._holdings()
-            for session, _ in self._coordinators.values():
-                self._tell(session.peer, holdings)
-
-    def _tell(self, peer: Peer | None, holdings: Holdings) -> None:
+    async def _tell_all(self, peer: Peer, news: asyncio.Event) -> None:
+        """Tell a coordinator what is held for as long as its link lives."""
+        telling = self._tellings[peer] = Telling(self._core.holdings)
         try:
-            if peer is not None:
-                peer.tell(holdings)
-        except MidstreamerError as error:
-            log.info("holdings.not_told", peer=peer and peer.identity.name, detail=error.message)
+            while True:
+                news.clear()
+                await self._tell(peer, telling)
+                await awaited(news, self._config.heartbeat_s)
+        except LinkClosed:
+            pass
+        finally:
+            del self._tellings[peer]
+
+    async def _tell(self, peer: Peer, telling: Telling) -> None:
+        more = True
+        while more:
+            await peer.drained()
+            position = max(self._follower.position, 0)
+            page = telling.page(position, self._searches, self._core.count, self._core.digest)
+            peer.tell(page)
+            more = page.more
 
     # --- searching ---
 

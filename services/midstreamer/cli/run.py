@@ -303,7 +303,7 @@ def _kept(state: State, fleet: local.LocalFleet) -> report.Kept:
 async def _counted(kept: report.Kept, client: AsyncClient) -> report.Kept:
     try:
         async with asyncio.timeout(COUNT_S):
-            there = await client.survey()
+            there = await anext(client.pages())
     except (MidstreamerError, TimeoutError):
         return kept
     return msgspec.structs.replace(

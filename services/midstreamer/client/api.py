@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time as clocks
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,6 +31,7 @@ from midstreamer.domain.specification import Specification, check
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
+from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Session
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server
 
@@ -206,8 +207,15 @@ class AsyncClient:
         )
 
     async def survey(self) -> frames.Surveyed:
-        """What is there: series, members, counts."""
-        return await self._ask("survey", frames.Survey(), frames.Surveyed)
+        """What is there: every series, members, counts."""
+        return await surveying.whole(self._survey)
+
+    def pages(self) -> AsyncIterator[frames.Surveyed]:
+        """The same a page at a time; members and counts come with the first."""
+        return surveying.pages(self._survey)
+
+    async def _survey(self, request: frames.Survey) -> frames.Surveyed:
+        return await self._ask("survey", request, frames.Surveyed)
 
     async def _ask(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
         """One request through all its attempts."""

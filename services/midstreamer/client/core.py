@@ -22,7 +22,7 @@ from midstreamer.domain.errors import (
     Refused,
     Unavailable,
 )
-from midstreamer.domain.series import Column, Window
+from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column, Window
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
@@ -35,8 +35,10 @@ TICKS_PER_APPEND = 50_000
 IDS_PER_LOOKUP = 256
 DECISION_BYTES = 1024
 """Of one decision in an answer, without its window and its analogs."""
-MATCH_BYTES = 34
-"""Of one analog in an answer: which, start, time, distance, outcome."""
+MATCH_BYTES = 34 + NAME_CHARACTERS_MAX + 3
+"""Of one analog in an answer: which, start, time, distance, outcome, and the name of its series."""
+ANSWER_BYTES_ROOM = frames.FRAME_BYTES_MAX * 3 // 4
+"""Of the decisions in one answer, counted at their largest."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def split_windows(
 ) -> Iterator[tuple[Window, ...]]:
     """Groups of windows whose request and answer both fit into a frame."""
     each = DECISION_BYTES + 8 * specification.window + MATCH_BYTES * specification.neighbours
-    count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, FRAME_BYTES_ROOM // each))
+    count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, ANSWER_BYTES_ROOM // each))
     for at in range(0, len(windows), count):
         yield tuple(windows[at : at + count])
 

@@ -268,7 +268,7 @@ def members_table(there: Surveyed) -> Table:
             member.name,
             member.address or "-",
             f"{member.position:,}",
-            f"{len(member.holdings):,}",
+            f"{member.held:,}",
             ", ".join(f"{key} {value}" for key, value in sorted(member.evidence.items())),
         )
     return table

@@ -1,21 +1,20 @@
-"""What a coordinator knows without asking: series, members, learning states, feed position.
+"""What a coordinator knows without asking: series, members, feed position.
 
 Everything comes from sync: a survey lays the ground, the change feed keeps it current.  Points
-carry absolute positions, so a change that the survey had already counted changes nothing.  A
-state is kept as the bytes it came in and decoded when first needed.
+carry absolute positions, so a change that the survey had already counted changes nothing.  The
+learning states, which may be many, are kept apart: see `coordinator.states`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from midstreamer import reasoning
+import msgspec
+
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import universe_of
 from midstreamer.domain.shard import Shard, shards_of
-from midstreamer.domain.specification import Specification
-from midstreamer.domain.state import State
 from midstreamer.protocol.frames import (
     Change,
     Joined,
@@ -25,15 +24,7 @@ from midstreamer.protocol.frames import (
     SeriesSummary,
     Surveyed,
 )
-
-
-@dataclass
-class _Known:
-    """A stream's newest state; ``state`` is None until somebody asks."""
-
-    version: int
-    data: bytes
-    state: State | None = None
+from midstreamer.runtime import surveying
 
 
 class Catalogue:
@@ -44,25 +35,32 @@ class Catalogue:
         self.shard_points = 0
         self.members: tuple[Member, ...] = ()
         self.counts: tuple[int, int, int] = (0, 0, 0)
-        """Decisions, verdicts and ticks stored, as the last survey told."""
+        """Decisions, verdicts and ticks stored, as the last first page told."""
         self._series: dict[str, SeriesSummary] = {}
         self._universes: dict[str, set[str]] = {}
-        self._states: dict[str, _Known] = {}
+        self._names: list[str] | None = None
+        """All series in order; None until somebody asks, since one was added."""
+        self._shards: dict[str, list[Shard]] = {}
+        """Of each universe, until a shard is added to it."""
 
     def clear(self) -> None:
         """Forget everything: changes were missed."""
         self.position = -1
         self._series.clear()
         self._universes.clear()
-        self._states.clear()
+        self._names = None
+        self._shards.clear()
 
     # --- coming in ---
 
-    def surveyed(self, survey: Surveyed) -> None:
-        """Take a survey in; what the feed has told meanwhile is kept."""
-        self.shard_points = survey.shard_points
-        self.counts = (survey.decisions, survey.verdicts, survey.ticks)
-        self.members = survey.members or self.members
+    def surveyed(self, survey: Surveyed, *, first: bool = True) -> None:
+        """Take a page of a survey in; what the feed has told meanwhile is kept."""
+        if self.shard_points != survey.shard_points:
+            self.shard_points = survey.shard_points
+            self._shards.clear()
+        if first:
+            self.counts = (survey.decisions, survey.verdicts, survey.ticks)
+            self.members = survey.members or self.members
         for summary in survey.series:
             self._learn_of(summary)
 
@@ -72,8 +70,8 @@ class Catalogue:
             match change:
                 case Points():
                     self._points(change)
-                case Learned(stream, version, data):
-                    self._states[stream] = _Known(version, data)
+                case Learned():
+                    pass  # `coordinator.states` takes it
                 case Joined(members):
                     self.members = members
         self.position = max(self.position, position)
@@ -97,9 +95,18 @@ class Catalogue:
 
     def _learn_of(self, summary: SeriesSummary) -> None:
         known = self._series.get(summary.series)
-        if known is None or summary.count > known.count:
-            self._series[summary.series] = summary
-            self._universes.setdefault(universe_of(summary.series), set()).add(summary.series)
+        if known is not None and summary.count <= known.count:
+            return
+        self._series[summary.series] = summary
+        universe = universe_of(summary.series)
+        if known is None:
+            self._names = None
+            self._universes.setdefault(universe, set()).add(summary.series)
+        if known is None or self._length(known) < self._length(summary):
+            self._shards.pop(universe, None)
+
+    def _length(self, summary: SeriesSummary) -> int:
+        return -(-summary.count // self.shard_points) if self.shard_points else 0
 
     # --- going out ---
 
@@ -117,35 +124,38 @@ class Catalogue:
 
     def shards(self, universes: Sequence[str]) -> list[Shard]:
         """Every shard of these universes."""
-        return [
-            shard
-            for universe in universes
-            for summary in self.universe(universe)
-            for shard in shards_of(summary.series, summary.count, self.shard_points)
-        ]
+        return [shard for universe in universes for shard in self._shards_of(universe)]
 
-    def state(self, specification: Specification) -> State:
-        """The newest state of a specification's stream; the initial one before any learning."""
-        known = self._states.get(specification.stream)
-        if known is None:
-            return reasoning.initial(specification)
-        if known.state is None:
-            known.state = reasoning.decode(known.data)
-        return known.state
+    def _shards_of(self, universe: str) -> list[Shard]:
+        if universe not in self._shards:
+            self._shards[universe] = [
+                shard
+                for summary in self.universe(universe)
+                for shard in shards_of(summary.series, summary.count, self.shard_points)
+            ]
+        return self._shards[universe]
 
     def agents(self) -> list[Member]:
         """The agents with a live lease."""
         return [m for m in self.members if m.name.startswith(f"{Kind.AGENT}/")]
 
-    def survey(self) -> Surveyed:
-        """The same as an answer."""
-        decisions, verdicts, ticks = self.counts
-        return Surveyed(
-            series=tuple(self._series[name] for name in sorted(self._series)),
-            members=self.members,
+    def survey(self, after: str = "") -> Surveyed:
+        """The same as an answer: one page of it."""
+        if self._names is None:
+            self._names = sorted(self._series)
+        begin = bisect_right(self._names, after)
+        rest = self._names[begin : begin + surveying.PAGE_SERIES]
+        page = surveying.cut([self._series[name] for name in rest])
+        more = begin + len(page) < len(self._names)
+        told = Surveyed(
+            series=page,
             shard_points=self.shard_points,
-            decisions=decisions,
-            verdicts=verdicts,
-            ticks=ticks,
             position=max(self.position, 0),
+            more=more,
+        )
+        if after:
+            return told
+        decisions, verdicts, ticks = self.counts
+        return msgspec.structs.replace(
+            told, members=self.members, decisions=decisions, verdicts=verdicts, ticks=ticks
         )

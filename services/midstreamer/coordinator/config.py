@@ -46,6 +46,9 @@ class CoordinatorSettings(Settings):
     ahead_s: float = Field(86_400.0, ge=0, le=1e12)
     """Seconds that a tick's time may lie beyond this machine's clock; later ones are refused,
     because a series takes no tick older than its last. 0 takes any time, for data dated ahead."""
+    states_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 36)
+    """Learning states kept, in the bytes they come in (decoded, one takes several times as much).
+    A state is asked of sync when a match first needs it; the ones longest unused are forgotten."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
     """Writes waiting for sync, at most half of them of one client; more are refused as
     `overloaded`. Clients take turns in what is sent."""

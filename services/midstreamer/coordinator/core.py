@@ -5,6 +5,8 @@ some of them, all or nothing, because an answer sums over its shards and cannot 
 So an answer is taken only while none of its shards is covered; taking it overtakes every other
 attempt that shares one, and whatever those had besides is asked for again.
 
+An attempt asks for no more shards than fit into a frame; an agent may be sent several.
+
 Each shard goes to the least busy of the agents that report it, preferring one that keeps nobody
 waiting and has reached the position asked for.  When an attempt fails its shards go to other
 holders at once; when all holders have failed they are tried again after a pause, as long as the
@@ -21,10 +23,11 @@ at here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from midstreamer.coordinator import parting, reports
 from midstreamer.coordinator.events import (
     Answered,
     Asked,
@@ -33,6 +36,7 @@ from midstreamer.coordinator.events import (
     Fail,
     Failed,
     Finish,
+    HangUp,
     LinkLost,
     Reported,
     Send,
@@ -40,7 +44,7 @@ from midstreamer.coordinator.events import (
     Withdrawn,
 )
 from midstreamer.domain import errors
-from midstreamer.domain.shard import Shard
+from midstreamer.domain.shard import Shard, fingerprint
 
 # --- the life of an attempt ---------------------------------------------------------------------
 
@@ -98,13 +102,17 @@ class Limits:
     """Silence after which other replicas are asked as well."""
     pause_s: float = 0.05
     """Least wait before asking holders again that have all failed."""
+    shards_max: int = 1_000_000
+    """Shards kept of what one agent reports."""
 
 
 @dataclass
 class _Agent:
     name: str
     position: int = 0
-    shards: tuple[Shard, ...] = ()
+    shards: set[Shard] = field(default_factory=set)
+    digest: int = 0
+    """`domain.shard.digest` of them."""
     busy: int = 0
     asked: int = 0
     """Shards it was asked for and has not answered."""
@@ -243,41 +251,38 @@ class Dispatch:
 
     def _send(self, request: _Request, now_s: float) -> list[Effect]:
         chosen: dict[str, list[Shard]] = {}
+        asked = _asked_of(request)
         for shard in sorted(request.waiting):
             if request.waiting[shard] <= now_s:
-                agent = self._choose(request, shard, now_s)
+                agent = self._choose(request, shard, asked.get(shard, frozenset()), now_s)
                 if agent is not None:
                     agent.asked += 1
+                    del request.waiting[shard]
                     chosen.setdefault(agent.name, []).append(shard)
-        effects: list[Effect] = []
-        for name, shards in chosen.items():
-            for shard in shards:
-                del request.waiting[shard]
-            attempt = _Attempt(
-                next(self._numbers),
-                request.asked.key,
-                name,
-                tuple(shards),
-                now_s + self.limits.patience_s,
-            )
-            request.attempts[attempt.number] = self._attempts[attempt.number] = attempt
-            effects.append(
-                Send(
-                    attempt.number,
-                    request.asked.key,
-                    name,
-                    attempt.shards,
-                    request.asked.deadline_s,
-                )
-            )
-        return effects
+        return [
+            self._attempt(request, name, part, now_s)
+            for name, shards in chosen.items()
+            for part in parting.parts(shards, request.asked.room)
+        ]
 
-    def _choose(self, request: _Request, shard: Shard, now_s: float) -> _Agent | None:
+    def _attempt(
+        self, request: _Request, agent: str, shards: tuple[Shard, ...], now_s: float
+    ) -> Send:
+        asked = request.asked
+        attempt = _Attempt(
+            next(self._numbers), asked.key, agent, shards, now_s + self.limits.patience_s
+        )
+        request.attempts[attempt.number] = self._attempts[attempt.number] = attempt
+        return Send(attempt.number, asked.key, agent, shards, asked.deadline_s)
+
+    def _choose(
+        self, request: _Request, shard: Shard, silent: Set[str], now_s: float
+    ) -> _Agent | None:
+        """The best holder that has neither failed nor been asked in vain so far."""
         holders = self._holders.get(shard)
         if not holders:
             return None
         failures = request.failed.get(shard, {})
-        silent = {a.agent for a in request.attempts.values() if shard in a.shards}
         free = [self._agents[name] for name in holders - failures.keys() - silent]
         if free:
             at_least = request.asked.at_least
@@ -366,9 +371,13 @@ class Dispatch:
     def _report(self, event: Reported, now_s: float) -> list[Effect]:
         agent = self._agents.setdefault(event.agent, _Agent(event.agent))
         agent.position, agent.busy = event.position, event.busy
-        if agent.shards == event.shards:
+        self._forget(agent, event.dropped)
+        self._learn_of(agent, event.shards)
+        reason = reports.objection(event, agent.shards, agent.digest, self.limits.shards_max)
+        if reason:
+            return [HangUp(agent.name, reason)]
+        if not event.shards:
             return []
-        self._hold(agent, event.shards)
         return [
             effect
             for request in list(self._requests.values())
@@ -376,21 +385,27 @@ class Dispatch:
             for effect in self._advance(request, now_s)
         ]
 
-    def _hold(self, agent: _Agent, shards: tuple[Shard, ...]) -> None:
-        before, after = set(agent.shards), set(shards)
-        for shard in before - after:
-            holders = self._holders[shard]
-            holders.discard(agent.name)
-            if not holders:
-                del self._holders[shard]
-        for shard in after - before:
-            self._holders.setdefault(shard, set()).add(agent.name)
-        agent.shards = shards
+    def _learn_of(self, agent: _Agent, shards: Iterable[Shard]) -> None:
+        for shard in shards:
+            if shard not in agent.shards:
+                agent.shards.add(shard)
+                agent.digest ^= fingerprint(shard)
+                self._holders.setdefault(shard, set()).add(agent.name)
+
+    def _forget(self, agent: _Agent, shards: Iterable[Shard]) -> None:
+        for shard in shards:
+            if shard in agent.shards:
+                agent.shards.discard(shard)
+                agent.digest ^= fingerprint(shard)
+                holders = self._holders[shard]
+                holders.discard(agent.name)
+                if not holders:
+                    del self._holders[shard]
 
     def _lose(self, name: str, now_s: float) -> list[Effect]:
         agent = self._agents.pop(name, None)
         if agent is not None:
-            self._hold(agent, ())
+            self._forget(agent, list(agent.shards))
         error = errors.LinkClosed(f"the connection to {name} ended before its answer")
         lost = [a.number for a in self._attempts.values() if a.agent == name]
         return [effect for number in lost for effect in self._fail(number, error, now_s)]
@@ -404,3 +419,15 @@ class Dispatch:
                     self._wait_again(request, attempt.shards)
             effects += self._advance(request, now_s)
         return effects
+
+
+# --- small pieces -------------------------------------------------------------------------------
+
+
+def _asked_of(request: _Request) -> dict[Shard, set[str]]:
+    """Who is being asked for each shard."""
+    asked: dict[Shard, set[str]] = {}
+    for attempt in request.attempts.values():
+        for shard in attempt.shards:
+            asked.setdefault(shard, set()).add(attempt.agent)
+    return asked

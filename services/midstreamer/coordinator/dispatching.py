@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import cast
 
-from midstreamer.coordinator import core, events, merging
+from midstreamer.coordinator import core, events, merging, parting
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
@@ -24,6 +25,8 @@ from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import logs, metrics
 
+HOLDINGS_MISMATCH = "holdings_mismatch"
+"""Why a link was closed: what the agent says it holds is not what is known of it here."""
 log = logs.get(__name__)
 
 
@@ -45,6 +48,8 @@ class Dispatcher:
             retry_after_s=limits.pause_s,
         )
         self._peers: dict[str, Peer] = {}
+        self._closing: weakref.WeakSet[Peer] = weakref.WeakSet()
+        """What these still say is not taken in."""
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
         self._changed = asyncio.Event()
@@ -57,6 +62,10 @@ class Dispatcher:
     def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
         """A place for one search of a client; Overloaded when none comes free in time."""
         return self._places.place(identity, deadline_s)
+
+    def holds(self, shards: Iterable[Shard]) -> bool:
+        """Whether agents in reach report all of these."""
+        return all(map(self._core.held, shards))
 
     async def search(
         self,
@@ -80,7 +89,9 @@ class Dispatcher:
         result: asyncio.Future[tuple[object, ...]] = asyncio.get_running_loop().create_future()
         self._questions[key] = _Question(search, result)
         try:
-            self._handle(events.Asked(key, tuple(shards), at_least, deadline_s))
+            self._handle(
+                events.Asked(key, tuple(shards), at_least, deadline_s, parting.room_beside(windows))
+            )
             answers = await result
         finally:
             del self._questions[key]
@@ -97,12 +108,24 @@ class Dispatcher:
     def reported(self, peer: Peer, holdings: Holdings) -> None:
         """An agent said what it holds; a new connection of it replaces the old one."""
         name = peer.identity.name
+        if peer in self._closing:
+            return
         if self._peers.get(name) is not peer:
             if name in self._peers:
                 self._handle(events.LinkLost(name))
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-        self._handle(events.Reported(name, holdings.position, holdings.shards, holdings.busy))
+        self._handle(
+            events.Reported(
+                name,
+                holdings.position,
+                holdings.shards,
+                holdings.busy,
+                holdings.dropped,
+                None if holdings.more else holdings.count,
+                holdings.digest,
+            )
+        )
 
     def lost(self, peer: Peer) -> None:
         """The connection of an agent ended."""
@@ -134,6 +157,8 @@ class Dispatcher:
                     self._settle(key, answers)
                 case events.Fail(key, error):
                     self._settle(key, error)
+                case events.HangUp(agent, reason):
+                    self._hang_up(agent, reason)
         metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth + self._places.waiting)
         self._changed.set()
 
@@ -145,6 +170,15 @@ class Dispatcher:
             question.result.set_exception(outcome)
         else:
             question.result.set_result(outcome)
+
+    def _hang_up(self, agent: str, reason: str) -> None:
+        peer = self._peers.pop(agent, None)
+        if peer is None:
+            return
+        self._closing.add(peer)
+        log.warning("agent.known_wrongly", agent=agent, detail=reason)
+        self._handle(events.LinkLost(agent))
+        self._tasks.create_task(peer.close(HOLDINGS_MISMATCH, reason), name="dispatch.hang_up")
 
     async def _send(self, send: events.Send) -> None:
         try:

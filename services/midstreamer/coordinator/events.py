@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from midstreamer.coordinator.parting import SHARDS_BYTES_MAX
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.shard import Shard
 
@@ -18,6 +19,8 @@ class Asked:
     shards: tuple[Shard, ...]
     at_least: int
     deadline_s: float
+    room: int = SHARDS_BYTES_MAX
+    """Bytes of shards that one attempt may ask for."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,18 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class Reported:
-    """An agent says what it holds, at which feed position, and how busy it is."""
+    """An agent says what changed of what it holds, at which feed position, and how busy it is."""
 
     agent: str
     position: int
-    shards: tuple[Shard, ...]
+    shards: tuple[Shard, ...] = ()
+    """Held as well now."""
     busy: int = 0
+    dropped: tuple[Shard, ...] = ()
+    count: int | None = None
+    """How many it holds in all; None when more changes follow."""
+    digest: int = 0
+    """`domain.shard.digest` of all it holds."""
 
 
 @dataclass(frozen=True)
@@ -98,4 +107,12 @@ class Fail:
     error: MidstreamerError
 
 
-Effect = Send | Finish | Fail
+@dataclass(frozen=True)
+class HangUp:
+    """What an agent says it holds is not what is known here: close its link, it will say all."""
+
+    agent: str
+    reason: str
+
+
+Effect = Send | Finish | Fail | HangUp

@@ -2,8 +2,8 @@
 
 A Match goes: checks, catalogue as of the position asked for, agents (`dispatching`), merge,
 `reasoning.decide` with one state for all windows of the frame, outbox, answer.  An Append goes
-through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`) and
-what waits to be written.
+through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`,
+`states`) and what waits to be written.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
+from midstreamer.coordinator.states import States
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.domain.specification import Specification
+from midstreamer.domain.state import State
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
-from midstreamer.runtime import outbox
+from midstreamer.runtime import outbox, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
@@ -56,6 +58,8 @@ class CoordinatorService:
         self._config = config
         self._carrier = carrier
         self._catalogue = Catalogue()
+        self._states = States(config.states_bytes_max)
+        self._recaller = Recaller(self._states, self._recall)
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
@@ -100,6 +104,16 @@ class CoordinatorService:
 
     def ready_reasons(self) -> list[str]:
         """Why a Match might not be answered now; empty when it would be."""
+        reasons = self._reasons_of_its_own()
+        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
+        if unheld:
+            reasons.append(
+                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
+                f" {unheld[0].number} among them"
+            )
+        return reasons
+
+    def _reasons_of_its_own(self) -> list[str]:
         reasons = []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {self._config.sync}")
@@ -110,12 +124,6 @@ class CoordinatorService:
         if self._intake.left:
             reasons.append(
                 f"{self._intake.left} writes spooled before the last restart wait for sync"
-            )
-        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
-        if unheld:
-            reasons.append(
-                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
-                f" {unheld[0].number} among them"
             )
         return reasons
 
@@ -176,30 +184,36 @@ class CoordinatorService:
     # --- the feed: what `Follower` asks of its reader ---
 
     async def begin(self, peer: Peer) -> int:
-        """Ask for the present: all states and members come first."""
+        """Ask for the present: all members come first."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
         """Survey the series; whatever the feed tells meanwhile is kept."""
-        survey = await peer.ask(frames.Survey(), budget_s=SURVEY_S)
-        assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
-        self._catalogue.surveyed(survey)
+        first = True
+        async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
+            self._catalogue.surveyed(page, first=first)
+            first = False
 
     def apply(self, changes: Changes) -> None:
         """Take points, states and members in."""
         self._catalogue.apply(changes.changes, changes.position)
+        self._states.apply(changes.changes)
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
         """Begin as after a restart."""
         self._catalogue.clear()
+        self._states.clear()
 
     def _joined(self, members: tuple[Member, ...]) -> None:
         self._catalogue.members = members
         self._progressed()
 
     def _progressed(self) -> None:
-        if not self._ready.is_set() and not self.ready_reasons():
+        """Asked at every frame until it is ready, so it stops at the first reason."""
+        if self._ready.is_set() or self._reasons_of_its_own():
+            return
+        if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
             self._ready.set()
 
     def _describe(self) -> Member:
@@ -262,17 +276,15 @@ class CoordinatorService:
                 deadline_s=deadline_s,
                 origin=identity,
             )
-        checks.check_found(request, findings, self._catalogue)
-        decisions = await self._decide(request.specification, findings)
+            checks.check_found(request, findings, self._catalogue)
+            state = await self._recaller.state(request.specification, deadline_s)
+        decisions = await self._decide(findings, state)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
         return await self._record(identity, request, decisions, deadline_s)
 
-    async def _decide(
-        self, specification: Specification, findings: list[Evidence]
-    ) -> list[Decision]:
+    async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
         """All with one state: whatever is learned meanwhile is for the next frame."""
-        state = self._catalogue.state(specification)
         decisions = []
         for place, evidence in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
@@ -309,6 +321,7 @@ class CoordinatorService:
 
     async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
         """As sync says now; as it last said, when it is away."""
+        surveying.check(request)
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:
             survey = await self._relayed(identity, request, deadline_s)
@@ -316,10 +329,13 @@ class CoordinatorService:
             if self.position == UNKNOWN:
                 raise
             log.info("survey.remembered", detail=error.message)
-            return self._catalogue.survey()
+            return self._catalogue.survey(request.after)
         assert isinstance(survey, frames.Surveyed)  # noqa: S101 - it answers a Survey
-        self._catalogue.surveyed(survey)
+        self._catalogue.surveyed(survey, first=not request.after)
         return survey
+
+    async def _recall(self, request: frames.Recall) -> Answer:
+        return await self._session.ask(request, budget_s=RECALL_S)
 
     async def _write(self, write: frames.Write, budget_s: float) -> Answer:
         return await self._session.ask(write, budget_s=budget_s)

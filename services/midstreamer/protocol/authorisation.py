@@ -46,7 +46,15 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
         {frames.Fleet, frames.Surveyed, frames.Loaded, frames.Changes, frames.Failure}
     ),
     (Kind.COORDINATOR, Kind.SYNC): frozenset(
-        {frames.Write, frames.Renew, frames.Survey, frames.Lookup, frames.Load, frames.Tail}
+        {
+            frames.Write,
+            frames.Renew,
+            frames.Survey,
+            frames.Lookup,
+            frames.Load,
+            frames.Recall,
+            frames.Tail,
+        }
     ),
     (Kind.SYNC, Kind.COORDINATOR): frozenset(
         {
@@ -55,6 +63,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
             frames.Surveyed,
             frames.Experiences,
             frames.Loaded,
+            frames.Recalled,
             frames.Changes,
             frames.Failure,
         }

@@ -21,7 +21,9 @@ from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 
-VERSION = 1
+VERSION = 2
+"""2: catalogue and holdings come in pages, and learning states are asked for one by one.  A peer of
+version 1 would take a page for the whole, and decide without what was learned."""
 ALPN = "midstreamer/1"
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
@@ -33,6 +35,7 @@ the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
 WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
+RUNS_MAX = 1024
 
 
 class Level(StrEnum):
@@ -120,7 +123,10 @@ class Append(Request, frozen=True, tag=True, kw_only=True):
 
 
 class Appended(Answer, frozen=True, tag=True, kw_only=True):
-    """What became of an Append, and the verdicts its ticks brought (also when repeated)."""
+    """What became of an Append, and the verdicts its ticks brought (also when repeated).
+
+    When they are many only the latest are told: the others can be looked up.
+    """
 
     stored: int = 0
     repeated: int = 0
@@ -164,7 +170,13 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):
-    """What is there: series, members, streams. Coordinators answer with what sync told them."""
+    """What is there: one page of the series, by name; with the first page members and counts.
+
+    Coordinators answer with what sync tells them. `runtime.surveying` asks for all pages.
+    """
+
+    after: str = ""
+    """The last series of the page before; empty for the first page."""
 
 
 class SeriesSummary(msgspec.Struct, frozen=True):
@@ -177,8 +189,14 @@ class SeriesSummary(msgspec.Struct, frozen=True):
     last_value: float
 
 
+EVIDENCE_KEYS = frozenset({"engine", "serial", "bundle", "library", "kernel"})
+"""What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
+EVIDENCE_BYTES_MAX = 4096
+"""Of all keys and values together."""
+
+
 class Member(msgspec.Struct, frozen=True):
-    """One process of the fleet, as its lease tells."""
+    """One process of the fleet, as its lease tells. Its size does not grow with the store."""
 
     name: str
     """``<kind>/<id>``, from its certificate."""
@@ -187,21 +205,30 @@ class Member(msgspec.Struct, frozen=True):
     """``host:port`` it serves on; empty for agents."""
     position: int = 0
     """Feed position it has reached."""
-    holdings: tuple[Shard, ...] = ()
-    """Shards it can answer for (agents)."""
+    held: int = 0
+    """How many shards it can answer for (agents)."""
     evidence: dict[str, str] = {}
-    """Certificate serial, bundle digest, versions: what an operator wants to see."""
+    """Certificate serial, bundle digest, versions: what an operator wants to see, under
+    `EVIDENCE_KEYS`."""
+    whole_for: str = ""
+    """`domain.shard.agents_digest` of the agents under which it held all its own shards when it
+    had reached ``whole_at``, and has dropped none since; empty when it does not (agents)."""
+    whole_at: int = 0
+    """See ``whole_for``."""
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
-    """The catalogue at ``position``."""
+    """A page of the catalogue at ``position``: what came later is in the feed after it."""
 
     series: tuple[SeriesSummary, ...] = ()
     members: tuple[Member, ...] = ()
+    """With the first page; so are the counts below."""
     shard_points: int = 0
     decisions: int = 0
     verdicts: int = 0
     ticks: int = 0
+    more: bool = False
+    """Another page follows: ask again after the last series."""
 
 
 # --- coordinators to agents ---------------------------------------------------------------------
@@ -225,12 +252,25 @@ class Found(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Holdings(Frame, frozen=True, tag=True):
-    """Agent to coordinator, after the handshake, on change and every heartbeat: what it holds."""
+    """Agent to coordinator: where it stands, and what changed of what it holds.
+
+    After the handshake all its shards come, in pages; then only changes; every heartbeat says how
+    many there are in all, and their digest, so that a coordinator notices when it knows others.
+    """
 
     position: int
     shards: tuple[Shard, ...]
+    """It can answer for these as well now."""
     busy: int = 0
     """Searches under way."""
+    dropped: tuple[Shard, ...] = ()
+    """It can no longer answer for these."""
+    count: int = 0
+    """Shards it can answer for in all."""
+    digest: int = 0
+    """`domain.shard.digest` of all of them."""
+    more: bool = False
+    """Another page follows at once: until then ``count`` and ``digest`` say nothing."""
 
 
 # --- everybody to sync --------------------------------------------------------------------------
@@ -295,7 +335,7 @@ class Fleet(Answer, frozen=True, tag=True, kw_only=True):
     shard_points: int
 
 
-class Load(Request, frozen=True, tag=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True):
     """Points of one series with positions in ``[start, stop)``."""
 
     series: str
@@ -303,22 +343,54 @@ class Load(Request, frozen=True, tag=True, kw_only=True):
     stop: int
 
 
-class Loaded(Answer, frozen=True, tag=True, kw_only=True):
-    """Those that exist at ``position``; more may remain when the frame would be too large."""
+class Load(Request, frozen=True, tag=True, kw_only=True):
+    """These points; of many short series in one request."""
+
+    runs: tuple[Run, ...]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The points of a Run that exist."""
 
     column: Column
     start: int
     count: int
-    """Points the whole series has at ``position``."""
+    """Points the whole series has."""
+
+
+class Loaded(Answer, frozen=True, tag=True, kw_only=True):
+    """What exists at ``position``, in the order asked.
+
+    When the frame would be too large the last part is cut, and those behind it are left out.
+    """
+
+    parts: tuple[Part, ...]
+
+
+class Recall(Request, frozen=True, tag=True, kw_only=True):
+    """The newest learning state of one stream. A coordinator asks when it first needs it."""
+
+    stream: str
+
+
+class Recalled(Answer, frozen=True, tag=True, kw_only=True):
+    """The state at ``position``; version 0 and no bytes when nothing was learned."""
+
+    stream: str
+    version: int = 0
+    state: bytes = b""
+    """reasoning.encode of it."""
 
 
 class Tail(Request, frozen=True, tag=True, kw_only=True):
     """Follow the change feed after a position; answered by Changes for as long as the link lives.
 
-    ``after = -1`` means: from now, beginning with the present states and members.
+    ``after = -1`` means: from now, beginning with the present members.
     """
 
     after: int
+    states: bool = True
+    """False: the Learned come without their states. Positions stay the same."""
 
 
 class Points(msgspec.Struct, frozen=True, tag=True):
@@ -334,7 +406,7 @@ class Learned(msgspec.Struct, frozen=True, tag=True):
     stream: str
     version: int
     state: bytes
-    """reasoning.encode of it."""
+    """reasoning.encode of it; empty where it is not told."""
 
 
 class Joined(msgspec.Struct, frozen=True, tag=True):

@@ -45,7 +45,7 @@ FOLLOW_MAX = 1024
 """Changes frames that may wait for a slow reader of the feed; it is then told to begin again."""
 
 BULK: frozenset[type[Frame]] = frozenset(
-    {frames.Append, frames.Write, frames.Loaded, frames.Changes}
+    {frames.Append, frames.Write, frames.Surveyed, frames.Loaded, frames.Recalled, frames.Changes}
 )
 """Frames that may be large: they take the second stream, so that no small one waits for them.
 Frames of one type always share a stream, and so keep their order."""

@@ -3,7 +3,7 @@
 A `Follower` is what a process does beside its link to sync: it is the ``opened`` of that
 `Session`.  It goes on from the last position after every reconnection.  When sync no longer has
 what lies between, everything is forgotten and begun again; all that is built from the feed is a
-cache.
+cache.  A feed that fails again before it has told anything is asked again after a growing pause.
 
 Whoever waits for a position holds a place of its own kind (`runtime.admission`): a position may
 be minutes away, and those that wait must not keep others from working, nor one identity all
@@ -19,6 +19,7 @@ from midstreamer.domain.errors import Behind, LinkClosed, Overloaded
 from midstreamer.protocol.frames import Changes, Tail
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.tasks import pause
 from midstreamer.telemetry import logs, metrics
 
 RETRY_AFTER_S = 0.05
@@ -51,11 +52,22 @@ class Reader(Protocol):
 class Follower:
     """One process's place in the feed."""
 
-    def __init__(self, reader: Reader, *, waits_max: int = WAITS_MAX, setting: str = "") -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        states: bool = True,
+        waits_max: int = WAITS_MAX,
+        setting: str = "",
+    ) -> None:
+        """``states``: whether what is learned comes with the state."""
         self.position = UNKNOWN
         """Everything up to here has been applied; `UNKNOWN` until the ground is laid."""
         self.following = False
         self._reader = reader
+        self._states = states
+        self._fruitless = 0
+        """Times the feed failed in a row without having told anything."""
         self._moved = asyncio.Event()
         self._waits = Admission(
             waits_max,
@@ -67,6 +79,7 @@ class Follower:
     async def follow(self, peer: Peer) -> None:
         """Follow on this connection until it ends."""
         while True:
+            self._fruitless += 1
             try:
                 await self._follow(peer)
             except LinkClosed:
@@ -79,18 +92,20 @@ class Follower:
                 self.position = UNKNOWN
             finally:
                 self.following = False
+            if self._fruitless:
+                await asyncio.sleep(pause(self._fruitless))
 
     async def _follow(self, peer: Peer) -> None:
         fresh = self.position == UNKNOWN
         after = await self._reader.begin(peer) if fresh else self.position
         if after != UNKNOWN:
             self._move(after)
-        async for changes in peer.follow(Tail(after=after)):
+        async for changes in peer.follow(Tail(after=after, states=self._states)):
             self._reader.apply(changes)
             if fresh:
                 await self._reader.begun(peer)
                 fresh = False
-            self.following = True
+            self.following, self._fruitless = True, 0
             self._move(changes.position)
 
     def _move(self, position: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.series import Column
+from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 
 MATCH_BYTES = 34
 """Of one analog in a decision: which, start, time, distance, outcome."""
+NAME_BYTES = NAME_CHARACTERS_MAX + 3
+"""Of the name of a series, at most; each analog of a decision may be of another series."""
 DECISION_BYTES = 768
 """Of all else in a decision beside its window and analogs, at most."""
 
@@ -36,10 +38,7 @@ class Item:
     def size(self) -> int:
         """Bytes on the wire, roughly."""
         columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
-        decisions = sum(
-            DECISION_BYTES + len(d.window) + MATCH_BYTES * len(d.matches) for d in self.decisions
-        )
-        return columns + decisions
+        return columns + sum(map(_size_of, self.decisions))
 
 
 @dataclass(frozen=True)
@@ -103,3 +102,9 @@ def _verdicts_of(item: Item, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ..
         if verdict.series in spans
         and spans[verdict.series][0] <= verdict.due_time <= spans[verdict.series][1]
     )
+
+
+def _size_of(decision: Decision) -> int:
+    matches = decision.matches
+    names = sum(NAME_BYTES - NAME_CHARACTERS_MAX + len(name) for name in matches.series)
+    return DECISION_BYTES + len(decision.window) + MATCH_BYTES * len(matches) + names

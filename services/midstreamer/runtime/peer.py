@@ -23,6 +23,9 @@ log = logs.get(__name__)
 
 BACKOFF_MOST_S = 2.0
 """Longest pause before dialling again."""
+STEADY_S = 10.0
+"""After a link that lived this long the next is dialled with the least pause again: one that is
+opened and fails at once, again and again, must not be dialled as fast as possible."""
 
 
 async def dial(
@@ -122,14 +125,16 @@ class Session:
 
     async def run(self) -> None:
         """Keep the peer alive until cancelled."""
-        attempts = 0
+        loop, attempts = asyncio.get_running_loop(), 0
         while True:
             attempts += 1
+            began_s = loop.time()
             try:
                 await self._once()
-                attempts = 1
             except (MidstreamerError, OSError) as error:
                 self._complain(error)
+            if loop.time() - began_s > STEADY_S:
+                attempts = 1
             await asyncio.sleep(pause(attempts, most_s=BACKOFF_MOST_S))
 
     async def ask(self, frame: Request, *, budget_s: float) -> Answer:

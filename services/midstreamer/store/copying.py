@@ -26,8 +26,13 @@ _POINT = np.dtype(
         *(("value_bytes", ">i4"), ("value", ">f8")),
     ]
 )
-_PAIR = np.dtype(
-    [("fields", ">i2"), ("l0", ">i4"), ("time", ">i8"), ("l1", ">i4"), ("value", ">f8")]
+_PLACED = np.dtype(
+    [
+        ("fields", ">i2"),
+        *(("place_bytes", ">i4"), ("place", ">i4")),
+        *(("time_bytes", ">i4"), ("time", ">i8")),
+        *(("value_bytes", ">i4"), ("value", ">f8")),
+    ]
 )
 
 
@@ -46,8 +51,21 @@ def _table(series: int, start: int, column: Column) -> np.ndarray[tuple[int], np
     return table
 
 
-def pairs(data: bytes) -> tuple[Integers, Floats]:
-    """(times, values) of COPY data with two fields, time and value."""
-    body = data[len(_HEADER) : -len(_TRAILER)]
-    table = np.frombuffer(body, _PAIR)
-    return table["time"].astype("<i8"), table["value"].astype("<f8")
+def runs(data: bytes, count: int) -> list[tuple[Integers, Floats]]:
+    """(times, values) of each of so many runs, of COPY data with three fields.
+
+    The fields are place of the run, time and value.  Rows of one run may lie apart and in any
+    order: times of one series rise with its positions.
+    """
+    table = np.frombuffer(data[len(_HEADER) : -len(_TRAILER)], _PLACED)
+    places, times = table["place"].astype("<i4"), table["time"].astype("<i8")
+    values = table["value"].astype("<f8")
+    if (np.diff(places) < 0).any() or (np.diff(times)[np.diff(places) == 0] <= 0).any():
+        order = np.lexsort((times, places))
+        places, times, values = places[order], times[order], values[order]
+    ends = np.searchsorted(places, np.arange(count), side="right")
+    begins = np.concatenate([[0], ends[:-1]])
+    return [
+        (times[begin:end], values[begin:end])
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+    ]

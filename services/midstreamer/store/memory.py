@@ -25,6 +25,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
 from midstreamer.store.ports import (
     NOTHING,
+    CataloguePage,
     Effects,
     Event,
     FeedPage,
@@ -43,6 +44,7 @@ from midstreamer.store.ports import (
     Transaction,
     Usage,
     alone,
+    fitting,
 )
 
 
@@ -103,15 +105,17 @@ class MemoryStore:
         return self.head
 
     async def totals(self) -> Totals:
-        """The catalogue."""
+        """How much is stored."""
         self.check()
-        names = sorted(self.series)
-        return Totals(
-            self.head,
-            tuple(self.summary(name) for name in names),
-            len(self.decisions),
-            len(self.verdicts),
-        )
+        ticks = sum(len(kept.times) for kept in self.series.values())
+        return Totals(self.head, ticks, len(self.decisions), len(self.verdicts))
+
+    async def catalogue(self, after: str, limit: int) -> CataloguePage:
+        """A page of the series."""
+        self.check()
+        names = sorted(name for name in self.series if name > after)
+        page = tuple(self.summary(name) for name in names[:limit])
+        return CataloguePage(self.head, page, len(names) > limit)
 
     def summary(self, name: str) -> SeriesSummary:
         """One line of the catalogue."""
@@ -120,17 +124,21 @@ class MemoryStore:
             name, len(kept.times), kept.times[0], kept.times[-1], kept.values[-1]
         )  # fmt: skip
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """A part of one series."""
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """Parts of some series."""
         self.check()
-        kept = self.series.get(run.series)
-        if kept is None:
-            raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
-        start = max(run.start, 0)
-        part = slice(start, min(run.stop, start + limit))
+        for run in runs:
+            if run.series not in self.series:
+                raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
+        counts = {run.series: len(self.series[run.series].times) for run in runs}
+        return [self._loaded(run) for run in fitting(runs, counts, limit)]
+
+    def _loaded(self, run: Run) -> LoadedRun:
+        kept = self.series[run.series]
+        part = slice(run.start, run.stop)
         return LoadedRun(
             self.head,
-            start,
+            run.start,
             np.array(kept.times[part], "<i8"),
             np.array(kept.values[part], "<f8"),
             len(kept.times),
@@ -146,7 +154,7 @@ class MemoryStore:
             [self.verdicts[one] for one in experience_ids if one in self.verdicts],
         )
 
-    async def feed(self, after: int, limit: int) -> FeedPage:
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         self.check()
         wanted = range(after + 1, min(self.head, after + limit) + 1)
@@ -156,7 +164,8 @@ class MemoryStore:
                 f" {self.head}: load again and follow from now"
             )
         found = alone([self.changes[position] for position in wanted])
-        return FeedPage(tuple(self._whole(change) for change in found), after + len(wanted))
+        told = (self._whole(change) if states else change for change in found)
+        return FeedPage(tuple(told), after + len(wanted))
 
     def _whole(self, change: Change) -> Change:
         if not isinstance(change, Learned):
@@ -165,10 +174,14 @@ class MemoryStore:
         return Learned(*newest)
 
     async def present(self) -> Present:
-        """All states and members."""
+        """All members."""
         self.check()
-        states = tuple(Learned(*state) for _, (_, state) in sorted(self.state_of.items()))
-        return Present(self.head, states, self.members())
+        return Present(self.head, self.members())
+
+    async def state(self, stream: str) -> tuple[int, StoredState | None]:
+        """The newest state of a stream."""
+        self.check()
+        return self.head, self.state_of[stream][1] if stream in self.state_of else None
 
     async def trim(self, keep: int) -> int:
         """Forget old changes."""
@@ -396,4 +409,4 @@ class _Transaction:
 
 def _seen_by_others(member: Member) -> tuple[object, ...]:
     """The part of a member whose change is told at once; its position is not."""
-    return member.incarnation, member.address, member.holdings
+    return member.incarnation, member.address, member.whole_for

@@ -147,17 +147,21 @@ class Effects:
 
 @dataclass(frozen=True)
 class Totals:
-    """The catalogue at one position."""
+    """What is stored, in numbers, at one position."""
 
     position: int
-    series: tuple[SeriesSummary, ...]
+    ticks: int
     decisions: int
     verdicts: int
 
-    @property
-    def ticks(self) -> int:
-        """All points of all series."""
-        return sum(one.count for one in self.series)
+
+@dataclass(frozen=True)
+class CataloguePage:
+    """Some series by name, at one position; ``more`` when others follow."""
+
+    position: int
+    series: tuple[SeriesSummary, ...]
+    more: bool
 
 
 @dataclass(frozen=True)
@@ -186,10 +190,9 @@ class FeedPage:
 
 @dataclass(frozen=True)
 class Present:
-    """Where a tailer begins that asks for no past: states and members at ``position``."""
+    """Where a tailer begins that asks for no past: the members at ``position``."""
 
     position: int
-    states: tuple[Learned, ...]
     members: tuple[Member, ...]
 
 
@@ -274,21 +277,30 @@ class Store(Protocol):
         """The last committed position of the feed."""
 
     async def totals(self) -> Totals:
-        """The catalogue."""
+        """How much is stored."""
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """At most ``limit`` points of a run; UnknownSeries when there is no such series."""
+    async def catalogue(self, after: str, limit: int) -> CataloguePage:
+        """At most ``limit`` series whose names come after a name, in the order of code points."""
+
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """Of the first of these runs, at most ``limit`` points in all; UnknownSeries.
+
+        The last one told may be cut, and those behind it are left out.
+        """
 
     async def experiences(
         self, experience_ids: Sequence[bytes]
     ) -> tuple[list[Decision], list[Verdict]]:
         """What is stored of these."""
 
-    async def feed(self, after: int, limit: int) -> FeedPage:
-        """Changes after a position; Behind when some of them were trimmed."""
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
+        """Changes after a position, with or without the states learned; Behind when trimmed."""
+
+    async def state(self, stream: str) -> tuple[int, StoredState | None]:
+        """A position, and the newest state of a stream then; None when nothing was learned."""
 
     async def present(self) -> Present:
-        """All states and members, at one position."""
+        """All members, at one position."""
 
     async def trim(self, keep: int) -> int:
         """Forget all but the last ``keep`` changes; returns how many were forgotten."""
@@ -329,3 +341,18 @@ def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
         for at, change in enumerate(changes)
         if not isinstance(change, Learned) or last[change.stream] == at
     )
+
+
+def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
+    """The first of these runs, as far as they exist and hold at most ``limit`` points in all."""
+    found: list[Run] = []
+    for run in runs:
+        start = max(run.start, 0)
+        stop = max(start, min(run.stop, counts[run.series]))
+        if found and limit <= 0 < stop - start:
+            break
+        found.append(Run(run.series, start, min(stop, start + limit)))
+        limit -= found[-1].stop - start
+        if found[-1].stop < stop:
+            break
+    return found

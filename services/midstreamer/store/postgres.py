@@ -20,6 +20,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
 from midstreamer.store import copying, dsn, migrate, queries, reading, rows, trouble
 from midstreamer.store.ports import (
+    CataloguePage,
     FeedPage,
     FleetView,
     LoadedRun,
@@ -30,6 +31,7 @@ from midstreamer.store.ports import (
     Totals,
     Transaction,
     alone,
+    fitting,
 )
 from midstreamer.store.reading import PostgresReader
 from midstreamer.store.transaction import PostgresTransaction
@@ -155,30 +157,45 @@ class PostgresStore:
             return int(await connection.fetchval(_SQL["position"]))
 
     async def totals(self) -> Totals:
-        """The catalogue."""
-        async with self._reading() as connection:
-            head = await connection.fetchrow(_SQL["totals"])
-            found = await connection.fetch(_SQL["summaries_all"])
-        series = tuple(rows.summary(row) for row in found)
-        return Totals(head["position"], series, head["decisions"], head["verdicts"])
+        """How much is stored."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(_SQL["totals"])
+        return Totals(row["position"], row["ticks"], row["decisions"], row["verdicts"])
 
-    async def load(self, run: Run, limit: int) -> LoadedRun:
-        """At most ``limit`` points of a run."""
-        start = max(run.start, 0)
-        stop = max(start, min(run.stop, start + limit))
-        parts: list[bytes] = []
+    async def catalogue(self, after: str, limit: int) -> CataloguePage:
+        """A page of the series."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
-            series = await connection.fetchrow(_SQL["series_count"], run.series)
-            if series is None:
-                raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
-            query = _SQL["points_copy"]
-            for place, number in enumerate((series["id"], start, stop), 1):
+            found = await connection.fetch(_SQL["summaries_after"], after, limit + 1)
+        series = tuple(rows.summary(row) for row in found[:limit])
+        return CataloguePage(position, series, len(found) > limit)
+
+    async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
+        """At most ``limit`` points of some runs, in one COPY."""
+        data: list[bytes] = []
+        async with self._reading() as connection:
+            position = await connection.fetchval(_SQL["position"])
+            names = list({run.series for run in runs})
+            found = await connection.fetch(_SQL["series_counts"], names)
+            ids = {row["name"]: row["id"] for row in found}
+            counts = {row["name"]: row["count"] for row in found}
+            missing = next((name for name in names if name not in ids), None)
+            if missing is not None:
+                raise UnknownSeries(f"series {shortened(missing)}: nothing is stored of it")
+            told = fitting(runs, counts, limit)
+            if any(run.stop > run.start for run in told):
                 # COPY takes no parameters; these are integers.
-                query = query.replace(f"${place}", str(int(number)))
-            await connection.copy_from_query(query, output=_gather(parts), format="binary")
-        times, values = copying.pairs(b"".join(parts))
-        return LoadedRun(position, start, times, values, series["count"])
+                values = ",".join(
+                    f"({place}, {ids[run.series]}, {run.start}::bigint, {run.stop}::bigint)"
+                    for place, run in enumerate(told)
+                )
+                query = _SQL["points_copy"].replace("$1", values)
+                await connection.copy_from_query(query, output=_gather(data), format="binary")
+        points = copying.runs(b"".join(data), len(told))
+        return [
+            LoadedRun(position, run.start, *pair, counts[run.series])
+            for run, pair in zip(told, points, strict=True)
+        ]
 
     async def experiences(
         self, experience_ids: Sequence[bytes]
@@ -192,7 +209,7 @@ class PostgresStore:
             [rows.verdict(row["body"]) for row in came],
         )
 
-    async def feed(self, after: int, limit: int) -> FeedPage:
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         async with self._reading() as connection:
             head = await connection.fetchval(_SQL["position"])
@@ -204,8 +221,8 @@ class PostgresStore:
                     " again and follow from now"
                 )
             changes = alone([rows.change(row["body"]) for row in found])
-            states = await self._newest(connection, changes)
-        whole = tuple(states[c.stream] if isinstance(c, Learned) else c for c in changes)
+            newest = await self._newest(connection, changes) if states else {}
+        whole = tuple(newest.get(c.stream, c) if isinstance(c, Learned) else c for c in changes)
         return FeedPage(whole, found[-1]["position"] if found else after)
 
     async def _newest(
@@ -218,16 +235,18 @@ class PostgresStore:
         return {row["stream"]: Learned(*row) for row in found}
 
     async def present(self) -> Present:
-        """All states and members."""
+        """All members."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
-            states = await connection.fetch(_SQL["states_all"])
             members = await connection.fetch(_SQL["members_live"])
-        return Present(
-            position,
-            tuple(Learned(row["stream"], row["version"], row["body"]) for row in states),
-            tuple(rows.member(row) for row in members),
-        )
+        return Present(position, tuple(rows.member(row) for row in members))
+
+    async def state(self, stream: str) -> tuple[int, StoredState | None]:
+        """The newest state of a stream."""
+        async with self._reading() as connection:
+            position = await connection.fetchval(_SQL["position"])
+            row = await connection.fetchrow(_SQL["state_of"], stream)
+        return position, None if row is None else StoredState(*row)
 
     async def trim(self, keep: int) -> int:
         """Forget old changes and writers that are long gone."""
@@ -241,7 +260,8 @@ class PostgresStore:
         """Take or renew a lease; the head is locked only when others must be told."""
         row = (
             *(member.name, member.incarnation, member.address, member.position),
-            *(rows.json(member.holdings), rows.json(member.evidence), lease_s),
+            *(member.held, rows.json(member.evidence), member.whole_for, member.whole_at),
+            lease_s,
         )
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["renew_member"], *row)

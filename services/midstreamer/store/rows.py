@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
@@ -70,8 +69,10 @@ def member(row: Mapping[str, Any]) -> Member:
         row["incarnation"],
         row["address"],
         row["position"],
-        msgspec.json.decode(row["holdings"], type=tuple[Shard, ...]),
+        row["held"],
         msgspec.json.decode(row["evidence"], type=dict[str, str]),
+        row["whole_for"],
+        row["whole_at"],
     )
 
 

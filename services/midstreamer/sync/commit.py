@@ -75,7 +75,7 @@ class Committer:
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
             tuple(
-                _answer(given, outcomes, verdicts, position)
+                _answer(given, outcomes, verdicts, position, self._verdicts_max)
                 for given, outcomes in parts.by_write(batch, plan.outcomes)
             ),
             before,
@@ -148,19 +148,26 @@ def _answer(
     outcomes: Sequence[Taken | MidstreamerError],
     verdicts: Iterable[Verdict],
     position: int,
+    most: int,
 ) -> Written | MidstreamerError:
-    """The answer to a Write; its refusal when it has one part, and that is refused."""
+    """The answer to a Write; its refusal when it has one part, and that is refused.
+
+    Of the verdicts the latest are told, since one Write may bring any number.
+    """
     if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
         return outcomes[0]
     taken = [one for one in outcomes if isinstance(one, Taken)]
     repeats = tuple(chain.from_iterable(_column_repeats(given.write, outcomes)))
+    concerned = [one for one in verdicts if any(_concerns(one, part) for part in taken)]
+    if len(concerned) > most:
+        concerned = sorted(concerned, key=lambda one: one.due_time)[-most:]
     return Written(
         position=position,
         stored=sum(one.stored for one in taken),
         repeated=sum(one.repeated for one in taken),
         column_repeats=repeats if any(repeats) else (),
         decisions=tuple(decision for one in taken for decision in one.decisions),
-        verdicts=tuple(one for one in verdicts if any(_concerns(one, part) for part in taken)),
+        verdicts=tuple(concerned),
         refused=tuple(
             PartRefused(place, one.code, one.message)
             for place, one in enumerate(outcomes)

@@ -16,7 +16,7 @@ from midstreamer.runtime.config import (
     TelemetrySettings,
 )
 from midstreamer.store.dsn import Dsn
-from midstreamer.sync import quota
+from midstreamer.sync import leases, quota
 
 
 class SyncSettings(Settings):
@@ -35,9 +35,9 @@ class SyncSettings(Settings):
     directory: Path = Path("var/store")
     """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
     because PostgreSQL does not run as root."""
-    connections: int = Field(6, ge=2, le=100)
-    """Most connections to PostgreSQL: one writes, one keeps leases, the others answer reads, at
-    most half of them for one peer; other reads wait in line."""
+    connections: int = Field(7, ge=4, le=100)
+    """Most connections to PostgreSQL: one writes, one keeps leases, one reads learning states. The
+    others answer further reads, at most half of them for one peer; more reads wait in line."""
     connect_s: float = Field(5.0, gt=0, le=60)
     """Seconds to wait for a connection before saying that PostgreSQL is away."""
     command_s: float = Field(60.0, gt=0, le=3600)
@@ -51,12 +51,16 @@ class SyncSettings(Settings):
     lease_s: float = Field(3.0, gt=0, le=300)
     """Seconds a member counts as alive after its last sign; it renews three times as often.
     Shorter moves shards sooner away from a dead agent, and also from a slow one."""
+    members_max: int = Field(512, ge=1, le=leases.MEMBERS_MAX)
+    """Members that may hold a lease at once; another is refused as `overloaded`. The list of them
+    goes to each."""
     shard_points: int = Field(2048, ge=64, le=1_000_000)
     """Window positions in one shard. Smaller spreads a short history over more agents."""
     load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)
-    """Most points of one Loaded frame (16 bytes each); agents ask again for the rest."""
-    verdicts_max: int = Field(4096, ge=1, le=10_000)
-    """Most stored verdicts told again for repeated ticks, the latest first."""
+    """Most points of one Loaded frame (16 bytes each), of however many series; agents ask again
+    for the rest."""
+    verdicts_max: int = Field(4096, ge=1, le=8192)
+    """Most verdicts told in answer to one Write, the latest; others are to be looked up."""
     feed_keep: int = Field(100_000, ge=1000, le=100_000_000)
     """Changes kept in PostgreSQL. A follower that was away for longer must load again."""
     feed_memory: int = Field(4096, ge=16, le=1_000_000)

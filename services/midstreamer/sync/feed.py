@@ -15,8 +15,18 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import msgspec
+
 from midstreamer.domain.errors import Overloaded
-from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned, Points
+from midstreamer.protocol.frames import (
+    CHANGES_MAX,
+    Change,
+    Changes,
+    Joined,
+    Learned,
+    Member,
+    Points,
+)
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store, alone
 from midstreamer.telemetry import metrics
@@ -26,6 +36,8 @@ FRAME_BYTES = 1024 * 1024
 READ_CHANGES = 64
 """Changes read from the store at once: each may hold 100,000 ticks."""
 EARLY_MAX = 1024
+MEMORY_BYTES = 64 * 1024 * 1024
+"""Of the newest changes in memory, about: each may hold a learning state."""
 
 
 class Feed:
@@ -33,7 +45,10 @@ class Feed:
 
     def __init__(self, store: Store, *, memory: int) -> None:
         self._store = store
-        self._newest: deque[Change] = deque(maxlen=memory)
+        self._newest: deque[Change] = deque()
+        self._memory = memory
+        self._bytes = 0
+        """Of the newest changes."""
         self._early: dict[int, Sequence[Change]] = {}
         self._moved = asyncio.Event()
         self.position = 0
@@ -45,15 +60,22 @@ class Feed:
             self._early[before] = changes
         while self.position in self._early:
             ready = self._early.pop(self.position)
-            self._newest.extend(ready)
+            self._remember(ready)
             self._reach(self.position + len(ready))
         if len(self._early) > EARLY_MAX:
             self._early.clear()
+
+    def _remember(self, changes: Sequence[Change]) -> None:
+        self._newest.extend(changes)
+        self._bytes += sum(map(size, changes))
+        while len(self._newest) > self._memory or self._bytes > MEMORY_BYTES:
+            self._bytes -= size(self._newest.popleft())
 
     def noticed(self, position: int) -> None:
         """The store is at ``position``: what we do not have in memory is to be read there."""
         if position != self.position:
             self._newest.clear()
+            self._bytes = 0
             self._early = {at: early for at, early in self._early.items() if at >= position}
             self._reach(position)
             self.publish(position, ())
@@ -64,24 +86,23 @@ class Feed:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    async def follow(self, peer: Peer, request: int, after: int) -> None:
+    async def follow(self, peer: Peer, request: int, after: int, *, states: bool = True) -> None:
         """Push everything after a position for as long as the peer lives; Behind."""
         greeted = after < 0
         if greeted:
             after = await self._begin(peer, request)
-        async for page in self._pages(after, greeted=greeted):
-            for frame in frames_of(page, request, after):
+        async for page in self._pages(after, greeted=greeted, states=states):
+            for frame in frames_of(page if states else _light(page), request, after):
                 await _push(peer, frame)
             after = page.position
 
     async def _begin(self, peer: Peer, request: int) -> int:
         present = await self._store.present()
-        changes: tuple[Change, ...] = (*present.states, Joined(present.members))
-        for frame in frames_of(FeedPage(changes, present.position), request, 0):
-            await _push(peer, frame)
+        changes = (Joined(present.members),)
+        await _push(peer, Changes(request=request, position=present.position, changes=changes))
         return present.position
 
-    async def _pages(self, after: int, *, greeted: bool) -> AsyncIterator[FeedPage]:
+    async def _pages(self, after: int, *, greeted: bool, states: bool) -> AsyncIterator[FeedPage]:
         """Page after page; to who heard nothing yet the first at once, though it be empty.
 
         Only what it hears tells a follower that it is heard, and a fleet at rest may say nothing
@@ -91,7 +112,7 @@ class Feed:
             moved = self._moved
             page = self._remembered(after)
             if page is None:
-                page = await self._read(after)
+                page = await self._read(after, states=states)
             if page.position > after or not greeted:
                 greeted = True
                 yield page
@@ -108,9 +129,9 @@ class Feed:
         part = [self._newest[at - first] for at in range(after, upto)]
         return FeedPage(alone(part), upto)
 
-    async def _read(self, after: int) -> FeedPage:
+    async def _read(self, after: int, *, states: bool) -> FeedPage:
         with metrics.SYNC_LATENCY_S.labels("feed").time():
-            page = await self._store.feed(after, READ_CHANGES)
+            page = await self._store.feed(after, READ_CHANGES, states=states)
         if page.position > self.position:
             self.noticed(page.position)
         return page
@@ -147,4 +168,18 @@ def size(change: Change) -> int:
         case Learned():
             return len(change.state) + 256
         case Joined():
-            return sum(256 + 64 * len(member.holdings) for member in change.members)
+            return sum(_member_size(member) for member in change.members)
+
+
+def _member_size(member: Member) -> int:
+    texts = (*member.evidence, *member.evidence.values(), member.name, member.address)
+    return 512 + sum(map(len, texts))
+
+
+def _light(page: FeedPage) -> FeedPage:
+    """The page without states, for who does not learn."""
+    changes = tuple(
+        msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change
+        for change in page.changes
+    )
+    return FeedPage(changes, page.position)

@@ -30,15 +30,16 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.series import Column
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Answer, Frame
+from midstreamer.protocol.frames import Answer, Frame, Member
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime import surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
 from midstreamer.runtime.tasks import supervise
 from midstreamer.store.ports import FleetView, Run, Store
-from midstreamer.sync import core, looking
+from midstreamer.sync import core, leases, looking
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
@@ -56,8 +57,10 @@ CLASH_S = 0.05
 CLASHES_MAX = 3
 REOPEN_S_MAX = 2.0
 OVERLOADED_S = 0.1
-CONNECTIONS_KEPT = 2
-"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits and for leases."""
+CONNECTIONS_KEPT = 3
+"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits, for leases, and for
+learning states, which a coordinator needs before it can decide."""
+RECALLS_MAX = 1
 READS_WAITING_MAX = 1024
 """Half of it is more than one link may ask at once."""
 STOPPING_S = 0.5
@@ -78,7 +81,7 @@ class _Waiting:
 
 
 class SyncService:
-    """Serves Write, Renew, Survey, Load, Lookup and Tail."""
+    """Serves Write, Renew, Survey, Load, Recall, Lookup and Tail."""
 
     def __init__(
         self, config: SyncSettings, carrier: Carrier, store: Store, *, rules: Rules = reasoning
@@ -103,11 +106,20 @@ class SyncService:
             max(1, config.connections - CONNECTIONS_KEPT),
             line=READS_WAITING_MAX,
             what="reads",
-            setting="sync.connections without 2",
+            setting="sync.connections without 3",
+            retry_after_s=OVERLOADED_S,
+        )
+        self._recalls = Admission(
+            RECALLS_MAX,
+            line=READS_WAITING_MAX,
+            what="learning states asked for",
+            setting="RECALLS_MAX",
             retry_after_s=OVERLOADED_S,
         )
         self._came = asyncio.Event()
         self._fleet = FleetView(0, (), changed=False)
+        self._joining: set[str] = set()
+        """Members whose lease is being written."""
         self._server: Server | None = None
         self._trouble = "the store has not been opened yet"
 
@@ -153,12 +165,16 @@ class SyncService:
                 return await self._write(peer, frame)
             case frames.Renew():
                 return await self._renew(peer, frame)
+            case frames.Recall(stream=stream):
+                deadline_s = asyncio.get_running_loop().time() + frame.budget_s
+                async with self._recalls.place(peer.identity.name, deadline_s):
+                    return await self._recall(stream)
             case frames.Load() | frames.Lookup() | frames.Survey():
                 deadline_s = asyncio.get_running_loop().time() + frame.budget_s
                 async with self._reads.place(peer.identity.name, deadline_s):
                     return await self._read(frame)
             case frames.Tail():
-                await self._feed.follow(peer, frame.request, frame.after)
+                await self._feed.follow(peer, frame.request, frame.after, states=frame.states)
         return None
 
     async def _read(self, frame: frames.Load | frames.Lookup | frames.Survey) -> Answer:
@@ -168,7 +184,8 @@ class SyncService:
             case frames.Lookup():
                 return await self._lookup(frame)
             case frames.Survey():
-                return await self._survey()
+                surveying.check(frame)
+                return await self._survey(frame.after)
 
     async def _write(self, peer: Peer, write: frames.Write) -> frames.Written:
         write = core.check_write(write)
@@ -205,7 +222,7 @@ class SyncService:
         else:
             certified = {"name": name, "incarnation": peer.incarnation}
             member = msgspec.structs.replace(renew.member, **certified)
-            self._tell_fleet(await self._store.renew(member, self._config.lease_s))
+            await self._lease(member)
         fleet = self._fleet
         return frames.Fleet(
             position=fleet.position,
@@ -214,14 +231,33 @@ class SyncService:
             shard_points=self._config.shard_points,
         )
 
+    async def _lease(self, member: Member) -> None:
+        members = {one.name for one in self._fleet.members} | self._joining
+        leases.check(member, members, members_max=self._config.members_max)
+        self._joining.add(member.name)
+        try:
+            self._tell_fleet(await self._store.renew(member, self._config.lease_s))
+        finally:
+            self._joining.discard(member.name)
+
     async def _load(self, load: frames.Load) -> frames.Loaded:
+        if not 0 < len(load.runs) <= frames.RUNS_MAX:
+            raise BadInput(
+                f"{len(load.runs):,} runs of points were asked for, 1 to {frames.RUNS_MAX:,} at"
+                " once: ask for others next"
+            )
         with metrics.SYNC_LATENCY_S.labels("load").time():
-            run = Run(load.series, load.start, load.stop)
-            part = await self._store.load(run, self._config.load_points_max)
-        column = Column(load.series, part.times.tobytes(), part.values.tobytes())
-        return frames.Loaded(
-            position=part.position, column=column, start=part.start, count=part.count
+            runs = [Run(run.series, run.start, run.stop) for run in load.runs]
+            found = await self._store.load(runs, self._config.load_points_max)
+        parts = tuple(
+            frames.Part(
+                Column(run.series, part.times.tobytes(), part.values.tobytes()),
+                part.start,
+                part.count,
+            )
+            for run, part in zip(load.runs, found, strict=False)
         )
+        return frames.Loaded(position=found[0].position, parts=parts)
 
     async def _lookup(self, lookup: frames.Lookup) -> frames.Experiences:
         if len(lookup.experience_ids) > frames.DECISIONS_MAX:
@@ -234,16 +270,33 @@ class SyncService:
         answer = looking.answered(lookup.experience_ids, made, came)
         return msgspec.structs.replace(answer, position=position)
 
-    async def _survey(self) -> frames.Surveyed:
-        totals = await self._store.totals()
-        return frames.Surveyed(
-            position=totals.position,
-            series=totals.series,
-            members=self._fleet.members,
+    async def _survey(self, after: str) -> frames.Surveyed:
+        """One page of the catalogue; with the first, members and counts."""
+        page = await self._store.catalogue(after, surveying.PAGE_SERIES)
+        series = surveying.cut(page.series)
+        told = frames.Surveyed(
+            position=page.position,
+            series=series,
             shard_points=self._config.shard_points,
+            more=page.more or len(series) < len(page.series),
+        )
+        if after:
+            return told
+        totals = await self._store.totals()
+        return msgspec.structs.replace(
+            told,
+            members=self._fleet.members,
             decisions=totals.decisions,
             verdicts=totals.verdicts,
             ticks=totals.ticks,
+        )
+
+    async def _recall(self, stream: str) -> frames.Recalled:
+        position, state = await self._store.state(stream)
+        if state is None:
+            return frames.Recalled(position=position, stream=stream)
+        return frames.Recalled(
+            position=position, stream=stream, version=state.version, state=state.body
         )
 
     # --- the committer ----------------------------------------------------------------------------

@@ -39,7 +39,7 @@ FRAMES = _words(
     """
     AgentHandshake CoordinatorAck Refusal Failure Append Appended Match Matched Lookup
     Experiences Survey Surveyed Search Found Holdings Write Written Renew Fleet Load Loaded
-    Tail Changes
+    Tail Changes Recall Recalled
     """
 )
 """Types of frames."""
@@ -49,14 +49,14 @@ REFUSALS = CODES | _words(
     wrong_usage no_identity label_mismatch wrong_trust_domain wrong_kind not_allowed
     too_many_links version malformed_frame frame_too_large unexpected_frame unknown_stream
     claim_mismatch handshake_timeout handshake_failed not_authorised weak_key weak_signature
-    frame_timeout not_judged
+    frame_timeout not_judged holdings_mismatch
     """
 )
 """Why a connection was turned away: the codes of errors, and the reasons of security, protocol
 and transport."""
 TASKS = _words(
     """
-    agent.sync agent.lease agent.heartbeat agent.loads agent.coordinator committer
+    agent.sync agent.lease agent.loads agent.coordinator committer
     housekeeper coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay
     """

@@ -13,7 +13,6 @@ import pytest
 from midstreamer import reasoning
 from midstreamer.domain import series
 from midstreamer.domain.errors import Behind, QuotaExceeded, StoreError, UnknownSeries
-from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol.frames import Caller, Joined, Learned, Member, Points
 from midstreamer.store import admin
@@ -47,7 +46,7 @@ async def store(request: pytest.FixtureRequest, server: str) -> AsyncIterator[St
 async def test_what_is_appended_can_be_loaded(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
-    part = await store.load(Run("test/A", 3, 8), 100)
+    (part,) = await store.load([Run("test/A", 3, 8)], 100)
     assert (part.start, part.count) == (3, 10)
     assert part.values.tolist() == [build.value_at(at) for at in range(3, 8)]
     assert part.times.dtype == np.dtype("<i8")
@@ -57,22 +56,49 @@ async def test_a_large_column_is_stored_as_a_small_one_is(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 5000))]))
         await writing.apply(Effects(points=[(5000, build.a_column(5000, 5003))]))
-    part = await store.load(Run("test/A", 0, 10**9), 10**6)
+    (part,) = await store.load([Run("test/A", 0, 10**9)], 10**6)
     assert part.values.tolist() == [build.value_at(at) for at in range(5003)]
-    (only,) = (await store.totals()).series
+    (only,) = (await store.catalogue("", 10)).series
     assert (only.count, only.first_time, only.last_time) == (5003, 0, 5002 * build.STEP)
+
+
+async def test_the_catalogue_is_read_in_pages_by_code_points(store: Store) -> None:
+    names = sorted(["u/a", "u/B", "u/a-b", "u/a.b", "u/a_b", "u/aa", "u/b"])
+    points = [(0, build.a_column(0, place + 1, name=name)) for place, name in enumerate(names)]
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=points))
+    told, after, more = [], "", True
+    while more:
+        page = await store.catalogue(after, 3)
+        assert len(page.series) <= 3
+        told += [(one.series, one.count) for one in page.series]
+        after, more = told[-1][0], page.more
+    assert told == [(name, place + 1) for place, name in enumerate(names)]
+    assert (await store.totals()).ticks == sum(count for _, count in told)
+
+
+async def test_runs_of_several_series_are_loaded_together(store: Store) -> None:
+    names = ("test/A", "test/B", "test/C")
+    async with store.transaction() as writing:
+        await writing.apply(Effects(points=[(0, build.a_column(0, 9, name=n)) for n in names]))
+    runs = [Run("test/B", 0, 3), Run("test/A", 20, 30), Run("test/C", 5, 99), Run("test/B", 2, 4)]
+    found = await store.load(runs, 100)
+    assert [len(part.times) for part in found] == [3, 0, 4, 2]
+    assert found[2].values.tolist() == [build.value_at(at) for at in (5, 6, 7, 8)]
+    assert [len(part.times) for part in await store.load(runs, 5)] == [3, 0, 2]
+    assert [len(part.times) for part in await store.load(runs, 3)] == [3, 0]
 
 
 async def test_no_more_than_the_limit_is_loaded(store: Store) -> None:
     async with store.transaction() as writing:
         await writing.apply(Effects(points=[(0, build.a_column(0, 10))]))
-    part = await store.load(Run("test/A", 2, 10), 3)
+    (part,) = await store.load([Run("test/A", 2, 10)], 3)
     assert part.times.tolist() == [2 * build.STEP, 3 * build.STEP, 4 * build.STEP]
 
 
 async def test_an_unknown_series_is_named(store: Store) -> None:
     with pytest.raises(UnknownSeries, match="test/none"):
-        await store.load(Run("test/none", 0, 1), 1)
+        await store.load([Run("test/none", 0, 1)], 1)
 
 
 async def test_a_block_that_fails_leaves_nothing(store: Store) -> None:
@@ -151,7 +177,11 @@ async def test_a_late_follower_gets_only_the_newest_state(store: Store) -> None:
     page = await store.feed(0, 10)
     ((_, state),) = await store.streams()
     assert page.changes[1:] == (Learned(*state),)
-    assert (await store.present()).states == (Learned(*state),)
+    assert await store.state(state.stream) == (page.position, state)
+    assert await store.state("other") == (page.position, None)
+    light = await store.feed(0, 10, states=False)
+    assert light.changes[1:] == (Learned(state.stream, 1, b""), Learned(state.stream, 2, b""))[1:]
+    assert light.position == page.position
 
 
 async def test_a_state_is_stored_only_over_the_one_it_came_from(store: Store) -> None:
@@ -220,10 +250,10 @@ async def test_marks_are_kept_by_identity_and_incarnation(store: Store) -> None:
 
 
 async def test_members_are_told_once_and_again_only_on_change(store: Store) -> None:
-    member = Member("agent/a", "first", "", 3, (Shard("test/A", 0),), {"serial": "1"})
+    member = Member("agent/a", "first", "", 3, 1, {"serial": "1"}, "list", 3)
     first = await store.renew(member, 30.0)
     assert (first.changed, first.members) == (True, (member,))
-    again = Member("agent/a", "first", "", 9, (Shard("test/A", 0),), {"serial": "1"})
+    again = Member("agent/a", "first", "", 9, 2, {"serial": "1"}, "list", 9)
     assert not (await store.renew(again, 30.0)).changed
     assert (await store.present()).members == (again,)
     assert (await store.leave("agent/a")).members == ()
@@ -236,15 +266,15 @@ async def test_members_are_told_once_and_again_only_on_change(store: Store) -> N
     [
         {"incarnation": "second"},
         {"address": "elsewhere:1"},
-        {"holdings": (Shard("test/A", 1), Shard("test/A", 0))},
-        {"holdings": ()},
+        {"whole_for": "another list"},
+        {"whole_for": ""},
     ],
 )
 async def test_what_others_go_by_is_told_with_the_renewal_that_changes_it(
     store: Store, news: dict[str, Any]
 ) -> None:
-    shards = (Shard("test/A", 0), Shard("test/A", 1))
-    member, other = Member("agent/a", "first", "here:1", 3, shards), Member("agent/b", "first", "")
+    member = Member("agent/a", "first", "here:1", 3, whole_for="list", whole_at=3)
+    other = Member("agent/b", "first", "")
     await store.renew(member, 30.0)
     await store.renew(other, 30.0)
     changed = msgspec.structs.replace(member, **news)

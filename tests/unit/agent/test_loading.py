@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import astuple
 
 from midstreamer.agent import loading
 from midstreamer.agent.loading import Library
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import Answer, Load, Loaded
+from midstreamer.protocol.frames import Answer, Load, Loaded, Part
+from midstreamer.store import ports
+from midstreamer.store.ports import fitting
 from tests.support.fleet import a_column, eventually
 
 POINTS = 64
@@ -39,8 +42,12 @@ class Sync:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        stop = min(load.stop, self.count, load.start + self.most)
-        answer = Loaded(column=part(load.start, stop), start=load.start, count=self.count)
+        told = fitting(
+            [ports.Run(*astuple(run)) for run in load.runs], {WALK.series: self.count}, self.most
+        )
+        answer = Loaded(
+            parts=tuple(Part(part(run.start, run.stop), run.start, self.count) for run in told)
+        )
         self.before()
         return answer
 
@@ -79,7 +86,7 @@ async def test_a_shard_is_loaded_in_as_many_parts_as_it_takes() -> None:
     desk = Desk(sync, 300)
     desk.library.hold(SHARD, POINTS)
     await desk.load()
-    assert [load.start for load in sync.loads] == [64, 164, 264]
+    assert [run.start for load in sync.loads for run in load.runs] == [64, 164, 264]
     assert desk.library.whole(SHARD).end == 300
 
 
@@ -95,7 +102,7 @@ async def test_what_the_feed_brings_during_a_load_is_loaded_after_it() -> None:
     sync.before = grow
     desk.library.hold(SHARD, POINTS)
     await desk.load()
-    assert [load.start for load in sync.loads] == [64, 200]
+    assert [run.start for load in sync.loads for run in load.runs] == [64, 200]
     assert desk.library.whole(SHARD).end == 300
 
 
@@ -145,6 +152,22 @@ async def test_a_sync_that_has_fewer_points_than_the_feed_told_is_asked_again(
     assert desk.filled == []
     sync.count = 120
     await eventually(lambda: desk.filled == [SHARD])
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_short_shards_are_loaded_together() -> None:
+    sync = Sync(300, most=500)
+    desk = Desk(sync, 300)
+    shards = [Shard("walk/a", number) for number in range(5)]
+    for shard in shards:
+        desk.library.hold(shard, POINTS)
+    running = asyncio.ensure_future(desk.library.run())
+    await eventually(lambda: desk.filled == shards)
+    assert [[run.start for run in load.runs] for load in sync.loads] == [
+        [0, 64, 128, 192, 256],
+        [264, 128, 192, 256],
+    ]
     running.cancel()
     await asyncio.wait([running])
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstreamer import reasoning
 from midstreamer.client import core
+from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import (
     BadInput,
     Behind,
@@ -17,9 +19,11 @@ from midstreamer.domain.errors import (
     Overloaded,
     Refused,
 )
+from midstreamer.domain.match import Match, from_rows
 from midstreamer.domain.series import Column, column, window
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import codec, frames
+from midstreamer.runtime.items import Item
 
 TWO = ("c1:1", "c2:1")
 
@@ -151,6 +155,25 @@ def test_a_group_of_the_longest_windows_fits_a_frame() -> None:
     groups = list(core.split_windows(specification, windows))
     assert sum(map(len, groups)) == 256
     codec.encode(frames.Match(specification=specification, windows=groups[0]))
+
+
+def test_the_answer_to_a_group_fits_a_frame_whatever_the_names() -> None:
+    specification = Specification("u", window=16, neighbours=1000)
+    windows = [window(np.arange(1.0, 17.0), time=1) for _ in range(256)]
+    count = len(next(core.split_windows(specification, windows)))
+    rows = [Match(f"u/{place:0126d}", 2**40, 2**60, 1.5, 0.5) for place in range(1000)]
+    evidence = Evidence(specification, windows[0], from_rows(rows), index=10**6, kernel="numba")
+    decision = reasoning.decide(evidence, reasoning.initial(specification))
+    for answer in (
+        frames.Found(findings=(evidence,) * count),
+        frames.Matched(decisions=(decision,) * count),
+        frames.Write(sequence=1, decisions=(decision,) * count),
+    ):
+        assert len(codec.encode(answer)) > frames.FRAME_BYTES_MAX // 2
+    size = len(codec.encode(frames.Write(sequence=1, decisions=(decision,))))
+    assert 0.9 * size < Item(decisions=(decision,)).size < 1.1 * size
+    small = Specification("u", window=64, neighbours=64)
+    assert len(next(core.split_windows(small, windows * 2))) == frames.WINDOWS_MAX
 
 
 def test_a_window_of_another_length_is_named() -> None:

@@ -140,11 +140,11 @@ def test_the_end_says_where_everything_is() -> None:
 
 def test_members_and_series_of_a_survey() -> None:
     there = Surveyed(
-        members=(Member("agent/a1", "i", "", 7, (), {"engine": "numba"}),),
+        members=(Member("agent/a1", "i", "", 7, 3, {"engine": "numba"}),),
         series=(SeriesSummary("u/a", 1200, DAY, 2 * DAY, 1.25),),
     )
     assert drawn(views.members_table(there))[1].split() == [
-        "agent/a1", "-", "7", "0", "engine", "numba",
+        "agent/a1", "-", "7", "3", "engine", "numba",
     ]  # fmt: skip
     assert drawn(views.series_table(there))[1].split() == [
         "u/a", "1,200", "1970-01-02", "1970-01-03", "1.25",

@@ -2,18 +2,18 @@
 
 import pytest
 
-from midstreamer import reasoning
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.domain.shard import Shard
+from midstreamer.protocol import codec
 from midstreamer.protocol.frames import (
     Joined,
-    Learned,
     Member,
     Points,
     SeriesSummary,
     Surveyed,
 )
-from tests.support.fleet import MINUTE, a_column, a_decision, a_specification
+from midstreamer.runtime import surveying
+from tests.support.fleet import MINUTE, a_column
 
 SURVEY = Surveyed(
     series=(SeriesSummary("walk/a", 10, 0, 9 * MINUTE, 1.0),), shard_points=8, position=3
@@ -45,22 +45,36 @@ def test_shards_follow_from_the_counts() -> None:
     assert made.shards(made.universes()) == [Shard("other/b", 0), *made.shards(["walk"])]
 
 
-def test_the_newest_state_is_the_one_told_last() -> None:
-    made, specification = Catalogue(), a_specification()
-    assert made.state(specification).version == 0
-    learned = reasoning.learn(reasoning.initial(specification), a_decision())
-    told = Learned(specification.stream, learned.version, reasoning.encode(learned))
-    made.apply([told], 9)
-    assert reasoning.encode(made.state(specification)) == told.state
-    assert made.state(specification) is made.state(specification)
-
-
 def test_what_was_followed_can_be_told_again() -> None:
     made, member = Catalogue(), Member("agent/a1", "i", "")
     made.surveyed(SURVEY)
     made.apply([Joined((member,))], 12)
     survey = made.survey()
     assert (survey.series, survey.members, survey.position) == (SURVEY.series, (member,), 12)
+
+
+def test_a_catalogue_is_told_in_pages_that_fit_a_frame() -> None:
+    made = Catalogue()
+    names = [f"walk/{place:0123d}" for place in range(20_000)]
+    made.surveyed(Surveyed(series=tuple(SeriesSummary(n, 1, 0, 0, 1.0) for n in names), ticks=7))
+    told, after, more = [], "", True
+    while more:
+        page = made.survey(after)
+        assert len(codec.encode(page)) <= 1.1 * surveying.PAGE_BYTES
+        assert page.ticks == (0 if after else 7)
+        told += [one.series for one in page.series]
+        after, more = told[-1], page.more
+    assert told == names
+
+
+def test_shards_are_counted_again_when_one_is_added() -> None:
+    made = Catalogue()
+    made.surveyed(SURVEY)
+    assert len(made.shards(["walk"])) == 2
+    made.apply([Points(10, a_column(16, first=10))], 4)
+    assert len(made.shards(["walk"])) == 2
+    made.apply([Points(16, a_column(17, first=16))], 5)
+    assert len(made.shards(["walk"])) == 3
 
 
 @pytest.mark.parametrize("universe", ["walk", "other"])

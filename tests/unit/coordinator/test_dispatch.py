@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.coordinator import core
+from midstreamer.coordinator import core, parting
 from midstreamer.coordinator.core import Dispatch, Limits, Outcome, State
 from midstreamer.coordinator.events import (
     Answered,
@@ -22,7 +22,10 @@ from midstreamer.coordinator.events import (
 )
 from midstreamer.domain import errors
 from midstreamer.domain.errors import LocalProtocolError
+from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
+from midstreamer.protocol import codec, frames
+from tests.support.fleet import a_specification
 
 SHARDS = tuple(Shard("u/s", number) for number in range(4))
 FAR_S = 100.0
@@ -50,6 +53,25 @@ def test_shards_are_shared_out_among_their_holders() -> None:
     asked = ask(made)
     assert sorted(len(send.shards) for send in asked) == [2, 2]
     assert {shard for send in asked for shard in send.shards} == set(SHARDS)
+
+
+def test_one_attempt_asks_for_no_more_shards_than_fit_a_frame() -> None:
+    many = tuple(Shard(f"u/{place:0126d}", 0) for place in range(20_000))
+    made = a_dispatch(a=many, b=many)
+    asked = ask(made, *many)
+    assert sorted(shard for send in asked for shard in send.shards) == sorted(many)
+    assert {send.agent for send in asked} == {"a", "b"}
+    windows = (Window("", 0, bytes(3 * 1024 * 1024)),)
+    for send in asked:
+        request = frames.Search(
+            specification=a_specification(), windows=windows[:0], shards=send.shards
+        )
+        assert len(codec.encode(request)) <= 1.1 * parting.SHARDS_BYTES_MAX
+    fits = next(parting.parts(many, parting.room_beside(windows)))
+    assert codec.encode(
+        frames.Search(specification=a_specification(), windows=windows, shards=fits)
+    )
+    assert len(list(parting.parts(many, 1))) == len(many)
 
 
 def test_the_least_busy_holder_is_asked() -> None:
@@ -197,7 +219,7 @@ class World:
         for effect in self.dispatch.handle(event, self.now_s):
             if isinstance(effect, Send):
                 self.open[effect.attempt] = effect
-            else:
+            elif isinstance(effect, Finish | Fail):
                 self.ends[effect.key].append(effect)
 
     def step(self, data: st.DataObject) -> None:

@@ -53,6 +53,8 @@ RIGHTS: dict[str, set[tuple[str, str]]] = {
     "Fleet": {("sync", "agent"), ("sync", "coordinator")},
     "Load": {("agent", "sync"), ("coordinator", "sync")},
     "Loaded": {("sync", "agent"), ("sync", "coordinator")},
+    "Recall": {("coordinator", "sync")},
+    "Recalled": {("sync", "coordinator")},
     "Tail": {("agent", "sync"), ("coordinator", "sync")},
     "Changes": {("sync", "agent"), ("sync", "coordinator")},
     "Failure": {

@@ -9,6 +9,7 @@ import pytest
 
 from midstreamer.domain import errors
 from midstreamer.protocol.frames import Changes, Tail
+from midstreamer.runtime import follow
 from midstreamer.runtime.follow import AHEAD_MAX, UNKNOWN, Follower
 
 
@@ -133,3 +134,18 @@ async def test_who_need_not_wait_takes_no_place() -> None:
     await asyncio.sleep(0)
     await follower.reached(3, 0.0)
     waiting.cancel()
+
+
+async def test_a_feed_that_only_fails_is_asked_again_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[int] = []
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(follow, "pause", pause)
+    trouble = [errors.Behind("trimmed")] * 3
+    await followed(Follower(Notes()), Feed(3, errors.Behind("trimmed"), *trouble, 4, *trouble))
+    assert pauses == [1, 2, 3, 1, 2]

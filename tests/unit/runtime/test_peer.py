@@ -14,6 +14,7 @@ from midstreamer.domain.errors import (
     MidstreamerError,
     Overloaded,
     Refused,
+    RemoteProtocolError,
     Unavailable,
 )
 from midstreamer.domain.identity import Identity, Kind
@@ -403,4 +404,28 @@ async def test_a_side_without_a_handler_answers_no_requests() -> None:
     with pytest.raises(BadInput, match="answers no requests"):
         await asyncio.wait_for(asked, 2)
     await peer.close()
+    await server.close()
+
+
+async def test_a_link_that_opens_and_fails_again_and_again_is_dialled_ever_more_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[int] = []
+
+    def pause(attempts: int, *, most_s: float) -> float:
+        waits.append(attempts)
+        return 0.0
+
+    async def opened(peer: Peer) -> None:
+        raise RemoteProtocolError("Surveyed of 4,294,968 B exceeds frame_bytes_max")
+
+    monkeypatch.setattr(peers, "pause", pause)
+    network = MemoryNetwork()
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
+    session = Session(MemoryCarrier(network, CLIENT), AT, expect=Kind.COORDINATOR, opened=opened)
+    running = asyncio.create_task(session.run())
+    await eventually(lambda: len(waits) >= 5)
+    assert waits[:5] == [1, 2, 3, 4, 5]
+    running.cancel()
+    await asyncio.wait([running])
     await server.close()

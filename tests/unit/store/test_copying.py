@@ -18,13 +18,24 @@ def test_a_point_is_four_fields_with_their_lengths() -> None:
     assert data == HEADER + row + b"\xff\xff"
 
 
-def test_pairs_are_read_back() -> None:
-    rows = b"".join(struct.pack(">hiqid", 2, 8, at, 8, at / 4) for at in range(5))
-    times, values = copying.pairs(HEADER + rows + b"\xff\xff")
-    assert times.tolist() == [0, 1, 2, 3, 4]
-    assert values.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+def rows(*points: tuple[int, int]) -> bytes:
+    """COPY data of (place of the run, time), each with a value that follows from its time."""
+    data = (struct.pack(">hiiiqid", 3, 4, place, 8, at, 8, at / 4) for place, at in points)
+    return HEADER + b"".join(data) + b"\xff\xff"
 
 
-def test_no_rows_are_no_pairs() -> None:
-    times, values = copying.pairs(HEADER + b"\xff\xff")
+def test_runs_are_read_back_also_when_one_is_empty() -> None:
+    found = copying.runs(rows((0, 5), (0, 6), (2, 1)), 4)
+    assert [times.tolist() for times, _ in found] == [[5, 6], [], [1], []]
+    assert [values.tolist() for _, values in found] == [[1.25, 1.5], [], [0.25], []]
+
+
+def test_rows_in_any_order_make_the_same_runs() -> None:
+    found = copying.runs(rows((1, 4), (0, 6), (1, 3), (0, 5)), 2)
+    assert [times.tolist() for times, _ in found] == [[5, 6], [3, 4]]
+
+
+def test_no_rows_are_no_points() -> None:
+    ((times, values),) = copying.runs(HEADER + b"\xff\xff", 1)
     assert (len(times), len(values)) == (0, 0)
+    assert len(copying.runs(b"", 1)[0][0]) == 0

@@ -9,6 +9,7 @@ from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
+from midstreamer.sync import feed as feeds
 from midstreamer.sync.feed import Feed, frames_of
 from tests.support.fleet import eventually
 from tests.support.store import a_column
@@ -38,6 +39,15 @@ def test_what_memory_does_not_reach_is_left_to_the_store() -> None:
     assert feed._remembered(11) is None
     assert feed._remembered(12) is not None
     assert feed._remembered(21) is None
+
+
+def test_memory_is_bounded_in_bytes_as_well() -> None:
+    made = Feed(MemoryStore(), memory=10**6)
+    for at in range(100):
+        made.publish(at, [Learned("s", at + 1, bytes(2**20))])
+    assert sum(feeds.size(change) for change in made._newest) <= feeds.MEMORY_BYTES
+    assert made._remembered(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
+    assert made._remembered(0) is None
 
 
 def test_a_commit_of_somebody_else_makes_a_fresh_start() -> None:
@@ -84,6 +94,16 @@ async def test_who_has_heard_everything_is_told_so_at_once() -> None:
     feed.publish(0, [_change(1)])
     await eventually(lambda: len(follower.told) > 1)
     assert follower.told[1:] == [Changes(request=7, position=1, changes=(_change(1),))]
+    following.cancel()
+
+
+async def test_who_wants_no_states_hears_of_them_at_the_same_positions() -> None:
+    feed, follower = _feed(), Follower()
+    feed.publish(0, [Learned("s", 1, b"state"), Joined(())])
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0, states=False))
+    await eventually(lambda: bool(follower.told))
+    changes = (Learned("s", 1, b""), Joined(()))
+    assert follower.told == [Changes(request=7, position=2, changes=changes)]
     following.cancel()
 
 

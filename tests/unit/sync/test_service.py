@@ -20,13 +20,13 @@ from midstreamer.domain.errors import (
     UnknownSeries,
 )
 from midstreamer.domain.identity import Kind
-from midstreamer.domain.shard import Shard
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
+from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Transaction
+from midstreamer.store.ports import Effects, Transaction
 from tests.support.fleet import eventually
 from tests.support.store import (
     SPECIFICATION,
@@ -117,13 +117,13 @@ def _learned(changes: Changes) -> list[Learned]:
     return [change for change in changes.changes if isinstance(change, Learned)]
 
 
-async def test_a_follower_from_now_begins_with_states_and_members(fleet: Fleet) -> None:
+async def test_a_follower_from_now_begins_with_the_members_and_no_states(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6), decisions=[a_decision(5)]))
     await peer.ask(frames.Renew(member=Member("coordinator/c1", "", "here:1")))
     follower = _follow(peer, after=-1)
     begin = await anext(follower)
-    assert [type(change) for change in begin.changes] == [Learned, Joined]
+    assert [type(change) for change in begin.changes] == [Joined]
     assert begin.position == 3
     await follower.aclose()
 
@@ -142,11 +142,10 @@ async def test_a_follower_whose_past_is_gone_is_told_to_load_again() -> None:
 async def test_members_see_each_other_and_hear_of_changes(fleet: Fleet) -> None:
     agent, coordinator = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
     follower = _follow(coordinator, after=0)
-    holdings = (Shard("test/A", 0),)
-    await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, holdings)))
+    await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, 7)))
     (joined,) = (await anext(follower)).changes
     assert isinstance(joined, Joined)
-    assert [(one.name, one.holdings) for one in joined.members] == [("agent/a1", holdings)]
+    assert [(one.name, one.held) for one in joined.members] == [("agent/a1", 7)]
     answer = await coordinator.ask(frames.Renew(member=Member("coordinator/c1", "", "x:1")))
     assert isinstance(answer, frames.Fleet)
     assert [member.name for member in answer.members] == ["agent/a1", "coordinator/c1"]
@@ -163,14 +162,28 @@ async def test_a_lease_carries_the_certified_incarnation(fleet: Fleet) -> None:
 async def test_history_is_loaded_and_surveyed(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6)))
-    loaded = await peer.ask(frames.Load(series="test/A", start=2, stop=99))
+    loaded = await peer.ask(frames.Load(runs=(frames.Run("test/A", 2, 99),)))
     assert isinstance(loaded, frames.Loaded)
-    assert (loaded.start, loaded.count, loaded.column) == (2, 6, a_column(2, 6))
+    assert loaded.parts == (frames.Part(a_column(2, 6), 2, 6),)
     surveyed = await peer.ask(frames.Survey())
     assert isinstance(surveyed, frames.Surveyed)
     assert [(one.series, one.count) for one in surveyed.series] == [("test/A", 6)]
     with pytest.raises(UnknownSeries):
-        await peer.ask(frames.Load(series="test/none", start=0, stop=1))
+        await peer.ask(frames.Load(runs=(frames.Run("test/none", 0, 1),)))
+
+
+async def test_a_catalogue_larger_than_a_frame_is_surveyed_in_pages() -> None:
+    store = MemoryStore()
+    names = [f"test/{place:0123d}" for place in range(20_000)]
+    async with store.transaction() as writing:
+        points = [(0, a_column(0, 1, name=name)) for name in names]
+        await writing.apply(Effects(points=points))
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial(Kind.AGENT, "a1")
+        pages = [page async for page in surveying.pages(surveying.by(peer, 10.0))]
+    assert [one.series for page in pages for one in page.series] == names
+    assert [page.ticks for page in pages] == [len(names), *([0] * (len(pages) - 1))]
+    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * surveying.PAGE_BYTES
 
 
 async def test_experiences_can_be_looked_up(fleet: Fleet) -> None:
@@ -256,7 +269,7 @@ class _Stuck(MemoryStore):
 
 async def test_reads_of_one_peer_leave_connections_to_others() -> None:
     store = _Stuck()
-    async with a_sync(store, connections=6) as fleet:
+    async with a_sync(store, connections=7) as fleet:
         lookup = frames.Lookup(experience_ids=(b"x",))
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         asked = [asyncio.ensure_future(greedy.ask(lookup)) for _ in range(20)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -13,10 +14,20 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec
-from midstreamer.protocol.frames import Changes, Learned, Tail
+from midstreamer.protocol.frames import (
+    FRAME_BYTES_MAX,
+    Changes,
+    Learned,
+    Recall,
+    Recalled,
+    Tail,
+    Written,
+)
 from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import settle
+from midstreamer.sync.commit import Committer
+from midstreamer.sync.config import SyncSettings
 from tests.support import store as build
 
 WIDE = msgspec.structs.replace(build.SPECIFICATION, horizon=1024)
@@ -67,20 +78,62 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     assert await admin.check(store, RULES) == []
 
 
-@pytest.mark.parametrize("after", [-1, 0])
-async def test_a_follower_gets_the_largest_states_there_can_be(after: int) -> None:
+async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
     store = MemoryStore()
     await _filled(store)
     await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
-    ((specification, kept),) = store.state_of.values()
-    store.state_of["twin"] = (specification, kept._replace(stream="twin"))
+    ((_, kept),) = store.state_of.values()
+    assert len(kept.body) > 0.9 * settle.STATE_BYTES_MAX
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.COORDINATOR, "c2")
-        told: list[Changes] = []
-        async for changes in peer.follow(Tail(after=after)):
-            told.append(changes)
-            if changes.position >= store.head:
-                break
+        told = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
+        recalled = await peer.ask(Recall(stream=kept.stream))
     assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in told)
-    states = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
-    assert max(len(one.state) for one in states) > 0.9 * settle.STATE_BYTES_MAX
+    learned = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
+    assert learned[-1] == Learned(*kept)
+    assert isinstance(recalled, Recalled)
+    assert (recalled.version, recalled.state) == (kept.version, kept.body)
+
+
+async def _until(position: int, feed: AsyncIterator[Changes]) -> AsyncIterator[Changes]:
+    async for changes in feed:
+        yield changes
+        if changes.position >= position:
+            return
+
+
+@pytest.mark.parametrize("after", [-1, 0])
+async def test_nobody_is_told_all_states_there_are(after: int) -> None:
+    store = MemoryStore()
+    await _filled(store)
+    ((specification, kept),) = store.state_of.values()
+    for number in range(20):
+        stream = f"stream {number}"
+        store.state_of[stream] = (specification, kept._replace(stream=stream))
+    async with build.a_sync(store) as fleet, asyncio.timeout(10):
+        peer = await fleet.dial(Kind.AGENT, "a1")
+        feed = peer.follow(Tail(after=after, states=False))
+        told = [changes async for changes in _until(store.head, feed)]
+        unknown = await (await fleet.dial()).ask(Recall(stream="never learned"))
+    assert sum(len(codec.encode(frame)) for frame in told) < 100_000
+    assert isinstance(unknown, Recalled)
+    assert (unknown.version, unknown.state) == (0, b"")
+
+
+async def test_a_write_that_brings_any_number_of_verdicts_is_told_the_latest() -> None:
+    store = MemoryStore()
+    committer = Committer(store, reasoning, verdicts_max=5, streams_memory=16)
+    await build.commit(committer, build.a_write(build.a_column(0, 30)))
+    decided = [build.a_decision(index) for index in range(10, 30)]
+    told = await build.commit(committer, build.a_write(decisions=decided))
+    assert len(store.verdicts) > 5
+    latest = sorted(store.verdicts.values(), key=lambda one: one.due_time)[-5:]
+    assert list(told.verdicts) == latest
+
+
+def test_the_most_verdicts_there_can_be_fit_a_frame() -> None:
+    most = SyncSettings.model_fields["verdicts_max"].metadata[1].le
+    decision = build.a_decision(5, name=f"test/{'s' * 123}")
+    verdict = reasoning.judge(decision, 2.5, 2**62)
+    written = Written(verdicts=(verdict,) * most, stored=2**40, repeated=2**40)
+    assert len(codec.encode(written)) < 0.9 * FRAME_BYTES_MAX

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import midstreamer
+from midstreamer.coordinator import dispatching
 from midstreamer.domain.errors import Refused
 from midstreamer.protocol import authorisation, frames
 from midstreamer.protocol.connection import Code
@@ -65,7 +66,7 @@ def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
 def test_the_words_are_those_of_the_code() -> None:
     assert set(frames.FRAMES) == words.FRAMES
     told = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
-    told.add(attendance.NOT_JUDGED)
+    told |= {attendance.NOT_JUDGED, dispatching.HOLDINGS_MISMATCH}
     assert told <= words.REFUSALS <= told | words.CODES
 
 

@@ -1,30 +1,32 @@
 -- Leases and housekeeping. Here alone does PostgreSQL's clock decide anything.
 
 -- name: members_live
-SELECT name, incarnation, address, position, holdings, evidence
+SELECT name, incarnation, address, position, held, evidence, whole_for, whole_at
 FROM members WHERE expires > clock_timestamp() ORDER BY name;
 
 -- name: put_member
-INSERT INTO members (name, incarnation, address, position, holdings, evidence, expires)
-VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb,
-        clock_timestamp() + make_interval(secs => $7))
+INSERT INTO members (name, incarnation, address, position, held, evidence, whole_for, whole_at,
+                     expires)
+VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8,
+        clock_timestamp() + make_interval(secs => $9))
 ON CONFLICT (name) DO UPDATE
 SET incarnation = excluded.incarnation, address = excluded.address, position = excluded.position,
-    holdings = excluded.holdings, evidence = excluded.evidence, expires = excluded.expires;
+    held = excluded.held, evidence = excluded.evidence, whole_for = excluded.whole_for,
+    whole_at = excluded.whole_at, expires = excluded.expires;
 
 -- Most renewals tell others nothing new: one statement, which gives the fleet as well - the
 -- member's own row as it was - or no row where there is news.
 -- name: renew_member
 WITH renewed AS (
     UPDATE members
-    SET position = $4, evidence = $6::text::jsonb,
-        expires = clock_timestamp() + make_interval(secs => $7)
-    WHERE name = $1 AND incarnation = $2 AND address = $3 AND holdings = $5::text::jsonb
+    SET position = $4, held = $5, evidence = $6::text::jsonb, whole_at = $8,
+        expires = clock_timestamp() + make_interval(secs => $9)
+    WHERE name = $1 AND incarnation = $2 AND address = $3 AND whole_for = $7
         AND expires > clock_timestamp()
     RETURNING name
 )
-SELECT head.position AS head, members.name, incarnation, address, members.position, holdings,
-       evidence
+SELECT head.position AS head, members.name, incarnation, address, members.position, held,
+       evidence, whole_for, whole_at
 FROM renewed, head, members
 WHERE expires > clock_timestamp() OR members.name = $1
 ORDER BY members.name;
@@ -34,8 +36,8 @@ DELETE FROM members WHERE name = $1 RETURNING name;
 
 -- One row, its member NULL, where there is none.
 -- name: members_all
-SELECT head.position AS head, name, incarnation, address, members.position, holdings, evidence,
-       expires <= clock_timestamp() AS expired
+SELECT head.position AS head, name, incarnation, address, members.position, held, evidence,
+       whole_for, whole_at, expires <= clock_timestamp() AS expired
 FROM head LEFT JOIN members ON true ORDER BY name;
 
 -- name: remove_expired

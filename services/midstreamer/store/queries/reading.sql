@@ -4,17 +4,27 @@
 SELECT position FROM head;
 
 -- name: totals
-SELECT position, decisions, verdicts FROM head;
+SELECT position, decisions, verdicts,
+       (SELECT coalesce(sum(count), 0)::bigint FROM series) AS ticks
+FROM head;
 
--- name: summaries_all
-SELECT id, name, count, first_time, last_time, last_value FROM series ORDER BY name;
+-- In the order of code points, whatever the database's own order is.
+-- name: summaries_after
+SELECT name, count, first_time, last_time, last_value FROM series
+WHERE name COLLATE "C" > $1 ORDER BY name COLLATE "C" LIMIT $2;
 
--- name: series_count
-SELECT id, count FROM series WHERE name = $1;
+-- name: series_counts
+SELECT id, name, count FROM series WHERE name = ANY($1::text[]);
 
--- COPY carries points in a form that numpy reads without a Python object per row.
+-- COPY carries points in a form that numpy reads without a Python object per row. $1 is rows of
+-- place, series id, start, stop.
 -- name: points_copy
-SELECT time, value FROM points WHERE series_id = $1 AND index >= $2 AND index < $3 ORDER BY index;
+SELECT r.place, p.time, p.value
+FROM (VALUES $1) AS r(place, series_id, start, stop)
+CROSS JOIN LATERAL (
+    SELECT time, value FROM points
+    WHERE series_id = r.series_id AND index >= r.start AND index < r.stop ORDER BY index
+) AS p;
 
 -- name: decisions_by_id
 SELECT experience_id, body FROM decisions WHERE experience_id = ANY($1::bytea[]);
@@ -27,6 +37,9 @@ SELECT position, body FROM feed WHERE position > $1 ORDER BY position LIMIT $2;
 
 -- name: states_of
 SELECT stream, version, body FROM states WHERE stream = ANY($1::text[]);
+
+-- name: state_of
+SELECT stream, version, body FROM states WHERE stream = $1;
 
 -- name: states_all
 SELECT stream, version, body, specification FROM states ORDER BY stream;

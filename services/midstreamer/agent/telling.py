@@ -1,0 +1,49 @@
+"""What one coordinator still has to be told of the shards held here, cut into pages.
+
+After a link opens that is every shard; later it is what changes.  Whatever its number of shards, an
+agent fills a frame only to `PAGE_BYTES`, and a heartbeat is small.  The last page says how many
+shards there are in all and their digest: a coordinator that has come to something else closes the
+link, and is told everything again on the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol.frames import Holdings
+
+PAGE_BYTES = 256 * 1024
+"""Of shards in one frame, about; small beside a frame, since other statements wait behind it."""
+SHARD_BYTES = 32
+"""Of one shard on the wire without the name of its series."""
+
+
+class Telling:
+    """What one link has not been told yet."""
+
+    def __init__(self, held: Iterable[Shard]) -> None:
+        self._untold = dict.fromkeys(held, True)
+
+    def changed(self, shard: Shard, *, whole: bool) -> None:
+        """What is held of a shard has changed."""
+        self._untold[shard] = whole
+
+    def page(self, position: int, busy: int, count: int, digest: int) -> Holdings:
+        """The next frame; ``count`` and ``digest`` are those of all shards held now."""
+        added: list[Shard] = []
+        dropped: list[Shard] = []
+        room = PAGE_BYTES
+        while self._untold and room > 0:
+            shard, whole = self._untold.popitem()
+            (added if whole else dropped).append(shard)
+            room -= SHARD_BYTES + len(shard.series)
+        return Holdings(
+            position,
+            tuple(added),
+            busy,
+            dropped=tuple(dropped),
+            count=count,
+            digest=digest,
+            more=bool(self._untold),
+        )

@@ -1,0 +1,74 @@
+"""What a coordinator is told of shards: everything once, in frames of a bounded size."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.agent import telling
+from midstreamer.agent.telling import Telling
+from midstreamer.coordinator.core import Dispatch, Limits
+from midstreamer.coordinator.events import HangUp, Reported
+from midstreamer.domain import shard as shards
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol import codec
+from midstreamer.protocol.frames import Holdings
+
+
+def told(made: Telling, held: set[Shard]) -> Holdings:
+    return made.page(1, 0, len(held), shards.digest(held))
+
+
+def reported(page: Holdings) -> Reported:
+    count = None if page.more else page.count
+    return Reported("agent/a", 1, page.shards, 0, page.dropped, count, page.digest)
+
+
+def test_any_number_of_shards_is_told_in_small_frames() -> None:
+    held = {Shard(f"u/{place:0126d}", place) for place in range(40_000)}
+    made, pages = Telling(held), list[Holdings]()
+    while not pages or pages[-1].more:
+        pages.append(told(made, held))
+    assert {shard for page in pages for shard in page.shards} == held
+    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * telling.PAGE_BYTES
+    assert len(codec.encode(told(made, held))) < 200  # a heartbeat
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_a_coordinator_that_hears_every_page_knows_what_is_held(seed: int, steps: int) -> None:
+    dice = random.Random(seed)
+    held = {Shard("u/s", dice.randint(0, 9)) for _ in range(5)}
+    made, coordinator = Telling(held), Dispatch()
+    for _ in range(steps):
+        shard = Shard("u/s", dice.randint(0, 9))
+        whole = shard not in held
+        (held.add if whole else held.discard)(shard)
+        made.changed(shard, whole=whole)
+        if dice.random() < 0.3:
+            assert coordinator.handle(reported(told(made, held)), 0.0) == []
+            every = [Shard("u/s", number) for number in range(10)]
+            assert {shard for shard in every if coordinator.held(shard)} == held
+
+
+def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
+    held = {Shard("u/s", number) for number in range(5)}
+    made, coordinator = Telling(held), Dispatch()
+    told(made, held)  # lost
+    (effect,) = coordinator.handle(reported(told(made, held)), 0.0)
+    assert isinstance(effect, HangUp)
+    assert "says it holds 5 shards" in effect.reason
+    assert "known here are 0" in effect.reason
+
+
+def test_a_coordinator_keeps_no_more_of_one_agent_than_it_may() -> None:
+    coordinator = Dispatch(Limits(shards_max=3))
+    pages = [Reported("agent/a", 1, (Shard("u/s", number),)) for number in range(4)]
+    assert [coordinator.handle(page, 0.0) for page in pages[:3]] == [[], [], []]
+    (many,) = coordinator.handle(pages[3], 0.0)
+    (long,) = coordinator.handle(Reported("agent/b", 1, (Shard("n" * 129, 0),)), 0.0)
+    assert isinstance(many, HangUp)
+    assert isinstance(long, HangUp)
+    assert "agent/a reports more than 3 shards" in many.reason
+    assert "agent/b reports a series of more than 128 characters" in long.reason

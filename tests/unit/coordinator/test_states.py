@@ -1,0 +1,141 @@
+"""Learning states: asked for when needed, kept current by the feed, bounded in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.coordinator import states
+from midstreamer.coordinator.recalling import Recaller
+from midstreamer.coordinator.states import States
+from midstreamer.domain import errors
+from midstreamer.domain.specification import Specification
+from midstreamer.protocol.frames import Answer, Learned, Recall, Recalled
+from tests.support.fleet import a_decision, a_specification
+
+SPECIFICATION = a_specification()
+STREAM = SPECIFICATION.stream
+
+
+def learned(version: int, specification: Specification = SPECIFICATION) -> Learned:
+    """What the feed tells after so many decisions."""
+    state = reasoning.initial(specification)
+    for index in range(version):
+        state = reasoning.learn(state, a_decision(index=40 + index))
+    assert state.version == version
+    return Learned(specification.stream, version, reasoning.encode(state))
+
+
+ONE, TWO, THREE = learned(1), learned(2), learned(3)
+
+
+def version_of(made: States, specification: Specification = SPECIFICATION) -> int | None:
+    state = made.state(specification)
+    return None if state is None else state.version
+
+
+def recalled(*told: Learned, answer: Learned) -> States:
+    """What is known after the feed told something while sync was being asked."""
+    made = States(1 << 20)
+    expected = made.expect(STREAM)
+    made.apply(told)
+    made.recalled(expected, answer)
+    return made
+
+
+def test_what_nobody_asked_for_is_not_kept() -> None:
+    made = States(1 << 20)
+    made.apply([ONE])
+    assert version_of(made) is None
+    assert made.held_bytes == 0
+
+
+@pytest.mark.parametrize(("told", "answer"), [((ONE, THREE), TWO), ((ONE,), THREE), ((), THREE)])
+def test_the_newer_version_counts_wherever_it_came_from(
+    told: tuple[Learned, ...], answer: Learned
+) -> None:
+    made = recalled(*told, answer=answer)
+    assert version_of(made) == 3
+    made.apply([TWO])
+    assert version_of(made) == 3
+
+
+def test_a_stream_that_learned_nothing_begins_and_is_kept_current() -> None:
+    made = recalled(answer=Learned(STREAM, 0, b""))
+    assert version_of(made) == 0
+    made.apply([ONE])
+    state = made.state(SPECIFICATION)
+    assert state is not None
+    assert reasoning.encode(state) == ONE.state
+    assert made.state(SPECIFICATION) is state
+
+
+def test_an_answer_asked_for_before_changes_were_missed_is_not_believed() -> None:
+    made = States(1 << 20)
+    early = made.expect(STREAM)
+    made.clear()
+    later = made.expect(STREAM)
+    made.recalled(early, ONE)
+    assert version_of(made) is None
+    made.recalled(later, TWO)
+    assert version_of(made) == 2
+
+
+def test_the_states_longest_unused_are_forgotten() -> None:
+    made = States(2 * (len(ONE.state) + states.ENTRY_BYTES))
+    specifications = [a_specification(window=16 + place) for place in range(3)]
+    for place, specification in enumerate(specifications):
+        answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
+        made.recalled(made.expect(specification.stream), answer)
+        if place == 1:
+            assert version_of(made, specifications[0]) == 0  # used after the other
+    assert [version_of(made, one) for one in specifications] == [0, None, 0]
+    assert made.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
+
+
+def test_streams_that_learned_nothing_take_room_too() -> None:
+    made = States(1 << 20)
+    for number in range(5000):
+        stream = f"stream {number}"
+        made.recalled(made.expect(stream), Learned(stream, 0, b""))
+    assert len(made._known) == 2**20 // states.ENTRY_BYTES
+
+
+class Sync:
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    async def ask(self, request: Recall) -> Answer:
+        self.asked.append(request.stream)
+        return await asyncio.shield(self.answer)
+
+
+async def test_who_needs_the_same_state_at_once_asks_once() -> None:
+    kept, sync = States(1 << 20), Sync()
+    made = Recaller(kept, sync.ask)
+    far_s = asyncio.get_running_loop().time() + 60
+    first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
+    second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
+    await asyncio.sleep(0)
+    first.cancel()  # its client is gone: the other still waits
+    await asyncio.sleep(0)
+    kept.apply([THREE])
+    sync.answer.set_result(Recalled(stream=STREAM, version=2, state=TWO.state))
+    assert (await second).version == 3
+    assert (await made.state(SPECIFICATION, far_s)).version == 3
+    assert sync.asked == [STREAM]
+
+
+async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
+    sync = Sync()
+    made = Recaller(States(1 << 20), sync.ask)
+    with pytest.raises(errors.DeadlineExceeded, match="did not tell its state"):
+        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
+    sync.answer.set_exception(errors.StoreError("PostgreSQL is away"))
+    with pytest.raises(errors.StoreError, match="away"):
+        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)

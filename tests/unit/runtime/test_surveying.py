@@ -1,0 +1,70 @@
+"""The catalogue in pages: no page outgrows a frame, and together they are everything."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.domain.errors import BadInput, RemoteProtocolError
+from midstreamer.protocol import codec
+from midstreamer.protocol.frames import Member, SeriesSummary, Survey, Surveyed
+from midstreamer.runtime import surveying
+
+FAR = 2**62
+
+
+class Server:
+    """Answers pages of a catalogue that grows by a series after each."""
+
+    def __init__(self, *names: str, size: int = 2) -> None:
+        self.names = sorted(names)
+        self.size = size
+        self.position = itertools.count(7)
+
+    async def ask(self, request: Survey) -> Surveyed:
+        rest = [name for name in self.names if name > request.after]
+        page = tuple(SeriesSummary(name, 1, 0, 0, 1.0) for name in rest[: self.size])
+        told = Surveyed(series=page, more=len(rest) > self.size, position=next(self.position))
+        if request.after:
+            return told
+        return Surveyed(
+            series=page,
+            more=told.more,
+            position=told.position,
+            ticks=9,
+            members=(Member("agent/a", "i", ""),),
+        )
+
+
+@given(st.sets(st.text("abc", min_size=1, max_size=3), max_size=9), st.integers(1, 4))
+async def test_all_pages_are_one_value_true_at_the_first_position(
+    names: set[str], size: int
+) -> None:
+    told = await surveying.whole(Server(*names, size=size).ask)
+    assert [one.series for one in told.series] == sorted(names)
+    assert (told.position, told.ticks, len(told.members), told.more) == (7, 9, 1, False)
+
+
+async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
+    async def ask(request: Survey) -> Surveyed:
+        return Surveyed(series=(SeriesSummary("b", 1, 0, 0, 1.0),), more=True)
+
+    with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must lead further"):
+        await surveying.whole(ask)
+
+
+@pytest.mark.parametrize("after", ["u/\0", "n" * 129])
+def test_a_page_after_what_is_no_name_is_refused(after: str) -> None:
+    with pytest.raises(BadInput, match="name the last series of the page before"):
+        surveying.check(Survey(after=after))
+
+
+def test_a_page_of_the_longest_names_and_numbers_stays_far_below_a_frame() -> None:
+    names = (f"u/{place:0126d}" for place in range(surveying.PAGE_SERIES + 1))
+    there = [SeriesSummary(name, FAR, -FAR, FAR, 1 / 3) for name in names]
+    page = surveying.cut(there)
+    assert 1000 < len(page) < len(there)
+    assert len(codec.encode(Surveyed(series=page))) <= 1.01 * surveying.PAGE_BYTES
