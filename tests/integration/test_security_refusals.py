@@ -296,7 +296,7 @@ async def stranger(
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "frame_too_large"),
         (b"\x00\x00\x00\x04\xde\xad\xbe\xef", "malformed_frame"),
         (codec.encode(frames.Survey()), "unexpected_frame"),
-        (codec.encode(frames.AgentHandshake("a1", "agent", 2)), "version"),
+        (codec.encode(frames.AgentHandshake("a1", "agent", frames.VERSION + 1)), "version"),
     ],
 )
 async def test_a_certified_stranger_that_breaks_the_rules_is_told_which(

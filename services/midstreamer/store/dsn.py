@@ -49,6 +49,8 @@ _CLEAN = re.compile(
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
 _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 _ODD = re.compile(r"[\s\x00-\x1f\x7f]")
+_NOT_TEXT = re.compile(r"[\ud800-\udfff]")
+"""What Python reads for bytes of the environment that are not UTF-8."""
 _HALF_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -165,6 +167,8 @@ def _form(dsn: str) -> str:
 def _characters(dsn: str) -> str:
     if _ODD.search(dsn):
         return "it holds a space or a control character: write a space as %20"
+    if _NOT_TEXT.search(dsn):
+        return "a byte of it is not UTF-8 text: write it as % and two hexadecimal digits"
     if _HALF_ESCAPE.search(dsn):
         return "a % in it is not followed by two hexadecimal digits: write % itself as %25"
     if "%00" in dsn:

@@ -113,6 +113,7 @@ def enforce(connection: QuicConnection, judge: Judge) -> None:
             raise tls.AlertInternalError("the peer could not be judged") from error
 
     def prepare(context: tls.Context) -> None:
+        internals.refuse_unreadable_certificates(context)
         if connection.configuration.is_client:
             internals.judge_server_certificate(context, alerting)
         else:

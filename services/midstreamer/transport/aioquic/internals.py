@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import aioquic
 from aioquic import tls
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it is re-exported all the same
+from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]  # it is re-exported all the same
 from aioquic.quic.congestion.base import K_INITIAL_WINDOW
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -39,12 +39,14 @@ from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.chain import Presented
+from midstreamer.security.reasons import Reason
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 
 # What it says of peers is said by us, with who and why; the rest is of use to its authors.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
 
 VERSION = "1.7.2"
+
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
@@ -104,6 +106,33 @@ def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], 
         judge(_presented(context))
 
     context._client_handle_certificate_verify = verified  # type: ignore[method-assign]
+
+
+def refuse_unreadable_certificates(context: tls.Context) -> None:
+    """Answer a certificate or a proof of its key that cannot be read with an alert.
+
+    aioquic foresees ValueError alone; `cryptography` raises others too, as for a certificate of an
+    unknown version.  Without this they would pass through `receive_datagram`.
+    """
+    for name in (
+        "_server_handle_certificate",
+        "_server_handle_certificate_verify",
+        "_client_handle_certificate",
+        "_client_handle_certificate_verify",
+    ):
+        setattr(context, name, _or_alert(getattr(context, name)))
+
+
+def _or_alert(handle: Callable[[Buffer], None]) -> Callable[[Buffer], None]:
+    def handled(input_buf: Buffer) -> None:
+        try:
+            handle(input_buf)
+        except (tls.Alert, BufferReadError):  # aioquic turns the second into an alert itself
+            raise
+        except Exception as error:
+            raise tls.AlertBadCertificate(f"{Reason.UNREADABLE}: it is no certificate") from error
+
+    return handled
 
 
 def _presented(context: tls.Context) -> Presented:
