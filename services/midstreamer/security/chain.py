@@ -181,7 +181,11 @@ def identify(
             if objection := check(case):
                 raise objection
         return _identity(case.leaf)
-    except (ValueError, x509.DuplicateExtension) as error:
+    except Refused:
+        raise
+    except Exception as error:
+        # A part that cannot be read raises whatever `cryptography` finds on its way: ValueError,
+        # DuplicateExtension, and TypeError for a name with a value of the wrong type.
         raise refused(Reason.UNREADABLE, str(error)) from error
 
 
