@@ -189,6 +189,8 @@ class CoordinatorService:
 
     async def begun(self, peer: Peer) -> None:
         """Survey the series; whatever the feed tells meanwhile is kept."""
+        # A feed that begins tells of no states, so one that was recalled before may be outdated.
+        self._states.clear()
         first = True
         async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
             self._catalogue.surveyed(page, first=first)

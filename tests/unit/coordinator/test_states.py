@@ -8,12 +8,27 @@ import pytest
 
 from midstreamer import reasoning
 from midstreamer.coordinator import states
+from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.recalling import Recaller
+from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.coordinator.states import States
 from midstreamer.domain import errors
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.specification import Specification
-from midstreamer.protocol.frames import Answer, Learned, Recall, Recalled
+from midstreamer.protocol.frames import (
+    Answer,
+    Changes,
+    Frame,
+    Joined,
+    Learned,
+    Recall,
+    Recalled,
+    Surveyed,
+)
+from midstreamer.runtime.peer import Peer, dial, listen
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_decision, a_specification
+from tests.support.security import who
 
 SPECIFICATION = a_specification()
 STREAM = SPECIFICATION.stream
@@ -50,6 +65,26 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
     made.apply([ONE])
     assert version_of(made) is None
     assert made.held_bytes == 0
+
+
+async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
+    # Sync tells a feed that begins of no states: what was learned meanwhile would be missed.
+    network = MemoryNetwork()
+
+    async def answer(peer: Peer, frame: Frame) -> Answer:
+        return Surveyed(series=(), shard_points=64, position=3)
+
+    server = await listen(MemoryCarrier(network, who(Kind.SYNC, "s1")), "s1:1", handle=answer)
+    carrier = MemoryCarrier(network, who(Kind.COORDINATOR, "c1"))
+    peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
+    service = CoordinatorService(CoordinatorSettings(), carrier)
+    known, early = service._states, service._states.expect(STREAM)
+    known.recalled(early, ONE)  # then TWO is learned, and only then does the feed begin
+    service.apply(Changes(position=3, changes=(Joined(()),)))
+    await service.begun(peer)
+    assert version_of(known) is None
+    await peer.close()
+    await server.close()
 
 
 @pytest.mark.parametrize(("told", "answer"), [((ONE, THREE), TWO), ((ONE,), THREE), ((), THREE)])
