@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from midstreamer.protocol.connection import Connection, Deliver, Effect, Side, Transmit
+from midstreamer.protocol.connection import Connection, Side
+from midstreamer.protocol.effects import Deliver, Effect, Transmit
 from midstreamer.runtime.peer import Peer
 
 CLIENT = identity.make("local", Kind.CLIENT, "u1")
