@@ -8,9 +8,8 @@ series.  One identity holds at most half of the items and of the bytes.
 A Write is one transaction.  When sync is away the same Write is sent again, with the same
 sequence, until it is answered; natural keys make that safe.  Sync takes or refuses each item by
 itself and its answer says which were refused, so nobody fails for a neighbour.  Where it refuses
-a whole Write all the same (a sync of an earlier version, or when PostgreSQL itself objects), its
-items wait again as *suspects*: at most half as many share the next Write, until the item to blame
-stands alone.  Suspects take turns like others: bad items of one identity do not delay good ones
+a whole Write all the same, because PostgreSQL itself objects, its items wait again as *suspects*:
+at most half as many share the next Write, until the item to blame stands alone.  Suspects take turns like others: bad items of one identity do not delay good ones
 of another.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
