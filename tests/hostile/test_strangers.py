@@ -18,10 +18,10 @@ from midstreamer.runtime import peer as peers
 from midstreamer.transport.aioquic import enforcement, halfopen
 from midstreamer.transport.aioquic import server as server_module
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.carrier import Limits, Link
+from midstreamer.transport.carrier import Limits, Link, Server
 from tests.support.hostile import QuicIntruder, a_quic_intruder, displace
 from tests.support.security import Installation, an_authority, credentials, who
-from tests.support.transport import answer_surveys
+from tests.support.transport import a_quic_server
 
 pytestmark = pytest.mark.integration
 
@@ -36,10 +36,8 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def server(place: Installation) -> AsyncIterator[QuicServer]:
-    serving = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    assert isinstance(serving, QuicServer)
-    yield serving
-    await serving.close()
+    async with a_quic_server(place.carrier(COORDINATOR)) as serving:
+        yield serving
 
 
 def agent(place: Installation, server: QuicServer) -> QuicIntruder:
@@ -184,7 +182,8 @@ async def test_bytes_with_a_gap_after_each_are_not_held_for_ever(
     client.vanish()
 
 
-async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
+async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
+    """A server, and both ends of a link to it, from which nobody reads."""
     met: asyncio.Queue[Link] = asyncio.Queue()
 
     async def attend(link: Link) -> None:
@@ -193,7 +192,11 @@ async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
 
     server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
     near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
-    far = await met.get()
+    return server, near, await met.get()
+
+
+async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
+    server, near, far = await both_ends(place)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
     for _ in range(5):  # 20 MB, beyond every window there is
         near.send(chunk, bulk=True)
@@ -203,18 +206,8 @@ async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
 
 
 async def test_buffers_are_given_back_after_a_large_frame(place: Installation) -> None:
-    met: asyncio.Queue[Link] = asyncio.Queue()
-
-    async def attend(link: Link) -> None:
-        met.put_nowait(link)
-        await asyncio.Event().wait()
-
-    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
-    near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
-    far, chunk = (
-        await met.get(),
-        frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),)),
-    )
+    server, near, far = await both_ends(place)
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
     tracemalloc.start()
     near.send(chunk, bulk=True)
     await asyncio.wait_for(far.receive(), 20)
