@@ -152,7 +152,7 @@ class Sync:
 
 async def test_who_needs_the_same_state_at_once_asks_once() -> None:
     kept, sync = States(1 << 20), Sync()
-    made = Recaller(kept, sync.ask)
+    made = Recaller(kept, sync.ask, at_once=8)
     far_s = asyncio.get_running_loop().time() + 60
     first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
@@ -168,9 +168,26 @@ async def test_who_needs_the_same_state_at_once_asks_once() -> None:
 
 async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
     sync = Sync()
-    made = Recaller(States(1 << 20), sync.ask)
+    made = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded, match="did not tell its state"):
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
     sync.answer.set_exception(errors.StoreError("PostgreSQL is away"))
     with pytest.raises(errors.StoreError, match="away"):
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
+
+
+async def test_sync_is_asked_for_a_few_states_at_a_time() -> None:
+    under_way = most = 0
+
+    async def ask(request: Recall) -> Answer:
+        nonlocal under_way, most
+        under_way, most = under_way + 1, max(most, under_way + 1)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return Recalled(position=1, stream=request.stream)
+
+    recaller = Recaller(States(1 << 20), ask, at_once=2)
+    asked = [a_specification(horizon=horizon) for horizon in range(1, 11)]
+    deadline_s = asyncio.get_running_loop().time() + 5
+    found = await asyncio.gather(*(recaller.state(one, deadline_s) for one in asked))
+    assert ([state.version for state in found], most) == ([0] * 10, 2)
