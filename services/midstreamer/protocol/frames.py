@@ -211,10 +211,10 @@ class Member(msgspec.Struct, frozen=True):
     """Certificate serial, bundle digest, versions: what an operator wants to see, under
     `EVIDENCE_KEYS`."""
     whole_for: str = ""
-    """`domain.shard.agents_digest` of the agents under which it held all its own shards when it
-    had reached ``whole_at``, and has dropped none since; empty when it does not (agents)."""
+    """`domain.shard.agents_digest` of a list of agents. The member holds all shards that this list
+    gives it, of all that exist at ``whole_at``. Empty when it does not (agents)."""
     whole_at: int = 0
-    """See ``whole_for``."""
+    """A feed position; see ``whole_for``."""
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):

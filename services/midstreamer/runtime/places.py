@@ -66,8 +66,8 @@ class Shares:
     def fits(self, identity: str, amount: int = 1) -> bool:
         """Whether it may be taken.
 
-        What nobody else is in the way of may be larger than a share or than the limit: one frame
-        that is could otherwise never be sent.
+        An identity that holds nothing may take more than its share, and more than the limit when
+        nobody holds anything: one large write could otherwise never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
