@@ -9,8 +9,8 @@ A Write is one transaction.  When sync is away the same Write is sent again, wit
 sequence, until it is answered; natural keys make that safe.  Sync takes or refuses each item by
 itself and its answer says which were refused, so nobody fails for a neighbour.  Where it refuses
 a whole Write all the same, because PostgreSQL itself objects, its items wait again as *suspects*:
-at most half as many share the next Write, until the item to blame stands alone.  Suspects take turns like others: bad items of one identity do not delay good ones
-of another.
+at most half as many share the next Write, until the item to blame stands alone.  Suspects take
+turns like others: bad items of one identity do not delay good ones of another.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is stored or refused for what is in it; an error that

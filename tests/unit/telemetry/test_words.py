@@ -87,7 +87,7 @@ def test_every_limited_line_is_one_that_is_written() -> None:
         for path in SOURCE.rglob("*.py")
         for name in line.findall(path.read_text(encoding="utf-8"))
     }
-    assert words.EVENTS_BY_PEERS <= written
+    assert written >= words.EVENTS_BY_PEERS
 
 
 def test_lines_that_a_client_can_cause_at_will_are_limited() -> None:
