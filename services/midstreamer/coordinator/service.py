@@ -75,7 +75,7 @@ class CoordinatorService:
         self._relays = Admission(
             relayed_max,
             what="requests passed on to sync",
-            setting="half of limits.in_flight_max",
+            setting="limits.in_flight_max / 2",
             retry_after_s=RETRY_AFTER_S,
         )
         self._writer = Writer(
