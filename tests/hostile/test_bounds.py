@@ -202,3 +202,14 @@ async def test_the_sdk_splits_what_one_append_does_not_take(tmp_path: Path) -> N
         async with AsyncClient(carrier, [fleet.coordinator.address]) as client:
             receipt = await client.append(columns(1500, 16))
         assert (receipt.stored, len(fleet.store.series)) == (24_000, 1500)
+
+
+async def test_appends_of_nothing_at_once_do_not_stop_the_coordinator(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        client = await fleet.client("u1")
+        nothing = [client.ask(frames.Append(columns=()), budget_s=5) for _ in range(20)]
+        answers = await asyncio.gather(*nothing)
+        assert all(isinstance(one, frames.Appended) and one.stored == 0 for one in answers)
+        answer = await client.ask(frames.Append(columns=(a_column(1),)), budget_s=5)
+        assert isinstance(answer, frames.Appended)
+        await client.close()

@@ -16,6 +16,8 @@ NAME_BYTES = NAME_CHARACTERS_MAX + 3
 """Of the name of a series, at most; each analog of a decision may be of another series."""
 DECISION_BYTES = 768
 """Of all else in a decision beside its window and analogs, at most."""
+CALLER_BYTES = 32
+"""Of who asked, without its name: an item with nothing in it takes room too."""
 ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
 """What decisions may take of the frame that answers or stores them."""
 
@@ -47,7 +49,8 @@ class Item:
     def size(self) -> int:
         """Bytes on the wire, roughly."""
         columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
-        return columns + sum(map(_size_of, self.decisions))
+        caller = CALLER_BYTES + len(self.identity)
+        return caller + columns + sum(map(_size_of, self.decisions))
 
 
 @dataclass(frozen=True)
