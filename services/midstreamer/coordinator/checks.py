@@ -17,7 +17,14 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries, quoted, shortened
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
-from midstreamer.domain.series import Window, check_columns, qualified, universe_of
+from midstreamer.domain.series import (
+    NO_64_BITS,
+    Window,
+    check_columns,
+    fits_64_bits,
+    qualified,
+    universe_of,
+)
 from midstreamer.protocol import frames
 from midstreamer.runtime.items import ANSWER_BYTES_MAX, decision_bytes_max
 
@@ -145,6 +152,8 @@ def _specification(request: frames.Match) -> None:
 def _windows(request: frames.Match) -> None:
     for place, window in enumerate(request.windows):
         _length(request, place, window)
+        if not fits_64_bits(window.time):
+            raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
         _universe(request, place, window)  # first: from here on its name may be quoted whole
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)

@@ -254,7 +254,7 @@ class Outbox:
         batch = self._current(sequence)
         if batch is None:
             return []
-        if isinstance(error, PASSING):
+        if _is_passing(error):
             return self._again(batch, error, now_s)
         if len(batch.keys) > 1:
             self._batch = None
@@ -317,6 +317,12 @@ class Outbox:
         """Another content is another Write: a sequence never names two."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
+
+
+def _is_passing(error: errors.MidstreamerError) -> bool:
+    """Whether it says nothing of what is in a Write; PostgreSQL tells when to ask again, if so."""
+    objects = isinstance(error, errors.StoreError) and not error.retry_after_s
+    return isinstance(error, PASSING) and not objects
 
 
 def _series(item: Item) -> Iterable[str]:
