@@ -29,7 +29,8 @@ from midstreamer.domain.series import Column, Window, qualified
 from midstreamer.domain.specification import Specification
 from midstreamer.market import feeds
 from midstreamer.protocol import codec, frames
-from midstreamer.protocol.connection import Connection, Finish, Side, State
+from midstreamer.protocol.connection import Connection, Side, State
+from midstreamer.protocol.effects import Finish
 from midstreamer.runtime import config
 from midstreamer.security import allowlist
 from midstreamer.store import dsn

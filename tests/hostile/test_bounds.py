@@ -19,7 +19,7 @@ from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.identity import Kind
-from midstreamer.domain.series import Column
+from midstreamer.domain.series import Column, Window
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, dial
 from midstreamer.store.memory import MemoryStore
@@ -202,3 +202,27 @@ async def test_the_sdk_splits_what_one_append_does_not_take(tmp_path: Path) -> N
         async with AsyncClient(carrier, [fleet.coordinator.address]) as client:
             receipt = await client.append(columns(1500, 16))
         assert (receipt.stored, len(fleet.store.series)) == (24_000, 1500)
+
+
+async def test_appends_of_nothing_at_once_do_not_stop_the_coordinator(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        client = await fleet.client("u1")
+        nothing = [client.ask(frames.Append(columns=()), budget_s=5) for _ in range(20)]
+        answers = await asyncio.gather(*nothing)
+        assert all(isinstance(one, frames.Appended) and one.stored == 0 for one in answers)
+        answer = await client.ask(frames.Append(columns=(a_column(1),)), budget_s=5)
+        assert isinstance(answer, frames.Appended)
+        await client.close()
+
+
+async def test_a_window_at_no_time_that_can_be_stored_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        client, specification = await fleet.client("u1"), a_specification()
+        await client.ask(frames.Append(columns=(a_column(400),)), budget_s=5)
+        await fleet.settled()
+        values = a_column(400).values[: 8 * specification.window]
+        beyond = frames.Match(specification=specification, windows=(Window("", 2**63, values),),
+                              level=frames.Level.RECEIVED)  # fmt: skip
+        with pytest.raises(BadInput, match="64 bits"):
+            await client.ask(beyond, budget_s=5)
+        await client.close()

@@ -11,12 +11,11 @@ from aioquic import tls
 
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
-from midstreamer.runtime import peer as peers
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits
 from tests.support.hostile import crypto_frame, quic_intruder, stream_frame
 from tests.support.security import Installation, credentials, who
-from tests.support.transport import answer_surveys
+from tests.support.transport import a_quic_server
 
 pytestmark = pytest.mark.integration
 
@@ -31,10 +30,8 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def server(place: Installation) -> AsyncIterator[QuicServer]:
-    serving = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    assert isinstance(serving, QuicServer)
-    yield serving
-    await serving.close()
+    async with a_quic_server(place.carrier(COORDINATOR)) as serving:
+        yield serving
 
 
 async def test_without_a_certificate_it_is_refused(server: QuicServer) -> None:

@@ -18,16 +18,15 @@ from midstreamer.runtime import peer as peers
 from midstreamer.transport.aioquic import enforcement, halfopen
 from midstreamer.transport.aioquic import server as server_module
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.carrier import Limits, Link
-from tests.support.raw_client import RawClient, displace
+from midstreamer.transport.carrier import Limits, Link, Server
+from tests.support.hostile import QuicIntruder, a_quic_intruder, displace
 from tests.support.security import Installation, an_authority, credentials, who
-from tests.support.transport import answer_surveys
+from tests.support.transport import a_quic_server
 
 pytestmark = pytest.mark.integration
 
 COORDINATOR = who(Kind.COORDINATOR, "c1")
 AGENT = who(Kind.AGENT, "a1")
-HELLO = frames.AgentHandshake("a1", "agent", frames.VERSION)
 
 
 @pytest.fixture
@@ -37,19 +36,17 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def server(place: Installation) -> AsyncIterator[QuicServer]:
-    serving = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    assert isinstance(serving, QuicServer)
-    yield serving
-    await serving.close()
+    async with a_quic_server(place.carrier(COORDINATOR)) as serving:
+        yield serving
 
 
-def agent(place: Installation, server: QuicServer) -> RawClient:
-    return RawClient(server.address, credentials(place.authority, AGENT))
+def agent(place: Installation, server: QuicServer) -> QuicIntruder:
+    return a_quic_intruder(server.address, credentials(place.authority, AGENT))
 
 
-def a_long_hello(server: QuicServer, size: int) -> RawClient:
+def a_long_hello(server: QuicServer, size: int) -> QuicIntruder:
     """A stranger whose first message announces 16 MB, and brings so many bytes of it in order."""
-    client = RawClient(server.address).connect()
+    client = a_quic_intruder(server.address).begin()
     sender = client.quic._crypto_streams[tls.Epoch.INITIAL].sender
     displace(sender, 0, b"\x01\xff\xff\xff" + bytes(size - 4))
     client.flush()
@@ -57,24 +54,24 @@ def a_long_hello(server: QuicServer, size: int) -> RawClient:
 
 
 async def test_a_far_handshake_byte_is_refused_and_costs_nothing(server: QuicServer) -> None:
-    client = RawClient(server.address).connect()
+    client = a_quic_intruder(server.address).begin()
     displace(client.quic._crypto_streams[tls.Epoch.INITIAL].sender, 500_000)
     tracemalloc.start()
     client.flush()
-    end = await client.ended()
+    end = await client.end()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert end.error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+    assert end.error == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
     assert most < 400_000  # a connection's own objects, on both sides
-    client.leave()
+    client.vanish()
 
 
 async def test_a_long_handshake_message_is_refused_though_it_comes_in_order(
     server: QuicServer,
 ) -> None:
     client = a_long_hello(server, 100_000)
-    assert (await client.ended()).error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
-    client.leave()
+    assert (await client.end()).error == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+    client.vanish()
 
 
 async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
@@ -91,14 +88,14 @@ async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
         await asyncio.sleep(0.005)
     assert server._half_open.held_bytes > 400_000  # as many as fit stay: nobody leaves in vain
     for stranger in strangers:
-        stranger.leave()
+        stranger.vanish()
     await peer.close()
 
 
 async def test_what_a_refused_peer_sends_later_is_dropped(
     place: Installation, server: QuicServer
 ) -> None:
-    client = RawClient(server.address, credentials(an_authority(), AGENT)).connect()
+    client = a_quic_intruder(server.address, credentials(an_authority(), AGENT)).begin()
     sender = client.quic._crypto_streams[tls.Epoch.HANDSHAKE].sender
     whole = sender.get_frame
 
@@ -118,11 +115,11 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:
         client.flush()
-        end = await client.ended()
+        end = await client.end()
         await asyncio.sleep(0.05)
-    assert end.reason_phrase.startswith("unknown_authority")
+    assert end.code == "unknown_authority"
     assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["peer.refused"]
-    client.leave()
+    client.vanish()
 
 
 async def test_what_is_left_of_refused_peers_is_bounded(
@@ -131,8 +128,8 @@ async def test_what_is_left_of_refused_peers_is_bounded(
     monkeypatch.setattr(server_module, "LEAVING_MAX", 3)
     for _ in range(8):
         client = a_long_hello(server, 70_000)
-        await client.ended()
-        client.leave()
+        await client.end()
+        client.vanish()
     assert len(server._leaving) == len(server._numbers) == 3
     assert all(wire.handshake_bytes <= 65_536 for wire in server._leaving)
     assert all(not wire.quic.tls._receive_buffer for wire in server._leaving)
@@ -145,7 +142,7 @@ async def test_what_is_left_of_refused_peers_is_bounded(
 async def test_a_far_byte_costs_a_byte(
     place: Installation, server: QuicServer, stream: int
 ) -> None:
-    client = await agent(place, server).open(HELLO)
+    client = await agent(place, server).open(AGENT)
     sender = client.quic._get_or_create_stream_for_send(stream).sender
     displace(sender, enforcement.WINDOW_BYTES - 1)
     tracemalloc.start()
@@ -155,37 +152,38 @@ async def test_a_far_byte_costs_a_byte(
     tracemalloc.stop()
     assert most < 200_000
     assert server._attendance.links
-    client.leave()
+    client.vanish()
 
 
 async def test_one_byte_beyond_the_first_window_is_refused(
     place: Installation, server: QuicServer
 ) -> None:
-    client = await agent(place, server).open(HELLO)
+    client = await agent(place, server).open(AGENT)
     stream = client.quic._get_or_create_stream_for_send(4)
     stream.max_stream_data_remote = 1 << 40
     client.quic._remote_max_data = 1 << 40
     displace(stream.sender, enforcement.WINDOW_BYTES)
     client.flush()
-    assert (await client.ended()).error_code == QuicErrorCode.FLOW_CONTROL_ERROR
-    client.leave()
+    assert (await client.end()).error == QuicErrorCode.FLOW_CONTROL_ERROR
+    client.vanish()
 
 
 async def test_bytes_with_a_gap_after_each_are_not_held_for_ever(
     place: Installation, server: QuicServer
 ) -> None:
-    client = await agent(place, server).open(HELLO)
+    client = await agent(place, server).open(AGENT)
     sender = client.quic._get_or_create_stream_for_send(4).sender
     for number in range(2000):
         displace(sender, 1000 + 2 * number)
         client.flush()
         if number % 20 == 0:
             await asyncio.sleep(0)
-    assert "too many gaps" in (await client.ended()).reason_phrase
-    client.leave()
+    assert "too many gaps" in (await client.end()).message
+    client.vanish()
 
 
-async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
+async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
+    """A server, and both ends of a link to it, from which nobody reads."""
     met: asyncio.Queue[Link] = asyncio.Queue()
 
     async def attend(link: Link) -> None:
@@ -194,7 +192,11 @@ async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
 
     server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
     near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
-    far = await met.get()
+    return server, near, await met.get()
+
+
+async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
+    server, near, far = await both_ends(place)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
     for _ in range(5):  # 20 MB, beyond every window there is
         near.send(chunk, bulk=True)
@@ -204,18 +206,8 @@ async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
 
 
 async def test_buffers_are_given_back_after_a_large_frame(place: Installation) -> None:
-    met: asyncio.Queue[Link] = asyncio.Queue()
-
-    async def attend(link: Link) -> None:
-        met.put_nowait(link)
-        await asyncio.Event().wait()
-
-    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
-    near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
-    far, chunk = (
-        await met.get(),
-        frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),)),
-    )
+    server, near, far = await both_ends(place)
+    chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
     tracemalloc.start()
     near.send(chunk, bulk=True)
     await asyncio.wait_for(far.receive(), 20)
@@ -240,8 +232,10 @@ async def test_no_datagram_is_larger_than_the_peer_takes(place: Installation, mo
 
     server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
     holder = credentials(place.authority, AGENT)
-    client = await RawClient(server.address, holder, udp_payload_max=most).open(HELLO)
-    await client.until(lambda: len(client.received[0]) > 1_000_000, within_s=20)
+    limited = {"max_udp_payload_size": most}
+    client = await a_quic_intruder(server.address, holder, parameters=limited).open(AGENT)
+    await client.answer()
+    assert client.received_bytes > 1_000_000
     assert most - 100 < client.largest_datagram <= most
-    client.leave()
+    client.vanish()
     await server.close()

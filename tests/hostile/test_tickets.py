@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +73,7 @@ def a_forged_ticket() -> tls.SessionTicket:
 
 def speak_early(intruder: QuicIntruder) -> bool:
     """Send the first packets with frames in them; whether any went before the handshake."""
-    intruder.quic.connect(intruder._to, now=time.monotonic())
+    intruder.begin()
     intruder.quic.send_stream_data(0, EARLY)
     intruder.flush()
     return intruder.quic._cryptos[tls.Epoch.ZERO_RTT].send.is_valid()

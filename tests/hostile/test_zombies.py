@@ -21,14 +21,14 @@ from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.carrier import Limits, Link
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryServer
-from tests.support.raw_client import NESTED, RawClient, framed
+from tests.support.hostile import QuicIntruder, a_quic_intruder, hello, nested
 from tests.support.security import Installation, credentials, who
 
 pytestmark = pytest.mark.integration
 
 COORDINATOR = who(Kind.COORDINATOR, "c1")
 AGENT = who(Kind.AGENT, "a1")
-HELLO = frames.AgentHandshake("a1", "agent", frames.VERSION)
+NESTED = nested(100_000)
 LIMITS = Limits(handshake_s=1.0, idle_s=2.0, frame_s=0.2)
 
 
@@ -74,9 +74,9 @@ class Quic:
     server: QuicServer
     application: Application
 
-    def client(self) -> RawClient:
+    def client(self) -> QuicIntruder:
         holder = credentials(self.place.authority, AGENT)
-        return RawClient(self.server.address, holder)
+        return a_quic_intruder(self.server.address, holder)
 
     def wire(self) -> QuicWire:
         (wire,) = self.server._numbers
@@ -109,24 +109,24 @@ async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
 
 
 async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:
-    client = await quic.client().open(HELLO)
-    client.say(framed(NESTED))
-    end = await client.ended()
-    assert end.reason_phrase.startswith(Code.MALFORMED)
+    client = await quic.client().open(AGENT)
+    client.write(NESTED)
+    end = await client.end()
+    assert end.code == Code.MALFORMED
     await quic.all_given_back()
-    client.leave()
+    client.vanish()
 
 
 async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic) -> None:
     clients = [quic.client() for _ in range(60)]
     for client in clients:
-        await client.open(HELLO)  # refused from the seventeenth on, if those before were kept
-        client.say(framed(NESTED))
+        await client.open(AGENT)  # refused from the seventeenth on, if those before were kept
+        client.write(NESTED)
         live = sum(not wire.over for wire in quic.server._numbers)
         assert live <= LIMITS.links_per_identity_max
     for client in clients:
-        await client.ended()
-        client.leave()
+        await client.end()
+        client.vanish()
     await quic.all_given_back()
 
 
@@ -152,12 +152,12 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 }
 
 
-async def touch_everything(quic: Quic, client: RawClient) -> None:
+async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
     """Have each callback called: frames, an answer, a ping, a timer, a judgement."""
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
-    client.say(codec.encode(frames.Survey(request=1)))
+    client.write(codec.encode(frames.Survey(request=1)))
     await asyncio.sleep(0.05)
     if not wire.over:
         wire.keep_alive()
@@ -176,14 +176,14 @@ async def touch_everything(quic: Quic, client: RawClient) -> None:
 async def test_a_callback_that_raises_ends_its_connection(
     quic: Quic, name: str, once: bool
 ) -> None:
-    client = await quic.client().open(HELLO)
+    client = await quic.client().open(AGENT)
     holder, method = OPEN[name][0](quic), OPEN[name][1]
     breaking(holder, method, once=once)
     await touch_everything(quic, client)
     if once:
-        await client.ended()
+        await client.end()
     await quic.all_given_back()
-    client.leave()
+    client.vanish()
 
 
 OPENING: dict[str, Callable[[Quic, pytest.MonkeyPatch], None]] = {
@@ -208,33 +208,33 @@ async def test_a_callback_that_raises_while_opening_ends_its_connection(
     quic: Quic, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     OPENING[name](quic, monkeypatch)
-    client = quic.client().connect()
+    client = quic.client().begin()
     client.flush()
-    client.say(codec.encode(HELLO))
+    client.write(hello(AGENT))
     if name not in {"begin", "numbered"}:  # after these the client's next first packet gets in
-        await client.ended()
-    client.leave()
+        await client.end()
+    client.vanish()
     await quic.all_given_back()
 
 
 async def test_an_end_that_fails_half_way_gives_the_place_back(quic: Quic) -> None:
-    client = await quic.client().open(HELLO)
+    client = await quic.client().open(AGENT)
     breaking(quic.server, "ended", once=True)
-    client.say(framed(NESTED))
-    await client.ended()
+    client.write(NESTED)
+    await client.end()
     await quic.all_given_back()
-    client.leave()
+    client.vanish()
 
 
 async def test_one_link_that_cannot_be_judged_again_does_not_save_the_others(quic: Quic) -> None:
-    first, second = [await quic.client().open(HELLO) for _ in range(2)]
+    first, second = [await quic.client().open(AGENT) for _ in range(2)]
     breaking(quic.server._trust, "judge", once=True)
     quic.place.allow("coordinator/*")
     assert quic.server._trust.refresh()
     quic.server.reconsider()
     for client in (first, second):
-        await client.ended()
-        client.leave()
+        await client.end()
+        client.vanish()
     await quic.all_given_back()
 
 
@@ -279,7 +279,7 @@ async def test_a_callback_that_raises_ends_a_link_in_memory_too(name: str) -> No
 
 async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
     server, dialled, _ = await in_memory()
-    dialled._wire.write(0, framed(NESTED))
+    dialled._wire.write(0, NESTED)
     await asyncio.wait_for(dialled.closed.wait(), 2)
     await asyncio.sleep(0.01)
     assert not server.attendance.links
@@ -289,11 +289,11 @@ async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
 
 
 async def test_half_a_frame_ends_its_connection_in_time(quic: Quic) -> None:
-    client = await quic.client().open(HELLO)
-    client.say(b"\x00\x00\x01\x00half")
-    assert (await client.ended()).reason_phrase.startswith(Code.FRAME_TIMEOUT)
+    client = await quic.client().open(AGENT)
+    client.write(b"\x00\x00\x01\x00half")
+    assert (await client.end()).code == Code.FRAME_TIMEOUT
     await quic.all_given_back()
-    client.leave()
+    client.vanish()
 
 
 async def test_half_a_frame_ends_a_link_in_memory_too() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from midstreamer.domain.errors import StoreError
+from midstreamer.domain.errors import BadInput, StoreError
 from midstreamer.protocol.frames import Written
 from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
@@ -203,4 +203,15 @@ async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
     (only,) = (await store.catalogue("", 10)).series
     assert answered <= only.count <= answered + 1
     assert await store.faults() == []
+    await store.close()
+
+
+async def test_a_value_that_postgresql_cannot_take_is_the_fault_of_who_sent_it(server: str) -> None:
+    store = PostgresStore(await build.a_database(server))
+    await store.open()
+    with pytest.raises(BadInput, match="cannot take a value"):
+        await store.state("a\0b")
+    made = build.renamed(build.a_decision(5), series="", index=-1, time=2**63)
+    with pytest.raises(BadInput, match="int64"):
+        await build.commit(build.a_committer(store), build.a_write(decisions=[made]))
     await store.close()

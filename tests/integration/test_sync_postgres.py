@@ -9,19 +9,17 @@ from typing import cast
 
 import pytest
 
-from midstreamer import reasoning
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Write
 from midstreamer.runtime.peer import Peer
-from midstreamer.store import admin
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.postgres import PostgresStore
+from tests.support import folding
 from tests.support import store as build
 
 pytestmark = pytest.mark.integration
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ async def test_a_killed_postgresql_loses_and_doubles_nothing(
                 restarts.append(asyncio.create_task(server.start()))
             await _insist(peer, write)
         await asyncio.gather(*restarts)
-        assert await admin.check(store, RULES) == []
+        assert await folding.check(store) == []
         assert await build.contents(store) == await _without_trouble()
 
 

@@ -21,7 +21,7 @@ from midstreamer.transport.aioquic import halfopen
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits
 from tests.support.security import Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.transport import a_quic_server
 
 pytestmark = pytest.mark.integration
 
@@ -41,10 +41,8 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def server(place: Installation) -> AsyncIterator[QuicServer]:
-    serving = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    assert isinstance(serving, QuicServer)
-    yield serving
-    await serving.close()
+    async with a_quic_server(place.carrier(COORDINATOR)) as serving:
+        yield serving
 
 
 def a_first_packet() -> bytes:

@@ -122,8 +122,7 @@ async def hellos(ground: Ground, pace: Pace) -> None:
     """First packets of honest clients that are never heard of again."""
     while True:
         async with hostile.quic_intruder(ground.address, None, begin=False) as sender:
-            sender.quic.connect(sender._to, now=time.monotonic())
-            sender.flush()
+            sender.begin().flush()
             sender.vanish()
         await pace.step()
 
@@ -140,7 +139,7 @@ async def far_crypto(ground: Ground, pace: Pace) -> None:
     """One CRYPTO frame at a far offset from each new connection."""
     while True:
         async with hostile.quic_intruder(ground.address, None, begin=False) as sender:
-            sender.quic.connect(sender._to, now=time.monotonic())
+            sender.begin()
             sender.quic.datagrams_to_send(now=time.monotonic())
             sender.inject(hostile.crypto_frame(FAR_CRYPTO, b"far"), epoch=tls.Epoch.INITIAL)
             sender.vanish()

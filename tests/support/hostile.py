@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from aioquic import tls
@@ -33,6 +33,8 @@ from aioquic.quic.packet import (
     push_quic_transport_parameters,
 )
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.stream import QuicStreamSender
 
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
@@ -135,6 +137,8 @@ class QuicIntruder(Intruder):
         self._settled = asyncio.Event()
         self.established = False
         """Whether the handshake of TLS is done on this side; the server may still refuse."""
+        self.largest_datagram = 0
+        """Bytes of the largest datagram that came."""
         self.deaf = False
         """While set, everything that comes is dropped unread: nothing is acknowledged."""
         self._to = (host, int(port))
@@ -144,11 +148,22 @@ class QuicIntruder(Intruder):
 
     # --- what an honest client does too ---
 
+    def begin(self) -> Self:
+        """Make the first packet; what it holds may still be changed before `flush`."""
+        self.quic.connect(self._to, now=time.monotonic())
+        return self
+
     async def connect(self) -> None:
         """Go through the handshake of TLS, or return when the connection has ended instead."""
-        self.quic.connect(self._to, now=time.monotonic())
-        self.flush()
+        self.begin().flush()
         await asyncio.wait_for(self._settled.wait(), WITHIN_S)
+
+    async def open(self, me: Identity) -> Self:
+        """Go through both handshakes, and open no other stream."""
+        await self.connect()
+        self.write(hello(me))
+        await self.answer()
+        return self
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
         """Send bytes on a stream; ids that aioquic would not use yet are taken as they are."""
@@ -231,6 +246,7 @@ class QuicIntruder(Intruder):
         try:
             while self._socket.fileno() >= 0:
                 data, address = self._socket.recvfrom(65_536)
+                self.largest_datagram = max(self.largest_datagram, len(data))
                 if not self.deaf:
                     self.quic.receive_datagram(data, address, now=time.monotonic())
                     self._take_events()
@@ -266,17 +282,15 @@ class QuicIntruder(Intruder):
         self.flush()
 
 
-@asynccontextmanager
-async def quic_intruder(
+def a_quic_intruder(
     address: str,
-    holding: Credentials | None,
+    holding: Credentials | None = None,
     *,
     alpn: str = frames.ALPN,
     parameters: dict[str, Any] | None = None,
-    begin: bool = True,
     **configured: Any,
-) -> AsyncIterator[QuicIntruder]:
-    """An intruder that holds these credentials, with its TLS handshake done when it may be.
+) -> QuicIntruder:
+    """An intruder that holds these credentials and has not begun.
 
     ``parameters`` changes transport parameters by their name in aioquic, as in
     ``{"max_udp_payload_size": 1200}``; ``configured`` goes to QuicConfiguration.
@@ -290,6 +304,15 @@ async def quic_intruder(
         configuration.private_key = holding.key
     made = QuicIntruder(address, configuration)
     _with_parameters(made.quic, parameters or {})
+    return made
+
+
+@asynccontextmanager
+async def quic_intruder(
+    address: str, holding: Credentials | None, *, begin: bool = True, **asked: Any
+) -> AsyncIterator[QuicIntruder]:
+    """An intruder as `a_quic_intruder` makes it, its TLS handshake done when it may be."""
+    made = a_quic_intruder(address, holding, **asked)
     try:
         if begin:
             await made.connect()
@@ -310,6 +333,15 @@ def _with_parameters(quic: QuicConnection, changes: dict[str, Any]) -> None:
         return bytes(buffer.data)
 
     quic._serialize_transport_parameters = serialized  # type: ignore[method-assign]
+
+
+def displace(sender: QuicStreamSender, offset: int, data: bytes = b"x") -> None:
+    """Have a stream send these bytes at this offset, and nothing before them."""
+    sender._buffer[:] = data
+    sender._buffer_start, sender._buffer_stop = offset, offset + len(data)
+    sender._pending = RangeSet([range(offset, offset + len(data))])
+    sender.highest_offset = offset
+    sender.buffer_is_empty = False
 
 
 def variable(value: int) -> bytes:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from midstreamer.protocol.connection import Connection, Deliver, Effect, Side, Transmit
+from midstreamer.protocol.connection import Connection, Side
+from midstreamer.protocol.effects import Deliver, Effect, Transmit
+from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
+from midstreamer.transport.aioquic.server import QuicServer
+from midstreamer.transport.carrier import Carrier
 
 CLIENT = identity.make("local", Kind.CLIENT, "u1")
 AGENT = identity.make("local", Kind.AGENT, "a1")
@@ -63,3 +69,12 @@ async def answer_surveys(peer: Peer, frame: frames.Frame) -> frames.Answer | Non
         member = frames.Member(peer.identity.name, peer.incarnation, "")
         return frames.Surveyed(members=(member,))
     return None
+
+
+@asynccontextmanager
+async def a_quic_server(carrier: Carrier) -> AsyncIterator[QuicServer]:
+    """A server on a free port that answers every Survey."""
+    serving = await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys)
+    assert isinstance(serving, QuicServer)
+    yield serving
+    await serving.close()

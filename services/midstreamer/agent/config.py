@@ -41,7 +41,8 @@ class AgentSettings(Settings):
     heartbeat_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two reports of what is held, when nothing changes."""
     loads_max: int = Field(4, ge=1, le=64)
-    """Shards loaded at once. More load faster and leave sync less time for writers."""
+    """Requests for points under way at sync at once, each of one long shard or of many short ones.
+    More load faster and leave sync less time for writers."""
     load_s: float = Field(30.0, gt=0, le=600)
     """Longest that one part of a shard may take to load before it is asked for again."""
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -5,11 +5,11 @@ Every agent computes the owners of every shard from the list of live agents
 once all its points are there.  A shard that is no longer its own is kept until both its owners
 hold it, so that while the fleet changes there are rather too many copies than too few.
 
-Leases do not list shards.  An agent that holds all its own says so, with a digest of the list of
-agents that it computed them from and the position of the feed up to which they are all.  Who has
-computed from the same list, and learned of it before that position, knows by this which shards
-the other holds.  The position matters: a list can come back, and a lease may still tell of its
-first time.
+Leases do not list shards.  An agent that holds all its own shards says so in its lease, with the
+digest of the list of agents that it computed them from, and the feed position up to which it has
+looked for new ones.  An agent that knows the same list since an earlier position then knows which
+shards the other holds.  The position is needed because a list can come back: agent 4 joins and
+leaves again, and a lease may still speak of the first time.
 
 Coordinators are dialled as they join and left when they have neither a lease nor a link.
 

@@ -232,9 +232,8 @@ class AgentService:
         running = supervise("agent.coordinator", session.run, restart=True)
         try:
             task = self._tasks.create_task(running, name="agent.coordinator")
-        except (
-            RuntimeError
-        ):  # stopping: the feed tells of coordinators until the lease is given back
+        except RuntimeError:
+            # Stopping: the feed tells of coordinators until the lease is given back.
             running.close()
             return
         self._coordinators[address] = _Coordinator(session, task, news)

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import Holdings
+from midstreamer.protocol.frames import SHARD_BYTES, Holdings
 
 PAGE_BYTES = 256 * 1024
 """Of shards in one frame, about; small beside a frame, since other statements wait behind it."""
-SHARD_BYTES = 32
-"""Of one shard on the wire without the name of its series."""
 
 
 class Telling:

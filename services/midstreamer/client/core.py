@@ -22,23 +22,16 @@ from midstreamer.domain.errors import (
     Refused,
     Unavailable,
 )
-from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column, Window
+from midstreamer.domain.series import Column, Window
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
+from midstreamer.runtime.items import ANSWER_BYTES_MAX, decision_bytes_max
 
 PASSING = (Unavailable, DeadlineExceeded)
 """Errors that another attempt may mend."""
-FRAME_BYTES_ROOM = frames.FRAME_BYTES_MAX // 2
-"""Payload put into one frame: half the limit leaves room for names and the answer's extras."""
 TICKS_PER_APPEND = 50_000
 IDS_PER_LOOKUP = 256
-DECISION_BYTES = 1024
-"""Of one decision in an answer, without its window and its analogs."""
-MATCH_BYTES = 34 + NAME_CHARACTERS_MAX + 3
-"""Of one analog in an answer: which, start, time, distance, outcome, and the name of its series."""
-ANSWER_BYTES_ROOM = frames.FRAME_BYTES_MAX * 3 // 4
-"""Of the decisions in one answer, counted at their largest."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +205,8 @@ def split_windows(
     specification: Specification, windows: Sequence[Window]
 ) -> Iterator[tuple[Window, ...]]:
     """Groups of windows whose request and answer both fit into a frame."""
-    each = DECISION_BYTES + 8 * specification.window + MATCH_BYTES * specification.neighbours
-    count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, ANSWER_BYTES_ROOM // each))
+    most = ANSWER_BYTES_MAX // decision_bytes_max(specification)
+    count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, most))
     for at in range(0, len(windows), count):
         yield tuple(windows[at : at + count])
 

@@ -17,13 +17,18 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries, quoted, shortened
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
-from midstreamer.domain.series import Window, check_columns, qualified, universe_of
+from midstreamer.domain.series import (
+    NO_64_BITS,
+    Window,
+    check_columns,
+    fits_64_bits,
+    qualified,
+    universe_of,
+)
 from midstreamer.protocol import frames
-from midstreamer.runtime.items import DECISION_BYTES, MATCH_BYTES, NAME_BYTES
+from midstreamer.runtime.items import ANSWER_BYTES_MAX, decision_bytes_max
 
 MICROSECONDS = 1_000_000
-ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
-"""What decisions may take of the frame that answers or stores them."""
 
 
 def check_append(request: frames.Append) -> None:
@@ -131,7 +136,7 @@ def _sizes(request: frames.Match) -> None:
     made, count = request.specification, len(request.windows)
     if not 1 <= count <= frames.WINDOWS_MAX:
         raise BadInput(f"{count} windows in one Match, 1 to {frames.WINDOWS_MAX} are allowed")
-    each = DECISION_BYTES + 8 * made.window + (MATCH_BYTES + NAME_BYTES) * made.neighbours
+    each = decision_bytes_max(made)
     if count > 1 and count * each > ANSWER_BYTES_MAX:
         raise BadInput(
             f"{count} windows with {made.neighbours} neighbours make an answer of up to"
@@ -147,6 +152,8 @@ def _specification(request: frames.Match) -> None:
 def _windows(request: frames.Match) -> None:
     for place, window in enumerate(request.windows):
         _length(request, place, window)
+        if not fits_64_bits(window.time):
+            raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
         _universe(request, place, window)  # first: from here on its name may be quoted whole
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)

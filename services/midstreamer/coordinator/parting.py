@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import FRAME_BYTES_MAX
+from midstreamer.protocol.frames import FRAME_BYTES_MAX, SHARD_BYTES
 
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
 """Most bytes of shards in one Search."""
 ROOM_LEAST = 4096
 """Bytes of shards that are asked for at once however large the windows are."""
-SHARD_BYTES = 32
-"""Of one shard in a Search without the name of its series."""
 SEARCH_BYTES = 4096
 """Of a Search without its windows and its shards."""
 WINDOW_BYTES = 256

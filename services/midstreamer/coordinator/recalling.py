@@ -18,9 +18,13 @@ RECALL_S = 30.0
 class Recaller:
     """States by specification, from the cache or from sync."""
 
-    def __init__(self, states: States, ask: Callable[[Recall], Awaitable[Answer]]) -> None:
+    def __init__(
+        self, states: States, ask: Callable[[Recall], Awaitable[Answer]], *, at_once: int
+    ) -> None:
+        """``at_once``: most that sync is asked for at a time; others wait for these."""
         self._states = states
         self._ask = ask
+        self._places = asyncio.Semaphore(at_once)
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def state(self, specification: Specification, deadline_s: float) -> State:
@@ -49,6 +53,10 @@ class Recaller:
             task.exception()  # seen, also when nobody waits any more
 
     async def _recall(self, stream: str) -> None:
+        async with self._places:
+            await self._recall_now(stream)
+
+    async def _recall_now(self, stream: str) -> None:
         expected = self._states.expect(stream)
         try:
             answer = await self._ask(Recall(stream=stream))

@@ -59,7 +59,9 @@ class CoordinatorService:
         self._carrier = carrier
         self._catalogue = Catalogue()
         self._states = States(config.states_bytes_max)
-        self._recaller = Recaller(self._states, self._recall)
+        # On the one connection to sync: what clients need there leaves room for our own writes.
+        relayed_max = max(1, config.limits.in_flight_max // 2)
+        self._recaller = Recaller(self._states, self._recall, at_once=max(1, relayed_max // 2))
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
         self._session = Session(
             carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
@@ -70,11 +72,10 @@ class CoordinatorService:
         self._dispatcher = Dispatcher(
             core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
         )
-        # On the one connection to sync: requests of clients leave room for our own writes.
         self._relays = Admission(
-            max(1, config.limits.in_flight_max // 2),
+            relayed_max,
             what="requests passed on to sync",
-            setting="half of limits.in_flight_max",
+            setting="limits.in_flight_max / 2",
             retry_after_s=RETRY_AFTER_S,
         )
         self._writer = Writer(
@@ -189,6 +190,8 @@ class CoordinatorService:
 
     async def begun(self, peer: Peer) -> None:
         """Survey the series; whatever the feed tells meanwhile is kept."""
+        # A feed that begins tells of no states, so one that was recalled before may be outdated.
+        self._states.clear()
         first = True
         async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
             self._catalogue.surveyed(page, first=first)

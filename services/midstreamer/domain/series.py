@@ -37,6 +37,7 @@ TIME_RULE = (
     f"times are microseconds since 1970-01-01 UTC, {TIME_MIN} to {TIME_MAX} (years 1 to 9999):"
     " send no other unit"
 )
+NO_64_BITS = f"does not fit 64 bits with a sign: {TIME_RULE}"
 
 
 class Tick(NamedTuple):
@@ -56,6 +57,11 @@ def qualified(name: str) -> str:
             " together"
         )
     return name if "/" in name else f"{DEFAULT_UNIVERSE}/{name}"
+
+
+def fits_64_bits(time: int) -> bool:
+    """Whether a time can be stored; one on the wire may have an unsigned 64 bits."""
+    return -(2**63) <= time < 2**63
 
 
 def is_universe(name: str) -> bool:

@@ -6,8 +6,8 @@ streams, or Refusal.  After that frames flow both ways on either stream until so
 
 How to drive it: call `start` once, `receive` with whatever a stream brought, `tick` when
 `next_wakeup_s` has come (it may move meanwhile), `lost` when the carrier ends by itself; carry out
-the effects in order.  The peer's certified identity is handed in: a machine exists only after its
-peer was judged.
+the effects (`protocol.effects`) in order.  The peer's certified identity is handed in: a machine
+exists only after its peer was judged.
 
 What breaks a rule closes the connection: a Refusal with one of the codes below goes out, and
 nothing that comes later is read.  Who may send which frame is not decided here
@@ -30,6 +30,7 @@ from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
 from midstreamer.protocol.deadlines import FRAME_S, FrameDeadlines
+from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Frame
 
 CONTROL_STREAM = 0
@@ -181,44 +182,6 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 
 FROM_PEER = (Greeted, Welcomed, Spoken)
 """Events that a peer can bring about out of order; out of order they are a breach."""
-
-
-# --- what a connection wants done ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Write these bytes to this stream."""
-
-    stream: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The handshake is done; frames may be sent."""
-
-    incarnation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """A frame for the application, and the bytes it took."""
-
-    frame: Frame
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Close the carrier; ``by_peer`` tells on whose account."""
-
-    code: str
-    message: str
-    by_peer: bool
-
-
-Effect = Transmit | Opened | Deliver | Finish
 
 
 class Connection:

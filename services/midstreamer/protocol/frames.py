@@ -36,6 +36,8 @@ WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
 RUNS_MAX = 1024
+SHARD_BYTES = 32
+"""Of one shard without the name of its series."""
 
 
 class Level(StrEnum):
@@ -211,10 +213,10 @@ class Member(msgspec.Struct, frozen=True):
     """Certificate serial, bundle digest, versions: what an operator wants to see, under
     `EVIDENCE_KEYS`."""
     whole_for: str = ""
-    """`domain.shard.agents_digest` of the agents under which it held all its own shards when it
-    had reached ``whole_at``, and has dropped none since; empty when it does not (agents)."""
+    """`domain.shard.agents_digest` of a list of agents. The member holds all shards that this list
+    gives it, of all that exist at ``whole_at``. Empty when it does not (agents)."""
     whole_at: int = 0
-    """See ``whole_for``."""
+    """A feed position; see ``whole_for``."""
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):

@@ -1,9 +1,9 @@
-"""Places carried out: a request awaits its place, in line, until its own deadline.
+"""The shell of `runtime.places`: a request awaits its place until its deadline.
 
     async with admission.place(peer.identity.name, deadline_s):
         ...
 
-`runtime.places` decides; this holds the futures.  A place is given back however the block ends.
+A place is given back however the block ends.
 """
 
 from __future__ import annotations

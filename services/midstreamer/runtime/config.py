@@ -135,7 +135,7 @@ class LimitSettings(Settings):
     """Seconds a new connection has to say who it is before it is closed."""
     frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
     """Seconds a frame may take from its first byte to its last, and one more for each 16 kB of it
-    that came: a peer on a slow network is not cut off, one that stops inside a frame is."""
+    that came. So a peer that stops inside a frame is cut off, and one on a slow network is not."""
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; a live one is kept alive
     every third of it. A server that was restarted on its old port is noticed only so, because

@@ -1,15 +1,14 @@
 """A queue served fairly: the identity that has been served the least is next.
 
-Each identity has a line of its own, in the order of arrival.  Serving an entry moves its identity
-back by what the entry costs (bytes, rows), and the identity that is furthest ahead is served
-next: start-time fair queueing (Goyal, Vin and Cheng 1996).  An identity that comes with nothing
-waiting begins where the queue stands, so it neither saves up turns nor has to catch up.
+Each identity has a line of its own, in the order of arrival.  Serving an entry adds its cost
+(bytes, rows) to what its identity was served, and the identity that was served the least is next:
+start-time fair queueing (Goyal, Vin and Cheng 1996).  An identity that had nothing waiting begins
+with the figure of whoever was served last, so it neither saves up turns nor has to catch up.
 
-What has to keep its order keeps it: the entries of one identity, and the entries that share a
-*track* (a series), whoever they are of.  A later tick that overtook an earlier one of its series
-would make that one stale for good.  An entry is held back while another one that came before it
-on one of its tracks still waits.  The oldest entry of all is never held back, so something can
-always be served.
+Two orders are kept: that of the entries of one identity, and that of the entries on one *track* (a
+series), of all identities.  If a later tick overtook an earlier one of its series, the earlier one
+could never be stored.  So an entry is held back while an earlier one on one of its tracks waits.
+The oldest entry of all is never held back, so something can always be served.
 
 No loop, no clock.
 """
@@ -48,8 +47,8 @@ class FairQueue:
         self._lines: dict[str, _Line] = {}
         self._tracks: dict[str, deque[_Entry]] = {}
         self._heads: list[tuple[int, int, str]] = []
-        """(served, arrival, identity) of each line whose first entry is not held back; those
-        that no longer tell the truth are dropped when they come up."""
+        """(served, arrival, identity) of each line whose first entry is not held back. Entries
+        that are out of date are dropped when they come up."""
         self._served = 0
         """What the last identity served had been served before; a new line begins here."""
         self._arrivals = itertools.count()

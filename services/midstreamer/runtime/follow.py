@@ -5,9 +5,9 @@ A `Follower` is what a process does beside its link to sync: it is the ``opened`
 what lies between, everything is forgotten and begun again; all that is built from the feed is a
 cache.  A feed that fails again before it has told anything is asked again after a growing pause.
 
-Whoever waits for a position holds a place of its own kind (`runtime.admission`): a position may
-be minutes away, and those that wait must not keep others from working, nor one identity all
-others from waiting.
+A request that waits for a position holds a place of its own kind (`runtime.admission`), because
+the position may be minutes away.  So requests that wait leave the places of searches free, and one
+identity holds at most half of the places to wait in.
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ no authentication: it listens on loopback unless told otherwise, and what it tel
 series, value or peer.
 
 A check is a function that returns "" when all is well, else the reason in one line.  Warnings
-stand behind the answer of `/readyz` and do not change its status: they name what an operator
-should mend while the process goes on as before, such as a wrong certificate file.  Were each of
-them a reason not to be ready, one bad edit of a file that all processes share would take the
-whole fleet out of service, which is what keeping the last good file is to prevent.
+are further lines in the answer of `/readyz`.  They name what an operator should mend, such as a
+wrong certificate file, and do not change the status: the process serves with the last good file.
+If a wrong file made it unready, one bad edit of a shared file would stop the whole fleet.
 """
 
 from __future__ import annotations

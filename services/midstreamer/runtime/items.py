@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column
+from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 
@@ -15,6 +16,16 @@ NAME_BYTES = NAME_CHARACTERS_MAX + 3
 """Of the name of a series, at most; each analog of a decision may be of another series."""
 DECISION_BYTES = 768
 """Of all else in a decision beside its window and analogs, at most."""
+CALLER_BYTES = 32
+"""Of who asked, without its name: an item with nothing in it takes room too."""
+ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
+"""What decisions may take of the frame that answers or stores them."""
+
+
+def decision_bytes_max(specification: Specification) -> int:
+    """The most that a decision of this specification takes on the wire."""
+    matches = (MATCH_BYTES + NAME_BYTES) * specification.neighbours
+    return DECISION_BYTES + 8 * specification.window + matches
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,8 @@ class Item:
     def size(self) -> int:
         """Bytes on the wire, roughly."""
         columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
-        return columns + sum(map(_size_of, self.decisions))
+        caller = CALLER_BYTES + len(self.identity)
+        return caller + columns + sum(map(_size_of, self.decisions))
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ series.  One identity holds at most half of the items and of the bytes.
 A Write is one transaction.  When sync is away the same Write is sent again, with the same
 sequence, until it is answered; natural keys make that safe.  Sync takes or refuses each item by
 itself and its answer says which were refused, so nobody fails for a neighbour.  Where it refuses
-a whole Write all the same (a sync of an earlier version, or when PostgreSQL itself objects), its
-items wait again as *suspects*: at most half as many share the next Write, until the item to blame
-stands alone.  Suspects take turns like others: bad items of one identity do not delay good ones
-of another.
+a whole Write all the same, because PostgreSQL itself objects, its items wait again as *suspects*:
+at most half as many share the next Write, until the item to blame stands alone.  Suspects take
+turns like others: bad items of one identity do not delay good ones of another.
 
 An item with a deadline is given up when that passes; it may have been stored all the same, and
 says so.  An item without one stays until it is stored or refused for what is in it; an error that
@@ -255,7 +254,7 @@ class Outbox:
         batch = self._current(sequence)
         if batch is None:
             return []
-        if isinstance(error, PASSING):
+        if _is_passing(error):
             return self._again(batch, error, now_s)
         if len(batch.keys) > 1:
             self._batch = None
@@ -318,6 +317,12 @@ class Outbox:
         """Another content is another Write: a sequence never names two."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
+
+
+def _is_passing(error: errors.MidstreamerError) -> bool:
+    """Whether it says nothing of what is in a Write; PostgreSQL tells when to ask again, if so."""
+    objects = isinstance(error, errors.StoreError) and not error.retry_after_s
+    return isinstance(error, PASSING) and not objects
 
 
 def _series(item: Item) -> Iterable[str]:

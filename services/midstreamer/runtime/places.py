@@ -66,8 +66,8 @@ class Shares:
     def fits(self, identity: str, amount: int = 1) -> bool:
         """Whether it may be taken.
 
-        What nobody else is in the way of may be larger than a share or than the limit: one frame
-        that is could otherwise never be sent.
+        An identity that holds nothing may take more than its share, and more than the limit when
+        nobody holds anything: one large write could otherwise never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
@@ -76,11 +76,14 @@ class Shares:
 
     def take(self, identity: str, amount: int = 1) -> None:
         """Count it, whether or not it fits."""
-        self.taken += amount
-        self._held[identity] = self._held.get(identity, 0) + amount
+        if amount:  # nothing is kept of an identity that holds nothing
+            self.taken += amount
+            self._held[identity] = self._held.get(identity, 0) + amount
 
     def give_back(self, identity: str, amount: int = 1) -> None:
-        """Count it off; nothing is kept of an identity that holds nothing."""
+        """Count it off."""
+        if not amount:
+            return
         left = self._held[identity] - amount
         assert left >= 0  # noqa: S101 - each is given back once, by whoever took it
         self.taken -= amount

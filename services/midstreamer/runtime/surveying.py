@@ -1,8 +1,9 @@
 """The catalogue in pages: cut where it is answered, put together where it is asked for.
 
-Everybody who surveys asks here.  One page stays far below a frame, however many series there are.
-Pages are true at positions of their own, each not before the last: so the whole is true at that
-of the first, and what came later is in the change feed after it.
+All who need the catalogue ask through this module.  A page is about a quarter of a frame, however
+many series there are.  Each page is read at its own feed position, none earlier than the page
+before.  So take the position of the first page as that of the whole: every later change is in the
+change feed after it, and taking a change in twice does no harm.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def has_not_expired(case: Case) -> Refused | None:
 
 
 def is_strong(case: Case) -> Refused | None:
-    """No key and no signature on the way can be forged by whoever rents enough machines.
+    """Refuse a weak key or a weak signature in the peer's certificate and its intermediates.
 
     The path's verifier looks at the keys of authorities alone, and calls each weak signature an
     unknown authority; so this is asked first. The signature of a certificate by itself proves

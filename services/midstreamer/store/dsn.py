@@ -16,10 +16,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from pydantic_core import core_schema
+from pydantic import GetCoreSchemaHandler, PlainSerializer, PlainValidator, WithJsonSchema
 
 from midstreamer.domain.errors import ConfigError
 
@@ -102,16 +102,15 @@ class Dsn:
         return made
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, _source: Any, _handler: Callable[[Any], Any]
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls._validated, serialization=core_schema.to_string_ser_schema()
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return handler.generate_schema(
+            Annotated[
+                Any,
+                PlainValidator(cls._validated),
+                PlainSerializer(str, when_used="json-unless-none"),
+                WithJsonSchema({"type": "string"}),
+            ]
         )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
-        return {"type": "string"}
 
 
 def checked(dsn: str | Dsn, environment: Mapping[str, str] | None = None) -> str:

@@ -1,14 +1,15 @@
 """What PostgreSQL's error codes mean for us: whether to try again, when, and the way out.
 
-Pure: (sqlstate, message) to StoreError.  `store.postgres` is the only caller; the codes are those
-of PostgreSQL's appendix A, and the first entry whose code begins an error's code applies.
+Pure: (sqlstate, message) to StoreError, or to BadInput where a value is to blame.  `store.postgres`
+is the only caller; the codes are those of PostgreSQL's appendix A, and the first entry whose code
+begins an error's code applies.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from midstreamer.domain.errors import StoreError
+from midstreamer.domain.errors import BadInput, MidstreamerError, StoreError
 
 
 class Meaning(NamedTuple):
@@ -45,8 +46,17 @@ AWAY = MEANINGS[7]
 _OTHER = Meaning("", "it refused", "see its log", 0.0)
 
 
-def explain(sqlstate: str, message: str) -> StoreError:
-    """The StoreError for an error that PostgreSQL reported."""
+VALUES = "22"
+"""Class of the errors about a value. Who sends it again meets the same error, so it must not be
+an error that is waited out: one such value would hold up everything behind it for good."""
+
+
+def explain(sqlstate: str, message: str) -> MidstreamerError:
+    """The error for one that PostgreSQL reported."""
+    if sqlstate.startswith(VALUES):
+        return BadInput(
+            f"PostgreSQL cannot take a value ({sqlstate}: {message}): send one within its range"
+        )
     meaning = next((one for one in MEANINGS if sqlstate.startswith(one.sqlstate)), _OTHER)
     return StoreError(
         f"PostgreSQL: {meaning.what} ({sqlstate}: {message}); {meaning.way_out}",

@@ -13,7 +13,14 @@ from midstreamer.domain import decision as decisions
 from midstreamer.domain import specification as specifications
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, shortened
-from midstreamer.domain.series import Window, plain, qualified, universe_of
+from midstreamer.domain.series import (
+    NO_64_BITS,
+    Window,
+    fits_64_bits,
+    plain,
+    qualified,
+    universe_of,
+)
 
 
 def check_decision(decision: Decision) -> Decision:
@@ -58,6 +65,10 @@ def _series(decision: Decision) -> str:
     return "" if right else f"its specification is for the universe {shortened(universe)}"
 
 
+def _time(decision: Decision) -> str:
+    return "" if fits_64_bits(decision.time) else f"its time {NO_64_BITS}"
+
+
 def _saying(decision: Decision) -> str:
     if (decision.direction is None) == (decision.reason is None):
         return f"direction {decision.direction} and reason {decision.reason}: exactly one is said"
@@ -67,4 +78,4 @@ def _saying(decision: Decision) -> str:
     return ""
 
 
-_CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _id, _series, _saying)
+_CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _time, _id, _series, _saying)

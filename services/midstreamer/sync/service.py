@@ -106,7 +106,7 @@ class SyncService:
             max(1, config.connections - CONNECTIONS_KEPT),
             line=READS_WAITING_MAX,
             what="reads",
-            setting="sync.connections without 3",
+            setting="sync.connections - 3",
             retry_after_s=OVERLOADED_S,
         )
         self._recalls = Admission(

@@ -17,14 +17,8 @@ from typing import Protocol
 
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded, Refused
 from midstreamer.domain.identity import Identity
-from midstreamer.protocol.connection import (
-    Connection,
-    Deliver,
-    Effect,
-    Finish,
-    Opened,
-    Transmit,
-)
+from midstreamer.protocol.connection import Connection
+from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Frame
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Limits

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstreamer import reasoning
 from midstreamer.domain import series
 from midstreamer.domain.errors import Behind, QuotaExceeded, StoreError, UnknownSeries
 from midstreamer.domain.specification import Transform
@@ -27,9 +26,8 @@ from midstreamer.store.ports import (
     Usage,
 )
 from midstreamer.sync.quota import Quotas
+from tests.support import folding
 from tests.support import store as build
-
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 
 
 @pytest.fixture(scope="module")
@@ -330,9 +328,9 @@ async def test_any_version_of_a_state_can_be_folded_again(store: Store) -> None:
     assert state.version > 256, "a snapshot was passed"
     for version in (7, 255, 256, 257, state.version):
         if version in versions:
-            body = await admin.replay_state(store, RULES, state.stream, version)
+            body = await folding.replay_state(store, state.stream, version)
             assert body == versions[version]
-    assert await admin.check(store, RULES) == []
+    assert await folding.check(store) == []
 
 
 async def test_the_status_counts_rows(store: Store) -> None:
@@ -352,4 +350,4 @@ async def test_a_decision_that_nothing_can_judge_has_its_one_verdict(store: Stor
     (verdict,) = (await build.commit(committer, build.a_write(last))).verdicts
     assert verdict.void
     assert (await store.experiences([decision.experience_id]))[1] == [verdict]
-    assert await admin.check(store, RULES) == []
+    assert await folding.check(store) == []

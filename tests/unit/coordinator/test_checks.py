@@ -46,6 +46,8 @@ def test_a_match_in_order_passes() -> None:
     ("match", "message"),
     [
         (lambda: a_match(windows=()), "0 windows"),
+        (lambda: a_match(windows=changed(time=2**63)), "window 0 at 9223372036854775808"),
+        (lambda: a_match(windows=changed(time=-(2**63) - 1, series="")), "64 bits"),
         (lambda: a_match(windows=(WINDOW,) * 257), "257 windows"),
         (lambda: a_match(specification=a_specification(band=99)), "specification.band = 99"),
         (lambda: a_match(windows=changed(values=WINDOW.values[8:])), "window 0 has 15 values"),

@@ -8,12 +8,27 @@ import pytest
 
 from midstreamer import reasoning
 from midstreamer.coordinator import states
+from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.recalling import Recaller
+from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.coordinator.states import States
 from midstreamer.domain import errors
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.specification import Specification
-from midstreamer.protocol.frames import Answer, Learned, Recall, Recalled
+from midstreamer.protocol.frames import (
+    Answer,
+    Changes,
+    Frame,
+    Joined,
+    Learned,
+    Recall,
+    Recalled,
+    Surveyed,
+)
+from midstreamer.runtime.peer import Peer, dial, listen
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_decision, a_specification
+from tests.support.security import who
 
 SPECIFICATION = a_specification()
 STREAM = SPECIFICATION.stream
@@ -50,6 +65,26 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
     made.apply([ONE])
     assert version_of(made) is None
     assert made.held_bytes == 0
+
+
+async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
+    # Sync tells a feed that begins of no states: what was learned meanwhile would be missed.
+    network = MemoryNetwork()
+
+    async def answer(peer: Peer, frame: Frame) -> Answer:
+        return Surveyed(series=(), shard_points=64, position=3)
+
+    server = await listen(MemoryCarrier(network, who(Kind.SYNC, "s1")), "s1:1", handle=answer)
+    carrier = MemoryCarrier(network, who(Kind.COORDINATOR, "c1"))
+    peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
+    service = CoordinatorService(CoordinatorSettings(), carrier)
+    known, early = service._states, service._states.expect(STREAM)
+    known.recalled(early, ONE)  # then TWO is learned, and only then does the feed begin
+    service.apply(Changes(position=3, changes=(Joined(()),)))
+    await service.begun(peer)
+    assert version_of(known) is None
+    await peer.close()
+    await server.close()
 
 
 @pytest.mark.parametrize(("told", "answer"), [((ONE, THREE), TWO), ((ONE,), THREE), ((), THREE)])
@@ -117,7 +152,7 @@ class Sync:
 
 async def test_who_needs_the_same_state_at_once_asks_once() -> None:
     kept, sync = States(1 << 20), Sync()
-    made = Recaller(kept, sync.ask)
+    made = Recaller(kept, sync.ask, at_once=8)
     far_s = asyncio.get_running_loop().time() + 60
     first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
@@ -133,9 +168,26 @@ async def test_who_needs_the_same_state_at_once_asks_once() -> None:
 
 async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
     sync = Sync()
-    made = Recaller(States(1 << 20), sync.ask)
+    made = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded, match="did not tell its state"):
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
     sync.answer.set_exception(errors.StoreError("PostgreSQL is away"))
     with pytest.raises(errors.StoreError, match="away"):
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
+
+
+async def test_sync_is_asked_for_a_few_states_at_a_time() -> None:
+    under_way = most = 0
+
+    async def ask(request: Recall) -> Answer:
+        nonlocal under_way, most
+        under_way, most = under_way + 1, max(most, under_way + 1)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return Recalled(position=1, stream=request.stream)
+
+    recaller = Recaller(States(1 << 20), ask, at_once=2)
+    asked = [a_specification(horizon=horizon) for horizon in range(1, 11)]
+    deadline_s = asyncio.get_running_loop().time() + 5
+    found = await asyncio.gather(*(recaller.state(one, deadline_s) for one in asked))
+    assert ([state.version for state in found], most) == ([0] * 10, 2)

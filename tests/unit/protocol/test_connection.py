@@ -14,13 +14,10 @@ from midstreamer.protocol.connection import (
     TRANSITIONS,
     Code,
     Connection,
-    Deliver,
-    Finish,
-    Opened,
     Side,
     State,
-    Transmit,
 )
+from midstreamer.protocol.effects import Deliver, Finish, Opened, Transmit
 from tests.support.transport import AGENT, COORDINATOR, Pair, delivered, holdings
 
 EVENTS: list[connection.Event] = [

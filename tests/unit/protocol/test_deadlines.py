@@ -6,8 +6,9 @@ import pytest
 
 from midstreamer.protocol import codec, deadlines
 from midstreamer.protocol.codec import Splitter
-from midstreamer.protocol.connection import CONTROL_STREAM, Code, Connection, Finish
+from midstreamer.protocol.connection import CONTROL_STREAM, Code, Connection
 from midstreamer.protocol.deadlines import FrameDeadlines
+from midstreamer.protocol.effects import Finish
 from tests.support.transport import Pair, holdings
 
 FRAME = codec.encode(holdings(1))

@@ -127,7 +127,11 @@ def test_a_decision_is_not_sent_twice_in_one_write() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [errors.StoreError("away"), errors.LinkClosed("cut"), errors.DeadlineExceeded("slow")],
+    [
+        errors.StoreError("away", retry_after_s=0.5),
+        errors.LinkClosed("cut"),
+        errors.DeadlineExceeded("slow"),
+    ],
 )
 def test_a_write_is_sent_again_unchanged_until_sync_is_back(
     error: errors.MidstreamerError,
@@ -202,7 +206,7 @@ def test_an_error_that_nobody_foresaw_still_parts_the_items_of_a_write() -> None
 def test_a_passed_deadline_gives_an_item_up_and_says_it_may_be_stored() -> None:
     made = Outbox()
     write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
-    made.handle(Failed(write.sequence, errors.StoreError("away")), 0.9)
+    made.handle(Failed(write.sequence, errors.StoreError("away", retry_after_s=0.5)), 0.9)
     (reject,) = made.handle(Tick(), 1.0)
     assert isinstance(reject, Reject)
     assert isinstance(reject.error, errors.DeadlineExceeded)
@@ -233,7 +237,7 @@ def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
     assert left.sequence > both.sequence
 
 
-SIZE = an_item(1).size
+SIZE = an_item(1, of="client/greedy").size
 
 
 @pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=2 * SIZE)])
@@ -254,7 +258,7 @@ def test_one_identity_has_at_most_half_of_the_outbox(limits: Limits) -> None:
         made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
     (reject,) = made.handle(Offered(2, an_item(3, of="client/greedy")), 0.0)
     assert isinstance(reject, Reject)
-    assert "2 writes of 544 B of client/greedy" in str(reject.error)
+    assert f"2 writes of {2 * SIZE} B of client/greedy" in str(reject.error)
     assert made.handle(Offered(3, an_item(1, series="u/t", of="client/good")), 0.0) == []
 
 
@@ -454,3 +458,30 @@ async def test_a_writer_refuses_when_it_is_full() -> None:
     with pytest.raises(errors.Overloaded):
         writer.offer(an_item(2))
     waiting.cancel()
+
+
+def test_items_without_anything_in_them_are_settled_together() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    for key in (1, 2):
+        assert made.handle(Offered(key, Item(identity="client/u1")), 0.0) == []
+    second = post(made.handle(Answered(first.sequence, written(first)), 0.0))
+    settled = made.handle(Answered(second.sequence, written(second)), 0.0)
+    assert [effect.key for effect in settled if isinstance(effect, Settle)] == [1, 2]
+    assert made.depth == 0
+
+
+def test_an_item_that_postgresql_objects_to_does_not_hold_up_its_neighbours() -> None:
+    made = Outbox()
+    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    made.handle(Offered(1, an_item(2)), 0.0)
+    made.handle(
+        Offered(
+            2,
+            an_item(1, series="u/t"),
+        ),
+        0.0,
+    )
+    both = post(made.handle(Answered(first.sequence, written(first)), 0.0))
+    alone = post(made.handle(Failed(both.sequence, errors.StoreError("23505: it refused")), 0.0))
+    assert (len(both.columns), len(alone.columns)) == (2, 1)

@@ -177,3 +177,12 @@ def test_what_is_larger_than_a_share_goes_alone(amount: int) -> None:
     assert not shares.fits("a")
     shares.give_back("a", amount)
     assert (shares.taken, shares.held("a")) == (0, 0)
+
+
+def test_amounts_of_nothing_are_taken_and_given_back_as_often_as_one_likes() -> None:
+    shares = Shares(10)
+    for amount in (0, 0, 3):
+        shares.take("client/a", amount)
+    for amount in (3, 0, 0):
+        shares.give_back("client/a", amount)
+    assert (shares.taken, shares.held("client/a")) == (0, 0)

@@ -13,25 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as any_of
 
 from midstreamer import reasoning
+from midstreamer.cli import checking
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market.backtest import Points, Walk
 from midstreamer.market.distances import between
 from midstreamer.store import proofs, rows
 from midstreamer.store.findings import Finding, Ticks, same, shown
-from midstreamer.store.proofs import Rules
 from tests.support import reasoning as build
 
-RULES = Rules(
-    reasoning.initial,
-    reasoning.learn,
-    reasoning.encode,
-    reasoning.decode,
-    reasoning.decide,
-    reasoning.judge,
-    reasoning.LIBRARY,
-    between,
-)
+RULES = checking.rules()
 START, LENGTH = 200, 220
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from midstreamer.domain.errors import BadInput
 from midstreamer.store import trouble
 
 
@@ -36,3 +37,10 @@ def test_an_unforeseen_code_is_not_worth_another_try() -> None:
 def test_a_server_that_is_not_there_says_how_to_reach_one() -> None:
     assert "sync.dsn" in trouble.absent(ConnectionRefusedError("refused")).message
     assert "TimeoutError" in trouble.absent(TimeoutError()).message
+
+
+@pytest.mark.parametrize("sqlstate", ["22000", "22003", "22021", "22P02"])
+def test_a_value_that_cannot_be_stored_is_the_fault_of_who_sent_it(sqlstate: str) -> None:
+    error = trouble.explain(sqlstate, "value out of int64 range")
+    assert isinstance(error, BadInput)
+    assert "value out of int64 range" in error.message

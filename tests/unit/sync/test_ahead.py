@@ -10,13 +10,12 @@ import numpy as np
 from midstreamer import reasoning
 from midstreamer.domain import series
 from midstreamer.domain.decision import Decision
-from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
+from tests.support import folding
 from tests.support import reasoning as make
 from tests.support import store as build
 
 SPECIFICATION = make.a_specification()
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 NAMES = ("u/a", "u/b")
 FIRST, LAST = 20, 220
 DICE = np.random.default_rng(1)
@@ -58,4 +57,4 @@ def test_ticks_stored_first_are_decided_about_as_ticks_that_come_live() -> None:
     assert stored == live
     assert any(each.low > -np.inf for each in live), "the interval was learned"
     assert here.state_of == there.state_of
-    assert asyncio.run(admin.check(here, RULES)) == []
+    assert asyncio.run(folding.check(here)) == []

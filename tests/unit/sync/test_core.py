@@ -151,6 +151,7 @@ def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
         ({"time": 7}, "its id should be"),
         ({"experience_id": b"\0" * 16}, "its id should be"),
         ({"reason": None}, "exactly one is said"),
+        ({"time": 2**63}, "64 bits"),
         ({"index": -1}, "names a series and has no position in it"),
         ({"probability": float("nan")}, "not a number"),
         ({"specification": msgspec.structs.replace(SPECIFICATION, horizon=0)}, "horizon"),

@@ -11,17 +11,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstreamer import reasoning
 from midstreamer.domain.errors import MidstreamerError, StoreError
 from midstreamer.protocol.frames import Write
-from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Transaction
 from midstreamer.sync.commit import Committer
+from tests.support import folding
 from tests.support import store as build
 
 SERIES = ("test/A", "test/B")
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 
 
 def _story(steps: int = 8) -> list[Write]:
@@ -38,7 +36,7 @@ async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[
     committer = build.a_committer(store)
     for batch in batches:
         await committer.commit([build.given(write) for write in batch])
-    assert await admin.check(store, RULES) == []
+    assert await folding.check(store) == []
     return await build.contents(store)
 
 
@@ -85,7 +83,7 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
             refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]
             left = list(itertools.compress(left, refused))
         assert left == []
-        assert await admin.check(store, RULES) == []
+        assert await folding.check(store) == []
         return store
 
     store = asyncio.run(tell())
@@ -130,7 +128,7 @@ def test_a_store_that_fails_between_transactions_loses_and_doubles_nothing(
         committer = build.a_committer(store)
         for write in STORY:
             await _insist(committer, write)
-        assert await admin.check(store, RULES) == []
+        assert await folding.check(store) == []
         return await build.contents(store)
 
     assert asyncio.run(tell()) == PLAIN

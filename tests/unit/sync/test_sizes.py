@@ -23,16 +23,15 @@ from midstreamer.protocol.frames import (
     Tail,
     Written,
 )
-from midstreamer.store import admin
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import settle
 from midstreamer.sync.commit import Committer
 from midstreamer.sync.config import SyncSettings
+from tests.support import folding
 from tests.support import store as build
 
 WIDE = msgspec.structs.replace(build.SPECIFICATION, horizon=1024)
 NAMES = [f"test/s{place}" for place in range(40)]
-RULES = admin.Rules(reasoning.initial, reasoning.learn, reasoning.encode, reasoning.decode)
 
 
 def _decided(name: str, index: int) -> Decision:
@@ -75,7 +74,7 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     for name in NAMES:
         await build.commit(committer, build.a_write(series.column(name, times, values)))
     assert len(store.verdicts) == taken
-    assert await admin.check(store, RULES) == []
+    assert await folding.check(store) == []
 
 
 async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:

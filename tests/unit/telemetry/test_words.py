@@ -80,6 +80,20 @@ def test_the_names_of_background_loops_are_those_of_the_services() -> None:
     assert found == words.TASKS
 
 
+def test_every_limited_line_is_one_that_is_written() -> None:
+    line = re.compile(r'\blog\.\w+\(\s*"([\w.]+)"')
+    written = {
+        name
+        for path in SOURCE.rglob("*.py")
+        for name in line.findall(path.read_text(encoding="utf-8"))
+    }
+    assert written >= words.EVENTS_BY_PEERS
+
+
+def test_lines_that_a_client_can_cause_at_will_are_limited() -> None:
+    assert {"survey.remembered", "agent.known_wrongly", "verdict.void"} <= words.EVENTS_BY_PEERS
+
+
 def test_no_metric_is_labelled_behind_the_closed_sets() -> None:
     text = (SOURCE / "telemetry" / "metrics.py").read_text(encoding="utf-8")
     makers = re.findall(r"(?:Counter|Gauge|Histogram)\(name, help, tuple\(labels\)", text)

@@ -9,8 +9,8 @@ from aioquic.quic.packet import QuicStreamFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.transport.aioquic.internals import Receiver
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
+from midstreamer.transport.aioquic.receiving import Receiver
 
 WHOLE = bytes(range(256))
 PIECES = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=60)

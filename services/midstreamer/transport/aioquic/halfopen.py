@@ -5,9 +5,9 @@ before anybody has shown a certificate.  So these are bounded four ways.  Beyond
 must first prove that it receives at the address it sends from (`proof`).  One origin holds at
 most a share, and its own oldest makes room for its next.  When all places are taken, the oldest
 of the origin that holds most makes room: a newcomer is never refused, because whoever means
-well is through in a moment, and whoever holds places on purpose holds the oldest.  And the bytes
-received of all of them together are bounded (those of one are by `enforcement`): beyond the bound
-the oldest that holds any leaves, of the origin that holds most bytes.
+well is through in a moment, and whoever holds places on purpose holds the oldest.  Last, the
+received bytes of all half-open connections together are bounded (`enforcement` bounds those of
+one).  Beyond that bound the origin with most bytes loses its oldest connection that holds any.
 
 Nothing here can tell two senders behind one address apart, nor a thousand hosts from a thousand
 clients; both only get shorter stays.

@@ -1,8 +1,9 @@
 """Every private member of aioquic that is touched, and nothing else.
 
-All of it was read in the one version named below, and `selftest` proves at each start that the
-part security rests on still works.  A new version means: read these names again, then change
-the pin.  What each is for stands beside it.
+`receiving` besides uses the private attributes of the aioquic class that it extends.  All of it
+was read in the one version named below, and `selftest` proves at each start that the part
+security rests on still works.  A new version means: read these names again, then change the pin.
+What each is for stands beside it.
 """
 
 # ruff: noqa: SLF001 - this module is the exception, so that no other needs to be one
@@ -21,26 +22,23 @@ from aioquic.quic.connection import (
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
-    QuicConnectionError,
     QuicNetworkPath,
 )
 from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
+from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import (
-    QuicErrorCode,
     QuicFrameType,
     QuicPacketType,
-    QuicStreamFrame,
     pull_quic_transport_parameters,
 )
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver
+from aioquic.quic.stream import QuicStream
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.chain import Presented
 from midstreamer.security.reasons import Reason
-from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
+from midstreamer.transport.aioquic.receiving import CryptoReceiver, Receiver
 
 # What it says of peers is said by us, with who and why; the rest is of use to its authors.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
@@ -50,10 +48,6 @@ VERSION = "1.7.2"
 ACK_DELAY_S = 0.02
 """aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
 waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
-
-
-CRYPTO_GAPS_MAX = 64
-"""A handshake has some ten packets."""
 
 
 def require_version() -> None:
@@ -252,104 +246,6 @@ def respect_datagram_size(connection: QuicConnection) -> None:
 
 
 # --- what is held of what came --------------------------------------------------------------------
-
-
-class Receiver(QuicStreamReceiver):
-    """The receiving half of a stream, which keeps what came early as `reassembly.Segments`.
-
-    aioquic keeps one buffer up to the furthest offset: one byte at a far one costs all before it.
-    """
-
-    def __init__(
-        self, stream_id: int | None, *, readable: bool = True, gaps_max: int = SEGMENTS_MAX
-    ) -> None:
-        super().__init__(stream_id, readable)
-        self.early = Segments(gaps_max)
-        self.announce_at = 0
-        """What has to be read before more is allowed; see `allow_by_consumption`."""
-
-    @property
-    def held_bytes(self) -> int:
-        """What was read, which its reader may hold, and what came early."""
-        return self._buffer_start + self.early.held_bytes
-
-    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Take a frame's data; what can be read now, and whether it is the last."""
-        end = frame.offset + len(frame.data)
-        if (
-            frame.offset == self._buffer_start < end
-            and self._final_size is None
-            and not (frame.fin or self.early.starts or self.is_finished)
-        ):  # nearly always: it came in order
-            self._buffer_start = end
-            if end > self.highest_offset:
-                self.highest_offset = end
-            return StreamDataReceived(
-                data=frame.data, end_stream=False, stream_id=self._stream_id or 0
-            )
-        self._check_end(end, fin=frame.fin)
-        self.highest_offset = max(self.highest_offset, end)
-        if self.is_finished:
-            return None
-        if frame.offset > self._buffer_start:
-            self._keep(frame)
-            return None
-        data = frame.data[self._buffer_start - frame.offset :]
-        if self.early.starts:
-            data = b"".join((data, *self.early.take(self._buffer_start + len(data))))
-        self._buffer_start += len(data)
-        self.is_finished = self._buffer_start == self._final_size
-        if not (data or self.is_finished):
-            return None
-        return StreamDataReceived(
-            data=data, end_stream=self.is_finished, stream_id=self._stream_id or 0
-        )
-
-    def _check_end(self, end: int, *, fin: bool) -> None:
-        # As aioquic does (RFC 9000, section 4.5).
-        if self._final_size is not None and end > self._final_size:
-            raise FinalSizeError("Data received beyond final size")
-        if fin and self._final_size not in (None, end):
-            raise FinalSizeError("Cannot change final size")
-        if fin and end < self.highest_offset:
-            raise FinalSizeError("Data received beyond final size")
-        if fin:
-            self._final_size = end
-
-    def _keep(self, frame: QuicStreamFrame) -> None:
-        try:
-            self.early.add(frame.offset, frame.data)
-        except TooManyGaps:
-            raise QuicConnectionError(
-                error_code=QuicErrorCode.INTERNAL_ERROR,
-                frame_type=QuicFrameType.STREAM_BASE,
-                reason_phrase="a stream has too many gaps",
-            ) from None
-
-
-class CryptoReceiver(Receiver):
-    """The same for handshake messages, of which all epochs together may bring ``bytes_max``.
-
-    aioquic bounds what came early. What came in order is held too, by TLS, until its message is
-    complete, and a message may announce 16 MB.
-    """
-
-    def __init__(self, together: list[CryptoReceiver], bytes_max: int) -> None:
-        super().__init__(None, gaps_max=CRYPTO_GAPS_MAX)
-        self._together = together
-        self._bytes_max = bytes_max
-
-    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Refuse a frame that ends beyond the bound, before anything of it is kept."""
-        further = frame.offset + len(frame.data) - self.highest_offset
-        received = sum(receiver.highest_offset for receiver in self._together)
-        if further > 0 and received + further > self._bytes_max:
-            raise QuicConnectionError(
-                error_code=QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
-                frame_type=QuicFrameType.CRYPTO,
-                reason_phrase=f"handshake messages of more than {self._bytes_max} B",
-            )
-        return super().handle_frame(frame)
 
 
 class Streams(dict[int, QuicStream]):
