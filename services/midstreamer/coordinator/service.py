@@ -241,6 +241,7 @@ class CoordinatorService:
             case frames.Lookup(experience_ids=()):
                 return frames.Experiences(position=max(self._follower.position, 0))
             case frames.Lookup():
+                checks.check_lookup(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
