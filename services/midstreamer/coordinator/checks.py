@@ -109,6 +109,12 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
             )
 
 
+def match_bytes(made: specification.Specification, count: int) -> int:
+    """What the decisions about so many windows take in an answer, the windows among it."""
+    each = DECISION_BYTES + 8 * made.window + (MATCH_BYTES + NAME_BYTES) * made.neighbours
+    return count * each
+
+
 def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: Catalogue) -> None:
     """Raise BadInput when a window is not what is stored of its series.
 
@@ -140,11 +146,11 @@ def _sizes(request: frames.Match) -> None:
     made, count = request.specification, len(request.windows)
     if not 1 <= count <= frames.WINDOWS_MAX:
         raise BadInput(f"{count} windows in one Match, 1 to {frames.WINDOWS_MAX} are allowed")
-    each = DECISION_BYTES + 8 * made.window + (MATCH_BYTES + NAME_BYTES) * made.neighbours
-    if count > 1 and count * each > ANSWER_BYTES_MAX:
+    each, whole = match_bytes(made, 1), match_bytes(made, count)
+    if count > 1 and whole > ANSWER_BYTES_MAX:
         raise BadInput(
             f"{count} windows with {made.neighbours} neighbours make an answer of up to"
-            f" {count * each:,} B, at most {ANSWER_BYTES_MAX:,}: ask for"
+            f" {whole:,} B, at most {ANSWER_BYTES_MAX:,}: ask for"
             f" {ANSWER_BYTES_MAX // each} at a time"
         )
 
