@@ -10,7 +10,7 @@ import pytest
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from tests.hostile.test_bounds import HELD_S_MAX, Held, running
+from tests.hostile.test_bounds import HELD_S_MAX, Held, columns, running
 from tests.support.fleet import a_column, append, eventually
 from tests.support.hostile import a_frame, hello, quic_intruder, stream_frame
 from tests.support.security import credentials, who
@@ -50,3 +50,15 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
         await asyncio.wait([fleet.tasks[0]])
         with pytest.raises(BadInput, match="257 experiences were asked for, at most 256"):
             await greedy.ask(frames.Lookup(experience_ids=many, budget_s=3.0))
+
+
+async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        greedy = [await fleet.client(name) for name in ("greedy", "greedier")]
+        for peer, letter in zip(greedy, "ab", strict=True):
+            await append(peer, *columns(1024, universe=letter * 110))
+        await fleet.settled()
+        survey = frames.Survey(budget_s=20.0)
+        answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
+        # Sync drops what a full link does not take: some would never be answered.
+        assert all(isinstance(answer, frames.Surveyed) for answer in answers)

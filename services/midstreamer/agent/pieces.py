@@ -75,15 +75,15 @@ def divided(
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)
     most = max(1, cells_max // cells) * specification.grid
-    ends = [max(run.first, min(run.last, run.until - length + 1)) for run in runs]
-    if sum(end - run.first for run, end in zip(runs, ends, strict=True)) <= most:
+    spans = [_span(run, length) for run in runs]
+    if sum(end - begin for begin, end in spans) <= most:
         yield np.arange(len(runs)), list(runs)
         return
     rows: list[int] = []
     part: list[kernels.Run] = []
     left = most
-    for row, (run, end) in enumerate(zip(runs, ends, strict=True)):
-        at = run.first
+    for row, (run, (begin, end)) in enumerate(zip(runs, spans, strict=True)):
+        at = begin
         while at < end:
             stop = min(end, at + left)
             rows.append(row)
@@ -95,6 +95,13 @@ def divided(
                 rows, part, left = [], [], most
     if part:
         yield np.array(rows), part
+
+
+def _span(run: kernels.Run, length: int) -> tuple[int, int]:
+    """First of the positions at which its windows begin, and one past the last."""
+    first, last, until = run.first, run.last, run.until
+    assert first is not None and last is not None and until is not None  # noqa: S101, PT018 - see `Search`
+    return first, max(first, min(last, until - length + 1))
 
 
 def _merged(one: Nearest, other: Nearest, k: int) -> Nearest:

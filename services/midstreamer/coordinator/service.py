@@ -44,6 +44,9 @@ from midstreamer.transport.carrier import Carrier, Server
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 RETRY_AFTER_S = 0.05
+RELAYS_MAX = 4
+"""Lookups and surveys at sync at once. An answer has up to 2 MB and takes sync milliseconds; beyond
+the 16 MB that sync keeps unsent for a link it drops answers, those to our lease among them."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Longest that a stop waits for the outbox."""
@@ -73,11 +76,12 @@ class CoordinatorService:
             core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
         )
         self._match_bytes = Shares(config.matches_bytes_max)
-        # On the one connection to sync: requests of clients leave room for our own writes.
+        # On the one connection to sync: what answers clients leaves room for what answers us.
         self._relays = Admission(
-            max(1, config.limits.in_flight_max // 2),
+            RELAYS_MAX,
+            line=max(1, config.limits.in_flight_max // 2),
             what="requests passed on to sync",
-            setting="half of limits.in_flight_max",
+            setting="RELAYS_MAX",
             retry_after_s=RETRY_AFTER_S,
         )
         self._writer = Writer(
