@@ -14,12 +14,13 @@ Runs in a thread: nothing here touches the loop.
 from __future__ import annotations
 
 import time as clocks
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 import midstreamer_kernels as kernels
+from midstreamer.agent import pieces
 from midstreamer.agent.shards import Held
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Evidence
@@ -31,6 +32,10 @@ from midstreamer.telemetry import metrics
 
 _NO_FLOATS: Floats = np.empty(0)
 _NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
+
+
+Steps = Generator[None, None, list[Evidence]]
+"""A search that is under way; it goes on in whichever thread takes its next step."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,29 @@ class Search:
 
     def answer(self, windows: Sequence[Window], expired: Callable[[], bool]) -> list[Evidence]:
         """Evidence for each window; DeadlineExceeded as soon as nobody waits any more."""
+        steps = self.steps(windows, expired)
+        while (made := step(steps)) is None:
+            pass
+        return made
+
+    def steps(self, windows: Sequence[Window], expired: Callable[[], bool]) -> Steps:
+        """The same, pausing where others may have the thread: see `agent.pieces`."""
         made: list[Evidence] = []
         for window in windows:
             if expired():
                 raise DeadlineExceeded(
                     f"{len(made)} of {len(windows)} windows were searched when the time ran out"
                 )
-            made.append(self._answer(window))
+            made.append((yield from self._answer(window, expired)))
         return made
 
-    def _answer(self, window: Window) -> Evidence:
+    def _answer(
+        self, window: Window, expired: Callable[[], bool]
+    ) -> Generator[None, None, Evidence]:
         specification = self._specification
         prospect = self._prospect(window.time)
         began_s = clocks.perf_counter()
-        which, start, distance = self._nearest(window, prospect)
+        which, start, distance = yield from self._nearest(window, prospect, expired)
         metrics.DTW_LATENCY_MS.observe(1000.0 * (clocks.perf_counter() - began_s))
         metrics.PATTERN_MATCHES.labels(measure=specification.measure).inc()
         index, newest = self._place(window)
@@ -134,20 +148,25 @@ class Search:
             barred,
         )
 
-    def _nearest(self, window: Window, prospect: _Prospect) -> tuple[Integers, Integers, Floats]:
+    def _nearest(
+        self, window: Window, prospect: _Prospect, expired: Callable[[], bool]
+    ) -> pieces.Steps:
         specification = self._specification
-        lcss = specification.measure is Measure.LCSS
+        found = pieces.nearest(
+            prospect.runs,
+            outcome.transformed(window.array(), specification.transform),
+            specification.neighbours + prospect.barred,
+            specification,
+            self._engine,
+        )
         try:
-            return kernels.nearest(
-                prospect.runs,
-                outcome.transformed(window.array(), specification.transform),
-                specification.neighbours + prospect.barred,
-                measure=specification.measure.value,
-                epsilon=specification.epsilon if lcss else None,
-                band=specification.band,
-                step=specification.grid,
-                engine=self._engine,
-            )
+            while True:
+                next(found)
+                yield
+                if expired():
+                    raise DeadlineExceeded("the time ran out while a window was compared")
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # what `pieces.Steps` returns
         except kernels.InputError as error:
             raise BadInput(str(error)) from error
         except kernels.KernelError as error:
@@ -200,6 +219,15 @@ class Search:
             if held.shard.series == window.series and held.first <= index < held.end
         ]
         return min(((place, stored) for place, stored in apart if place >= 0), default=(-1, None))
+
+
+def step(steps: Steps) -> list[Evidence] | None:
+    """Go on with a search until it pauses; what it found once it is done, else None."""
+    try:
+        next(steps)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # what `Steps` returns
+    return None
 
 
 def warm_up(engine: str) -> None:

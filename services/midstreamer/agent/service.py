@@ -34,9 +34,9 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
 
 RETRY_AFTER_S = 0.05
-RUNNING_PER_THREAD = 4
-"""Searches given to the threads at once. One coordinator may have half: one that runs and one that
-waits for each thread, so that no thread idles between two."""
+RUNNING_PER_THREAD = 8
+"""Searches given to the threads at once. One coordinator may have half, and each of its clients
+half of that: one that runs and one that waits for each thread, so that none idles between two."""
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 
@@ -309,7 +309,7 @@ class AgentService:
 
         size = -(-len(windows) // self._config.threads_used) or 1
         jobs = [
-            loop.run_in_executor(self._pool, search.answer, windows[at : at + size], expired)
+            self._stepped(search.steps(windows[at : at + size], expired))
             for at in range(0, len(windows), size)
         ]
         try:
@@ -317,6 +317,15 @@ class AgentService:
         finally:
             gone = True
         return [evidence for part in parts for evidence in part]
+
+    async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
+        """Each step waits behind what others gave to the threads meanwhile: a long search takes
+        turns with the others."""
+        loop = asyncio.get_running_loop()
+        made = None
+        while made is None:
+            made = await loop.run_in_executor(self._pool, searching.step, steps)
+        return made
 
 
 def _places(config: AgentSettings) -> Admission:

@@ -81,6 +81,15 @@ def check_match(request: frames.Match) -> None:
         rule(request)
 
 
+def check_lookup(request: frames.Lookup) -> None:
+    """Raise BadInput for more experiences than sync looks up: so many would fill the link to it."""
+    if len(request.experience_ids) > frames.DECISIONS_MAX:
+        raise BadInput(
+            f"{len(request.experience_ids):,} experiences were asked for, at most"
+            f" {frames.DECISIONS_MAX}: ask for fewer at once"
+        )
+
+
 def check_known(request: frames.Match, catalogue: Catalogue) -> None:
     """Raise UnknownSeries or BadInput unless there is something to compare with."""
     universe, length = request.specification.universe, request.specification.window

@@ -40,6 +40,9 @@ class CoordinatorSettings(Settings):
     waits_max: int = Field(256, ge=1, le=65536)
     """Matches that wait for a position of the change feed, shared and refused in the same way.
     They hold none of the places above, however long they wait."""
+    matches_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 23, le=1 << 40)
+    """Bytes of all matches under way or in line, the larger of question and answer, at most half of
+    them of one client; what goes beyond is refused as `overloaded`. A match takes up to 3 MB."""
     patience_s: float = Field(1.0, gt=0, le=60)
     """Silence of an agent after which another that holds the same shards is asked as well. Below
     the usual time of a search it only makes work; far above it a stalled agent is felt."""

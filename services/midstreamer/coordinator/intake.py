@@ -40,6 +40,8 @@ from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05
 RETRY_AFTER_S = 0.5
+SET_ASIDE_BYTES = 512
+"""What surrounds a record that is set aside; as text it takes up to twice its size besides."""
 REPLAY_WAITS_MAX = 256
 """New writes that wait until the spool was played again."""
 
@@ -136,7 +138,7 @@ class Intake:
         give_back = self._take_room(item.identity, len(payload))
         self._jobs.put_nowait(_Promise(payload, place))
         try:
-            self._offer(await place, item, give_back)
+            self._offer(await place, item, len(payload))
         except BaseException:
             give_back()
             raise
@@ -155,15 +157,23 @@ class Intake:
         spooled.take(identity, size)
         return partial(spooled.give_back, identity, size)
 
-    def _offer(self, place: Place, item: Item, give_back: Callable[[], None]) -> None:
+    def _offer(self, place: Place, item: Item, size: int) -> None:
         """Hand a spooled item on; it leaves the spool when it is stored or set aside."""
         try:
             stored = self._writer.offer(item)
         except Overloaded:
             self._jobs.put_nowait(place)  # not promised after all: its caller is told
             raise
-        stored.add_done_callback(lambda _: give_back())
+        stored.add_done_callback(partial(self._room_after, item.identity, size))
         self._keep_until_settled(place, item, stored)
+
+    def _room_after(self, identity: str, size: int, stored: asyncio.Future[Receipt]) -> None:
+        """What is stored gives its room back. What is set aside stays on disk, so it keeps it, and
+        takes more: else one client with bad writes would fill the spool for all others."""
+        if stored.cancelled() or stored.exception() is None:
+            self._spooled.give_back(identity, size)
+        else:
+            self._spooled.take(identity, size + SET_ASIDE_BYTES)
 
     def _keep_until_settled(
         self, place: Place, item: Item, stored: asyncio.Future[Receipt]

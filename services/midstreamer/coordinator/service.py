@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from midstreamer import reasoning
@@ -23,7 +24,7 @@ from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.states import States
 from midstreamer.domain.decision import Decision, Evidence
-from midstreamer.domain.errors import BadInput, DeadlineExceeded, Unavailable
+from midstreamer.domain.errors import BadInput, DeadlineExceeded, Overloaded, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.state import State
 from midstreamer.protocol import frames
@@ -32,9 +33,10 @@ from midstreamer.runtime import outbox, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
-from midstreamer.runtime.items import Item
+from midstreamer.runtime.items import Item, decision_bytes_max
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.runtime.places import Shares
 from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier, Server
@@ -42,6 +44,9 @@ from midstreamer.transport.carrier import Carrier, Server
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 RETRY_AFTER_S = 0.05
+RELAYS_MAX = 4
+"""Lookups and surveys at sync at once. An answer has up to 2 MB and takes sync milliseconds; beyond
+the 16 MB that sync keeps unsent for a link it drops answers, those to our lease among them."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Longest that a stop waits for the outbox."""
@@ -72,10 +77,12 @@ class CoordinatorService:
         self._dispatcher = Dispatcher(
             core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
         )
+        self._match_bytes = Shares(config.matches_bytes_max)
         self._relays = Admission(
-            relayed_max,
+            RELAYS_MAX,
+            line=relayed_max,
             what="requests passed on to sync",
-            setting="limits.in_flight_max / 2",
+            setting="RELAYS_MAX",
             retry_after_s=RETRY_AFTER_S,
         )
         self._writer = Writer(
@@ -236,7 +243,9 @@ class CoordinatorService:
                 self._progressed()
                 return None
             case frames.Match():
-                return await self._match(peer.identity.name, frame)
+                checks.check_match(frame)
+                with self._held(peer.identity.name, frame):
+                    return await self._match(peer.identity.name, frame)
             case frames.Append():
                 return await self._append(peer.identity, frame)
             case frames.Survey():
@@ -244,6 +253,7 @@ class CoordinatorService:
             case frames.Lookup(experience_ids=()):
                 return frames.Experiences(position=max(self._follower.position, 0))
             case frames.Lookup():
+                checks.check_lookup(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
@@ -265,8 +275,26 @@ class CoordinatorService:
             position=receipt.position or max(self.position, 0),
         )
 
+    @contextmanager
+    def _held(self, identity: str, request: frames.Match) -> Iterator[None]:
+        """A match waits with all its bytes, for minutes if it may: count them until it is done."""
+        size = len(request.windows) * decision_bytes_max(request.specification)
+        shares = self._match_bytes
+        if not shares.fits(identity, size):
+            raise Overloaded(
+                f"matches of {identity} hold {shares.held(identity):,} B, its share is"
+                f" {shares.share:,} B; {shares.taken:,} B are held in all,"
+                f" coordinator.matches_bytes_max={shares.limit:,}: send fewer at once, or ask again"
+                " later",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        shares.take(identity, size)
+        try:
+            yield
+        finally:
+            shares.give_back(identity, size)
+
     async def _match(self, identity: str, request: frames.Match) -> frames.Matched:
-        checks.check_match(request)
         deadline_s = _deadline_s(request)
         await self._follower.reached(request.at_least, deadline_s, identity=identity)
         checks.check_known(request, self._catalogue)

@@ -14,8 +14,9 @@ has at most half of it, and when it is full an identity with few requests in it 
 the newest request of the identity with the most.  So nobody keeps others out by waiting either.
 
 A caller is an identity and, where one identity asks on behalf of others, an ``origin``: an agent
-is asked by a coordinator on behalf of its clients.  Shares are of identities alone; origins only
-decide who of one identity is next.
+is asked by a coordinator on behalf of its clients.  One origin has at most half of its identity's
+share, so that long requests of one leave places for another, and origins decide who of one identity
+is next.
 
 No loop, no clock: `runtime.admission` does the waiting.
 """
@@ -99,6 +100,7 @@ class Places:
     def __init__(self, limit: int, *, line: int | None = None) -> None:
         self.limit = limit
         self.share = share_of(limit)
+        self._origin_share = share_of(self.share)
         self.line = limit if line is None else line
         """Most requests that wait at once."""
         self._line_share = share_of(self.line)
@@ -132,7 +134,7 @@ class Places:
     def enter(self, key: int, identity: str, origin: str = "") -> tuple[Entry, int | None]:
         """Ask for a place; the second value is a key that left the line to make room."""
         caller = identity, origin
-        if len(self._inside) < self.limit and self._held.get(identity, 0) < self.share:
+        if len(self._inside) < self.limit and self._may_have_more(caller):
             # Nobody waits who could have it: a place that is free was offered when it became so.
             self._admit(key, caller)
             return _ADMITTED
@@ -195,11 +197,17 @@ class Places:
             (
                 (self.held(caller[0]), self._held_by.get(caller, 0), *_oldest(line), caller)
                 for caller, line in self._lines.items()
-                if self.held(caller[0]) < self.share
+                if self._may_have_more(caller)
             ),
             default=None,
         )
         return None if first is None else (first[3], first[4])
+
+    def _may_have_more(self, caller: Caller) -> bool:
+        identity, origin = caller
+        if origin and self._held_by.get(caller, 0) >= self._origin_share:
+            return False
+        return self._held.get(identity, 0) < self.share
 
     def _admit(self, key: int, caller: Caller) -> None:
         self._inside[key] = caller

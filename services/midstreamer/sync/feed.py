@@ -12,8 +12,10 @@ back, and when it comes again it continues from the position it has.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,6 +53,10 @@ class Feed:
         """Of the newest changes."""
         self._early: dict[int, Sequence[Change]] = {}
         self._moved = asyncio.Event()
+        self._following: weakref.WeakKeyDictionary[Peer, asyncio.Task[Any] | None] = (
+            weakref.WeakKeyDictionary()
+        )
+        """The task that tells each connection."""
         self.position = 0
         """The last position known to be committed."""
 
@@ -87,7 +93,15 @@ class Feed:
         self._moved = asyncio.Event()
 
     async def follow(self, peer: Peer, request: int, after: int, *, states: bool = True) -> None:
-        """Push everything after a position for as long as the peer lives; Behind."""
+        """Push everything after a position for as long as the peer lives; Behind.
+
+        Or until it asks anew: every commit costs some work for each follower, and a reader that
+        was too slow follows again on the same connection.
+        """
+        before = self._following.get(peer)
+        if before is not None:
+            before.cancel()
+        self._following[peer] = asyncio.current_task()
         greeted = after < 0
         if greeted:
             after = await self._begin(peer, request)

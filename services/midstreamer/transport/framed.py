@@ -26,6 +26,9 @@ from midstreamer.transport.carrier import Limits
 log = logs.get(__name__)
 
 RETRY_AFTER_S = 0.05
+TURN_BYTES = 16 * 1024
+"""Read of one link in one turn of the loop. Bytes that came out of order are there all at once when
+the gap is closed, megabytes of the smallest frames: read in one go they hold everybody up."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
 
@@ -57,6 +60,9 @@ class FramedLink:
         self._loop = asyncio.get_running_loop()
         self._inbox: collections.deque[Deliver] = collections.deque()
         self._inbox_bytes = 0
+        self._later: collections.deque[tuple[int, memoryview]] = collections.deque()
+        """Bytes of streams for the next turns of the loop."""
+        self._later_bytes = 0
         self._arrived = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._drained = asyncio.Event()
@@ -152,12 +158,10 @@ class FramedLink:
 
     def data(self, stream: int, data: bytes) -> None:
         """The wire brought bytes."""
-        try:
-            self._carry_out(self._connection.receive(stream, data, self._loop.time()))
-            if self._timer is None and self._connection.unfinished.begun:
-                self._set_timer()
-        except Exception as error:
-            self._fail(error)
+        if self._later or len(data) > TURN_BYTES:
+            self._read_later(stream, data)
+        else:
+            self._read(stream, data)
 
     def lost(self, code: str = "", message: str = "") -> None:
         """The wire ended by itself."""
@@ -179,6 +183,38 @@ class FramedLink:
     def inbox_bytes(self) -> int:
         """Bytes of frames that came and were not taken yet."""
         return self._inbox_bytes
+
+    # --- reading ---
+
+    def _read(self, stream: int, data: bytes) -> None:
+        try:
+            self._carry_out(self._connection.receive(stream, data, self._loop.time()))
+            if self._timer is None and self._connection.unfinished.begun:
+                self._set_timer()
+        except Exception as error:
+            self._fail(error)
+
+    def _read_later(self, stream: int, data: bytes) -> None:
+        if self._end is not None:
+            return
+        if not self._later:
+            self._loop.call_soon(self._read_on)
+        self._later.append((stream, memoryview(data)))
+        self._later_bytes += len(data)
+        if self._inbox_bytes + self._later_bytes > self._limits.inbox_bytes_max:
+            self._close_full()
+
+    def _read_on(self) -> None:
+        """Read the next part of what waits; the rest in turns of its own."""
+        if not self._later:
+            return  # the link has ended
+        stream, data = self._later.popleft()
+        self._later_bytes -= len(data[:TURN_BYTES])
+        if len(data) > TURN_BYTES:
+            self._later.appendleft((stream, data[TURN_BYTES:]))
+        self._read(stream, bytes(data[:TURN_BYTES]))
+        if self._later:
+            self._loop.call_soon(self._read_on)
 
     # --- effects ---
 
@@ -204,18 +240,22 @@ class FramedLink:
         self._inbox_bytes += effect.size
         self._arrived.set()
         if self._inbox_bytes > self._limits.inbox_bytes_max and self._end is None:
-            self._carry_out(
-                self._connection.close(
-                    INBOX_FULL,
-                    f"{self._inbox_bytes:,} B wait to be read, more than"
-                    f" inbox_bytes_max={self._limits.inbox_bytes_max:,}",
-                )
-            )
+            self._close_full()
+
+    def _close_full(self) -> None:
+        waiting = self._inbox_bytes + self._later_bytes
+        self.end(
+            INBOX_FULL,
+            f"{waiting:,} B wait to be read, more than"
+            f" inbox_bytes_max={self._limits.inbox_bytes_max:,}",
+        )
 
     def _finish(self, effect: Finish) -> None:
         if self._end is not None:
             return
         self._end = effect
+        self._later.clear()
+        self._later_bytes = 0
         self._cancel_timer()
         if not self._opened.done():
             self._opened.set_exception(self._opening_error())

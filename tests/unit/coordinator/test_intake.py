@@ -319,7 +319,24 @@ async def test_one_identity_has_at_most_half_of_the_spool(tmp_path: Path) -> Non
             await asyncio.gather(*storing)
         await intake.store(replace(an_item(2), identity="client/good"), Level.SPOOLED, soon())
         store.up.set()
-        await eventually(lambda: intake._spooled.taken == 0)
+        await eventually(lambda: intake._spooled.held("client/good") == 0)
+
+
+async def test_writes_set_aside_count_for_whoever_sent_them(tmp_path: Path) -> None:
+    store = Store()
+    store.up.set()
+    async with an_intake(tmp_path, store) as intake:
+        await intake.store(replace(an_item(5), identity="client/good"), Level.SPOOLED, soon())
+        stale = replace(an_item(3), identity="client/greedy")
+
+        async def flood() -> None:
+            for _ in range(5000):
+                await intake.store(stale, Level.SPOOLED, soon())
+
+        with pytest.raises(errors.Overloaded, match="of client/greedy are spooled"):
+            await flood()
+        await intake.store(replace(an_item(6), identity="client/good"), Level.SPOOLED, soon())
+        await eventually(lambda: store.times == [5, 6])
 
 
 async def test_one_identity_has_at_most_half_of_the_places_behind_the_replay(

@@ -132,11 +132,18 @@ def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_mos
 
 def test_clients_of_one_coordinator_take_turns_within_its_share() -> None:
     places = Places(4, line=4)
-    for key in range(4):
-        places.enter(key, "coordinator/c1", "client/greedy")
+    for key, client in enumerate(("greedy", "greedy", "greedy", "other")):
+        places.enter(key, "coordinator/c1", f"client/{client}")
     entry, displaced = places.enter(4, "coordinator/c1", "client/good")
-    assert (entry, displaced) == (Entry.WAITING, 3)
-    assert places.leave(0) == [4]
+    assert (entry, displaced) == (Entry.WAITING, 2)
+    assert places.leave(3) == [4]
+
+
+def test_one_client_of_a_coordinator_leaves_half_of_its_share() -> None:
+    places = Places(8)
+    entries = [places.enter(key, "coordinator/c1", "client/greedy")[0] for key in range(3)]
+    assert entries == [Entry.ADMITTED] * 2 + [Entry.WAITING]
+    assert places.enter(9, "coordinator/c1", "client/good") == (Entry.ADMITTED, None)
 
 
 def test_many_origins_do_not_make_an_identity_larger() -> None:

@@ -1,0 +1,64 @@
+"""Many small frames, or one that names many things, hold neither the loop nor the link to sync."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
+from tests.hostile.test_bounds import HELD_S_MAX, Held, columns, running
+from tests.support.fleet import a_column, append, eventually
+from tests.support.hostile import a_frame, hello, quic_intruder, stream_frame
+from tests.support.security import credentials, who
+
+pytestmark = pytest.mark.integration
+
+GREEDY = who(Kind.CLIENT, "greedy")
+BYTES = 900_000
+PACKET_BYTES = 8000
+
+
+async def test_small_frames_that_are_all_there_at_once_do_not_hold_the_loop(tmp_path: Path) -> None:
+    survey = a_frame("Survey")
+    body, begin = survey * (BYTES // len(survey)), len(hello(GREEDY))
+    async with running(tmp_path) as fleet:
+        holding = credentials(fleet.place.authority, GREEDY)
+        async with quic_intruder(fleet.coordinator.address, holding) as intruder:
+            await intruder.greet(GREEDY)
+            for at in range(1, len(body), PACKET_BYTES):
+                part = body[at : at + PACKET_BYTES]
+                intruder.inject(stream_frame(0, begin + at, part))
+                await asyncio.sleep(0)
+            held = Held()
+            watching = asyncio.create_task(held.watch())
+            intruder.inject(stream_frame(0, begin, body[:1]))
+            await eventually(lambda: intruder.received_bytes > BYTES)
+            watching.cancel()
+        assert held.most_s < HELD_S_MAX
+        await append(await fleet.client("other"), a_column(20))
+
+
+async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Path) -> None:
+    many = tuple(number.to_bytes(3, "big") for number in range(frames.DECISIONS_MAX + 1))
+    async with running(tmp_path) as fleet:
+        greedy = await fleet.client("greedy")
+        fleet.tasks[0].cancel()  # sync: whoever asks it from now on gets another answer
+        await asyncio.wait([fleet.tasks[0]])
+        with pytest.raises(BadInput, match="257 experiences were asked for, at most 256"):
+            await greedy.ask(frames.Lookup(experience_ids=many, budget_s=3.0))
+
+
+async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        greedy = [await fleet.client(name) for name in ("greedy", "greedier")]
+        for peer, letter in zip(greedy, "ab", strict=True):
+            await append(peer, *columns(1024, universe=letter * 110))
+        await fleet.settled()
+        survey = frames.Survey(budget_s=20.0)
+        answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
+        # Sync drops what a full link does not take: some would never be answered.
+        assert all(isinstance(answer, frames.Surveyed) for answer in answers)
