@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,6 +98,8 @@ class Held:
 
     def __init__(self) -> None:
         self.most_s = 0.0
+        gc.collect()
+        gc.freeze()  # what other tests left in this process is not to be collected meanwhile
 
     async def watch(self) -> None:
         while True:

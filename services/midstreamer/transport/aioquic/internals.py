@@ -22,6 +22,7 @@ from aioquic.quic.connection import (
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
+    QuicConnectionState,
     QuicNetworkPath,
 )
 from aioquic.quic.crypto import CryptoPair
@@ -340,12 +341,29 @@ def allow_by_consumption(
     connection._write_connection_limits = connection_limits  # type: ignore[method-assign]
 
 
-def release_buffers(connection: QuicConnection) -> None:
-    """Drop what streams and TLS hold; a connection in its closing period uses neither."""
-    for stream in (*connection._streams.values(), *connection._crypto_streams.values()):
-        stream.sender._buffer = bytearray()
-        if isinstance(stream.receiver, Receiver):
-            stream.receiver.early.clear()
-    if hasattr(connection, "tls"):  # made with the first packet
-        connection.tls._receive_buffer = b""
-        connection.tls._peer_certificate_chain = []
+def release(connection: QuicConnection) -> None:
+    """Drop all that a connection in or after its closing period no longer uses.
+
+    A connection refers to itself by dozens of bound methods, so the garbage collector alone would
+    free it.  Under a flood of handshakes that took 280 ms at a time, with 100,000 objects each.
+    Kept is what `get_timer`, `handle_timer`, `next_event` and `datagrams_to_send` read then.
+    """
+    attributes = vars(connection)
+    for stream in connection._crypto_streams.values():
+        if isinstance(stream.receiver, CryptoReceiver):
+            stream.receiver.leave()
+    if (context := attributes.get("tls")) is not None:  # made with the first packet
+        vars(context).clear()
+    for name in attributes.keys() - _KEPT_AT_THE_END:
+        del attributes[name]
+    connection._streams, connection._crypto_streams, connection._spaces = {}, {}, {}
+    if connection._state not in END_STATES:
+        connection._state = QuicConnectionState.TERMINATED
+
+
+_KEPT_AT_THE_END = frozenset(
+    {
+        "_state", "_close_at", "_close_event", "_close_pending", "_events", "_network_paths",
+        "_handshake_confirmed", "_is_client", "_configuration", "_logger", "_quic_logger",
+    }
+)  # fmt: skip

@@ -113,3 +113,7 @@ class CryptoReceiver(Receiver):
                 reason_phrase=f"handshake messages of more than {self._bytes_max} B",
             )
         return super().handle_frame(frame)
+
+    def leave(self) -> None:
+        """Forget the other epochs: they refer to each other, which keeps all of them alive."""
+        self._together.clear()

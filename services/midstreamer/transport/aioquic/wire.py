@@ -284,7 +284,8 @@ class QuicWire:
         try:
             if self.link is not None:
                 self.link.lost(code, message)
-            internals.release_buffers(self.quic)
+            if internals.is_ending(self.quic):
+                internals.release(self.quic)
             self._owner.ended(self, code, message)
         except Exception as error:
             self._fail("end", error)
@@ -293,6 +294,7 @@ class QuicWire:
         """Nothing more comes and no timer is left: the owner drops everything."""
         self.stop()
         try:
+            internals.release(self.quic)
             self._owner.forgotten(self)
         except Exception:
             log.exception("wire.failed", at="forgetting")
