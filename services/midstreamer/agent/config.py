@@ -45,6 +45,10 @@ class AgentSettings(Settings):
     More load faster and leave sync less time for writers."""
     load_s: float = Field(30.0, gt=0, le=600)
     """Longest that one part of a shard may take to load before it is asked for again."""
+    derived_bytes_max: int = Field(1 << 30, ge=1 << 24, le=1 << 42)
+    """Bytes, roughly, of what is derived from the points for the specifications that are asked for,
+    over all shards; the ones longest unused are dropped and made again when needed. A point takes
+    some 24 for each window length in use, and 32 more for each window on the grid."""
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()

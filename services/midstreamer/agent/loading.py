@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from midstreamer.agent.derived import Derived
 from midstreamer.agent.shards import Held
 from midstreamer.domain.errors import MidstreamerError, Unavailable, shortened
 from midstreamer.domain.series import Column
@@ -41,6 +42,7 @@ class Library:
         filled: Callable[[Shard], None],
         torn: Callable[[Shard], None],
         budget_s: float,
+        derived: Derived | None = None,
     ) -> None:
         self._session = session
         self._counts = counts
@@ -48,22 +50,30 @@ class Library:
         self._filled = filled
         self._torn = torn
         self._budget_s = budget_s
+        self._derived = derived or Derived()
         self._held: dict[str, dict[Shard, Held]] = {}
         self._whole: set[Shard] = set()
         self._wanted: asyncio.Queue[Shard] = asyncio.Queue()
 
     def hold(self, shard: Shard, points: int) -> None:
         """Begin to hold a shard; ``filled`` is told when it is whole."""
-        self._held.setdefault(shard.series, {}).setdefault(shard, Held(shard, points))
+        self._held.setdefault(shard.series, {}).setdefault(
+            shard, Held(shard, points, self._derived)
+        )
         self._wanted.put_nowait(shard)
 
     def drop(self, shard: Shard) -> None:
         """Forget a shard; searches under way keep what they have."""
-        self._held.get(shard.series, {}).pop(shard, None)
+        held = self._held.get(shard.series, {}).pop(shard, None)
+        if held is not None:
+            held.release()
         self._whole.discard(shard)
 
     def clear(self) -> None:
         """Forget all."""
+        for several in self._held.values():
+            for held in several.values():
+                held.release()
         self._held.clear()
         self._whole.clear()
 

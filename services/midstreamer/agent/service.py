@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from midstreamer.agent import core, searching
 from midstreamer.agent.config import AgentSettings
+from midstreamer.agent.derived import Derived
 from midstreamer.agent.loading import Library
 from midstreamer.agent.telling import Telling
 from midstreamer.domain.decision import Evidence
@@ -74,6 +75,7 @@ class AgentService:
             filled=self._filled,
             torn=self._torn,
             budget_s=config.load_s,
+            derived=Derived(config.derived_bytes_max),
         )
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}

@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from midstreamer.agent.derived import Derived
 from midstreamer.domain import outcome
 from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.shard import Shard
@@ -30,6 +31,12 @@ from midstreamer_kernels import History
 
 KEPT_MAX = 16
 """Histories, and ledgers, kept for one shard; the one longest unused is dropped."""
+HISTORY_POINT_BYTES = 24
+"""Of one point of a history, roughly: its value and the statistics of its window."""
+LEDGER_WINDOW_BYTES = 32
+"""Of one window in a ledger: its outcome and three running counts."""
+ENTRY_BYTES = 1024
+"""Of a history or a ledger without what is in it, roughly."""
 _CAPACITY_MIN = 256
 
 _Key = TypeVar("_Key")
@@ -93,6 +100,9 @@ class Ledger:
         self._sums = np.concatenate([self._sums, sums], axis=1)
         self._outcomes = np.concatenate([self._outcomes, made])
 
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
     def settled(self, until: int) -> Settled:
         """Of the windows whose last point lies before ``until``."""
         made = self._outcomes
@@ -105,7 +115,7 @@ class Ledger:
 class Held:
     """One shard as an agent holds it."""
 
-    def __init__(self, shard: Shard, points: int) -> None:
+    def __init__(self, shard: Shard, points: int, derived: Derived | None = None) -> None:
         self.shard = shard
         self.first = shard.first(points)
         self.last = shard.last(points)
@@ -116,6 +126,7 @@ class Held:
         self._histories: OrderedDict[tuple[Transform, int], History] = OrderedDict()
         self._ledgers: OrderedDict[_Way, Ledger] = OrderedDict()
         self._lock = threading.Lock()
+        self._derived = derived or Derived()
 
     @property
     def end(self) -> int:
@@ -180,16 +191,18 @@ class Held:
 
     def history(self, transform: Transform, window: int) -> History:
         """The points that the shard's own windows of a length reach, as the kernels want them."""
+        key = transform, window
         with self._lock:
-            history = self._histories.get((transform, window))
+            history = self._histories.get(key)
             if history is None:
                 history = History(start=self.first, dtype="float64")
-                _keep(self._histories, (transform, window), history)
-            self._histories.move_to_end((transform, window))
+                self._keep(self._histories, key, history)
+            self._histories.move_to_end(key)
             values = self.values()[len(history) : self.last - self.first + window - 1]
             if len(values):
                 history.append(outcome.searchable(outcome.history(values, transform)))
-            return history
+        self._used(self._histories, key, HISTORY_POINT_BYTES * len(history))
+        return history
 
     def ledger(self, specification: Specification) -> Ledger:
         """The outcomes of the shard's own windows, up to date."""
@@ -204,13 +217,30 @@ class Held:
             ledger = self._ledgers.get(way)
             if ledger is None:
                 ledger = Ledger(self.first, self.last, specification)
-                _keep(self._ledgers, way, ledger)
+                self._keep(self._ledgers, way, ledger)
             self._ledgers.move_to_end(way)
             ledger.extend(self.values(), self.first)
-            return ledger
+        self._used(self._ledgers, way, LEDGER_WINDOW_BYTES * len(ledger))
+        return ledger
 
+    def release(self) -> None:
+        """Drop all that was derived; searches under way keep what they have."""
+        with self._lock:
+            keys = [*self._histories, *self._ledgers]
+            self._histories.clear()
+            self._ledgers.clear()
+        for key in keys:
+            self._derived.forget((self, key))
 
-def _keep(kept: OrderedDict[_Key, _Made], key: _Key, made: _Made) -> None:
-    kept[key] = made
-    if len(kept) > KEPT_MAX:
-        kept.popitem(last=False)
+    def _keep(self, kept: OrderedDict[_Key, _Made], key: _Key, made: _Made) -> None:
+        kept[key] = made
+        if len(kept) > KEPT_MAX:
+            oldest, _ = kept.popitem(last=False)
+            self._derived.forget((self, oldest))
+
+    def _used(self, kept: OrderedDict[_Key, _Made], key: _Key, size: int) -> None:
+        def drop() -> None:
+            with self._lock:
+                kept.pop(key, None)
+
+        self._derived.used((self, key), ENTRY_BYTES + size, drop)

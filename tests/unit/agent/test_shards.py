@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstreamer.agent.derived import Derived
 from midstreamer.agent.shards import Held, reach
 from midstreamer.domain import outcome
 from midstreamer.domain.shard import Shard
@@ -104,3 +105,32 @@ def test_what_is_not_used_for_longest_is_dropped() -> None:
         if grid < 10:
             assert held.ledger(a_specification(grid=1)) is kept
     assert held.ledger(a_specification(grid=1)) is not kept
+
+
+def test_all_shards_together_keep_a_bounded_number_of_derived_bytes() -> None:
+    derived = Derived(bytes_max=40_000)
+    several = [Held(Shard(f"walk/{name}", 0), POINTS, derived) for name in "abc"]
+    alone = Held(Shard("walk/a", 0), POINTS)
+    for held in (*several, alone):
+        held.append(0, TIMES, WALK)
+    for window in range(8, 40):
+        for held in several:
+            specification = a_specification(window=window, grid=1)
+            ledger = held.ledger(specification)
+            assert len(held.history(Transform.LOG, window)) == POINTS + window - 1
+            assert np.array_equal(ledger._outcomes, alone.ledger(specification)._outcomes)
+            assert derived.size <= 40_000
+    kept = sum(len(held._histories) + len(held._ledgers) for held in several)
+    assert 5 < kept < 20
+
+
+def test_a_dropped_shard_gives_its_derived_bytes_back() -> None:
+    derived = Derived()
+    held = Held(Shard("walk/a", 0), POINTS, derived)
+    held.append(0, TIMES, WALK)
+    for grid in range(1, 40):
+        held.ledger(a_specification(grid=grid))
+        held.history(Transform.LOG, 8 + grid)
+    assert derived.size > 0
+    held.release()
+    assert derived.size == 0
