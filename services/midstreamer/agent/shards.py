@@ -37,7 +37,7 @@ LEDGER_WINDOW_BYTES = 32
 """Of one window in a ledger: its outcome and three running counts."""
 ENTRY_BYTES = 1024
 """Of a history or a ledger without what is in it, roughly."""
-_CAPACITY_MIN = 256
+_CAPACITY_MIN = 16
 
 _Key = TypeVar("_Key")
 _Made = TypeVar("_Made")
