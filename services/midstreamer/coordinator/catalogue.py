@@ -26,6 +26,9 @@ from midstreamer.protocol.frames import (
 )
 from midstreamer.runtime import surveying
 
+LENGTHS_MAX = 16
+"""Window lengths for which the shards of a universe are kept."""
+
 
 class Catalogue:
     """The coordinator's picture of everything, at ``position``."""
@@ -42,6 +45,10 @@ class Catalogue:
         """All series in order; None until somebody asks, since one was added."""
         self._shards: dict[str, list[Shard]] = {}
         """Of each universe, until a shard is added to it."""
+        self._longest: dict[str, SeriesSummary] = {}
+        """Of each universe, the series with the most points."""
+        self._searchable: dict[str, dict[int, list[Shard]]] = {}
+        """Of each universe by window length, until the universe grows."""
 
     def clear(self) -> None:
         """Forget everything: changes were missed."""
@@ -50,6 +57,8 @@ class Catalogue:
         self._universes.clear()
         self._names = None
         self._shards.clear()
+        self._longest.clear()
+        self._searchable.clear()
 
     # --- coming in ---
 
@@ -58,6 +67,7 @@ class Catalogue:
         if self.shard_points != survey.shard_points:
             self.shard_points = survey.shard_points
             self._shards.clear()
+            self._searchable.clear()
         if first:
             self.counts = (survey.decisions, survey.verdicts, survey.ticks)
             self.members = survey.members or self.members
@@ -104,6 +114,10 @@ class Catalogue:
             self._universes.setdefault(universe, set()).add(summary.series)
         if known is None or self._length(known) < self._length(summary):
             self._shards.pop(universe, None)
+        self._searchable.pop(universe, None)
+        longest = self._longest.get(universe)
+        if longest is None or summary.count >= longest.count:
+            self._longest[universe] = summary
 
     def _length(self, summary: SeriesSummary) -> int:
         return -(-summary.count // self.shard_points) if self.shard_points else 0
@@ -134,6 +148,34 @@ class Catalogue:
                 for shard in shards_of(summary.series, summary.count, self.shard_points)
             ]
         return self._shards[universe]
+
+    def longest(self, universe: str) -> SeriesSummary | None:
+        """The series of a universe with the most points; None when nothing is stored of it."""
+        return self._longest.get(universe)
+
+    def searchable(self, universe: str, window: int, own: Iterable[str] = ()) -> list[Shard]:
+        """The shards that a search for windows of a length must ask.
+
+        Those in which no window of the length begins have nothing to say, however many there are:
+        50,000 series shorter than the window would keep everybody waiting.  All shards of the
+        ``own`` series are asked, because they tell whether a window is what is stored.
+        """
+        kept = self._searchable.setdefault(universe, {})
+        if window not in kept:
+            if len(kept) >= LENGTHS_MAX:
+                kept.clear()
+            kept[window] = [each for each in self._shards_of(universe) if self._fits(each, window)]
+        known = [summary for name in set(own) if (summary := self._series.get(name)) is not None]
+        return kept[window] + [
+            shard
+            for summary in known
+            for shard in shards_of(summary.series, summary.count, self.shard_points)
+            if not self._fits(shard, window)
+        ]
+
+    def _fits(self, shard: Shard, window: int) -> bool:
+        count = self._series[shard.series].count
+        return shard.first(self.shard_points) + window <= count
 
     def agents(self) -> list[Member]:
         """The agents with a live lease."""

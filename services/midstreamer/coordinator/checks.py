@@ -93,14 +93,13 @@ def check_lookup(request: frames.Lookup) -> None:
 def check_known(request: frames.Match, catalogue: Catalogue) -> None:
     """Raise UnknownSeries or BadInput unless there is something to compare with."""
     universe, length = request.specification.universe, request.specification.window
-    series = catalogue.universe(universe)
-    if not series:
+    longest = catalogue.longest(universe)
+    if longest is None:
         known = shortened(", ".join(catalogue.universes()) or "nothing yet")
         raise UnknownSeries(
             f"nothing is stored of universe {quoted(universe)}; stored: {known}."
             " Append its ticks first"
         )
-    longest = max(series, key=lambda summary: summary.count)
     if length > longest.count:
         raise BadInput(
             f"window of {length} points is longer than all history of universe {universe!r}:"

@@ -302,7 +302,11 @@ class CoordinatorService:
             findings = await self._dispatcher.search(
                 request.specification,
                 request.windows,
-                self._catalogue.shards([request.specification.universe]),
+                self._catalogue.searchable(
+                    request.specification.universe,
+                    request.specification.window,
+                    (window.series for window in request.windows if window.series),
+                ),
                 at_least=request.at_least,
                 deadline_s=deadline_s,
                 origin=identity,

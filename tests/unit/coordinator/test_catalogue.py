@@ -84,3 +84,36 @@ def test_forgetting_leaves_nothing(universe: str) -> None:
     made.clear()
     assert made.universe(universe) == []
     assert made.position == -1
+
+
+def test_only_shards_in_which_a_window_begins_are_searched_and_those_of_its_own_series() -> None:
+    made = Catalogue()
+    made.surveyed(SURVEY)  # ten points of walk/a, in shards of eight
+    made.apply([Points(0, a_column(3, series="walk/b"))], 4)
+    assert made.searchable("walk", 2) == [
+        Shard("walk/a", 0),
+        Shard("walk/a", 1),
+        Shard("walk/b", 0),
+    ]
+    assert made.searchable("walk", 4) == [Shard("walk/a", 0)]
+    own = made.searchable("walk", 4, ["walk/b", "walk/b", "walk/unknown"])
+    assert own == [Shard("walk/a", 0), Shard("walk/b", 0)]
+    made.apply([Points(3, a_column(1, series="walk/b"))], 5)
+    assert made.searchable("walk", 4) == [Shard("walk/a", 0), Shard("walk/b", 0)]
+
+
+def test_the_longest_series_of_a_universe_is_known() -> None:
+    made = Catalogue()
+    assert made.longest("walk") is None
+    made.surveyed(SURVEY)
+    made.apply([Points(0, a_column(3, series="walk/b"))], 4)
+    longest = made.longest("walk")
+    assert longest is not None
+    assert (longest.series, longest.count) == ("walk/a", 10)
+
+
+def test_a_match_beside_fifty_thousand_short_series_asks_for_none_of_them() -> None:
+    made = Catalogue()
+    short = tuple(SeriesSummary(f"walk/s{place}", 2, 0, 1, 1.0) for place in range(50_000))
+    made.surveyed(Surveyed(series=(*SURVEY.series, *short), shard_points=8))
+    assert made.searchable("walk", 4) == [Shard("walk/a", 0)]
