@@ -10,7 +10,7 @@ import pytest
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from tests.hostile.test_bounds import HELD_S_MAX, Held, columns, running
+from tests.hostile.test_bounds import Held, columns, running
 from tests.support.fleet import a_column, append, eventually
 from tests.support.hostile import a_frame, hello, quic_intruder, stream_frame
 from tests.support.security import credentials, who
@@ -18,6 +18,9 @@ from tests.support.security import credentials, who
 pytestmark = pytest.mark.integration
 
 GREEDY = who(Kind.CLIENT, "greedy")
+TURN_S_MAX = 0.25
+"""A turn reads 16 kB, some 900 requests: 50 ms, and up to 150 ms while coverage is counted on a
+busy machine. All at once they took 502 ms without coverage."""
 BYTES = 900_000
 PACKET_BYTES = 8000
 
@@ -38,7 +41,7 @@ async def test_small_frames_that_are_all_there_at_once_do_not_hold_the_loop(tmp_
             intruder.inject(stream_frame(0, begin, body[:1]))
             await eventually(lambda: intruder.received_bytes > BYTES)
             watching.cancel()
-        assert held.most_s < HELD_S_MAX
+        assert held.most_s < TURN_S_MAX
         await append(await fleet.client("other"), a_column(20))
 
 
