@@ -156,7 +156,7 @@ class Catalogue:
     def searchable(self, universe: str, window: int, own: Iterable[str] = ()) -> list[Shard]:
         """The shards that a search for windows of a length must ask.
 
-        Those in which no window of the length begins have nothing to say, however many there are:
+        A shard in which no window of the length begins is left out, because it holds no analog:
         50,000 series shorter than the window would keep everybody waiting.  All shards of the
         ``own`` series are asked, because they tell whether a window is what is stored.
         """

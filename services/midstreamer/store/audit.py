@@ -189,7 +189,7 @@ class Audit:
         try:
             decision = rows.decision(row["decision"])
         except Exception:
-            return
+            return  # the decision cannot be read: the check of decisions names it
         if made is not None:
             ticks = await self._ticks.runs([proofs.due_of(decision)])
             self.report.add(proofs.judged_again(self._rules, made, decision, ticks))
