@@ -46,6 +46,23 @@ async def test_a_migration_keeps_what_a_filled_table_holds(server: str) -> None:
     await store.close()
 
 
+async def test_an_old_process_goes_on_beside_a_newer_schema_that_is_compatible(server: str) -> None:
+    dsn = await build.a_database(server)
+    known = migrate.shipped()
+    newest = known[-1].number
+    text = f"-- compatible: {newest:04d}\nALTER TABLE series ADD COLUMN unit text DEFAULT ''"
+    connection = await asyncpg.connect(dsn)
+    async with connection.transaction():
+        await migrate.migrate(connection, [*known, Migration(newest + 1, "unit", text)])
+    await connection.close()
+    store = PostgresStore(dsn)
+    await store.open()
+    write = build.a_write(build.a_column(0, 8), decisions=[build.a_decision(5)])
+    await build.commit(build.a_committer(store), write)
+    assert (await store.status()).schema == newest + 1
+    await store.close()
+
+
 async def test_two_that_start_at_once_migrate_once(server: str) -> None:
     dsn = await build.a_database(server)
     stores = [PostgresStore(dsn) for _ in range(3)]

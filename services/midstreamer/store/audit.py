@@ -117,8 +117,10 @@ class Audit:
         for name in self._reader.checks:
             self.report.add(row[0] for row in await self._reader.fetch(name))
         known = {made.number: made for made in migrate.shipped()}
-        for row in await self._reader.fetch("audit_migrations"):
+        applied = await self._reader.fetch("audit_migrations")
+        for row in applied:
             self.report.add(findings.of_migration(row, known))
+        self.report.add(findings.of_missing_migrations(row["number"] for row in applied))
 
     async def _series(self) -> None:
         async for page in self._reader.pages("audit_series", size=1024):

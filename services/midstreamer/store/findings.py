@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json as texts
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from midstreamer.domain.series import Floats, Integers, qualified
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Change, Joined, Learned, Points
 from midstreamer.store import rows
-from midstreamer.store.migrate import Migration
+from midstreamer.store.migrate import Applied, Migration
 
 SHOWN_CHARACTERS_MAX = 60
 NOTHING = "nothing"
@@ -181,12 +181,22 @@ def _where(stored: bytes, derived: bytes) -> str:
 
 def of_migration(row: Row, known: Mapping[int, Migration]) -> Iterator[Finding]:
     """A row of the schema's history beside the file that was run."""
-    made = known.get(row["number"])
-    if made is None:
-        yield finding("migrations", row["number"], "number", row["number"], "a known migration's")
-    else:
+    number, compatible = row["number"], row["compatible"]
+    made = known.get(number)
+    if made is not None:
         derived = {"name": made.name, "checksum": made.checksum}
-        yield from columns("migrations", row["number"], row, derived, body="file")
+        yield from columns("migrations", number, row, derived, body="file")
+        if compatible is not None and compatible != made.compatible:
+            yield finding("migrations", number, "compatible", compatible, made.compatible)
+    elif Applied(number, row["checksum"], compatible).refuses(max(known)):
+        yield finding("migrations", number, "number", number, "a known migration's")
+
+
+def of_missing_migrations(numbers: Iterable[int]) -> Iterator[Finding]:
+    """Migrations run in order, so none below the newest is missing."""
+    found = set(numbers)
+    for number in sorted(set(range(1, max(found, default=0) + 1)) - found):
+        yield finding("migrations", number, "number", None, "a row for each migration")
 
 
 # --- the feed -------------------------------------------------------------------------------------

@@ -6,7 +6,13 @@ Here a migration is a file of SQL that a reviewer reads as it runs.
 
 All of it happens in one transaction under an advisory lock, so two processes that start at once
 migrate once, and a migration that fails leaves nothing.  The checksum of each file is kept: a
-file that was edited after it ran is refused, and so is a database from a newer version.
+file that was edited after it ran is refused.
+
+A database may be newer than the process.  While a fleet is upgraded, processes of two versions
+use one database, so a migration says in its text which older schema its readers and writers may
+still believe in, as ``-- compatible: 0003``.  A process that knows at least that schema goes on
+beside it; an older one is refused.  A migration without the line is compatible with no older
+schema.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from midstreamer.domain.errors import StoreError
 
 _LOCK = 0x6D696473  # "mids"
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql\Z")
+_COMPATIBLE = re.compile(r"^-- compatible: (\d{4})$", re.MULTILINE)
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
@@ -28,7 +35,8 @@ CREATE TABLE IF NOT EXISTS migrations (
     name     text NOT NULL,
     checksum text NOT NULL,
     applied  timestamptz NOT NULL DEFAULT clock_timestamp()
-)
+);
+ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible integer
 """
 
 
@@ -43,6 +51,24 @@ class Migration(NamedTuple):
     def checksum(self) -> str:
         """What the file was when it ran."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+    @property
+    def compatible(self) -> int:
+        """The oldest schema that a process may know and still use a database that has this one."""
+        marked = _COMPATIBLE.search(self.text)
+        return min(int(marked[1]), self.number) if marked else self.number
+
+
+class Applied(NamedTuple):
+    """A migration that a database says has run."""
+
+    number: int
+    checksum: str
+    compatible: int | None = None  # None: it ran before this was kept
+
+    def refuses(self, schema: int) -> bool:
+        """Whether a process that knows ``schema`` and none above must stay away."""
+        return schema < (self.number if self.compatible is None else self.compatible)
 
 
 class Connection(Protocol):
@@ -64,19 +90,22 @@ def shipped() -> list[Migration]:
     )
 
 
-def pending(applied: Iterable[tuple[int, str]], known: Sequence[Migration]) -> list[Migration]:
+def pending(applied: Iterable[Applied], known: Sequence[Migration]) -> list[Migration]:
     """What is still to be run; StoreError when the database is not of this line."""
     by_number = {one.number: one for one in known}
-    done = dict(applied)
-    for number, checksum in done.items():
-        if number not in by_number:
+    newest = max(by_number, default=0)
+    done = {one.number: one for one in applied}
+    for one in done.values():
+        ours = by_number.get(one.number)
+        if ours is None and one.refuses(newest):
             raise StoreError(
-                f"the database has schema {max(done)}, and this version knows {len(known)}:"
-                " run the version that made it, or a newer one"
+                f"the database has schema {max(done)}, and this version knows {newest}: migration"
+                f" {one.number:04d} is not marked as compatible with that. Run the version that"
+                " made it, or a newer one"
             )
-        if by_number[number].checksum != checksum:
+        if ours is not None and ours.checksum != one.checksum:
             raise StoreError(
-                f"migration {number:04d}_{by_number[number].name} is not the one that made this"
+                f"migration {one.number:04d}_{ours.name} is not the one that made this"
                 " database: restore the file"
             )
     return [one for one in known if one.number not in done]
@@ -88,12 +117,14 @@ async def migrate(
     """Run what is pending, inside the caller's transaction; returns what was run."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     await connection.execute(_TABLE)
-    rows = await connection.fetch("SELECT number, checksum FROM migrations ORDER BY number")
-    todo = pending([(row[0], row[1]) for row in rows], shipped() if known is None else known)
+    rows = await connection.fetch(
+        "SELECT number, checksum, compatible FROM migrations ORDER BY number"
+    )
+    todo = pending([Applied(*row) for row in rows], shipped() if known is None else known)
     for one in todo:
         await connection.execute(one.text)
         await connection.execute(
-            "INSERT INTO migrations (number, name, checksum) VALUES ($1, $2, $3)",
-            *(one.number, one.name, one.checksum),
+            "INSERT INTO migrations (number, name, checksum, compatible) VALUES ($1, $2, $3, $4)",
+            *(one.number, one.name, one.checksum, one.compatible),
         )
     return todo

@@ -107,8 +107,28 @@ def test_states_of_one_length_differ_at_a_place() -> None:
 def test_a_migration_with_another_name_is_found() -> None:
     known = {made.number: made for made in migrate.shipped()}
     first = known[1]
-    row = {"number": 1, "name": "other", "checksum": first.checksum}
+    row = {"number": 1, "name": "other", "checksum": first.checksum, "compatible": None}
     assert [one.derived for one in findings.of_migration(row, known)] == [f"{first.name} (file)"]
     assert [one.column for one in findings.of_migration(row | {"number": 9999}, known)] == [
         "number"
     ]
+
+
+def test_a_newer_migration_that_is_marked_compatible_is_no_finding() -> None:
+    known = {made.number: made for made in migrate.shipped()}
+    row = {"number": 9999, "name": "later", "checksum": "?", "compatible": max(known)}
+    assert list(findings.of_migration(row, known)) == []
+    assert list(findings.of_migration(row | {"compatible": max(known) + 1}, known))
+
+
+def test_another_mark_than_the_files_is_found() -> None:
+    known = {made.number: made for made in migrate.shipped()}
+    newest = known[max(known)]
+    row = {"number": newest.number, "name": newest.name, "checksum": newest.checksum}
+    found = list(findings.of_migration(row | {"compatible": 0}, known))
+    assert [(one.column, one.stored) for one in found] == [("compatible", "0")]
+
+
+def test_a_hole_in_the_schemas_history_is_found() -> None:
+    assert [one.key for one in findings.of_missing_migrations([1, 4])] == ["2", "3"]
+    assert list(findings.of_missing_migrations([1, 2, 3])) == []

@@ -8,7 +8,7 @@ SELECT (SELECT count(*) FROM series) AS series,
        (SELECT count(*) FROM verdicts WHERE due_time >= $1) AS verdicts;
 
 -- name: audit_migrations
-SELECT number, name, checksum FROM migrations ORDER BY number;
+SELECT number, name, checksum, compatible FROM migrations ORDER BY number;
 
 -- name: audit_series
 SELECT s.name, s.count, s.first_time, s.last_time, s.last_value,
