@@ -49,6 +49,9 @@ class AgentSettings(Settings):
     """Bytes, roughly, of what is derived from the points for the specifications that are asked for,
     over all shards; the ones longest unused are dropped and made again when needed. A point takes
     some 24 for each window length in use, and 32 more for each window on the grid."""
+    drain_s: float = Field(30.0, gt=0, le=3600)
+    """Longest that a stop drains: others load its shards while it goes on answering.
+    Give the process this long, and a little more, before it is killed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()

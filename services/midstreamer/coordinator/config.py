@@ -65,6 +65,9 @@ class CoordinatorSettings(Settings):
     that level is refused."""
     spool_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 20, le=1 << 40)
     """Most that the spool may take on disk; more is refused as `overloaded`."""
+    drain_s: float = Field(30.0, gt=0, le=3600)
+    """Longest that a stop drains: what is under way is answered and what waits is written.
+    Give the process this long, and a little more, before it is killed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()

@@ -22,24 +22,36 @@ OPENING: frozenset[type[Frame]] = frozenset(
 )
 """Frames of the connection itself; they never reach a handler."""
 
+OF_ANY_LINK: frozenset[type[Frame]] = frozenset({frames.Drain, frames.Cancel})
+"""Frames about a link itself, and about the requests on it: either side of each pair says them."""
+
 TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
     # Users: history grows, windows are judged, what is stored is looked up.
     (Kind.CLIENT, Kind.COORDINATOR): frozenset(
-        {frames.Append, frames.Match, frames.Lookup, frames.Survey}
+        {frames.Append, frames.Match, frames.Lookup, frames.Survey, frames.Retire}
     ),
     (Kind.COORDINATOR, Kind.CLIENT): frozenset(
-        {frames.Appended, frames.Matched, frames.Experiences, frames.Surveyed, frames.Failure}
+        {
+            frames.Appended,
+            frames.Matched,
+            frames.Experiences,
+            frames.Surveyed,
+            frames.Retired,
+            frames.Failure,
+        }
     ),
-    # An operator looks, and changes nothing here: it acts through Kubernetes. No lease either.
-    (Kind.OPERATOR, Kind.COORDINATOR): frozenset({frames.Lookup, frames.Survey}),
+    # An operator looks, and asks a member to drain. It has no lease.
+    (Kind.OPERATOR, Kind.COORDINATOR): frozenset({frames.Lookup, frames.Survey, frames.Retire}),
     (Kind.COORDINATOR, Kind.OPERATOR): frozenset(
-        {frames.Experiences, frames.Surveyed, frames.Failure}
+        {frames.Experiences, frames.Surveyed, frames.Retired, frames.Failure}
     ),
-    (Kind.OPERATOR, Kind.SYNC): frozenset({frames.Lookup, frames.Survey}),
-    (Kind.SYNC, Kind.OPERATOR): frozenset({frames.Experiences, frames.Surveyed, frames.Failure}),
+    (Kind.OPERATOR, Kind.SYNC): frozenset({frames.Lookup, frames.Survey, frames.Retire}),
+    (Kind.SYNC, Kind.OPERATOR): frozenset(
+        {frames.Experiences, frames.Surveyed, frames.Retired, frames.Failure}
+    ),
     # Agents dial coordinators, tell what they hold, and are asked.
     (Kind.AGENT, Kind.COORDINATOR): frozenset({frames.Holdings, frames.Found, frames.Failure}),
-    (Kind.COORDINATOR, Kind.AGENT): frozenset({frames.Search}),
+    (Kind.COORDINATOR, Kind.AGENT): frozenset({frames.Search, frames.Failure}),
     # Agents read from sync; only coordinators write.
     (Kind.AGENT, Kind.SYNC): frozenset({frames.Renew, frames.Survey, frames.Load, frames.Tail}),
     (Kind.SYNC, Kind.AGENT): frozenset(
@@ -54,6 +66,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
             frames.Load,
             frames.Recall,
             frames.Tail,
+            frames.Retire,
         }
     ),
     (Kind.SYNC, Kind.COORDINATOR): frozenset(
@@ -65,6 +78,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
             frames.Loaded,
             frames.Recalled,
             frames.Changes,
+            frames.Retired,
             frames.Failure,
         }
     ),
@@ -79,7 +93,8 @@ DIALLED_BY: dict[Kind, frozenset[Kind]] = {
 
 def allowed(sender: Kind, receiver: Kind) -> frozenset[type[Frame]]:
     """The frames that the table lets pass; none for kinds that never meet."""
-    return TABLE.get((sender, receiver), frozenset())
+    told = TABLE.get((sender, receiver))
+    return frozenset() if told is None else told | OF_ANY_LINK
 
 
 def accepts(server: Kind) -> frozenset[Kind]:

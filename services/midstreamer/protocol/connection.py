@@ -27,7 +27,7 @@ from midstreamer.domain.errors import (
     shortened,
 )
 from midstreamer.domain.identity import Identity
-from midstreamer.protocol import codec, frames
+from midstreamer.protocol import capabilities, codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
 from midstreamer.protocol.deadlines import FRAME_S, FrameDeadlines
 from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
@@ -95,6 +95,7 @@ class Greeted:
     """A handshake came that is in order."""
 
     incarnation: str
+    capabilities: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Welcomed:
     """An acknowledgement came that is in order."""
 
     streams: frames.AssignedStreams
+    capabilities: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class Connection:
         me: Identity,
         peer: Identity,
         incarnation: str = "",
+        capabilities: tuple[str, ...] = capabilities.OURS,
         frame_bytes_max: int = frames.FRAME_BYTES_MAX,
         handshake_s: float = HANDSHAKE_S,
         frame_s: float = FRAME_S,
@@ -203,8 +206,11 @@ class Connection:
         self.me = me
         self.peer = peer
         self.peer_incarnation = ""
+        self.peer_capabilities: frozenset[str] = frozenset()
+        """What its handshake named; nothing before, and of a peer of an older version."""
         self.streams = frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM)
         self._incarnation = incarnation
+        self._capabilities = capabilities
         self._frame_bytes_max = frame_bytes_max
         self._handshake_s = handshake_s
         self._deadline_s: float | None = None
@@ -313,10 +319,11 @@ class Connection:
                 return [self._on_control(self._greeting())]
             case Accepted():
                 return []
-            case Greeted(incarnation):
+            case Greeted(incarnation, named):
+                self.peer_capabilities = named
                 return self._opened(incarnation, self._on_control(self._welcome()))
-            case Welcomed(streams):
-                self.streams = streams
+            case Welcomed(streams, named):
+                self.streams, self.peer_capabilities = streams, named
                 return self._opened("", Transmit(streams.bulk, codec.OPENING))
             case TurnedAway(code, message) | Lost(code, message):
                 return [Finish(code, message, by_peer=True)]
@@ -361,11 +368,15 @@ class Connection:
 
     def _greeting(self) -> Frame:
         return frames.AgentHandshake(
-            self.me.id, self.me.kind, frames.VERSION, incarnation=self._incarnation
+            self.me.id,
+            self.me.kind,
+            frames.VERSION,
+            incarnation=self._incarnation,
+            capabilities=self._capabilities,
         )
 
     def _welcome(self) -> Frame:
-        return frames.CoordinatorAck(self.me.id, self.streams)
+        return frames.CoordinatorAck(self.me.id, self.streams, capabilities=self._capabilities)
 
     # --- from bytes to events ---
 
@@ -394,7 +405,7 @@ def _judge_handshake(peer: Identity, frame: frames.AgentHandshake) -> Event:
             f"handshake claims {shortened(f'{frame.agent_type}/{frame.agent_id}')},"
             f" certificate says {peer.name}",
         )
-    return Greeted(frame.incarnation)
+    return Greeted(frame.incarnation, frozenset(frame.capabilities))
 
 
 def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Event:
@@ -410,7 +421,7 @@ def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Even
         return Breached(
             Code.UNKNOWN_STREAM, f"{quoted(streams)} cannot be opened by the dialling side"
         )
-    return Welcomed(streams)
+    return Welcomed(streams, frozenset(frame.capabilities))
 
 
 def _other_version(version: int) -> Breached:

@@ -60,6 +60,8 @@ class Request(Frame, frozen=True, tag=True, kw_only=True):
 
     request: int = 0
     budget_s: float = 30.0
+    trace: str = ""
+    """W3C ``traceparent`` of the span that asks; empty: it is not traced."""
 
 
 class Answer(Frame, frozen=True, tag=True, kw_only=True):
@@ -82,6 +84,8 @@ class AgentHandshake(Frame, frozen=True, tag=True):
     version: int
     incarnation: str = ""
     """New at each start of a process: (identity, incarnation) is a writer."""
+    capabilities: tuple[str, ...] = ()
+    """What it understands beyond every version's frames (`protocol.capabilities`)."""
 
 
 class AssignedStreams(msgspec.Struct, frozen=True):
@@ -97,6 +101,7 @@ class CoordinatorAck(Frame, frozen=True, tag=True):
     coordinator_id: str
     assigned_streams: AssignedStreams
     version: int = VERSION
+    capabilities: tuple[str, ...] = ()
 
 
 class Refusal(Frame, frozen=True, tag=True):
@@ -104,6 +109,25 @@ class Refusal(Frame, frozen=True, tag=True):
 
     code: str
     message: str
+
+
+class Drain(Frame, frozen=True, tag=True):
+    """Send no more requests on this link: what is under way is still answered.
+
+    The other side sends its next requests elsewhere and says Drain in its turn, after its last
+    request.  So whoever has both said and heard Drain knows that no request is still on its way.
+    The side that dialled closes the link when nothing is under way on it.
+    """
+
+    leaving: bool = False
+    """The sender's process is about to stop. False: only this link is being replaced."""
+
+
+class Cancel(Frame, frozen=True, tag=True):
+    """Whoever sent a request no longer awaits its answer: work on it may end at once."""
+
+    number: int
+    """`Request.request` of that request; of this link and this direction."""
 
 
 class Failure(Answer, frozen=True, tag=True, kw_only=True):
@@ -191,7 +215,20 @@ class SeriesSummary(msgspec.Struct, frozen=True):
     last_value: float
 
 
-EVIDENCE_KEYS = frozenset({"engine", "serial", "bundle", "library", "kernel"})
+EVIDENCE_KEYS_BASE = frozenset({"engine", "serial", "bundle", "library", "kernel"})
+"""Those that a sync without the capability `evidence` takes."""
+EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
+    "stage",  # runtime.lifecycle.Stage
+    "shards_left",  # shards that a draining agent still waits for others to hold
+    "requests",  # requests under way
+    "oldest_waiting_s",  # age of the oldest of them, in seconds
+    "busy",  # share of time that the event loop or the threads worked, 0 to 1
+    "complete",  # "yes", or in one line what is missing
+    "not_after",  # end of the certificate, seconds since 1970
+    "judged_by",  # hashes of the authorities that judged its live links
+    "version",  # of the software
+    "capabilities",  # named in its handshakes, with spaces between
+}
 """What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
 EVIDENCE_BYTES_MAX = 4096
 """Of all keys and values together."""
@@ -335,6 +372,22 @@ class Fleet(Answer, frozen=True, tag=True, kw_only=True):
     members: tuple[Member, ...]
     lease_s: float
     shard_points: int
+    drain: bool = False
+    """The member that renews has been asked to drain (`Retire`)."""
+
+
+class Retire(Request, frozen=True, tag=True, kw_only=True):
+    """Ask a member of the fleet to drain and stop. Coordinators pass it on to sync."""
+
+    name: str
+    """``<kind>/<id>``, as its lease says."""
+
+
+class Retired(Answer, frozen=True, tag=True, kw_only=True):
+    """The member will be told with its next renewal; its stage, as its lease said last."""
+
+    name: str
+    stage: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):

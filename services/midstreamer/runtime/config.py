@@ -140,6 +140,10 @@ class LimitSettings(Settings):
     """Seconds without a packet after which a connection counts as lost; a live one is kept alive
     every third of it. A server that was restarted on its old port is noticed only so, because
     the QUIC library sends no stateless resets. Longer drops fewer stalled peers."""
+    link_age_s: float = Field(3600.0, ge=1, le=1e7)
+    """Seconds after which a connection that this process dialled is replaced by a new one, up to a
+    fifth earlier by chance. Requests move over and none is lost. So connections spread over
+    coordinators that were added later."""
 
 
 class SecuritySettings(Settings):

@@ -97,6 +97,11 @@ class Peer:
         return self._link.incarnation
 
     @property
+    def capabilities(self) -> frozenset[str]:
+        """What it understands beyond the frames of every version (`protocol.capabilities`)."""
+        return self._link.capabilities
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended."""
         return self._ended.is_set()

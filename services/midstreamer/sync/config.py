@@ -78,6 +78,9 @@ class SyncSettings(Settings):
     coordinator that starts: 1,024 of them are 1 GiB at the very worst."""
     streams_per_identity_max: int | None = Field(None, ge=1, le=1_000_000)
     """Most streams that one client may begin. None: half of `streams_max`."""
+    drain_s: float = Field(30.0, gt=0, le=3600)
+    """Longest that a stop drains: what waits is committed and followers move to another sync.
+    Give the process this long, and a little more, before it is killed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """What this process tells about itself."""
     limits: LimitSettings = LimitSettings()

@@ -177,6 +177,16 @@ FEED_POSITION = _gauge(
 MEMBERS = _gauges(
     "midstreamer_members", "Processes with a live lease, by kind.", {"kind": words.KINDS}
 )
+STAGE = _gauges(
+    "midstreamer_stage",
+    "1 for the stage in which this process is, 0 for the others.",
+    {"stage": words.STAGES},
+)
+COMPLETE = _gauge(
+    "midstreamer_complete",
+    "1 while every part that this process needs is there: shards held, sync reached. 0 does not"
+    " make it unready: it refuses by name what it cannot answer.",
+)
 SHARDS_HELD = _gauge("midstreamer_shards_held", "Shards that this agent can answer for.")
 CERTIFICATE_EXPIRY_S = _gauge(
     "midstreamer_certificate_not_after_seconds",

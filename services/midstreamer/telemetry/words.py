@@ -31,6 +31,7 @@ CODES: Words = frozenset(BY_CODE)
 MEASURES: Words = frozenset(Measure)
 OUTCOMES: Words = frozenset(Direction) | frozenset(Reason)
 HITS = _words("true false void")
+STAGES = _words("starting serving draining stopped")
 STORE_STEPS = _words("commit feed load")
 FILES = _words("certificate bundle authority allowlist")
 """Files that decide who is trusted."""
@@ -39,7 +40,7 @@ FRAMES = _words(
     """
     AgentHandshake CoordinatorAck Refusal Failure Append Appended Match Matched Lookup
     Experiences Survey Surveyed Search Found Holdings Write Written Renew Fleet Load Loaded
-    Tail Changes Recall Recalled
+    Tail Changes Recall Recalled Drain Cancel Retire Retired
     """
 )
 """Types of frames."""

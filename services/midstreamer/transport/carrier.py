@@ -54,6 +54,10 @@ class Link(Protocol):
     def incarnation(self) -> str:
         """What the peer's handshake said of its incarnation (empty for servers)."""
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the peer's handshake named (`protocol.capabilities`); none of an older version."""
+
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.
 

@@ -84,6 +84,11 @@ class FramedLink:
         """What the peer's handshake said of its incarnation."""
         return self._connection.peer_incarnation
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the peer's handshake named."""
+        return self._connection.peer_capabilities
+
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
         if self._end is not None:

@@ -10,6 +10,12 @@ from tests.support.transport import AGENT
 
 # Written out again on purpose, from the side of the frames: adding a frame or a right means
 # deciding it here too.
+MEETING = {
+    (sender.value, receiver.value)
+    for server, dialling in authorisation.DIALLED_BY.items()
+    for kind in dialling
+    for sender, receiver in ((server, kind), (kind, server))
+}
 RIGHTS: dict[str, set[tuple[str, str]]] = {
     "AgentHandshake": set(),
     "CoordinatorAck": set(),
@@ -61,10 +67,25 @@ RIGHTS: dict[str, set[tuple[str, str]]] = {
         ("agent", "coordinator"),
         ("coordinator", "client"),
         ("coordinator", "operator"),
+        ("coordinator", "agent"),
         ("sync", "agent"),
         ("sync", "coordinator"),
         ("sync", "operator"),
     },
+    "Retire": {
+        ("client", "coordinator"),
+        ("operator", "coordinator"),
+        ("operator", "sync"),
+        ("coordinator", "sync"),
+    },
+    "Retired": {
+        ("coordinator", "client"),
+        ("coordinator", "operator"),
+        ("sync", "operator"),
+        ("sync", "coordinator"),
+    },
+    "Drain": MEETING,
+    "Cancel": MEETING,
 }
 
 

@@ -23,8 +23,8 @@ from tests.support.transport import AGENT, COORDINATOR, Pair, delivered, holding
 EVENTS: list[connection.Event] = [
     connection.Dialled(),
     connection.Accepted(),
-    connection.Greeted("i1"),
-    connection.Welcomed(frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM)),
+    connection.Greeted("i1", frozenset()),
+    connection.Welcomed(frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM), frozenset()),
     connection.Spoken(holdings(1), 10),
     connection.TurnedAway("expired", "yesterday"),
     connection.Breached(Code.MALFORMED, "no frame"),
