@@ -45,6 +45,7 @@ class Options:
     """Share of the usual load."""
     kill: bool = False
     keep: bool = False
+    calm_s: float = CALM_S
 
 
 @dataclass
@@ -93,7 +94,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
                 async with clients(fleet, options.rate, heard):
                     fleet.shards = shard.REPLICAS * load.SERIES * len(CLIENTS)
                     await fleet.whole()
-                    await asyncio.sleep(CALM_S)
+                    await asyncio.sleep(options.calm_s)
                     for event in plan.events:
                         happened.append(await perform(fleet, event, options))
                         await asyncio.sleep(BETWEEN_S)

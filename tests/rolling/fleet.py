@@ -153,7 +153,7 @@ class Fleet:
             identity = identities.named(member, TRUST_DOMAIN)
             await asyncio.to_thread(files.issue, authority, identity, self.state.certs)
         for name in MEMBERS:
-            while await self._certificate_ends(name) <= held[name]:  # noqa: ASYNC110
+            while await self._certificate_ends(name) <= held[name]:
                 _in_time(at_s, f"{name} did not take its renewed certificate")
                 await asyncio.sleep(POLL_S)
         await self.whole()
@@ -170,7 +170,7 @@ class Fleet:
             await self._ready(name)
         since_s = time.monotonic()
         agents = [place for name, place in self.places.items() if MEMBERS[name] == plan.AGENT]
-        while not await self._complete(agents):  # noqa: ASYNC110 - other processes
+        while not await self._complete(agents):
             _in_time(since_s, f"not every shard is held by two: {self.shards} copies are wanted")
             await asyncio.sleep(POLL_S)
 

@@ -78,10 +78,17 @@ class Outcome:
         return max((each.took_s for each in self.requests if each.what == what), default=0.0)
 
     @property
+    def delayed(self) -> list[Request]:
+        """Requests that were answered, but late."""
+        return [each for each in self.requests if each.took_s > SLOW_S and not each.error]
+
+    @property
     def recovery_s(self) -> float:
         """Seconds from the event to the end of its last delayed or failed request."""
-        late = [each.end_s for each in self.requests if each.took_s > SLOW_S or each.error]
-        return max(late) - self.event.at_s if late else 0.0
+        late = [each.end_s for each in (*self.delayed, *self.failed)]
+        if not late or self.event.what == CALM:
+            return 0.0
+        return max(late) - self.event.at_s
 
 
 def outcomes(

@@ -36,6 +36,7 @@ UNIVERSE = "rolling"
 HOUR = 3_600_000_000
 SERIES = 24
 HISTORY = 96
+WARM_MATCHES = 3
 POINTS_MAX = 20_000
 TICKS = 4
 """Of one append: so there are more new windows than matches, and each match makes a decision."""
@@ -89,11 +90,14 @@ class Load:
         client.on_retry = self._retried
 
     async def begin(self) -> None:
-        """Append the history that is matched against."""
+        """Append the history that is matched against, and let every agent make ready for it."""
         for lane in self.lanes:
             await self._client.append(lane.ticks(HISTORY))
             self._acknowledged(lane, HISTORY)
             self._free.put_nowait(lane)
+        for lane in self.lanes[:WARM_MATCHES]:
+            values = lane.values[HISTORY - WANTED.window : HISTORY]
+            await self._client.match(lane.name, time_at(HISTORY - 1), values, WANTED)
 
     async def append(self, due_s: float) -> None:
         """Append the next ticks of a series that no other append is using."""
