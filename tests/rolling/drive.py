@@ -197,10 +197,12 @@ async def listen(
             if said.startswith(b'{"ready"'):
                 ready.set()
         code = await asyncio.wait_for(process.wait(), DRAIN_S)
+        if not ready.is_set():
+            raise RuntimeError(f"client {name} ended with {code} before its history was stored")
         if code:
             heard.troubles.append(f"client {name} ended with {code}; see its log")
     finally:
-        ready.set()
+        ready.set()  # whoever waits for it goes on, and is cancelled when this raised
 
 
 # --- looking afterwards ---------------------------------------------------------------------------

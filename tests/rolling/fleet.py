@@ -90,8 +90,8 @@ class Fleet:
 
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
+        await asyncio.to_thread(before.unpacked)  # first: it may have to be built
         await self.server.start()
-        await asyncio.to_thread(before.unpacked)
         named = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
         members = [identities.named(each, TRUST_DOMAIN) for each in [*named, *_clients()]]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
