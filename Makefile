@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock fuzz soak full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock fuzz soak rolling full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,11 +89,15 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 lock: dev  ## resolve requirements/*.in again, within what they allow
 	cd requirements && for name in bootstrap run dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
-full: check test docs judge interop fuzz soak  ## everything that must hold before a release; an hour
+rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
+	$(BIN)/python -m tests.rolling $(ARGS)
+
+full: check test docs judge interop fuzz soak rolling  ## everything that must hold before a release; an hour
+	$(BIN)/python -m tests.rolling --kill
 
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
-	rm -rf $(VENV) $(PEERS) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .before .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------

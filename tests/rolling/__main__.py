@@ -1,0 +1,122 @@
+"""`make rolling`: restart every process of a fleet in turn, under load, in two versions.
+
+    python -m tests.rolling                    every process twice, by SIGTERM
+    python -m tests.rolling --kill             the same by SIGKILL
+    python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
+
+Two clients append durably and match, one with the SDK of the version before.  Told for each event:
+failed requests, answers that took over 0.5 s, attempts that the SDK repeated, the slowest request,
+and how long it took until the fleet was whole again.
+The exit code is 0 when no request failed (with --kill: whatever failed), nothing acknowledged is
+lost, the store is without contradictions, and no log holds a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import machine
+from midstreamer.telemetry import logs
+from tests.rolling import drive, plan
+from tests.rolling.judgement import Outcome
+from tests.support import before
+
+ROUNDS = 2
+
+
+def shown(result: drive.Result, options: drive.Options) -> Table:
+    """All events as a table for people."""
+    table = Table(title=f"Every process restarted by {'SIGKILL' if options.kill else 'SIGTERM'}")
+    rows = [figures(each) for each in result.outcomes]
+    for heading in rows[0]:
+        title = "" if heading == "what" else heading.replace("_", " ")
+        table.add_column(title, justify="right" if title else "left")
+    for row in rows:
+        table.add_row(str(row.pop("what")), *(f"{value:g}" for value in row.values()))
+    return table
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """One event in figures, for the table and for JSON."""
+    return {
+        "what": outcome.event.what,
+        "failed": len(outcome.failed),
+        "delayed": len(outcome.delayed),
+        "repeated": len(outcome.retries),
+        "slowest_append_s": round(outcome.slowest_s("append"), 2),
+        "slowest_match_s": round(outcome.slowest_s("match"), 2),
+        "recovery_s": round(outcome.recovery_s, 2),
+        "ended_s": round(outcome.event.ended_s, 2),
+        "whole_s": round(outcome.event.back_s, 2),
+        "requests": len(outcome.requests),
+    }
+
+
+def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The whole run, for a file."""
+    return {
+        "machine": machine(),
+        "before": before.commit(),
+        "options": {key: str(value) for key, value in vars(arguments).items()},
+        "events": [
+            figures(each)
+            | {
+                "signal": each.event.signal,
+                "errors": sorted({request.error[:200] for request in each.failed}),
+                "retries": sorted({retry.error[:200] for retry in each.retries}),
+            }
+            for each in result.outcomes
+        ],
+        "ticks": result.ticks,
+        "decisions": result.decisions,
+        "broken": result.broken,
+    }
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="make rolling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="restarts of each process")
+    parser.add_argument("--rate", type=float, default=1.0, help="share of the usual load")
+    parser.add_argument("--kill", action="store_true", help="SIGKILL instead of SIGTERM")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
+    parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Restart, print, judge."""
+    arguments = parsed()
+    logs.configure(json=False, level="error")
+    screen = Console(width=None if sys.stdout.isatty() else 160)
+    options = drive.Options(arguments.rate, kill=arguments.kill, keep=bool(arguments.keep))
+    chosen = plan.make(arguments.seed, rounds=arguments.rounds)
+    with tempfile.TemporaryDirectory(prefix="midstreamer-rolling-") as folder:
+        where = (arguments.keep or Path(folder)).absolute()
+        result = asyncio.run(drive.run(chosen, options, where, screen.print))
+    screen.print(shown(result, options))
+    screen.print(f"acknowledged: {result.ticks:,} ticks, {result.decisions:,} decisions")
+    for each in result.broken:
+        screen.print(f"does not hold: {each}", markup=False)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(result, arguments), indent=2) + "\n", "utf-8")
+    return 1 if result.broken else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped before its end: nothing is claimed")

@@ -1,0 +1,279 @@
+"""The processes of a rolling restart: started in either version, ended by a signal, replaced.
+
+Every member keeps its identity, its ports and its folder for all its lives, as a pod of a
+StatefulSet does; each life has a log of its own, ``<member>-<life>-<version>.log``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from midstreamer.agent.config import AgentSettings
+from midstreamer.cli import child, identities
+from midstreamer.cli.child import Child
+from midstreamer.cli.local import TRUST_DOMAIN, free_ports
+from midstreamer.cli.state import State
+from midstreamer.coordinator.config import CoordinatorSettings
+from midstreamer.runtime import config
+from midstreamer.security import files
+from midstreamer.store.embedded import EmbeddedServer
+from tests.rolling import plan
+from tests.rolling.judgement import Happened
+from tests.rolling.plan import CLIENTS, HOME, MEMBERS, Version
+from tests.support import before
+
+READY_S = 90.0
+STOP_S = 60.0
+"""Longest that a process may take to end after SIGTERM; then it is killed, and that is a fault."""
+LINK_AGE_S = 5.0
+POLL_S = 0.05
+HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
+CERTIFICATE = "midstreamer_certificate_not_after_seconds"
+
+
+@dataclass
+class Place:
+    """Where a member is reached, in all its lives."""
+
+    listen: str
+    health: str
+    lives: int = 0
+    child: Child | None = None
+    version: Version = Version.OLD
+
+
+@dataclass
+class Fleet:
+    """PostgreSQL and all members; use it with ``async with``."""
+
+    state: State
+    versions: dict[str, Version]
+    news: Callable[[str], None]
+    places: dict[str, Place] = field(default_factory=dict)
+    shards: int = 0
+    """Copies of shards that all agents together hold, at least, when the fleet is whole."""
+
+    def __post_init__(self) -> None:
+        self.server = EmbeddedServer(self.state.postgres)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    @property
+    def coordinators(self) -> list[str]:
+        """Addresses for clients."""
+        return [self.places[name].listen for name in MEMBERS if MEMBERS[name] == plan.COORDINATOR]
+
+    async def _start(self) -> None:
+        self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
+        await asyncio.to_thread(before.unpacked)  # first: it may have to be built
+        await self.server.start()
+        named = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
+        members = [identities.named(each, TRUST_DOMAIN) for each in [*named, *_clients()]]
+        await asyncio.to_thread(identities.prepare, self.state.certs, members)
+        listen = free_ports(len(MEMBERS), datagram=True)
+        health = free_ports(len(MEMBERS), datagram=False)
+        for name, port, probed in zip(MEMBERS, listen, health, strict=True):
+            self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}")
+        # The first sync makes the tables, as an operator would upgrade: one after the other.
+        for name in MEMBERS:
+            await self._begin(name, self.versions[name])
+            if MEMBERS[name] == plan.SYNC:
+                await self._ready(name)
+        await self.whole()
+
+    async def _begin(self, name: str, version: Version) -> None:
+        place = self.places[name]
+        place.lives += 1
+        place.version = version
+        environment = settings_of(name, version, self)
+        log = self.state.logs / f"{name}-{place.lives}-{version}.log"
+        place.child = Child(name, MEMBERS[name], environment, place.health, log, 0, self.news)
+        await place.child.start()
+
+    # --- events ---
+
+    async def replace(self, name: str, version: Version, how: signal.Signals) -> Happened:
+        """End a member, start it again in this version, and wait until the fleet is whole."""
+        at_s = time.monotonic()
+        complaint = await self._end(name, how)
+        ended_s = time.monotonic() - at_s
+        event = f"{name} {self.places[name].version} → {version}"
+        await self._begin(name, version)
+        await self.whole()
+        back_s = time.monotonic() - at_s
+        return Happened(event, how.name, at_s, ended_s, back_s, complaint)
+
+    async def _end(self, name: str, how: signal.Signals) -> str:
+        one = self.places[name].child
+        assert one is not None
+        assert one.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            one.process.send_signal(how)
+        try:
+            async with asyncio.timeout(STOP_S):
+                code = await one.process.wait()
+        except TimeoutError:
+            one.process.kill()
+            await one.process.wait()
+            return f"{name} did not end within {STOP_S:g} s of {how.name}"
+        expected = -how if how is signal.SIGKILL else 0
+        return "" if code == expected else f"{name} ended with {code}, not {expected}"
+
+    async def renew(self) -> Happened:
+        """Issue every certificate again, and wait until every process presents its new one."""
+        at_s = time.monotonic()
+        held = {name: await self._certificate_ends(name) for name in MEMBERS}
+        authority = files.open_authority(self.state.certs)
+        for member in [*(f"{kind}/{name}" for name, kind in MEMBERS.items()), *_clients()]:
+            identity = identities.named(member, TRUST_DOMAIN)
+            await asyncio.to_thread(files.issue, authority, identity, self.state.certs)
+        for name in MEMBERS:
+            while await self._certificate_ends(name) <= held[name]:
+                _in_time(at_s, f"{name} did not take its renewed certificate")
+                await asyncio.sleep(POLL_S)
+        await self.whole()
+        return Happened(str(plan.RENEW), "", at_s, back_s=time.monotonic() - at_s)
+
+    async def _certificate_ends(self, name: str) -> float:
+        return await scraped(self.places[name].health, CERTIFICATE) or 0.0
+
+    # --- looking ---
+
+    async def whole(self) -> None:
+        """Wait until every member is ready, and every shard is held by two agents."""
+        for name in MEMBERS:
+            await self._ready(name)
+        since_s = time.monotonic()
+        agents = [place for name, place in self.places.items() if MEMBERS[name] == plan.AGENT]
+        while not await self._complete(agents):
+            _in_time(since_s, f"not every shard is held by two: {self.shards} copies are wanted")
+            await asyncio.sleep(POLL_S)
+
+    async def _complete(self, agents: list[Place]) -> bool:
+        coordinators = [
+            await scraped(place.health, COMPLETE)
+            for name, place in self.places.items()
+            if MEMBERS[name] == plan.COORDINATOR
+        ]
+        # A coordinator of the version before has no such gauge; its readiness says the same.
+        return 0.0 not in coordinators and await self._held(agents) >= self.shards
+
+    async def _held(self, agents: list[Place]) -> float:
+        return sum([await scraped(place.health, HELD) or 0.0 for place in agents])
+
+    async def _ready(self, name: str) -> None:
+        place = self.places[name]
+        one = place.child
+        assert one is not None
+        assert one.process is not None
+        since_s = time.monotonic()
+        while not await child.probe(place.health, "/readyz"):
+            told = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
+            if one.process.returncode is not None:
+                raise AssertionError(f"ended with {one.process.returncode}: {told}")
+            _in_time(since_s, told)
+            await asyncio.sleep(POLL_S)
+
+    async def _stop(self) -> None:
+        for kind in (plan.AGENT, plan.COORDINATOR, plan.SYNC):
+            several = [place.child for name, place in self.places.items() if MEMBERS[name] == kind]
+            await asyncio.gather(*(each.stop(STOP_S) for each in several if each is not None))
+        await self.server.stop()
+
+
+def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
+    """The environment of a member; what only this version knows is left out for the other."""
+    kind, place = MEMBERS[name], fleet.places[name]
+    own: dict[str, str] = {"ID": name, "TELEMETRY__LISTEN": place.health}
+    if kind == plan.SYNC:
+        own |= {"LISTEN": place.listen, "DSN": fleet.server.dsn}
+    elif kind == plan.COORDINATOR:
+        own |= {"LISTEN": place.listen, "SPOOL_DIR": str(fleet.state.spool / name)}
+    else:
+        own |= {"THREADS": "1"}
+    if name in HOME:
+        own["SYNC"] = _syncs(name, version, fleet)
+    shared = {
+        f"{config.PREFIX}SECURITY__DIRECTORY": str(fleet.state.certs),
+        f"{config.PREFIX}SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
+    }
+    if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
+        shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
+    if version is Version.OLD:
+        shared |= before.environment()
+    return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
+
+
+def _syncs(name: str, version: Version, fleet: Fleet) -> str:
+    """The address of the member's sync; where a list is taken, of both, its own first."""
+    home = fleet.places[HOME[name]].listen
+    others = [place.listen for other, place in fleet.places.items()
+              if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip
+    settings = CoordinatorSettings if MEMBERS[name] == plan.COORDINATOR else AgentSettings
+    if version is Version.NEW and _takes_several(settings, (home, *others)):
+        return json.dumps([home, *others])
+    return home
+
+
+def _takes_several(settings: Any, addresses: tuple[str, ...]) -> bool:
+    try:
+        settings(sync=addresses)
+    except ValidationError:
+        return False
+    return True
+
+
+def _in_time(since_s: float, what: str) -> None:
+    """Raise when something has been waited for too long."""
+    if time.monotonic() - since_s > READY_S:
+        raise AssertionError(f"{what}, after {READY_S:g} s")
+
+
+def _clients() -> list[str]:
+    return [f"client/{name}" for name in CLIENTS]
+
+
+async def scraped(address: str, metric: str) -> float | None:
+    """The value of a metric without labels; None where nobody answers or it is not there."""
+    host, _, port = address.rpartition(":")
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            text = (await reader.read()).decode()
+        finally:
+            writer.close()
+    except OSError:
+        return None
+    found = [line for line in text.splitlines() if line.startswith(f"{metric} ")]
+    return float(found[0].partition(" ")[2]) if found else None
+
+
+def client_environment(version: Version) -> dict[str, str]:
+    """The environment of a client's process."""
+    return os.environ | (before.environment() if version is Version.OLD else {})

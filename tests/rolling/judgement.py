@@ -1,0 +1,145 @@
+"""What each event did to the requests of the clients, and what did not hold.  Pure.
+
+A request belongs to the last event that came before its start, or at most `OPEN_S` after it while
+the request was still open.  So a request that an event interrupted counts for that event, and one
+that had long been waiting counts for the event that it waits for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+OPEN_S = 1.0
+SLOW_S = 0.5
+"""Above this a request counts as delayed: some ten times what one takes while nothing happens."""
+CALM = "nothing happens"
+WRONG_LINE = re.compile(
+    r"Traceback \(most recent call last\)|unexpected|was never (retrieved|awaited)"
+)
+"""What no log may say, whichever process is restarted."""
+
+
+class Request(NamedTuple):
+    """One call of the SDK, as its caller saw it; times are of the machine's monotonic clock."""
+
+    client: str
+    what: str
+    due_s: float
+    end_s: float
+    error: str = ""
+    """``<code>: <message>``; empty when it was answered."""
+
+    @property
+    def took_s(self) -> float:
+        """Seconds from when the request was due, so that a stall is felt by all behind it."""
+        return self.end_s - self.due_s
+
+
+class Retry(NamedTuple):
+    """One attempt that failed and was repeated by the SDK; its caller does not see that."""
+
+    client: str
+    at_s: float
+    error: str
+
+
+class Happened(NamedTuple):
+    """An event that was carried out."""
+
+    what: str
+    signal: str
+    """What ended the process; empty where none was ended."""
+    at_s: float
+    ended_s: float = 0.0
+    """Seconds that the process took to end."""
+    back_s: float = 0.0
+    """Seconds until the fleet was whole again."""
+    complaint: str = ""
+
+
+@dataclass
+class Outcome:
+    """An event and the requests that belong to it."""
+
+    event: Happened
+    requests: list[Request] = field(default_factory=list)
+    retries: list[Retry] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Request]:
+        """Requests whose caller got an error."""
+        return [each for each in self.requests if each.error]
+
+    def slowest_s(self, what: str) -> float:
+        """The longest that one kind of request took."""
+        return max((each.took_s for each in self.requests if each.what == what), default=0.0)
+
+    @property
+    def delayed(self) -> list[Request]:
+        """Requests that were answered, but late."""
+        return [each for each in self.requests if each.took_s > SLOW_S and not each.error]
+
+    @property
+    def recovery_s(self) -> float:
+        """Seconds from the event to the end of its last delayed or failed request."""
+        late = [each.end_s for each in (*self.delayed, *self.failed)]
+        if not late or self.event.what == CALM:
+            return 0.0
+        return max(late) - self.event.at_s
+
+
+def outcomes(
+    happened: Sequence[Happened], requests: Iterable[Request], retries: Iterable[Retry] = ()
+) -> list[Outcome]:
+    """One for the time before the first event, and one for each event, in their order."""
+    before = Outcome(Happened(CALM, "", float("-inf")))
+    found = [before, *(Outcome(event) for event in happened)]
+    for request in requests:
+        until_s = min(request.end_s, request.due_s + OPEN_S)
+        found[_last(happened, until_s)].requests.append(request)
+    for retry in retries:
+        found[_last(happened, retry.at_s)].retries.append(retry)
+    return found
+
+
+def _last(happened: Sequence[Happened], until_s: float) -> int:
+    return sum(event.at_s <= until_s for event in happened)
+
+
+@dataclass
+class Evidence:
+    """What is found after the load has ended."""
+
+    lost: list[str] = field(default_factory=list)
+    """What was acknowledged and is not stored as acknowledged."""
+    faults: list[str] = field(default_factory=list)
+    """What `midstreamer db check` finds in the store."""
+    log_lines: list[str] = field(default_factory=list)
+    """``<log>: <line>`` that no log may hold."""
+
+
+def wrong_lines(name: str, text: str) -> list[str]:
+    """The lines of a log that no log may hold."""
+    return [f"{name}: {line}" for line in text.splitlines() if WRONG_LINE.search(line)]
+
+
+def broken(found: Sequence[Outcome], evidence: Evidence, *, kill: bool) -> list[str]:
+    """Every promise that did not hold; after SIGKILL requests may fail, but nothing is lost."""
+    wrong = [f"{each.event.what}: {each.event.complaint}" for each in found if each.event.complaint]
+    if not any(each.requests for each in found):
+        wrong.append("no request was made")
+    if not kill:
+        wrong += [
+            f"{each.event.what}: {len(each.failed)} requests failed, the first, {first.what}, after"
+            f" {first.took_s:.1f} s with {first.error}"
+            for each in found
+            for first in each.failed[:1]
+        ]
+    for title, several in vars(evidence).items():
+        wrong += [f"{title}: {each}" for each in several[:5]]
+        if len(several) > 5:
+            wrong.append(f"{title}: {len(several) - 5} more")
+    return wrong

@@ -1,0 +1,35 @@
+"""A short rolling restart in two versions, under load; ``make rolling`` does the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rolling import drive, plan
+
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
+
+RATE = 0.2
+"""Of the usual load: other tests run beside this one."""
+CALM_S = 1.0
+
+
+async def restarted(folder: Path, *members: str, kill: bool) -> drive.Result:
+    made = plan.make(1, rounds=1, members=members)
+    options = drive.Options(RATE, kill=kill, calm_s=CALM_S)
+    return await drive.run(made, options, folder / "state", print)
+
+
+async def test_no_request_fails_while_processes_are_replaced_by_the_other_version(
+    tmp_path: Path,
+) -> None:
+    result = await restarted(tmp_path, "s1", "c1", "a1", kill=False)
+    assert result.broken == []
+    assert result.decisions > 0
+
+
+async def test_nothing_acknowledged_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
+    result = await restarted(tmp_path, "s2", "c2", kill=True)
+    assert result.broken == []
+    assert result.decisions > 0
