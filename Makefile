@@ -93,7 +93,7 @@ full: check test docs judge interop fuzz soak  ## everything that must hold befo
 
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
-	rm -rf $(VENV) $(PEERS) .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .before .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------

@@ -1,0 +1,137 @@
+"""The version before: its wheels, built from git and unpacked, so that tests can run its processes.
+
+`tests/version-before` pins the commit.  Both wheels are built offline with hatchling and unpacked
+into ``.before/<commit>-<python>`` at the root of the checkout; that happens once, under a lock, and
+takes a few seconds.  A process of that version is ``sys.executable -m midstreamer …`` with
+`environment()`: PYTHONPATH comes before the site-packages that name the checkout.
+
+The kernels of that version compile for themselves, because numba keeps machine code beside the
+sources.  Where both versions compile the same sources, the code of this checkout is copied;
+elsewhere the kernels are compiled once, here, and not by each process that starts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import midstreamer_kernels
+
+ROOT = Path(__file__).resolve().parents[2]
+PINNED = ROOT / "tests" / "version-before"
+BUILT = ROOT / ".before"
+PARTS = ("kernels", "services")
+BUILD_S, COMPILE_S = 120, 300
+PROBE = "from midstreamer_kernels.native import compiling; print(compiling.SOURCES_DIGEST)"
+
+
+def commit() -> str:
+    """The commit of the version before."""
+    return PINNED.read_text(encoding="ascii").strip()
+
+
+@functools.cache
+def unpacked() -> Path:
+    """The folder that holds the packages of the version before; built if it is not there."""
+    folder = BUILT / f"{commit()}-py{sys.version_info.major}{sys.version_info.minor}"
+    if not folder.exists():
+        BUILT.mkdir(exist_ok=True)
+        with _alone(BUILT / "lock"):
+            if not folder.exists():  # another process may have built it while this one waited
+                _make(folder)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """What a process of the version before needs in its environment."""
+    return {"PYTHONPATH": str(unpacked())}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path) -> None:
+    """Build in a temporary folder and rename it, so that half a build is never found."""
+    with tempfile.TemporaryDirectory(dir=BUILT) as made:
+        sources, packages = Path(made, "sources"), Path(made, "packages")
+        export(commit(), sources)
+        for part in PARTS:
+            _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", made],
+                 sources / part, BUILD_S)  # fmt: skip
+        for wheel in sorted(Path(made).glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(packages)
+        _give_machine_code(packages)
+        packages.rename(folder)
+
+
+def export(revision: str, target: Path, *, root: Path = ROOT) -> None:
+    """Write the files of a commit; say what to do when the clone does not have it."""
+    archive = subprocess.run(
+        ["git", "archive", "--format=tar", revision, *PARTS], cwd=root, capture_output=True
+    )
+    if archive.returncode:
+        raise LookupError(
+            f"commit {revision}, the version before (tests/version-before), is not in the clone"
+            f" {root}: git says {archive.stderr.decode().strip()!r}. A shallow clone lacks it: run"
+            " `git fetch --unshallow`, or check out with fetch-depth: 0 in CI"
+        )
+    target.mkdir(parents=True)
+    with tempfile.TemporaryFile() as file:
+        file.write(archive.stdout)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as tar:
+            tar.extractall(target, filter="data")
+
+
+def _give_machine_code(packages: Path) -> None:
+    """Copy the compiled kernels of this checkout if they fit, else compile them."""
+    here = Path(midstreamer_kernels.__file__).parent
+    there = packages / "midstreamer_kernels"
+    if _sources_digest(here.parent) == _sources_digest(packages):
+        for code in here.rglob("*.nb[ic]"):
+            _copy_code(code, there / code.relative_to(here))
+    # With everything copied this takes as long as loading it; a signature that lacks is compiled.
+    words = [sys.executable, "-m", "midstreamer_kernels", "warm", "--searches"]
+    _run(words, packages, COMPILE_S, PYTHONPATH=str(packages))
+
+
+def _copy_code(code: Path, target: Path) -> None:
+    """Copy one file of numba's cache; numba compares the time of the source with its index."""
+    target.parent.mkdir(exist_ok=True)
+    shutil.copy2(code, target)
+    name = f"{code.name.partition('.')[0]}.py"
+    shutil.copystat(code.parent.parent / name, target.parent.parent / name)
+
+
+def _sources_digest(packages: Path) -> str:
+    """What names the machine code of the kernels in a folder."""
+    words = [sys.executable, "-c", PROBE]
+    return _run(words, packages, BUILD_S, PYTHONPATH=str(packages)).strip()
+
+
+def _run(words: list[str], folder: Path, within_s: float, **environment: str) -> str:
+    ended = subprocess.run(
+        words, cwd=folder, env=os.environ | environment, timeout=within_s,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if ended.returncode:
+        raise RuntimeError(
+            f"building the version before: {' '.join(words)} in {folder} ended with"
+            f" {ended.returncode}: {(ended.stderr or ended.stdout).strip()}"
+        )
+    return ended.stdout
