@@ -42,6 +42,7 @@ from midstreamer.store.ports import (
     Ticks,
     Totals,
     Transaction,
+    Unreadable,
     Usage,
     alone,
     fitting,
@@ -333,7 +334,7 @@ class _Transaction:
         stored = self._store.decisions
         return {one: stored[one] for one in experience_ids if one in stored}
 
-    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+    async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         wanted = {run.series: range(run.start, run.stop) for run in runs}
         return [
             decision

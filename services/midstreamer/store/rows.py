@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
-from midstreamer.store.ports import Effects, Event, Usage
+from midstreamer.store.ports import Effects, Event, Unreadable, Usage
 
 Columns = list[list[Any]]
 
@@ -38,6 +39,14 @@ def json(value: Any) -> str:
 def decision(body: bytes) -> Decision:
     """A decision as it was stored."""
     return _decision.decode(body)
+
+
+def due(row: Mapping[str, Any]) -> Decision | Unreadable:
+    """A decision that is due; one that a newer version wrote may be unreadable here."""
+    try:
+        return decision(row["body"])
+    except (msgspec.MsgspecError, MidstreamerError) as error:
+        return Unreadable(row["experience_id"], str(error))
 
 
 def verdict(body: bytes) -> Verdict:

@@ -12,16 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
-from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
-from midstreamer.store.ports import Effects, Span, Store, Transaction
+from midstreamer.store.ports import Effects, Span, Store, Transaction, Unreadable
 from midstreamer.sync import core, parts, quota, settle
 from midstreamer.sync.core import Facts, Plan, Taken
 from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
-from midstreamer.sync.settle import Folded, Judged, Rules
+from midstreamer.sync.settle import Failed, Folded, Judged, Rules
+from midstreamer.telemetry import logs
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Committer:
             self._states.clear()
             raise
         self._keep(folded)
+        for failed in (*judged.failed, *folded.failed):
+            _tell(failed)
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
             tuple(
@@ -96,7 +102,7 @@ class Committer:
             await transaction.ticks(needed.ticks),
             await transaction.points_at(needed.points),
             await transaction.windows(needed.windows),
-            await transaction.due(needed.runs),
+            _readable(await transaction.due(needed.runs)),
             await transaction.settled(needed.spans, self._verdicts_max),
             await self._count(transaction, quota.asked(batch, summaries, decisions)),
         )
@@ -116,8 +122,14 @@ class Committer:
         known = {s: self._states[s].version if s in self._states else 0 for s in streams}
         newer = await transaction.states(known)
         states = {stream: self._states[stream] for stream in streams if stream in self._states}
-        states |= {stream: self._rules.decode(state.body) for stream, state in newer.items()}
-        return settle.fold(self._rules, states, judged.lessons)
+        unreadable: dict[str, BadInput] = {}
+        for stream, state in newer.items():
+            states.pop(stream, None)
+            try:
+                states[stream] = self._rules.decode(state.body)
+            except BadInput as error:
+                unreadable[stream] = error
+        return settle.fold(self._rules, states, judged.lessons, unreadable)
 
     def _keep(self, folded: Folded) -> None:
         for stream, state in folded.states.items():
@@ -125,6 +137,26 @@ class Committer:
             self._states.move_to_end(stream)
         while len(self._states) > self._streams_memory:
             self._states.popitem(last=False)
+
+
+def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
+    """What can be judged here; a decision that a newer version wrote waits for that version."""
+    found = []
+    for one in due:
+        if isinstance(one, Unreadable):
+            _tell(Failed("decision.unsettled", "", one.experience_id, one.detail))
+        else:
+            found.append(one)
+    return found
+
+
+def _tell(failed: Failed) -> None:
+    log.error(
+        failed.what,
+        stream=failed.stream,
+        experience=failed.experience_id.hex(),
+        detail=failed.detail,
+    )
 
 
 def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
