@@ -29,7 +29,8 @@ def room(state: State) -> int:
     verdicts += ARM_BYTES * sum(len(one.arms) for one in open_ones)
     verdicts -= ARM_BYTES * sum(len(one.losses) for one in state.known)
     arms = max((len(kept.arms) for kept in state.waiting), default=0)
-    wider = 8 * state.specification.horizon * max(0, arms - learning.losses(state).shape[1])
+    width = int(learning.losses(state).shape[1])
+    wider = 8 * state.specification.horizon * max(0, arms - width)
     joining = {kept.series for kept in state.waiting}.difference(state.licence.series)
     cells = licence.CELL_BYTES * state.specification.horizon + JOINING_BYTES
     joined = sum(cells + 2 * len(name) for name in joining)
