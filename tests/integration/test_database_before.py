@@ -13,7 +13,9 @@ import asyncpg
 import msgspec
 import pytest
 
+from midstreamer import reasoning
 from midstreamer.cli import checking
+from midstreamer.domain.decision import Decision
 from midstreamer.store import rows
 from midstreamer.store.audit import Audit, Report
 from midstreamer.store.postgres import PostgresStore
@@ -172,6 +174,29 @@ async def test_open_decisions_that_cannot_be_read_stay_open_and_stop_no_ticks(
     assert len(left) == len(settling.SPECIFICATIONS)
     assert all(b"trim" in row[0] for row in left)
     assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+
+
+async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_one_arm_more(
+    databases: Databases,
+) -> None:
+    dsn = await _copied(databases.broken_off)
+    store = PostgresStore(dsn)
+    await store.open()
+    committer = build.a_committer(store)
+    for write in settling.part(settling.BREAK, settling.END):
+        decisions = tuple(_of_the_next_version(one) for one in write.decisions)
+        await build.commit(committer, msgspec.structs.replace(write, decisions=decisions))
+    states = [reasoning.decode(state.body) for _, state in await store.streams()]
+    await store.close()
+    report = await _audited(dsn)
+    assert {len(state.losses) // 8 // state.specification.horizon for state in states} == {5}
+    assert (report.kept, report.unlearned, report.foreign > 100) == ([], 0, True)
+
+
+def _of_the_next_version(decision: Decision) -> Decision:
+    """The decision as a version with five arms would have made it."""
+    arms = (*decision.arms, 0.5)
+    return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
 
 
 async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(

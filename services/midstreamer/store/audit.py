@@ -57,7 +57,6 @@ class Report:
     """The first of them; a string is a broken promise of several rows."""
     foreign: int = 0
     """Decisions of another library version: only their columns, ids and ticks were compared."""
-
     unlearned: int = 0
     """Verdicts that cannot be learned from: they stand, and their stream went on without them."""
 

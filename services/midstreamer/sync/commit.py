@@ -76,8 +76,10 @@ class Committer:
             self._states.clear()
             raise
         self._keep(folded)
-        for failed in (*judged.failed, *folded.failed):
-            _tell(failed)
+        for failed in judged.unsettled:
+            log.error("decision.unsettled", **_keys(failed))
+        for failed in folded.unlearned:
+            log.error("verdict.unlearned", **_keys(failed))
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
             tuple(
@@ -144,19 +146,15 @@ def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
     found = []
     for one in due:
         if isinstance(one, Unreadable):
-            _tell(Failed("decision.unsettled", "", one.experience_id, one.detail))
+            log.error("decision.unsettled", **_keys(Failed("", one.experience_id, one.detail)))
         else:
             found.append(one)
     return found
 
 
-def _tell(failed: Failed) -> None:
-    log.error(
-        failed.what,
-        stream=failed.stream,
-        experience=failed.experience_id.hex(),
-        detail=failed.detail,
-    )
+def _keys(failed: Failed) -> dict[str, str]:
+    experience = failed.experience_id.hex()
+    return {"stream": failed.stream, "experience": experience, "detail": failed.detail}
 
 
 def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:

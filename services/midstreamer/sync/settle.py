@@ -56,9 +56,6 @@ class Failed(NamedTuple):
     """A decision that could not be settled as others are; the ticks of its write go in all the
     same, because one decision must not stop a series."""
 
-    what: str
-    """``decision.unsettled``: it gets no verdict. ``verdict.unlearned``: it gets its verdict, and
-    its stream learns nothing from it."""
     stream: str
     experience_id: bytes
     detail: str
@@ -70,7 +67,8 @@ class Judged:
 
     verdicts: tuple[Verdict, ...]
     lessons: tuple[Lesson, ...]
-    failed: tuple[Failed, ...] = ()
+    unsettled: tuple[Failed, ...] = ()
+    """Decisions that could not be judged: they stay open."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,8 @@ class Folded:
     states: Mapping[str, State]
     stored: tuple[tuple[Specification, StoredState], ...]
     snapshots: tuple[StoredState, ...]
-    failed: tuple[Failed, ...] = ()
+    unlearned: tuple[Failed, ...] = ()
+    """Decisions that got a verdict from which their stream could not learn."""
 
     @property
     def changes(self) -> tuple[Learned, ...]:
@@ -93,23 +92,23 @@ def judged(
     rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
 ) -> Judged:
     """Verdicts of what is due, and all lessons of a transaction in the order to learn them."""
-    verdicts, failed = [], []
+    verdicts, unsettled = [], []
     lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
     for decision, point in due:
         try:
             verdict = rules.judge(decision, point.value, point.time)
         except Exception as error:
             stream, key = decision.specification.stream, decision.experience_id
-            failed.append(_failed("decision.unsettled", stream, key, error))
+            unsettled.append(_failed(stream, key, error))
             continue
         verdicts.append(verdict)
         lessons.append(Lesson(decision.specification, verdict))
     verdicts.sort(key=lambda verdict: (verdict.due_time, verdict.series, verdict.experience_id))
-    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(failed))
+    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unsettled))
 
 
-def _failed(what: str, stream: str, experience_id: bytes, error: Exception) -> Failed:
-    return Failed(what, stream, experience_id, shortened(f"{type(error).__name__}: {error}"))
+def _failed(stream: str, experience_id: bytes, error: Exception) -> Failed:
+    return Failed(stream, experience_id, shortened(f"{type(error).__name__}: {error}"))
 
 
 def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:
@@ -134,7 +133,7 @@ def fold(
     """
     present, known = dict(states), unreadable or {}
     taught: dict[str, Specification] = {}
-    events, snapshots, failed = [], [], []
+    events, snapshots, unlearned = [], [], []
     for specification, event in lessons:
         stream = specification.stream
         try:
@@ -145,7 +144,7 @@ def fold(
         except Exception as error:
             if isinstance(event, Decision):
                 raise
-            failed.append(_failed("verdict.unlearned", stream, event.experience_id, error))
+            unlearned.append(_failed(stream, event.experience_id, error))
             continue
         if after.version == before.version:
             continue  # already learned
@@ -159,7 +158,7 @@ def fold(
         (taught[stream], StoredState(stream, present[stream].version, body))
         for stream, body in bodies.items()
     )
-    return Folded(tuple(events), present, stored, tuple(snapshots), tuple(failed))
+    return Folded(tuple(events), present, stored, tuple(snapshots), tuple(unlearned))
 
 
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:

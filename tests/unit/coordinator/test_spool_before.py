@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -66,7 +67,7 @@ async def test_a_record_with_an_unknown_field_is_set_aside_and_the_next_is_playe
     tmp_path: Path, where: str
 ) -> None:
     made = msgspec.to_builtins(a_decision(4), builtin_types=(bytes,))
-    newer = {"columns": [], "decisions": [made], "identity": "client/c1"}
+    newer: dict[str, Any] = {"columns": [], "decisions": [made], "identity": "client/c1"}
     (newer if where == "record" else made["specification"])["trim"] = 0.5
     spool = Spool(tmp_path, bytes_max=1 << 20)
     spool.start()

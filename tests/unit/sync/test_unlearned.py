@@ -46,9 +46,8 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
     folded = settle.fold(reasoning, {}, judged.lessons)
     assert len(judged.verdicts) == 2
     assert [event.experience_id for event in folded.events] == [known.experience_id] * 2
-    ((what, stream, experience_id, detail),) = folded.failed
-    assert (what, stream) == ("verdict.unlearned", STREAM)
-    assert experience_id == stranger.experience_id
+    ((stream, experience_id, detail),) = folded.unlearned
+    assert (stream, experience_id) == (STREAM, stranger.experience_id)
     assert "learn the decision first" in detail
 
 
@@ -56,14 +55,14 @@ def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_
     late = msgspec.structs.replace(a_decision(4), time=10**9)  # later than the tick it is due at
     judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
     assert [one.experience_id for one in judged.verdicts] == [a_decision(5).experience_id]
-    assert [one.what for one in judged.failed] == ["decision.unsettled"]
+    assert [one.experience_id for one in judged.unsettled] == [late.experience_id]
 
 
 def test_numbers_too_large_to_be_squared_give_a_void_verdict() -> None:
     wild = msgspec.structs.replace(a_decision(4), probability=1e200)
     judged = settle.judged(reasoning, _due(wild), [])
     assert [one.void for one in judged.verdicts] == [True]
-    assert judged.failed == ()
+    assert judged.unsettled == ()
 
 
 def test_a_decision_that_cannot_be_learned_refuses_its_write() -> None:
