@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -132,6 +133,18 @@ async def test_each_decision_that_was_open_got_its_verdict(databases: Databases)
 async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Databases) -> None:
     report = await _audited(databases.now)
     assert (report.kept, report.foreign, report.unlearned) == ([], 0, 0)
+
+
+async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Databases) -> None:
+    dsn = await _copied(databases.broken_off)
+    turns = [*range(settling.BREAK, settling.END, 10), settling.END]
+    for number, (first, last) in enumerate(itertools.pairwise(turns)):
+        if number % 2:
+            _before(dsn, first, last)
+        else:
+            await settling.commit(dsn, first, last)
+    for query in DERIVED.values():
+        assert await _fetched(dsn, query) == await _fetched(databases.before, query)
 
 
 # --- decisions of another version -----------------------------------------------------------------

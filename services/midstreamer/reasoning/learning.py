@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer.domain import specification as specifications
-from midstreamer.domain.decision import Decision, Reason
+from midstreamer.domain.decision import ARMS_MAX, Decision, Reason
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification
@@ -293,7 +293,8 @@ class _Work:
         self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
 
     def _widen(self, arms: int) -> None:
-        """Make room for arms that no decision had before."""
+        """Make room for arms that no decision had before; beyond ARMS_MAX none is learned."""
+        arms = min(arms, ARMS_MAX)
         if arms > self._losses.shape[1]:
             self._losses = np.array([mixture.fitted(row, arms) for row in self._losses.tolist()])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer import reasoning
-from midstreamer.domain.decision import Decision
+from midstreamer.domain.decision import ARMS_MAX, Decision
 from midstreamer.domain.state import State
 from midstreamer.reasoning import forecast, learning, mixture
 from tests.support import reasoning as make
@@ -20,7 +20,7 @@ summed = st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6)
 
 def with_arms(decision: Decision, count: int) -> Decision:
     """The decision as a version with so many arms would have made it."""
-    arms = (*decision.arms, 0.25, 0.75)[:count]
+    arms = (*decision.arms, *[0.25, 0.75] * 50)[:count]
     return msgspec.structs.replace(decision, arms=arms)
 
 
@@ -32,13 +32,13 @@ def settled(state: State, arms: int, *, index: int = 600) -> State:
     return learning._folded(state, FAR)
 
 
-@pytest.mark.parametrize("arms", [0, 1, 3, 4, 5, 6])
+@pytest.mark.parametrize("arms", [0, 1, 3, 4, 5, 6, 100])
 def test_a_decision_with_other_arms_settles(arms: int) -> None:
     before = make.learned_stream(400)
     after = settled(before, arms)
     assert after.version == before.version + 2
     assert max(one.time for one in after.pending.values()) < 600 * make.HOUR
-    assert learning.losses(after).shape[1] == max(arms, forecast.ARMS_FIRST)
+    assert learning.losses(after).shape[1] == min(max(arms, forecast.ARMS_FIRST), ARMS_MAX)
     assert reasoning.encode(reasoning.decode(reasoning.encode(after))) == reasoning.encode(after)
 
 
