@@ -17,6 +17,7 @@ import pytest
 from midstreamer import reasoning
 from midstreamer.cli import checking
 from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
 from midstreamer.store import rows
 from midstreamer.store.audit import Audit, Report
 from midstreamer.store.postgres import PostgresStore
@@ -177,16 +178,43 @@ async def _ticks_only(dsn: str) -> list[Any]:
     return await _fetched(dsn, OPEN)
 
 
+LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
+"""Of the decisions that were open, those of the last time."""
+
+
+async def _with_a_newer_field(databases: Databases) -> str:
+    """A copy with open decisions; those about one series have a field that nobody knows here."""
+    newer = {"specification": {"trim": 0.5}}
+    where = f"WHERE {LAST_TIME} AND series = 'story/00'"
+    return await _rewritten(databases.broken_off, newer, where)
+
+
 async def test_open_decisions_that_cannot_be_read_stay_open_and_stop_no_ticks(
     databases: Databases,
 ) -> None:
-    newer = {"specification": {"trim": 0.5}}
-    where = f"WHERE time = {settling.BREAK * settling.HOUR} AND series = 'story/00'"
-    dsn = await _rewritten(databases.broken_off, newer, where)
+    dsn = await _with_a_newer_field(databases)
     left = await _ticks_only(dsn)
     assert len(left) == len(settling.SPECIFICATIONS)
     assert all(b"trim" in row[0] for row in left)
     assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+
+
+async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_asked_for(
+    databases: Databases,
+) -> None:
+    store = PostgresStore(await _with_a_newer_field(databases))
+    await store.open()
+    decisions = [
+        one
+        for write in settling.part(settling.BREAK - 1, settling.BREAK)
+        for one in write.decisions
+        if one.series == "story/00"
+    ]
+    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+        await store.experiences([one.experience_id for one in decisions])
+    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+        await build.commit(build.a_committer(store), build.a_write(decisions=decisions))
+    await store.close()
 
 
 async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_one_arm_more(
@@ -216,7 +244,7 @@ async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     databases: Databases,
 ) -> None:
     # The body of one open decision lost an arm since it was learned: its verdict fits no more.
-    where = f"WHERE time = {settling.BREAK * settling.HOUR} AND series = 'story/01'"
+    where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
     assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]

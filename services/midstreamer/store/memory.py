@@ -330,7 +330,9 @@ class _Transaction:
                 found[run] = np.array(values, "<f8")
         return found
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         stored = self._store.decisions
         return {one: stored[one] for one in experience_ids if one in stored}
 

@@ -243,7 +243,9 @@ class Transaction(Protocol):
     async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
         """Values of each run, as far as it is stored."""
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         """Those that are stored."""
 
     async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:

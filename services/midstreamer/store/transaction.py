@@ -83,17 +83,19 @@ class PostgresTransaction:
             for row in found
         }
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         if not experience_ids:
             return {}
         found = await self._fetch("decisions_by_id", list(experience_ids))
-        return {row["experience_id"]: rows.decision(row["body"]) for row in found}
+        return {row["experience_id"]: rows.readable(row) for row in found}
 
     async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         if not runs:
             return []
         found = await self._fetch("due", *(list(column) for column in zip(*runs, strict=True)))
-        return [rows.due(row) for row in found]
+        return [rows.readable(row) for row in found]
 
     async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
         if not spans:

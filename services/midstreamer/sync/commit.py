@@ -95,7 +95,8 @@ class Committer:
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
         asked = core.asked(batch)
         summaries = await transaction.summaries(asked.series)
-        decisions = await transaction.decisions(asked.experience_ids)
+        stored = await transaction.decisions(asked.experience_ids)
+        decisions = {key: one for key, one in stored.items() if isinstance(one, Decision)}
         needed = core.needed(batch, summaries, decisions)
         return Facts(
             summaries,
@@ -107,6 +108,7 @@ class Committer:
             _readable(await transaction.due(needed.runs)),
             await transaction.settled(needed.spans, self._verdicts_max),
             await self._count(transaction, quota.asked(batch, summaries, decisions)),
+            {key: one.detail for key, one in stored.items() if isinstance(one, Unreadable)},
         )
 
     async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:

@@ -9,10 +9,12 @@ import structlog
 from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
+from midstreamer.protocol.frames import Caller, Write
 from midstreamer.store import rows
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Point, StoredState, Unreadable
-from midstreamer.sync import settle
+from midstreamer.sync import core, settle
+from midstreamer.sync.core import Facts
 from midstreamer.sync.settle import Lesson
 from tests.support.store import (
     SPECIFICATION,
@@ -22,6 +24,7 @@ from tests.support.store import (
     a_decision,
     a_write,
     commit,
+    given,
     value_at,
 )
 
@@ -90,7 +93,19 @@ def test_a_decision_that_a_newer_version_wrote_is_named_and_not_read() -> None:
     body = msgspec.to_builtins(a_decision(4), builtin_types=(bytes,))
     body["specification"]["trim"] = 0.5
     row = {"experience_id": b"id", "body": msgspec.msgpack.encode(body)}
-    found = rows.due(row)
+    found = rows.readable(row)
     assert isinstance(found, Unreadable)
     assert found.experience_id == b"id"
     assert "unknown field `trim`" in found.detail
+
+
+def test_only_the_part_that_repeats_an_unreadable_decision_is_refused() -> None:
+    callers = (Caller("client/a", 1, 0), Caller("client/b", 0, 1))
+    write = Write(
+        sequence=1, columns=(a_column(0, 6),), decisions=(a_decision(4),), callers=callers
+    )
+    facts = Facts(unreadable={a_decision(4).experience_id: "unknown field `trim`"})
+    taken, refused = core.plan([given(write)], facts).outcomes
+    assert isinstance(taken, core.Taken)
+    assert isinstance(refused, BadInput)
+    assert "cannot be read by this version (unknown field `trim`)" in refused.message
