@@ -63,6 +63,12 @@ def told(report: Report, console: Console, json_report: Path | None) -> None:
             " columns, ids, windows and matches were compared",
             soft_wrap=True,
         )
+    if report.unlearned:
+        console.print(
+            f"{report.unlearned:,} verdicts cannot be learned from; sync logged each as"
+            " verdict.unlearned, and their streams went on without them",
+            soft_wrap=True,
+        )
     if report.total:
         raise StoreError(f"{report.total:,} contradictions found: keep a dump and report them")
     console.print("nothing contradicts a promise")
@@ -73,6 +79,7 @@ def _plain(report: Report) -> dict[str, Any]:
     return {
         "checked": dict(report.checked),
         "another_library": report.foreign,
+        "unlearned": report.unlearned,
         "contradictions": report.total,
         "first": kept,
     }

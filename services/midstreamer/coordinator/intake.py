@@ -48,8 +48,12 @@ REPLAY_WAITS_MAX = 256
 log = logs.get(__name__)
 
 
-class _Payload(msgspec.Struct, frozen=True):
-    """A spooled item on disk. New fields at the end, with defaults."""
+class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A spooled item on disk. New fields at the end, with defaults.
+
+    A field at its default is not written, so that the version before reads the record.  A record
+    with a field that this version does not know is set aside: without it, it says another thing.
+    """
 
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()

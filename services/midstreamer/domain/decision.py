@@ -16,6 +16,8 @@ from midstreamer.domain.series import Window
 from midstreamer.domain.specification import Specification
 
 EXPERIENCE_ID_BYTES = 16
+ARMS_MAX = 16
+"""Of one decision. A state is as wide as the decisions that it learned: horizon x arms numbers."""
 
 
 class Direction(StrEnum):

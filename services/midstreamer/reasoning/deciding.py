@@ -154,7 +154,8 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
     slope = mixture.slope(state.slope)
     arms = forecast.arms(outcomes, forecast.climatology(evidence), slope)
     phase = learning.phase_of(evidence.index, specification)
-    probability = mixture.mixed(arms, learning.losses(state)[phase].tolist())
+    losses = mixture.fitted(learning.losses(state)[phase].tolist(), len(arms))
+    probability = mixture.mixed(arms, losses)
     low, middle, high = forecast.interval(outcomes, specification.coverage)
     # A negative width narrows, but no further than to a point.
     width = math.inf if state.tracker.width is None else state.tracker.width

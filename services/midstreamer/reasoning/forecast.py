@@ -22,6 +22,11 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.series import Floats
 
 ARMS: tuple[str, ...] = ("climatology", "vote", "calibrated", "margin")
+"""What each place means, in every decision, verdict and state.  Places are never reused: a new arm
+goes to the end, and an arm that is given up keeps its place and repeats the climatology."""
+ARMS_FIRST = 4
+"""Arms that every state begins with, whatever was added to `ARMS` since: the bytes of a state
+follow from its events alone, not from the version that learned them."""
 
 SHRINKAGE = 10.0
 """How many analogs' worth of climatology is mixed into the vote."""

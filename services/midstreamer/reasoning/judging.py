@@ -31,8 +31,9 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         The decision never settles, the time is not after the decision's, or the value is not
         finite.
 
-    A value without a logarithm, where one is asked, gives a void verdict: the tick is right, and
-    refusing it would let anyone who asked a wrong question stop a series.
+    A value without a logarithm, where one is asked, gives a void verdict, and so does a decision
+    with numbers too large to be squared: the tick is right, and refusing it would let anyone who
+    asked a wrong question stop a series.
     """
     name = f"decision {decision.experience_id.hex()} of {decision.series or 'no series'}"
     if not decision.settles:
@@ -43,6 +44,13 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         raise BadInput(f"{name}: the value {value} is not a finite number")
     if value <= 0.0 and decision.specification.transform is Transform.LOG:
         return _void(decision, due_time)
+    try:
+        return _judged(decision, value, due_time)
+    except OverflowError:
+        return _void(decision, due_time)
+
+
+def _judged(decision: Decision, value: float, due_time: int) -> Verdict:
     reached = outcome.transformed(np.array([value]), decision.specification.transform)
     change = float(reached[0]) - decision.last
     rose = float(change > 0.0)

@@ -12,6 +12,10 @@ ticks were stored.
 A decision that is late is kept likewise and folded with the next; nothing is ever unfolded.
 Folding a decision remembers it as pending and its doubt for later ranks.  Folding a verdict
 teaches the mixture, the slope, the tracker and the licence, once.
+
+A decision settles with the arms it was made with, however many the present version has.  Losses
+are kept for as many arms as the decisions folded so far had, so that two versions which learn the
+same events make the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer.domain import specification as specifications
-from midstreamer.domain.decision import Decision, Reason
+from midstreamer.domain.decision import ARMS_MAX, Decision, Reason
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification
@@ -40,7 +44,7 @@ LATE_MAX = 1024
 def initial(specification: Specification) -> State:
     """The state of a stream that has learned nothing."""
     specifications.check(specification)
-    nothing = np.zeros((specification.horizon, len(forecast.ARMS)))
+    nothing = np.zeros((specification.horizon, forecast.ARMS_FIRST))
     return State(
         specification=specification,
         version=0,
@@ -68,8 +72,8 @@ def phase_of(index: int, specification: Specification) -> int:
 
 
 def losses(state: State) -> Floats:
-    """Summed Brier losses, shape (horizon, arms), read-only."""
-    return np.frombuffer(state.losses).reshape(-1, len(forecast.ARMS))
+    """Summed Brier losses, shape (horizon, arms), read-only; the state says how many arms."""
+    return np.frombuffer(state.losses).reshape(state.specification.horizon, -1)
 
 
 def doubts(state: State) -> NDArray[np.float32]:
@@ -163,10 +167,10 @@ def _check_verdict(decided: Pending, verdict: Verdict) -> None:
             f"verdict of {verdict.series} at {decided.time} is due at {verdict.due_time}:"
             " an outcome comes later than its decision"
         )
-    if len(verdict.brier_arms) != len(forecast.ARMS):
+    if len(verdict.brier_arms) != len(decided.arms):
         raise BadInput(
-            f"verdict of {verdict.series} at {verdict.time} judges"
-            f" {len(verdict.brier_arms)} arms, not {len(forecast.ARMS)}"
+            f"verdict of {verdict.series} at {verdict.time} judges {len(verdict.brier_arms)} arms,"
+            f" its decision has {len(decided.arms)}"
         )
 
 
@@ -268,6 +272,7 @@ class _Work:
         else:
             self._last[decision.series] = decision.time
         self._pending[decision.experience_id] = self._gate.decided(decision)
+        self._widen(len(decision.arms))
         if decision.teaches:
             self._doubts.append(decision.doubt)
 
@@ -280,14 +285,24 @@ class _Work:
         self._gate.settled(decision, right=verdict.hit)
         if not decision.teaches:
             return
-        self._losses[decision.phase] += verdict.losses
-        self._slope = mixture.steepened(
-            self._slope,
-            base=decision.arms[0],
-            voted=decision.arms[1],
-            rise=verdict.outcome > 0.0,
-        )
+        self._lose(decision.phase, verdict.losses)
+        if len(decision.arms) > 1:
+            base, voted = decision.arms[:2]
+            rise = verdict.outcome > 0.0
+            self._slope = mixture.steepened(self._slope, base=base, voted=voted, rise=rise)
         self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
+
+    def _widen(self, arms: int) -> None:
+        """Make room for arms that no decision had before; beyond ARMS_MAX none is learned."""
+        arms = min(arms, ARMS_MAX)
+        if arms > self._losses.shape[1]:
+            self._losses = np.array([mixture.fitted(row, arms) for row in self._losses.tolist()])
+
+    def _lose(self, phase: int, lost: tuple[float, ...]) -> None:
+        if len(lost) == self._losses.shape[1]:
+            self._losses[phase] += lost
+        else:
+            self._losses[phase] = mixture.charged(self._losses[phase].tolist(), lost)
 
     def _track(self, score: float, verdict: Known) -> None:
         self._scores.append(score)

@@ -5,6 +5,11 @@ before its next decision loses at most 2 ln(arms) more than the best arm, whatev
 (Vovk 1998).  Verdicts come ``horizon`` points late; therefore one mixture per phase of the
 delay: within a phase of one series every verdict is known before the next decision.
 
+Arms may be added in a later version.  A decision keeps the arms that it was made with, so a state
+learns from decisions with fewer arms than it knows, and from others with more.  An arm that was
+not asked keeps its share of the weight: it is charged what the mixture of the others lost, as a
+sleeping expert is (Freund et al. 1997).  An arm that is new begins with the average weight.
+
 The slope of the calibrated arm is the regression of (rise - climatology) on (vote -
 climatology), with a little ridge, forgetting over some two thousand verdicts.
 """
@@ -32,6 +37,32 @@ def mixed(probabilities: Sequence[float], losses: Sequence[float]) -> float:
     """The mixture's P(rise)."""
     pairs = zip(weights(losses), probabilities, strict=True)
     return math.fsum(weight * probability for weight, probability in pairs)
+
+
+def fitted(losses: Sequence[float], count: int) -> list[float]:
+    """The losses of the first ``count`` arms; arms without any get the average weight."""
+    kept = list(losses[:count])
+    return kept + [_of_all(kept)] * (count - len(kept)) if len(kept) < count else kept
+
+
+def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
+    """Summed losses after one more verdict, which judged the first ``len(lost)`` arms.
+
+    What was lost by arms beyond ``losses`` is left out.
+    """
+    asked = [before + loss for before, loss in zip(losses, lost, strict=False)]
+    rest = losses[len(asked) :]
+    if not rest or not asked:
+        return [*asked, *rest]
+    share = _of_all(asked) - _of_all(losses[: len(asked)])
+    return [*asked, *(before + share for before in rest)]
+
+
+def _of_all(losses: Sequence[float]) -> float:
+    """The summed loss whose weight is the average weight of these."""
+    least = min(losses)
+    raw = [math.exp(-RATE * (loss - least)) for loss in losses]
+    return least - math.log(math.fsum(raw) / len(raw)) / RATE
 
 
 def slope(sums: tuple[float, float]) -> float:

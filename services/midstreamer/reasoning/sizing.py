@@ -9,10 +9,10 @@ is counted in advance: encoded size and `room` together never grow but by a deci
 from __future__ import annotations
 
 from midstreamer.domain.state import State
-from midstreamer.reasoning import forecast, learning, licence, tracker
+from midstreamer.reasoning import learning, licence, tracker
 
-KNOWN_BYTES = 56 + 9 * len(forecast.ARMS)
-"""Of a verdict that is kept, without the name of its series: at most so much."""
+KNOWN_BYTES, ARM_BYTES = 56, 9
+"""Of a verdict that is kept, without the name of its series: at most so much, and for each arm."""
 FOLDED_BYTES = 40
 """What a decision may gain by being folded: the key of `State.pending`, its epoch."""
 JOINING_BYTES = 32
@@ -26,9 +26,14 @@ def room(state: State) -> int:
     open_ones = (*state.pending.values(), *state.waiting)
     names = sum(len(one.series) for one in open_ones) - sum(len(one.series) for one in state.known)
     verdicts = KNOWN_BYTES * (len(open_ones) - len(state.known)) + names
+    verdicts += ARM_BYTES * sum(len(one.arms) for one in open_ones)
+    verdicts -= ARM_BYTES * sum(len(one.losses) for one in state.known)
+    arms = max((len(kept.arms) for kept in state.waiting), default=0)
+    width = int(learning.losses(state).shape[1])
+    wider = 8 * state.specification.horizon * max(0, arms - width)
     joining = {kept.series for kept in state.waiting}.difference(state.licence.series)
     cells = licence.CELL_BYTES * state.specification.horizon + JOINING_BYTES
     joined = sum(cells + 2 * len(name) for name in joining)
     recent = 4 * learning.DOUBTS_KEPT - len(state.doubts)
     recent += 8 * tracker.SCORES_KEPT - len(state.tracker.scores)
-    return verdicts + joined + FOLDED_BYTES * len(state.waiting) + recent + REST_BYTES
+    return verdicts + wider + joined + FOLDED_BYTES * len(state.waiting) + recent + REST_BYTES

@@ -57,6 +57,8 @@ class Report:
     """The first of them; a string is a broken promise of several rows."""
     foreign: int = 0
     """Decisions of another library version: only their columns, ids and ticks were compared."""
+    unlearned: int = 0
+    """Verdicts that cannot be learned from: they stand, and their stream went on without them."""
 
     def add(self, found: Iterable[Finding | str]) -> None:
         """Count findings, and keep the first."""
@@ -214,6 +216,9 @@ class Audit:
             self._checked("events", folding.taken())
         await folding.reach(newest)
         await folding.compare_newest()
+        async for page in self._reader.pages("audit_unlearned", digest, size=PAGE_ROWS):
+            for row in page:
+                folding.unlearned(row)
         self._checked("events", folding.taken())
 
     async def _decision(self, row: Row, folding: _Folding) -> None:
@@ -319,6 +324,21 @@ class _Folding:
         if after.version % SNAPSHOT_VERSIONS == 0:
             found = await self._reader.fetch("audit_snapshot", self._stream, after.version)
             self._compare("snapshots", key, found)
+
+    def unlearned(self, row: Row) -> None:
+        """A verdict without an event; that is right only if learning it fails."""
+        key = row["experience_id"]
+        try:
+            verdict = rows.verdict(row["body"])
+        except Exception:
+            return  # the check of verdicts names it
+        if not self._broken:
+            try:
+                self._rules.learn(self._state, verdict)
+            except Exception:
+                self._report.unlearned += 1
+                return
+        self._report.add([finding("verdicts", key, "events", None, "an event: it can be learned")])
 
     async def compare_newest(self) -> None:
         """Compare the stored state with the one that all events gave."""

@@ -42,6 +42,7 @@ from midstreamer.store.ports import (
     Ticks,
     Totals,
     Transaction,
+    Unreadable,
     Usage,
     alone,
     fitting,
@@ -329,11 +330,13 @@ class _Transaction:
                 found[run] = np.array(values, "<f8")
         return found
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         stored = self._store.decisions
         return {one: stored[one] for one in experience_ids if one in stored}
 
-    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+    async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         wanted = {run.series: range(run.start, run.stop) for run in runs}
         return [
             decision

@@ -84,6 +84,13 @@ class StoredState(NamedTuple):
     body: bytes
 
 
+class Unreadable(NamedTuple):
+    """A stored decision whose body this version cannot read."""
+
+    experience_id: bytes
+    detail: str
+
+
 class Mark(NamedTuple):
     """How far a writer has come, and what was noticed on the way."""
 
@@ -236,10 +243,12 @@ class Transaction(Protocol):
     async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
         """Values of each run, as far as it is stored."""
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         """Those that are stored."""
 
-    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+    async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         """Decisions without a verdict whose due position lies in one of the runs."""
 
     async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:

@@ -205,7 +205,7 @@ class PostgresStore:
             made = await connection.fetch(_SQL["decisions_by_id"], list(experience_ids))
             came = await connection.fetch(_SQL["verdicts_by_id"], list(experience_ids))
         return (
-            [rows.decision(row["body"]) for row in made],
+            [rows.read(row) for row in made],
             [rows.verdict(row["body"]) for row in came],
         )
 

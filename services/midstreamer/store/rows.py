@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
-from midstreamer.store.ports import Effects, Event, Usage
+from midstreamer.store.ports import Effects, Event, Unreadable, Usage
 
 Columns = list[list[Any]]
 
@@ -38,6 +39,25 @@ def json(value: Any) -> str:
 def decision(body: bytes) -> Decision:
     """A decision as it was stored."""
     return _decision.decode(body)
+
+
+def readable(row: Mapping[str, Any]) -> Decision | Unreadable:
+    """A stored decision, if it can be read: a newer version may say what this one cannot."""
+    try:
+        return decision(row["body"])
+    except (msgspec.MsgspecError, MidstreamerError) as error:
+        return Unreadable(row["experience_id"], str(error))
+
+
+def read(row: Mapping[str, Any]) -> Decision:
+    """A stored decision; BadInput names one that this version cannot read."""
+    one = readable(row)
+    if isinstance(one, Unreadable):
+        raise BadInput(
+            f"decision {one.experience_id.hex()} is stored and cannot be read by this version"
+            f" ({one.detail}): upgrade sync"
+        )
+    return one
 
 
 def verdict(body: bytes) -> Verdict:

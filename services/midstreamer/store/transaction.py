@@ -20,7 +20,17 @@ from midstreamer.domain.series import Column, Floats, Integers
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import SeriesSummary
 from midstreamer.store import copying, queries, rows
-from midstreamer.store.ports import Effects, Mark, Point, Run, Span, StoredState, Ticks, Usage
+from midstreamer.store.ports import (
+    Effects,
+    Mark,
+    Point,
+    Run,
+    Span,
+    StoredState,
+    Ticks,
+    Unreadable,
+    Usage,
+)
 
 COPY_ROWS = 300
 
@@ -73,17 +83,19 @@ class PostgresTransaction:
             for row in found
         }
 
-    async def decisions(self, experience_ids: Sequence[bytes]) -> dict[bytes, Decision]:
+    async def decisions(
+        self, experience_ids: Sequence[bytes]
+    ) -> dict[bytes, Decision | Unreadable]:
         if not experience_ids:
             return {}
         found = await self._fetch("decisions_by_id", list(experience_ids))
-        return {row["experience_id"]: rows.decision(row["body"]) for row in found}
+        return {row["experience_id"]: rows.readable(row) for row in found}
 
-    async def due(self, runs: Sequence[Run]) -> list[Decision]:
+    async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         if not runs:
             return []
         found = await self._fetch("due", *(list(column) for column in zip(*runs, strict=True)))
-        return [rows.decision(row["body"]) for row in found]
+        return [rows.readable(row) for row in found]
 
     async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
         if not spans:

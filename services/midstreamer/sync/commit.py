@@ -12,16 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
-from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
-from midstreamer.store.ports import Effects, Span, Store, Transaction
+from midstreamer.store.ports import Effects, Span, Store, Transaction, Unreadable
 from midstreamer.sync import core, parts, quota, settle
 from midstreamer.sync.core import Facts, Plan, Taken
 from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
-from midstreamer.sync.settle import Folded, Judged, Rules
+from midstreamer.sync.settle import Failed, Folded, Judged, Rules
+from midstreamer.telemetry import logs
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Committer:
             self._states.clear()
             raise
         self._keep(folded)
+        for failed in judged.unsettled:
+            log.error("decision.unsettled", **_keys(failed))
+        for failed in folded.unlearned:
+            log.error("verdict.unlearned", **_keys(failed))
         verdicts = (*facts.settled, *judged.verdicts)
         return Committed(
             tuple(
@@ -87,7 +95,8 @@ class Committer:
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
         asked = core.asked(batch)
         summaries = await transaction.summaries(asked.series)
-        decisions = await transaction.decisions(asked.experience_ids)
+        stored = await transaction.decisions(asked.experience_ids)
+        decisions = {key: one for key, one in stored.items() if isinstance(one, Decision)}
         needed = core.needed(batch, summaries, decisions)
         return Facts(
             summaries,
@@ -96,9 +105,10 @@ class Committer:
             await transaction.ticks(needed.ticks),
             await transaction.points_at(needed.points),
             await transaction.windows(needed.windows),
-            await transaction.due(needed.runs),
+            _readable(await transaction.due(needed.runs)),
             await transaction.settled(needed.spans, self._verdicts_max),
             await self._count(transaction, quota.asked(batch, summaries, decisions)),
+            {key: one.detail for key, one in stored.items() if isinstance(one, Unreadable)},
         )
 
     async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:
@@ -116,8 +126,14 @@ class Committer:
         known = {s: self._states[s].version if s in self._states else 0 for s in streams}
         newer = await transaction.states(known)
         states = {stream: self._states[stream] for stream in streams if stream in self._states}
-        states |= {stream: self._rules.decode(state.body) for stream, state in newer.items()}
-        return settle.fold(self._rules, states, judged.lessons)
+        unreadable: dict[str, BadInput] = {}
+        for stream, state in newer.items():
+            states.pop(stream, None)
+            try:
+                states[stream] = self._rules.decode(state.body)
+            except BadInput as error:
+                unreadable[stream] = error
+        return settle.fold(self._rules, states, judged.lessons, unreadable)
 
     def _keep(self, folded: Folded) -> None:
         for stream, state in folded.states.items():
@@ -125,6 +141,22 @@ class Committer:
             self._states.move_to_end(stream)
         while len(self._states) > self._streams_memory:
             self._states.popitem(last=False)
+
+
+def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
+    """What can be judged here; a decision that a newer version wrote waits for that version."""
+    found = []
+    for one in due:
+        if isinstance(one, Unreadable):
+            log.error("decision.unsettled", **_keys(Failed("", one.experience_id, one.detail)))
+        else:
+            found.append(one)
+    return found
+
+
+def _keys(failed: Failed) -> dict[str, str]:
+    experience = failed.experience_id.hex()
+    return {"stream": failed.stream, "experience": experience, "detail": failed.detail}
 
 
 def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:

@@ -75,6 +75,8 @@ class Facts:
     due: Sequence[Decision] = ()
     settled: Sequence[Verdict] = ()
     counted: Counted = field(default_factory=Counted)
+    unreadable: Mapping[bytes, str] = field(default_factory=dict)
+    """Decisions that are stored and cannot be read here, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -350,6 +352,11 @@ class _View:
 
     def _take_decision(self, decision: Decision) -> Decision | None:
         """The stored decision when there is one; else it is added."""
+        if detail := self._facts.unreadable.get(decision.experience_id):
+            raise BadInput(
+                f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"
+                f" is stored and cannot be read by this version ({detail}): upgrade sync"
+            )
         stored = self._facts.decisions.get(decision.experience_id) or next(
             (one for one in self.decided if one.experience_id == decision.experience_id), None
         )

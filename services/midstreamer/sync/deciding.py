@@ -78,4 +78,12 @@ def _saying(decision: Decision) -> str:
     return ""
 
 
-_CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _time, _id, _series, _saying)
+def _arms(decision: Decision) -> str:
+    arms = decision.arms
+    if not 1 <= len(arms) <= decisions.ARMS_MAX:
+        return f"{len(arms):,} arms, 1 to {decisions.ARMS_MAX} are learned from"
+    outside = next((arm for arm in arms if not 0.0 <= arm <= 1.0), None)
+    return "" if outside is None else f"an arm says {outside}, which is no probability"
+
+
+_CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _time, _id, _series, _saying, _arms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
@@ -52,12 +52,23 @@ class Lesson(NamedTuple):
     event: Decision | Verdict
 
 
+class Failed(NamedTuple):
+    """A decision that could not be settled as others are; the ticks of its write go in all the
+    same, because one decision must not stop a series."""
+
+    stream: str
+    experience_id: bytes
+    detail: str
+
+
 @dataclass(frozen=True)
 class Judged:
     """What became of all that was due."""
 
     verdicts: tuple[Verdict, ...]
     lessons: tuple[Lesson, ...]
+    unsettled: tuple[Failed, ...] = ()
+    """Decisions that could not be judged: they stay open."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class Folded:
     states: Mapping[str, State]
     stored: tuple[tuple[Specification, StoredState], ...]
     snapshots: tuple[StoredState, ...]
+    unlearned: tuple[Failed, ...] = ()
+    """Decisions that got a verdict from which their stream could not learn."""
 
     @property
     def changes(self) -> tuple[Learned, ...]:
@@ -79,14 +92,23 @@ def judged(
     rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
 ) -> Judged:
     """Verdicts of what is due, and all lessons of a transaction in the order to learn them."""
-    verdicts = []
+    verdicts, unsettled = [], []
     lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
     for decision, point in due:
-        verdict = rules.judge(decision, point.value, point.time)
+        try:
+            verdict = rules.judge(decision, point.value, point.time)
+        except Exception as error:
+            stream, key = decision.specification.stream, decision.experience_id
+            unsettled.append(_failed(stream, key, error))
+            continue
         verdicts.append(verdict)
         lessons.append(Lesson(decision.specification, verdict))
     verdicts.sort(key=lambda verdict: (verdict.due_time, verdict.series, verdict.experience_id))
-    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)))
+    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unsettled))
+
+
+def _failed(stream: str, experience_id: bytes, error: Exception) -> Failed:
+    return Failed(stream, experience_id, shortened(f"{type(error).__name__}: {error}"))
 
 
 def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:
@@ -97,15 +119,33 @@ def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:
     return time, made, event.series, event.experience_id
 
 
-def fold(rules: Rules, states: Mapping[str, State], lessons: Sequence[Lesson]) -> Folded:
-    """Learn all lessons; streams without a state begin with the initial one."""
-    present = dict(states)
+def fold(
+    rules: Rules,
+    states: Mapping[str, State],
+    lessons: Sequence[Lesson],
+    unreadable: Mapping[str, BadInput] | None = None,
+) -> Folded:
+    """Learn all lessons; streams without a state begin with the initial one.
+
+    A decision that cannot be learned refuses its write, which asked for it.  A verdict that cannot
+    be learned is left out, because the tick that brought it is somebody else's.  ``unreadable``
+    says of which streams the stored state cannot be read.
+    """
+    present, known = dict(states), unreadable or {}
     taught: dict[str, Specification] = {}
-    events, snapshots = [], []
+    events, snapshots, unlearned = [], [], []
     for specification, event in lessons:
         stream = specification.stream
-        before = present.get(stream) or rules.initial(specification)
-        after = rules.learn(before, event)
+        try:
+            if stream in known:
+                raise known[stream]
+            before = present.get(stream) or rules.initial(specification)
+            after = rules.learn(before, event)
+        except Exception as error:
+            if isinstance(event, Decision):
+                raise
+            unlearned.append(_failed(stream, event.experience_id, error))
+            continue
         if after.version == before.version:
             continue  # already learned
         present[stream], taught[stream] = after, specification
@@ -118,7 +158,7 @@ def fold(rules: Rules, states: Mapping[str, State], lessons: Sequence[Lesson]) -
         (taught[stream], StoredState(stream, present[stream].version, body))
         for stream, body in bodies.items()
     )
-    return Folded(tuple(events), present, stored, tuple(snapshots))
+    return Folded(tuple(events), present, stored, tuple(snapshots), tuple(unlearned))
 
 
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:

@@ -65,9 +65,10 @@ TASKS = _words(
 """Background loops, by the names that services start them under."""
 EVENTS_BY_PEERS = _words(
     """
-    agent.joined agent.known_wrongly agent.lost answer.dropped datagram.failed frame.refused
-    handshake.failed link.ended link.failed peer.dropped peer.failed peer.refused peer.removed
-    request.failed statement.failed survey.remembered verdict.void wire.failed write.refused
+    agent.joined agent.known_wrongly agent.lost answer.dropped datagram.failed decision.unsettled
+    frame.refused handshake.failed link.ended link.failed peer.dropped peer.failed peer.refused
+    peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
+    wire.failed write.refused
     """
 )
 """Log lines that somebody else can bring about as often as he likes: they are limited in rate."""

@@ -60,6 +60,13 @@ LEFT JOIN verdicts v ON e.kind = 'V' AND v.experience_id = e.experience_id
 WHERE e.stream = $1 AND e.version > $2
 ORDER BY e.version;
 
+-- Verdicts that their stream learned nothing from: right only where they cannot be learned.
+-- name: audit_unlearned
+SELECT v.experience_id, v.body FROM verdicts v JOIN decisions d USING (experience_id)
+WHERE d.specification = $1 AND NOT EXISTS (
+    SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V')
+ORDER BY v.due_time, v.experience_id;
+
 -- In the order in which states are folded.
 -- name: audit_decisions
 SELECT experience_id, specification, series, time, index, due_index, direction, reason, probability,

@@ -33,12 +33,6 @@ FROM decisions d
 WHERE d.due_index >= 0 AND NOT EXISTS (
     SELECT FROM events e WHERE e.experience_id = d.experience_id AND e.kind = 'D') LIMIT 100;
 
--- name: check_learned_verdicts
-SELECT format('verdict %s of %s: was never learned', encode(v.experience_id, 'hex'), v.series)
-FROM verdicts v
-WHERE NOT EXISTS (
-    SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V') LIMIT 100;
-
 -- name: check_versions
 SELECT format('stream %s: state has version %s, and %s events up to %s were learned', s.stream,
               s.version, count(e.version), coalesce(max(e.version), 0))

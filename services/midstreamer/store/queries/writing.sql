@@ -29,7 +29,7 @@ JOIN series s ON s.name = k.name
 JOIN points p ON p.series_id = s.id AND p.index = k.index;
 
 -- name: due
-SELECT d.body
+SELECT d.experience_id, d.body
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS r(series, start, stop)
 JOIN decisions d
   ON d.series = r.series AND d.due_index >= 0 AND d.due_index >= r.start AND d.due_index < r.stop

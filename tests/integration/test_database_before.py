@@ -1,0 +1,277 @@
+"""A database of the version before, with open decisions, goes on under this version."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+import pytest
+
+from midstreamer import reasoning
+from midstreamer.cli import checking
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.errors import BadInput
+from midstreamer.store import rows
+from midstreamer.store.audit import Audit, Report
+from midstreamer.store.postgres import PostgresStore
+from midstreamer.store.reading import PostgresReader
+from tests.support import before, settling
+from tests.support import store as build
+
+pytestmark = pytest.mark.integration
+STORY_S = 180
+OPEN = """
+    SELECT d.body FROM decisions d
+    WHERE NOT EXISTS (SELECT FROM verdicts v WHERE v.experience_id = d.experience_id)"""
+DERIVED = {
+    "decisions": "SELECT experience_id, body FROM decisions ORDER BY 1",
+    "verdicts": "SELECT experience_id, body FROM verdicts ORDER BY 1",
+    "states": "SELECT stream, specification::text, version, body FROM states ORDER BY 1",
+    "snapshots": "SELECT stream, version, body FROM snapshots ORDER BY 1, 2",
+    "events": "SELECT stream, version, kind, experience_id FROM events ORDER BY 1, 2",
+    "specifications": "SELECT digest, stream, body::text FROM specifications ORDER BY 1",
+    "feed": "SELECT position, body FROM feed ORDER BY 1",
+}
+
+
+class Databases(NamedTuple):
+    """One database with open decisions, and the same one after each version went on."""
+
+    broken_off: str
+    before: str
+    now: str
+
+
+@pytest.fixture(scope="module")
+def databases() -> Databases:
+    server = build.the_server()
+    begun = asyncio.run(_empty(asyncio.run(server.start())))
+    _before(begun, 0, settling.BREAK)
+    before_dsn, now_dsn = (asyncio.run(_copied(begun)) for _ in range(2))
+    _before(before_dsn, settling.BREAK, settling.END)
+    asyncio.run(settling.commit(now_dsn, settling.BREAK, settling.END))
+    return Databases(begun, before_dsn, now_dsn)
+
+
+async def _empty(dsn: str) -> str:
+    return await build.a_database(dsn)
+
+
+async def _copied(dsn: str) -> str:
+    """A new database with all that this one holds; nobody may be connected to it."""
+    name = urlsplit(dsn).path.strip("/")
+    copy = f"{name}_{os.urandom(4).hex()}"
+    connection = await asyncpg.connect(urlunsplit(urlsplit(dsn)._replace(path="/postgres")))
+    await connection.execute(f"CREATE DATABASE {copy} TEMPLATE {name}")
+    await connection.close()
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{copy}"))
+
+
+def _before(dsn: str, first: int, last: int) -> None:
+    """Commit a part of the story with the code of the version before."""
+    ended = subprocess.run(
+        [sys.executable, "-P", settling.__file__, dsn, str(first), str(last)], timeout=STORY_S,
+        capture_output=True, text=True, env=os.environ | before.environment(),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+
+
+async def _fetched(dsn: str, query: str) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def _audited(dsn: str) -> Report:
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            return await Audit(PostgresReader(connection), checking.rules()).run()
+    finally:
+        await connection.close()
+
+
+async def test_decisions_were_open_at_the_upgrade_in_every_stream(databases: Databases) -> None:
+    decisions = [rows.decision(row[0]) for row in await _fetched(databases.broken_off, OPEN)]
+    horizons = sum(one.horizon for one in settling.SPECIFICATIONS)
+    assert len(decisions) == settling.SERIES * horizons
+    assert len({one.specification.stream for one in decisions}) == len(settling.SPECIFICATIONS)
+
+
+@pytest.mark.parametrize("table", DERIVED)
+async def test_both_versions_leave_the_same_rows_to_the_bit(
+    databases: Databases, table: str
+) -> None:
+    by_before = await _fetched(databases.before, DERIVED[table])
+    by_now = await _fetched(databases.now, DERIVED[table])
+    assert by_now == by_before
+    assert by_now
+
+
+async def test_each_decision_that_was_open_got_its_verdict(databases: Databases) -> None:
+    was_open = {
+        rows.decision(row[0]).experience_id for row in await _fetched(databases.broken_off, OPEN)
+    }
+    verdicts = [
+        rows.verdict(row[1])
+        for row in await _fetched(databases.now, DERIVED["verdicts"])
+        if row[0] in was_open
+    ]
+    assert {one.experience_id for one in verdicts} == was_open
+    void = await _fetched(databases.now, "SELECT count(*) FROM verdicts WHERE winkler = 0")
+    assert void == [(2,)]  # of the two streams that take logarithms
+
+
+async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Databases) -> None:
+    report = await _audited(databases.now)
+    assert (report.kept, report.foreign, report.unlearned) == ([], 0, 0)
+
+
+async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Databases) -> None:
+    dsn = await _copied(databases.broken_off)
+    turns = [*range(settling.BREAK, settling.END, 10), settling.END]
+    for number, (first, last) in enumerate(itertools.pairwise(turns)):
+        if number % 2:
+            _before(dsn, first, last)
+        else:
+            await settling.commit(dsn, first, last)
+    for query in DERIVED.values():
+        assert await _fetched(dsn, query) == await _fetched(databases.before, query)
+
+
+# --- decisions of another version -----------------------------------------------------------------
+
+
+async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
+    """A copy of a database in which the bodies of some decisions have other fields."""
+    copy = await _copied(dsn)
+    connection = await asyncpg.connect(copy)
+    for key, body in await connection.fetch(f"SELECT experience_id, body FROM decisions {where}"):
+        told = msgspec.msgpack.decode(body)
+        told["specification"] |= fields.get("specification", {})
+        told |= {name: value for name, value in fields.items() if name != "specification"}
+        await connection.execute(
+            "UPDATE decisions SET body = $2 WHERE experience_id = $1",
+            key, msgspec.msgpack.encode(told),
+        )  # fmt: skip
+    await connection.close()
+    return copy
+
+
+async def _ticks_only(dsn: str) -> list[Any]:
+    """Commit the ticks of the rest of the story; returns what has no verdict then."""
+    store = PostgresStore(dsn)
+    await store.open()
+    for write in settling.part(settling.BREAK, settling.END):
+        if write.columns:
+            await build.commit(build.a_committer(store), write)
+    await store.close()
+    return await _fetched(dsn, OPEN)
+
+
+LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
+"""Of the decisions that were open, those of the last time."""
+
+
+async def _with_a_newer_field(databases: Databases) -> str:
+    """A copy with open decisions; those about one series have a field that nobody knows here."""
+    newer = {"specification": {"trim": 0.5}}
+    where = f"WHERE {LAST_TIME} AND series = 'story/00'"
+    return await _rewritten(databases.broken_off, newer, where)
+
+
+async def test_open_decisions_that_cannot_be_read_stay_open_and_stop_no_ticks(
+    databases: Databases,
+) -> None:
+    dsn = await _with_a_newer_field(databases)
+    left = await _ticks_only(dsn)
+    assert len(left) == len(settling.SPECIFICATIONS)
+    assert all(b"trim" in row[0] for row in left)
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+
+
+async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_asked_for(
+    databases: Databases,
+) -> None:
+    store = PostgresStore(await _with_a_newer_field(databases))
+    await store.open()
+    decisions = [
+        one
+        for write in settling.part(settling.BREAK - 1, settling.BREAK)
+        for one in write.decisions
+        if one.series == "story/00"
+    ]
+    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+        await store.experiences([one.experience_id for one in decisions])
+    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+        await build.commit(build.a_committer(store), build.a_write(decisions=decisions))
+    await store.close()
+
+
+async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_one_arm_more(
+    databases: Databases,
+) -> None:
+    dsn = await _copied(databases.broken_off)
+    store = PostgresStore(dsn)
+    await store.open()
+    committer = build.a_committer(store)
+    for write in settling.part(settling.BREAK, settling.END):
+        decisions = tuple(_of_the_next_version(one) for one in write.decisions)
+        await build.commit(committer, msgspec.structs.replace(write, decisions=decisions))
+    states = [reasoning.decode(state.body) for _, state in await store.streams()]
+    await store.close()
+    report = await _audited(dsn)
+    assert {len(state.losses) // 8 // state.specification.horizon for state in states} == {5}
+    assert (report.kept, report.unlearned, report.foreign > 100) == ([], 0, True)
+
+
+def _of_the_next_version(decision: Decision) -> Decision:
+    """The decision as a version with five arms would have made it."""
+    arms = (*decision.arms, 0.5)
+    return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
+
+
+async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
+    databases: Databases,
+) -> None:
+    # The body of one open decision lost an arm since it was learned: its verdict fits no more.
+    where = f"WHERE {LAST_TIME} AND series = 'story/01'"
+    dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
+    assert await _ticks_only(dsn) == []
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+    unlearned = """
+        SELECT count(*) FROM verdicts v WHERE NOT EXISTS (
+            SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V')"""
+    assert (await _fetched(dsn, unlearned)) == [(len(settling.SPECIFICATIONS),)]
+
+
+async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot_be_learned(
+    databases: Databases,
+) -> None:
+    forgotten, missing = await _copied(databases.now), await _copied(databases.now)
+    stream = settling.SPECIFICATIONS[1].stream
+    # A stream that never learned these decisions cannot learn their verdicts.
+    for table in ("events", "snapshots", "states"):
+        await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")
+    report = await _audited(forgotten)
+    assert report.unlearned > 100
+    assert not [one for one in report.kept if str(one).startswith("verdict")]
+    # The newest event of the other one is a verdict that could have been learned.
+    newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
+    await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
+    assert (await _audited(missing)).total > 0
+
+
+async def _executed(dsn: str, query: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(query)
+    await connection.close()

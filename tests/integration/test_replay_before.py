@@ -1,0 +1,53 @@
+"""A replay of the shipped data gives the decisions of the version before, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import midstreamer
+from midstreamer.market import datasets
+from tests.support import before, replaying
+
+pytestmark = pytest.mark.integration
+RECORDED = Path(__file__).parents[1] / "recorded" / "replay.json"
+"""Written by the version before: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
+REPLAY_S = 120
+
+
+@pytest.fixture(scope="module")
+def now() -> dict[str, Any]:
+    """What this version replays, in a process as fresh as that of the version before."""
+    for dataset, *_ in replaying.PARTS.values():
+        if not (datasets.folder() / dataset.file).is_file():
+            pytest.skip("the data cache is not here")
+    return _replayed(str(Path(midstreamer.__file__).parents[1]))
+
+
+def _replayed(packages: str) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-P", replaying.__file__], timeout=REPLAY_S, capture_output=True,
+        text=True, env=os.environ | {"PYTHONPATH": packages},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return dict(json.loads(ended.stdout))
+
+
+def test_decisions_verdicts_and_states_are_those_of_the_version_before(now: dict[str, Any]) -> None:
+    assert now == _replayed(before.environment()["PYTHONPATH"])
+
+
+def test_decisions_verdicts_and_states_are_those_recorded(now: dict[str, Any]) -> None:
+    # If only this one fails, the machine rounds a logarithm or a sum in another way.
+    assert now == json.loads(RECORDED.read_text())
+
+
+def test_the_replay_holds_signals_and_verdicts(now: dict[str, Any]) -> None:
+    assert now["load"]["counts"]["emitted"] > 100
+    assert all(part["counts"]["verdicts"] > 400 for part in now.values())

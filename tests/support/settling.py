@@ -1,0 +1,115 @@
+"""A program that lets sync commit a part of a fixed story to a database.
+
+It imports only `midstreamer`, so that any version can run it: which one, PYTHONPATH says.  The
+story has steps: at each, one tick of each series, then decisions about all of them in three
+streams, made of that tick and everything before it.  So decisions of the last steps of a part are
+open when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from midstreamer import reasoning
+from midstreamer.domain.decision import Decision
+from midstreamer.domain.series import Column, column
+from midstreamer.domain.specification import Measure, Scale, Specification, Transform
+from midstreamer.market.backtest import Points, Walk
+from midstreamer.protocol.frames import Write
+from midstreamer.store.postgres import PostgresStore
+from midstreamer.sync import quota
+from midstreamer.sync.commit import Committer
+from midstreamer.sync.parts import Given
+
+HOUR = 3_600_000_000
+HISTORY, BREAK, END = 150, 260, 300
+"""Steps: before the first nothing is decided; at the second another version goes on."""
+SERIES = 3
+VOID_STEP = END - 1
+"""One series has a price of zero there, which has no logarithm: decisions that wait for it end
+void.  It is the last step, and nothing is decided at it, because a walk skips void verdicts and
+sync counts them."""
+
+
+def _specification(**fields: object) -> Specification:
+    usual: dict[str, object] = {"window": 12, "horizon": 3, "neighbours": 8, "band": 2, "grid": 2}
+    return Specification("story", **usual | fields)  # type: ignore[arg-type]
+
+
+SPECIFICATIONS = (
+    _specification(),
+    _specification(horizon=2, transform=Transform.IDENTITY, scale=Scale.DEVIATION, target=0.6),
+    _specification(horizon=5, measure=Measure.LCSS, epsilon=0.25),
+)
+
+
+def universe() -> dict[str, Points]:
+    """Noisy waves, seeded; an hour between ticks."""
+    made = {}
+    times = np.arange(1, END + 1) * HOUR
+    for number in range(SERIES):
+        noise = np.random.default_rng(number).standard_normal(END)
+        values = 100.0 + 20.0 * np.sin(np.arange(END) * (2 * np.pi / 24) + number) + noise
+        if number == 0:
+            values[VOID_STEP] = 0.0
+        made[f"story/{number:02d}"] = Points(times, values)
+    return made
+
+
+def writes() -> list[list[Write]]:
+    """The Writes of each step; the first step holds all of history."""
+    points = universe()
+    decided: dict[int, list[Decision]] = defaultdict(list)
+    for specification in SPECIFICATIONS:
+        for event in Walk(points, specification, start=(HISTORY + 1) * HOUR):
+            if isinstance(event, Decision) and event.time <= VOID_STEP * HOUR:
+                decided[event.time // HOUR - 1].append(event)
+    return [
+        [_write(_ticks(points, 0, HISTORY))],
+        *(
+            [_write(_ticks(points, at, at + 1)), _write(decisions=decided[at])]
+            for at in range(HISTORY, END)
+        ),
+    ]
+
+
+def _ticks(points: dict[str, Points], start: int, stop: int) -> list[Column]:
+    return [
+        column(name, one.times[start:stop], one.values[start:stop]) for name, one in points.items()
+    ]
+
+
+def _write(columns: Sequence[Column] = (), decisions: Sequence[Decision] = ()) -> Write:
+    return Write(sequence=1, columns=tuple(columns), decisions=tuple(decisions))
+
+
+def part(first: int, last: int) -> Iterator[Write]:
+    """The Writes of the steps from ``first`` up to ``last``, history included with the first."""
+    begin, end = (max(0, at - HISTORY + 1) for at in (first, last))
+    return (write for step in writes()[begin:end] for write in step)
+
+
+async def commit(dsn: str, first: int, last: int) -> None:
+    """Commit a part of the story as sync would, one Write a transaction."""
+    store = PostgresStore(dsn)
+    await store.open()
+    committer = Committer(
+        store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quota.DEFAULT
+    )
+    for sequence, write in enumerate(part(first, last), 1):
+        numbered = msgspec.structs.replace(write, sequence=sequence)
+        committed = await committer.commit([Given(("story", str(first)), numbered)])
+        for outcome in committed.outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(commit(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
