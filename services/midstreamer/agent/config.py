@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from midstreamer.runtime.addresses import Addresses
 from midstreamer.runtime.config import (
-    Address,
     LimitSettings,
     SecuritySettings,
     Settings,
@@ -23,8 +23,9 @@ class AgentSettings(Settings):
 
     id: str = "a1"
     """Name of this agent; its certificate is for `agent/<id>`. Two agents never share one."""
-    sync: Address = "127.0.0.1:7450"
-    """Where sync listens: the agent takes its lease, the points and the change feed from there."""
+    sync: Addresses = ("127.0.0.1:7450",)
+    """Where sync listens: one address, or a list of several. The agent takes its lease, the points
+    and the change feed from a random one, and changes over when that one drains or is away."""
     engine: str = Field("auto", pattern="^(auto|numba|wasm)$")
     """How windows are compared: `numba`, `wasm`, or `auto` for the faster one here. The results
     are equal to the bit; only speed and memory differ."""

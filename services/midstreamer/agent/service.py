@@ -64,7 +64,11 @@ class AgentService:
             self, states=False, waits_max=config.waits_max, setting="agent.waits_max"
         )
         self._session = Session(
-            carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
+            carrier,
+            config.sync,
+            expect=Kind.SYNC,
+            opened=self._follower.follow,
+            link_age_s=config.limits.link_age_s,
         )
         self._membership = Membership(
             self._session, self._describe, lambda fleet: self._joined(fleet.members, fleet.position)
@@ -99,7 +103,8 @@ class AgentService:
         """Why this agent cannot do its part; empty when it can."""
         reasons = []
         if not self._follower.following:
-            reasons.append(f"the change feed of sync at {self._config.sync} is not followed")
+            where = ", ".join(self._config.sync)
+            reasons.append(f"the change feed of sync at {where} is not followed")
         if not self._membership.held():
             reasons.append("no lease is held at sync")
         if lacking := self._core.lacking:
@@ -229,7 +234,12 @@ class AgentService:
             await self._tell_all(peer, news)
 
         session = Session(
-            self._carrier, address, expect=Kind.COORDINATOR, handle=self._handle, opened=opened
+            self._carrier,
+            address,
+            expect=Kind.COORDINATOR,
+            handle=self._handle,
+            opened=opened,
+            link_age_s=self._config.limits.link_age_s,
         )
         running = supervise("agent.coordinator", session.run, restart=True)
         try:

@@ -288,6 +288,11 @@ class _Door:
         """What every handshake carries."""
         return self._carrier.incarnation
 
+    @property
+    def credentials(self) -> object:
+        """As the carrier says."""
+        return self._carrier.credentials
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link; a refusal is remembered until the next link is opened."""
         refusal = self._refusal(address)

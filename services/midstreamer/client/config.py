@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from midstreamer.runtime import config
+from midstreamer.runtime.addresses import Addresses
 
 
 class ClientSettings(config.Settings):
@@ -14,7 +15,7 @@ class ClientSettings(config.Settings):
 
     section: ClassVar[str] = "client"
 
-    addresses: tuple[config.Address, ...] = Field(("127.0.0.1:7400",), min_length=1)
+    addresses: Addresses = ("127.0.0.1:7400",)
     """Coordinators, `host:port`; the next one is asked when one fails. Any of them will do."""
     identity: str = "client/local"
     """Who this client is, `client/<id>`: names the certificate in `security.directory`."""

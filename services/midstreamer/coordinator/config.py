@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from midstreamer.runtime.addresses import Address, Addresses
 from midstreamer.runtime.config import (
-    Address,
     LimitSettings,
     SecuritySettings,
     Settings,
@@ -31,8 +31,9 @@ class CoordinatorSettings(Settings):
     advertise: Address | None = None
     """The address agents are told to dial, when it is not the one listened on (behind a
     service, or when listening on every interface). None: `listen`, as really bound."""
-    sync: Address = "127.0.0.1:7450"
-    """Where sync listens."""
+    sync: Addresses = ("127.0.0.1:7450",)
+    """Where sync listens: one address, or a list of several. It begins at a random one, and changes
+    over to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
     """Matches under way at once, at most half of them of one client. As many more wait in line
     until their deadline, the client with the fewest first; what finds no room there is refused as

@@ -159,6 +159,11 @@ class Dispatch:
         """Requests under way."""
         return len(self._requests)
 
+    def shards_of(self, agent: str) -> frozenset[Shard]:
+        """What an agent in reach reports."""
+        known = self._agents.get(agent)
+        return frozenset(known.shards) if known else frozenset()
+
     def held(self, shard: Shard) -> bool:
         """Whether an agent in reach reports this shard."""
         return bool(self._holders.get(shard))

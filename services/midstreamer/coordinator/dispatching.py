@@ -11,8 +11,10 @@ import itertools
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
+
+import msgspec
 
 from midstreamer.coordinator import core, events, merging, parting
 from midstreamer.domain.decision import Evidence
@@ -36,6 +38,14 @@ class _Question:
     result: asyncio.Future[tuple[object, ...]]
 
 
+@dataclass(frozen=True)
+class _Coming:
+    """A newer link of an agent, and what was told on it so far."""
+
+    peer: Peer
+    shards: set[Shard] = field(default_factory=set)
+
+
 class Dispatcher:
     """Asks the agents in reach; `run` it beside its callers."""
 
@@ -48,6 +58,8 @@ class Dispatcher:
             retry_after_s=limits.pause_s,
         )
         self._peers: dict[str, Peer] = {}
+        self._coming: dict[str, _Coming] = {}
+        """Newer links of agents whose older one still serves."""
         self._closing: weakref.WeakSet[Peer] = weakref.WeakSet()
         """What these still say is not taken in."""
         self._questions: dict[int, _Question] = {}
@@ -106,30 +118,53 @@ class Dispatcher:
     # --- agents ---
 
     def reported(self, peer: Peer, holdings: Holdings) -> None:
-        """An agent said what it holds; a new connection of it replaces the old one."""
+        """An agent said what it holds.
+
+        A second link of the same process takes over once everything was told on it, so that
+        nothing under way fails.  A link of a new process replaces the old one at once.
+        """
         name = peer.identity.name
         if peer in self._closing:
             return
-        if self._peers.get(name) is not peer:
-            if name in self._peers:
+        present = self._peers.get(name)
+        if present is peer:
+            self._handle(_report(name, holdings))
+        elif present is not None and not present.closed and _same_process(present, peer):
+            self._take_over(peer, holdings)
+        else:
+            if present is not None:
                 self._handle(events.LinkLost(name))
+            self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-        self._handle(
-            events.Reported(
-                name,
-                holdings.position,
-                holdings.shards,
-                holdings.busy,
-                holdings.dropped,
-                None if holdings.more else holdings.count,
-                holdings.digest,
-            )
+            self._handle(_report(name, holdings))
+
+    def _take_over(self, peer: Peer, holdings: Holdings) -> None:
+        """Gather what a newer link tells; with the last page it becomes the one to ask on."""
+        name = peer.identity.name
+        coming = self._coming.get(name)
+        if coming is None or coming.peer is not peer:
+            coming = self._coming[name] = _Coming(peer)
+        coming.shards.update(holdings.shards)
+        coming.shards.difference_update(holdings.dropped)
+        if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
+            return
+        del self._coming[name]
+        self._peers[name] = peer
+        known = self._core.shards_of(name)
+        told = msgspec.structs.replace(
+            holdings,
+            shards=tuple(coming.shards - known),
+            dropped=tuple(known - coming.shards),
         )
+        self._handle(_report(name, told))
 
     def lost(self, peer: Peer) -> None:
         """The connection of an agent ended."""
         name = peer.identity.name
+        coming = self._coming.get(name)
+        if coming is not None and coming.peer is peer:
+            del self._coming[name]
         if self._peers.get(name) is peer:
             del self._peers[name]
             log.info("agent.lost", agent=name)
@@ -173,6 +208,7 @@ class Dispatcher:
 
     def _hang_up(self, agent: str, reason: str) -> None:
         peer = self._peers.pop(agent, None)
+        self._coming.pop(agent, None)
         if peer is None:
             return
         self._closing.add(peer)
@@ -207,3 +243,19 @@ class Dispatcher:
                 f" {type(answer).__name__}"
             )
         return answer.findings
+
+
+def _same_process(one: Peer, other: Peer) -> bool:
+    return bool(one.incarnation) and one.incarnation == other.incarnation
+
+
+def _report(name: str, holdings: Holdings) -> events.Reported:
+    return events.Reported(
+        name,
+        holdings.position,
+        holdings.shards,
+        holdings.busy,
+        holdings.dropped,
+        None if holdings.more else holdings.count,
+        holdings.digest,
+    )

@@ -69,7 +69,11 @@ class CoordinatorService:
         self._recaller = Recaller(self._states, self._recall, at_once=max(1, relayed_max // 2))
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
         self._session = Session(
-            carrier, config.sync, expect=Kind.SYNC, opened=self._follower.follow
+            carrier,
+            config.sync,
+            expect=Kind.SYNC,
+            opened=self._follower.follow,
+            link_age_s=config.limits.link_age_s,
         )
         self._membership = Membership(
             self._session, self._describe, lambda fleet: self._joined(fleet.members)
@@ -124,7 +128,7 @@ class CoordinatorService:
     def _reasons_of_its_own(self) -> list[str]:
         reasons = []
         if self._session.peer is None:
-            reasons.append(f"no connection to sync at {self._config.sync}")
+            reasons.append(f"no connection to sync at {', '.join(self._config.sync)}")
         if not self._follower.following:
             reasons.append("the change feed is not followed")
         if not self._membership.held():

@@ -21,9 +21,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -33,6 +33,7 @@ from pydantic_settings import (
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.protocol import deadlines, frames
+from midstreamer.runtime.addresses import Address
 from midstreamer.telemetry import logs
 
 PREFIX = "MIDSTREAMER_"
@@ -54,17 +55,6 @@ SECTIONS = (
     "limits",
 )
 """Every section a configuration file may have; tests/docs compares it with the classes."""
-
-
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) <= 65535):
-        raise ValueError(f"{value!r} is not <host>:<port>, port 0 to 65535 (0: any free port)")
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
-"""``host:port``; port 0 takes a free one."""
 
 
 class Settings(BaseSettings):

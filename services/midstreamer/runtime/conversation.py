@@ -31,7 +31,8 @@ from midstreamer.domain.errors import (
 )
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import authorisation, frames
-from midstreamer.protocol.frames import Answer, Changes, Failure, Frame, Request, Tail
+from midstreamer.protocol.capabilities import Capability
+from midstreamer.protocol.frames import Answer, Changes, Drain, Failure, Frame, Request, Tail
 from midstreamer.telemetry import logs, metrics, tracing
 from midstreamer.transport.carrier import Link
 
@@ -84,6 +85,14 @@ class Peer:
         self._busy = True
         """Not reading: what comes now waits its turn."""
         self._ended = asyncio.Event()
+        self._tails = 0
+        """Tails of the other side that are being answered: they end with the link alone."""
+        self.draining = self.leaving = False
+        """The other side said Drain; its process is about to stop."""
+        self.on_drain: Callable[[Peer], None] = _unheard
+        """Called when the other side says Drain."""
+        self._said_drain = self._said_leaving = False
+        self._calm = asyncio.Event()
         _peers.add(self)
 
     @property
@@ -106,6 +115,11 @@ class Peer:
         """Whether the connection has ended."""
         return self._ended.is_set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way, in either direction; following does not count."""
+        return len(self._waiting) > len(self._following) or len(self._working) > self._tails
+
     async def ask(self, frame: Request, *, budget_s: float | None = None) -> Answer:
         """Send a request, await its answer; a Failure is raised as the error it names."""
         budget_s = frame.budget_s if budget_s is None else budget_s
@@ -122,6 +136,38 @@ class Peer:
         finally:
             timer.cancel()
             self._waiting.pop(number, None)
+            if self._said_drain:
+                self._settle_link()
+
+    def drain(self, *, leaving: bool = False) -> None:
+        """Ask the other side to send its next requests elsewhere, if it understands that."""
+        if self.closed or (self._said_drain and (self._said_leaving or not leaving)):
+            return
+        self._said_drain, self._said_leaving = True, leaving
+        if Capability.DRAIN in self.capabilities:
+            try:
+                self._send(Drain(leaving=leaving))
+            except (LinkClosed, Overloaded) as error:
+                log.info("drain.not_told", peer=self.identity.name, detail=error.message)
+        self._settle_link()
+
+    async def settled(self) -> None:
+        """Return when nothing is under way after `drain`, and no request can come, or at the end.
+
+        A peer that does not know Drain may still send a request: look at `busy` again later.
+        """
+        await self._calm.wait()
+
+    def _settle_link(self) -> None:
+        heard = self.draining or Capability.DRAIN not in self.capabilities
+        if self._said_drain and heard and not self.busy:
+            self._calm.set()
+
+    def _drained(self, frame: Drain) -> None:
+        self.draining, self.leaving = True, self.leaving or frame.leaving
+        self.drain()
+        self.on_drain(self)
+        self._settle_link()
 
     def tell(self, frame: Frame) -> None:
         """Send a statement, or one of the many answers of a Tail. Overloaded, LinkClosed."""
@@ -188,6 +234,8 @@ class Peer:
             self._settle(frame)
         elif isinstance(frame, Request):
             self._begin(frame)
+        elif isinstance(frame, Drain):
+            self._drained(frame)
         else:
             return False
         return True
@@ -277,10 +325,22 @@ class Peer:
         finally:
             # Here and not in a callback of the task, which would cost a turn of the loop.
             del self._working[number]
+            if self._said_drain:
+                self._settle_link()
 
     async def _answered(self, request: Request) -> Answer | None:
         if self._handle is None:
             return _failure(errors.BadInput(f"{self._me.name} answers no requests"))
+        if isinstance(request, Tail):
+            self._tails += 1
+            try:
+                return await self._handled(request)
+            finally:
+                self._tails -= 1
+        return await self._handled(request)
+
+    async def _handled(self, request: Request) -> Answer | None:
+        assert self._handle is not None  # noqa: S101 - `_answered` looked
         endless = isinstance(request, Tail)  # following the feed
         if not (endless or 0.0 <= request.budget_s <= BUDGET_S_MAX):
             request = msgspec.structs.replace(request, budget_s=_time(request.budget_s))
@@ -313,6 +373,11 @@ class Peer:
     # --- small pieces ---
 
     def _numbered(self, frame: Request, budget_s: float) -> tuple[int, Request]:
+        if self.draining:
+            raise LinkClosed(
+                f"{self.identity.name} takes no more requests on this link",
+                retry_after_s=RETRY_AFTER_S,
+            )
         self._last_request += 1
         number = self._last_request
         return number, msgspec.structs.replace(frame, request=number, budget_s=budget_s)
@@ -322,11 +387,16 @@ class Peer:
 
     def _end(self, why: MidstreamerError) -> None:
         self._ended.set()
+        self._calm.set()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(LinkClosed(why.message))
         for task in self._working.values():
             task.cancel()
+
+
+def _unheard(_peer: Peer) -> None:
+    """Nobody wants to know."""
 
 
 async def _next(queue: asyncio.Queue[Changes], failed: asyncio.Future[Answer]) -> Changes:

@@ -80,8 +80,12 @@ class Follower:
         """Follow on this connection until it ends."""
         while True:
             self._fruitless += 1
+            moving = False
             try:
                 await self._follow(peer)
+            except asyncio.CancelledError:
+                moving = True  # followed on from here on another link, as if nothing had happened
+                raise
             except LinkClosed:
                 return
             except Overloaded:
@@ -91,7 +95,7 @@ class Follower:
                 self._reader.forget()
                 self.position = UNKNOWN
             finally:
-                self.following = False
+                self.following = self.following and moving
             if self._fruitless:
                 await asyncio.sleep(pause(self._fruitless))
 

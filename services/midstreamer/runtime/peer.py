@@ -7,14 +7,21 @@ ends.  What a `Peer` can do is in `runtime.conversation`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import functools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
+from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
-from midstreamer.runtime.tasks import pause
+from midstreamer.runtime.targets import Targets
+from midstreamer.runtime.tasks import pause, spread
 from midstreamer.telemetry import logs
+from midstreamer.transport import racing
 from midstreamer.transport.carrier import Carrier, Link, Server
 
 __all__ = ["IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer", "Session", "dial", "listen"]
@@ -23,6 +30,15 @@ log = logs.get(__name__)
 
 BACKOFF_MOST_S = 2.0
 """Longest pause before dialling again."""
+LINK_AGE_S = 3600.0
+LOOK_S = 1.0
+"""So often a session looks whether this process has a new certificate."""
+HANDOVER_S = 0.25
+"""So long both links take requests: the other side comes to know the new one meanwhile."""
+RETIRE_S = 60.0
+"""Longest that a replaced link is kept for what is under way on it."""
+QUIET_S = 0.5
+"""A peer that does not know Drain has noticed the new link after so long."""
 STEADY_S = 10.0
 """After a link that lived this long the next is dialled with the least pause again: one that is
 opened and fails at once, again and again, must not be dialled as fast as possible."""
@@ -95,47 +111,89 @@ def _keep(task: asyncio.Task[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
+@dataclass(eq=False)
+class _Line:
+    """One link of a session."""
+
+    address: str
+    peer: Peer
+    running: asyncio.Task[None]
+    beside: asyncio.Task[None] | None
+    worn_s: float
+    """When it is to be replaced."""
+    credentials: object
+
+
 class Session:
-    """Keeps one peer at an address alive: dials, and dials again."""
+    """Keeps one peer at one of some addresses alive: dials, and dials again.
+
+    A link is replaced by a new one when it is old, when this process has a new certificate, and
+    when the other side drains.  New requests go to the new link; the old one is closed when
+    nothing is under way on it.
+    """
 
     def __init__(
         self,
         carrier: Carrier,
-        address: str | Callable[[], str],
+        address: str | Sequence[str] | Callable[[], Sequence[str]],
         *,
         expect: Kind,
         handle: Handle | None = None,
         opened: OnPeer | None = None,
+        link_age_s: float = LINK_AGE_S,
     ) -> None:
         self._carrier = carrier
-        self._address = address if callable(address) else lambda: address
+        self._addresses = _several(address)
         self._expect = expect
         self._handle = handle
         self._opened = opened
-        self._peer: Peer | None = None
+        self._link_age_s = link_age_s
+        self._targets = Targets(
+            pause=functools.partial(pause, most_s=BACKOFF_MOST_S), dice=random.random
+        )
+        self._line: _Line | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._wake = asyncio.Event()
+        """Something about the present link is to be looked at."""
         self._changed = asyncio.Event()
         self._last_error = ""
+        self._told: set[str] = set()
+        """Errors logged since the last link."""
         self._failed = asyncio.Event()
         """An attempt to dial failed since this was cleared."""
+        self._sent_away = False
 
     @property
     def peer(self) -> Peer | None:
-        """The live peer, when there is one."""
-        return self._peer if self._peer and not self._peer.closed else None
+        """The live peer that takes requests, when there is one."""
+        line = self._line
+        return line.peer if line and not (line.peer.closed or line.peer.draining) else None
+
+    @property
+    def sent_away(self) -> bool:
+        """Whether the last peer said that its process is about to stop, and no other was found."""
+        return self._sent_away and self.peer is None
 
     async def run(self) -> None:
         """Keep the peer alive until cancelled."""
-        loop, attempts = asyncio.get_running_loop(), 0
-        while True:
-            attempts += 1
-            began_s = loop.time()
+        async with asyncio.TaskGroup() as self._tasks:
             try:
-                await self._once()
-            except (MidstreamerError, OSError) as error:
-                self._complain(error)
-            if loop.time() - began_s > STEADY_S:
-                attempts = 1
-            await asyncio.sleep(pause(attempts, most_s=BACKOFF_MOST_S))
+                while True:
+                    await self._replaced()
+                    await self._worn()
+            finally:
+                self._line = None
+                self._changed.clear()
+
+    async def leave(self, within_s: float) -> None:
+        """Tell the peer that this process is about to stop; return when nothing is under way."""
+        if (line := self._line) is not None:
+            line.peer.drain(leaving=True)
+            try:
+                async with asyncio.timeout(within_s):
+                    await _quiet(line.peer)
+            except TimeoutError:
+                log.info("session.left_busy", peer=line.peer.identity.name)
 
     async def ask(self, frame: Request, *, budget_s: float) -> Answer:
         """Ask the live peer, waiting for one within the budget. Does not retry."""
@@ -157,18 +215,98 @@ class Session:
         if tasks[0] in done:
             tasks[0].result()
         else:
-            raise Unavailable(f"no {self._expect} at {self._address()}: {self._last_error}")
+            raise Unavailable(f"no {self._expect} at {self._where()}: {self._last_error}")
 
-    async def _once(self) -> None:
-        link = await self._carrier.dial(self._address(), expect=self._expect)
-        peer = Peer(link, self._carrier.me, self._handle)
-        self._peer, self._last_error = peer, ""
+    # --- one link after another ---
+
+    async def _replaced(self) -> None:
+        """Have a new link in the place of the old one, which goes on until it is quiet."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                line = await self._dialled()
+            except (MidstreamerError, OSError) as error:
+                self._complain(error)
+                continue
+            break
+        old, self._line = self._line, line
+        self._last_error, self._sent_away = "", False
+        self._told.clear()
+        if old is not None and old.beside is not None:
+            # What follows the old link ends before its like on the new one begins.
+            old.beside.cancel()
+            await asyncio.wait({old.beside})
+        if self._opened is not None:
+            line.beside = self._tasks.create_task(_beside(line.peer, self._opened))
+            await asyncio.sleep(0)  # what it does before it first waits comes first
+        line.running = self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
-        try:
-            await _attended(peer, self._opened)
-        finally:
-            self._peer = None
+        if old is not None:
+            self._tasks.create_task(_retired(old))
+
+    async def _dialled(self) -> _Line:
+        """The first of the addresses that answers, the best first."""
+        addresses = self._addresses()
+        if not addresses:
+            await asyncio.sleep(BACKOFF_MOST_S)
+            raise Unavailable(f"no {self._expect} is known", retry_after_s=BACKOFF_MOST_S)
+        loop = asyncio.get_running_loop()
+        order = self._targets.order(addresses, loop.time())
+        await asyncio.sleep(order[0][0] - loop.time())
+        ready = [address for free_s, address in order if free_s <= loop.time()]
+
+        async def attempt(address: str) -> tuple[str, Link]:
+            try:
+                return address, await self._carrier.dial(address, expect=self._expect)
+            except (MidstreamerError, OSError):
+                self._targets.failed(address, loop.time())
+                raise
+
+        credentials = self._carrier.credentials
+        address, link = await racing.first(
+            [functools.partial(attempt, address) for address in ready], discard=_discard
+        )
+        peer = Peer(link, self._carrier.me, self._handle)
+        peer.on_drain = self._told_to_move
+        worn_s = loop.time() + spread(self._link_age_s)
+        return _Line(address, peer, _none(), None, worn_s, credentials)
+
+    def _told_to_move(self, peer: Peer) -> None:
+        if self._line is not None and self._line.peer is peer:
             self._changed.clear()
+            self._wake.set()
+
+    async def _ran(self, line: _Line, began_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await line.peer.run()
+        finally:
+            if line.beside is not None:
+                line.beside.cancel()
+                await asyncio.wait({line.beside})
+            if self._line is line:
+                self._line = None
+                self._changed.clear()
+                if loop.time() - began_s > STEADY_S:
+                    self._targets.steady(line.address)
+                self._targets.failed(line.address, loop.time())
+                self._wake.set()
+
+    async def _worn(self) -> None:
+        """Return when the link is to be replaced: it ended, or it is old, or it was told so."""
+        loop = asyncio.get_running_loop()
+        while (line := self._line) is not None and not line.peer.closed:
+            if line.peer.draining:
+                self._sent_away = line.peer.leaving
+                if line.peer.leaving:
+                    self._targets.sent_away(line.address, loop.time())
+                return
+            if loop.time() >= line.worn_s or line.credentials != self._carrier.credentials:
+                return
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(line.worn_s, loop.time() + LOOK_S)):
+                    await self._wake.wait()
 
     async def _live(self, budget_s: float) -> Peer:
         if (live := self.peer) is not None:
@@ -181,12 +319,56 @@ class Session:
                 return peer
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"no {self._expect} at {self._address()} within {budget_s:g} s"
+                f"no {self._expect} at {self._where()} within {budget_s:g} s"
                 + (f": {self._last_error}" if self._last_error else "")
             ) from error
 
+    def _where(self) -> str:
+        return ", ".join(self._addresses()) or "any known address"
+
     def _complain(self, error: MidstreamerError | OSError) -> None:
-        if str(error) != self._last_error:  # say it once, not at every attempt
-            log.warning("session.waiting", kind=self._expect, at=self._address(), detail=str(error))
+        if str(error) not in self._told:  # say it once, not at every attempt
+            self._told.add(str(error))
+            log.warning("session.waiting", kind=self._expect, at=self._where(), detail=str(error))
         self._last_error = str(error)
         self._failed.set()
+
+
+async def _retired(old: _Line) -> None:
+    """Close a link that was replaced once nothing is under way on it."""
+    try:
+        async with asyncio.timeout(RETIRE_S):
+            await asyncio.sleep(HANDOVER_S)
+            old.peer.drain()
+            await _quiet(old.peer)
+    except TimeoutError:
+        log.info("session.left_busy", peer=old.peer.identity.name)
+    await old.peer.close()
+
+
+async def _quiet(peer: Peer) -> None:
+    """Return when nothing is under way after `Peer.drain`, and nothing will come."""
+    await peer.settled()
+    while not peer.closed and Capability.DRAIN not in peer.capabilities:
+        # It sends requests here until it has noticed the newer link.
+        await asyncio.sleep(QUIET_S)
+        if not peer.busy:
+            return
+
+
+async def _discard(dialled: tuple[str, Link]) -> None:
+    await dialled[1].close()
+
+
+def _several(
+    address: str | Sequence[str] | Callable[[], Sequence[str]],
+) -> Callable[[], Sequence[str]]:
+    if callable(address):
+        return address
+    addresses = (address,) if isinstance(address, str) else tuple(address)
+    return lambda: addresses
+
+
+def _none() -> asyncio.Task[None]:
+    """In place of a task that has not begun."""
+    return asyncio.get_running_loop().create_task(asyncio.sleep(0))

@@ -8,8 +8,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from midstreamer.protocol import frames
+from midstreamer.runtime.addresses import Address
 from midstreamer.runtime.config import (
-    Address,
     LimitSettings,
     SecuritySettings,
     Settings,

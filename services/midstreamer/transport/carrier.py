@@ -106,6 +106,10 @@ class Carrier(Protocol):
     def incarnation(self) -> str:
         """New at each start of a process; every handshake carries it."""
 
+    @property
+    def credentials(self) -> object:
+        """Equal as long as a new link would show the same certificate and trust the same."""
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away."""
 

@@ -86,6 +86,11 @@ class MemoryCarrier:
         """New at each start of a process; every handshake carries it."""
         return self._incarnation
 
+    @property
+    def credentials(self) -> object:
+        """Nothing here is renewed."""
+        return ""
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away."""
         server = self.network.at(address)

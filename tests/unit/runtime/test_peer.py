@@ -300,7 +300,7 @@ async def test_a_failed_tail_raises_what_failed() -> None:
 async def test_a_session_finds_its_server_again() -> None:
     network = MemoryNetwork()
     server = MemoryCarrier(network, COORDINATOR)
-    session = Session(MemoryCarrier(network, CLIENT), lambda: AT, expect=Kind.COORDINATOR)
+    session = Session(MemoryCarrier(network, CLIENT), lambda: [AT], expect=Kind.COORDINATOR)
     running = asyncio.create_task(session.run())
     asked = asyncio.create_task(session.ask(frames.Survey(), budget_s=5))
     await asyncio.sleep(0)

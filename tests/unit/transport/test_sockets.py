@@ -8,7 +8,7 @@ from midstreamer.transport.aioquic import sockets
 
 @pytest.mark.parametrize("address", ["127.0.0.1:7400", "[::1]:7400"])
 async def test_an_address_is_written_as_it_is_read(address: str) -> None:
-    _, place = await sockets.resolve(address)
+    [(_, place)] = await sockets.resolve(address)
     assert sockets.written(place) == address
 
 

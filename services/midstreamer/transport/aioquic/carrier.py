@@ -11,6 +11,8 @@ because each dial looks first.
 from __future__ import annotations
 
 import asyncio
+import functools
+import random
 import secrets
 import time
 
@@ -19,6 +21,7 @@ from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.telemetry import logs
+from midstreamer.transport import racing
 from midstreamer.transport.aioquic import sockets
 from midstreamer.transport.aioquic.dialled import DialledLink
 from midstreamer.transport.aioquic.selftest import self_test
@@ -59,10 +62,24 @@ class QuicCarrier:
         """New at each start of a process; every handshake carries it."""
         return self._trust.incarnation
 
+    @property
+    def credentials(self) -> object:
+        """Equal as long as a new link would show the same certificate and trust the same."""
+        return self._trust.manager.current
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away."""
+        """Open a link. Refused names why either side turned the other away.
+
+        The name is looked up each time, and all its addresses are tried, in random order.
+        """
         self.look()  # no watch ran since the last link closed: the files may have changed
-        sock, place = await sockets.connected(address)
+        places = await sockets.resolve(address)
+        random.shuffle(places)
+        attempts = [functools.partial(self._dial, address, place, expect) for place in places]
+        return await racing.first(attempts, discard=Link.close)
+
+    async def _dial(self, address: str, found: sockets.Found, expect: Kind) -> Link:
+        sock, place = sockets.connected(address, found)
         dialled = DialledLink(self._trust, sock, place, frozenset({expect}), released=self._release)
         self._watch_over(dialled)
         handshake_s = self._trust.limits.handshake_s

@@ -25,6 +25,8 @@ SOCKET_BYTES = 4 * 1024 * 1024
 """Asked of the kernel for both directions; it gives what its limits allow."""
 
 SocketAddress = tuple[Any, ...]
+Found = tuple[int, SocketAddress]
+"""Address family and socket address."""
 
 
 class DatagramSocket:
@@ -92,7 +94,7 @@ class DatagramSocket:
 
 async def bound(address: str) -> socket.socket:
     """A socket that listens on ``host:port``; ConfigError names the address when it cannot."""
-    family, place = await resolve(address)
+    family, place = (await resolve(address))[0]
     made = _make(family)
     try:
         made.bind(place)
@@ -102,9 +104,9 @@ async def bound(address: str) -> socket.socket:
     return made
 
 
-async def connected(address: str) -> tuple[socket.socket, SocketAddress]:
-    """A socket that talks to ``host:port`` alone, and that address resolved."""
-    family, place = await resolve(address)
+def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]:
+    """A socket that talks alone to one of the places found for an address, and that place."""
+    family, place = found
     made = _make(family)
     try:
         made.connect(place)
@@ -114,8 +116,8 @@ async def connected(address: str) -> tuple[socket.socket, SocketAddress]:
     return made, place
 
 
-async def resolve(address: str) -> tuple[int, SocketAddress]:
-    """The address family and socket address of ``host:port``; brackets around IPv6."""
+async def resolve(address: str) -> list[Found]:
+    """All places of ``host:port``, as the resolver says now; brackets around IPv6."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdigit() and int(port) < 65_536):
         raise ConfigError(f"{address!r} is not <host>:<port>")
@@ -124,8 +126,7 @@ async def resolve(address: str) -> tuple[int, SocketAddress]:
         found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
     except OSError as error:
         raise Unavailable(f"{host!r} has no address: {error.strerror}") from error
-    family, _, _, _, place = found[0]
-    return family, place
+    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
 def written(place: SocketAddress) -> str:

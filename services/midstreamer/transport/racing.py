@@ -1,0 +1,59 @@
+"""Several ways to one thing, tried in order and not one after another (RFC 8305, section 5).
+
+The next attempt begins when the one before failed, or has taken a while without an answer: over
+UDP a dead address says nothing.  The first that succeeds is taken, and the others are ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+STAGGER_S = 0.25
+"""After so long without an answer the next is tried beside it."""
+
+T = TypeVar("T")
+
+
+async def first(
+    attempts: Sequence[Callable[[], Awaitable[T]]],
+    *,
+    discard: Callable[[T], Awaitable[None]],
+    stagger_s: float = STAGGER_S,
+) -> T:
+    """The result of the first attempt that succeeds; when none does, the first's error.
+
+    ``discard`` ends a result that came although another had been taken.
+    """
+    if len(attempts) == 1:
+        return await attempts[0]()
+    tasks: list[asyncio.Future[T]] = []
+    waiting: set[asyncio.Future[T]] = set()
+    won: asyncio.Future[T] | None = None
+    try:
+        for attempt in attempts:
+            task: asyncio.Future[T] = asyncio.ensure_future(attempt())
+            tasks.append(task)
+            waiting.add(task)
+            last = len(tasks) == len(attempts)
+            while waiting and won is None:
+                done, waiting = await asyncio.wait(
+                    waiting,
+                    timeout=None if last else stagger_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                won = next((each for each in done if each.exception() is None), None)
+                if not last and (not done or task in done):
+                    break  # it is slow or has failed: the next, beside those that still run
+            if won is not None:
+                return won.result()
+        return tasks[0].result()  # raises
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if task is not won and not task.cancelled() and task.exception() is None:
+                await discard(task.result())
