@@ -23,7 +23,7 @@ from midstreamer_kernels.series import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
 CAPACITY_MIN = 64
-POINTS_AT_ONCE = 1 << 20  # of windows whose statistics are made before the lock is given back
+POINTS_AT_ONCE = 1 << 21  # of windows whose statistics are made before the lock is given back
 LENGTHS_MAX = 8  # window lengths with kept statistics; the one longest unused is dropped
 
 FillStatistics = Callable[
