@@ -103,8 +103,10 @@ class Storage:
                 points, item_bytes = self._points, self.dtype.itemsize
                 if fill is None or self.count < length:
                     return Snapshot(points.address, 0, 0, item_bytes, self.count, (points.array,))
-                kept = kept or self._kept(length)
-                if self._extended(kept, length, fill):
+                if kept is None:
+                    kept = self._kept(length)
+                windows = self.count - length + 1
+                if kept.known == windows or self._extended(kept, length, windows, fill):
                     return Snapshot(
                         points.address,
                         kept.shift.address,
@@ -122,14 +124,12 @@ class Storage:
             del self._statistics[next(iter(self._statistics))]
         return kept
 
-    def _extended(self, kept: _Statistics, length: int, fill: FillStatistics) -> bool:
+    def _extended(self, kept: _Statistics, length: int, windows: int, fill: FillStatistics) -> bool:
         """Make the next part of the statistics that are missing; return whether it is the last."""
-        windows = self.count - length + 1
-        if kept.known < windows:
-            kept.shift.reserve(kept.known, windows)
-            kept.scale.reserve(kept.known, windows)
-            points = self._points.array[: self.count]
-            end = min(windows, kept.known + max(1, POINTS_AT_ONCE // length))
-            fill(points, length, kept.known, end, kept.shift.array, kept.scale.array)
-            kept.known = end
-        return kept.known == windows
+        kept.shift.reserve(kept.known, windows)
+        kept.scale.reserve(kept.known, windows)
+        points = self._points.array[: self.count]
+        end = min(windows, kept.known + max(1, POINTS_AT_ONCE // length))
+        fill(points, length, kept.known, end, kept.shift.array, kept.scale.array)
+        kept.known = end
+        return end == windows

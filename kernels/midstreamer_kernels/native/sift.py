@@ -40,6 +40,7 @@ CHUNK = 32  # places between two looks whether a vector of windows is too far
 
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
 LANES = _SHAPE.lanes * _SHAPE.rows  # windows bounded together
+CHECK_WINDOWS = 16 * LANES  # between two looks at the flag that ends the search
 _keogh, _unmatched = emitted(emit_keogh, _SHAPE), emitted(emit_unmatched, _SHAPE)
 _stopped = emitted(emit_stopped, _SHAPE)
 
@@ -92,7 +93,7 @@ def bound_all(
             if plan.lcss:
                 _add_epsilon(plan.epsilon / plan.unit, lanes[NOISES])
             for window in range(0, count, LANES):
-                if _stopped(plan.stop):
+                if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                     return
                 begin = np.int64(0)  # a literal would have the function compiled once more
                 _sum(plan, source, window, begin, offsets.size, offsets, around, space, lanes)
@@ -178,7 +179,7 @@ def refine(
             source = prepare(plan, table[which], first, windows, query, segment, rows, space, lanes)
             _set_limits(plan, within, lanes)
         for window in range(0, windows, LANES):
-            if _stopped(plan.stop):
+            if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                 return count
             near = bounds[slot + window : slot + window + LANES]
             if not _any_within(near, within):

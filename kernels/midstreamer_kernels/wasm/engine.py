@@ -77,11 +77,14 @@ class _Layout:
         """Copy the arrays into the memory of `instance` and return where the block begins."""
         base = instance.room(self.size)
         for offset, array in self._arrays:
-            address = array.ctypes.data
-            for at in range(0, array.nbytes, BYTES_AT_ONCE):
+            address, left, place = array.ctypes.data, array.nbytes, base + offset
+            while left > BYTES_AT_ONCE:
+                instance.memory.write(place, address, BYTES_AT_ONCE)
                 stop.check()
-                size = min(BYTES_AT_ONCE, array.nbytes - at)
-                instance.memory.write(base + offset + at, address + at, size)
+                left -= BYTES_AT_ONCE
+                address, place = address + BYTES_AT_ONCE, place + BYTES_AT_ONCE
+            instance.memory.write(place, address, left)
+            stop.check()
         return base
 
 
