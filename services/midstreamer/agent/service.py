@@ -34,6 +34,7 @@ from midstreamer.runtime.peer import Peer, Session
 from midstreamer.runtime.tasks import awaited, supervise
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
+from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
@@ -335,21 +336,19 @@ class AgentService:
         self, search: searching.Search, windows: tuple[Window, ...], deadline_s: float
     ) -> list[Evidence]:
         """Share the windows out among the threads; stop them all when nobody waits any more."""
-        loop = asyncio.get_running_loop()
-        gone = False
-
-        def expired() -> bool:
-            return gone or loop.time() >= deadline_s
-
+        stop = Stop()
+        timer = asyncio.get_running_loop().call_at(deadline_s, stop.set)
         size = -(-len(windows) // self._config.threads_used) or 1
         jobs = [
-            self._stepped(search.steps(windows[at : at + size], expired))
+            self._stepped(search.steps(windows[at : at + size], stop))
             for at in range(0, len(windows), size)
         ]
         try:
             parts = await asyncio.gather(*jobs)
         finally:
-            gone = True
+            # Also when this task is cancelled: the threads leave the kernels at once.
+            stop.set()
+            timer.cancel()
         return [evidence for part in parts for evidence in part]
 
     async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
