@@ -110,7 +110,8 @@ class CoordinatorService:
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
         self._server: Listener | None = None
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         self._refusing = False
         """Who still asks is told to ask another: the process is about to stop."""
         self._ready = asyncio.Event()
@@ -137,7 +138,7 @@ class CoordinatorService:
         return reasons
 
     def _reasons_of_its_own(self) -> list[str]:
-        reasons = ["draining"] if self._life.draining else []
+        reasons = ["draining"] if self.life.draining else []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {', '.join(self._config.sync)}")
         if not self._follower.following:
@@ -154,7 +155,7 @@ class CoordinatorService:
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
         """Serve until told to drain, then stop; cancelling it skips the draining."""
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
         async with life, AsyncExitStack() as ends:
@@ -184,13 +185,13 @@ class CoordinatorService:
             await life.drained(self._drain(self._server))
 
     def _drain_soon(self, why: str) -> None:
-        self._life.drain(why)
+        self.life.drain(why)
 
     async def _drain(self, server: Listener) -> None:
         """Lease first, links last; what is under way is answered, what waits is written."""
         server.refuse_new()
         await self._membership.leave()
-        refusing = self._life.spawn("coordinator.refuse", self._refuse_soon())
+        refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
         await server.sent_away(CALLERS)
         refusing.cancel()
         await self._writer.flushed()
@@ -220,7 +221,7 @@ class CoordinatorService:
             await self._intake.replay()
             self._progressed()
 
-        life = self._life
+        life = self.life
         await ends.enter_async_context(life.background("coordinator.spool", self._intake.run))
         await ends.enter_async_context(life.background("coordinator.replay", replay))
 
@@ -274,7 +275,7 @@ class CoordinatorService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=max(self._follower.position, 0),
-            evidence={"stage": self._life.stage},
+            evidence={"stage": self.life.stage},
         )
 
     # --- requests ---

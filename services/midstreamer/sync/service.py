@@ -122,6 +122,7 @@ class SyncService:
         self._joining: set[str] = set()
         """Members whose lease is being written."""
         self._server: Listener | None = None
+        self.life = Lifecycle(drain_s=config.drain_s)
         self._trouble = "the store has not been opened yet"
 
     @property
