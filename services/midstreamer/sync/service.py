@@ -35,7 +35,8 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime import surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.fair_queue import FairQueue
-from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.lifecycle import Lifecycle
+from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.runtime.places import Shares
 from midstreamer.runtime.tasks import supervise
 from midstreamer.store.ports import FleetView, Run, Store
@@ -46,7 +47,7 @@ from midstreamer.sync.feed import Feed
 from midstreamer.sync.parts import Given
 from midstreamer.sync.settle import Rules
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport.carrier import Carrier, Server
+from midstreamer.transport.carrier import Carrier
 
 log = logs.get(__name__)
 
@@ -120,7 +121,8 @@ class SyncService:
         self._fleet = FleetView(0, (), changed=False)
         self._joining: set[str] = set()
         """Members whose lease is being written."""
-        self._server: Server | None = None
+        self._server: Listener | None = None
+        self.life = Lifecycle(drain_s=config.drain_s)
         self._trouble = "the store has not been opened yet"
 
     @property
@@ -133,7 +135,9 @@ class SyncService:
         reasons = [] if self._server is not None else ["not listening yet"]
         return reasons + ([f"store: {self._trouble}"] if self._trouble else [])
 
-    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+    async def run(
+        self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
+    ) -> None:
         """Serve until cancelled; ``ready`` is set once listening with the store open."""
         self._server = await peers.listen(
             self._carrier,
