@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
-from midstreamer.sync import feed as feeds
+from midstreamer.sync import recent
 from midstreamer.sync.feed import Feed, frames_of
+from midstreamer.sync.recent import Recent
 from tests.support.fleet import eventually
 from tests.support.store import a_column
 
@@ -29,35 +31,25 @@ def test_commits_told_out_of_order_come_in_order() -> None:
     assert feed.position == 0
     feed.publish(0, [_change(1)])
     assert feed.position == 2
-    assert feed._remembered(1) == FeedPage((_change(2),), 2)
+    assert feed._recent.page(1) == FeedPage((_change(2),), 2)
 
 
 def test_what_memory_does_not_reach_is_left_to_the_store() -> None:
     feed = _feed()
     for at in range(20):
         feed.publish(at, [_change(at + 1)])
-    assert feed._remembered(11) is None
-    assert feed._remembered(12) is not None
-    assert feed._remembered(21) is None
+    assert feed._recent.page(11) is None
+    assert feed._recent.page(12) is not None
+    assert feed._recent.page(21) is None
 
 
 def test_memory_is_bounded_in_bytes_as_well() -> None:
-    made = Feed(MemoryStore(), memory=10**6)
+    made = Recent(10**6)
     for at in range(100):
         made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(feeds.size(change) for change in made._newest) <= feeds.MEMORY_BYTES
-    assert made._remembered(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
-    assert made._remembered(0) is None
-
-
-def test_a_commit_of_somebody_else_makes_a_fresh_start() -> None:
-    feed = _feed()
-    feed.publish(0, [_change(1)])
-    feed.publish(5, [_change(6)])
-    feed.noticed(5)
-    assert feed.position == 6
-    assert feed._remembered(1) is None
-    assert feed._remembered(5) == FeedPage((_change(6),), 6)
+    assert sum(recent.size(change) for change in made._newest) <= recent.MEMORY_BYTES
+    assert made.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
+    assert made.page(0) is None
 
 
 def test_a_large_page_is_cut_and_only_its_end_has_its_position() -> None:
@@ -74,6 +66,8 @@ def test_an_empty_page_still_tells_its_position() -> None:
 
 class Follower:
     """Stands where the follower's connection would."""
+
+    capabilities = frozenset(OURS)
 
     def __init__(self) -> None:
         self.told: list[Changes] = []
