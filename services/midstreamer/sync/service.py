@@ -28,7 +28,7 @@ from midstreamer.protocol.frames import Answer, Frame, Member
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
-from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.runtime.tasks import spread
 from midstreamer.store.ports import Store
 from midstreamer.sync.commit import Committed, Committer
@@ -41,7 +41,7 @@ from midstreamer.sync.reads import Reads
 from midstreamer.sync.settle import Rules
 from midstreamer.sync.writes import Writes
 from midstreamer.telemetry import logs
-from midstreamer.transport.carrier import Carrier, Server
+from midstreamer.transport.carrier import Carrier
 
 log = logs.get(__name__)
 
@@ -75,7 +75,7 @@ class SyncService:
         self._writes = Writes(config, committer, self._health, self._told)
         self._reads = Reads(config, store, self._fleet.visible)
         self._leaving = Leaving(self._fleet.others)
-        self._server: Server | None = None
+        self._server: Listener | None = None
 
     @property
     def address(self) -> str:
@@ -100,8 +100,6 @@ class SyncService:
                 self._carrier,
                 self._config.listen,
                 handle=self.handle,
-                opened=self._leaving.opened,
-                closed=self._leaving.closed,
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._close)
@@ -121,7 +119,7 @@ class SyncService:
                 if ready is not None:
                     ready.set()
                 await life.drain_asked()
-                await life.drained(self._drain())
+                await life.drained(self._drain(self._server))
 
     async def _close(self) -> None:
         server, self._server = self._server, None
@@ -130,10 +128,11 @@ class SyncService:
         self._writes.refuse()
         await self._store.close()
 
-    async def _drain(self) -> None:
+    async def _drain(self, server: Listener) -> None:
         """Commit what waits and see every peer off; followers and writers go to another sync."""
+        server.refuse_new()
         await self._renew()  # others no longer send anybody here
-        await self._leaving.all()
+        await self._leaving.all(server.peers)
         try:
             await self._fleet.leave()
         except StoreError as error:
