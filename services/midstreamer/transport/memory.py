@@ -15,6 +15,7 @@ from midstreamer.domain.errors import Overloaded, Refused, Unavailable
 from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import authorisation
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import decide
 from midstreamer.security.allowlist import Allowlist
@@ -69,9 +70,12 @@ class MemoryCarrier:
         allowlist: Callable[[], Allowlist] | None = None,
         limits: Limits | None = None,
         incarnation: str = "",
+        capabilities: tuple[str, ...] = OURS,
     ) -> None:
+        """``capabilities``: none of them makes this a process of the version before."""
         self.network = network
         self.limits = limits or Limits()
+        self.capabilities = capabilities
         self._me = me
         self._allowlist = allowlist
         self._incarnation = incarnation or secrets.token_hex(8)
@@ -209,6 +213,7 @@ def _link(side: Side, carrier: MemoryCarrier, peer: Identity, wire: MemoryWire) 
         me=carrier.me,
         peer=peer,
         incarnation=carrier.incarnation,
+        capabilities=carrier.capabilities,
         frame_bytes_max=carrier.limits.frame_bytes_max,
         handshake_s=carrier.limits.handshake_s,
         frame_s=carrier.limits.frame_s,
