@@ -76,8 +76,11 @@ async def test_a_request_that_was_left_before_work_began_takes_no_place() -> Non
     async with _a_pair() as (peer, server):
         link = peer._link
         for number in range(100, 120):
-            link.send(frames.Survey(request=number))
+            link.send(frames.Survey(request=number))  # both arrive in one turn of the loop
             link.send(frames.Cancel(number))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert server.begun == 0
         server.let.set()
         assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
 
