@@ -12,6 +12,9 @@ out in order.
 `take` changes nothing for a frame whose effect is `Statement` or `Breach`.  So the shell may put
 such a frame aside, finish what came before, and offer the frame again.
 
+A frame of a name that this version does not know is skipped; a request is answered `Unsupported`.
+The link stays open, and whoever sent it may be a newer peer.
+
 Work for requests in `KEPT` goes on after a Cancel: it changes what is stored, and is finished or
 refused as a whole.  Work for all others ends.
 """
@@ -28,7 +31,7 @@ from midstreamer.domain import errors
 from midstreamer.domain.errors import DeadlineExceeded, LinkClosed, Overloaded, RemoteProtocolError
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import authorisation, frames
-from midstreamer.protocol.capabilities import Capability, lacking
+from midstreamer.protocol.capabilities import OURS, Capability, lacking
 from midstreamer.protocol.frames import Answer, Cancel, Changes, Drain, Failure, Frame, Request
 from midstreamer.protocol.requests import (
     ASKED_TRANSITIONS,
@@ -115,6 +118,12 @@ class Breach(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class Skip(msgspec.Struct, frozen=True, gc=False):
+    """A frame of an unknown name came; a request is answered by another effect."""
+
+    name: str
+
+
 class Heard(msgspec.Struct, frozen=True, gc=False):
     """The other side said Drain."""
 
@@ -123,7 +132,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """The link has drained, and nothing is under way."""
 
 
-Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Heard | Settled
+Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled
 
 NOTHING: list[Effect] = []
 """Never changed."""
@@ -259,6 +268,8 @@ class Exchange:
 
     def take(self, frame: Frame, now_s: float) -> list[Effect]:
         """Take a frame in; say what is to be done."""
+        if type(frame) is frames.Unknown:
+            return _unknown(frame, self.me)
         breach = self._objection(frame)
         if breach is not None:
             return [breach]
@@ -436,6 +447,17 @@ def require(frame: Frame, peer: Identity, capabilities: frozenset[str]) -> None:
             f"{peer.name} does not know {type(frame).__name__}: its version names no capability"
             f" {needed}; upgrade it"
         )
+
+
+def _unknown(frame: frames.Unknown, me: Identity) -> list[Effect]:
+    """A newer peer may say what this version does not know: a request is answered, by name."""
+    if not frame.request:
+        return [Skip(frame.name)]
+    error = errors.Unsupported(
+        f"{me.name} does not know {frame.name}: it speaks frames of version {frames.VERSION}"
+        f" with {', '.join(OURS)}; upgrade it, or do without"
+    )
+    return [Skip(frame.name), Send(failure(frame.request, error))]
 
 
 def failure(number: int, error: errors.MidstreamerError) -> Failure:

@@ -286,6 +286,10 @@ class Peer:
         except LinkClosed:
             pass  # nobody is left to answer
 
+    def _skip(self, effect: exchange.Skip) -> None:
+        metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()
+        log.info("frame.unknown", peer=self.identity.name, frame=effect.name)
+
     def _heard(self, _effect: exchange.Heard) -> None:
         self.on_drain(self)
 
@@ -378,6 +382,7 @@ _DOING: dict[type[exchange.Effect], Callable[[Peer, Any], None]] = {
     exchange.Tell: Peer._pass_on,  # noqa: SLF001
     exchange.Begin: Peer._begin,  # noqa: SLF001
     exchange.Stop: Peer._stop,  # noqa: SLF001
+    exchange.Skip: Peer._skip,  # noqa: SLF001
     exchange.Heard: Peer._heard,  # noqa: SLF001
     exchange.Settled: Peer._settled,  # noqa: SLF001
 }

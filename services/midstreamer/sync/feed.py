@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from midstreamer.domain.errors import Overloaded
+from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import (
     CHANGES_MAX,
     Change,
@@ -28,6 +29,7 @@ from midstreamer.protocol.frames import (
     Learned,
     Member,
     Points,
+    Skipped,
 )
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store, alone
@@ -106,7 +108,9 @@ class Feed:
         if greeted:
             after = await self._begin(peer, request)
         async for page in self._pages(after, greeted=greeted, states=states):
-            for frame in frames_of(page if states else _light(page), request, after):
+            for frame in frames_of(
+                for_peer(page, peer.capabilities, states=states), request, after
+            ):
                 await _push(peer, frame)
             after = page.position
 
@@ -183,6 +187,8 @@ def size(change: Change) -> int:
             return len(change.state) + 256
         case Joined():
             return sum(_member_size(member) for member in change.members)
+        case Skipped():
+            return 256
 
 
 def _member_size(member: Member) -> int:
@@ -190,10 +196,12 @@ def _member_size(member: Member) -> int:
     return 512 + sum(map(len, texts))
 
 
-def _light(page: FeedPage) -> FeedPage:
-    """The page without states, for who does not learn."""
+def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
+    """What one follower is told of a page: what it knows, with states or without."""
     changes = tuple(
-        msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change
-        for change in page.changes
+        msgspec.structs.replace(change, state=b"")
+        if isinstance(change, Learned) and not states
+        else change
+        for change in told(page.changes, capabilities)
     )
     return FeedPage(changes, page.position)

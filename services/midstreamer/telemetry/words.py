@@ -66,9 +66,9 @@ TASKS = _words(
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.lost answer.dropped datagram.failed decision.unsettled
-    frame.refused handshake.failed link.ended link.failed peer.dropped peer.failed peer.refused
-    peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
-    wire.failed write.refused
+    frame.refused frame.unknown handshake.failed link.ended link.failed peer.dropped peer.failed
+    peer.refused peer.removed request.failed statement.failed survey.remembered verdict.unlearned
+    verdict.void wire.failed write.refused
     """
 )
 """Log lines that somebody else can bring about as often as he likes: they are limited in rate."""

@@ -240,6 +240,18 @@ def test_capabilities_of_a_peer_lift_no_bound() -> None:
         assert isinstance(far.take(frames.Recall(stream="s"), 0.0)[0], exchange.Breach)
 
 
+def test_an_unknown_request_is_answered_by_name_and_all_else_is_skipped() -> None:
+    far = a_server()
+    skipped, answer = far.take(frames.Unknown("Wish", 7), 0.0)
+    assert skipped == exchange.Skip("Wish")
+    (refusal,) = sent([answer])
+    assert isinstance(refusal, frames.Failure)
+    assert (refusal.request, refusal.code, refusal.retry_after_s) == (7, "unsupported", 0.0)
+    assert "Wish" in refusal.message
+    assert far.take(frames.Unknown("Hint"), 0.0) == [exchange.Skip("Hint")]
+    assert not far.busy
+
+
 # --- any order ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points
+from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
@@ -77,6 +77,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.told: list[Changes] = []
+        self.capabilities: frozenset[str] = frozenset()
 
     async def drained(self) -> None:
         """There is always room."""
@@ -114,4 +115,13 @@ async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None
     await eventually(lambda: bool(follower.told))
     await asyncio.sleep(0)
     assert follower.told == [Changes(request=7, position=1, changes=(_change(1),))]
+    following.cancel()
+
+
+async def test_a_change_of_a_newer_kind_is_left_out_and_its_position_is_reached() -> None:
+    feed, follower = _feed(), Follower()
+    feed.publish(0, [Skipped("Split"), _change(2), Skipped("Split")])
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    assert follower.told == [Changes(request=7, position=3, changes=(_change(2),))]
     following.cancel()
