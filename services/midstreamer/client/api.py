@@ -33,7 +33,7 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Session
-from midstreamer.transport.carrier import Carrier, Link, OnLink, Server
+from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
@@ -312,6 +312,10 @@ class _Door:
     def grant(self, peer: Identity) -> Grant:
         """As the carrier says."""
         return self._carrier.grant(peer)
+
+    def trust_report(self) -> TrustReport:
+        """As the carrier says."""
+        return self._carrier.trust_report()
 
     def warnings(self) -> list[str]:
         """As the carrier says."""
