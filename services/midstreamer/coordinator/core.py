@@ -29,6 +29,7 @@ from enum import StrEnum
 
 from midstreamer.coordinator import parting, reports
 from midstreamer.coordinator.events import (
+    AgentLeaves,
     Answered,
     Asked,
     Effect,
@@ -195,6 +196,9 @@ class Dispatch:
                 return []
             case Reported():
                 return self._report(event, now_s)
+            case AgentLeaves(agent):
+                self._let_go(agent)
+                return []
             case LinkLost(agent):
                 return self._lose(agent, now_s)
             case Answered(number, answer):
@@ -407,10 +411,14 @@ class Dispatch:
                 if not holders:
                     del self._holders[shard]
 
-    def _lose(self, name: str, now_s: float) -> list[Effect]:
+    def _let_go(self, name: str) -> None:
+        """Ask it nothing more."""
         agent = self._agents.pop(name, None)
         if agent is not None:
             self._forget(agent, list(agent.shards))
+
+    def _lose(self, name: str, now_s: float) -> list[Effect]:
+        self._let_go(name)
         error = errors.LinkClosed(f"the connection to {name} ended before its answer")
         lost = [a.number for a in self._attempts.values() if a.agent == name]
         return [effect for number in lost for effect in self._fail(number, error, now_s)]

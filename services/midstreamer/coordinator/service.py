@@ -31,15 +31,15 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
 from midstreamer.runtime import outbox, surveying
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
 from midstreamer.runtime.items import Item, decision_bytes_max
+from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import Membership
-from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
 from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport.carrier import Carrier, Server
+from midstreamer.transport.carrier import Carrier
 
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
@@ -49,7 +49,12 @@ RELAYS_MAX = 4
 the 16 MB that sync keeps unsent for a link it drops answers, those to our lease among them."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
-"""Longest that a stop waits for the outbox."""
+"""Longest that a stop without draining waits for the outbox."""
+GRACE_S = 1.0
+"""So long a draining coordinator still answers peers that do not know Drain: until then its lease
+is gone, and they may have found another."""
+STOPPING_S = 0.25
+CALLERS = (Kind.CLIENT, Kind.OPERATOR)
 DECIDED_AT_ONCE = 16
 """Windows decided before others get a turn on the loop."""
 
@@ -76,7 +81,10 @@ class CoordinatorService:
             link_age_s=config.limits.link_age_s,
         )
         self._membership = Membership(
-            self._session, self._describe, lambda fleet: self._joined(fleet.members)
+            self._session,
+            self._describe,
+            lambda fleet: self._joined(fleet.members),
+            self._drain_soon,
         )
         self._dispatcher = Dispatcher(
             core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
@@ -101,7 +109,10 @@ class CoordinatorService:
         )
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
-        self._server: Server | None = None
+        self._server: Listener | None = None
+        self._life = Lifecycle(drain_s=config.drain_s)
+        self._refusing = False
+        """Who still asks is told to ask another: the process is about to stop."""
         self._ready = asyncio.Event()
 
     @property
@@ -126,7 +137,7 @@ class CoordinatorService:
         return reasons
 
     def _reasons_of_its_own(self) -> list[str]:
-        reasons = []
+        reasons = ["draining"] if self._life.draining else []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {', '.join(self._config.sync)}")
         if not self._follower.following:
@@ -139,30 +150,56 @@ class CoordinatorService:
             )
         return reasons
 
-    async def run(self, *, ready: asyncio.Event | None = None) -> None:
-        """Serve until cancelled: stop accepting, flush the outbox, give the lease back, close."""
+    async def run(
+        self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
+    ) -> None:
+        """Serve until told to drain, then stop; cancelling it skips the draining."""
+        self._life = life = life or self._life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
-        async with AsyncExitStack() as ends:
+        async with life, AsyncExitStack() as ends:
             if self._spool:
                 ends.callback(self._spool.close)
-            await ends.enter_async_context(background("coordinator.sync", self._session.run))
+            await ends.enter_async_context(life.background("coordinator.sync", self._session.run))
             ends.push_async_callback(self._membership.leave)
-            await ends.enter_async_context(background("coordinator.outbox", self._writer.run))
+            await ends.enter_async_context(life.background("coordinator.outbox", self._writer.run))
             await self._start_spool(ends)
             ends.push_async_callback(self._flush)
-            await ends.enter_async_context(background("coordinator.dispatch", self._dispatcher.run))
+            dispatching = life.background("coordinator.dispatch", self._dispatcher.run)
+            await ends.enter_async_context(dispatching)
             self._server = await listen(
                 self._carrier,
                 self._config.listen,
                 handle=self._handle,
                 closed=self._closed,
+                told_drain=self._told_drain,
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._server.close)
             log.info("coordinator.listening", address=self._server.address)
-            await ends.enter_async_context(background("coordinator.lease", self._membership.run))
-            await asyncio.get_running_loop().create_future()
+            leasing = life.background("coordinator.lease", self._membership.run)
+            await ends.enter_async_context(leasing)
+            life.serve()
+            await life.drain_asked()
+            await life.drained(self._drain(self._server))
+
+    def _drain_soon(self, why: str) -> None:
+        self._life.drain(why)
+
+    async def _drain(self, server: Listener) -> None:
+        """Lease first, links last; what is under way is answered, what waits is written."""
+        server.refuse_new()
+        await self._membership.leave()
+        refusing = self._life.spawn("coordinator.refuse", self._refuse_soon())
+        await server.sent_away(CALLERS)
+        refusing.cancel()
+        await self._writer.flushed()
+        await server.sent_away((Kind.AGENT,))
+
+    async def _refuse_soon(self) -> None:
+        """Who does not know Drain goes on asking here, until it is told to ask another."""
+        await asyncio.sleep(GRACE_S)
+        self._refusing = True
 
     async def _open_spool(self) -> list[Record]:
         if self._spool is None:
@@ -183,8 +220,9 @@ class CoordinatorService:
             await self._intake.replay()
             self._progressed()
 
-        await ends.enter_async_context(background("coordinator.spool", self._intake.run))
-        await ends.enter_async_context(background("coordinator.replay", replay))
+        life = self._life
+        await ends.enter_async_context(life.background("coordinator.spool", self._intake.run))
+        await ends.enter_async_context(life.background("coordinator.replay", replay))
 
     async def _flush(self) -> None:
         try:
@@ -236,11 +274,18 @@ class CoordinatorService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=max(self._follower.position, 0),
+            evidence={"stage": self._life.stage},
         )
 
     # --- requests ---
 
     async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
+        if self._refusing and not isinstance(frame, frames.Holdings):
+            raise Unavailable(
+                f"{self._carrier.me.name} is about to stop: ask another coordinator, or again in"
+                f" {STOPPING_S:g} s",
+                retry_after_s=STOPPING_S,
+            )
         match frame:
             case frames.Holdings():
                 self._dispatcher.reported(peer, frame)
@@ -261,6 +306,10 @@ class CoordinatorService:
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
+
+    def _told_drain(self, peer: Peer) -> None:
+        if peer.identity.kind is Kind.AGENT and peer.leaving:
+            self._dispatcher.leaves(peer)
 
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)

@@ -230,6 +230,8 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "capabilities",  # named in its handshakes, with spaces between
 }
 """What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
+DRAINING = "draining"
+"""The stage of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
 """Of all keys and values together."""
 
@@ -254,6 +256,11 @@ class Member(msgspec.Struct, frozen=True):
     gives it, of all that exist at ``whole_at``. Empty when it does not (agents)."""
     whole_at: int = 0
     """A feed position; see ``whole_for``."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to stop: an agent owns no shard then, and nobody dials it anew."""
+        return self.evidence.get("stage") == DRAINING
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):

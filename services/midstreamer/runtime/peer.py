@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
@@ -24,7 +24,7 @@ from midstreamer.telemetry import logs
 from midstreamer.transport import racing
 from midstreamer.transport.carrier import Carrier, Link, Server
 
-__all__ = ["IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer", "Session", "dial", "listen"]
+__all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "dial", "listen"]
 
 log = logs.get(__name__)
 
@@ -60,23 +60,66 @@ async def listen(
     handle: Handle,
     opened: OnPeer | None = None,
     closed: OnPeer | None = None,
+    told_drain: Callable[[Peer], None] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
-) -> Server:
+) -> Listener:
     """Serve.
 
     ``opened`` begins before the peer's first frame is taken, runs beside the connection and is
-    cancelled with it; ``closed`` runs after its last.
+    cancelled with it; ``closed`` runs after its last.  ``told_drain`` is called when it says Drain.
     """
+    peers: set[Peer] = set()
 
     async def on_link(link: Link) -> None:
         peer = Peer(link, carrier.me, handle, in_flight_max=in_flight_max)
+        if told_drain is not None:
+            peer.on_drain = told_drain
+        peers.add(peer)
         try:
             await _attended(peer, opened)
         finally:
+            peers.discard(peer)
             if closed is not None:
                 await closed(peer)
 
-    return await carrier.serve(address, on_link)
+    return Listener(await carrier.serve(address, on_link), peers)
+
+
+class Listener:
+    """A listening end, and the peers that are connected to it."""
+
+    def __init__(self, server: Server, peers: set[Peer]) -> None:
+        self._server = server
+        self._peers = peers
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound."""
+        return self._server.address
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """Those that are connected now."""
+        return tuple(self._peers)
+
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self._server.refuse_new()
+
+    async def sent_away(self, kinds: Collection[Kind]) -> None:
+        """Tell peers of these kinds that this process is about to stop.
+
+        Returns when nothing of theirs is under way and none will ask any more.  The caller bounds
+        the time.
+        """
+        told = [peer for peer in self._peers if peer.identity.kind in kinds]
+        for peer in told:
+            peer.drain(leaving=True)
+        await asyncio.gather(*map(_quiet, told))
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        await self._server.close()
 
 
 async def _attended(peer: Peer, opened: OnPeer | None) -> None:
@@ -168,6 +211,11 @@ class Session:
         """The live peer that takes requests, when there is one."""
         line = self._line
         return line.peer if line and not (line.peer.closed or line.peer.draining) else None
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link, though its other side may take no more requests on it."""
+        return self._line is not None and not self._line.peer.closed
 
     @property
     def sent_away(self) -> bool:

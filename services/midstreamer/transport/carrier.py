@@ -102,6 +102,12 @@ class Server(Protocol):
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
 
+    def refuse_new(self) -> None:
+        """Take no new link, because this process is about to stop; those that are open go on.
+
+        Who dials is answered Overloaded: it may ask another, or again later.
+        """
+
     async def close(self) -> None:
         """Stop accepting and close every link."""
 

@@ -154,6 +154,10 @@ class MemoryServer:
         """Judge every open link again; close those that would now be refused."""
         self.attendance.reconsider()
 
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self.attendance.full = True
+
     async def close(self) -> None:
         """Stop accepting and close every link."""
         self.carrier.network.release(self._address)

@@ -83,6 +83,10 @@ class QuicServer:
         """Judge every open link again; close those that would now be refused."""
         self._attendance.reconsider()
 
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self._attendance.full = True
+
     async def close(self) -> None:
         """Stop accepting and close every link."""
         await self._attendance.close()
