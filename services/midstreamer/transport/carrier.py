@@ -137,7 +137,7 @@ class Carrier(Protocol):
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
 
     def grant(self, peer: Identity) -> Grant:
-        """What a judged peer may append to, by the allowlist in force now."""
+        """What a judged peer may do, by the allowlist in force now."""
 
     def trust_report(self) -> TrustReport:
         """What this process shows and trusts now."""
