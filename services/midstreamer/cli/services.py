@@ -1,7 +1,9 @@
 """The long-running verbs: settings, logs, probes, signals around one service each.
 
-`/readyz` asks a service whether it answers requests or refuses them by name, `/completez` whether
-nothing that it needs is missing; both name the reasons when not.  SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
+`/readyz` asks a service whether it answers requests or refuses them by name.  `/completez` asks
+whether nothing that it needs is missing.  Both name the reasons when not.
+
+SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
 """
 
 from __future__ import annotations

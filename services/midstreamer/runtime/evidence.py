@@ -20,6 +20,7 @@ from midstreamer.runtime.conversation import Handle, Peer
 from midstreamer.transport.carrier import Carrier, TrustReport
 
 COMPLETE = "yes"
+NO_CERTIFICATE = TrustReport()
 MISSING_BYTES_MAX = 400
 """Of the text that says what is missing: the lease has to have room for everything else."""
 CUT = "..."
@@ -47,7 +48,7 @@ class Facts:
     """Of an agent that drains: shards that others have yet to hold; None for other processes."""
     engine: str = ""
     """Of an agent: what computes its searches."""
-    trust: TrustReport = TrustReport()
+    trust: TrustReport = NO_CERTIFICATE
     version: str = __version__
     capabilities: Sequence[str] = capabilities.OURS
 

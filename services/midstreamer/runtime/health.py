@@ -4,15 +4,16 @@
 `/completez` answers 200 while nothing that it needs is missing.  A missing part does not make a
 process unready: else one missing shard would take all coordinators out of DNS at once.
 
+A check is a function that returns "" when all is well, else the reason in one line.  In the answer
+of `/readyz`, further lines tell what is missing, and warnings.  Warnings name what an operator
+should mend, such as a wrong certificate file, and do not change the status: the process serves with
+the last good file.  If a wrong file made it unready, one bad edit of a shared file would stop the
+whole fleet.
+
 Probes and scrapers are the only guests.  A request is read up to the empty line, within a bound
 of bytes and seconds; its body, if any, is ignored; the answer closes the connection.  There is
 no authentication: it listens on loopback unless told otherwise, and what it tells names no
-series, value or peer.
-
-A check is a function that returns "" when all is well, else the reason in one line.  In the answer
-of `/readyz`, further lines tell what is missing, and warnings.  Warnings name what an operator should mend, such as a
-wrong certificate file, and do not change the status: the process serves with the last good file.
-If a wrong file made it unready, one bad edit of a shared file would stop the whole fleet.
+peer.
 """
 
 from __future__ import annotations
