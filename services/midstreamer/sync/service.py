@@ -29,7 +29,7 @@ from midstreamer.runtime import evidence
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
-from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.runtime.tasks import spread
 from midstreamer.store.ports import Store
 from midstreamer.sync.commit import Committed, Committer
@@ -42,7 +42,7 @@ from midstreamer.sync.reads import Reads
 from midstreamer.sync.settle import Rules
 from midstreamer.sync.writes import Writes
 from midstreamer.telemetry import logs
-from midstreamer.transport.carrier import Carrier, Server
+from midstreamer.transport.carrier import Carrier
 
 log = logs.get(__name__)
 
@@ -77,7 +77,7 @@ class SyncService:
         self._writes = Writes(config, committer, self._health, self._told)
         self._reads = Reads(config, store, self._fleet.visible)
         self._leaving = Leaving(self._fleet.others)
-        self._server: Server | None = None
+        self._server: Listener | None = None
 
     @property
     def address(self) -> str:
