@@ -74,7 +74,7 @@ async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> N
         await made.stop("s1")
         await eventually(lambda: "no connection to sync" in coordinator.complete_reasons()[0])
         without_sync = coordinator.serving_reasons()
-        coordinator._life.drain("a test")
+        coordinator.life.drain("a test")
         draining = coordinator.serving_reasons()
     assert without_agent == without_sync == []
     assert draining == ["draining"]

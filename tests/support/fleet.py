@@ -111,6 +111,14 @@ class Fleet:
         await asyncio.wait([task])
         del self.services[name]
 
+    async def drain(self, name: str) -> None:
+        """End a service as SIGTERM does: it drains, and its task ends by itself."""
+        service, task = self.services[name], self.tasks.pop(name)
+        service.life.drain("a test")
+        async with asyncio.timeout(WITHIN_S):
+            await task
+        del self.services[name]
+
     async def settled(self, *, agents: int) -> None:
         """Wait until everybody is ready and every agent's load is done."""
         await eventually(

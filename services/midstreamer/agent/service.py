@@ -88,7 +88,8 @@ class AgentService:
         )
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         self._drained = asyncio.Event()
         """The others hold what this agent holds."""
         self._reporter = evidence.Reporter(
@@ -111,7 +112,7 @@ class AgentService:
 
     def serving_reasons(self) -> list[str]:
         """Why it does not serve: it has never been complete yet, or it drains."""
-        if self._life.draining:
+        if self.life.draining:
             return ["draining"]
         return [] if self._ready.is_set() else self.complete_reasons()
 
@@ -134,7 +135,7 @@ class AgentService:
 
         Cancelling it skips the draining.
         """
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(self._config.threads_used, thread_name_prefix="search")
@@ -152,13 +153,14 @@ class AgentService:
             await life.drained(self._drain())
 
     def _drain_soon(self, why: str) -> None:
-        self._life.drain(why)
+        self.life.drain(why)
 
     async def _drain(self) -> None:
         """Answer until the others hold what this agent holds, then until nothing is under way."""
         self._do(self._core.handle(core.Draining()))
-        if not self._membership.marks():
-            # This sync cannot say that a member drains: without a lease it owns nothing either.
+        if not (self._membership.marks() and self._core.understood):
+            # Sync, or another agent, is of a version that does not know that members drain. To all
+            # versions an agent without a lease owns nothing either.
             await self._membership.leave()
         await self._drained.wait()
         log.info("agent.drained", held=self._core.count)
@@ -249,7 +251,7 @@ class AgentService:
             position=max(self._follower.position, 0),
             held=self._core.count,
             evidence=self._reporter.evidence(
-                self._life.stage, self.complete_reasons, shards_left=self._core.left
+                self.life.stage, self.complete_reasons, shards_left=self._core.left
             ),
             whole_for=self._core.whole_for,
             whole_at=self._core.whole_at,
@@ -277,7 +279,7 @@ class AgentService:
             link_age_s=self._config.limits.link_age_s,
         )
         running = supervise("agent.coordinator", session.run, restart=True)
-        task = self._life.spawn("agent.coordinator", running)
+        task = self.life.spawn("agent.coordinator", running)
         self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:

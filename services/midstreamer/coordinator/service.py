@@ -121,7 +121,8 @@ class CoordinatorService:
         )
         self._reporter = evidence.Reporter(carrier)
         self._server: Listener | None = None
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         self._refusing = False
         """Who still asks is told to ask another: the process is about to stop."""
         self._ready = asyncio.Event()
@@ -138,7 +139,7 @@ class CoordinatorService:
 
     def serving_reasons(self) -> list[str]:
         """Why requests are neither answered nor refused by name; empty when they are."""
-        return self._readiness.serving(listens=bool(self._server), draining=self._life.draining)
+        return self._readiness.serving(listens=bool(self._server), draining=self.life.draining)
 
     def complete_reasons(self) -> list[str]:
         """Why a Match might not be answered now; empty when it would be."""
@@ -148,7 +149,7 @@ class CoordinatorService:
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
         """Serve until told to drain, then stop; cancelling it skips the draining."""
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
         async with life, AsyncExitStack() as ends:
@@ -178,13 +179,13 @@ class CoordinatorService:
             await life.drained(self._drain(self._server))
 
     def _drain_soon(self, why: str) -> None:
-        self._life.drain(why)
+        self.life.drain(why)
 
     async def _drain(self, server: Listener) -> None:
         """Lease first, links last; what is under way is answered, what waits is written."""
         server.refuse_new()
         await self._membership.leave()
-        refusing = self._life.spawn("coordinator.refuse", self._refuse_soon())
+        refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
         await server.sent_away(CALLERS)
         refusing.cancel()
         await self._writer.flushed()
@@ -214,7 +215,7 @@ class CoordinatorService:
             await self._intake.replay()
             self._progressed()
 
-        life = self._life
+        life = self.life
         await ends.enter_async_context(life.background("coordinator.spool", self._intake.run))
         await ends.enter_async_context(life.background("coordinator.replay", replay))
 
@@ -268,7 +269,7 @@ class CoordinatorService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=max(self._follower.position, 0),
-            evidence=self._reporter.evidence(self._life.stage, self.complete_reasons),
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---

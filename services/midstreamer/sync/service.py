@@ -62,7 +62,7 @@ class SyncService:
         self._config = config
         self._carrier = carrier
         self._store = store
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
         committer = Committer(
             store,
             rules,
@@ -86,7 +86,7 @@ class SyncService:
 
     def serving_reasons(self) -> list[str]:
         """Why requests are neither answered nor refused by name; empty when they are."""
-        if self._life.draining:
+        if self.life.draining:
             return ["draining"]
         reasons = [] if self._server is not None else ["not listening yet"]
         return reasons if self._health.opened else [*reasons, f"store: {self._health.trouble}"]
@@ -101,7 +101,7 @@ class SyncService:
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
         """Serve until drained or cancelled; ``ready``: it listens, and the store is open."""
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         async with life, AsyncExitStack() as ends:
             self._server = await peers.listen(
                 self._carrier,
@@ -147,7 +147,7 @@ class SyncService:
             log.info("lease.left_behind", detail=error.message)
 
     def _asked_to_drain(self) -> None:
-        self._life.drain("its lease says so")
+        self.life.drain("its lease says so")
 
     def _describe(self) -> Member:
         """The lease of this process."""
@@ -156,7 +156,7 @@ class SyncService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=self._feed.position,
-            evidence=self._reporter.evidence(self._life.stage, self.complete_reasons),
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---------------------------------------------------------------------------------
