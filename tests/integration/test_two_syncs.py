@@ -6,22 +6,28 @@ import asyncio
 import os
 import signal
 import statistics
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import cast
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Changes, Points, Tail, Write
 from midstreamer.runtime.peer import Peer
+from midstreamer.store import listening
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
 from tests.support import folding
 from tests.support import store as build
+from tests.support.fleet import eventually
 from tests.support.store import Fleet
 
 pytestmark = pytest.mark.integration
@@ -143,6 +149,64 @@ async def test_a_lost_listening_connection_is_made_again_and_nothing_is_skipped(
         await asyncio.gather(*(reader.reached(position) for reader in readers))
     whole = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
     assert [reader.starts for reader in readers] == [whole, whole]
+
+
+@asynccontextmanager
+async def deafened(dsn: str, folder: Path) -> AsyncIterator[str]:
+    """The DSN of a proxy that lets no notification through, as PgBouncer in transaction mode."""
+    parts = urlsplit(dsn)
+    (host,) = parse_qs(parts.query)["host"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near, far = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+        both = [
+            asyncio.ensure_future(_copy(reader, far)),
+            asyncio.ensure_future(_sift(near, writer)),
+        ]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for end in (far, writer):
+            end.close()
+
+    server = await asyncio.start_unix_server(serve, folder / ".s.PGSQL.5432")
+    try:
+        yield urlunsplit(parts._replace(query=urlencode({"host": str(folder)})))
+    finally:
+        server.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+
+
+async def _sift(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy whole messages of the server, without the notifications."""
+    while True:
+        head = await reader.readexactly(5)
+        body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
+        if head[:1] != b"A":
+            writer.write(head + body)
+
+
+async def test_where_no_notification_arrives_polling_finds_commits_and_it_is_said(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "PROBE_S", 0.1)
+    monkeypatch.setattr(listening.Ear, "_warned", False)
+    with tempfile.TemporaryDirectory() as folder:
+        async with deafened(dsn, Path(folder)) as deaf, AsyncExitStack() as stack:
+            one = await stack.enter_async_context(build.a_sync(PostgresStore(dsn), name="one"))
+            with capture_logs() as logged:
+                other = await stack.enter_async_context(
+                    build.a_sync(PostgresStore(deaf), name="other")
+                )
+                reader, writer = await a_reader(other, stack), await one.dial()
+                for at in range(3):
+                    written = await insist(writer, build.a_write(build.a_column(at, at + 1)))
+                    async with asyncio.timeout(1.0):
+                        await reader.reached(written.position)
+                await eventually(lambda: listening.Ear._warned)
+    assert [one["event"] for one in logged].count("feed.not_notified") == 1
 
 
 async def test_a_restarted_postgresql_lets_no_follower_skip_or_repeat_a_row(

@@ -217,28 +217,21 @@ class PostgresStore:
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         async with self._reading() as connection:
-            found = await self._changes(connection, after, limit)
+            found = await _changes(connection, after, limit)
             changes = alone([rows.change(row["body"]) for row in found])
             newest = await self._newest(connection, changes) if states else {}
         return FeedPage(_whole(changes, newest), found[-1]["position"] if found else after)
 
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """Every change after a position."""
-        async with self._reading() as connection:
-            found = await self._changes(connection, after, limit)
+        """Every change after a position.
+
+        Not at one moment, which would take three more round trips: a state that is newer than its
+        change is as good.
+        """
+        async with self._connection() as connection:
+            found = await _changes(connection, after, limit)
             changes = [rows.change(row["body"]) for row in found]
             return _whole(changes, await self._newest(connection, changes))
-
-    async def _changes(self, connection: Connection, after: int, limit: int) -> list[Any]:
-        head = await connection.fetchval(_SQL["position"])
-        found = await connection.fetch(_SQL["feed_after"], after, limit)
-        begins = found[0]["position"] if found else head + 1
-        if begins != after + 1:
-            raise Behind(
-                f"feed position {after} is not among the changes kept up to {head}: load again and"
-                " follow from now"
-            )
-        return list(found)
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
         """Listen on a connection of its own, and look at the position as well."""
@@ -408,6 +401,19 @@ def _gather(parts: list[bytes]) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         parts.append(data)
 
     return take
+
+
+async def _changes(connection: Connection, after: int, limit: int) -> list[Any]:
+    found = await connection.fetch(_SQL["feed_after"], after, limit)
+    if found and found[0]["position"] == after + 1:
+        return list(found)
+    head = await connection.fetchval(_SQL["position"])
+    if found or after > head:
+        raise Behind(
+            f"feed position {after} is not among the changes kept up to {head}: load again and"
+            " follow from now"
+        )
+    return []
 
 
 def _whole(changes: Sequence[Change], newest: Mapping[str, Learned]) -> tuple[Change, ...]:

@@ -13,7 +13,7 @@ way on it.  It repeats what was refused, and natural keys make sure that nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from midstreamer.protocol.capabilities import Capability
 from midstreamer.runtime.peer import Peer
@@ -26,23 +26,12 @@ LOOK_S = 0.1
 
 
 class Leaving:
-    """The peers of this process, and how each of them is seen off."""
+    """Whether this process still takes requests, and how each of its peers is seen off."""
 
     def __init__(self, others: Callable[[], bool]) -> None:
         """``others``: whether another sync serves."""
         self._others = others
-        self._peers: set[Peer] = set()
         self._since_s: float | None = None
-
-    async def opened(self, peer: Peer) -> None:
-        """A link was opened; while this process drains, it is refused by name."""
-        if self._since_s is not None:
-            raise stopping()
-        self._peers.add(peer)
-
-    async def closed(self, peer: Peer) -> None:
-        """A link has ended."""
-        self._peers.discard(peer)
 
     def check(self, peer: Peer) -> None:
         """Raise Unavailable for a new request that comes too late."""
@@ -51,11 +40,11 @@ class Leaving:
         if asyncio.get_running_loop().time() > self._since_s + GRACE_S:
             raise stopping()
 
-    async def all(self) -> None:
-        """Return when every peer has gone."""
+    async def all(self, peers: Iterable[Peer]) -> None:
+        """Return when each of these peers has gone."""
         self._since_s = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
-            for peer in tuple(self._peers):
+            for peer in peers:
                 group.create_task(self._see_off(peer))
 
     async def _see_off(self, peer: Peer) -> None:

@@ -107,8 +107,6 @@ class SyncService:
                 self._carrier,
                 self._config.listen,
                 handle=self._reporter.counting(self.handle),
-                opened=self._leaving.opened,
-                closed=self._leaving.closed,
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._close)
@@ -128,7 +126,7 @@ class SyncService:
                 if ready is not None:
                     ready.set()
                 await life.drain_asked()
-                await life.drained(self._drain())
+                await life.drained(self._drain(self._server))
 
     async def _close(self) -> None:
         server, self._server = self._server, None
@@ -137,10 +135,11 @@ class SyncService:
         self._writes.refuse()
         await self._store.close()
 
-    async def _drain(self) -> None:
+    async def _drain(self, server: Listener) -> None:
         """Commit what waits and see every peer off; followers and writers go to another sync."""
+        server.refuse_new()
         await self._renew()  # others no longer send anybody here
-        await self._leaving.all()
+        await self._leaving.all(server.peers)
         try:
             await self._fleet.leave()
         except StoreError as error:

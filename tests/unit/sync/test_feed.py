@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 from midstreamer.protocol.capabilities import OURS
@@ -109,3 +111,66 @@ async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None
     await asyncio.sleep(0)
     assert follower.told == [Changes(request=7, position=1, changes=(_change(1),))]
     following.cancel()
+
+
+class _Counting(MemoryStore):
+    """Counts how often the feed is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
+        self.reads.append(f"feed {after}")
+        return await super().feed(after, limit, states=states)
+
+    async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
+        self.reads.append(f"changes {after} {limit}")
+        return await super().changes(after, limit)
+
+
+@asynccontextmanager
+async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed, list[Follower]]]:
+    """A feed that runs, and followers of it that have begun."""
+    feed, followers = Feed(store, memory=8), [Follower() for _ in range(count)]
+    tasks = [asyncio.create_task(feed.run())] + [
+        asyncio.create_task(feed.follow(cast(Peer, one), 7, 0)) for one in followers
+    ]
+    await eventually(lambda: all(one.told for one in followers))
+    try:
+        yield feed, followers
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_what_another_sync_commits_is_read_once_for_all_followers() -> None:
+    store = _Counting()
+    async with _followed(store, 5) as (feed, followers):
+        for at in range(3):
+            store.publish([Joined(())])
+            feed.heard(store.head)
+            await eventually(lambda: all(one.told[-1].position == store.head for one in followers))
+    assert store.reads == ["changes 0 1", "changes 1 1", "changes 2 1"]
+
+
+async def test_a_position_that_is_not_there_is_looked_for_once_and_forgotten() -> None:
+    store = _Counting()
+    async with _followed(store, 1) as (feed, _):
+        feed.heard(5)
+        await eventually(lambda: store.reads == ["changes 0 5"])
+        store.publish([Joined(())])
+        feed.heard(1)
+        await eventually(lambda: feed.position == 1)
+    assert store.reads == ["changes 0 5", "changes 0 1"]
+
+
+async def test_a_database_that_was_set_back_takes_the_feed_back_with_it() -> None:
+    store = _Counting()
+    store.publish([Joined(())] * 5)
+    feed = Feed(store, memory=8)
+    await feed.begin()
+    store.head = 3
+    await feed.begin()
+    assert feed.position == 3

@@ -47,6 +47,14 @@ def test_a_lease_that_tells_too_much_is_refused(member: Member, message: str) ->
         leases.check(member, (), members_max=9, capabilities=OURS)
 
 
+def test_a_peer_of_the_version_before_may_tell_what_it_always_told_and_no_more() -> None:
+    leases.check(a_member(evidence={"serial": "1", "engine": "numba"}), (), members_max=9)
+    member = a_member(evidence={"stage": "draining"})
+    with pytest.raises(BadInput, match="evidence 'stage' is not known, known are bundle, engine"):
+        leases.check(member, (), members_max=9)
+    leases.check(member, (), members_max=9, capabilities=OURS)
+
+
 def test_a_list_of_the_largest_leases_fits_a_frame() -> None:
     leases.check(LARGEST, (), members_max=leases.MEMBERS_MAX, capabilities=OURS)
     members = (LARGEST,) * leases.MEMBERS_MAX
