@@ -295,7 +295,10 @@ class CoordinatorService:
             case frames.Survey():
                 return await self._survey(peer.identity.name, frame)
             case frames.Lookup(experience_ids=()):
-                return frames.Experiences(position=max(self._follower.position, 0))
+                return frames.Experiences(
+                    position=max(self._follower.position, 0),
+                    coordinators=self._catalogue.coordinators(),
+                )
             case frames.Lookup():
                 checks.check_lookup(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
