@@ -97,11 +97,15 @@ async def test_an_agent_that_is_asked_to_drain_leaves(
 ) -> None:
     listed = allowlist.parse(LISTED)
     async with fleet.running(agents=("a1", "a2"), allowlist=lambda: listed) as made:
+        async with a_client(made) as writer:
+            await writer.append([fleet.a_column(600)])
+        await made.settled(agents=2)
         client = a_client(made, kind, name)
         monkeypatch.setattr(work, "_client", lambda context, identity: client)
         await work._drain(CONTEXT, "agent/a1", None, wait=True, timeout_s=20.0)
         assert made.tasks["a1"] in (await asyncio.wait([made.tasks["a1"]], timeout=5.0))[0]
-    shown = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith("agent/a1")]
     assert shown[0] == "agent/a1 is asked to drain"
     assert shown[-1] == "agent/a1 has left the fleet"
 
