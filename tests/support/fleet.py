@@ -123,10 +123,10 @@ class Fleet:
         """Wait until everybody is ready and every agent's load is done."""
         await eventually(
             lambda: (
-                all(not service.ready_reasons() for service in self.services.values())
+                all(not service.complete_reasons() for service in self.services.values())
                 and len(self.coordinator()._dispatcher._core.agents()) == agents
             ),
-            lambda: {name: made.ready_reasons() for name, made in self.services.items()},
+            lambda: {name: made.complete_reasons() for name, made in self.services.items()},
         )
 
     async def client(self, name: str = "u1", coordinator: str = "c1") -> Peer:

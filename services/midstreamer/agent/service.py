@@ -25,7 +25,7 @@ from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
-from midstreamer.runtime import surveying
+from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.lifecycle import Lifecycle
@@ -92,6 +92,9 @@ class AgentService:
         """Its stage, and a way to begin draining; `run` may be given another."""
         self._drained = asyncio.Event()
         """The others hold what this agent holds."""
+        self._reporter = evidence.Reporter(
+            carrier, threads=config.threads_used, engine=config.engine
+        )
         self._searches = 0
         self._places = _places(config)
         self._ready = asyncio.Event()
@@ -107,9 +110,15 @@ class AgentService:
         """The shards this agent can answer for."""
         return self._core.holdings
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why it does not serve: it has never been complete yet, or it drains."""
+        if self.life.draining:
+            return ["draining"]
+        return [] if self._ready.is_set() else self.complete_reasons()
+
+    def complete_reasons(self) -> list[str]:
         """Why this agent cannot do its part; empty when it can."""
-        reasons = ["draining"] if self.life.draining else []
+        reasons = []
         if not self._follower.following:
             where = ", ".join(self._config.sync)
             reasons.append(f"the change feed of sync at {where} is not followed")
@@ -198,7 +207,7 @@ class AgentService:
         metrics.SHARDS_HELD.set(0)
 
     def _progressed(self) -> None:
-        if not self._ready.is_set() and not self.ready_reasons():
+        if not self._ready.is_set() and not self.complete_reasons():
             self._ready.set()
 
     # --- shards and the fleet ---
@@ -241,11 +250,9 @@ class AgentService:
             address="",
             position=max(self._follower.position, 0),
             held=self._core.count,
-            evidence={
-                "engine": self._config.engine,
-                "stage": self.life.stage,
-                "shards_left": str(self._core.left),
-            },
+            evidence=self._reporter.evidence(
+                self.life.stage, self.complete_reasons, shards_left=self._core.left
+            ),
             whole_for=self._core.whole_for,
             whole_at=self._core.whole_at,
         )
@@ -267,7 +274,7 @@ class AgentService:
             self._carrier,
             address,
             expect=Kind.COORDINATOR,
-            handle=self._handle,
+            handle=self._reporter.counting(self._handle),
             opened=opened,
             link_age_s=self._config.limits.link_age_s,
         )
@@ -351,7 +358,7 @@ class AgentService:
             # Also when this task is cancelled: the threads leave the kernels at once.
             stop.set()
             timer.cancel()
-        return [evidence for part in parts for evidence in part]
+        return [found for part in parts for found in part]
 
     async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
         """Each step waits behind what others gave to the threads meanwhile: a long search takes

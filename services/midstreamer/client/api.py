@@ -185,6 +185,17 @@ class AsyncClient:
         """What is there: every series, members, counts."""
         return await surveying.whole(self._survey)
 
+    async def drain(self, name: str) -> frames.Retired:
+        """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop; it is told within seconds.
+
+        Operators may, and clients whom the allowlist of the coordinators grants it.
+        """
+        return await self._ask("drain", frames.Retire(name=name), frames.Retired)
+
+    async def members(self) -> frames.Surveyed:
+        """Who is there, with the first page of the series."""
+        return await self._survey(frames.Survey())
+
     def pages(self) -> AsyncIterator[frames.Surveyed]:
         """The same a page at a time; members and counts come with the first."""
         return surveying.pages(self._survey)

@@ -20,7 +20,7 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.telemetry import logs
-from midstreamer.transport.carrier import Carrier, Link, OnLink, Server
+from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
 LINKS_MAX = 3
 """Links to coordinators that were learned of, besides the configured ones."""
@@ -222,6 +222,10 @@ class Door:
     def grant(self, peer: Identity) -> Grant:
         """As the carrier says."""
         return self._carrier.grant(peer)
+
+    def trust_report(self) -> TrustReport:
+        """As the carrier says."""
+        return self._carrier.trust_report()
 
     def warnings(self) -> list[str]:
         """As the carrier says."""

@@ -9,7 +9,7 @@ Several syncs may share one database.  Each hears of what the others commit from
 reads it once for all of its followers (`sync.feed`).
 
 When PostgreSQL is away this process stays: requests are answered with a Failure that says when to
-ask again, `ready_reasons` says why, and it connects again by itself.  Members do not lose their
+ask again, `complete_reasons` says why, and it connects again by itself.  Members do not lose their
 leases by an outage that was ours.
 
 When it is asked to drain, it says so in its lease and on its links, commits what waits, and closes
@@ -25,6 +25,7 @@ from midstreamer import reasoning
 from midstreamer.domain.errors import StoreError
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame, Member
+from midstreamer.runtime import evidence
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
@@ -71,6 +72,7 @@ class SyncService:
             quotas=config.quotas,
         )
         self._health = StoreHealth()
+        self._reporter = evidence.Reporter(carrier)
         self._feed = Feed(store, memory=config.feed_memory)
         self._fleet = Fleet(config, store, self._feed, self._describe, self._asked_to_drain)
         self._writes = Writes(config, committer, self._health, self._told)
@@ -83,11 +85,16 @@ class SyncService:
         """``host:port`` really bound; empty before `run` serves."""
         return self._server.address if self._server is not None else ""
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why requests are neither answered nor refused by name; empty when they are."""
+        if self.life.draining:
+            return ["draining"]
+        reasons = [] if self._server is not None else ["not listening yet"]
+        return reasons if self._health.opened else [*reasons, f"store: {self._health.trouble}"]
+
+    def complete_reasons(self) -> list[str]:
         """Why this process cannot do its work now; empty when it can."""
         reasons = [] if self._server is not None else ["not listening yet"]
-        if self.life.draining:
-            reasons.append("it drains")
         trouble = self._health.trouble
         return reasons + ([f"store: {trouble}"] if trouble else [])
 
@@ -100,7 +107,7 @@ class SyncService:
             self._server = await peers.listen(
                 self._carrier,
                 self._config.listen,
-                handle=self.handle,
+                handle=self._reporter.counting(self.handle),
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._close)
@@ -146,7 +153,7 @@ class SyncService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=self._feed.position,
-            evidence={"stage": str(self.life.stage)},
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---------------------------------------------------------------------------------
