@@ -202,6 +202,7 @@ class Exchange:
                 retry_after_s=RETRY_AFTER_S,
             )
         require(frame, self.peer, self.capabilities)
+        budget_s = 0.0 if math.isnan(budget_s) else budget_s  # it would disorder all deadlines
         self._last = number = self._last + 1
         request = msgspec.structs.replace(
             frame, request=number, budget_s=budget_s, trace=trace or frame.trace

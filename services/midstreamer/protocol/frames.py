@@ -36,8 +36,6 @@ WINDOWS_MAX = 256
 DECISIONS_MAX = 256
 CHANGES_MAX = 1024
 RUNS_MAX = 1024
-SHARD_BYTES = 32
-"""Of one shard without the name of its series."""
 
 
 class Level(StrEnum):

@@ -27,10 +27,8 @@ from midstreamer.protocol.frames import (
     Changes,
     Joined,
     Learned,
-    Member,
-    Points,
-    Skipped,
 )
+from midstreamer.protocol.sizes import change_bytes
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store, alone
 from midstreamer.telemetry import metrics
@@ -75,9 +73,9 @@ class Feed:
 
     def _remember(self, changes: Sequence[Change]) -> None:
         self._newest.extend(changes)
-        self._bytes += sum(map(size, changes))
+        self._bytes += sum(map(change_bytes, changes))
         while len(self._newest) > self._memory or self._bytes > MEMORY_BYTES:
-            self._bytes -= size(self._newest.popleft())
+            self._bytes -= change_bytes(self._newest.popleft())
 
     def noticed(self, position: int) -> None:
         """The store is at ``position``: what we do not have in memory is to be read there."""
@@ -170,30 +168,12 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
     part: list[Change] = []
     held = 0
     for change in page.changes:
-        if part and (held + size(change) > FRAME_BYTES or len(part) == CHANGES_MAX):
+        if part and (held + change_bytes(change) > FRAME_BYTES or len(part) == CHANGES_MAX):
             yield Changes(request=request, position=after, changes=tuple(part))
             part, held = [], 0
         part.append(change)
-        held += size(change)
+        held += change_bytes(change)
     yield Changes(request=request, position=page.position, changes=tuple(part))
-
-
-def size(change: Change) -> int:
-    """Bytes on the wire, roughly."""
-    match change:
-        case Points():
-            return 16 * len(change.column) + 256
-        case Learned():
-            return len(change.state) + 256
-        case Joined():
-            return sum(_member_size(member) for member in change.members)
-        case Skipped():
-            return 256
-
-
-def _member_size(member: Member) -> int:
-    texts = (*member.evidence, *member.evidence.values(), member.name, member.address)
-    return 512 + sum(map(len, texts))
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:

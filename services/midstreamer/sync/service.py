@@ -34,10 +34,11 @@ from midstreamer.protocol.frames import Answer, Frame, Member
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime import surveying
 from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
-from midstreamer.runtime.tasks import supervise
+from midstreamer.runtime.tasks import pause, supervise
 from midstreamer.store.ports import FleetView, Run, Store
 from midstreamer.sync import core, leases, looking
 from midstreamer.sync.commit import Committed, Committer
@@ -55,7 +56,7 @@ TRIM_EVERY = 60
 CLASH_S = 0.05
 """A StoreError that asks to be tried again this soon was a clash of transactions."""
 CLASHES_MAX = 3
-REOPEN_S_MAX = 2.0
+REOPEN = Backoff(first_s=0.1, most_s=2.0)
 OVERLOADED_S = 0.1
 CONNECTIONS_KEPT = 3
 """Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits, for leases, and for
@@ -393,16 +394,14 @@ class SyncService:
 
     async def _open(self) -> None:
         """Open the store; while that fails, say so and try again."""
-        pause_s = 0.1
-        while True:
+        for failures in itertools.count(1):
             try:
                 await self._store.open()
                 await self._back()
                 return
             except StoreError as error:
                 self._in_trouble(error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, REOPEN_S_MAX)
+            await asyncio.sleep(pause(failures, backoff=REOPEN))
 
     async def _keep_house(self) -> None:
         """Let leases run out, notice what others committed, forget what is old."""

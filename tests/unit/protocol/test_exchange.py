@@ -84,6 +84,17 @@ def test_a_budget_that_is_over_is_told_to_both_sides() -> None:
     assert answer.code == "deadline"
 
 
+def test_a_budget_that_is_not_a_number_is_over_at_once() -> None:
+    near = a_client()
+    first = near.ask(frames.Survey(), 0.0, budget_s=math.nan)
+    near.ask(frames.Survey(), 0.0, budget_s=math.inf)
+    near.ask(frames.Survey(), 0.0, budget_s=1.0)
+    (failed, _) = near.tick(0.5)
+    assert isinstance(failed, exchange.Fail)
+    assert failed.number == first.request
+    assert near.next_wakeup_s() == 1.0
+
+
 def test_a_peer_that_does_not_know_cancel_is_told_none() -> None:
     near = Exchange(CLIENT, COORDINATOR)
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from midstreamer.protocol import sizes
 from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
@@ -45,7 +46,7 @@ def test_memory_is_bounded_in_bytes_as_well() -> None:
     made = Feed(MemoryStore(), memory=10**6)
     for at in range(100):
         made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(feeds.size(change) for change in made._newest) <= feeds.MEMORY_BYTES
+    assert sum(sizes.change_bytes(change) for change in made._newest) <= feeds.MEMORY_BYTES
     assert made._remembered(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
     assert made._remembered(0) is None
 
