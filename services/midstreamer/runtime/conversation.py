@@ -163,7 +163,11 @@ class Peer:
         await self._calm.wait()
 
     def tell(self, frame: Frame) -> None:
-        """Send a statement, or one of the many answers of a Tail. Overloaded, LinkClosed."""
+        """Send a statement, or one of the many answers of a Tail.
+
+        Overloaded, LinkClosed; Unsupported when this peer does not know such a statement.
+        """
+        exchange.require(frame, self.identity, self.capabilities)
         self._send(frame)
 
     async def drained(self) -> None:
