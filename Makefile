@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet wasm judge figures docs lock fuzz soak rolling full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs wasm judge figures docs lock fuzz soak rolling full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --ch
 
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
+
+bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
+	$(BIN)/python -m benchmarks.syncs $(ARGS)
 
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -7,6 +7,7 @@
     │   ├── BandError               negative, or narrower than the difference of lengths
     │   ├── QueryTooLongError       longer than the history
     │   └── OptionError             k, step, epsilon, cutoff, measure, engine ... out of range
+    ├── StoppedError                ended by its flag before it had a result
     └── ModuleError                 a WebAssembly module, or what it did
         ├── ModuleLoadError         not a module, an import, a missing or mistyped export
         ├── OutOfFuelError          used up the fuel it was given
@@ -62,6 +63,12 @@ class OptionError(InputError):
     """An option has a value outside of its range."""
 
     code: ClassVar[str] = "bad_option"
+
+
+class StoppedError(KernelError):
+    """A search was ended by its `Stop` before it had a result."""
+
+    code: ClassVar[str] = "stopped"
 
 
 class ModuleError(KernelError):

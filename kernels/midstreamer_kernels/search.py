@@ -38,6 +38,7 @@ from midstreamer_kernels.options import (
 )
 from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST
 from midstreamer_kernels.series import Floats, filled, floats
+from midstreamer_kernels.stop import NEVER, Stop
 from midstreamer_kernels.storage import Snapshot, Storage
 
 EVERY_MATCH = POSITION_MAX  # what k=None asks the engines for
@@ -84,6 +85,7 @@ class _Plan(NamedTuple):
     epsilon: float
     cutoff: float
     backend: Backend
+    stop: Stop
 
 
 def _plan(
@@ -97,6 +99,7 @@ def _plan(
     step: int,
     cutoff: float | None,
     engine: str,
+    stop: Stop | None,
 ) -> _Plan:
     points = cast("NDArray[np.float64]", filled(query, name="query", dtype=np.float64))
     lcss = checked_measure(measure) == "lcss"
@@ -110,6 +113,7 @@ def _plan(
         checked_epsilon(epsilon) if lcss else 0.0,
         checked_distance(cutoff, name="cutoff"),
         backend(engine),
+        NEVER if stop is None else stop,
     )
 
 
@@ -195,6 +199,7 @@ class History:
         last: int | None = None,
         until: int | None = None,
         threads: int = 1,
+        stop: Stop | None = None,
     ) -> Matches:
         """Return the `k` windows nearest to `query`; fewer when there are fewer.
 
@@ -227,9 +232,13 @@ class History:
             Only windows whose points all lie before this position.
         threads : int
             Threads to divide the windows among, at most 256.
+        stop : Stop, optional
+            Ends the search when it is set, by any thread.
 
         Raises
         ------
+        StoppedError
+            `stop` was set: there is no result, not even a part of one.
         InputError
             `QueryTooLongError`, `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
 
@@ -242,7 +251,7 @@ class History:
         """
         plan = _plan(
             query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
-            step=step, cutoff=cutoff, engine=self._engine,
+            step=step, cutoff=cutoff, engine=self._engine, stop=stop,
         )  # fmt: skip
         if plan.query.size > len(self):
             raise QueryTooLongError(
@@ -273,6 +282,7 @@ def nearest(
     normalize: bool = True,
     cutoff: float | None = None,
     engine: str = "auto",
+    stop: Stop | None = None,
 ) -> Found:
     """Return the `k` windows nearest to `query` among all `runs`.
 
@@ -288,11 +298,13 @@ def nearest(
 
     Raises
     ------
+    StoppedError
+        `stop` was set: there is no result, not even a part of one.
     InputError
     """
     plan = _plan(
         query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
-        step=step, cutoff=cutoff, engine=engine,
+        step=step, cutoff=cutoff, engine=engine, stop=stop,
     )  # fmt: skip
     return _search([_checked_run(run, f"runs[{i}]") for i, run in enumerate(runs)], plan, 1)
 
@@ -322,7 +334,7 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     m = plan.query.size
     fill = plan.backend.window_statistics if plan.normalized else None
     # The snapshots keep the arrays behind the table's addresses alive until the end.
-    snapshots = [run.history.storage.snapshot(m, fill) for run in runs]
+    snapshots = [run.history.storage.snapshot(m, fill, plan.stop) for run in runs]
     table = np.array(
         [_row(run, shot, m, plan.step) for run, shot in zip(runs, snapshots, strict=True)],
         dtype=np.int64,
@@ -357,7 +369,7 @@ def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) ->
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     found: Found = plan.backend.scan(
         table, plan.step, plan.query, plan.k, plan.band,
-        plan.normalized, plan.lcss, plan.epsilon, plan.cutoff, shared,
+        plan.normalized, plan.lcss, plan.epsilon, plan.cutoff, shared, plan.stop,
     )  # fmt: skip
     return found
 

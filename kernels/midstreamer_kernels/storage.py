@@ -6,7 +6,8 @@ more window. Each window's numbers are a pure function of its own points (see `n
 they do not depend on how the points came.
 
 Safe for threads: one lock guards every change; a snapshot stays valid while the history grows,
-because buffers are replaced, never moved, and what is in use is never rewritten.
+because buffers are replaced, never moved, and what is in use is never rewritten. Statistics are
+made in parts, and the lock is given back between two: a search that waits for it can be stopped.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.series import Floats
+from midstreamer_kernels.stop import NEVER, Stop
 
 CAPACITY_MIN = 64
+POINTS_AT_ONCE = 1 << 21  # of windows whose statistics are made before the lock is given back
 LENGTHS_MAX = 8  # window lengths with kept statistics; the one longest unused is dropped
 
 FillStatistics = Callable[
@@ -88,32 +91,45 @@ class Storage:
             copied: Floats = self._points.array[begin:end].copy()
             return copied
 
-    def snapshot(self, length: int, fill: FillStatistics | None) -> Snapshot:
-        """Return what a search for windows of `length` reads; statistics only with `fill`."""
-        with self._lock:
-            points, item_bytes = self._points, self.dtype.itemsize
-            if fill is None or self.count < length:
-                return Snapshot(points.address, 0, 0, item_bytes, self.count, (points.array,))
-            kept = self._extended(length, fill)
-            return Snapshot(
-                points.address,
-                kept.shift.address,
-                kept.scale.address,
-                item_bytes,
-                self.count,
-                (points.array, kept.shift.array, kept.scale.array),
-            )
+    def snapshot(self, length: int, fill: FillStatistics | None, stop: Stop = NEVER) -> Snapshot:
+        """Return what a search for windows of `length` reads; statistics only with `fill`.
 
-    def _extended(self, length: int, fill: FillStatistics) -> _Statistics:
+        Raises `StoppedError` when `stop` is set before all statistics are made; those that are made
+        are kept.
+        """
+        kept = None
+        while True:
+            with self._lock:
+                points, item_bytes = self._points, self.dtype.itemsize
+                if fill is None or self.count < length:
+                    return Snapshot(points.address, 0, 0, item_bytes, self.count, (points.array,))
+                if kept is None:
+                    kept = self._kept(length)
+                windows = self.count - length + 1
+                if kept.known == windows or self._extended(kept, length, windows, fill):
+                    return Snapshot(
+                        points.address,
+                        kept.shift.address,
+                        kept.scale.address,
+                        item_bytes,
+                        self.count,
+                        (points.array, kept.shift.array, kept.scale.array),
+                    )
+            stop.check()
+
+    def _kept(self, length: int) -> _Statistics:
         kept = self._statistics.pop(length, None) or _Statistics()
         self._statistics[length] = kept  # the newest use is last
         if len(self._statistics) > LENGTHS_MAX:
             del self._statistics[next(iter(self._statistics))]
-        windows = self.count - length + 1
-        if kept.known < windows:
-            kept.shift.reserve(kept.known, windows)
-            kept.scale.reserve(kept.known, windows)
-            points = self._points.array[: self.count]
-            fill(points, length, kept.known, windows, kept.shift.array, kept.scale.array)
-            kept.known = windows
         return kept
+
+    def _extended(self, kept: _Statistics, length: int, windows: int, fill: FillStatistics) -> bool:
+        """Make the next part of the statistics that are missing; return whether it is the last."""
+        kept.shift.reserve(kept.known, windows)
+        kept.scale.reserve(kept.known, windows)
+        points = self._points.array[: self.count]
+        end = min(windows, kept.known + max(1, POINTS_AT_ONCE // length))
+        fill(points, length, kept.known, end, kept.shift.array, kept.scale.array)
+        kept.known = end
+        return end == windows

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from types import SimpleNamespace
 from typing import cast
 
@@ -13,7 +15,9 @@ from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.service import AgentService
 from midstreamer.domain import errors, identity
 from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Column
 from midstreamer.domain.shard import Shard
+from midstreamer.domain.specification import WINDOW_MAX, Measure
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Found, Member, Search
 from midstreamer.runtime import follow
@@ -21,6 +25,7 @@ from midstreamer.runtime.peer import Peer
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support.fleet import (
     SYNC_ADDRESS,
+    a_column,
     a_specification,
     a_universe,
     a_window,
@@ -46,6 +51,20 @@ async def asked(service: AgentService, request: frames.Request) -> frames.Answer
     return await service._handle(cast(Peer, SimpleNamespace(identity=coordinator)), request)
 
 
+def dearest(measure: Measure, history: Column, shards: tuple[Shard, ...]) -> Search:
+    """The comparison that takes longest: full windows, the whole matrix, every position."""
+    made = a_specification(window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1)
+    window = a_window(history, 3 * WINDOW_MAX - 1, WINDOW_MAX)
+    return Search(specification=made, windows=(window,), shards=shards, budget_s=60.0)
+
+
+async def turn_s(service: AgentService) -> float:
+    """How long work that is given to the agent's one thread now waits for it."""
+    begun = time.perf_counter()
+    started = await asyncio.get_running_loop().run_in_executor(service._pool, time.perf_counter)
+    return started - begun
+
+
 async def test_an_agent_answers_for_the_shards_it_holds() -> None:
     async with running(agents=("a1",)) as fleet:
         await append(await fleet.client(), WALK)
@@ -57,6 +76,39 @@ async def test_an_agent_answers_for_the_shards_it_holds() -> None:
         elsewhere = msgspec.structs.replace(SEARCH, shards=(Shard("walk/00", 9),))
         with pytest.raises(errors.Unavailable, match="shard 9 is not held"):
             await asked(service, elsewhere)
+
+
+@pytest.mark.parametrize("measure", Measure)
+async def test_a_search_whose_asker_has_left_frees_its_thread_at_once(measure: Measure) -> None:
+    async with running(agents=("a1",), shard_points=4 * WINDOW_MAX) as fleet:
+        history = a_column(3 * WINDOW_MAX, series="walk/00")
+        await append(await fleet.client(), history)
+        service = fleet.agent("a1")
+        await eventually(lambda: service.holdings != ())
+        dear = dearest(measure, history, service.holdings)
+        waits_ms = []
+        for after_s in (0.02, 0.1, 0.3, 0.6, 1.0):
+            asking = asyncio.ensure_future(asked(service, dear))
+            await asyncio.wait([asking], timeout=after_s)
+            assert not asking.done()
+            asking.cancel()
+            await asyncio.wait([asking])
+            waits_ms.append(1000.0 * await turn_s(service))
+        assert statistics.median(waits_ms) < 5.0
+
+
+async def test_a_search_ends_when_its_time_is_up_in_the_midst_of_a_comparison() -> None:
+    async with running(agents=("a1",), shard_points=4 * WINDOW_MAX) as fleet:
+        history = a_column(3 * WINDOW_MAX, series="walk/00")
+        await append(await fleet.client(), history)
+        service = fleet.agent("a1")
+        await eventually(lambda: service.holdings != ())
+        dear = dearest(Measure.LCSS, history, service.holdings)
+        begun = time.perf_counter()
+        with pytest.raises(errors.DeadlineExceeded):
+            await asked(service, msgspec.structs.replace(dear, budget_s=0.4))
+        assert time.perf_counter() - begun < 0.5
+        assert await turn_s(service) < 0.1
 
 
 async def test_an_agent_waits_for_a_position_and_then_says_it_is_behind() -> None:
@@ -97,7 +149,7 @@ async def test_an_agent_answers_nothing_but_searches() -> None:
     service = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
     with pytest.raises(errors.BadInput, match="does not answer Survey"):
         await asked(service, frames.Survey())
-    assert len(service.ready_reasons()) == 2
+    assert len(service.complete_reasons()) == 2
 
 
 async def test_history_that_was_there_before_the_agent_is_loaded() -> None:

@@ -26,8 +26,10 @@ from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification, Transform
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Write, Written
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.memory import MemoryStore
@@ -165,19 +167,31 @@ async def a_store(dsn: str = "") -> AsyncIterator[Store]:
 class Fleet:
     """A sync on a memory network, and peers that talk to it."""
 
-    def __init__(self, store: Store, **settings: Any) -> None:
-        self.network = MemoryNetwork()
+    def __init__(
+        self,
+        store: Store,
+        *,
+        name: str = "sync-1",
+        network: MemoryNetwork | None = None,
+        **settings: Any,
+    ) -> None:
+        self.network = network or MemoryNetwork()
+        self.running: asyncio.Task[None] | None = None
+        self.life = Lifecycle(drain_s=settings.get("drain_s", 30.0))
         self.service = SyncService(
-            SyncSettings(listen="sync:0", **settings), self.carrier(Kind.SYNC, "sync-1"), store
+            SyncSettings(listen="sync:0", **settings), self.carrier(Kind.SYNC, name), store
         )
 
-    def carrier(self, kind: Kind, name: str) -> MemoryCarrier:
-        """The carrier of one process."""
-        return MemoryCarrier(self.network, make("test", kind, name))
+    def carrier(self, kind: Kind, name: str, *, old: bool = False) -> MemoryCarrier:
+        """The carrier of one process; ``old``: of the version before."""
+        named = () if old else OURS
+        return MemoryCarrier(self.network, make("test", kind, name), capabilities=named)
 
-    async def dial(self, kind: Kind = Kind.COORDINATOR, name: str = "c1") -> Peer:
+    async def dial(
+        self, kind: Kind = Kind.COORDINATOR, name: str = "c1", *, old: bool = False
+    ) -> Peer:
         """A connection to sync."""
-        carrier = self.carrier(kind, name)
+        carrier = self.carrier(kind, name, old=old)
         return await peers.dial(carrier, self.service.address, expect=Kind.SYNC)
 
 
@@ -185,13 +199,14 @@ class Fleet:
 async def a_sync(store: Store, *, wait: bool = True, **settings: Any) -> AsyncIterator[Fleet]:
     """A sync that runs; with ``wait``, once its store is open."""
     fleet, ready = Fleet(store, **settings), asyncio.Event()
-    task = asyncio.create_task(fleet.service.run(ready=ready))
+    task = asyncio.create_task(fleet.service.run(fleet.life, ready=ready))
     try:
         if wait:
             await ready.wait()
         else:
             while not fleet.service.address:  # noqa: ASYNC110 - a few turns of the loop
                 await asyncio.sleep(0)
+        fleet.running = task
         yield fleet
     finally:
         task.cancel()

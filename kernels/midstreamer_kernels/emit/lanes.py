@@ -32,14 +32,15 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from midstreamer_kernels.emit import stopping
 from midstreamer_kernels.emit.values import VOID, Shape, Vectors, function
 
-CHECK_GROUPS = 8  # groups of rows between two looks whether every lane is beyond the limit
+CHECK_GROUPS = 8  # groups of rows between two looks at the limit and at the flag
 UNROLLED = 2  # turns of the inner loop written out
 
 
 def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``dtw_lanes(query, n, windows, m, band, limit, cells, costs)``.
+    """Write ``dtw_lanes(query, n, windows, m, band, limit, cells, costs, stop)``.
 
     query : n elements
     windows : ``(m + 2 * padding) * lanes`` elements, `padding` being ``rows - 1``: point t of lane
@@ -48,12 +49,15 @@ def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
     limit : when every lane is beyond this cost, all costs are infinite
     cells : scratch of ``(2 * band + 2) * lanes`` elements
     costs : receives the squared distances, `lanes` elements
+    stop : address of the flag that ends the comparison (see `emit.stopping`): all costs are then
+        infinite
     """
     number = shape.number
     emitted, builder = function(
         module, f"dtw_lanes_{shape.name}", VOID,
         query=number.pointer, n=index, windows=number.pointer, m=index, band=index,
         limit=number.type, cells=number.pointer, costs=number.pointer,
+        stop=stopping.FLAG,
     )  # fmt: skip
     _Lanes(emitted, Vectors(builder, shape, index)).write()
     return emitted
@@ -64,9 +68,10 @@ class _Lanes:
 
     def __init__(self, emitted: ir.Function, vectors: Vectors) -> None:
         self.vectors, self.builder, self.shape = vectors, vectors.builder, vectors.shape
-        query, n, windows, m, band, limit, cells, costs = emitted.args
+        query, n, windows, m, band, limit, cells, costs, stop = emitted.args
         self.query, self.n, self.m, self.band = query, n, m, band
         self.limit, self.cells, self.costs = limit, cells, costs
+        self.stop = stopping.readable(self.builder, stop)
         self.windows = vectors.at(windows, (self.shape.rows - 1) * self.shape.lanes)
         self.failed = emitted.append_basic_block("failed")
 
@@ -81,6 +86,7 @@ class _Lanes:
             end = self._lesser(build.add(part.index, vec.constant(stride)), grouped)
             with vec.for_range(part.index, end, rows) as group:
                 self._advance(group.index, rows)
+            self._leave_when_stopped()
             self._leave_when_beyond(build.sub(end, vec.constant(1)))
         with vec.for_range(grouped, self.n) as row:
             self._advance(row.index, 1)
@@ -139,6 +145,13 @@ class _Lanes:
             self._greater(before, vec.constant(0)),
             self._lesser(build.shl(self.band, vec.constant(1)), last_column),
         )
+
+    def _leave_when_stopped(self) -> None:
+        """Stop when nobody waits for the costs any more."""
+        build = self.builder
+        following = build.append_basic_block("wanted")
+        build.cbranch(stopping.is_set(build, self.stop), self.failed, following)
+        build.position_at_end(following)
 
     def _leave_when_beyond(self, i: ir.Value) -> None:
         """Stop when no lane can come within the limit any more: a path crosses row i."""

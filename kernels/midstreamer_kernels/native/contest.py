@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.block import emit_narrow, emit_place, emit_value
+from midstreamer_kernels.emit.stopping import emit_stopped
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.block import value_at
 from midstreamer_kernels.native.compiling import inlined, jit
@@ -39,6 +40,7 @@ from midstreamer_kernels.plan import FIRST, ITEM_BYTES, SCALE, SHIFT, SLACK, SMA
 
 _SINGLE, _DOUBLE = Shape(FLOAT32, LANES_32, 1), Shape(FLOAT64, LANES_32, 1)
 _narrow, _float64_at = emitted(emit_narrow, _DOUBLE), emitted(emit_value, _DOUBLE)
+_stopped = emitted(emit_stopped, _SINGLE)
 _place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE)
 
 UP = 1.0 + 1e-6  # a factor that makes up for rounding to float32
@@ -88,7 +90,7 @@ def compare_warped(
     `distances` and `orders` are a heap of ``found[0]`` matches. `shared` holds a distance that the
     k-th best does not exceed, common to all threads. They write it without a lock, and one may
     overwrite what another has just lowered: that costs time, not exactness, for every value ever
-    written there is right.
+    written there is right. Leaves early when the search is stopped.
     """
     place = 0
     while place < chosen.size:
@@ -97,12 +99,16 @@ def compare_warped(
             plan, table, before, chosen, bounds, place, as_bound(plan, limit), group, windows
         )
         count = _filter(plan, limit, count, narrow, windows, block, cells, costs, group)
+        if _stopped(plan.stop):
+            return
         for begin in range(0, count, LANES_64):
             end = min(begin + LANES_64, count)
             _rank_exactly(
                 plan, group[begin:end], costs[begin:end], query, windows, exact, exact_cells,
                 exact_costs, distances, orders, found, shared,
             )  # fmt: skip
+            if _stopped(plan.stop):
+                return
 
 
 @jit
@@ -111,12 +117,17 @@ def compare_common(
     group: Any, windows: Any, cells: Any, costs: Any,
     distances: Any, orders: Any, found: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Rank them by LCSS, whose float64 lanes need no filter before them."""
+    """Rank them by LCSS, whose float64 lanes need no filter before them.
+
+    Leaves early when the search is stopped.
+    """
     place = 0
     while place < chosen.size:
         limit = as_bound(plan, reach(plan, distances, found, shared))
         place, count = _gather(plan, table, before, chosen, bounds, place, limit, group, windows)
-        lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs)
+        lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs, plan.stop)
+        if _stopped(plan.stop):
+            return
         for lane in range(count):
             distance = 1.0 - (plan.m - costs[lane]) / plan.m
             _rank(plan, distance, group[lane], distances, orders, found, shared)
@@ -153,7 +164,7 @@ def _rank_exactly(
     limit = reach(plan, distances, found, shared)
     # The root of a cost may round to the very limit.
     highest = limit * limit * (1.0 + SLACK) + SMALLEST
-    dtw_block(query, exact, plan.band, highest, cells, costs)
+    dtw_block(query, exact, plan.band, highest, cells, costs, plan.stop)
     for lane in range(group.size):
         _rank(plan, np.sqrt(costs[lane]), group[lane], distances, orders, found, shared)
 
@@ -193,7 +204,7 @@ def _filter(
     _narrow(windows.ctypes.data, target, windows.size, plan.origin, 1.0 / plan.unit)
     most = limit / plan.unit * plan.filter_factor + plan.filter_noise
     highest = np.float32(most * most * UP)
-    dtw_block(narrow, block, plan.band, highest, cells, costs)
+    dtw_block(narrow, block, plan.band, highest, cells, costs, plan.stop)
     kept = 0
     for lane in range(count):
         near = costs[lane] <= highest

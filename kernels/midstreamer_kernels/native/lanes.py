@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 
 from midstreamer_kernels.emit.lanes import emit_lanes
+from midstreamer_kernels.emit.stopping import emit_stopped
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Number, Shape
 from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.compiling import inlined, jit
-from midstreamer_kernels.native.emitted import emitted_like
+from midstreamer_kernels.native.emitted import emitted, emitted_like
 from midstreamer_kernels.native.vector import LANES, lcss_cell
 
 ROWS = 2  # that advance together; more help only where there are more registers
 PADDING = ROWS - 1
+CHECK_ROWS = 16  # rows of LCSS between two looks at the flag that ends a search
 
 
 def shape_for(number: Number) -> Shape:
@@ -37,6 +39,7 @@ def shape_for(number: Number) -> Shape:
 _SHAPES = (shape_for(FLOAT32), shape_for(FLOAT64))
 LANES_32, LANES_64 = (shape.lanes for shape in _SHAPES)
 _compare = emitted_like(emit_lanes, _SHAPES)
+_stopped = emitted(emit_stopped, _SHAPES[0])
 
 
 @inlined
@@ -58,7 +61,9 @@ def block_cells(like: Any, band: int) -> Any:
 
 
 @jit
-def dtw_block(query: Any, block: Any, band: int, limit: float, cells: Any, costs: Any) -> None:
+def dtw_block(
+    query: Any, block: Any, band: int, limit: float, cells: Any, costs: Any, stop: int = 0
+) -> None:
     """Write the squared DTW cost of each lane into `costs`.
 
     Parameters
@@ -72,11 +77,13 @@ def dtw_block(query: Any, block: Any, band: int, limit: float, cells: Any, costs
         When every lane is beyond it the comparison may stop, and then all costs are infinite.
     cells : ndarray, from `block_cells`
     costs : ndarray, shape (lane_count(query),)
+    stop : int
+        Address of a `Stop`, 0 for none: once it is set, the comparison ends and costs are infinite.
     """
     m = block.size // lane_count(query) - 2 * PADDING
     _compare(
         query, query.ctypes.data, query.size, block.ctypes.data, m, band, limit,
-        cells.ctypes.data, costs.ctypes.data,
+        cells.ctypes.data, costs.ctypes.data, stop,
     )  # fmt: skip
 
 
@@ -94,16 +101,21 @@ def _fill(cells: Any, value: float) -> None:
 
 
 @jit
-def lcss_lanes(query: Any, windows: Any, band: int, epsilon: float, cells: Any, costs: Any) -> None:
+def lcss_lanes(
+    query: Any, windows: Any, band: int, epsilon: float, cells: Any, costs: Any, stop: int = 0
+) -> None:
     """Write ``m - LCSS`` of each lane into `costs`: the points left without a partner.
 
     Point t of lane l is at ``t * LANES + l`` in `windows`; there is no padding. Column j of row i
     lies in slot ``j - i + band + 1``: the cell above one slot ahead, the diagonal neighbour in the
-    slot itself, and a guard slot on either side for the cells outside of the band.
+    slot itself, and a guard slot on either side for the cells outside of the band. `stop` as of
+    `dtw_block`, but costs are then left as they were.
     """
     m = query.size
     _fill(cells, 0.0)
     for i in range(m):
+        if i % CHECK_ROWS == 0 and _stopped(stop):
+            return
         value = query[i]
         for slot in range(max(0, band - i), min(2 * band + 1, m + band - i)):
             lcss_cell(cells, slot + 1, windows, i + slot - band, value, epsilon)

@@ -68,6 +68,7 @@ PLAN = np.dtype(  # what the compiled functions are told, by name
         ("filter_noise", "f8"),
         ("epsilon", "f8"),
         ("cutoff", "f8"),
+        ("stop", "i8"),  # address of the flag that ends the search
     ]
 )
 
@@ -106,6 +107,7 @@ def profile_of(
     lcss: bool,
     epsilon: float,
     cutoff: float,
+    stop: int,
 ) -> Profile:
     """Return the profile of a query given as it came, shape (m,)."""
     m = raw.size
@@ -129,7 +131,7 @@ def profile_of(
     plan["noise"] = spread * 4.0 * np.abs(inner).max() + TINY
     plan["filter_factor"] = 1.0 + (2 * m + 8) * SPARE
     plan["filter_noise"] = np.sqrt(2.0 * m) * 2.0 * SPARE * np.abs(inner).max() + TINY
-    plan["epsilon"], plan["cutoff"] = epsilon, cutoff
+    plan["epsilon"], plan["cutoff"], plan["stop"] = epsilon, cutoff, stop
     around = np.stack([inner, *envelope_of(inner, band, m)])[:, min(corners, 1) : m - corners // 2]
     coarse = _level(around, min(corners, 1), segment, plan)
     fine = coarse if segment == 1 else _level(around, min(corners, 1), 1, plan)

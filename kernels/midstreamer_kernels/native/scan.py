@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from midstreamer_kernels.native import block, contest, sift
 from midstreamer_kernels.native.profile import STRIP, profile_of
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, START
+from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -38,6 +39,7 @@ def scan(
     epsilon: float,
     cutoff: float,
     shared: NDArray[np.float64],
+    stop: Stop,
 ) -> Found:
     """Return (which, index, distance) of the k nearest windows of all histories in `table`.
 
@@ -53,6 +55,8 @@ def scan(
         Only windows at most this far; infinity for all.
     shared : ndarray, shape (1,), float64
         A distance that the k-th best does not exceed, infinity at first; read and lowered.
+    stop : Stop
+        Read by the compiled functions, which leave early when it is set.
 
     Returns
     -------
@@ -60,10 +64,14 @@ def scan(
         Row of the table and absolute position of the window's first point.
     distance : ndarray, float64
         Nearest first; ties by row, then position.
+
+    Raises
+    ------
+    StoppedError
     """
     profile = profile_of(
         query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
-        epsilon=epsilon, cutoff=cutoff,
+        epsilon=epsilon, cutoff=cutoff, stop=stop.address,
     )  # fmt: skip
     plan, counts = profile.plan[0], table[:, COUNT]
     before = np.concatenate([[0], np.cumsum(counts)])
@@ -81,8 +89,10 @@ def scan(
             contest.compare_common(*given, *desk, *ranking)
         else:
             contest.compare_warped(*given, profile.narrow, *desk, *ranking)
+        stop.check()
 
     sift.bound_all(plan, table, strips, profile.narrow, *profile.coarse, *room, bounds, lows)
+    stop.check()  # what a compiled function leaves behind when it left early is no result
     chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
     near = np.empty(chosen.size, np.float32)
     if kept < before[-1]:  # else the k-th best rules nothing out, only the cutoff
@@ -95,6 +105,7 @@ def scan(
             plan, table, strips, before, profile.narrow, *profile.fine, *room, bounds, lows,
             limit, cursor, chosen, near,
         )  # fmt: skip
+        stop.check()
         compare(chosen[:count], near[:count])
     return _ranked(table, step, before, distances[: found[0]], orders[: found[0]])
 

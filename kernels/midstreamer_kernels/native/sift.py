@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.bounds import emit_keogh, emit_unmatched
+from midstreamer_kernels.emit.stopping import emit_stopped
 from midstreamer_kernels.emit.values import FLOAT32, Shape
 from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.block import (
@@ -39,7 +40,9 @@ CHUNK = 32  # places between two looks whether a vector of windows is too far
 
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
 LANES = _SHAPE.lanes * _SHAPE.rows  # windows bounded together
+CHECK_WINDOWS = 16 * LANES  # between two looks at the flag that ends the search
 _keogh, _unmatched = emitted(emit_keogh, _SHAPE), emitted(emit_unmatched, _SHAPE)
+_stopped = emitted(emit_stopped, _SHAPE)
 
 
 @jit
@@ -77,7 +80,10 @@ def bound_all(
     plan: Any, table: Any, strips: Any, query: Any, offsets: Any, around: Any, rows: Any,
     space: Any, lanes: Any, bounds: Any, lows: Any,
 ) -> None:  # fmt: skip
-    """Fill the coarse bounds of all windows, and the least of each strip."""
+    """Fill the coarse bounds of all windows, and the least of each strip.
+
+    Leaves early when the search is stopped.
+    """
     for which in range(table.shape[0]):
         for first in range(0, table[which, COUNT], plan.windows):
             count = min(plan.windows, table[which, COUNT] - first)
@@ -87,6 +93,8 @@ def bound_all(
             if plan.lcss:
                 _add_epsilon(plan.epsilon / plan.unit, lanes[NOISES])
             for window in range(0, count, LANES):
+                if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
+                    return
                 begin = np.int64(0)  # a literal would have the function compiled once more
                 _sum(plan, source, window, begin, offsets.size, offsets, around, space, lanes)
             strip = strips[which] + first // STRIP
@@ -149,7 +157,7 @@ def refine(
     """Choose the candidates that no bound rules out, until `chosen` is full or all are seen.
 
     `cursor` is where to go on: a row of the table and a strip of it. Fills the candidates'
-    numbers and coarse bounds; returns how many.
+    numbers and coarse bounds; returns how many. Leaves early when the search is stopped.
     """
     within, count = as_bound(plan, limit), 0
     while cursor[0] < table.shape[0]:
@@ -171,6 +179,8 @@ def refine(
             source = prepare(plan, table[which], first, windows, query, segment, rows, space, lanes)
             _set_limits(plan, within, lanes)
         for window in range(0, windows, LANES):
+            if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
+                return count
             near = bounds[slot + window : slot + window + LANES]
             if not _any_within(near, within):
                 continue

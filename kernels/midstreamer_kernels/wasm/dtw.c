@@ -117,6 +117,15 @@ EXPORT(window_statistics) void window_statistics(const double *values, int32_t l
   }
 }
 
+/* A search ends when this is not 0: the host writes it while the search runs, from another thread.
+ * What was computed so far is then of no use; the host throws it away. */
+static volatile uint8_t stop;
+
+EXPORT(stop_place) volatile uint8_t *stop_place(void) { return &stop; }
+
+/* Windows and rows between two looks at `stop`. */
+enum { CHECK_WINDOWS = 16, CHECK_ROWS = 8 };
+
 /* One history to search: the layout is known to engine.py. */
 struct job {
   const double *values, *shift, *scale; /* `shift` is null when windows are compared as they are */
@@ -162,9 +171,11 @@ EXPORT(bounds) int32_t bounds(const struct job *jobs, int32_t count, double *tar
   window[m] = 0;
   for (const struct job *job = jobs; job < jobs + count; job++)
     for (int32_t candidate = 0; candidate < job->count; candidate++) {
+      if (candidate % CHECK_WINDOWS == 0 && stop) goto end;
       load(job, candidate, window, 1);
       *target++ = bound(job, window);
     }
+end:
   release(window);
   return 1;
 }
@@ -206,6 +217,7 @@ static void compare(const struct job *job, const vector *windows, vector *cells,
   fill(cells, width + 2, job->lcss ? 0 : __builtin_inf());
   fill(cells + band + 1, 1, 0);
   for (int32_t i = 0; i < m; i++) {
+    if (i % CHECK_ROWS == 0 && stop) return;
     v128_t value = wasm_f64x2_splat(job->query[i]);
     int32_t low = max2(0, band - i), high = min2(width, m + band - i);
     for (int32_t slot = low; slot < high; slot++) {
@@ -231,8 +243,8 @@ EXPORT(costs) int32_t costs(const struct job *jobs, const int32_t *chosen, int32
   fill(windows, jobs->m, 0);
   const struct job *job = jobs;
   int32_t before = 0; /* candidates of the jobs before this one */
-  for (int32_t begin = 0; begin < count; begin += LANES) {
-    double lanes[LANES];
+  for (int32_t begin = 0; begin < count && !stop; begin += LANES) {
+    double lanes[LANES] = {0};
     int32_t filled = min2(LANES, count - begin);
     for (int32_t lane = 0; lane < filled; lane++) {
       while (chosen[begin + lane] >= before + job->count) before += job++->count;

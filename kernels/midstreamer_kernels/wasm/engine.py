@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from midstreamer_kernels.errors import OutOfMemoryError
 from midstreamer_kernels.forms import envelope_of, normal_form
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
+from midstreamer_kernels.stop import Stop
 from midstreamer_kernels.wasm.host import Instance, session
 
 LANES = 8  # windows compared side by side in dtw.c
+BYTES_AT_ONCE = 1 << 22  # copied between two looks at the flag that ends a search
 
 _ITEM_TYPES: dict[int, Any] = {4: np.float32, 8: np.float64}
 # `struct job` of dtw.c: values, shift, scale, query, upper, lower; m, step, band, lcss, count, -.
@@ -71,11 +73,18 @@ class _Layout:
         self._arrays.append((offset, array))
         return offset
 
-    def place(self, instance: Instance) -> int:
+    def place(self, instance: Instance, stop: Stop) -> int:
         """Copy the arrays into the memory of `instance` and return where the block begins."""
         base = instance.room(self.size)
         for offset, array in self._arrays:
-            instance.memory.write(base + offset, array.ctypes.data, array.nbytes)
+            address, left, place = array.ctypes.data, array.nbytes, base + offset
+            while left > BYTES_AT_ONCE:
+                instance.memory.write(place, address, BYTES_AT_ONCE)
+                stop.check()
+                left -= BYTES_AT_ONCE
+                address, place = address + BYTES_AT_ONCE, place + BYTES_AT_ONCE
+            instance.memory.write(place, address, left)
+            stop.check()
         return base
 
 
@@ -93,14 +102,16 @@ class _Search:
         normalized: bool,
         lcss: bool,
         epsilon: float,
+        stop: Stop,
     ) -> None:
-        self._instance, self._count = instance, len(table)
+        self._instance, self._count, self._stop = instance, len(table), stop
         self.m, self.lcss, self.candidates = query.size, lcss, int(table[:, COUNT].sum())
         layout = _Layout()
         shared = [layout.add(array) for array in (query, *_envelope(query, band))]
         jobs = np.zeros(len(table), _JOB)
         jobs["epsilon"] = epsilon
         for job, row in zip(jobs, table, strict=True):
+            stop.check()
             parts = _parts(row, query.size, step, normalized)
             offsets = [layout.add(part) for part in parts]
             job["addresses"][: len(parts)] = offsets
@@ -109,7 +120,7 @@ class _Search:
         self._jobs = layout.room(jobs.nbytes)
         self._chosen = layout.room(4 * self.candidates)
         self._target = layout.room(8 * self.candidates)
-        base = layout.place(instance)
+        base = layout.place(instance, stop)
         jobs["addresses"][:, [0, 1, 2, 3, 4, 5] if normalized else [0, 3, 4, 5]] += base
         self._jobs, self._chosen = self._jobs + base, self._chosen + base
         self._target += base
@@ -130,6 +141,7 @@ class _Search:
     def _computed(self, name: str, count: int, *arguments: int) -> NDArray[np.float64]:
         if not self._instance.call(name, *arguments, self._target):
             raise OutOfMemoryError("no memory left for the scratch of a search")
+        self._stop.check()  # what a stopped call leaves behind is no result
         return self._instance.memory.read(self._target, count, np.float64)
 
     def distances(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,7 +177,7 @@ def _parts(
         return [np.empty(0)]
     windows = (count - 1) * step + 1
     points = _at(values + item_bytes * first, windows + m - 1, _ITEM_TYPES[item_bytes])
-    parts = [points.astype(np.float64)]
+    parts = [points.astype(np.float64, copy=False)]
     if normalized:
         parts += [_at(address + 8 * first, windows, np.float64) for address in (shift, scale)]
     return parts
@@ -182,13 +194,14 @@ def scan(
     epsilon: float,
     cutoff: float,
     shared: NDArray[np.float64],
+    stop: Stop,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return what `native.scan.scan` returns for the same table; `shared` is not used."""
     wanted = normal_form(query) if normalized else query
-    with session() as instance:
+    with session() as instance, stop.copied(instance.stop):
         search = _Search(
             instance, table, wanted, step=step, band=band,
-            normalized=normalized, lcss=lcss, epsilon=epsilon,
+            normalized=normalized, lcss=lcss, epsilon=epsilon, stop=stop,
         )  # fmt: skip
         orders, distances = _cascade(search, k, cutoff)
     ends = np.cumsum(table[:, COUNT])

@@ -58,6 +58,11 @@ class Memory:
         """Return where the memory begins in this process, until it grows."""
         return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
+    def view(self, pointer: int, size: int) -> NDArray[np.uint8]:
+        """Return `size` bytes of a memory that never moves, as they are at any time."""
+        place = self._address(pointer, size)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(place))
+
     def write(self, pointer: int, address: int, size: int) -> None:
         """Copy `size` bytes from an address of this process."""
         ctypes.memmove(self._address(pointer, size), address, size)
@@ -78,7 +83,10 @@ def _unsigned(pointer: int) -> int:
 
 @functools.cache
 def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
-    engine = wasmtime.Engine(_configuration())
+    configuration = _configuration()
+    # Another thread may write to the cell of `Instance.stop` while this one lets the memory grow.
+    configuration.memory_may_move = False
+    engine = wasmtime.Engine(configuration)
     return engine, wasmtime.Module(engine, MODULE.read_bytes())
 
 
@@ -106,6 +114,8 @@ class Instance:
         self.memory = Memory(self._store, cast("wasmtime.Memory", exports["memory"]))
         self.pair_place = int(self.call("pair_place"))
         """Where the module has its `struct pair`."""
+        self.stop = self.memory.view(int(self.call("stop_place")), 1)
+        """The byte that ends a search in this instance: see `Stop.copied`."""
         self._kept = 0, 0
 
     def call(self, name: str, *arguments: float) -> Any:

@@ -11,6 +11,9 @@ looked for new ones.  An agent that knows the same list since an earlier positio
 shards the other holds.  The position is needed because a list can come back: agent 4 joins and
 leaves again, and a lease may still speak of the first time.
 
+A member that drains owns nothing: every agent computes owners without it, itself too.  An agent
+that drains keeps what it holds and answers for it, until the others hold all of it.
+
 Coordinators are dialled as they join and left when they have neither a lease nor a link.
 
 No loop, no clock: events in, effects out.
@@ -80,7 +83,12 @@ class Torn:
     shard: Shard
 
 
-Event = Surveyed | Joined | Grew | Reached | Filled | Torn
+@dataclass(frozen=True)
+class Draining:
+    """This agent is about to stop."""
+
+
+Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
 """In place of a position: after everything the feed has told so far."""
@@ -122,7 +130,12 @@ class Dial:
     address: str
 
 
-Effect = Load | Drop | Report | Renew | Dial
+@dataclass(frozen=True)
+class Drained:
+    """The others hold every shard that this agent holds, or nobody is left to hold them."""
+
+
+Effect = Load | Drop | Report | Renew | Dial | Drained
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -160,6 +173,11 @@ class Core:
     _foreign: set[Shard] = field(default_factory=set)
     """Those of them that are not its own."""
     _dialled: set[str] = field(default_factory=set)
+    _draining: bool = False
+    _drained: bool = False
+    _left: int = 0
+    _left_for: object = None
+    """What ``_left`` was counted for."""
 
     def handle(self, event: Event) -> list[Effect]:
         """Take one event in; say what is to be done."""
@@ -176,6 +194,8 @@ class Core:
                 return [*self._mark(shard, whole=True), *self._whole()]
             case Torn(shard):
                 return [*self._mark(shard, whole=False), *self._unwhole(), Load(shard)]
+            case Draining():
+                return self._drain()
 
     @property
     def holdings(self) -> tuple[Shard, ...]:
@@ -191,6 +211,17 @@ class Core:
     def missing(self) -> list[Shard]:
         """Its own shards that it cannot answer for yet."""
         return sorted(self._lacking)
+
+    @property
+    def understood(self) -> bool:
+        """Whether all other agents understand a lease that says that its member drains."""
+        agents = (member for member in self.members if _kind(member) is Kind.AGENT)
+        return all("stage" in member.evidence for member in agents if member.name != self.me)
+
+    @property
+    def left(self) -> int:
+        """Shards that a draining agent can answer for and the others do not hold yet."""
+        return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
         """Forget every series and shard, as after a restart; the fleet is still known."""
@@ -209,7 +240,7 @@ class Core:
 
     def leavable(self, address: str) -> bool:
         """Whether no member with a lease serves at an address."""
-        return address not in {member.address for member in self._coordinators()}
+        return address not in {member.address for member in self.members}
 
     # --- what is mine ---
 
@@ -223,31 +254,42 @@ class Core:
 
     def _divide(self) -> None:
         """Compute its own shards anew."""
-        mine = owned(self.me, self.counts, self.shard_points, self._agents) if self.counts else []
+        mine: list[Shard] = []
+        if self.counts and not self._draining:
+            mine = owned(self.me, self.counts, self.shard_points, self._agents)
         self._own = set(mine)
         self._lacking = {shard for shard in mine if not self._held.get(shard)}
         self._foreign = self._held.keys() - self._own
 
     def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
-        agents = {member.name for member in members if _kind(member) is Kind.AGENT}
-        # Its own lease may not have arrived yet, or have lapsed: it is alive all the same.
-        everybody = tuple(sorted(agents | {self.me}))
+        everybody = self._sharing(members)
         if everybody != self._agents and position != TOLD and position < self._position:
             return []  # the feed has told of a later list
         self.members = members
         effects: list[Effect] = []
         if everybody != self._agents:
-            self._agents, self._listed = everybody, agents_digest(everybody)
-            self._listed_at, self._listed_from = None, position
-            self._divide()
+            self._share_among(everybody, position)
             effects = [*self._load_own(), *self._unwhole(), *self._whole()]
         addresses = {member.address for member in self._coordinators()} - self._dialled
         self._dialled |= addresses
         dials: list[Effect] = [Dial(address) for address in sorted(addresses)]
-        return [*dials, *effects, *self._drop()]
+        return [*dials, *effects, *self._drop(), *self._all_safe()]
+
+    def _share_among(self, everybody: tuple[str, ...], position: int) -> None:
+        self._agents, self._listed = everybody, agents_digest(everybody)
+        self._listed_at, self._listed_from = None, position
+        self._divide()
+
+    def _sharing(self, members: Iterable[Member]) -> tuple[str, ...]:
+        """The agents that the shards are divided among."""
+        agents = {m.name for m in members if _kind(m) is Kind.AGENT and not m.draining}
+        # Its own lease may not have arrived yet, or have lapsed: it is alive all the same.
+        return tuple(sorted(agents - {self.me} if self._draining else agents | {self.me}))
 
     def _coordinators(self) -> Iterable[Member]:
-        return (m for m in self.members if _kind(m) is Kind.COORDINATOR and m.address)
+        return (
+            m for m in self.members if _kind(m) is Kind.COORDINATOR and m.address and not m.draining
+        )
 
     def _grow(self, counts: Mapping[str, int]) -> list[Effect]:
         fresh: list[Shard] = []
@@ -274,12 +316,12 @@ class Core:
         self._position = position
         if self._listed_at is None and position >= self._listed_from:
             self._listed_at = position
-            return [*self._whole(), *self._drop()]
-        return self._whole()
+            return [*self._whole(), *self._drop(), *self._all_safe()]
+        return [*self._whole(), *self._all_safe()]
 
     def _whole(self) -> list[Effect]:
         """It holds all its own shards, as far as the feed has told: say so."""
-        if self._lacking or not self.shard_points or self._position < 0:
+        if self._draining or self._lacking or not self.shard_points or self._position < 0:
             return []
         self.whole_at = self._position
         if self.whole_for == self._listed:
@@ -305,8 +347,11 @@ class Core:
         return effects
 
     def _drop(self) -> list[Effect]:
-        """Drop what is not its own and is not needed: not whole here, or whole at both owners."""
-        if not self._foreign:
+        """Drop what is not its own and is not needed: not whole here, or whole at both owners.
+
+        While it drains it drops nothing: whoever asks before it has gone is answered.
+        """
+        if not self._foreign or self._draining:
             return []
         foreign, safe = sorted(self._foreign), self._safe()
         effects: list[Effect] = []
@@ -317,6 +362,34 @@ class Core:
                 del self._held[shard]
                 self._foreign.discard(shard)
         return effects
+
+    # --- before it stops ---
+
+    def _drain(self) -> list[Effect]:
+        if self._draining:
+            return []
+        self._draining = True
+        self._share_among(self._sharing(self.members), TOLD)
+        if self._position >= 0:  # it knows every shard that it held so far
+            self._listed_at = self._position
+        return [Renew(), *self._unwhole(), *self._all_safe()]
+
+    def _count_left(self) -> int:
+        """Shards held here that not all their owners hold, counted again when that may differ."""
+        safe = self._safe()
+        seen = safe, self._agents, self.count, self.digest
+        if seen != self._left_for:
+            whole = sorted(shard for shard, full in self._held.items() if full)
+            names = owners_of(whole, self._agents)
+            self._left = sum(not safe.issuperset(owners) for owners in names) if names else 0
+            self._left_for = seen
+        return self._left
+
+    def _all_safe(self) -> list[Effect]:
+        if not self._draining or self._drained or (self._agents and self._count_left()):
+            return []
+        self._drained = True
+        return [Drained()]
 
     def _safe(self) -> frozenset[str]:
         """Agents that hold all that this list gives them, and every shard known here."""

@@ -4,35 +4,27 @@ All that is said of a window holds *as of its time*: of each series only the poi
 exist, and of its past windows only those whose outcome was known, with an embargo of another
 horizon, are analogs (`outcome.known_until`).  Points that came later change nothing.
 
-The kernels do not know of outcomes, so they may return windows that are no analogs because they
-are flat or touch a value without a logarithm.  As many more are asked for as there are of these,
-and they are left out: exact, and free where there are none.
-
-Runs in a thread: nothing here touches the loop.
+Runs in a thread: nothing here touches the loop.  A `kernels.Stop` that is set by the loop ends it
+within milliseconds, whatever it is at.
 """
 
 from __future__ import annotations
 
 import time as clocks
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 import midstreamer_kernels as kernels
-from midstreamer.agent import pieces
 from midstreamer.agent.shards import Held
+from midstreamer.analogs import search
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, DeadlineExceeded, KernelFailure
-from midstreamer.domain.match import Matches
-from midstreamer.domain.series import Floats, Integers, Window
+from midstreamer.domain.errors import DeadlineExceeded
+from midstreamer.domain.series import Window
 from midstreamer.domain.specification import Measure, Specification
 from midstreamer.telemetry import metrics
-
-_NO_FLOATS: Floats = np.empty(0)
-_NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
-
 
 Steps = Generator[None, None, list[Evidence]]
 """A search that is under way; it goes on in whichever thread takes its next step."""
@@ -40,16 +32,10 @@ Steps = Generator[None, None, list[Evidence]]
 
 @dataclass(frozen=True)
 class _Prospect:
-    """What there is to be compared as of one time; arrays run over all analogs, row by row."""
+    """What there is to be compared as of one time; a row for each shard."""
 
     runs: list[kernels.Run]
-    firsts: Integers
-    """First analog's position, for each row, shape (shards,)."""
-    offsets: Integers
-    """Where each row begins in the arrays below, shape (shards,)."""
-    outcomes: Floats
-    times: Integers
-    """Of the analogs' last points."""
+    laid: search.Ground
     ups: int
     known: int
     barred: int
@@ -70,31 +56,34 @@ class Search:
         places = [place_of[held.shard.series] for held in self._shards]
         self._name_of_row = np.array(places, dtype=np.int64)
 
-    def answer(self, windows: Sequence[Window], expired: Callable[[], bool]) -> list[Evidence]:
-        """Evidence for each window; DeadlineExceeded as soon as nobody waits any more."""
-        steps = self.steps(windows, expired)
-        while (made := step(steps)) is None:
-            pass
-        return made
+    def answer(self, windows: Sequence[Window], stop: kernels.Stop | None = None) -> list[Evidence]:
+        """Evidence for each window; DeadlineExceeded as soon as ``stop`` is set."""
+        return search.whole(self.steps(windows, stop or kernels.Stop()))
 
-    def steps(self, windows: Sequence[Window], expired: Callable[[], bool]) -> Steps:
-        """The same, pausing where others may have the thread: see `agent.pieces`."""
+    def steps(self, windows: Sequence[Window], stop: kernels.Stop) -> Steps:
+        """The same, pausing where others may have the thread: see `analogs.pieces`."""
         made: list[Evidence] = []
         for window in windows:
-            if expired():
+            if stop.is_set():
                 raise DeadlineExceeded(
-                    f"{len(made)} of {len(windows)} windows were searched when the time ran out"
+                    f"{len(made)} of {len(windows)} windows were searched when it was stopped"
                 )
-            made.append((yield from self._answer(window, expired)))
+            made.append((yield from self._answer(window, stop)))
         return made
 
-    def _answer(
-        self, window: Window, expired: Callable[[], bool]
-    ) -> Generator[None, None, Evidence]:
+    def _answer(self, window: Window, stop: kernels.Stop) -> Generator[None, None, Evidence]:
         specification = self._specification
-        prospect = self._prospect(window.time)
+        prospect = self._prospect(window.time, stop)
         began_s = clocks.perf_counter()
-        which, start, distance = yield from self._nearest(window, prospect, expired)
+        analogs = yield from search.nearest(
+            prospect.runs,
+            outcome.transformed(window.array(), specification.transform),
+            specification,
+            prospect.laid,
+            barred=prospect.barred,
+            engine=self._engine,
+            stop=stop,
+        )
         metrics.DTW_LATENCY_MS.observe(1000.0 * (clocks.perf_counter() - began_s))
         metrics.PATTERN_MATCHES.labels(measure=specification.measure).inc()
         index, newest = self._place(window)
@@ -102,7 +91,7 @@ class Search:
         return Evidence(
             specification=specification,
             window=window,
-            matches=self._matches(prospect, which, start, distance),
+            matches=search.matches(analogs, self._names, self._name_of_row),
             index=index,
             newest=newest,
             ups=prospect.ups,
@@ -113,81 +102,34 @@ class Search:
             stored=stored,
         )
 
-    def _prospect(self, time: int) -> _Prospect:
+    def _prospect(self, time: int, stop: kernels.Stop) -> _Prospect:
         """Windows of one frame mostly share their time: prepare each once."""
         if time not in self._prospects:
-            self._prospects[time] = self._prepare(time)
+            try:
+                self._prospects[time] = self._prepare(time, stop)
+            except kernels.StoppedError as error:
+                raise DeadlineExceeded(
+                    "the shards were being prepared when their search was stopped"
+                ) from error
         return self._prospects[time]
 
-    def _prepare(self, time: int) -> _Prospect:
+    def _prepare(self, time: int, stop: kernels.Stop) -> _Prospect:
         specification = self._specification
         length, grid = specification.window, specification.grid
-        runs, firsts, outcomes, times = [], [], [_NO_FLOATS], [_NO_INTEGERS]
+        runs, firsts, outcomes, times = [], [], [], []
         ups = known = barred = 0
         for held in self._shards:
             until = outcome.known_until(held.count_until(time), specification.horizon)
             history = held.history(specification.transform, length)
             runs.append(kernels.Run(history, held.first, held.last, until))
-            ledger = held.ledger(specification)
+            ledger = held.ledger(specification, stop)
             settled = ledger.settled(until)
             firsts.append(ledger.first)
             outcomes.append(settled.outcomes)
-            ends = held.times()[ledger.first - held.first + length - 1 :: grid]
-            times.append(ends[: len(settled.outcomes)])
+            times.append(held.times()[ledger.first - held.first + length - 1 :: grid])
             ups, known = ups + settled.ups, known + settled.known
             barred += settled.barred
-        counts = [len(part) for part in outcomes[:-1]]
-        return _Prospect(
-            runs,
-            np.array(firsts, dtype=np.int64),
-            np.cumsum(counts, dtype=np.int64),
-            np.concatenate(outcomes),
-            np.concatenate(times),
-            ups,
-            known,
-            barred,
-        )
-
-    def _nearest(
-        self, window: Window, prospect: _Prospect, expired: Callable[[], bool]
-    ) -> pieces.Steps:
-        specification = self._specification
-        found = pieces.nearest(
-            prospect.runs,
-            outcome.transformed(window.array(), specification.transform),
-            specification.neighbours + prospect.barred,
-            specification,
-            self._engine,
-        )
-        try:
-            while True:
-                next(found)
-                yield
-                if expired():
-                    raise DeadlineExceeded("the time ran out while a window was compared")
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # what `pieces.Steps` returns
-        except kernels.InputError as error:
-            raise BadInput(str(error)) from error
-        except kernels.KernelError as error:
-            raise KernelFailure(str(error)) from error
-
-    def _matches(
-        self, prospect: _Prospect, which: Integers, start: Integers, distance: Floats
-    ) -> Matches:
-        grid = self._specification.grid
-        places = prospect.offsets[which] + (start - prospect.firsts[which]) // grid
-        outcomes = prospect.outcomes[places]
-        kept = np.flatnonzero(~np.isnan(outcomes))[: self._specification.neighbours]
-        names, renamed = np.unique(self._name_of_row[which[kept]], return_inverse=True)
-        return Matches(
-            tuple(self._names[name] for name in names),
-            renamed.astype("<u2").tobytes(),
-            start[kept].astype("<i8").tobytes(),
-            prospect.times[places[kept]].astype("<i8").tobytes(),
-            distance[kept].astype("<f8").tobytes(),
-            outcomes[kept].astype("<f8").tobytes(),
-        )
+        return _Prospect(runs, search.ground(firsts, outcomes, times), ups, known, barred)
 
     def _place(self, window: Window) -> tuple[int, bool]:
         """(index, newest), as far as these shards can tell: -1 and True otherwise."""

@@ -8,7 +8,7 @@ is applied whole before anything else runs, so a position once reached is reache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import NamedTuple
@@ -25,14 +25,16 @@ from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
-from midstreamer.runtime import surveying
+from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import Follower
+from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.runtime.tasks import awaited, supervise
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
+from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
@@ -71,7 +73,10 @@ class AgentService:
             link_age_s=config.limits.link_age_s,
         )
         self._membership = Membership(
-            self._session, self._describe, lambda fleet: self._joined(fleet.members, fleet.position)
+            self._session,
+            self._describe,
+            lambda fleet: self._joined(fleet.members, fleet.position),
+            self._drain_soon,
         )
         self._library = Library(
             self._session,
@@ -83,7 +88,13 @@ class AgentService:
         )
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
-        self._tasks = asyncio.TaskGroup()
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
+        self._drained = asyncio.Event()
+        """The others hold what this agent holds."""
+        self._reporter = evidence.Reporter(
+            carrier, threads=config.threads_used, engine=config.engine
+        )
         self._searches = 0
         self._places = _places(config)
         self._ready = asyncio.Event()
@@ -99,7 +110,13 @@ class AgentService:
         """The shards this agent can answer for."""
         return self._core.holdings
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why it does not serve: it has never been complete yet, or it drains."""
+        if self.life.draining:
+            return ["draining"]
+        return [] if self._ready.is_set() else self.complete_reasons()
+
+    def complete_reasons(self) -> list[str]:
         """Why this agent cannot do its part; empty when it can."""
         reasons = []
         if not self._follower.following:
@@ -111,28 +128,44 @@ class AgentService:
             reasons.append(f"{lacking} of its own shards are not loaded yet")
         return reasons
 
-    async def run(self, *, ready: asyncio.Event | None = None) -> None:
-        """Serve until cancelled: end the searches, give the lease back, close the links."""
+    async def run(
+        self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
+    ) -> None:
+        """Serve until told to drain: wait for the others, give the lease back, close the links.
+
+        Cancelling it skips the draining.
+        """
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(self._config.threads_used, thread_name_prefix="search")
         self._pool = pool
-        await loop.run_in_executor(pool, searching.warm_up, self._config.engine)
-        async with AsyncExitStack() as ends:
+        async with life, AsyncExitStack() as ends:
             ends.callback(pool.shutdown, wait=False, cancel_futures=True)
-            links = await ends.enter_async_context(asyncio.TaskGroup())
-            to_sync = links.create_task(
-                supervise("agent.sync", self._session.run, restart=True), name="agent.sync"
-            )
-            ends.callback(to_sync.cancel)
+            await loop.run_in_executor(pool, searching.warm_up, self._config.engine)
+            await ends.enter_async_context(life.background("agent.sync", self._session.run))
             ends.push_async_callback(self._membership.leave)
-            self._tasks = await ends.enter_async_context(asyncio.TaskGroup())
-            self._start("agent.lease", self._membership.run)
+            await ends.enter_async_context(life.background("agent.lease", self._membership.run))
             for _ in range(self._config.loads_max):
-                self._start("agent.loads", self._library.run)
+                await ends.enter_async_context(life.background("agent.loads", self._library.run))
+            life.serve()
+            await life.drain_asked()
+            await life.drained(self._drain())
 
-    def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return self._tasks.create_task(supervise(name, work, restart=True), name=name)
+    def _drain_soon(self, why: str) -> None:
+        self.life.drain(why)
+
+    async def _drain(self) -> None:
+        """Answer until the others hold what this agent holds, then until nothing is under way."""
+        self._do(self._core.handle(core.Draining()))
+        if not (self._membership.marks() and self._core.understood):
+            # Sync, or another agent, is of a version that does not know that members drain. To all
+            # versions an agent without a lease owns nothing either.
+            await self._membership.leave()
+        await self._drained.wait()
+        log.info("agent.drained", held=self._core.count)
+        sessions = [coordinator.session for coordinator in self._coordinators.values()]
+        await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))
 
     # --- the feed: what `Follower` asks of its reader ---
 
@@ -174,7 +207,7 @@ class AgentService:
         metrics.SHARDS_HELD.set(0)
 
     def _progressed(self) -> None:
-        if not self._ready.is_set() and not self.ready_reasons():
+        if not self._ready.is_set() and not self.complete_reasons():
             self._ready.set()
 
     # --- shards and the fleet ---
@@ -193,6 +226,8 @@ class AgentService:
                     self._membership.renew_soon()
                 case core.Dial(address):
                     self._dial(address)
+                case core.Drained():
+                    self._drained.set()
 
     def _filled(self, shard: Shard) -> None:
         self._do(self._core.handle(core.Filled(shard)))
@@ -215,7 +250,9 @@ class AgentService:
             address="",
             position=max(self._follower.position, 0),
             held=self._core.count,
-            evidence={"engine": self._config.engine},
+            evidence=self._reporter.evidence(
+                self.life.stage, self.complete_reasons, shards_left=self._core.left
+            ),
             whole_for=self._core.whole_for,
             whole_at=self._core.whole_at,
         )
@@ -237,23 +274,18 @@ class AgentService:
             self._carrier,
             address,
             expect=Kind.COORDINATOR,
-            handle=self._handle,
+            handle=self._reporter.counting(self._handle),
             opened=opened,
             link_age_s=self._config.limits.link_age_s,
         )
         running = supervise("agent.coordinator", session.run, restart=True)
-        try:
-            task = self._tasks.create_task(running, name="agent.coordinator")
-        except RuntimeError:
-            # Stopping: the feed tells of coordinators until the lease is given back.
-            running.close()
-            return
+        task = self.life.spawn("agent.coordinator", running)
         self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:
         """Leave coordinators that have neither a lease nor a link."""
         for address, coordinator in list(self._coordinators.items()):
-            if coordinator.session.peer is None and self._core.leavable(address):
+            if not coordinator.session.linked and self._core.leavable(address):
                 del self._coordinators[address]
                 self._core.hung_up(address)
                 coordinator.task.cancel()
@@ -313,22 +345,20 @@ class AgentService:
         self, search: searching.Search, windows: tuple[Window, ...], deadline_s: float
     ) -> list[Evidence]:
         """Share the windows out among the threads; stop them all when nobody waits any more."""
-        loop = asyncio.get_running_loop()
-        gone = False
-
-        def expired() -> bool:
-            return gone or loop.time() >= deadline_s
-
+        stop = Stop()
+        timer = asyncio.get_running_loop().call_at(deadline_s, stop.set)
         size = -(-len(windows) // self._config.threads_used) or 1
         jobs = [
-            self._stepped(search.steps(windows[at : at + size], expired))
+            self._stepped(search.steps(windows[at : at + size], stop))
             for at in range(0, len(windows), size)
         ]
         try:
             parts = await asyncio.gather(*jobs)
         finally:
-            gone = True
-        return [evidence for part in parts for evidence in part]
+            # Also when this task is cancelled: the threads leave the kernels at once.
+            stop.set()
+            timer.cancel()
+        return [found for part in parts for found in part]
 
     async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
         """Each step waits behind what others gave to the threads meanwhile: a long search takes

@@ -5,13 +5,12 @@ settled and embargoed.  Points come by absolute position, from loads and from th
 any overlap: what is there already is skipped, what leaves a gap is refused.
 
 Two things are built when first asked for and extended as points come: a kernel `History` for
-each transform and window length, and a `Ledger` for each way of counting outcomes.  A ledger
-holds the scaled outcome of every grid window that the shard owns, with running counts beside it:
-rises and known outcomes up to any time are one look-up.
+each transform and window length, and a `Ledger` for each way of counting outcomes.
 
 Appending happens on the loop, searching in threads.  Buffers are replaced and never rewritten
 below ``count``, so a reader that takes the count first sees whole points; what is derived is
-extended under the shard's lock.
+extended under the shard's lock.  A ledger of long windows takes long: the lock is given back after
+each part of it, where the search that extends it may be stopped.
 """
 
 from __future__ import annotations
@@ -23,11 +22,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from midstreamer.agent.derived import Derived
+from midstreamer.analogs.ledger import Ledger
 from midstreamer.domain import outcome
 from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, Transform
-from midstreamer_kernels import History
+from midstreamer_kernels import History, Stop
 
 KEPT_MAX = 16
 """Histories, and ledgers, kept for one shard; the one longest unused is dropped."""
@@ -52,17 +52,6 @@ def reach(shard: Shard, points: int) -> int:
     return shard.stop(points) + HORIZON_MAX
 
 
-class Settled(NamedTuple):
-    """What a ledger says of the windows up to some point."""
-
-    outcomes: Floats
-    """Of each window, in order; NaN for those that are no analogs: flat, or without a logarithm."""
-    ups: int
-    known: int
-    barred: int
-    """How many are no analogs."""
-
-
 class _Way(NamedTuple):
     """All that an outcome depends on beside the points."""
 
@@ -71,45 +60,6 @@ class _Way(NamedTuple):
     grid: int
     transform: Transform
     scale: Scale
-
-
-class Ledger:
-    """Outcomes of a shard's grid windows, with running counts."""
-
-    def __init__(self, first: int, last: int, specification: Specification) -> None:
-        self.first = first + -first % specification.grid
-        self._last = last
-        self._specification = specification
-        self._outcomes = np.empty(0)
-        self._sums = np.zeros((3, 1), dtype=np.int64)
-
-    def extend(self, values: Floats, start: int) -> None:
-        """Settle the windows whose outcome is known by now; ``values`` begin at ``start``."""
-        specification = self._specification
-        begin = self.first + len(self._outcomes) * specification.grid
-        stop = min(start + len(values) - specification.horizon, self._last + specification.window)
-        firsts = outcome.grid_firsts(begin, stop, specification)
-        firsts = firsts[firsts < self._last]
-        if not firsts.size:
-            return
-        offset = int(firsts[0])
-        points = outcome.history(values[offset - start :], specification.transform)
-        made = outcome.outcomes(points, firsts - offset, specification)
-        marks = np.stack([made > 0.0, np.abs(made) > 0.0, np.isnan(made)]).astype(np.int64)
-        sums = self._sums[:, -1:] + np.cumsum(marks, axis=1)
-        self._sums = np.concatenate([self._sums, sums], axis=1)
-        self._outcomes = np.concatenate([self._outcomes, made])
-
-    def __len__(self) -> int:
-        return len(self._outcomes)
-
-    def settled(self, until: int) -> Settled:
-        """Of the windows whose last point lies before ``until``."""
-        made = self._outcomes
-        reached = until - self._specification.window - self.first
-        place = min(max(0, reached // self._specification.grid + 1), len(made))
-        ups, known, barred = self._sums[:, place]
-        return Settled(made[:place], int(ups), int(known), int(barred))
 
 
 class Held:
@@ -204,8 +154,11 @@ class Held:
         self._used(self._histories, key, HISTORY_POINT_BYTES * len(history))
         return history
 
-    def ledger(self, specification: Specification) -> Ledger:
-        """The outcomes of the shard's own windows, up to date."""
+    def ledger(self, specification: Specification, stop: Stop | None = None) -> Ledger:
+        """The outcomes of the shard's own windows, up to date.
+
+        `kernels.StoppedError` once ``stop`` is set; what was settled by then is kept.
+        """
         way = _Way(
             specification.window,
             specification.horizon,
@@ -219,9 +172,17 @@ class Held:
                 ledger = Ledger(self.first, self.last, specification)
                 self._keep(self._ledgers, way, ledger)
             self._ledgers.move_to_end(way)
-            ledger.extend(self.values(), self.first)
-        self._used(self._ledgers, way, LEDGER_WINDOW_BYTES * len(ledger))
+        try:
+            while not self._extended(ledger):
+                if stop is not None:
+                    stop.check()
+        finally:
+            self._used(self._ledgers, way, LEDGER_WINDOW_BYTES * len(ledger))
         return ledger
+
+    def _extended(self, ledger: Ledger) -> bool:
+        with self._lock:
+            return ledger.extend(self.values(), self.first)
 
     def release(self) -> None:
         """Drop all that was derived; searches under way keep what they have."""

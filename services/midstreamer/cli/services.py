@@ -1,7 +1,9 @@
 """The long-running verbs: settings, logs, probes, signals around one service each.
 
-A service is ready when it says it has no reason not to be; until then `/readyz` names the
-reasons.  SIGTERM and SIGINT stop it cleanly; a second one ends it at once.
+`/readyz` asks a service whether it answers requests or refuses them by name.  `/completez` asks
+whether nothing that it needs is missing.  Both name the reasons when not.
+
+SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import health, shutdown
+from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import logs, tracing
 from midstreamer.transport.carrier import Carrier
@@ -30,11 +33,16 @@ from midstreamer.transport.carrier import Carrier
 class Service(Protocol):
     """What runs until it is cancelled."""
 
-    def ready_reasons(self) -> list[str]:
-        """Why it cannot do its part; empty when it can."""
+    def serving_reasons(self) -> list[str]:
+        """Why it neither answers requests nor refuses them by name; empty when it does."""
 
-    async def run(self, *, ready: asyncio.Event | None = None) -> None:
-        """Serve until cancelled."""
+    def complete_reasons(self) -> list[str]:
+        """What it lacks to do its whole part; empty when nothing is missing."""
+
+    async def run(
+        self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
+    ) -> None:
+        """Serve until drained or cancelled."""
 
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings)
@@ -127,21 +135,23 @@ def _serve(made: S, build: Build[S]) -> None:
     parent.follow(os.environ)
     logs.configure(made.telemetry.json_logs, made.telemetry.level)
     tracing.configure(made.telemetry.traces, service=made.section)
-    stopped = shutdown.run(_run(made, build))
+    life = Lifecycle(drain_s=made.drain_s)
+    stopped = shutdown.run(_run(made, build, life), lambda number: life.begin(number.name))
     if stopped is signal.SIGINT:
         raise typer.Exit(130)
 
 
-async def _run(made: S, build: Build[S]) -> None:
+async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
     carrier = _carrier(made)
     async with build(made, carrier) as service:
-
-        def ready() -> str:
-            return "; ".join(service.ready_reasons())
-
-        async with health.served(made.telemetry.listen, ready=ready, warnings=carrier.warnings):
+        checks = health.Checks(
+            ready=lambda: "; ".join(service.serving_reasons()),
+            complete=lambda: "; ".join(service.complete_reasons()),
+            warnings=carrier.warnings,
+        )
+        async with health.served(made.telemetry.listen, checks):
             _spare_collector()
-            await service.run()
+            await service.run(life)
 
 
 def _spare_collector() -> None:

@@ -132,7 +132,7 @@ class Dispatcher:
         nothing under way fails.  A link of a new process replaces the old one at once.
         """
         name = peer.identity.name
-        if peer in self._closing:
+        if peer in self._closing or peer.leaving:
             return
         present = self._peers.get(name)
         if present is peer:
@@ -177,6 +177,13 @@ class Dispatcher:
             del self._peers[name]
             log.info("agent.lost", agent=name)
             self._handle(events.LinkLost(name))
+
+    def leaves(self, peer: Peer) -> None:
+        """An agent is about to stop: it answers what it was asked and is asked nothing more."""
+        name = peer.identity.name
+        if self._peers.get(name) is peer:
+            log.info("agent.leaves", agent=name)
+            self._handle(events.AgentLeaves(name))
 
     # --- carrying out ---
 

@@ -47,6 +47,13 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class AgentLeaves:
+    """An agent is about to stop: what it was asked it still answers."""
+
+    agent: str
+
+
+@dataclass(frozen=True)
 class LinkLost:
     """The connection of an agent ended."""
 
@@ -74,7 +81,7 @@ class Tick:
     """Time passed."""
 
 
-Event = Asked | Withdrawn | Reported | LinkLost | Answered | Failed | Tick
+Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Failed | Tick
 
 
 # --- effects ------------------------------------------------------------------------------------

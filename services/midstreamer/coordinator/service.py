@@ -21,6 +21,7 @@ from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.items import Item
+from midstreamer.coordinator.readiness import Readiness
 from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.states import States
@@ -32,15 +33,15 @@ from midstreamer.domain.state import State
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
 from midstreamer.protocol.sizes import decision_bytes_max
-from midstreamer.runtime import surveying
+from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.background import background
 from midstreamer.runtime.follow import UNKNOWN, Follower
+from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import Membership
-from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport.carrier import Carrier, Server
+from midstreamer.transport.carrier import Carrier
 
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
@@ -50,7 +51,12 @@ RELAYS_MAX = 4
 the 16 MB that sync keeps unsent for a link it drops answers, those to our lease among them."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
-"""Longest that a stop waits for the outbox."""
+"""Longest that a stop without draining waits for the outbox."""
+GRACE_S = 1.0
+"""So long a draining coordinator still answers peers that do not know Drain: until then its lease
+is gone, and they may have found another."""
+STOPPING_S = 0.25
+CALLERS = (Kind.CLIENT, Kind.OPERATOR)
 DECIDED_AT_ONCE = 16
 """Windows decided before others get a turn on the loop."""
 
@@ -77,7 +83,10 @@ class CoordinatorService:
             link_age_s=config.limits.link_age_s,
         )
         self._membership = Membership(
-            self._session, self._describe, lambda fleet: self._joined(fleet.members)
+            self._session,
+            self._describe,
+            lambda fleet: self._joined(fleet.members),
+            self._drain_soon,
         )
         self._dispatcher = Dispatcher(
             core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
@@ -102,7 +111,21 @@ class CoordinatorService:
         )
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
-        self._server: Server | None = None
+        self._readiness = Readiness(
+            config.sync,
+            self._session,
+            self._follower,
+            self._membership,
+            self._intake,
+            self._dispatcher,
+            self._catalogue,
+        )
+        self._reporter = evidence.Reporter(carrier)
+        self._server: Listener | None = None
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
+        self._refusing = False
+        """Who still asks is told to ask another: the process is about to stop."""
         self._ready = asyncio.Event()
 
     @property
@@ -115,55 +138,64 @@ class CoordinatorService:
         """Feed position reached; -1 before the first."""
         return self._follower.position
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why requests are neither answered nor refused by name; empty when they are."""
+        return self._readiness.serving(listens=bool(self._server), draining=self.life.draining)
+
+    def complete_reasons(self) -> list[str]:
         """Why a Match might not be answered now; empty when it would be."""
-        reasons = self._reasons_of_its_own()
-        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
-        if unheld:
-            reasons.append(
-                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
-                f" {unheld[0].number} among them"
-            )
-        return reasons
+        return self._readiness.complete()
 
-    def _reasons_of_its_own(self) -> list[str]:
-        reasons = []
-        if self._session.peer is None:
-            reasons.append(f"no connection to sync at {', '.join(self._config.sync)}")
-        if not self._follower.following:
-            reasons.append("the change feed is not followed")
-        if not self._membership.held():
-            reasons.append("no lease is held at sync")
-        if self._intake.left:
-            reasons.append(
-                f"{self._intake.left} writes spooled before the last restart wait for sync"
-            )
-        return reasons
-
-    async def run(self, *, ready: asyncio.Event | None = None) -> None:
-        """Serve until cancelled: stop accepting, flush the outbox, give the lease back, close."""
+    async def run(
+        self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
+    ) -> None:
+        """Serve until told to drain, then stop; cancelling it skips the draining."""
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
-        async with AsyncExitStack() as ends:
+        async with life, AsyncExitStack() as ends:
             if self._spool:
                 ends.callback(self._spool.close)
-            await ends.enter_async_context(background("coordinator.sync", self._session.run))
+            await ends.enter_async_context(life.background("coordinator.sync", self._session.run))
             ends.push_async_callback(self._membership.leave)
-            await ends.enter_async_context(background("coordinator.outbox", self._writer.run))
+            await ends.enter_async_context(life.background("coordinator.outbox", self._writer.run))
             await self._start_spool(ends)
             ends.push_async_callback(self._flush)
-            await ends.enter_async_context(background("coordinator.dispatch", self._dispatcher.run))
+            dispatching = life.background("coordinator.dispatch", self._dispatcher.run)
+            await ends.enter_async_context(dispatching)
             self._server = await listen(
                 self._carrier,
                 self._config.listen,
-                handle=self._handle,
+                handle=self._reporter.counting(self._handle),
                 closed=self._closed,
+                told_drain=self._told_drain,
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._server.close)
             log.info("coordinator.listening", address=self._server.address)
-            await ends.enter_async_context(background("coordinator.lease", self._membership.run))
-            await asyncio.get_running_loop().create_future()
+            leasing = life.background("coordinator.lease", self._membership.run)
+            await ends.enter_async_context(leasing)
+            life.serve()
+            await life.drain_asked()
+            await life.drained(self._drain(self._server))
+
+    def _drain_soon(self, why: str) -> None:
+        self.life.drain(why)
+
+    async def _drain(self, server: Listener) -> None:
+        """Lease first, links last; what is under way is answered, what waits is written."""
+        server.refuse_new()
+        await self._membership.leave()
+        refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
+        await server.sent_away(CALLERS)
+        refusing.cancel()
+        await self._writer.flushed()
+        await server.sent_away((Kind.AGENT,))
+
+    async def _refuse_soon(self) -> None:
+        """Who does not know Drain goes on asking here, until it is told to ask another."""
+        await asyncio.sleep(GRACE_S)
+        self._refusing = True
 
     async def _open_spool(self) -> list[Record]:
         if self._spool is None:
@@ -184,8 +216,9 @@ class CoordinatorService:
             await self._intake.replay()
             self._progressed()
 
-        await ends.enter_async_context(background("coordinator.spool", self._intake.run))
-        await ends.enter_async_context(background("coordinator.replay", replay))
+        life = self.life
+        await ends.enter_async_context(life.background("coordinator.spool", self._intake.run))
+        await ends.enter_async_context(life.background("coordinator.replay", replay))
 
     async def _flush(self) -> None:
         try:
@@ -226,7 +259,7 @@ class CoordinatorService:
 
     def _progressed(self) -> None:
         """Asked at every frame until it is ready, so it stops at the first reason."""
-        if self._ready.is_set() or self._reasons_of_its_own():
+        if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
             self._ready.set()
@@ -237,11 +270,18 @@ class CoordinatorService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=max(self._follower.position, 0),
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---
 
     async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
+        if self._refusing and not isinstance(frame, frames.Holdings):
+            raise Unavailable(
+                f"{self._carrier.me.name} is about to stop: ask another coordinator, or again in"
+                f" {STOPPING_S:g} s",
+                retry_after_s=STOPPING_S,
+            )
         match frame:
             case frames.Holdings():
                 self._dispatcher.reported(peer, frame)
@@ -256,12 +296,22 @@ class CoordinatorService:
             case frames.Survey():
                 return await self._survey(peer.identity.name, frame)
             case frames.Lookup(experience_ids=()):
-                return frames.Experiences(position=max(self._follower.position, 0))
+                return frames.Experiences(
+                    position=max(self._follower.position, 0),
+                    coordinators=self._catalogue.coordinators(),
+                )
             case frames.Lookup():
                 checks.check_lookup(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
+            case frames.Retire():
+                checks.check_may_drain(peer.identity, self._carrier.grant(peer.identity))
+                return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
+
+    def _told_drain(self, peer: Peer) -> None:
+        if peer.identity.kind is Kind.AGENT and peer.leaving:
+            self._dispatcher.leaves(peer)
 
     async def _closed(self, peer: Peer) -> None:
         self._dispatcher.lost(peer)
@@ -326,10 +376,10 @@ class CoordinatorService:
     async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
         """All with one state: whatever is learned meanwhile is for the next frame."""
         decisions = []
-        for place, evidence in enumerate(findings):
+        for place, found in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
-            decision = reasoning.decide(evidence, state)
+            decision = reasoning.decide(found, state)
             metrics.DECISIONS.labels(outcome=decision.direction or decision.reason or "").inc()
             decisions.append(decision)
         return decisions

@@ -24,7 +24,8 @@ from midstreamer.domain.specification import Scale, Specification, Transform
 
 FLATNESS = 1e-12
 """A scale below this share of the largest value is rounding, not variation."""
-_WINDOWS_AT_ONCE = 4096
+_CELLS_AT_ONCE = 1 << 18
+"""Points of the windows that are copied together."""
 
 
 def transformed(values: Floats, transform: Transform) -> Floats:
@@ -104,8 +105,9 @@ def outcomes(points: Floats, firsts: Integers, specification: Specification) -> 
     if not inside.size:
         return made
     views = sliding_window_view(points, length)
-    for begin in range(0, inside.size, _WINDOWS_AT_ONCE):
-        rows = inside[begin : begin + _WINDOWS_AT_ONCE]
+    together = max(1, _CELLS_AT_ONCE // length)
+    for begin in range(0, inside.size, together):
+        rows = inside[begin : begin + together]
         ends = firsts[rows] + length - 1
         unit = scales(views[firsts[rows]], specification)
         change = points[ends + horizon] - points[ends]

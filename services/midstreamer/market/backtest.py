@@ -21,12 +21,15 @@ import numpy as np
 
 import midstreamer_kernels as kernels
 from midstreamer import reasoning
+from midstreamer.analogs import search
+from midstreamer.analogs.ledger import Ledger
+from midstreamer.analogs.search import Analogs
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Floats, Integers, Window
-from midstreamer.domain.specification import Measure, Specification
+from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 
@@ -38,15 +41,6 @@ class Points(NamedTuple):
 
     times: Integers
     values: Floats
-
-
-class Analogs(NamedTuple):
-    """The nearest past windows of a query, as arrays of shape (k,)."""
-
-    which: Integers
-    start: Integers
-    distance: Floats
-    outcome: Floats
 
 
 class Memory:
@@ -62,74 +56,50 @@ class Memory:
         self._histories = [
             kernels.History(outcome.searchable(points), dtype="float64") for points in self.points
         ]
-        self._outcomes = [self._settled(points) for points in self.points]
-        self._sums = [_running(made) for made in self._outcomes]
-
-    def _settled(self, points: Floats) -> Floats:
-        until = len(points) - self.specification.horizon
-        firsts = outcome.grid_firsts(0, until, self.specification)
-        return outcome.outcomes(points, firsts, self.specification)
+        self._ledgers = [_ledger(universe[name].values, specification) for name in self.names]
+        self._laid = search.ground(
+            [ledger.first for ledger in self._ledgers],
+            [
+                ledger.settled(len(own)).outcomes
+                for ledger, own in zip(self._ledgers, self.points, strict=True)
+            ],
+            [own[specification.window - 1 :: specification.grid] for own in self.times],
+        )
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
         """(ups, known, barred) of the windows whose outcome is known when so many points are."""
-        total = np.zeros(3, dtype=np.int64)
-        for sums, end in zip(self._sums, ends, strict=True):
-            last = outcome.known_until(end, self.specification.horizon) - self.specification.window
-            place = min(max(0, last // self.specification.grid + 1), len(sums) - 1)
-            total += sums[place]
-        ups, known, barred = total.tolist()
-        return ups, known, barred
+        horizon = self.specification.horizon
+        settled = [
+            ledger.settled(outcome.known_until(end, horizon))
+            for ledger, end in zip(self._ledgers, ends, strict=True)
+        ]
+        return (
+            sum(one.ups for one in settled),
+            sum(one.known for one in settled),
+            sum(one.barred for one in settled),
+        )
 
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """The nearest windows to a transformed query, shape (m,), among those known by then."""
         specification = self.specification
-        until = [outcome.known_until(end, specification.horizon) for end in ends]
+        if band != specification.band:
+            specification = msgspec.structs.replace(specification, band=band)
         runs = [
-            kernels.Run(history, until=max(0, stop))
-            for history, stop in zip(self._histories, until, strict=True)
+            kernels.Run(history, 0, end, max(0, outcome.known_until(end, specification.horizon)))
+            for history, end in zip(self._histories, ends, strict=True)
         ]
-        lcss = specification.measure is Measure.LCSS
-        which, start, distance = kernels.nearest(
-            runs,
-            query,
-            specification.neighbours + barred,
-            measure=specification.measure.value,
-            epsilon=specification.epsilon if lcss else None,
-            band=band,
-            step=specification.grid,
-        )
-        followed = np.empty(len(which))
-        for row in np.unique(which):
-            here = which == row
-            followed[here] = self._outcomes[row][start[here] // specification.grid]
-        kept = np.flatnonzero(~np.isnan(followed))[: specification.neighbours]
-        return Analogs(which[kept], start[kept], distance[kept], followed[kept])
+        return search.whole(search.nearest(runs, query, specification, self._laid, barred=barred))
 
     def window(self, row: int, end: int) -> Floats:
         """The transformed window whose last point is the ``end``-th of a series."""
         return self.points[row][end - self.specification.window : end]
 
-    def matches(self, analogs: Analogs) -> Matches:
-        """Analogs as a decision carries them."""
-        rows, renamed = np.unique(analogs.which, return_inverse=True)
-        ends = analogs.start + self.specification.window - 1
-        times = np.empty(len(ends), dtype="<i8")
-        for place, row in enumerate(rows):
-            here = renamed == place
-            times[here] = self.times[row][ends[here]]
-        return Matches(
-            tuple(self.names[row] for row in rows),
-            renamed.astype("<u2").tobytes(),
-            analogs.start.astype("<i8").tobytes(),
-            times.tobytes(),
-            analogs.distance.astype("<f8").tobytes(),
-            analogs.outcome.astype("<f8").tobytes(),
-        )
 
-
-def _running(made: Floats) -> Integers:
-    marks = np.stack([made > 0.0, np.abs(made) > 0.0, np.isnan(made)], axis=1)
-    return np.concatenate([np.zeros((1, 3), np.int64), np.cumsum(marks.astype(np.int64), axis=0)])
+def _ledger(values: Floats, specification: Specification) -> Ledger:
+    ledger = Ledger(0, len(values), specification)
+    while not ledger.extend(values, 0):
+        pass
+    return ledger
 
 
 class Walk:
@@ -229,7 +199,7 @@ class Walk:
         return Evidence(
             specification=specification,
             window=Window(self.memory.names[row], time, values.astype("<f8").tobytes()),
-            matches=self.memory.matches(analogs),
+            matches=search.matches(analogs, self.memory.names, np.arange(len(self.memory.names))),
             index=end - 1,
             kernel=kernels.__version__,
         )

@@ -176,6 +176,17 @@ class Lookup(Request, frozen=True, tag=True, kw_only=True):
     experience_ids: tuple[bytes, ...]
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a coordinator serves."""
+
+    name: str
+    """``coordinator/<id>``."""
+    address: str
+
+
+PLACES_MAX = 64
+
+
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):
     """Those that are stored, in no promised order."""
 
@@ -183,6 +194,8 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
     verdicts: tuple[Verdict, ...] = ()
     left: tuple[bytes, ...] = ()
     """Ids not looked at, because the frame was full: ask for them again."""
+    coordinators: tuple[Place, ...] = ()
+    """When nothing was asked for: coordinators that serve, at most `PLACES_MAX`."""
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):
@@ -210,6 +223,8 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "capabilities",  # named in its handshakes, with spaces between
 }
 """What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
+DRAINING = "draining"
+"""The stage of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
 """Of all keys and values together."""
 
@@ -234,6 +249,11 @@ class Member(msgspec.Struct, frozen=True):
     gives it, of all that exist at ``whole_at``. Empty when it does not (agents)."""
     whole_at: int = 0
     """A feed position; see ``whole_for``."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to stop: an agent owns no shard then, and nobody dials it anew."""
+        return self.evidence.get("stage") == DRAINING
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):

@@ -138,6 +138,13 @@ class Lifecycle:
         self._handle(Asked(), why=why)
         self._asked.set()
 
+    def begin(self, why: str) -> bool:
+        """Drain, if the process has come so far that there is something to drain."""
+        if self.stage is Stage.STARTING:
+            return False
+        self.drain(why)
+        return True
+
     async def drain_asked(self) -> None:
         """Return once somebody wants the process to drain."""
         await self._asked.wait()

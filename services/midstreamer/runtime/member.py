@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
-from midstreamer.protocol.frames import Fleet, Member, Renew
+from midstreamer.protocol.capabilities import Capability
+from midstreamer.protocol.frames import EVIDENCE_KEYS_BASE, Fleet, Member, Renew
 from midstreamer.runtime.peer import Session
 from midstreamer.runtime.tasks import awaited
 from midstreamer.telemetry import logs, metrics
@@ -37,10 +40,14 @@ class Membership:
         session: Session,
         describe: Callable[[], Member],
         joined: Callable[[Fleet], None],
+        drain: Callable[[str], None] = lambda _why: None,
     ) -> None:
+        """``drain`` is called when sync says that this member has been asked to drain."""
         self._session = session
         self._describe = describe
         self._joined = joined
+        self._drain = drain
+        self._left = False
         self._lease_s = LEASE_S_UNKNOWN
         self._until_s = float("-inf")
         self._soon = asyncio.Event()
@@ -54,19 +61,21 @@ class Membership:
         self._soon.set()
 
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Renew until cancelled, or until it was given back."""
         while True:
             self._soon.clear()
-            await self._renew()
+            if not self._left:
+                await self._renew()
             await asyncio.sleep(RENEW_LEAST_S)
             await awaited(self._soon, self._lease_s / RENEWALS_PER_LEASE)
 
     async def leave(self) -> None:
-        """Give the lease back, if that can be done quickly."""
+        """Give the lease back, if that can be done quickly; it is not renewed any more."""
+        again, self._left = self._left, True
         self._until_s = float("-inf")
-        if self._session.peer is None:
+        if again or self._session.peer is None:
             return
-        request = Renew(member=self._describe(), leaving=True)
+        request = Renew(member=self._described(), leaving=True)
         try:
             await self._session.ask(request, budget_s=LEAVE_S)
         except MidstreamerError as error:
@@ -76,7 +85,7 @@ class Membership:
         asked_s = asyncio.get_running_loop().time()
         try:
             answer = await self._session.ask(
-                Renew(member=self._describe()), budget_s=self._lease_s / RENEWALS_PER_LEASE
+                Renew(member=self._described()), budget_s=self._lease_s / RENEWALS_PER_LEASE
             )
         except MidstreamerError as error:
             log.warning("lease.not_renewed", code=error.code, detail=error.message)
@@ -87,4 +96,19 @@ class Membership:
             for kind in Kind:
                 count = sum(member.name.startswith(f"{kind}/") for member in answer.members)
                 metrics.MEMBERS.labels(kind=kind).set(count)
+            if answer.drain:
+                self._drain("asked for over mTLS")
             self._joined(answer)
+
+    def marks(self) -> bool:
+        """Whether sync lets the lease say that this member drains."""
+        peer = self._session.peer
+        return peer is not None and Capability.EVIDENCE in peer.capabilities
+
+    def _described(self) -> Member:
+        """As it describes itself, with no more evidence than this sync takes."""
+        member = self._describe()
+        if self.marks():
+            return member
+        known = {key: member.evidence[key] for key in member.evidence.keys() & EVIDENCE_KEYS_BASE}
+        return msgspec.structs.replace(member, evidence=known)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
@@ -25,7 +25,7 @@ from midstreamer.telemetry import logs
 from midstreamer.transport import racing
 from midstreamer.transport.carrier import Carrier, Link, Server
 
-__all__ = ["IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer", "Session", "dial", "listen"]
+__all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "dial", "listen"]
 
 log = logs.get(__name__)
 
@@ -61,23 +61,66 @@ async def listen(
     handle: Handle,
     opened: OnPeer | None = None,
     closed: OnPeer | None = None,
+    told_drain: Callable[[Peer], None] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
-) -> Server:
+) -> Listener:
     """Serve.
 
     ``opened`` begins before the peer's first frame is taken, runs beside the connection and is
-    cancelled with it; ``closed`` runs after its last.
+    cancelled with it; ``closed`` runs after its last.  ``told_drain`` is called when it says Drain.
     """
+    peers: set[Peer] = set()
 
     async def on_link(link: Link) -> None:
         peer = Peer(link, carrier.me, handle, in_flight_max=in_flight_max)
+        if told_drain is not None:
+            peer.on_drain = told_drain
+        peers.add(peer)
         try:
             await _attended(peer, opened)
         finally:
+            peers.discard(peer)
             if closed is not None:
                 await closed(peer)
 
-    return await carrier.serve(address, on_link)
+    return Listener(await carrier.serve(address, on_link), peers)
+
+
+class Listener:
+    """A listening end, and the peers that are connected to it."""
+
+    def __init__(self, server: Server, peers: set[Peer]) -> None:
+        self._server = server
+        self._peers = peers
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound."""
+        return self._server.address
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """Those that are connected now."""
+        return tuple(self._peers)
+
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self._server.refuse_new()
+
+    async def sent_away(self, kinds: Collection[Kind]) -> None:
+        """Tell peers of these kinds that this process is about to stop.
+
+        Returns when nothing of theirs is under way and none will ask any more.  The caller bounds
+        the time.
+        """
+        told = [peer for peer in self._peers if peer.identity.kind in kinds]
+        for peer in told:
+            peer.drain(leaving=True)
+        await asyncio.gather(*map(_quiet, told))
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        await self._server.close()
 
 
 async def _attended(peer: Peer, opened: OnPeer | None) -> None:
@@ -169,6 +212,11 @@ class Session:
         return line.peer if line and not (line.peer.closed or line.peer.draining) else None
 
     @property
+    def linked(self) -> bool:
+        """Whether there is a link, though its other side may take no more requests on it."""
+        return self._line is not None and not self._line.peer.closed
+
+    @property
     def sent_away(self) -> bool:
         """Whether the last peer said that its process is about to stop, and no other was found."""
         return self._sent_away and self.peer is None
@@ -198,13 +246,13 @@ class Session:
         """Ask the live peer, waiting for one within the budget. Does not retry."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + budget_s
-        peer = await self._live(budget_s)
+        peer = await self.live(budget_s)
         return await peer.ask(frame, budget_s=max(0.0, until_s - loop.time()))
 
     async def reached(self, budget_s: float) -> None:
         """Return when there is a live peer; raise when an attempt fails, or time runs out."""
         self._failed.clear()
-        tasks = [asyncio.ensure_future(self._live(budget_s)),
+        tasks = [asyncio.ensure_future(self.live(budget_s)),
                  asyncio.ensure_future(self._failed.wait())]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -307,7 +355,8 @@ class Session:
                 async with asyncio.timeout_at(min(line.worn_s, loop.time() + LOOK_S)):
                     await self._wake.wait()
 
-    async def _live(self, budget_s: float) -> Peer:
+    async def live(self, budget_s: float) -> Peer:
+        """The live peer; DeadlineExceeded when there is none in time."""
         if (live := self.peer) is not None:
             return live
         try:

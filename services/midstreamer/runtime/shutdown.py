@@ -1,8 +1,8 @@
-"""From a signal to a clean stop: the first cancels the main task, the second ends the process.
+"""From a signal to a clean stop: the first begins it, the second ends the process.
 
-Services clean up in their own ``finally`` blocks, in the order that their `run` reads: stop
-accepting, drain, flush the outbox, close.  Here is only what turns SIGINT and SIGTERM into that
-one cancellation, and what a second signal means: the user will not wait any longer.
+A service begins to drain (`runtime.lifecycle`), and its `run` returns when that is done.  What does
+not drain, a command or a service that is still starting, is cancelled instead and cleans up in its
+own ``finally`` blocks.  A second signal means that the user will not wait any longer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType
 
 from midstreamer.telemetry import logs
@@ -20,17 +20,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logs.get(__name__)
 
 
-def run(main: Awaitable[None]) -> signal.Signals | None:
+Begin = Callable[[signal.Signals], bool]
+"""Begin to stop; False: there is nothing to drain, cancel it."""
+
+
+def run(main: Awaitable[None], begin: Begin | None = None) -> signal.Signals | None:
     """Run ``main`` in a fresh event loop; return the signal that stopped it, None if it ended."""
 
     async def entry() -> signal.Signals | None:
-        return await until_stopped(main)
+        return await until_stopped(main, begin)
 
     return asyncio.run(entry())
 
 
-async def until_stopped(main: Awaitable[None]) -> signal.Signals | None:
-    """Await ``main``, cancelling it at the first signal; must run in the main thread."""
+async def until_stopped(main: Awaitable[None], begin: Begin | None = None) -> signal.Signals | None:
+    """Await ``main``, stopping it at the first signal; must run in the main thread."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main)
     received: list[signal.Signals] = []
@@ -41,7 +45,8 @@ async def until_stopped(main: Awaitable[None]) -> signal.Signals | None:
         for each in SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, _end_now)
-        task.cancel(f"stopped by {number.name}")
+        if begin is None or not begin(number):
+            task.cancel(f"stopped by {number.name}")
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:

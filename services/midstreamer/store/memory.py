@@ -8,11 +8,11 @@ leaves nothing, and a block can hold at most one `apply`.  Leases run on the clo
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
+from midstreamer.store.memory_leases import Leases
 from midstreamer.store.ports import (
     NOTHING,
     CataloguePage,
@@ -30,6 +31,7 @@ from midstreamer.store.ports import (
     Event,
     FeedPage,
     FleetView,
+    Heard,
     Kind,
     LoadedRun,
     Mark,
@@ -55,16 +57,10 @@ class _Series:
     values: list[float] = field(default_factory=list)
 
 
-class _Lease(NamedTuple):
-    member: Member
-    expires_s: float
-
-
 class MemoryStore:
     """Everything in this process; lost with it."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._now_s = now_s
         self._lock = asyncio.Lock()
         self.away = ""
         """Set to a message and every operation raises StoreError: PostgreSQL is away."""
@@ -77,8 +73,11 @@ class MemoryStore:
         self.event_log: list[Event] = []
         self.usage_of: dict[str, Usage] = {}
         self.mark_of: dict[tuple[str, str], Mark] = {}
-        self.leases: dict[str, _Lease] = {}
-        self.changes: dict[int, Change] = {}
+        self.leases = Leases(now_s)
+        self.feed_rows: dict[int, Change] = {}
+        self.notifies = True
+        """False: commits are found by polling alone, as those of a version before are."""
+        self._hearing: list[Heard] = []
 
     def check(self) -> None:
         """Raise when this store is told to be away."""
@@ -158,15 +157,36 @@ class MemoryStore:
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         self.check()
-        wanted = range(after + 1, min(self.head, after + limit) + 1)
-        if after > self.head or (wanted and wanted[0] not in self.changes):
-            raise Behind(
-                f"feed position {after} is not among the {len(self.changes)} changes kept up to"
-                f" {self.head}: load again and follow from now"
-            )
-        found = alone([self.changes[position] for position in wanted])
+        wanted = self._kept(after, limit)
+        found = alone([self.feed_rows[position] for position in wanted])
         told = (self._whole(change) if states else change for change in found)
         return FeedPage(tuple(told), after + len(wanted))
+
+    async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
+        """Every change after a position."""
+        self.check()
+        return tuple(self._whole(self.feed_rows[at]) for at in self._kept(after, limit))
+
+    async def watch(self, heard: Heard, *, period_s: float) -> None:
+        """Tell of each commit, and of the position again and again."""
+        self._hearing.append(heard)
+        try:
+            while True:
+                self.check()
+                heard(self.head)
+                await asyncio.sleep(period_s)
+        finally:
+            self._hearing.remove(heard)
+
+    def _kept(self, after: int, limit: int) -> range:
+        """Positions after one, as many as there are."""
+        wanted = range(after + 1, min(self.head, after + limit) + 1)
+        if after > self.head or (wanted and wanted[0] not in self.feed_rows):
+            raise Behind(
+                f"feed position {after} is not among the {len(self.feed_rows)} changes kept up to"
+                f" {self.head}: load again and follow from now"
+            )
+        return wanted
 
     def _whole(self, change: Change) -> Change:
         if not isinstance(change, Learned):
@@ -177,7 +197,7 @@ class MemoryStore:
     async def present(self) -> Present:
         """All members."""
         self.check()
-        return Present(self.head, self.members())
+        return Present(self.head, self.leases.members())
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
         """The newest state of a stream."""
@@ -187,49 +207,41 @@ class MemoryStore:
     async def trim(self, keep: int) -> int:
         """Forget old changes."""
         self.check()
-        old = [position for position in self.changes if position <= self.head - keep]
+        old = [position for position in self.feed_rows if position <= self.head - keep]
         for position in old:
-            del self.changes[position]
+            del self.feed_rows[position]
         return len(old)
 
     # --- leases -----------------------------------------------------------------------------------
 
-    def members(self) -> tuple[Member, ...]:
-        """Those with a live lease, by name."""
-        now_s = self._now_s()
-        live = sorted((name, lease) for name, lease in self.leases.items())
-        return tuple(lease.member for _, lease in live if lease.expires_s > now_s)
-
     async def renew(self, member: Member, lease_s: float) -> FleetView:
         """Take or renew a lease."""
         self.check()
-        before = self.leases.get(member.name)
-        self.leases[member.name] = _Lease(member, self._now_s() + lease_s)
-        old = before.member if before and before.expires_s > self._now_s() else None
-        return self._told(old is None or _seen_by_others(old) != _seen_by_others(member))
+        view = self._told(self.leases.renew(member, lease_s))
+        return dataclasses.replace(view, drain=self.leases.asked(member))
+
+    async def retire(self, name: str) -> Member | None:
+        """Ask a member to drain."""
+        self.check()
+        return self.leases.retire(name)
 
     async def leave(self, name: str) -> FleetView:
         """Give a lease back."""
         self.check()
-        return self._told(self.leases.pop(name, None) is not None)
+        return self._told(self.leases.leave(name))
 
     async def expire(self) -> FleetView:
         """Remove members whose lease has run out."""
         self.check()
-        gone = [name for name, one in self.leases.items() if one.expires_s <= self._now_s()]
-        for name in gone:
-            del self.leases[name]
-        return self._told(bool(gone))
+        return self._told(self.leases.expire())
 
     async def extend(self, lease_s: float) -> None:
         """Let every lease run on."""
         self.check()
-        until_s = self._now_s() + lease_s
-        for name, one in self.leases.items():
-            self.leases[name] = one._replace(expires_s=max(one.expires_s, until_s))
+        self.leases.extend(lease_s)
 
     def _told(self, changed: bool) -> FleetView:
-        members = self.members()
+        members = self.leases.members()
         if changed:
             self.publish([Joined(members)])
         return FleetView(self.head, members, changed)
@@ -239,9 +251,12 @@ class MemoryStore:
         for change in changes:
             self.head += 1
             light = isinstance(change, Learned)
-            self.changes[self.head] = (
+            self.feed_rows[self.head] = (
                 msgspec.structs.replace(change, state=b"") if light else change
             )
+        if self.notifies:
+            for heard in self._hearing:
+                heard(self.head)
 
     # --- looking after ----------------------------------------------------------------------------
 
@@ -408,8 +423,3 @@ class _Transaction:
             stored = self._store.state_of.get(state.stream)
             if (stored[1].version if stored else 0) != state.version - learned:
                 raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)
-
-
-def _seen_by_others(member: Member) -> tuple[object, ...]:
-    """The part of a member whose change is told at once; its position is not."""
-    return member.incarnation, member.address, member.whole_for

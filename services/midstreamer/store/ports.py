@@ -14,7 +14,7 @@ All operations work on batches; each is one round trip, whatever the number of r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,6 +25,8 @@ from midstreamer.domain.series import Column, Floats, Integers
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
+
+Heard = Callable[[int], None]
 
 SNAPSHOT_VERSIONS = 256
 """A state's body is kept for good at every multiple of this: others are folded from there."""
@@ -210,6 +212,8 @@ class FleetView:
     position: int
     members: tuple[Member, ...]
     changed: bool
+    drain: bool = False
+    """The member that renewed has been asked to drain."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,20 @@ class Store(Protocol):
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position, with or without the states learned; Behind when trimmed."""
 
+    async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
+        """At most ``limit`` changes after a position, one for each position; Behind when trimmed.
+
+        Every Learned comes with the newest state of its stream.
+        """
+
+    async def watch(self, heard: Heard, *, period_s: float) -> None:
+        """Call ``heard`` with positions that were committed by whomever, until StoreError.
+
+        A position is a hint: look what is there.  Most commits of others are heard of at once.
+        The position is also read every ``period_s``, because a version before this one notifies
+        nobody.  Commits by this store's own `transaction` may be left out: who made them knows.
+        """
+
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
         """A position, and the newest state of a stream then; None when nothing was learned."""
 
@@ -319,6 +337,12 @@ class Store(Protocol):
 
     async def leave(self, name: str) -> FleetView:
         """Give a lease back."""
+
+    async def retire(self, name: str) -> Member | None:
+        """Ask a member to drain: its renewals say so from now on; None when it has no lease.
+
+        This is for its present incarnation: when its process starts anew, it is not asked.
+        """
 
     async def expire(self) -> FleetView:
         """Remove members whose lease has run out; tells the feed when there were any."""
@@ -350,6 +374,15 @@ def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
         for at, change in enumerate(changes)
         if not isinstance(change, Learned) or last[change.stream] == at
     )
+
+
+def seen_by_others(member: Member) -> tuple[object, ...]:
+    """The part of a lease whose change is told to everybody at once.
+
+    Its position and its other evidence change all the time.
+    """
+    stage = member.evidence.get("stage", "")
+    return member.incarnation, member.address, member.whole_for, stage
 
 
 def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:

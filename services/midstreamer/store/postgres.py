@@ -7,7 +7,7 @@ error leaves here as a StoreError that says what to do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,11 +18,13 @@ from midstreamer.domain.errors import Behind, ConfigError, StoreError, UnknownSe
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
-from midstreamer.store import copying, dsn, migrate, queries, reading, rows, trouble
+from midstreamer.store import copying, dsn, listening, migrate, queries, reading, rows, trouble
+from midstreamer.store.listening import Ear
 from midstreamer.store.ports import (
     CataloguePage,
     FeedPage,
     FleetView,
+    Heard,
     LoadedRun,
     Present,
     Run,
@@ -74,6 +76,8 @@ class PostgresStore:
         self._connect_s = connect_s
         self._command_s = command_s
         self._pool: Any = None
+        self._writer_pid = 0
+        """Of the PostgreSQL process that serves our transactions."""
 
     # --- connecting -------------------------------------------------------------------------------
 
@@ -146,6 +150,7 @@ class PostgresStore:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Alone among writers until the block ends."""
         async with self._connection() as connection, connection.transaction():
+            self._writer_pid = connection.get_server_pid()
             position = await connection.fetchval(_SQL["lock_head"])
             yield PostgresTransaction(connection, position)
 
@@ -212,23 +217,46 @@ class PostgresStore:
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Changes after a position."""
         async with self._reading() as connection:
-            head = await connection.fetchval(_SQL["position"])
-            found = await connection.fetch(_SQL["feed_after"], after, limit)
-            begins = found[0]["position"] if found else head + 1
-            if begins != after + 1:
-                raise Behind(
-                    f"feed position {after} is not among the changes kept up to {head}: load"
-                    " again and follow from now"
-                )
+            found = await _changes(connection, after, limit)
             changes = alone([rows.change(row["body"]) for row in found])
             newest = await self._newest(connection, changes) if states else {}
-        whole = tuple(newest.get(c.stream, c) if isinstance(c, Learned) else c for c in changes)
-        return FeedPage(whole, found[-1]["position"] if found else after)
+        return FeedPage(_whole(changes, newest), found[-1]["position"] if found else after)
+
+    async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
+        """Every change after a position.
+
+        Not at one moment, which would take three more round trips: a state that is newer than its
+        change is as good.
+        """
+        async with self._connection() as connection:
+            found = await _changes(connection, after, limit)
+            changes = [rows.change(row["body"]) for row in found]
+            return _whole(changes, await self._newest(connection, changes))
+
+    async def watch(self, heard: Heard, *, period_s: float) -> None:
+        """Listen on a connection of its own, and look at the position as well."""
+        async with _door():
+            connection = await asyncpg.connect(
+                self._dsn,
+                timeout=self._connect_s,
+                command_timeout=self._connect_s,
+                server_settings={"application_name": "midstreamer feed"},
+            )
+            try:
+                ear = Ear(connection, heard, ours=lambda pid: pid == self._writer_pid)
+                await ear.listen(period_s=period_s, ring=self._ring)
+            finally:
+                connection.terminate()
+
+    async def _ring(self, word: str) -> None:
+        """Notify from a connection of the pool."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT pg_notify($1, $2)", listening.CHANNEL, word)
 
     async def _newest(
         self, connection: Connection, changes: Sequence[Change]
     ) -> dict[str, Learned]:
-        streams = [change.stream for change in changes if isinstance(change, Learned)]
+        streams = list({change.stream for change in changes if isinstance(change, Learned)})
         if not streams:
             return {}
         found = await connection.fetch(_SQL["states_of"], streams)
@@ -268,11 +296,18 @@ class PostgresStore:
             if found:
                 fleet = (rows.member(one) for one in found)
                 members = tuple(member if one.name == member.name else one for one in fleet)
-                return FleetView(found[0]["head"], members, changed=False)
+                asked = _asked(found, member.name)
+                return FleetView(found[0]["head"], members, changed=False, drain=asked)
             async with connection.transaction():
                 position = await connection.fetchval(_SQL["lock_head"])
                 await connection.execute(_SQL["put_member"], *row)
-                return await self._told(connection, position, changed=True)
+                return await self._told(connection, position, changed=True, name=member.name)
+
+    async def retire(self, name: str) -> Member | None:
+        """Ask a member to drain."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(_SQL["retire_member"], name)
+        return None if row is None else rows.member(row)
 
     async def leave(self, name: str) -> FleetView:
         """Give a lease back."""
@@ -298,17 +333,16 @@ class PostgresStore:
             gone = await connection.fetch(_SQL[query], *arguments)
             return await self._told(connection, position, changed=bool(gone))
 
-    async def _members(self, connection: Connection) -> tuple[Member, ...]:
+    async def _told(
+        self, connection: Connection, position: int, *, changed: bool, name: str = ""
+    ) -> FleetView:
         found = await connection.fetch(_SQL["members_live"])
-        return tuple(rows.member(row) for row in found)
-
-    async def _told(self, connection: Connection, position: int, *, changed: bool) -> FleetView:
-        members = await self._members(connection)
+        members = tuple(rows.member(row) for row in found)
         if changed:
             await connection.execute(_SQL["add_feed"], *rows.feed([Joined(members)], position))
             position += 1
             await connection.execute(_SQL["advance_head"], position, 0, 0, 0, 0)
-        return FleetView(position, members, changed)
+        return FleetView(position, members, changed, _asked(found, name))
 
     # --- looking after ----------------------------------------------------------------------------
 
@@ -367,6 +401,27 @@ def _gather(parts: list[bytes]) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         parts.append(data)
 
     return take
+
+
+async def _changes(connection: Connection, after: int, limit: int) -> list[Any]:
+    found = await connection.fetch(_SQL["feed_after"], after, limit)
+    if found and found[0]["position"] == after + 1:
+        return list(found)
+    head = await connection.fetchval(_SQL["position"])
+    if found or after > head:
+        raise Behind(
+            f"feed position {after} is not among the changes kept up to {head}: load again and"
+            " follow from now"
+        )
+    return []
+
+
+def _whole(changes: Sequence[Change], newest: Mapping[str, Learned]) -> tuple[Change, ...]:
+    return tuple(newest.get(c.stream, c) if isinstance(c, Learned) else c for c in changes)
+
+
+def _asked(found: Sequence[Any], name: str) -> bool:
+    return any(row["asked"] for row in found if row["name"] == name)
 
 
 def _count(tag: str) -> int:

@@ -59,12 +59,16 @@ class Committer:
         self._streams_memory = streams_memory
         self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._position = 0
+        """Of the feed after our last commit."""
 
     async def commit(self, batch: Sequence[Given]) -> Committed:
         """Store a batch. StoreError: none of it is known to be stored."""
         try:
             async with self._store.transaction() as transaction:
                 before = transaction.position
+                if before < self._position:  # the database was replaced by an older one
+                    self._states.clear()
                 facts = await self._read(transaction, batch)
                 plan = core.plan(batch, facts, self._quotas)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
@@ -72,6 +76,7 @@ class Committer:
                 settle.check_sizes(self._rules, folded, judged.lessons)
                 effects = _effects(plan, judged, folded)
                 position = await transaction.apply(effects)
+            self._position = position
         except BaseException:
             self._states.clear()
             raise

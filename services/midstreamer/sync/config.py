@@ -28,6 +28,9 @@ class SyncSettings(Settings):
     """Last part of this process's identity, `<kind>/<id>`; its certificate carries it."""
     listen: Address = "127.0.0.1:7450"
     """UDP address for agents and coordinators; port 0 takes a free one."""
+    advertise: Address | None = None
+    """The address that this process's lease tells, when it is not the one listened on (behind a
+    service, or when listening on every interface). None: `listen`, as really bound."""
     dsn: Dsn = Dsn()
     """PostgreSQL 14 or newer, as `postgresql://user@host/database?sslmode=verify-full`. Over a
     network only a verified TLS connection is accepted. A password belongs into the environment
@@ -37,7 +40,8 @@ class SyncSettings(Settings):
     because PostgreSQL does not run as root."""
     connections: int = Field(7, ge=4, le=100)
     """Most connections to PostgreSQL: one writes, one keeps leases, one reads learning states. The
-    others answer further reads, at most half of them for one peer; more reads wait in line."""
+    others answer further reads, at most half of them for one peer; more reads wait in line. One
+    connection more listens for what other syncs commit."""
     connect_s: float = Field(5.0, gt=0, le=60)
     """Seconds to wait for a connection before saying that PostgreSQL is away."""
     command_s: float = Field(60.0, gt=0, le=3600)

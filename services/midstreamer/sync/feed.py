@@ -1,9 +1,9 @@
 """Tells followers what was committed: from memory when they are close, else from the store.
 
-Positions are contiguous.  The newest changes are kept in memory; `publish` is called after each
-commit with the position before it.  Two commits on two connections may be told out of order, so
-what comes too early waits; what never comes (a commit whose answer was lost, another process that
-wrote) is noticed by looking at the store now and then, and read from there.
+`Recent` keeps the newest changes in order.  `publish` is called after each commit of this process
+with the position before it; `heard` with each position that another sync is heard to have
+committed.  What others committed is read from the store once, by `run`, and goes into the same
+memory.  So the cost of a foreign commit is the reading of what is new in it.
 
 A follower that does not read is waited for, never buffered for: `Peer.drained` holds its loop
 back, and when it comes again it continues from the position it has.
@@ -13,33 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from midstreamer.domain.errors import Overloaded
+from midstreamer.domain.errors import Behind, Overloaded, StoreError
 from midstreamer.protocol.capabilities import told
-from midstreamer.protocol.frames import (
-    CHANGES_MAX,
-    Change,
-    Changes,
-    Joined,
-    Learned,
-)
+from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
 from midstreamer.protocol.sizes import change_bytes
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.ports import FeedPage, Store, alone
+from midstreamer.store.ports import FeedPage, Store
+from midstreamer.sync import members
+from midstreamer.sync.recent import Recent
 from midstreamer.telemetry import metrics
 
 FRAME_BYTES = 1024 * 1024
 """A Changes frame is closed when it has reached this; one change may be larger than it."""
 READ_CHANGES = 64
 """Changes read from the store at once: each may hold 100,000 ticks."""
-EARLY_MAX = 1024
-MEMORY_BYTES = 64 * 1024 * 1024
-"""Of the newest changes in memory, about: each may hold a learning state."""
+AGAIN_S = 0.1
+"""Pause before reading again from a store that failed."""
 
 
 class Feed:
@@ -47,50 +41,81 @@ class Feed:
 
     def __init__(self, store: Store, *, memory: int) -> None:
         self._store = store
-        self._newest: deque[Change] = deque()
         self._memory = memory
-        self._bytes = 0
-        """Of the newest changes."""
-        self._early: dict[int, Sequence[Change]] = {}
+        self._recent = Recent(memory)
+        self._told = 0
+        """Position that followers were last woken up for."""
+        self._begun = False
         self._moved = asyncio.Event()
+        self._missing = asyncio.Event()
         self._following: weakref.WeakKeyDictionary[Peer, asyncio.Task[Any] | None] = (
             weakref.WeakKeyDictionary()
         )
         """The task that tells each connection."""
-        self.position = 0
-        """The last position known to be committed."""
+
+    @property
+    def position(self) -> int:
+        """The last position known to be committed, and told in order."""
+        return self._recent.position
 
     def publish(self, before: int, changes: Sequence[Change]) -> None:
         """Tell what was committed right after position ``before``."""
-        if changes and before >= self.position:
-            self._early[before] = changes
-        while self.position in self._early:
-            ready = self._early.pop(self.position)
-            self._remember(ready)
-            self._reach(self.position + len(ready))
-        if len(self._early) > EARLY_MAX:
-            self._early.clear()
+        self._recent.publish(before, changes)
+        self._tell()
 
-    def _remember(self, changes: Sequence[Change]) -> None:
-        self._newest.extend(changes)
-        self._bytes += sum(map(change_bytes, changes))
-        while len(self._newest) > self._memory or self._bytes > MEMORY_BYTES:
-            self._bytes -= change_bytes(self._newest.popleft())
+    def heard(self, position: int) -> None:
+        """Somebody committed this position; what is missing up to it is read soon."""
+        self._recent.heard(position)
+        self._tell()
 
-    def noticed(self, position: int) -> None:
-        """The store is at ``position``: what we do not have in memory is to be read there."""
-        if position != self.position:
-            self._newest.clear()
-            self._bytes = 0
-            self._early = {at: early for at, early in self._early.items() if at >= position}
-            self._reach(position)
-            self.publish(position, ())
+    async def begin(self) -> None:
+        """Go on from where the store is now.
 
-    def _reach(self, position: int) -> None:
-        self.position = position
-        metrics.FEED_POSITION.set(position)
-        self._moved.set()
-        self._moved = asyncio.Event()
+        That is earlier than before when the database was replaced by an older one: what was told
+        beyond it is not committed any more, and followers there must load again.
+        """
+        before = self.position
+        position = await self._store.position()
+        if position < before or not self._begun:
+            self._recent.skip(position)
+            self._begun = True
+        self.heard(position)
+
+    async def run(self) -> None:
+        """Read what others committed, as soon as it is heard of."""
+        while True:
+            await self._missing.wait()
+            try:
+                await self._fill()
+            except StoreError:
+                await asyncio.sleep(AGAIN_S)
+
+    async def _fill(self) -> None:
+        while count := self._recent.missing():
+            before = self.position
+            try:
+                if count > self._memory:
+                    raise Behind(f"{count:,} changes are more than memory keeps")
+                changes = await self._store.changes(before, min(count, READ_CHANGES))
+            except Behind:
+                self._recent.skip(await self._store.position())
+                continue
+            if changes:
+                self.publish(before, changes)
+            elif before == self.position:
+                self._recent.nothing_more()
+        self._missing.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake up followers when the position moved, and `run` when something is missing."""
+        if self._recent.missing():
+            self._missing.set()
+        if self.position != self._told:
+            self._told = self.position
+            metrics.FEED_POSITION.set(self.position)
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
 
     async def follow(self, peer: Peer, request: int, after: int, *, states: bool = True) -> None:
         """Push everything after a position for as long as the peer lives; Behind.
@@ -114,8 +139,8 @@ class Feed:
 
     async def _begin(self, peer: Peer, request: int) -> int:
         present = await self._store.present()
-        changes = (Joined(present.members),)
-        await _push(peer, Changes(request=request, position=present.position, changes=changes))
+        told = Joined(members.visible(present.members, peer.capabilities))
+        await _push(peer, Changes(request=request, position=present.position, changes=(told,)))
         return present.position
 
     async def _pages(self, after: int, *, greeted: bool, states: bool) -> AsyncIterator[FeedPage]:
@@ -126,9 +151,7 @@ class Feed:
         """
         while True:
             moved = self._moved
-            page = self._remembered(after)
-            if page is None:
-                page = await self._read(after, states=states)
+            page = await self._page(after, states=states)
             if page.position > after or not greeted:
                 greeted = True
                 yield page
@@ -136,20 +159,15 @@ class Feed:
             else:
                 await moved.wait()
 
-    def _remembered(self, after: int) -> FeedPage | None:
-        """The next changes, when memory reaches back far enough."""
-        first = self.position - len(self._newest)
-        if not first <= after <= self.position:
-            return None
-        upto = min(self.position, after + CHANGES_MAX)
-        part = [self._newest[at - first] for at in range(after, upto)]
-        return FeedPage(alone(part), upto)
-
-    async def _read(self, after: int, *, states: bool) -> FeedPage:
+    async def _page(self, after: int, *, states: bool) -> FeedPage:
+        """The next changes, from memory when it reaches back far enough."""
+        page = self._recent.page(after)
+        if page is not None:
+            return page
         with metrics.SYNC_LATENCY_S.labels("feed").time():
             page = await self._store.feed(after, READ_CHANGES, states=states)
         if page.position > self.position:
-            self.noticed(page.position)
+            self.heard(page.position)
         return page
 
 
@@ -177,11 +195,13 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
-    """What one follower is told of a page: what it knows, with states or without."""
-    changes = tuple(
-        msgspec.structs.replace(change, state=b"")
-        if isinstance(change, Learned) and not states
-        else change
-        for change in told(page.changes, capabilities)
-    )
-    return FeedPage(changes, page.position)
+    """The page as one peer gets it: what it knows, with or without states, members it may see."""
+
+    def seen(change: Change) -> Change:
+        if isinstance(change, Joined):
+            return Joined(members.visible(change.members, capabilities))
+        if isinstance(change, Learned) and not states:
+            return msgspec.structs.replace(change, state=b"")
+        return change
+
+    return FeedPage(tuple(map(seen, told(page.changes, capabilities))), page.position)

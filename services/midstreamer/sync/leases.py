@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from midstreamer.domain.errors import BadInput, Overloaded
-from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, EVIDENCE_KEYS, Member
+from midstreamer.protocol.capabilities import Capability
+from midstreamer.protocol.frames import (
+    EVIDENCE_BYTES_MAX,
+    EVIDENCE_KEYS,
+    EVIDENCE_KEYS_BASE,
+    Member,
+)
 
 MEMBERS_MAX = 640
 """Most that a setting may allow: so many of the largest leases are a little less than a frame."""
@@ -20,10 +26,20 @@ NUMBER_MAX = 2**63 - 1
 RETRY_AFTER_S = 1.0
 
 
-def check(member: Member, members: Collection[str], *, members_max: int) -> None:
-    """Raise BadInput or Overloaded when a member may not have the lease it asks for."""
+def check(
+    member: Member,
+    members: Collection[str],
+    *,
+    members_max: int,
+    capabilities: Collection[str] = (),
+) -> None:
+    """Raise BadInput or Overloaded when a member may not have the lease it asks for.
+
+    ``capabilities`` are the member's: without the one for evidence, it tells what it always did.
+    """
+    full = Capability.EVIDENCE in capabilities
     _check_text(member)
-    _check_evidence(member)
+    _check_evidence(member, EVIDENCE_KEYS if full else EVIDENCE_KEYS_BASE)
     _check_numbers(member)
     if member.name not in members and len(members) >= members_max:
         raise Overloaded(
@@ -62,12 +78,12 @@ def _check_numbers(member: Member) -> None:
             )
 
 
-def _check_evidence(member: Member) -> None:
-    unknown = sorted(member.evidence.keys() - EVIDENCE_KEYS)
+def _check_evidence(member: Member, keys: Collection[str]) -> None:
+    unknown = sorted(member.evidence.keys() - set(keys))
     if unknown:
         raise BadInput(
             f"the lease of {member.name}: evidence {unknown[0][:80]!r} is not known, known are"
-            f" {', '.join(sorted(EVIDENCE_KEYS))}: leave it out"
+            f" {', '.join(sorted(keys))}: leave it out"
         )
     size = sum(len((key + value).encode()) for key, value in member.evidence.items())
     if size > EVIDENCE_BYTES_MAX:

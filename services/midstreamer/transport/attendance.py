@@ -38,11 +38,18 @@ class Attendance:
         self._on_link = on_link
         self._judge = judge
         self._tasks: set[asyncio.Task[None]] = set()
+        self.full = False
+        """Nobody new is taken any more."""
 
     def require_room(
         self, identity: Identity, limits: Limits, arriving: Sequence[Identity] = ()
     ) -> None:
         """Refuse a judged peer beyond its own share of links, and anybody beyond all of them."""
+        if self.full:
+            raise Overloaded(
+                f"{Overloaded.code}: this process is about to stop: ask another, or again later",
+                retry_after_s=RETRY_AFTER_S,
+            )
         present = [link.peer for link in self.links] + list(arriving)
         own, own_max = present.count(identity), limits.links_per_identity_max
         if own >= own_max:

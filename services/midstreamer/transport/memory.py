@@ -15,12 +15,13 @@ from midstreamer.domain.errors import Overloaded, Refused, Unavailable
 from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import authorisation
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import decide
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.transport import attendance
 from midstreamer.transport.attendance import Attendance
-from midstreamer.transport.carrier import Limits, Link, OnLink, Server
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
 from midstreamer.transport.framed import FramedLink
 
 
@@ -69,9 +70,12 @@ class MemoryCarrier:
         allowlist: Callable[[], Allowlist] | None = None,
         limits: Limits | None = None,
         incarnation: str = "",
+        capabilities: tuple[str, ...] = OURS,
     ) -> None:
+        """``capabilities``: none of them makes this a process of the version before."""
         self.network = network
         self.limits = limits or Limits()
+        self.capabilities = capabilities
         self._me = me
         self._allowlist = allowlist
         self._incarnation = incarnation or secrets.token_hex(8)
@@ -106,6 +110,10 @@ class MemoryCarrier:
     def grant(self, peer: Identity) -> Grant:
         """What a judged peer may append to, by the allowlist in force now."""
         return self._allowlist().grant(peer) if self._allowlist else EVERYTHING
+
+    def trust_report(self) -> TrustReport:
+        """Nothing: there are no certificates."""
+        return TrustReport()
 
     def warnings(self) -> list[str]:
         """Nothing: there are no files to be wrong."""
@@ -145,6 +153,10 @@ class MemoryServer:
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
         self.attendance.reconsider()
+
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self.attendance.full = True
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
@@ -205,6 +217,7 @@ def _link(side: Side, carrier: MemoryCarrier, peer: Identity, wire: MemoryWire) 
         me=carrier.me,
         peer=peer,
         incarnation=carrier.incarnation,
+        capabilities=carrier.capabilities,
         frame_bytes_max=carrier.limits.frame_bytes_max,
         handshake_s=carrier.limits.handshake_s,
         frame_s=carrier.limits.frame_s,

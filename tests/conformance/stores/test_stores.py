@@ -28,6 +28,7 @@ from midstreamer.store.ports import (
 from midstreamer.sync.quota import Quotas
 from tests.support import folding
 from tests.support import store as build
+from tests.support.fleet import eventually
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +267,7 @@ async def test_members_are_told_once_and_again_only_on_change(store: Store) -> N
         {"address": "elsewhere:1"},
         {"whole_for": "another list"},
         {"whole_for": ""},
+        {"evidence": {"stage": "draining"}},
     ],
 )
 async def test_what_others_go_by_is_told_with_the_renewal_that_changes_it(
@@ -289,6 +291,59 @@ async def test_a_renewal_without_news_gives_the_fleet_as_it_is(store: Store) -> 
     told = await store.renew(moved, 30.0)
     assert told == FleetView(joined.position, (moved, other), changed=False)
     assert await store.expire() == told
+
+
+async def test_a_member_that_is_asked_to_drain_hears_of_it_whenever_it_renews(store: Store) -> None:
+    member, other = Member("agent/a", "first", ""), Member("agent/b", "first", "")
+    await store.renew(member, 30.0)
+    await store.renew(other, 30.0)
+    assert await store.retire("agent/a") == member
+    assert (await store.renew(member, 30.0)).drain
+    draining = msgspec.structs.replace(member, evidence={"stage": "draining"})
+    assert (await store.renew(draining, 30.0)).drain
+    assert not (await store.renew(other, 30.0)).drain
+
+
+async def test_a_new_incarnation_was_not_asked_to_drain(store: Store) -> None:
+    member = Member("agent/a", "first", "")
+    await store.renew(member, 30.0)
+    await store.retire("agent/a")
+    successor = msgspec.structs.replace(member, incarnation="second")
+    assert not (await store.renew(successor, 30.0)).drain
+    assert not (await store.renew(successor, 30.0)).drain
+
+
+async def test_only_who_has_a_lease_can_be_asked_to_drain(store: Store) -> None:
+    await store.renew(Member("agent/a", "first", ""), -1.0)
+    assert await store.retire("agent/a") is None
+    assert await store.retire("agent/b") is None
+
+
+async def test_who_watches_hears_of_what_others_commit(store: Store) -> None:
+    heard: list[int] = []
+    watching = asyncio.create_task(store.watch(heard.append, period_s=60.0))
+    await eventually(lambda: heard == [0])
+    told = await store.renew(Member("agent/a", "first", ""), 30.0)
+    await eventually(lambda: heard == [0, told.position])
+    watching.cancel()
+    await asyncio.wait({watching})
+
+
+async def test_changes_are_given_one_for_each_position_with_the_newest_states(
+    store: Store,
+) -> None:
+    committer = build.a_committer(store)
+    await build.commit(committer, build.a_write(build.a_column(0, 6)))
+    for at in (4, 5):
+        await build.commit(committer, build.a_write(decisions=[build.a_decision(at)]))
+    ((_, newest),) = await store.streams()
+    points, *learned = await store.changes(0, 64)
+    assert isinstance(points, Points)
+    assert learned == [Learned(*newest)] * 2
+    assert await store.changes(1, 1) == (Learned(*newest),)
+    await store.trim(1)
+    with pytest.raises(Behind):
+        await store.changes(0, 64)
 
 
 async def test_who_comes_back_after_its_lease_ran_out_has_joined_again(store: Store) -> None:

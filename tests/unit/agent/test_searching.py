@@ -1,5 +1,10 @@
 """Searching: exact, as of the window's time, and the same however the shards are divided."""
 
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 import pytest
@@ -16,8 +21,14 @@ from midstreamer.domain.errors import BadInput, DeadlineExceeded
 from midstreamer.domain.match import Match
 from midstreamer.domain.series import Column, Window, column, window
 from midstreamer.domain.shard import shards_of
-from midstreamer.domain.specification import Measure, Scale, Specification, Transform
-from tests.support.fleet import MINUTE, a_specification, a_universe, a_walk, a_window
+from midstreamer.domain.specification import (
+    WINDOW_MAX,
+    Measure,
+    Scale,
+    Specification,
+    Transform,
+)
+from tests.support.fleet import MINUTE, a_column, a_specification, a_universe, a_walk, a_window
 
 POINTS = 64
 UNIVERSE = a_universe(3, 300)
@@ -37,7 +48,7 @@ def held_shards(columns: list[Column], points: int = POINTS) -> list[Held]:
 def find(
     specification: Specification, windows: list[Window], shards: list[Held], engine: str = "auto"
 ) -> list[Evidence]:
-    return Search(specification, shards, engine).answer(windows, lambda: False)
+    return Search(specification, shards, engine).answer(windows)
 
 
 def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
@@ -213,10 +224,60 @@ def test_shards_of_other_series_say_nothing_of_the_place() -> None:
 
 
 def test_a_search_that_nobody_awaits_ends() -> None:
-    looks = iter([False, True])
-    asked = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
+    stop = kernels.Stop()
+    windows = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
+
+    class Left(list[Window]):
+        """Windows whose asker leaves before the second."""
+
+        def __iter__(self) -> Iterator[Window]:
+            yield self[0]
+            stop.set()
+            yield from self[1:]
+
     with pytest.raises(DeadlineExceeded, match="1 of 3"):
-        Search(a_specification(), held_shards(UNIVERSE), "auto").answer(asked, lambda: next(looks))
+        Search(a_specification(), held_shards(UNIVERSE), "auto").answer(Left(windows), stop)
+
+
+def left_ms(searching: Search, asked: Window, after_s: float) -> float:
+    """Milliseconds from setting the flag of a search under way to the end of its thread."""
+    stop, ended = kernels.Stop(), [0.0]
+
+    def work() -> None:
+        with pytest.raises(DeadlineExceeded):
+            searching.answer([asked], stop)
+        ended[0] = time.perf_counter()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(after_s)
+    assert thread.is_alive(), "the search was over before it was stopped"
+    begun = time.perf_counter()
+    stop.set()
+    thread.join()
+    return 1000.0 * (ended[0] - begun)
+
+
+@pytest.mark.parametrize("measure", Measure)
+@pytest.mark.parametrize("engine", ["numba", "wasm"])
+def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
+    engine: str, measure: Measure
+) -> None:
+    columns = [a_column(3 * WINDOW_MAX, series=f"walk/{n}", seed=n) for n in range(4)]
+    dearest = a_specification(
+        window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1
+    )
+    asked = a_window(columns[0], 3 * WINDOW_MAX - 1, WINDOW_MAX)
+    find(a_specification(measure=measure, epsilon=0.1), [a_window(columns[0], 200, 16)], [], engine)
+
+    # Later and later: in the ledgers, in the statistics, in the bounds, in the comparison.
+    tries = []
+    for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
+        fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)
+        tries.append(left_ms(fresh, asked, after_s))
+
+    print(f"{engine} {measure}: {[round(ms, 2) for ms in tries]} ms")  # noqa: T201 - seen with -s
+    assert statistics.median(tries) < 5.0
 
 
 def test_what_the_kernels_refuse_is_bad_input() -> None:

@@ -13,7 +13,6 @@ from midstreamer.domain import shard
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
-from midstreamer.protocol.connection import Connection
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import tracing
@@ -100,8 +99,8 @@ async def test_the_slower_of_two_agents_is_told_to_stop() -> None:
 async def test_an_agent_of_the_version_before_is_left_to_finish(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    defaults = Connection.__init__.__kwdefaults__ or {}
-    monkeypatch.setitem(defaults, "capabilities", ())
+    defaults = dict(MemoryCarrier.__init__.__kwdefaults__ or {}) | {"capabilities": ()}
+    monkeypatch.setattr(MemoryCarrier.__init__, "__kwdefaults__", defaults)
     async with _a_fleet(1) as (dispatcher, [agent]):
         search = _search(dispatcher)
         await eventually(lambda: agent.begun == 1)

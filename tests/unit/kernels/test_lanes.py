@@ -111,7 +111,7 @@ def test_every_shape_gives_the_same_bits(shape: Shape) -> None:
     def compared_so(query: Any, block: Any, m: int, band: int, cells: Any, costs: Any) -> None:
         compare(
             query.ctypes.data, query.size, block.ctypes.data, m, band, np.inf,
-            cells.ctypes.data, costs.ctypes.data,
+            cells.ctypes.data, costs.ctypes.data, 0,
         )  # fmt: skip
 
     dice, dtype = np.random.default_rng(4), shape.number.name

@@ -28,6 +28,7 @@ from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.dtw import cost_matrix
 from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.stop import NEVER
 from midstreamer_kernels.wasm import engine as wasm
 
 jit: Any = numba.njit
@@ -164,7 +165,9 @@ def test_a_scan_finds_what_is_there() -> None:
 
     for engine in (scan.scan, wasm.scan):
         shared = np.full(1, np.inf)
-        answer = engine(row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf, shared)
+        answer = engine(
+            row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf, shared, NEVER
+        )
 
         assert [part.tolist() for part in answer] == [[0, 0], [2, 0], [0.0, math.sqrt(2)]]
 

@@ -162,7 +162,7 @@ def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> Non
     held = held_shards(universe, shard_points)
     asked = decided[::17]
     windows = [Window(each.series, each.time, each.window) for each in asked]
-    found = Search(SPECIFICATION, held, "auto").answer(windows, lambda: False)
+    found = Search(SPECIFICATION, held, "auto").answer(windows)
     assert [each.matches for each in found] == [each.matches for each in asked]
     assert [each.index for each in found] == [each.index for each in asked]
     bases = [forecast.climatology(each) for each in found]
@@ -185,6 +185,6 @@ def test_a_price_of_zero_bars_the_windows_that_touch_it_live_and_here() -> None:
     assert due_at_zero.experience_id not in judged
     asked = [each for each in decided if each.time > due_at_zero.time][::17]
     windows = [Window(each.series, each.time, each.window) for each in asked]
-    found = Search(specification, held_shards(universe, 64), "auto").answer(windows, lambda: False)
+    found = Search(specification, held_shards(universe, 64), "auto").answer(windows)
     assert [each.matches for each in found] == [each.matches for each in asked]
     assert [forecast.climatology(each) for each in found] == [each.arms[0] for each in asked]

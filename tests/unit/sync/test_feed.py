@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 from midstreamer.protocol import sizes
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
-from midstreamer.sync import feed as feeds
+from midstreamer.sync import recent
 from midstreamer.sync.feed import Feed, frames_of
+from midstreamer.sync.recent import Recent
 from tests.support.fleet import eventually
 from tests.support.store import a_column
 
@@ -30,35 +34,25 @@ def test_commits_told_out_of_order_come_in_order() -> None:
     assert feed.position == 0
     feed.publish(0, [_change(1)])
     assert feed.position == 2
-    assert feed._remembered(1) == FeedPage((_change(2),), 2)
+    assert feed._recent.page(1) == FeedPage((_change(2),), 2)
 
 
 def test_what_memory_does_not_reach_is_left_to_the_store() -> None:
     feed = _feed()
     for at in range(20):
         feed.publish(at, [_change(at + 1)])
-    assert feed._remembered(11) is None
-    assert feed._remembered(12) is not None
-    assert feed._remembered(21) is None
+    assert feed._recent.page(11) is None
+    assert feed._recent.page(12) is not None
+    assert feed._recent.page(21) is None
 
 
 def test_memory_is_bounded_in_bytes_as_well() -> None:
-    made = Feed(MemoryStore(), memory=10**6)
+    made = Recent(10**6)
     for at in range(100):
         made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(sizes.change_bytes(change) for change in made._newest) <= feeds.MEMORY_BYTES
-    assert made._remembered(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
-    assert made._remembered(0) is None
-
-
-def test_a_commit_of_somebody_else_makes_a_fresh_start() -> None:
-    feed = _feed()
-    feed.publish(0, [_change(1)])
-    feed.publish(5, [_change(6)])
-    feed.noticed(5)
-    assert feed.position == 6
-    assert feed._remembered(1) is None
-    assert feed._remembered(5) == FeedPage((_change(6),), 6)
+    assert sum(sizes.change_bytes(change) for change in made._newest) <= recent.MEMORY_BYTES
+    assert made.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
+    assert made.page(0) is None
 
 
 def test_a_large_page_is_cut_and_only_its_end_has_its_position() -> None:
@@ -76,9 +70,10 @@ def test_an_empty_page_still_tells_its_position() -> None:
 class Follower:
     """Stands where the follower's connection would."""
 
+    capabilities = frozenset(OURS)
+
     def __init__(self) -> None:
         self.told: list[Changes] = []
-        self.capabilities: frozenset[str] = frozenset()
 
     async def drained(self) -> None:
         """There is always room."""
@@ -117,6 +112,69 @@ async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None
     await asyncio.sleep(0)
     assert follower.told == [Changes(request=7, position=1, changes=(_change(1),))]
     following.cancel()
+
+
+class _Counting(MemoryStore):
+    """Counts how often the feed is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
+        self.reads.append(f"feed {after}")
+        return await super().feed(after, limit, states=states)
+
+    async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
+        self.reads.append(f"changes {after} {limit}")
+        return await super().changes(after, limit)
+
+
+@asynccontextmanager
+async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed, list[Follower]]]:
+    """A feed that runs, and followers of it that have begun."""
+    feed, followers = Feed(store, memory=8), [Follower() for _ in range(count)]
+    tasks = [asyncio.create_task(feed.run())] + [
+        asyncio.create_task(feed.follow(cast(Peer, one), 7, 0)) for one in followers
+    ]
+    await eventually(lambda: all(one.told for one in followers))
+    try:
+        yield feed, followers
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_what_another_sync_commits_is_read_once_for_all_followers() -> None:
+    store = _Counting()
+    async with _followed(store, 5) as (feed, followers):
+        for _ in range(3):
+            store.publish([Joined(())])
+            feed.heard(store.head)
+            await eventually(lambda: all(one.told[-1].position == store.head for one in followers))
+    assert store.reads == ["changes 0 1", "changes 1 1", "changes 2 1"]
+
+
+async def test_a_position_that_is_not_there_is_looked_for_once_and_forgotten() -> None:
+    store = _Counting()
+    async with _followed(store, 1) as (feed, _):
+        feed.heard(5)
+        await eventually(lambda: store.reads == ["changes 0 5"])
+        store.publish([Joined(())])
+        feed.heard(1)
+        await eventually(lambda: feed.position == 1)
+    assert store.reads == ["changes 0 5", "changes 0 1"]
+
+
+async def test_a_database_that_was_set_back_takes_the_feed_back_with_it() -> None:
+    store = _Counting()
+    store.publish([Joined(())] * 5)
+    feed = Feed(store, memory=8)
+    await feed.begin()
+    store.head = 3
+    await feed.begin()
+    assert feed.position == 3
 
 
 async def test_a_change_of_a_newer_kind_is_left_out_and_its_position_is_reached() -> None:

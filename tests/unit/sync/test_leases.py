@@ -7,6 +7,7 @@ import pytest
 from midstreamer.domain.errors import BadInput, Overloaded
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, Fleet, Member, Renew
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import leases
@@ -43,25 +44,33 @@ def a_member(**changes: object) -> Member:
 )
 def test_a_lease_that_tells_too_much_is_refused(member: Member, message: str) -> None:
     with pytest.raises(BadInput, match=message):
+        leases.check(member, (), members_max=9, capabilities=OURS)
+
+
+def test_a_peer_of_the_version_before_may_tell_what_it_always_told_and_no_more() -> None:
+    leases.check(a_member(evidence={"serial": "1", "engine": "numba"}), (), members_max=9)
+    member = a_member(evidence={"stage": "draining"})
+    with pytest.raises(BadInput, match="evidence 'stage' is not known, known are bundle, engine"):
         leases.check(member, (), members_max=9)
+    leases.check(member, (), members_max=9, capabilities=OURS)
 
 
 def test_a_list_of_the_largest_leases_fits_a_frame() -> None:
-    leases.check(LARGEST, (), members_max=leases.MEMBERS_MAX)
+    leases.check(LARGEST, (), members_max=leases.MEMBERS_MAX, capabilities=OURS)
     members = (LARGEST,) * leases.MEMBERS_MAX
     assert codec.encode(Fleet(members=members, lease_s=3.0, shard_points=2048))
     assert codec.encode(frames.Changes(changes=(frames.Joined(members),)))
 
 
 async def test_one_member_too_many_is_refused_until_another_leaves() -> None:
-    async with a_sync(MemoryStore(), members_max=2) as fleet:
+    async with a_sync(MemoryStore(), members_max=3) as fleet:
         peers = [await fleet.dial(Kind.AGENT, f"a{place}") for place in range(3)]
         for peer in peers[:2]:
             await peer.ask(Renew(member=a_member(name="")))
-        with pytest.raises(Overloaded, match="2 members hold a lease, members_max=2: agent/a2"):
+        with pytest.raises(Overloaded, match="3 members hold a lease, members_max=3: agent/a2"):
             await peers[2].ask(Renew(member=a_member(name="")))
         await peers[0].ask(Renew(member=a_member(name="")))  # who has one keeps it
         await peers[1].ask(Renew(member=a_member(name=""), leaving=True))
         answer = await peers[2].ask(Renew(member=a_member(name="")))
     assert isinstance(answer, Fleet)
-    assert [member.name for member in answer.members] == ["agent/a0", "agent/a2"]
+    assert [member.name for member in answer.members] == ["agent/a0", "agent/a2", "sync/sync-1"]

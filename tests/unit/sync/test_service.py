@@ -39,6 +39,9 @@ from tests.support.store import (
     value_at,
 )
 
+JOINED = 1
+"""Position of the feed once sync has joined the fleet."""
+
 
 async def _written(peer: Peer, write: Write) -> frames.Written:
     return cast(frames.Written, await peer.ask(write))
@@ -102,7 +105,7 @@ async def test_writes_that_wait_share_a_transaction() -> None:
 async def test_a_follower_is_told_of_every_commit(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 6)))
-    follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=0)
+    follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=JOINED)
     first = await anext(follower)
     assert first.changes == (Points(0, a_column(0, 6)),)
     written = await _written(peer, a_write(decisions=[a_decision(5)], sequence=2))
@@ -124,7 +127,7 @@ async def test_a_follower_from_now_begins_with_the_members_and_no_states(fleet: 
     follower = _follow(peer, after=-1)
     begin = await anext(follower)
     assert [type(change) for change in begin.changes] == [Joined]
-    assert begin.position == 3
+    assert begin.position == JOINED + 3
     await follower.aclose()
 
 
@@ -141,14 +144,18 @@ async def test_a_follower_whose_past_is_gone_is_told_to_load_again() -> None:
 
 async def test_members_see_each_other_and_hear_of_changes(fleet: Fleet) -> None:
     agent, coordinator = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
-    follower = _follow(coordinator, after=0)
+    follower = _follow(coordinator, after=JOINED)
     await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, 7)))
-    (joined,) = (await anext(follower)).changes
+    while not (told := (await anext(follower)).changes):
+        pass
+    (joined,) = told
     assert isinstance(joined, Joined)
-    assert [(one.name, one.held) for one in joined.members] == [("agent/a1", 7)]
+    assert [(one.name, one.held) for one in joined.members] == [("agent/a1", 7), ("sync/sync-1", 0)]
     answer = await coordinator.ask(frames.Renew(member=Member("coordinator/c1", "", "x:1")))
     assert isinstance(answer, frames.Fleet)
-    assert [member.name for member in answer.members] == ["agent/a1", "coordinator/c1"]
+    assert [member.name for member in answer.members] == [
+        "agent/a1", "coordinator/c1", "sync/sync-1",
+    ]  # fmt: skip
     await follower.aclose()
 
 
@@ -200,7 +207,7 @@ async def test_without_a_store_it_stays_alive_and_says_why() -> None:
     store.away = "PostgreSQL: the connection was lost"
     async with a_sync(store, wait=False) as fleet:
         peer = await fleet.dial()
-        assert fleet.service.ready_reasons() == ["store: PostgreSQL: the connection was lost"]
+        assert fleet.service.complete_reasons() == ["store: PostgreSQL: the connection was lost"]
         with pytest.raises(StoreError, match="connection was lost") as caught:
             await peer.ask(frames.Survey())
         assert caught.value.retry_after_s > 0
@@ -210,14 +217,14 @@ async def test_it_works_again_when_the_store_is_back() -> None:
     store = MemoryStore()
     async with a_sync(store, lease_s=0.03) as fleet:
         peer = await fleet.dial()
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []
         store.away = "PostgreSQL: the connection was lost"
         with pytest.raises(StoreError):
             await peer.ask(a_write(a_column(0, 5)))
-        assert fleet.service.ready_reasons() != []
+        assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        await eventually(lambda: not fleet.service.ready_reasons())  # a round of housekeeping
+        await eventually(lambda: not fleet.service.complete_reasons())  # a round of housekeeping
 
 
 async def test_writes_beyond_the_queue_are_refused_early() -> None:
@@ -245,7 +252,7 @@ async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         writes = [a_write(a_column(0, 10, name=f"test/S{at}"), sequence=at) for at in range(80)]
         asked = [asyncio.ensure_future(greedy.ask(one)) for one in writes]
-        await eventually(lambda: len(fleet.service._waiting) > 50)
+        await eventually(lambda: fleet.service._writes.waiting > 50)
         await good.ask(a_write(a_column(0, 1, name="test/mine")))
         answered = sum(one.done() for one in asked)
         await asyncio.gather(*asked)
@@ -300,7 +307,7 @@ async def test_a_clash_of_transactions_is_tried_again_unseen() -> None:
     async with a_sync(store) as fleet:
         peer = await fleet.dial()
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []
 
 
 async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() -> None:
@@ -345,7 +352,7 @@ async def test_a_member_that_leaves_is_gone_at_once(fleet: Fleet) -> None:
     await agent.ask(frames.Renew(member=Member("", "", "")))
     answer = await agent.ask(frames.Renew(member=Member("", "", ""), leaving=True))
     assert isinstance(answer, frames.Fleet)
-    assert answer.members == ()
+    assert [one.name for one in answer.members] == ["sync/sync-1"]
 
 
 async def test_too_many_experiences_at_once_are_refused(fleet: Fleet) -> None:

@@ -1,7 +1,9 @@
 -- Leases and housekeeping. Here alone does PostgreSQL's clock decide anything.
 
+-- `asked`: this incarnation has been asked to drain.
 -- name: members_live
-SELECT name, incarnation, address, position, held, evidence, whole_for, whole_at
+SELECT name, incarnation, address, position, held, evidence, whole_for, whole_at,
+       drain = incarnation AS asked
 FROM members WHERE expires > clock_timestamp() ORDER BY name;
 
 -- name: put_member
@@ -22,14 +24,20 @@ WITH renewed AS (
     SET position = $4, held = $5, evidence = $6::text::jsonb, whole_at = $8,
         expires = clock_timestamp() + make_interval(secs => $9)
     WHERE name = $1 AND incarnation = $2 AND address = $3 AND whole_for = $7
+        AND coalesce(evidence ->> 'stage', '') = coalesce($6::text::jsonb ->> 'stage', '')
         AND expires > clock_timestamp()
     RETURNING name
 )
 SELECT head.position AS head, members.name, incarnation, address, members.position, held,
-       evidence, whole_for, whole_at
+       evidence, whole_for, whole_at, drain = incarnation AS asked
 FROM renewed, head, members
 WHERE expires > clock_timestamp() OR members.name = $1
 ORDER BY members.name;
+
+-- Only the incarnation that holds the lease now: its successor was not asked.
+-- name: retire_member
+UPDATE members SET drain = incarnation WHERE name = $1 AND expires > clock_timestamp()
+RETURNING name, incarnation, address, position, held, evidence, whole_for, whole_at;
 
 -- name: remove_member
 DELETE FROM members WHERE name = $1 RETURNING name;

@@ -136,6 +136,12 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
 ON CONFLICT (identity) DO UPDATE
 SET series = i.series + excluded.series, streams = i.streams + excluded.streams;
 
+-- The last statement of every transaction that adds to the feed. PostgreSQL delivers the
+-- notification when the transaction commits, and drops it when it does not.
 -- name: advance_head
-UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3,
-    series = series + $4, streams = streams + $5;
+WITH advanced AS (
+    UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3,
+        series = series + $4, streams = streams + $5
+    RETURNING position
+)
+SELECT pg_notify('midstreamer_feed', position::text) FROM advanced;

@@ -83,6 +83,10 @@ class QuicServer:
         """Judge every open link again; close those that would now be refused."""
         self._attendance.reconsider()
 
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self._attendance.full = True
+
     async def close(self) -> None:
         """Stop accepting and close every link."""
         await self._attendance.close()
@@ -97,6 +101,11 @@ class QuicServer:
         """When the first certificate of a connected peer ends."""
         ends = (judged.not_after_s for judged in self._judged.values())
         return min(ends, default=float("inf"))
+
+    @property
+    def authorities(self) -> set[str]:
+        """Short hashes of the authorities that vouch for the peers of open links."""
+        return {self._judged[wire].authority for wire in self._wire_of.values()}
 
     # --- datagrams ---
 
@@ -230,8 +239,8 @@ class QuicServer:
         wire = self._wire_of.get(link)
         if wire is None:
             return  # it has ended; its task has not yet
-        judged = self._judged[wire]
-        self._trust.judge(judged.presented, Role.DIALS, self._kinds)
+        presented = self._judged[wire].presented
+        self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
 
     # --- Owner ---
 

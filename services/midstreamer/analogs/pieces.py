@@ -1,11 +1,10 @@
 """The nearest windows of one search, found piece by piece when finding them may take long.
 
-A comparison cannot be stopped, and one of long windows with a wide band against all windows of a
-long history takes hours.  So what may take long is divided: between two pieces the caller looks at
-the clock, and lets others have the thread.  The result is the same to the bit: each window's
-distance depends on nothing but the window, and what the pieces found is merged in the order of the
-kernels.  The distance of the last that is kept bounds the next piece, so that little is compared
-twice over.
+To compare long windows with a wide band against all windows of a long history takes hours.  So what
+may take long is divided: between two pieces the caller lets others have the thread.  The result is
+the same to the bit: each window's distance depends on nothing but the window, and what the pieces
+found is merged in the order of the kernels.  The distance of the last that is kept bounds the next
+piece, so that little is compared twice over.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from midstreamer.domain.specification import Measure, Specification
 CELLS_MAX = 1 << 27
 """Of one piece, if no bound rules out any window: some 0.3 s of one processor. Usual searches have
 fewer, or far fewer, and are one piece."""
+
+WINDOWS_MAX = 1 << 18
+"""Of one piece: more than these the WebAssembly engine cannot leave within 5 ms."""
 
 
 class Nearest(NamedTuple):
@@ -44,8 +46,9 @@ def nearest(
     engine: str,
     *,
     cells_max: int = CELLS_MAX,
+    stop: kernels.Stop | None = None,
 ) -> Steps:
-    """The ``k`` windows nearest to a query among all runs."""
+    """The ``k`` windows nearest to a query among all runs; `kernels.StoppedError` once ``stop``."""
     best = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     lcss = specification.measure is Measure.LCSS
     for place, (rows, part) in enumerate(divided(runs, specification, cells_max)):
@@ -61,6 +64,7 @@ def nearest(
             step=specification.grid,
             cutoff=float(best.distance[-1]) if len(best.distance) == k else None,
             engine=engine,
+            stop=stop,
         )
         which, start, distance = found
         made = Nearest(rows[which], start, distance)
@@ -74,7 +78,7 @@ def divided(
     """The runs in pieces of so many cells at most, each with the rows they belong to."""
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)
-    most = max(1, cells_max // cells) * specification.grid
+    most = min(WINDOWS_MAX, max(1, cells_max // cells)) * specification.grid
     spans = [_span(run, length) for run in runs]
     if sum(end - begin for begin, end in spans) <= most:
         yield np.arange(len(runs)), list(runs)

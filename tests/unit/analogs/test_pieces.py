@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from midstreamer.agent import pieces
+from midstreamer.analogs import pieces
 from midstreamer.domain.specification import Measure, Specification
 from midstreamer_kernels import History, Run
 from tests.support.fleet import a_specification, a_walk

@@ -1,0 +1,48 @@
+"""Which members a peer is told of; pure.
+
+A version before this one lists coordinators and agents only, and takes every agent for one that
+owns shards.  So a peer without the capability is not told of syncs, nor of agents that drain: it
+then computes the same owners of shards as everybody else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from midstreamer.domain.errors import BadInput, quoted
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol.capabilities import Capability
+from midstreamer.protocol.frames import Member
+from midstreamer.runtime.lifecycle import Stage
+
+NEAREST_OF = 1024
+"""Names that are compared with an unknown one."""
+
+
+def visible(members: tuple[Member, ...], capabilities: Iterable[str]) -> tuple[Member, ...]:
+    """Those of the members that a peer with these capabilities is told of."""
+    if Capability.EVIDENCE in capabilities:
+        return members
+    return tuple(one for one in members if not (_is(one, Kind.SYNC) or _drains(one, Kind.AGENT)))
+
+
+def others(members: Iterable[Member], me: str) -> bool:
+    """Whether another sync serves, so that peers can go there."""
+    return any(_is(one, Kind.SYNC) and one.name != me and not _drains(one) for one in members)
+
+
+def unknown(name: str, members: Iterable[Member]) -> BadInput:
+    """The refusal to do something with a member that has no lease."""
+    names = [one.name for one in members][:NEAREST_OF]
+    nearest = difflib.get_close_matches(name[:NEAREST_OF], names, n=1, cutoff=0.0)
+    hint = f"did you mean {nearest[0]}?" if nearest else "no member has one"
+    return BadInput(f"{quoted(name)} holds no lease: {hint}")
+
+
+def _is(member: Member, kind: Kind) -> bool:
+    return member.name.startswith(f"{kind}/")
+
+
+def _drains(member: Member, kind: Kind | None = None) -> bool:
+    return member.evidence.get("stage") == Stage.DRAINING and (kind is None or _is(member, kind))

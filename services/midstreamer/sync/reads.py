@@ -1,0 +1,137 @@
+"""Answers Load, Lookup, Survey and Recall: each from the store, with a bounded number at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from midstreamer.domain.errors import BadInput
+from midstreamer.domain.series import Column
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Answer, Member
+from midstreamer.runtime import surveying
+from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.peer import Peer
+from midstreamer.store.ports import Run, Store
+from midstreamer.sync import looking
+from midstreamer.sync.config import SyncSettings
+from midstreamer.telemetry import metrics
+
+CONNECTIONS_KEPT = 3
+"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits, for leases, and for
+learning states, which a coordinator needs before it can decide."""
+RECALLS_MAX = 1
+READS_WAITING_MAX = 1024
+"""Half of it is more than one link may ask at once."""
+OVERLOADED_S = 0.1
+
+Read: TypeAlias = frames.Load | frames.Lookup | frames.Survey | frames.Recall
+Visible: TypeAlias = Callable[[Peer], tuple[Member, ...]]
+
+
+class Reads:
+    """What peers ask of the store without changing it."""
+
+    def __init__(self, config: SyncSettings, store: Store, visible: Visible) -> None:
+        """``visible``: the members that a peer is told of."""
+        self._config = config
+        self._store = store
+        self._visible = visible
+        # The store hands out connections in the order of asking: what reads must leave some.
+        self._places = Admission(
+            max(1, config.connections - CONNECTIONS_KEPT),
+            line=READS_WAITING_MAX,
+            what="reads",
+            setting="sync.connections - 3",
+            retry_after_s=OVERLOADED_S,
+        )
+        self._recalls = Admission(
+            RECALLS_MAX,
+            line=READS_WAITING_MAX,
+            what="learning states asked for",
+            setting="RECALLS_MAX",
+            retry_after_s=OVERLOADED_S,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Reads that wait for a place."""
+        return self._places.waiting
+
+    async def answer(self, peer: Peer, frame: Read) -> Answer:
+        """Answer one of them, within its budget."""
+        deadline_s = asyncio.get_running_loop().time() + frame.budget_s
+        places = self._recalls if isinstance(frame, frames.Recall) else self._places
+        async with places.place(peer.identity.name, deadline_s):
+            match frame:
+                case frames.Load():
+                    return await self._load(frame)
+                case frames.Lookup():
+                    return await self._lookup(frame)
+                case frames.Recall(stream=stream):
+                    return await self._recall(stream)
+                case frames.Survey():
+                    surveying.check(frame)
+                    return await self._survey(peer, frame.after)
+
+    async def _load(self, load: frames.Load) -> frames.Loaded:
+        if not 0 < len(load.runs) <= frames.RUNS_MAX:
+            raise BadInput(
+                f"{len(load.runs):,} runs of points were asked for, 1 to {frames.RUNS_MAX:,} at"
+                " once: ask for others next"
+            )
+        with metrics.SYNC_LATENCY_S.labels("load").time():
+            runs = [Run(run.series, run.start, run.stop) for run in load.runs]
+            found = await self._store.load(runs, self._config.load_points_max)
+        parts = tuple(
+            frames.Part(
+                Column(run.series, part.times.tobytes(), part.values.tobytes()),
+                part.start,
+                part.count,
+            )
+            for run, part in zip(load.runs, found, strict=False)
+        )
+        return frames.Loaded(position=found[0].position, parts=parts)
+
+    async def _lookup(self, lookup: frames.Lookup) -> frames.Experiences:
+        if len(lookup.experience_ids) > frames.DECISIONS_MAX:
+            raise BadInput(
+                f"{len(lookup.experience_ids):,} experiences were asked for, at most"
+                f" {frames.DECISIONS_MAX}: ask for fewer at once"
+            )
+        position = await self._store.position()
+        made, came = await self._store.experiences(lookup.experience_ids)
+        answer = looking.answered(lookup.experience_ids, made, came)
+        return msgspec.structs.replace(answer, position=position)
+
+    async def _survey(self, peer: Peer, after: str) -> frames.Surveyed:
+        """One page of the catalogue; with the first, members and counts."""
+        page = await self._store.catalogue(after, surveying.PAGE_SERIES)
+        series = surveying.cut(page.series)
+        told = frames.Surveyed(
+            position=page.position,
+            series=series,
+            shard_points=self._config.shard_points,
+            more=page.more or len(series) < len(page.series),
+        )
+        if after:
+            return told
+        totals = await self._store.totals()
+        return msgspec.structs.replace(
+            told,
+            members=self._visible(peer),
+            decisions=totals.decisions,
+            verdicts=totals.verdicts,
+            ticks=totals.ticks,
+        )
+
+    async def _recall(self, stream: str) -> frames.Recalled:
+        position, state = await self._store.state(stream)
+        if state is None:
+            return frames.Recalled(position=position, stream=stream)
+        return frames.Recalled(
+            position=position, stream=stream, version=state.version, state=state.body
+        )

@@ -1,0 +1,79 @@
+"""What a peer is told of the fleet depends on what it understands."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
+from midstreamer.protocol.capabilities import OURS
+from midstreamer.protocol.frames import Joined, Member, Renew, Tail
+from midstreamer.runtime.peer import Peer
+from midstreamer.store.memory import MemoryStore
+from midstreamer.sync import members
+from tests.support.store import Fleet, a_sync
+
+
+def a_member(name: str, stage: str = "serving") -> Member:
+    return Member(name, "first", "", evidence={"stage": stage} if stage else {})
+
+
+FLEET = (
+    a_member("agent/a1"),
+    a_member("agent/a2", "draining"),
+    a_member("agent/a3", ""),
+    a_member("coordinator/c1", "draining"),
+    a_member("sync/s1"),
+)
+
+
+def test_a_peer_of_this_version_is_told_of_everybody() -> None:
+    assert members.visible(FLEET, OURS) == FLEET
+
+
+def test_a_peer_of_the_version_before_is_told_of_no_sync_and_of_no_agent_that_drains() -> None:
+    told = members.visible(FLEET, ())
+    assert [one.name for one in told] == ["agent/a1", "agent/a3", "coordinator/c1"]
+
+
+@pytest.mark.parametrize(
+    ("others", "serves"),
+    [((), False), (("sync/s2", "draining"), False), (("sync/s2", "serving"), True)],
+)
+def test_another_sync_counts_while_it_serves(others: tuple[str, ...], serves: bool) -> None:
+    fleet = (*FLEET, a_member(*others)) if others else FLEET
+    assert members.others(fleet, "sync/s1") is serves
+
+
+async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
+    """Names of the members, by each way that they are told."""
+    peer = await fleet.dial(Kind.AGENT, "a1", old=old)
+    renewed = await peer.ask(Renew(member=Member("", "", "")))
+    surveyed = await peer.ask(frames.Survey())
+    begun = await _joined(peer, -1)
+    stored = await _joined(peer, 1)
+    told = (cast(Any, renewed).members, cast(Any, surveyed).members, begun, stored)
+    return [sorted(one.name for one in members) for members in told]
+
+
+async def _joined(peer: Peer, after: int) -> tuple[Member, ...]:
+    follower = peer.follow(Tail(after=after))
+    async for page in follower:
+        for change in page.changes:
+            assert isinstance(change, Joined)
+            await follower.aclose()  # type: ignore[attr-defined]
+            return change.members
+    raise AssertionError
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_every_way_of_telling_leaves_out_the_same_members(old: bool) -> None:
+    store = MemoryStore()
+    async with a_sync(store) as fleet:
+        await store.renew(a_member("agent/a2", "draining"), 30.0)
+        told = await _everywhere(fleet, old=old)
+    unseen = [] if old else ["agent/a2", "sync/sync-1"]
+    assert told[:3] == [sorted(["agent/a1", *unseen])] * 3
+    assert told[3] == sorted(unseen)  # what was stored before this peer joined

@@ -1,0 +1,93 @@
+"""The end of the feed in memory: whatever is heard in whatever order, positions stay contiguous."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer.protocol.frames import Change, Learned
+from midstreamer.store.ports import FeedPage
+from midstreamer.sync import recent
+from midstreamer.sync.recent import Recent
+
+
+def a_change(position: int) -> Change:
+    return Learned(f"s{position}", position, b"")
+
+
+def changes(after: int, upto: int) -> list[Change]:
+    return [a_change(position) for position in range(after + 1, upto + 1)]
+
+
+def test_what_lies_between_our_commits_is_missing_and_nothing_else() -> None:
+    made = Recent(64)
+    made.publish(0, changes(0, 3))
+    made.publish(5, changes(5, 7))
+    assert (made.position, made.missing()) == (3, 2)
+    made.publish(3, changes(3, 5))
+    assert (made.position, made.missing()) == (7, 0)
+    assert made.page(0) == FeedPage(tuple(changes(0, 7)), 7)
+
+
+def test_a_commit_of_somebody_else_drops_nothing_from_memory() -> None:
+    made = Recent(64)
+    made.publish(0, changes(0, 3))
+    made.heard(5)
+    assert made.missing() == 2
+    made.publish(3, changes(3, 5))
+    assert made.page(1) == FeedPage(tuple(changes(1, 5)), 5)
+
+
+def test_what_was_read_and_published_twice_is_told_once() -> None:
+    made = Recent(64)
+    made.publish(0, changes(0, 4))
+    made.publish(2, changes(2, 6))
+    assert made.page(0) == FeedPage(tuple(changes(0, 6)), 6)
+
+
+def test_a_position_that_nobody_committed_is_forgotten() -> None:
+    made = Recent(64)
+    made.heard(10**15)
+    assert made.missing() == 10**15
+    made.nothing_more()
+    assert made.missing() == 0
+
+
+def test_commits_beyond_a_gap_are_bounded() -> None:
+    made = Recent(64)
+    for at in range(recent.EARLY_MAX + 2):
+        made.publish(10 + at, changes(10 + at, 11 + at))
+    assert len(made._early) <= recent.EARLY_MAX
+    assert made.position == 0
+    assert made.missing() > 0
+
+
+COMMITS = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=30)
+"""Of each commit, in order: whether it is ours, and how many changes it has."""
+
+
+@given(COMMITS, st.randoms(use_true_random=False))
+def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
+    commits: list[tuple[bool, int]], dice: object
+) -> None:
+    made, events, head = Recent(8), [], 0
+    told: list[Change] = []
+    for ours, count in commits:
+        events.append((ours, head, head + count))
+        head += count
+    dice.shuffle(events)  # type: ignore[attr-defined]
+    for ours, before, after in events:
+        made.publish(before, changes(before, after)) if ours else made.heard(after)
+        told += _follow(made, len(told), head)
+        while missing := made.missing():  # as `Feed.run` reads, 3 at once
+            at = made.position
+            made.publish(at, changes(at, min(head, at + min(missing, 3))))
+            told += _follow(made, len(told), head)
+    assert told == changes(0, made.position)
+    assert made.position == head
+
+
+def _follow(made: Recent, after: int, head: int) -> list[Change]:
+    """What a follower is told next: from memory, or from the store when it is behind."""
+    page = made.page(after)
+    return changes(after, min(made.position, head)) if page is None else list(page.changes)
