@@ -22,6 +22,7 @@ from midstreamer.protocol.frames import (
     Member,
     Points,
     SeriesSummary,
+    Skipped,
     Surveyed,
 )
 from midstreamer.runtime import surveying
@@ -84,6 +85,8 @@ class Catalogue:
                     pass  # `coordinator.states` takes it
                 case Joined(members):
                     self.members = members
+                case Skipped():
+                    pass  # of a newer version
         self.position = max(self.position, position)
 
     def _points(self, change: Points) -> None:

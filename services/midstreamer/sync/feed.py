@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.errors import Behind, Overloaded, StoreError
+from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store
@@ -129,15 +130,15 @@ class Feed:
         if greeted:
             after = await self._begin(peer, request)
         async for page in self._pages(after, greeted=greeted, states=states):
-            told = for_peer(page, peer.capabilities, states=states)
-            for frame in frames_of(told, request, after):
+            seen = for_peer(page, peer.capabilities, states=states)
+            for frame in frames_of(seen, request, after):
                 await _push(peer, frame)
             after = page.position
 
     async def _begin(self, peer: Peer, request: int) -> int:
         present = await self._store.present()
-        told = Joined(members.visible(present.members, peer.capabilities))
-        await _push(peer, Changes(request=request, position=present.position, changes=(told,)))
+        seen = Joined(members.visible(present.members, peer.capabilities))
+        await _push(peer, Changes(request=request, position=present.position, changes=(seen,)))
         return present.position
 
     async def _pages(self, after: int, *, greeted: bool, states: bool) -> AsyncIterator[FeedPage]:
@@ -192,13 +193,13 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
-    """The page as one peer gets it: with or without states, and with the members it may see."""
+    """What one follower is told of a page: what it knows, and with states or without."""
 
-    def told(change: Change) -> Change:
+    def seen(change: Change) -> Change:
         if isinstance(change, Joined):
             return Joined(members.visible(change.members, capabilities))
         if isinstance(change, Learned) and not states:
             return msgspec.structs.replace(change, state=b"")
         return change
 
-    return FeedPage(tuple(map(told, page.changes)), page.position)
+    return FeedPage(tuple(map(seen, told(page.changes, capabilities))), page.position)

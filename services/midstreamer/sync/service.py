@@ -107,15 +107,15 @@ class SyncService:
             # The committer first: while the store is away it has to say so.
             await ends.enter_async_context(life.background("committer", self._writes.run))
             if await self._opened(life):
-                for name, work in (
-                    ("feed", self._feed.run),
-                    ("watcher", self._watch),
-                    ("housekeeper", self._keep_house),
+                for loop in (
+                    life.background("sync.feed", self._feed.run),
+                    life.background("sync.watcher", self._watch),
+                    life.background("housekeeper", self._keep_house),
                 ):
-                    await ends.enter_async_context(life.background(name, work))
+                    await ends.enter_async_context(loop)
                 life.serve()
                 await self._renew()
-                await ends.enter_async_context(life.background("lease", self._keep_lease))
+                await ends.enter_async_context(life.background("sync.lease", self._keep_lease))
                 if ready is not None:
                     ready.set()
                 await life.drain_asked()

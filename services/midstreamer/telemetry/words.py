@@ -59,17 +59,16 @@ TASKS = _words(
     """
     agent.sync agent.lease agent.loads agent.coordinator committer
     housekeeper coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
-    coordinator.spool coordinator.replay coordinator.refuse
+    coordinator.spool coordinator.replay coordinator.refuse sync.feed sync.lease sync.watcher
     """
 )
 """Background loops, by the names that services start them under."""
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
-    decision.unsettled
-    frame.refused handshake.failed link.ended link.failed peer.dropped peer.failed peer.refused
-    peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
-    wire.failed write.refused
+    decision.unsettled frame.refused frame.unknown handshake.failed link.ended link.failed
+    peer.dropped peer.failed peer.refused peer.removed request.failed statement.failed
+    survey.remembered verdict.unlearned verdict.void wire.failed write.refused
     """
 )
 """Log lines that somebody else can bring about as often as he likes: they are limited in rate."""
