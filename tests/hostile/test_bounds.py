@@ -70,7 +70,7 @@ class Fleet:
 
     def reasons(self) -> list[str]:
         behind = self.store.head - self.coordinator.position
-        reasons = [reason for service in self.services for reason in service.ready_reasons()]
+        reasons = [reason for service in self.services for reason in service.complete_reasons()]
         return reasons + ([f"the coordinator is {behind} changes behind"] if behind else [])
 
     async def client(self, name: str) -> Peer:

@@ -74,7 +74,7 @@ async def a_fleet(place: Installation) -> AsyncIterator[CoordinatorService]:
         SyncSettings(listen="127.0.0.1:0"), place.carrier(who(Kind.SYNC, "s1")), SlowStore()
     )
     tasks = [asyncio.ensure_future(sync.run())]
-    await eventually(lambda: not sync.ready_reasons())
+    await eventually(lambda: not sync.complete_reasons())
     settings = CoordinatorSettings(
         listen="127.0.0.1:0",
         sync=sync.address,
@@ -87,7 +87,7 @@ async def a_fleet(place: Installation) -> AsyncIterator[CoordinatorService]:
         place.carrier(who(Kind.AGENT, "a1")),
     )
     tasks += [asyncio.ensure_future(service.run()) for service in (coordinator, agent)]
-    await eventually(lambda: not (coordinator.ready_reasons() or agent.ready_reasons()))
+    await eventually(lambda: not (coordinator.complete_reasons() or agent.complete_reasons()))
     try:
         yield coordinator
     finally:

@@ -149,7 +149,7 @@ async def test_an_agent_answers_nothing_but_searches() -> None:
     service = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
     with pytest.raises(errors.BadInput, match="does not answer Survey"):
         await asked(service, frames.Survey())
-    assert len(service.ready_reasons()) == 2
+    assert len(service.complete_reasons()) == 2
 
 
 async def test_history_that_was_there_before_the_agent_is_loaded() -> None:

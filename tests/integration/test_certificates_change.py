@@ -188,7 +188,8 @@ async def test_a_wrong_file_is_told_by_a_metric_and_in_readiness_until_it_is_rig
     right = path.read_bytes()
     path.write_bytes(b"wizard/w1")
     carrier.look()
-    async with health.served(ANY_PORT, ready=health.well, warnings=carrier.warnings) as address:
+    checks = health.Checks(health.well, warnings=carrier.warnings)
+    async with health.served(ANY_PORT, checks) as address:
         warned, told_wrong = await readyz(address), told(file)
         path.write_bytes(right)
         carrier.look()

@@ -285,7 +285,7 @@ async def test_without_agents_the_deadline_says_which_shard_nobody_holds() -> No
         error = await refused(client, request, budget_s=0.3)
         assert isinstance(error, errors.DeadlineExceeded)
         assert "no agent in reach holds walk/00 shard 0" in str(error)
-        assert "held by no agent" in fleet.coordinator().ready_reasons()[0]
+        assert "held by no agent" in fleet.coordinator().complete_reasons()[0]
 
 
 async def test_a_survey_is_answered_also_while_sync_is_away() -> None:
@@ -298,7 +298,8 @@ async def test_a_survey_is_answered_also_while_sync_is_away() -> None:
         assert isinstance(live, frames.Surveyed)
         assert isinstance(remembered, frames.Surveyed)
         assert live.series == remembered.series
-        assert {member.name for member in live.members} == {"agent/a1", "coordinator/c1"}
+        names = {member.name for member in live.members}
+        assert names == {"agent/a1", "coordinator/c1", "sync/s1"}
 
 
 async def test_agents_hold_and_tell_what_coordinators_know_whatever_happens() -> None:

@@ -97,7 +97,7 @@ async def test_a_sync_that_starts_before_postgresql_waits_for_it(
         peer = await fleet.dial()
         with pytest.raises(MidstreamerError):
             await peer.ask(_story()[0])
-        assert fleet.service.ready_reasons() != []
+        assert fleet.service.complete_reasons() != []
         await server.start()
         assert (await _insist(peer, _story()[0])).stored == 4
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []

@@ -192,7 +192,7 @@ class Fleet:
         assert one is not None
         assert one.process is not None
         since_s = time.monotonic()
-        while not await child.probe(place.health, "/readyz"):
+        while not await child.complete(place.health):
             told = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
             if one.process.returncode is not None:
                 raise AssertionError(f"ended with {one.process.returncode}: {told}")

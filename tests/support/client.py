@@ -16,8 +16,7 @@ from midstreamer.domain.match import Match, from_rows
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
-from midstreamer.runtime.peer import Peer, listen
-from midstreamer.transport.carrier import Server
+from midstreamer.runtime.peer import Listener, Peer, listen
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 
 QUICK = Policy(attempt_s=0.5, backoff_first_s=0.001, backoff_most_s=0.01)
@@ -32,6 +31,8 @@ class Script:
         self.asked: list[frames.Frame] = []
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
+        if isinstance(frame, frames.Lookup) and not frame.experience_ids:
+            return frames.Experiences()  # each new link asks where the other coordinators are
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, MidstreamerError):
@@ -43,7 +44,7 @@ def a_carrier(network: MemoryNetwork, kind: Kind = Kind.CLIENT, name: str = "u1"
     return MemoryCarrier(network, identity.make("local", kind, name))
 
 
-async def serve(network: MemoryNetwork, name: str, script: Script) -> Server:
+async def serve(network: MemoryNetwork, name: str, script: Script) -> Listener:
     me = a_carrier(network, Kind.COORDINATOR, name)
     return await listen(me, f"{name}:1", handle=script)
 

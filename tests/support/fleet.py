@@ -111,14 +111,22 @@ class Fleet:
         await asyncio.wait([task])
         del self.services[name]
 
+    async def drain(self, name: str) -> None:
+        """End a service as SIGTERM does: it drains, and its task ends by itself."""
+        service, task = self.services[name], self.tasks.pop(name)
+        service.life.drain("a test")
+        async with asyncio.timeout(WITHIN_S):
+            await task
+        del self.services[name]
+
     async def settled(self, *, agents: int) -> None:
         """Wait until everybody is ready and every agent's load is done."""
         await eventually(
             lambda: (
-                all(not service.ready_reasons() for service in self.services.values())
+                all(not service.complete_reasons() for service in self.services.values())
                 and len(self.coordinator()._dispatcher._core.agents()) == agents
             ),
-            lambda: {name: made.ready_reasons() for name, made in self.services.items()},
+            lambda: {name: made.complete_reasons() for name, made in self.services.items()},
         )
 
     async def client(self, name: str = "u1", coordinator: str = "c1") -> Peer:

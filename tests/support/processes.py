@@ -76,7 +76,7 @@ class Processes:
             if self.pid(name) in {None, after}:
                 return False
             health = self.part("sync" if name == POSTGRES else name).health
-            return await child.probe(health, "/readyz")
+            return await child.complete(health)
 
         await until(lives, f"{name} to come back")
 
@@ -84,7 +84,7 @@ class Processes:
         """Wait until every process says that it is ready."""
 
         async def all_ready() -> bool:
-            probes = (child.probe(each.health, "/readyz") for each in self.fleet.children)
+            probes = (child.complete(each.health) for each in self.fleet.children)
             return all(await asyncio.gather(*probes))
 
         await until(all_ready, "every process to be ready")

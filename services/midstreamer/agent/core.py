@@ -213,6 +213,12 @@ class Core:
         return sorted(self._lacking)
 
     @property
+    def understood(self) -> bool:
+        """Whether all other agents understand a lease that says that its member drains."""
+        agents = (member for member in self.members if _kind(member) is Kind.AGENT)
+        return all("stage" in member.evidence for member in agents if member.name != self.me)
+
+    @property
     def left(self) -> int:
         """Shards that a draining agent can answer for and the others do not hold yet."""
         return self._count_left() if self._draining and self._agents else 0
@@ -262,14 +268,17 @@ class Core:
         self.members = members
         effects: list[Effect] = []
         if everybody != self._agents:
-            self._agents, self._listed = everybody, agents_digest(everybody)
-            self._listed_at, self._listed_from = None, position
-            self._divide()
+            self._share_among(everybody, position)
             effects = [*self._load_own(), *self._unwhole(), *self._whole()]
         addresses = {member.address for member in self._coordinators()} - self._dialled
         self._dialled |= addresses
         dials: list[Effect] = [Dial(address) for address in sorted(addresses)]
         return [*dials, *effects, *self._drop(), *self._all_safe()]
+
+    def _share_among(self, everybody: tuple[str, ...], position: int) -> None:
+        self._agents, self._listed = everybody, agents_digest(everybody)
+        self._listed_at, self._listed_from = None, position
+        self._divide()
 
     def _sharing(self, members: Iterable[Member]) -> tuple[str, ...]:
         """The agents that the shards are divided among."""
@@ -360,9 +369,8 @@ class Core:
         if self._draining:
             return []
         self._draining = True
-        # As when an agent leaves: the shards are divided anew. It knows all that it held so far.
-        self._join(self.members, TOLD)
-        if self._position >= 0:
+        self._share_among(self._sharing(self.members), TOLD)
+        if self._position >= 0:  # it knows every shard that it held so far
             self._listed_at = self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 

@@ -25,7 +25,7 @@ from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
-from midstreamer.runtime import surveying
+from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.lifecycle import Lifecycle
@@ -88,9 +88,13 @@ class AgentService:
         )
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         self._drained = asyncio.Event()
         """The others hold what this agent holds."""
+        self._reporter = evidence.Reporter(
+            carrier, threads=config.threads_used, engine=config.engine
+        )
         self._searches = 0
         self._places = _places(config)
         self._ready = asyncio.Event()
@@ -106,9 +110,15 @@ class AgentService:
         """The shards this agent can answer for."""
         return self._core.holdings
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why it does not serve: it has never been complete yet, or it drains."""
+        if self.life.draining:
+            return ["draining"]
+        return [] if self._ready.is_set() else self.complete_reasons()
+
+    def complete_reasons(self) -> list[str]:
         """Why this agent cannot do its part; empty when it can."""
-        reasons = ["draining"] if self._life.draining else []
+        reasons = []
         if not self._follower.following:
             where = ", ".join(self._config.sync)
             reasons.append(f"the change feed of sync at {where} is not followed")
@@ -125,7 +135,7 @@ class AgentService:
 
         Cancelling it skips the draining.
         """
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(self._config.threads_used, thread_name_prefix="search")
@@ -143,13 +153,14 @@ class AgentService:
             await life.drained(self._drain())
 
     def _drain_soon(self, why: str) -> None:
-        self._life.drain(why)
+        self.life.drain(why)
 
     async def _drain(self) -> None:
         """Answer until the others hold what this agent holds, then until nothing is under way."""
         self._do(self._core.handle(core.Draining()))
-        if not self._membership.marks():
-            # This sync cannot say that a member drains: without a lease it owns nothing either.
+        if not (self._membership.marks() and self._core.understood):
+            # Sync, or another agent, is of a version that does not know that members drain. To all
+            # versions an agent without a lease owns nothing either.
             await self._membership.leave()
         await self._drained.wait()
         log.info("agent.drained", held=self._core.count)
@@ -196,7 +207,7 @@ class AgentService:
         metrics.SHARDS_HELD.set(0)
 
     def _progressed(self) -> None:
-        if not self._ready.is_set() and not self.ready_reasons():
+        if not self._ready.is_set() and not self.complete_reasons():
             self._ready.set()
 
     # --- shards and the fleet ---
@@ -239,11 +250,9 @@ class AgentService:
             address="",
             position=max(self._follower.position, 0),
             held=self._core.count,
-            evidence={
-                "engine": self._config.engine,
-                "stage": self._life.stage,
-                "shards_left": str(self._core.left),
-            },
+            evidence=self._reporter.evidence(
+                self.life.stage, self.complete_reasons, shards_left=self._core.left
+            ),
             whole_for=self._core.whole_for,
             whole_at=self._core.whole_at,
         )
@@ -265,12 +274,12 @@ class AgentService:
             self._carrier,
             address,
             expect=Kind.COORDINATOR,
-            handle=self._handle,
+            handle=self._reporter.counting(self._handle),
             opened=opened,
             link_age_s=self._config.limits.link_age_s,
         )
         running = supervise("agent.coordinator", session.run, restart=True)
-        task = self._life.spawn("agent.coordinator", running)
+        task = self.life.spawn("agent.coordinator", running)
         self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:
@@ -349,7 +358,7 @@ class AgentService:
             # Also when this task is cancelled: the threads leave the kernels at once.
             stop.set()
             timer.cancel()
-        return [evidence for part in parts for evidence in part]
+        return [found for part in parts for found in part]
 
     async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
         """Each step waits behind what others gave to the threads meanwhile: a long search takes

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 PATIENCE_S = 120.0
+DRAIN_TIMEOUT_S = 120.0
 
 File = typer.Argument(help="CSV (time,series,value) or Parquet.")
 WindowLength = typer.Option(64, "--window", help="Points compared.")
@@ -58,11 +59,32 @@ def match(
     work.match(context, file, work.specification_of(window, horizon, plain=plain), universe)
 
 
-def status(context: typer.Context) -> None:
-    """Show what is stored, and who is there.
+def status(
+    context: typer.Context,
+    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+) -> None:
+    """Show who is there, how each process stands, and what is stored.
 
     Example: midstreamer --config .midstreamer/client.toml status
     """
     from midstreamer.cli import work
 
-    work.status(context)
+    work.status(context, as_json=as_json)
+
+
+def drain(
+    context: typer.Context,
+    name: str = typer.Argument(help="Member, <kind>/<id>, as `midstreamer status` names it."),
+    identity: str | None = typer.Option(
+        None, "--as", metavar="IDENTITY", help="Ask as operator/<id> or client/<id>."
+    ),
+    wait: bool = typer.Option(True, help="Wait until the member has left."),
+    timeout: float = typer.Option(DRAIN_TIMEOUT_S, min=0.0, help="Most seconds to wait."),
+) -> None:
+    """Ask a process of the fleet to finish what is under way, hand over its part, and stop.
+
+    Example: midstreamer drain agent/a2 --as operator/me
+    """
+    from midstreamer.cli import work
+
+    work.drain(context, name, identity, wait=wait, timeout_s=timeout)

@@ -64,8 +64,8 @@ class Child:
         return process
 
     async def ready(self) -> None:
-        """Return once its readiness probe passes; the caller bounds the time."""
-        while not await probe(self.health, "/readyz"):  # noqa: ASYNC110 - another process
+        """Return once nothing that it needs is missing; the caller bounds the time."""
+        while not await complete(self.health):  # noqa: ASYNC110 - another process
             await asyncio.sleep(POLL_S)
         self.was_ready = True
 
@@ -125,14 +125,28 @@ def _told(status: int) -> str:
 
 async def probe(address: str, path: str) -> bool:
     """Whether a probe answers 200."""
+    return await _status(address, path) == b"200"
+
+
+async def complete(address: str) -> bool:
+    """Whether a process says that nothing it needs is missing."""
+    status = await _status(address, "/completez")
+    if status == b"404":  # a version before this one says so at /readyz
+        return await probe(address, "/readyz")
+    return status == b"200"
+
+
+async def _status(address: str, path: str) -> bytes:
+    """The status that a probe answers with; empty when nobody does."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(PROBE_S):
             reader, writer = await asyncio.open_connection(host, int(port))
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-                return b" 200 " in await reader.readline()
+                words = (await reader.readline()).split(b" ")
+                return words[1] if len(words) > 1 else b""
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
-        return False
+    except (OSError, TimeoutError, ValueError):  # ValueError: a line beyond the reader's bound
+        return b""

@@ -62,7 +62,7 @@ def before_the_verb(
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
 for panel, verbs in {
     HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
-    FLEET: (services.sync, services.coordinator, services.agent),
+    FLEET: (services.sync, services.coordinator, services.agent, asking.drain),
 }.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(options.taking(verb))

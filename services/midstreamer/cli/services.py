@@ -1,7 +1,9 @@
 """The long-running verbs: settings, logs, probes, signals around one service each.
 
-A service is ready when it says it has no reason not to be; until then `/readyz` names the
-reasons.  SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
+`/readyz` asks a service whether it answers requests or refuses them by name.  `/completez` asks
+whether nothing that it needs is missing.  Both name the reasons when not.
+
+SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -31,8 +33,11 @@ from midstreamer.transport.carrier import Carrier
 class Service(Protocol):
     """What runs until it is cancelled."""
 
-    def ready_reasons(self) -> list[str]:
-        """Why it cannot do its part; empty when it can."""
+    def serving_reasons(self) -> list[str]:
+        """Why it neither answers requests nor refuses them by name; empty when it does."""
+
+    def complete_reasons(self) -> list[str]:
+        """What it lacks to do its whole part; empty when nothing is missing."""
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
@@ -139,11 +144,12 @@ def _serve(made: S, build: Build[S]) -> None:
 async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
     carrier = _carrier(made)
     async with build(made, carrier) as service:
-
-        def ready() -> str:
-            return "; ".join(service.ready_reasons())
-
-        async with health.served(made.telemetry.listen, ready=ready, warnings=carrier.warnings):
+        checks = health.Checks(
+            ready=lambda: "; ".join(service.serving_reasons()),
+            complete=lambda: "; ".join(service.complete_reasons()),
+            warnings=carrier.warnings,
+        )
+        async with health.served(made.telemetry.listen, checks):
             _spare_collector()
             await service.run(life)
 

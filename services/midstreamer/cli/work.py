@@ -1,4 +1,4 @@
-"""What `replay`, `match` and `status` do with a running fleet; their flags are in `cli.asking`."""
+"""What the verbs that ask a running fleet do; their flags are in `cli.asking`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import msgspec
 import typer
 from rich.table import Table
 
-from midstreamer.cli import identities, settings
+from midstreamer.cli import draining, identities, settings
 from midstreamer.cli import run as runs
 from midstreamer.client.api import AsyncClient
 from midstreamer.client.config import ClientSettings
 from midstreamer.client.core import Policy
 from midstreamer.client.matcher import LATEST
-from midstreamer.console import screen, views
+from midstreamer.console import members, screen, views
 from midstreamer.console.terminal import console_here
 from midstreamer.console.watch import Watch
 from midstreamer.domain.decision import Decision
@@ -132,30 +132,56 @@ def _analogs(decision: Decision) -> Table:
     return table
 
 
-def status(context: typer.Context) -> None:
+def status(context: typer.Context, *, as_json: bool) -> None:
     """Ask the fleet what is there, and show it."""
-    done(_status(context))
+    done(_status(context, as_json=as_json))
 
 
-async def _status(context: typer.Context) -> None:
+async def _status(context: typer.Context, *, as_json: bool = False) -> None:
     async with _client(context) as client:
         await _reach(context, client)
         there = await client.survey()
     console = console_here()
+    if as_json:
+        typer.echo(members.as_json(there))
+        return
     console.print(
         f"position {there.position:,}: {there.ticks:,} ticks, {there.decisions:,} decisions,"
         f" {there.verdicts:,} verdicts; {there.shard_points:,} windows a shard"
     )
-    console.print(views.members_table(there))
+    console.print(members.tables(there, time.time()))
     console.print(views.series_table(there))
 
 
+def drain(
+    context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
+) -> None:
+    """Ask a member to drain, and show how far it has come until it has left."""
+    done(_drain(context, name, identity, wait=wait, timeout_s=timeout_s))
+
+
+async def _drain(
+    context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
+) -> None:
+    console = console_here()
+    async with _client(context, identity) as client:
+        await _reach(context, client)
+        watch = draining.Watch(name, (await client.members()).members)
+        if not watch.draining:
+            await client.drain(name)
+        console.print(watch.begun())
+        if wait:
+            await draining.until_left(client, watch, timeout_s=timeout_s, say=console.print)
+
+
 @contextlib.asynccontextmanager
-async def _client(context: typer.Context) -> AsyncIterator[AsyncClient]:
+async def _client(
+    context: typer.Context, identity: str | None = None
+) -> AsyncIterator[AsyncClient]:
     """A client by the settings; its failed attempts are not logged, its last error is told."""
     from midstreamer.client import certificates
 
-    made = settings.of(context, ClientSettings)
+    made = settings.of(context, ClientSettings, {"identity": identity} if identity else None)
     carrier = certificates.carrier(
         made.security.directory, made.identity, identities.limits_of(made.limits)
     )

@@ -4,8 +4,8 @@
         await client.append([Tick("demo/a", 1, 1.0)])
         decision = await client.match("demo/a", 1, values, specification)
 
-One session for each coordinator is kept alive in the background; a request goes to the one that
-answered last and moves on when it fails (`core.Call` decides).  Each answer's feed position is
+Links to several coordinators are kept alive in the background (`links`); a request goes to the one
+that answered last and moves on when it fails (`core.Call` decides).  Each answer's feed position is
 remembered and sent with the next request: a client reads its own writes whichever coordinator
 it asks.  The client owns no series: windows come from the caller.
 """
@@ -15,16 +15,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time as clocks
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from midstreamer.client import core
+from midstreamer.client.links import Links, NobodyThere
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError, Refused
-from midstreamer.domain.grant import Grant
-from midstreamer.domain.identity import Identity, Kind
+from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError
 from midstreamer.domain.series import Column, Floats, Tick, Window, column
 from midstreamer.domain.series import window as make_window
 from midstreamer.domain.specification import Specification, check
@@ -32,8 +31,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime import surveying
-from midstreamer.runtime.peer import Session
-from midstreamer.transport.carrier import Carrier, Link, OnLink, Server
+from midstreamer.transport.carrier import Carrier
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
@@ -61,13 +59,8 @@ class AsyncClient:
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Told of each failed attempt and the seconds until the next: for progress displays."""
         self._policy = policy or core.Policy()
-        self._door = _Door(carrier)
-        self._sessions = [
-            Session(self._door, address, expect=Kind.COORDINATOR) for address in self.addresses
-        ]
-        self._keepers: list[asyncio.Task[None]] = []
+        self._links = Links(carrier, self.addresses)
         self._position = core.Position()
-        self._preferred = 0
         self._dice = random.Random()  # noqa: S311 - jitter, not a secret
 
     @classmethod
@@ -91,10 +84,7 @@ class AsyncClient:
         return cls(carrier, several, deadline_s=deadline_s)
 
     async def __aenter__(self) -> Self:
-        self._keepers = [
-            asyncio.create_task(session.run(), name=f"session.{address}")
-            for session, address in zip(self._sessions, self.addresses, strict=True)
-        ]
+        self._links.open()
         return self
 
     async def __aexit__(
@@ -107,10 +97,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close every link; safe to call twice."""
-        keepers, self._keepers = self._keepers, []
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await self._links.close()
 
     @property
     def position(self) -> int:
@@ -123,22 +110,10 @@ class AsyncClient:
         A call retries until its deadline, because a fleet may be restarting. Someone who waits
         at a terminal would rather know at once: ask for this first.
         """
-        attempts = [
-            asyncio.ensure_future(self._door.unless_refused(address, session.reached(within_s)))
-            for session, address in zip(self._sessions, self.addresses, strict=True)
-        ]
-        errors: list[MidstreamerError] = []
         try:
-            for attempt in asyncio.as_completed(attempts):
-                try:
-                    return await attempt
-                except MidstreamerError as error:
-                    errors.append(error)
-        finally:
-            for task in attempts:
-                task.cancel()
-        self._raise_if_broken()
-        raise core.nobody_there(errors)
+            await self._links.reached(within_s, once=True)
+        except NobodyThere as error:
+            raise core.nobody_there(error.errors) from None
 
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
@@ -210,6 +185,17 @@ class AsyncClient:
         """What is there: every series, members, counts."""
         return await surveying.whole(self._survey)
 
+    async def drain(self, name: str) -> frames.Retired:
+        """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop; it is told within seconds.
+
+        Operators may, and clients whom the allowlist of the coordinators grants it.
+        """
+        return await self._ask("drain", frames.Retire(name=name), frames.Retired)
+
+    async def members(self) -> frames.Surveyed:
+        """Who is there, with the first page of the series."""
+        return await self._survey(frames.Survey())
+
     def pages(self) -> AsyncIterator[frames.Surveyed]:
         """The same a page at a time; members and counts come with the first."""
         return surveying.pages(self._survey)
@@ -225,12 +211,11 @@ class AsyncClient:
             what,
             self._policy,
             self.addresses,
-            self._preferred,
             started_s=now_s,
             deadline_s=now_s + self.deadline_s,
         )
         while True:
-            step = call.begin(clocks.monotonic())
+            step = call.begin(clocks.monotonic(), self._links.ready())
             if isinstance(step, core.GiveUp):
                 raise step.error
             try:
@@ -238,7 +223,6 @@ class AsyncClient:
             except MidstreamerError as error:
                 await self._after(call, error)
                 continue
-            self._preferred = step.endpoint
             self._position.seen(answer.position)
             if not isinstance(answer, expect):
                 raise LocalProtocolError(
@@ -247,92 +231,18 @@ class AsyncClient:
             return answer
 
     async def _attempt(self, step: core.Try, request: frames.Request) -> frames.Answer:
-        if not self._keepers:
-            raise BadInput("the client is not open: use `async with AsyncClient.connect(...)`")
-        self._raise_if_broken(step.endpoint)
-        session = self._sessions[step.endpoint]
-        asking = session.ask(request, budget_s=step.budget_s)
-        if session.peer is not None:
-            return await asking
-        return await self._door.unless_refused(self.addresses[step.endpoint], asking)
-
-    def _raise_if_broken(self, endpoint: int | None = None) -> None:
-        """Raise the error that ended the keeper of one session, or of any."""
-        for keeper in self._keepers if endpoint is None else [self._keepers[endpoint]]:
-            if keeper.done() and not keeper.cancelled() and (broken := keeper.exception()):
-                raise broken
+        try:
+            return await self._links.ask(step.address, request, step.budget_s)
+        except NobodyThere as error:
+            raise core.why_nobody(error.errors) from None
 
     async def _after(self, call: core.Call, error: MidstreamerError) -> None:
-        then = call.failed(error, clocks.monotonic(), self._dice.random())
+        then = call.failed(error, clocks.monotonic(), self._dice.random(), self._links.ready())
         if isinstance(then, core.GiveUp):
             raise then.error from error
         if self.on_retry is not None:
             self.on_retry(error, then.delay_s)
         await asyncio.sleep(then.delay_s)
-
-
-class _Door:
-    """The carrier, and a note of who turned us away: waiting for them would be in vain."""
-
-    def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
-        self._refusals: dict[str, asyncio.Future[Refused]] = {}
-
-    @property
-    def me(self) -> Identity:
-        """The identity this process presents."""
-        return self._carrier.me
-
-    @property
-    def incarnation(self) -> str:
-        """What every handshake carries."""
-        return self._carrier.incarnation
-
-    @property
-    def credentials(self) -> object:
-        """As the carrier says."""
-        return self._carrier.credentials
-
-    async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link; a refusal is remembered until the next link is opened."""
-        refusal = self._refusal(address)
-        try:
-            link = await self._carrier.dial(address, expect=expect)
-        except Refused as error:
-            if not refusal.done():
-                refusal.set_result(error)
-            raise
-        self._refusals.pop(address, None)
-        return link
-
-    async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Clients do not listen, but a carrier can."""
-        return await self._carrier.serve(address, on_link)
-
-    def grant(self, peer: Identity) -> Grant:
-        """As the carrier says."""
-        return self._carrier.grant(peer)
-
-    def warnings(self) -> list[str]:
-        """As the carrier says."""
-        return self._carrier.warnings()
-
-    async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """The result, or the refusal as soon as it is known."""
-        task, refusal = asyncio.ensure_future(asking), self._refusal(address)
-        either: set[asyncio.Future[Any]] = {task, refusal}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise refusal.result()
-        finally:
-            task.cancel()
-
-    def _refusal(self, address: str) -> asyncio.Future[Refused]:
-        if address not in self._refusals:
-            self._refusals[address] = asyncio.get_running_loop().create_future()
-        return self._refusals[address]
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:

@@ -13,7 +13,7 @@ from midstreamer.transport.carrier import Carrier, Limits
 
 
 def carrier(directory: Path, name: str = "", limits: Limits | None = None) -> Carrier:
-    """The QUIC carrier of ``client/<id>``, or of the only client certified in the folder.
+    """The QUIC carrier of ``client/<id>`` or ``operator/<id>``, or of the folder's only client.
 
     There is no allowlist of servers: they are verified by chain, validity and kind.
     """
@@ -25,7 +25,8 @@ def carrier(directory: Path, name: str = "", limits: Limits | None = None) -> Ca
 def find(directory: Path, name: str = "") -> Identity:
     """The identity in the folder that is called so; ConfigError names those that are there."""
     found = {}
-    for path in sorted((directory / Kind.CLIENT).glob("*.pem")):
+    kind = Kind.OPERATOR if name.startswith(f"{Kind.OPERATOR}/") else Kind.CLIENT
+    for path in sorted((directory / kind).glob("*.pem")):
         for uri in files.describe(path).uris:
             made = identity.parse(uri)
             found[made.name] = made
@@ -35,7 +36,7 @@ def find(directory: Path, name: str = "") -> Identity:
         return next(iter(found.values()))
     if not found:
         raise ConfigError(
-            f"no client certificate in {directory}: run `midstreamer certs issue"
+            f"no {kind} certificate in {directory}: run `midstreamer certs issue"
             f" {name or 'client/<id>'} --directory {directory}` where the authority is"
         )
     raise ConfigError(

@@ -18,7 +18,8 @@ class ClientSettings(config.Settings):
     addresses: Addresses = ("127.0.0.1:7400",)
     """Coordinators, `host:port`; the next one is asked when one fails. Any of them will do."""
     identity: str = "client/local"
-    """Who this client is, `client/<id>`: names the certificate in `security.directory`."""
+    """Who this client is, `client/<id>` or `operator/<id>`: names the certificate in
+    `security.directory`."""
     deadline_s: float = Field(30.0, gt=0, le=3600)
     """Seconds that one call may take, all its attempts together. Too short and an outage of a
     few seconds becomes an error; too long and a wrong address is noticed late."""

@@ -46,9 +46,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Try:
-    """Ask this coordinator now."""
+    """Ask this coordinator now; with no address, whichever is reached first."""
 
-    endpoint: int
+    address: str
     budget_s: float
 
 
@@ -68,49 +68,59 @@ class GiveUp:
 
 @dataclass
 class Call:
-    """One request through all its attempts."""
+    """One request through all its attempts.
+
+    ``ready`` are the coordinators with a live link, the best first.  Each of them is asked once in
+    a round; between two rounds there is a pause.
+    """
 
     what: str
     policy: Policy
     addresses: Sequence[str]
-    preferred: int
+    """Where the client was told to ask: for messages."""
     started_s: float
     deadline_s: float
     attempts: int = 0
     last: MidstreamerError | None = field(default=None)
+    _asked: str = ""
+    _tried: set[str] = field(default_factory=set)
+    """Asked in this round."""
+    _rounds: int = 0
 
-    @property
-    def endpoint(self) -> int:
-        """The coordinator whose turn it is: the preferred one, then the others in turn."""
-        return (self.preferred + self.attempts) % len(self.addresses)
-
-    def begin(self, now_s: float) -> Try | GiveUp:
+    def begin(self, now_s: float, ready: Sequence[str]) -> Try | GiveUp:
         """The next attempt, or the end when no time is left."""
         left_s = self.deadline_s - now_s
         if left_s <= 0:
             return GiveUp(self._out_of_time(now_s))
-        return Try(self.endpoint, min(left_s, self.policy.attempt_s))
+        self._asked = next((each for each in ready if each not in self._tried), "")
+        if not self._asked and ready:
+            self._tried.clear()
+            self._asked = ready[0]
+        return Try(self._asked, min(left_s, self.policy.attempt_s))
 
-    def failed(self, error: MidstreamerError, now_s: float, dice: float) -> Wait | GiveUp:
+    def failed(
+        self, error: MidstreamerError, now_s: float, dice: float, ready: Sequence[str]
+    ) -> Wait | GiveUp:
         """What to do after an attempt failed; ``dice`` is uniform in [0, 1)."""
         self.attempts += 1
-        others = self.attempts < len(self.addresses)
+        self._tried.add(self._asked)
+        others = any(each not in self._tried for each in ready)
         # Who was turned away by one may be let in by another; by all, waiting is in vain.
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
             self.last = error  # that time ran out tells less than why it did
-        delay_s = self._delay_s(error, dice)
+        delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
         return Wait(delay_s)
 
     def _delay_s(self, error: MidstreamerError, dice: float) -> float:
-        rounds, within = divmod(self.attempts, len(self.addresses))
-        if within:
-            return 0.0  # somebody in this round has not been asked yet
+        """Everybody in this round has been asked: how long until the next."""
+        self._rounds += 1
+        self._tried.clear()
         bound_s = min(
-            self.policy.backoff_most_s, self.policy.backoff_first_s * 2.0 ** min(rounds, 16)
+            self.policy.backoff_most_s, self.policy.backoff_first_s * 2.0 ** min(self._rounds, 16)
         )
         # Half fixed, half diced: clients that failed together do not come back together.
         return max(error.retry_after_s, bound_s * (0.5 + 0.5 * dice))
@@ -130,6 +140,12 @@ def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
         " name the coordinators of one that runs in client.addresses"
     )
+
+
+def why_nobody(errors: Sequence[MidstreamerError]) -> MidstreamerError:
+    """The error of an attempt that reached nobody: a refusal only when all refused."""
+    passing = [error for error in errors if not isinstance(error, Refused)]
+    return (passing or list(errors) or [Unavailable("no coordinator is known")])[0]
 
 
 class Position:

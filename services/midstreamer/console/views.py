@@ -258,22 +258,6 @@ def summary(report: Report) -> RenderableType:
     return Group(*(part_table(part) for part in report.parts), kept_table(report.kept))
 
 
-def members_table(there: Surveyed) -> Table:
-    """Who has a live lease."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("member", "address", "position", "shards", "evidence"):
-        table.add_column(heading, overflow="fold")
-    for member in there.members:
-        table.add_row(
-            member.name,
-            member.address or "-",
-            f"{member.position:,}",
-            f"{member.held:,}",
-            ", ".join(f"{key} {value}" for key, value in sorted(member.evidence.items())),
-        )
-    return table
-
-
 def series_table(there: Surveyed) -> Table:
     """What is stored of each series."""
     table = Table(box=None, pad_edge=False, header_style="dim")

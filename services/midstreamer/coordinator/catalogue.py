@@ -16,10 +16,12 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import universe_of
 from midstreamer.domain.shard import Shard, shards_of
 from midstreamer.protocol.frames import (
+    PLACES_MAX,
     Change,
     Joined,
     Learned,
     Member,
+    Place,
     Points,
     SeriesSummary,
     Skipped,
@@ -179,6 +181,15 @@ class Catalogue:
     def _fits(self, shard: Shard, window: int) -> bool:
         count = self._series[shard.series].count
         return shard.first(self.shard_points) + window <= count
+
+    def coordinators(self) -> tuple[Place, ...]:
+        """Where coordinators serve that do not drain."""
+        serving = [
+            Place(m.name, m.address)
+            for m in self.members
+            if m.name.startswith(f"{Kind.COORDINATOR}/") and m.address and not m.draining
+        ]
+        return tuple(serving[:PLACES_MAX])
 
     def agents(self) -> list[Member]:
         """The agents with a live lease."""

@@ -16,7 +16,7 @@ from midstreamer.domain import outcome, specification
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries, quoted, shortened
 from midstreamer.domain.grant import Grant
-from midstreamer.domain.identity import Identity
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.series import (
     NO_64_BITS,
     Window,
@@ -55,6 +55,17 @@ def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> Non
                 f" coordinator's allowlist: {grant}; add {universe} to universes= behind its"
                 " entry there, or append as a client that has it"
             )
+
+
+def check_may_drain(sender: Identity, grant: Grant) -> None:
+    """Raise NotGranted unless the sender may ask members to drain: operators, and clients that
+    the allowlist lets."""
+    if sender.kind is Kind.OPERATOR or grant.drain:
+        return
+    raise NotGranted(
+        f"{sender.name} may not ask members to drain: write the line `{sender.name}  drain` into"
+        " the allowlist of the coordinators, or ask as an operator"
+    )
 
 
 def check_times(request: frames.Append, *, now_s: float, ahead_s: float) -> None:

@@ -20,6 +20,7 @@ from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.readiness import Readiness
 from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.states import States
@@ -29,7 +30,7 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.state import State
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
-from midstreamer.runtime import outbox, surveying
+from midstreamer.runtime import evidence, outbox, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import UNKNOWN, Follower
 from midstreamer.runtime.items import Item, decision_bytes_max
@@ -109,8 +110,19 @@ class CoordinatorService:
         )
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
+        self._readiness = Readiness(
+            config.sync,
+            self._session,
+            self._follower,
+            self._membership,
+            self._intake,
+            self._dispatcher,
+            self._catalogue,
+        )
+        self._reporter = evidence.Reporter(carrier)
         self._server: Listener | None = None
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         self._refusing = False
         """Who still asks is told to ask another: the process is about to stop."""
         self._ready = asyncio.Event()
@@ -125,36 +137,19 @@ class CoordinatorService:
         """Feed position reached; -1 before the first."""
         return self._follower.position
 
-    def ready_reasons(self) -> list[str]:
-        """Why a Match might not be answered now; empty when it would be."""
-        reasons = self._reasons_of_its_own()
-        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
-        if unheld:
-            reasons.append(
-                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
-                f" {unheld[0].number} among them"
-            )
-        return reasons
+    def serving_reasons(self) -> list[str]:
+        """Why requests are neither answered nor refused by name; empty when they are."""
+        return self._readiness.serving(listens=bool(self._server), draining=self.life.draining)
 
-    def _reasons_of_its_own(self) -> list[str]:
-        reasons = ["draining"] if self._life.draining else []
-        if self._session.peer is None:
-            reasons.append(f"no connection to sync at {', '.join(self._config.sync)}")
-        if not self._follower.following:
-            reasons.append("the change feed is not followed")
-        if not self._membership.held():
-            reasons.append("no lease is held at sync")
-        if self._intake.left:
-            reasons.append(
-                f"{self._intake.left} writes spooled before the last restart wait for sync"
-            )
-        return reasons
+    def complete_reasons(self) -> list[str]:
+        """Why a Match might not be answered now; empty when it would be."""
+        return self._readiness.complete()
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
         """Serve until told to drain, then stop; cancelling it skips the draining."""
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
         async with life, AsyncExitStack() as ends:
@@ -170,7 +165,7 @@ class CoordinatorService:
             self._server = await listen(
                 self._carrier,
                 self._config.listen,
-                handle=self._handle,
+                handle=self._reporter.counting(self._handle),
                 closed=self._closed,
                 told_drain=self._told_drain,
                 in_flight_max=self._config.limits.in_flight_max,
@@ -184,13 +179,13 @@ class CoordinatorService:
             await life.drained(self._drain(self._server))
 
     def _drain_soon(self, why: str) -> None:
-        self._life.drain(why)
+        self.life.drain(why)
 
     async def _drain(self, server: Listener) -> None:
         """Lease first, links last; what is under way is answered, what waits is written."""
         server.refuse_new()
         await self._membership.leave()
-        refusing = self._life.spawn("coordinator.refuse", self._refuse_soon())
+        refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
         await server.sent_away(CALLERS)
         refusing.cancel()
         await self._writer.flushed()
@@ -220,7 +215,7 @@ class CoordinatorService:
             await self._intake.replay()
             self._progressed()
 
-        life = self._life
+        life = self.life
         await ends.enter_async_context(life.background("coordinator.spool", self._intake.run))
         await ends.enter_async_context(life.background("coordinator.replay", replay))
 
@@ -263,7 +258,7 @@ class CoordinatorService:
 
     def _progressed(self) -> None:
         """Asked at every frame until it is ready, so it stops at the first reason."""
-        if self._ready.is_set() or self._reasons_of_its_own():
+        if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
             self._ready.set()
@@ -274,7 +269,7 @@ class CoordinatorService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=max(self._follower.position, 0),
-            evidence={"stage": self._life.stage},
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---
@@ -300,9 +295,15 @@ class CoordinatorService:
             case frames.Survey():
                 return await self._survey(peer.identity.name, frame)
             case frames.Lookup(experience_ids=()):
-                return frames.Experiences(position=max(self._follower.position, 0))
+                return frames.Experiences(
+                    position=max(self._follower.position, 0),
+                    coordinators=self._catalogue.coordinators(),
+                )
             case frames.Lookup():
                 checks.check_lookup(frame)
+                return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
+            case frames.Retire():
+                checks.check_may_drain(peer.identity, self._carrier.grant(peer.identity))
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
@@ -374,10 +375,10 @@ class CoordinatorService:
     async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
         """All with one state: whatever is learned meanwhile is for the next frame."""
         decisions = []
-        for place, evidence in enumerate(findings):
+        for place, found in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
-            decision = reasoning.decide(evidence, state)
+            decision = reasoning.decide(found, state)
             metrics.DECISIONS.labels(outcome=decision.direction or decision.reason or "").inc()
             decisions.append(decision)
         return decisions

@@ -109,7 +109,7 @@ class StaleTick(BadInput):
 
 
 class NotGranted(BadInput):
-    """The allowlist lets this client append to other universes only, or to none."""
+    """The allowlist does not let this client append to the universe, or ask members to drain."""
 
     code = "not_granted"
 

@@ -186,6 +186,17 @@ class Lookup(Request, frozen=True, tag=True, kw_only=True):
     experience_ids: tuple[bytes, ...]
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a coordinator serves."""
+
+    name: str
+    """``coordinator/<id>``."""
+    address: str
+
+
+PLACES_MAX = 64
+
+
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):
     """Those that are stored, in no promised order."""
 
@@ -193,6 +204,8 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
     verdicts: tuple[Verdict, ...] = ()
     left: tuple[bytes, ...] = ()
     """Ids not looked at, because the frame was full: ask for them again."""
+    coordinators: tuple[Place, ...] = ()
+    """When nothing was asked for: coordinators that serve, at most `PLACES_MAX`."""
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):

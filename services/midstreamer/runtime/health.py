@@ -1,14 +1,19 @@
-"""`/metrics`, `/livez` and `/readyz` over HTTP/1.1: just enough of it, and safe against the rest.
+"""Metrics and probes over HTTP/1.1: just enough of it, and safe against the rest.
+
+`/readyz` answers 200 while the process serves: it answers requests, or refuses them by name.
+`/completez` answers 200 while nothing that it needs is missing.  A missing part does not make a
+process unready: else one missing shard would take all coordinators out of DNS at once.
+
+A check is a function that returns "" when all is well, else the reason in one line.  In the answer
+of `/readyz`, further lines tell what is missing, and warnings.  Warnings name what an operator
+should mend, such as a wrong certificate file, and do not change the status: the process serves with
+the last good file.  If a wrong file made it unready, one bad edit of a shared file would stop the
+whole fleet.
 
 Probes and scrapers are the only guests.  A request is read up to the empty line, within a bound
 of bytes and seconds; its body, if any, is ignored; the answer closes the connection.  There is
 no authentication: it listens on loopback unless told otherwise, and what it tells names no
-series, value or peer.
-
-A check is a function that returns "" when all is well, else the reason in one line.  Warnings
-are further lines in the answer of `/readyz`.  They name what an operator should mend, such as a
-wrong certificate file, and do not change the status: the process serves with the last good file.
-If a wrong file made it unready, one bad edit of a shared file would stop the whole fleet.
+peer.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from midstreamer.domain.errors import ConfigError
@@ -29,6 +35,26 @@ Check = Callable[[], str]
 Warnings = Callable[[], Sequence[str]]
 
 log = logs.get(__name__)
+
+
+def well() -> str:
+    """The check that always passes."""
+    return ""
+
+
+def unwarned() -> Sequence[str]:
+    """Nothing to mend."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the probes of one process ask."""
+
+    ready: Check
+    complete: Check = well
+    live: Check = well
+    warnings: Warnings = unwarned
 
 
 class Response(NamedTuple):
@@ -49,17 +75,7 @@ REASONS = {
 }
 
 
-def well() -> str:
-    """The check that always passes."""
-    return ""
-
-
-def unwarned() -> Sequence[str]:
-    """Nothing to mend."""
-    return ()
-
-
-def respond(head: bytes, *, ready: Check, live: Check, warnings: Warnings = unwarned) -> Response:
+def respond(head: bytes, checks: Checks) -> Response:
     """Answer one request head; pure but for the checks."""
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if len(line) != 3 or not line[2].startswith(b"HTTP/1."):
@@ -69,13 +85,16 @@ def respond(head: bytes, *, ready: Check, live: Check, warnings: Warnings = unwa
         return Response(405, b"only GET and HEAD\n")
     match target.split(b"?", 1)[0]:
         case b"/metrics":
+            metrics.COMPLETE.set(float(not checks.complete()))
             return Response(200, metrics.render(), metrics.CONTENT_TYPE)
         case b"/livez":
-            return _checked(live)
+            return _checked(checks.live)
         case b"/readyz":
-            return _warned(_checked(ready), warnings())
+            return _readiness(checks)
+        case b"/completez":
+            return _checked(checks.complete)
         case _:
-            return Response(404, b"known: /metrics /livez /readyz\n")
+            return Response(404, b"known: /metrics /livez /readyz /completez\n")
 
 
 def _checked(check: Check) -> Response:
@@ -83,9 +102,12 @@ def _checked(check: Check) -> Response:
     return Response(503, f"{reason}\n".encode()) if reason else Response(200, b"ok\n")
 
 
-def _warned(response: Response, warnings: Sequence[str]) -> Response:
-    lines = "".join(f"warning: {warning}\n" for warning in warnings)
-    return response._replace(body=response.body + lines.encode())
+def _readiness(checks: Checks) -> Response:
+    response, missing = _checked(checks.ready), checks.complete()
+    lines = [f"warning: {warning}\n" for warning in checks.warnings()]
+    if missing and response.status == 200:
+        lines.insert(0, f"incomplete: {missing}\n")
+    return response._replace(body=response.body + "".join(lines).encode())
 
 
 def render(response: Response, *, body: bool) -> bytes:
@@ -101,9 +123,7 @@ def render(response: Response, *, body: bool) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(
-    listen: str | None, *, ready: Check, live: Check = well, warnings: Warnings = unwarned
-) -> AsyncIterator[str]:
+async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
     """Answer on ``listen`` while inside; gives the address really bound, "" when None."""
     if listen is None:
         yield ""
@@ -113,7 +133,7 @@ async def served(
     async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_S), guests:
-                await _converse(reader, writer, ready=ready, live=live, warnings=warnings)
+                await _converse(reader, writer, checks)
         except (TimeoutError, OSError):
             log.debug("health.abandoned")
         finally:
@@ -138,12 +158,7 @@ async def served(
 
 
 async def _converse(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    *,
-    ready: Check,
-    live: Check,
-    warnings: Warnings,
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, checks: Checks
 ) -> None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -152,6 +167,6 @@ async def _converse(
     except asyncio.IncompleteReadError:
         head, response = b"", Response(400, b"request ended early\n")
     else:
-        response = respond(head, ready=ready, live=live, warnings=warnings)
+        response = respond(head, checks)
     writer.write(render(response, body=not head.startswith(b"HEAD ")))
     await writer.drain()

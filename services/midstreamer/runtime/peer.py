@@ -247,13 +247,13 @@ class Session:
         """Ask the live peer, waiting for one within the budget. Does not retry."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + budget_s
-        peer = await self._live(budget_s)
+        peer = await self.live(budget_s)
         return await peer.ask(frame, budget_s=max(0.0, until_s - loop.time()))
 
     async def reached(self, budget_s: float) -> None:
         """Return when there is a live peer; raise when an attempt fails, or time runs out."""
         self._failed.clear()
-        tasks = [asyncio.ensure_future(self._live(budget_s)),
+        tasks = [asyncio.ensure_future(self.live(budget_s)),
                  asyncio.ensure_future(self._failed.wait())]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -356,7 +356,8 @@ class Session:
                 async with asyncio.timeout_at(min(line.worn_s, loop.time() + LOOK_S)):
                     await self._wake.wait()
 
-    async def _live(self, budget_s: float) -> Peer:
+    async def live(self, budget_s: float) -> Peer:
+        """The live peer; DeadlineExceeded when there is none in time."""
         if (live := self.peer) is not None:
             return live
         try:

@@ -5,11 +5,13 @@
     agent/a*                                every agent whose id begins with "a"
     client/*                                every client, and each may append to every universe
     client/quant-*  universes=stocks,fx     these clients may append to two universes only
+    client/ops-*    drain                   these may also ask members of the fleet to drain
 
 An entry is ``<kind>/<id>`` or ``<kind>/<prefix>*``; there is no other pattern, so that two
 people read an entry the same way.  What is not listed is refused.  Behind an entry of clients
-may stand ``universes=<name>,<name>``; an entry without it grants every universe.  When several
-entries name a client, it may append to what any of them grants.  Pure: `security.files` reads
+may stand ``universes=<name>,<name>``; an entry without it grants every universe.  ``drain`` behind
+an entry of clients lets them ask members to drain; nothing else does.  When several entries name a
+client, it may do what any of them grants.  Pure: `security.files` reads
 the file and watches it.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from midstreamer.domain import series
@@ -27,6 +29,7 @@ from midstreamer.domain.identity import Identity, Kind
 
 ENTRIES_MAX = 100_000
 UNIVERSES = "universes="
+DRAIN = "drain"
 EVERY = "*"
 _PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*\*?\Z|\*\Z")
 
@@ -38,7 +41,7 @@ class Allowlist:
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
     limited: Mapping[str, Grant] = field(default_factory=dict, hash=False)
-    """Grants of the entries that name universes, by the entry as it is written."""
+    """Grants of the entries with words behind them, by the entry as it is written."""
 
     def allows(self, identity: Identity) -> bool:
         """Whether an entry names this identity."""
@@ -46,7 +49,7 @@ class Allowlist:
         return name in self.names or (bool(self.prefixes) and name.startswith(self.prefixes))
 
     def grant(self, identity: Identity) -> Grant:
-        """What this identity may append to: all that the entries naming it grant together."""
+        """What this identity may do: all that the entries naming it grant together."""
         if identity.kind is not Kind.CLIENT or not self.allows(identity):
             return NOTHING
         if not self.limited:
@@ -92,7 +95,7 @@ def parse(text: str, *, source: str = "allowlist") -> Allowlist:
             names.add(entry)
     if len(names) + len(prefixes) > ENTRIES_MAX:
         raise ConfigError(f"{source}: more than {ENTRIES_MAX:,} entries; use prefixes")
-    limited = {entry: grant for entry, grant in grants.items() if not grant.every}
+    limited = {entry: grant for entry, grant in grants.items() if grant != EVERYTHING}
     return Allowlist(frozenset(names), tuple(sorted(prefixes)), limited)
 
 
@@ -107,17 +110,23 @@ def _check(entry: str, where: str) -> None:
 
 
 def _grant(entry: str, options: list[str], where: str) -> Grant:
-    """What the words behind an entry grant; every universe when there are none."""
-    if not options:
-        return EVERYTHING
-    option = options[0]
-    if len(options) > 1 or not option.startswith(UNIVERSES):
+    """What the words behind an entry grant; every universe when none names universes."""
+    universes = [option for option in options if option.startswith(UNIVERSES)]
+    drains = options.count(DRAIN)
+    if len(universes) > 1 or drains > 1 or len(universes) + drains < len(options):
         raise ConfigError(
             f"{where}: {' '.join(options)!r} stands behind {entry}; only one"
-            f" {UNIVERSES}<name>,<name> may, without spaces in it"
+            f" {UNIVERSES}<name>,<name>, without spaces in it, and one {DRAIN} may"
         )
-    if not entry.startswith(f"{Kind.CLIENT}/"):
-        raise ConfigError(f"{where}: {option!r} stands behind {entry}; only clients append")
+    if options and not entry.startswith(f"{Kind.CLIENT}/"):
+        raise ConfigError(
+            f"{where}: {options[0]!r} stands behind {entry}; only clients append, and are let drain"
+        )
+    granted = _universes(universes[0], where) if universes else EVERYTHING
+    return replace(granted, drain=drains > 0)
+
+
+def _universes(option: str, where: str) -> Grant:
     names = option.removeprefix(UNIVERSES).split(",")
     if names == [EVERY]:
         return EVERYTHING

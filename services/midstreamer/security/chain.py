@@ -10,13 +10,16 @@ identity by its kind.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -31,6 +34,7 @@ INTERMEDIATES_MAX = 4
 RSA_BITS_MIN = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """P-256 and up: the curves that TLS 1.3 signs with."""
+SHORT_HASH_CHARACTERS = 16
 DIGEST_BYTES_MIN = 32
 """Of the hash in a signature: SHA-256 and up. MD5, SHA-1 and SHA-224 are shorter."""
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -60,6 +64,34 @@ class Case:
     anchors: tuple[x509.Certificate, ...]
     role: Role
     now: dt.datetime
+
+    @functools.cached_property
+    def path(self) -> tuple[x509.Certificate, ...] | verification.VerificationError:
+        """Certificates from the peer's to that of a trusted authority, or why there are none."""
+        verifier = (
+            verification.PolicyBuilder()
+            .store(verification.Store(list(self.anchors)))
+            .time(self.now)
+            .extension_policies(
+                ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
+                # What the leaf's extensions say is the business of the checks that follow; one
+                # that is critical and unknown is refused here all the same.
+                ee_policy=verification.ExtensionPolicy.permit_all(),
+            )
+            .build_client_verifier()
+        )
+        try:
+            return tuple(verifier.verify(self.leaf, list(self.intermediates)).chain)
+        except verification.VerificationError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who a peer is, and the authority that vouches for it."""
+
+    identity: Identity
+    authority: x509.Certificate
 
 
 Check = Callable[[Case], Refused | None]
@@ -103,25 +135,11 @@ def leads_to_an_authority(case: Case) -> Refused | None:
         )
     if not case.anchors:
         return refused(Reason.UNKNOWN_AUTHORITY, "no authority is trusted here")
-    verifier = (
-        verification.PolicyBuilder()
-        .store(verification.Store(list(case.anchors)))
-        .time(case.now)
-        .extension_policies(
-            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-            # What the leaf's extensions say is the business of the checks that follow; one
-            # that is critical and unknown is refused here all the same.
-            ee_policy=verification.ExtensionPolicy.permit_all(),
-        )
-        .build_client_verifier()
-    )
-    try:
-        verifier.verify(case.leaf, list(case.intermediates))
-    except verification.VerificationError as error:
-        if weak := _weak_authority(case):
-            return refused(Reason.WEAK_KEY, weak)
-        return refused(Reason.UNKNOWN_AUTHORITY, f"{_who(case)}: {error}")
-    return None
+    if isinstance(case.path, tuple):
+        return None
+    if weak := _weak_authority(case):
+        return refused(Reason.WEAK_KEY, weak)
+    return refused(Reason.UNKNOWN_AUTHORITY, f"{_who(case)}: {case.path}")
 
 
 def is_made_for_its_role(case: Case) -> Refused | None:
@@ -172,6 +190,13 @@ def identify(
     presented: Presented, anchors: Sequence[x509.Certificate], role: Role, now_s: float
 ) -> Identity:
     """Who presented this; Refused with the first check that objects."""
+    return judge(presented, anchors, role, now_s).identity
+
+
+def judge(
+    presented: Presented, anchors: Sequence[x509.Certificate], role: Role, now_s: float
+) -> Verdict:
+    """Who presented this, and by which authority; Refused with the first check that objects."""
     if presented.leaf is None:
         raise refused(Reason.NO_CERTIFICATE, "a client certificate is required")
     now = dt.datetime.fromtimestamp(now_s, dt.UTC)
@@ -180,13 +205,25 @@ def identify(
         for check in CHECKS:
             if objection := check(case):
                 raise objection
-        return _identity(case.leaf)
+        assert isinstance(case.path, tuple)  # noqa: S101 - `leads_to_an_authority` passed
+        return Verdict(_identity(case.leaf), case.path[-1])
     except Refused:
         raise
     except Exception as error:
         # A part that cannot be read raises whatever `cryptography` finds on its way: ValueError,
         # DuplicateExtension, and TypeError for a name with a value of the wrong type.
         raise refused(Reason.UNREADABLE, str(error)) from error
+
+
+def short_hash(certificate: x509.Certificate) -> str:
+    """The first characters of a certificate's SHA-256 fingerprint."""
+    return certificate.fingerprint(hashes.SHA256()).hex()[:SHORT_HASH_CHARACTERS]
+
+
+def bundle_hash(certificates: Iterable[x509.Certificate]) -> str:
+    """As many characters for a bundle: equal where the same certificates are in it."""
+    fingerprints = sorted(one.fingerprint(hashes.SHA256()) for one in certificates)
+    return hashlib.sha256(b"".join(fingerprints)).hexdigest()[:SHORT_HASH_CHARACTERS]
 
 
 def weakness_of(certificate: x509.Certificate) -> tuple[Reason, str] | None:

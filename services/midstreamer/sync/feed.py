@@ -130,8 +130,9 @@ class Feed:
         if greeted:
             after = await self._begin(peer, request)
         async for page in self._pages(after, greeted=greeted, states=states):
-            seen = for_peer(page, peer.capabilities, states=states)
-            for frame in frames_of(seen, request, after):
+            for frame in frames_of(
+                for_peer(page, peer.capabilities, states=states), request, after
+            ):
                 await _push(peer, frame)
             after = page.position
 
@@ -193,7 +194,7 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
-    """What one follower is told of a page: what it knows, and with states or without."""
+    """The page as one peer gets it: what it knows, with or without states, members it may see."""
 
     def seen(change: Change) -> Change:
         if isinstance(change, Joined):

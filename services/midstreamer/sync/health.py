@@ -16,6 +16,8 @@ class StoreHealth:
 
     def __init__(self) -> None:
         self.trouble = "the store has not been opened yet"
+        self.opened = False
+        """Whether the store has ever answered."""
 
     def failed(self, error: StoreError) -> None:
         """The store raised this."""
@@ -25,7 +27,7 @@ class StoreHealth:
 
     def answers(self, position: int) -> None:
         """The store answers, or does so again."""
-        self.trouble = ""
+        self.trouble, self.opened = "", True
         log.info("store.opened", position=position)
 
 

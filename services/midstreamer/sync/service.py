@@ -9,7 +9,7 @@ Several syncs may share one database.  Each hears of what the others commit from
 reads it once for all of its followers (`sync.feed`).
 
 When PostgreSQL is away this process stays: requests are answered with a Failure that says when to
-ask again, `ready_reasons` says why, and it connects again by itself.  Members do not lose their
+ask again, `complete_reasons` says why, and it connects again by itself.  Members do not lose their
 leases by an outage that was ours.
 
 When it is asked to drain, it says so in its lease and on its links, commits what waits, and closes
@@ -25,6 +25,7 @@ from midstreamer import reasoning
 from midstreamer.domain.errors import StoreError
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame, Member
+from midstreamer.runtime import evidence
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
@@ -62,7 +63,8 @@ class SyncService:
         self._config = config
         self._carrier = carrier
         self._store = store
-        self._life = Lifecycle(drain_s=config.drain_s)
+        self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         committer = Committer(
             store,
             rules,
@@ -71,8 +73,10 @@ class SyncService:
             quotas=config.quotas,
         )
         self._health = StoreHealth()
+        self._reporter = evidence.Reporter(carrier)
         self._feed = Feed(store, memory=config.feed_memory)
-        self._fleet = Fleet(config, store, self._feed, self._describe, self._asked_to_drain)
+        me = carrier.me.name
+        self._fleet = Fleet(config, store, self._feed, me, self._describe, self._asked_to_drain)
         self._writes = Writes(config, committer, self._health, self._told)
         self._reads = Reads(config, store, self._fleet.visible)
         self._leaving = Leaving(self._fleet.others)
@@ -83,11 +87,16 @@ class SyncService:
         """``host:port`` really bound; empty before `run` serves."""
         return self._server.address if self._server is not None else ""
 
-    def ready_reasons(self) -> list[str]:
+    def serving_reasons(self) -> list[str]:
+        """Why requests are neither answered nor refused by name; empty when they are."""
+        if self.life.draining:
+            return ["draining"]
+        reasons = [] if self._server is not None else ["not listening yet"]
+        return reasons if self._health.opened else [*reasons, f"store: {self._health.trouble}"]
+
+    def complete_reasons(self) -> list[str]:
         """Why this process cannot do its work now; empty when it can."""
         reasons = [] if self._server is not None else ["not listening yet"]
-        if self._life.draining:
-            reasons.append("it drains")
         trouble = self._health.trouble
         return reasons + ([f"store: {trouble}"] if trouble else [])
 
@@ -95,25 +104,22 @@ class SyncService:
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
         """Serve until drained or cancelled; ``ready``: it listens, and the store is open."""
-        self._life = life = life or self._life
+        self.life = life = life or self.life
         async with life, AsyncExitStack() as ends:
             self._server = await peers.listen(
                 self._carrier,
                 self._config.listen,
-                handle=self.handle,
+                handle=self._reporter.counting(self.handle),
                 in_flight_max=self._config.limits.in_flight_max,
             )
             ends.push_async_callback(self._close)
             log.info("sync.listening", address=self._server.address)
             # The committer first: while the store is away it has to say so.
-            await ends.enter_async_context(life.background("committer", self._writes.run))
+            await ends.enter_async_context(life.background("sync.commit", self._writes.run))
             if await self._opened(life):
-                for loop in (
-                    life.background("sync.feed", self._feed.run),
-                    life.background("sync.watcher", self._watch),
-                    life.background("housekeeper", self._keep_house),
-                ):
-                    await ends.enter_async_context(loop)
+                await ends.enter_async_context(life.background("sync.feed", self._feed.run))
+                await ends.enter_async_context(life.background("sync.watch", self._watch))
+                await ends.enter_async_context(life.background("sync.house", self._keep_house))
                 life.serve()
                 await self._renew()
                 await ends.enter_async_context(life.background("sync.lease", self._keep_lease))
@@ -140,7 +146,7 @@ class SyncService:
             log.info("lease.left_behind", detail=error.message)
 
     def _asked_to_drain(self) -> None:
-        self._life.drain("its lease says so")
+        self.life.drain("its lease says so")
 
     def _describe(self) -> Member:
         """The lease of this process."""
@@ -149,7 +155,7 @@ class SyncService:
             incarnation=self._carrier.incarnation,
             address=self._config.advertise or self.address,
             position=self._feed.position,
-            evidence={"stage": str(self._life.stage)},
+            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
         )
 
     # --- requests ---------------------------------------------------------------------------------
@@ -178,8 +184,8 @@ class SyncService:
 
     async def _opened(self, life: Lifecycle) -> bool:
         """Open the store; False when the process is asked to drain before that succeeds."""
-        opening = life.spawn("opening", self._open())
-        asked = life.spawn("asked", life.drain_asked())
+        opening = life.spawn("sync.opening", self._open())
+        asked = life.spawn("sync.asked", life.drain_asked())
         try:
             await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -57,9 +57,10 @@ REFUSALS = CODES | _words(
 and transport."""
 TASKS = _words(
     """
-    agent.sync agent.lease agent.loads agent.coordinator committer
-    housekeeper coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
-    coordinator.spool coordinator.replay coordinator.refuse sync.feed sync.lease sync.watcher
+    agent.sync agent.lease agent.loads agent.coordinator
+    sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
+    coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
+    coordinator.spool coordinator.replay coordinator.refuse
     """
 )
 """Background loops, by the names that services start them under."""
@@ -67,8 +68,9 @@ EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
     decision.unsettled frame.refused frame.unknown handshake.failed link.ended link.failed
-    peer.dropped peer.failed peer.refused peer.removed request.failed statement.failed
-    survey.remembered verdict.unlearned verdict.void wire.failed write.refused
+    peer.dropped peer.failed peer.refused
+    peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
+    wire.failed write.refused
     """
 )
 """Log lines that somebody else can bring about as often as he likes: they are limited in rate."""

@@ -43,6 +43,20 @@ class Limits:
     """Frames received and not yet taken, in bytes; a link that goes beyond is closed."""
 
 
+@dataclass(frozen=True)
+class TrustReport:
+    """What a process shows and trusts now, for operators to compare between processes."""
+
+    serial: str = ""
+    """Of its certificate, in hex; empty where there are no certificates, like all that follows."""
+    not_after_s: float = 0.0
+    """When its certificate ends, in seconds since 1970."""
+    bundle: str = ""
+    """Short hash of the authorities that it trusts."""
+    judged_by: tuple[str, ...] = ()
+    """Short hash of each authority that vouches for the peer of an open link, sorted."""
+
+
 class Link(Protocol):
     """One authenticated connection to one peer."""
 
@@ -123,7 +137,10 @@ class Carrier(Protocol):
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
 
     def grant(self, peer: Identity) -> Grant:
-        """What a judged peer may append to, by the allowlist in force now."""
+        """What a judged peer may do, by the allowlist in force now."""
+
+    def trust_report(self) -> TrustReport:
+        """What this process shows and trusts now."""
 
     def warnings(self) -> list[str]:
         """What an operator should mend, one line each, though this process goes on as before."""

@@ -21,7 +21,7 @@ from midstreamer.security import decide
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.transport import attendance
 from midstreamer.transport.attendance import Attendance
-from midstreamer.transport.carrier import Limits, Link, OnLink, Server
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
 from midstreamer.transport.framed import FramedLink
 
 
@@ -110,6 +110,10 @@ class MemoryCarrier:
     def grant(self, peer: Identity) -> Grant:
         """What a judged peer may append to, by the allowlist in force now."""
         return self._allowlist().grant(peer) if self._allowlist else EVERYTHING
+
+    def trust_report(self) -> TrustReport:
+        """Nothing: there are no certificates."""
+        return TrustReport()
 
     def warnings(self) -> list[str]:
         """Nothing: there are no files to be wrong."""

@@ -283,6 +283,18 @@ async def test_what_a_peer_may_append_to_is_what_the_list_in_force_grants(
     await near.close()
 
 
+async def test_to_ask_for_draining_is_granted_by_the_list_in_force(
+    serving: Serving, world: World
+) -> None:
+    near, far = await serving.meet(who(Kind.CLIENT, "u1"))
+    granted = [serving.carrier.grant(far.peer).drain]
+    world.allow(["coordinator/*", "client/u* drain"])
+    world.look(serving.carrier, serving.server)
+    granted.append(serving.carrier.grant(far.peer).drain)
+    assert granted == [False, True]
+    await near.close()
+
+
 async def test_more_links_than_allowed_are_refused(serving: Serving) -> None:
     held = [await serving.meet(who(Kind.AGENT, f"a{number}")) for number in range(3)]
     with pytest.raises(Overloaded, match="links_max=3"):

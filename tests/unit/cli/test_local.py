@@ -73,11 +73,22 @@ def test_a_child_whose_parent_died_before_it_asked_ends() -> None:
 
 async def test_a_probe_tells_ready_from_not_ready_and_from_nothing() -> None:
     trouble = "no lease"
-    async with health.served("127.0.0.1:0", ready=lambda: trouble) as address:
+    async with health.served("127.0.0.1:0", health.Checks(lambda: trouble)) as address:
         assert not await child.probe(address, "/readyz")
         trouble = ""
         assert await child.probe(address, "/readyz")
     assert not await child.probe(address, "/readyz")
+
+
+async def test_a_process_without_a_probe_for_completeness_is_complete_when_it_is_ready() -> None:
+    async def before(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        known = b" /readyz " in await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" if known else b"HTTP/1.1 404 Not Found\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(before, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await child.complete(f"127.0.0.1:{port}")
 
 
 def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:

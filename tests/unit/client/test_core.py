@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from midstreamer.domain.errors import (
     Behind,
     Conflict,
     DeadlineExceeded,
+    LinkClosed,
     MidstreamerError,
     Overloaded,
     Refused,
@@ -28,35 +31,71 @@ from midstreamer.runtime.items import Item
 TWO = ("c1:1", "c2:1")
 
 
-def a_call(*addresses: str, deadline_s: float = 100.0, preferred: int = 0) -> core.Call:
-    return core.Call(
-        "match", core.Policy(), addresses or TWO, preferred, started_s=0.0, deadline_s=deadline_s
-    )
+class _Call(core.Call):
+    """A call whose addresses are all ready, unless others are named."""
+
+    def begin(self, now_s: float, ready: Sequence[str] | None = None) -> core.Try | core.GiveUp:
+        return super().begin(now_s, self.addresses if ready is None else ready)
+
+    def failed(
+        self, error: MidstreamerError, now_s: float, dice: float, ready: Sequence[str] | None = None
+    ) -> core.Wait | core.GiveUp:
+        return super().failed(error, now_s, dice, self.addresses if ready is None else ready)
+
+
+def a_call(*addresses: str, deadline_s: float = 100.0) -> _Call:
+    return _Call("match", core.Policy(), addresses or TWO, started_s=0.0, deadline_s=deadline_s)
+
+
+def failing(call: _Call, *errors: MidstreamerError) -> core.Wait | core.GiveUp:
+    """All these failures at once, one after another."""
+    then: core.Wait | core.GiveUp = core.Wait(0.0)
+    for error in errors:
+        call.begin(0.0)
+        then = call.failed(error, 0.0, 0.5)
+    return then
 
 
 def test_another_coordinator_is_asked_before_anybody_waits() -> None:
-    call = a_call(preferred=1)
-    assert call.begin(0.0) == core.Try(1, 10.0)
+    call = a_call()
+    assert call.begin(0.0, ["c2:1", "c1:1"]) == core.Try("c2:1", 10.0)
     assert call.failed(Overloaded("full"), 0.1, 0.5) == core.Wait(0.0)
-    assert call.begin(0.1) == core.Try(0, 10.0)
+    assert call.begin(0.1, ["c2:1", "c1:1"]) == core.Try("c1:1", 10.0)
+
+
+def test_one_without_a_link_is_not_waited_for_while_another_has_one() -> None:
+    call = a_call()
+    assert call.begin(0.0, ["c2:1"]) == core.Try("c2:1", 10.0)
+    assert call.begin(0.0, []) == core.Try("", 10.0)
+
+
+def test_when_the_only_link_ends_whoever_is_reached_first_is_asked() -> None:
+    call = a_call()
+    call.begin(0.0, ["c1:1"])
+    assert isinstance(call.failed(LinkClosed("gone"), 0.0, 0.5, []), core.Wait)
+    assert call.begin(0.1, []) == core.Try("", 10.0)
+
+
+def test_a_link_that_ended_sends_the_request_to_another_at_once() -> None:
+    call = a_call()
+    call.begin(0.0)
+    assert call.failed(LinkClosed("gone"), 0.0, 0.5, ["c2:1"]) == core.Wait(0.0)
 
 
 def test_after_a_whole_round_it_waits() -> None:
-    call = a_call()
-    call.failed(Overloaded("full"), 0.0, 0.5)
-    then = call.failed(Overloaded("full"), 0.0, 0.5)
+    then = failing(a_call(), Overloaded("full"), Overloaded("full"))
     assert isinstance(then, core.Wait)
     assert then.delay_s > 0.0
 
 
 def test_what_the_server_asks_for_is_waited() -> None:
-    assert a_call("c1:1").failed(Overloaded("full", retry_after_s=7.0), 0.0, 0.0) == core.Wait(7.0)
+    assert failing(a_call("c1:1"), Overloaded("full", retry_after_s=7.0)) == core.Wait(7.0)
 
 
 def test_who_is_refused_by_all_gives_up_without_waiting() -> None:
     call, refusal = a_call(), Refused("not on the allowlist")
-    assert call.failed(refusal, 0.0, 0.5) == core.Wait(0.0)
-    assert call.failed(refusal, 0.0, 0.5) == core.GiveUp(refusal)
+    assert failing(call, refusal) == core.Wait(0.0)
+    assert failing(call, refusal) == core.GiveUp(refusal)
 
 
 @pytest.mark.parametrize("error", [BadInput("no"), Conflict("no")])
@@ -77,6 +116,7 @@ def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
 
 def test_it_gives_up_rather_than_wait_past_the_deadline() -> None:
     call = a_call("c1:1", deadline_s=1.0)
+    call.begin(0.5)
     assert isinstance(call.failed(Overloaded("", retry_after_s=5.0), 0.5, 0.5), core.GiveUp)
 
 

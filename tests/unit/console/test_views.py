@@ -14,7 +14,7 @@ from midstreamer.domain.match import Matches
 from midstreamer.domain.specification import Specification, Transform
 from midstreamer.market import report
 from midstreamer.market.tally import Tally
-from midstreamer.protocol.frames import Member, SeriesSummary, Surveyed
+from midstreamer.protocol.frames import SeriesSummary, Surveyed
 from tests.support.client import DAY, a_decision, a_verdict
 from tests.unit.market.test_report import a_part, a_report
 
@@ -138,14 +138,8 @@ def test_the_end_says_where_everything_is() -> None:
         assert place in text
 
 
-def test_members_and_series_of_a_survey() -> None:
-    there = Surveyed(
-        members=(Member("agent/a1", "i", "", 7, 3, {"engine": "numba"}),),
-        series=(SeriesSummary("u/a", 1200, DAY, 2 * DAY, 1.25),),
-    )
-    assert drawn(views.members_table(there))[1].split() == [
-        "agent/a1", "-", "7", "3", "engine", "numba",
-    ]  # fmt: skip
+def test_series_of_a_survey() -> None:
+    there = Surveyed(series=(SeriesSummary("u/a", 1200, DAY, 2 * DAY, 1.25),))
     assert drawn(views.series_table(there))[1].split() == [
         "u/a", "1,200", "1970-01-02", "1970-01-03", "1.25",
     ]  # fmt: skip

@@ -8,9 +8,11 @@ import pytest
 
 from midstreamer.coordinator import checks
 from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.domain import identity
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, StaleTick, UnknownSeries
-from midstreamer.domain.grant import EVERYTHING, Grant
+from midstreamer.domain.grant import EVERYTHING, NOTHING, Grant
+from midstreamer.domain.identity import Kind
 from midstreamer.domain.match import Matches
 from midstreamer.domain.series import TIME_MAX, TIME_MIN, Column, Window, column
 from midstreamer.domain.specification import Transform
@@ -186,6 +188,16 @@ def test_an_append_to_a_universe_that_is_not_granted_names_those_that_are() -> N
         checks.check_granted(request, CLIENT, granted)
     checks.check_granted(request, CLIENT, granted | Grant(frozenset({"walk"})))
     checks.check_granted(request, CLIENT, EVERYTHING)
+
+
+def test_a_client_that_may_not_drain_is_told_the_line_that_is_missing() -> None:
+    with pytest.raises(NotGranted, match=f"the line `{CLIENT.name}  drain` into the allowlist"):
+        checks.check_may_drain(CLIENT, EVERYTHING)
+
+
+def test_an_operator_and_a_client_with_the_grant_may_drain() -> None:
+    checks.check_may_drain(CLIENT, Grant(drain=True))
+    checks.check_may_drain(identity.make("local", Kind.OPERATOR, "o1"), NOTHING)
 
 
 def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:

@@ -99,8 +99,8 @@ async def test_the_slower_of_two_agents_is_told_to_stop() -> None:
 async def test_an_agent_of_the_version_before_is_left_to_finish(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    defaults = MemoryCarrier.__init__.__kwdefaults__ or {}
-    monkeypatch.setitem(defaults, "capabilities", ())
+    defaults = dict(MemoryCarrier.__init__.__kwdefaults__ or {}) | {"capabilities": ()}
+    monkeypatch.setattr(MemoryCarrier.__init__, "__kwdefaults__", defaults)
     async with _a_fleet(1) as (dispatcher, [agent]):
         search = _search(dispatcher)
         await eventually(lambda: agent.begun == 1)

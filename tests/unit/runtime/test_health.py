@@ -25,7 +25,7 @@ async def ask(address: str, request: bytes) -> bytes:
 
 
 async def test_a_probe_hears_why_a_service_is_not_ready() -> None:
-    async with health.served("127.0.0.1:0", ready=lambda: "no lease yet") as address:
+    async with health.served("127.0.0.1:0", health.Checks(lambda: "no lease yet")) as address:
         answer = await ask(address, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         alive = await ask(address, b"GET /livez HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -37,9 +37,8 @@ async def test_a_probe_hears_why_a_service_is_not_ready() -> None:
 async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
     reason: str, status: bytes
 ) -> None:
-    async with health.served(
-        "127.0.0.1:0", ready=lambda: reason, warnings=lambda: ["the bundle file is wrong"]
-    ) as address:
+    checks = health.Checks(lambda: reason, warnings=lambda: ["the bundle file is wrong"])
+    async with health.served("127.0.0.1:0", checks) as address:
         answer = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
         alive = await ask(address, b"GET /livez HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 " + status)
@@ -47,8 +46,22 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
     assert alive.endswith(b"\r\n\r\nok\n")
 
 
+async def test_a_missing_part_is_told_and_leaves_the_process_ready() -> None:
+    missing = "3 shards are held by no agent in reach"
+    checks = health.Checks(health.well, complete=lambda: missing)
+    async with health.served("127.0.0.1:0", checks) as address:
+        ready = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
+        complete = await ask(address, b"GET /completez HTTP/1.1\r\n\r\n")
+        scraped = await ask(address, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert ready.startswith(b"HTTP/1.1 200 ")
+    assert ready.endswith(f"\r\n\r\nok\nincomplete: {missing}\n".encode())
+    assert complete.startswith(b"HTTP/1.1 503 ")
+    assert complete.endswith(f"\r\n\r\n{missing}\n".encode())
+    assert b"\nmidstreamer_complete 0.0\n" in scraped
+
+
 async def test_metrics_are_served_in_their_format() -> None:
-    async with health.served("127.0.0.1:0", ready=health.well) as address:
+    async with health.served("127.0.0.1:0", health.Checks(health.well)) as address:
         answer = await ask(address, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")
     assert b"version=0.0.4" in answer
     assert b"midstreamer_pattern_matches_total" in answer
@@ -67,7 +80,7 @@ async def test_metrics_are_served_in_their_format() -> None:
 async def test_a_bad_request_is_answered_and_the_next_one_served(
     request_bytes: bytes, status: bytes
 ) -> None:
-    async with health.served("127.0.0.1:0", ready=health.well) as address:
+    async with health.served("127.0.0.1:0", health.Checks(health.well)) as address:
         answer = await ask(address, request_bytes)
         after = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 " + status)
@@ -75,7 +88,7 @@ async def test_a_bad_request_is_answered_and_the_next_one_served(
 
 
 async def test_head_gets_no_body() -> None:
-    async with health.served("127.0.0.1:0", ready=health.well) as address:
+    async with health.served("127.0.0.1:0", health.Checks(health.well)) as address:
         assert (await ask(address, b"HEAD /livez HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
 
 
@@ -83,16 +96,16 @@ async def test_a_port_in_use_is_told_with_the_setting_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"telemetry.listen = {address}"):
-            async with health.served(address, ready=health.well):
+            async with health.served(address, health.Checks(health.well)):
                 pass
 
 
 async def test_none_listens_nowhere() -> None:
-    async with health.served(None, ready=health.well) as address:
+    async with health.served(None, health.Checks(health.well)) as address:
         assert address == ""
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_get_a_response(head: bytes) -> None:
-    response = health.respond(head, ready=health.well, live=health.well)
+    response = health.respond(head, health.Checks(health.well))
     assert response.status in health.REASONS

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 from midstreamer.domain import errors
+from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Answer, Fleet, Member, Renew
 from midstreamer.runtime import member
 from midstreamer.runtime.member import Membership
@@ -15,7 +17,7 @@ class Sync:
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
-        self.peer: object | None = object()
+        self.peer: object | None = SimpleNamespace(capabilities=frozenset(OURS))
         self.came = asyncio.Event()
         self.error: errors.MidstreamerError | None = None
         self.lease_s = 30.0

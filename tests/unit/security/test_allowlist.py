@@ -85,6 +85,25 @@ def test_a_client_may_append_to_what_any_entry_naming_it_grants(
     assert str(allowlist.parse(text).grant(who(Kind.CLIENT, id))) == granted
 
 
+@pytest.mark.parametrize(
+    ("text", "drains", "universes"),
+    [
+        ("client/*", False, "every universe"),
+        ("client/ops-*  drain", True, "every universe"),
+        ("client/ops-1  drain  universes=load", True, "load"),
+        ("client/ops-1  universes=load  drain", True, "load"),
+        ("client/ops-*  drain\nclient/ops-1", True, "every universe"),
+        ("client/ops-2  drain\nclient/ops-1", False, "every universe"),
+        ("client/ops-1  universes=drain", False, "drain"),
+    ],
+)
+def test_only_a_client_with_the_word_behind_its_entry_may_ask_members_to_drain(
+    text: str, drains: bool, universes: str
+) -> None:
+    granted = allowlist.parse(text).grant(who(Kind.CLIENT, "ops-1"))
+    assert (granted.drain, str(granted)) == (drains, universes)
+
+
 def test_only_clients_are_granted_anything() -> None:
     assert not allowlist.parse("agent/*").grant(who(Kind.AGENT)).covers("stocks")
 
@@ -104,6 +123,9 @@ def test_entries_that_limit_nobody_are_named() -> None:
         ("client/u1 universe=a", "'universe=a' stands behind client/u1"),
         ("client/u1 u2", "'u2' stands behind client/u1"),
         ("agent/a1 universes=a", "only clients append"),
+        ("agent/a1 drain", "'drain' stands behind agent/a1"),
+        ("client/u1 drain drain", "'drain drain' stands behind client/u1"),
+        ("client/u1 drains", "'drains' stands behind client/u1"),
     ],
 )
 def test_a_grant_that_cannot_be_read_is_an_error_that_names_its_line(line: str, told: str) -> None:

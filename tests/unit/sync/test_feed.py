@@ -113,15 +113,6 @@ async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None
     following.cancel()
 
 
-async def test_a_change_of_a_newer_kind_is_left_out_and_its_position_is_reached() -> None:
-    feed, follower = _feed(), Follower()
-    feed.publish(0, [Skipped("Split"), _change(2), Skipped("Split")])
-    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
-    await eventually(lambda: bool(follower.told))
-    assert follower.told == [Changes(request=7, position=3, changes=(_change(2),))]
-    following.cancel()
-
-
 class _Counting(MemoryStore):
     """Counts how often the feed is read."""
 
@@ -183,3 +174,12 @@ async def test_a_database_that_was_set_back_takes_the_feed_back_with_it() -> Non
     store.head = 3
     await feed.begin()
     assert feed.position == 3
+
+
+async def test_a_change_of_a_newer_kind_is_left_out_and_its_position_is_reached() -> None:
+    feed, follower = _feed(), Follower()
+    feed.publish(0, [Skipped("Split"), _change(2), Skipped("Split")])
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    assert follower.told == [Changes(request=7, position=3, changes=(_change(2),))]
+    following.cancel()

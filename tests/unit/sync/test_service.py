@@ -207,7 +207,7 @@ async def test_without_a_store_it_stays_alive_and_says_why() -> None:
     store.away = "PostgreSQL: the connection was lost"
     async with a_sync(store, wait=False) as fleet:
         peer = await fleet.dial()
-        assert fleet.service.ready_reasons() == ["store: PostgreSQL: the connection was lost"]
+        assert fleet.service.complete_reasons() == ["store: PostgreSQL: the connection was lost"]
         with pytest.raises(StoreError, match="connection was lost") as caught:
             await peer.ask(frames.Survey())
         assert caught.value.retry_after_s > 0
@@ -217,14 +217,14 @@ async def test_it_works_again_when_the_store_is_back() -> None:
     store = MemoryStore()
     async with a_sync(store, lease_s=0.03) as fleet:
         peer = await fleet.dial()
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []
         store.away = "PostgreSQL: the connection was lost"
         with pytest.raises(StoreError):
             await peer.ask(a_write(a_column(0, 5)))
-        assert fleet.service.ready_reasons() != []
+        assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        await eventually(lambda: not fleet.service.ready_reasons())  # a round of housekeeping
+        await eventually(lambda: not fleet.service.complete_reasons())  # a round of housekeeping
 
 
 async def test_writes_beyond_the_queue_are_refused_early() -> None:
@@ -307,7 +307,7 @@ async def test_a_clash_of_transactions_is_tried_again_unseen() -> None:
     async with a_sync(store) as fleet:
         peer = await fleet.dial()
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []
 
 
 async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() -> None:
@@ -394,5 +394,5 @@ async def test_a_sync_that_cannot_listen_polls_and_is_ready_all_the_same() -> No
         assert (await anext(follower)).changes == ()
         store.publish([Joined(())])  # by another sync
         assert (await anext(follower)).changes == (Joined(()),)
-        assert fleet.service.ready_reasons() == []
+        assert fleet.service.complete_reasons() == []
         await follower.aclose()

@@ -71,7 +71,7 @@ def test_the_words_are_those_of_the_code() -> None:
 
 
 def test_the_names_of_background_loops_are_those_of_the_services() -> None:
-    started = re.compile(r'\b(?:supervise|background|_start)\(\s*"([\w.]+)"')
+    started = re.compile(r'\b(?:supervise|background|spawn)\(\s*"([\w.]+)"')
     found = {
         name
         for path in SOURCE.rglob("service.py")

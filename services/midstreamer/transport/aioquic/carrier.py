@@ -27,7 +27,7 @@ from midstreamer.transport.aioquic.dialled import DialledLink
 from midstreamer.transport.aioquic.selftest import self_test
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.aioquic.trust import Trust
-from midstreamer.transport.carrier import Limits, Link, OnLink, Server
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
 
 WATCH_S = 0.5
 
@@ -104,6 +104,10 @@ class QuicCarrier:
     def grant(self, peer: Identity) -> Grant:
         """What a judged peer may append to, by the allowlist in force now."""
         return self._trust.grant(peer)
+
+    def trust_report(self) -> TrustReport:
+        """What this process shows and trusts now."""
+        return self._trust.report(name for one in self._open for name in one.authorities)
 
     def warnings(self) -> list[str]:
         """Name the files that are wrong; what was read from them before stays in force."""

@@ -78,12 +78,17 @@ class DialledLink:
         """When the peer's certificate ends."""
         return self._judged.not_after_s if self._judged else float("inf")
 
+    @property
+    def authorities(self) -> set[str]:
+        """Short hash of the authority that vouches for the peer, while the link is open."""
+        return {self._judged.authority} if self._judged and self.is_open else set()
+
     def reconsider(self) -> None:
         """Judge the peer again; close when it would now be refused."""
         if self._judged is None or self.wire.link is None:
             return
         try:
-            self._trust.judge(self._judged.presented, Role.SERVES, self._kinds)
+            self._judged = self._trust.judge(self._judged.presented, Role.SERVES, self._kinds)
         except Refused as refusal:
             log.warning("peer.removed", peer=self._judged.identity.name, reason=refusal.reason)
             self.wire.link.end(refusal.reason, refusal.message)

@@ -102,6 +102,11 @@ class QuicServer:
         ends = (judged.not_after_s for judged in self._judged.values())
         return min(ends, default=float("inf"))
 
+    @property
+    def authorities(self) -> set[str]:
+        """Short hashes of the authorities that vouch for the peers of open links."""
+        return {self._judged[wire].authority for wire in self._wire_of.values()}
+
     # --- datagrams ---
 
     def _received(self, data: bytes, address: SocketAddress) -> None:
@@ -234,8 +239,8 @@ class QuicServer:
         wire = self._wire_of.get(link)
         if wire is None:
             return  # it has ended; its task has not yet
-        judged = self._judged[wire]
-        self._trust.judge(judged.presented, Role.DIALS, self._kinds)
+        presented = self._judged[wire].presented
+        self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
 
     # --- Owner ---
 

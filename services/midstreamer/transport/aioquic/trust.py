@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from midstreamer.domain.grant import EVERYTHING, Grant
@@ -12,7 +13,7 @@ from midstreamer.security import chain, decide
 from midstreamer.security.chain import Presented, Role
 from midstreamer.security.files import AllowlistFile, CertificateManager, Watched
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport.carrier import Limits
+from midstreamer.transport.carrier import Limits, TrustReport
 
 GRANTS_TOLD_MAX = 20
 """Entries named in one log line."""
@@ -26,6 +27,8 @@ class Judged:
 
     identity: Identity
     presented: Presented
+    authority: str
+    """Short hash of the authority that vouches for it."""
 
     @property
     def not_after_s(self) -> float:
@@ -56,11 +59,11 @@ class Trust:
     def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
         """Who this is; Refused when it may not connect, by what is in force now."""
         anchors = self.manager.current.anchors
-        identity = chain.identify(presented, anchors, role, time.time())
+        verdict = chain.judge(presented, anchors, role, time.time())
         allowlist = self._allowlist.current if self._allowlist else None
         policy = decide.Policy(self.manager.identity.trust_domain, kinds, allowlist)
-        decide.admit(identity, policy)
-        return Judged(identity, presented)
+        decide.admit(verdict.identity, policy)
+        return Judged(verdict.identity, presented, chain.short_hash(verdict.authority))
 
     def grant(self, peer: Identity) -> Grant:
         """What a peer may append to, by the allowlist in force now."""
@@ -71,6 +74,16 @@ class Trust:
         """The files that are wrong now, and what is wrong with each."""
         listed = self._allowlist.complaint if self._allowlist else ""
         return self.manager.complaints | ({Watched.ALLOWLIST: listed} if listed else {})
+
+    def report(self, judged_by: Iterable[str]) -> TrustReport:
+        """What is shown and trusted now; ``judged_by`` are the authorities of the open links."""
+        current = self.manager.current
+        return TrustReport(
+            serial=f"{current.certificate.serial_number:x}",
+            not_after_s=current.not_after_s,
+            bundle=chain.bundle_hash(current.anchors),
+            judged_by=tuple(sorted(set(judged_by))),
+        )
 
     def connection(self, side: Side, peer: Identity) -> Connection:
         """The machine of a connection to a judged peer."""

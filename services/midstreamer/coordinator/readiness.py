@@ -1,0 +1,76 @@
+"""Whether a coordinator answers requests, and whether it could answer every one of them.
+
+It serves once it has listened and followed the change feed of sync.  From then on it stays in DNS:
+when sync is away for a moment, or an agent, it refuses by name what it cannot answer, and a client
+asks again.  If one missing shard made it unready, all coordinators would leave DNS at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.coordinator.intake import Intake
+from midstreamer.runtime.follow import Follower
+from midstreamer.runtime.member import Membership
+from midstreamer.runtime.peer import Session
+
+
+class Readiness:
+    """What a probe is told."""
+
+    def __init__(
+        self,
+        sync: Sequence[str],
+        session: Session,
+        follower: Follower,
+        membership: Membership,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        catalogue: Catalogue,
+    ) -> None:
+        self._sync = sync
+        self._session = session
+        self._follower = follower
+        self._membership = membership
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+        self._began = False
+
+    def serving(self, *, listens: bool, draining: bool) -> list[str]:
+        """Why it neither answers requests nor refuses them by name."""
+        self._began = self._began or self._follower.following
+        if draining:
+            return ["draining"]
+        reasons = [] if listens else ["not listening yet"]
+        if not self._began:
+            reasons.append(f"sync at {', '.join(self._sync)} has not been reached yet")
+        return reasons
+
+    def complete(self) -> list[str]:
+        """Why some request might be refused now."""
+        reasons = self.of_its_own()
+        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
+        if unheld:
+            reasons.append(
+                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
+                f" {unheld[0].number} among them"
+            )
+        return reasons
+
+    def of_its_own(self) -> list[str]:
+        """Those of the reasons that need no look at every shard."""
+        reasons = []
+        if self._session.peer is None:
+            reasons.append(f"no connection to sync at {', '.join(self._sync)}")
+        if not self._follower.following:
+            reasons.append("the change feed is not followed")
+        if not self._membership.held():
+            reasons.append("no lease is held at sync")
+        if self._intake.left:
+            reasons.append(
+                f"{self._intake.left} writes spooled before the last restart wait for sync"
+            )
+        return reasons

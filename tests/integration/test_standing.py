@@ -1,0 +1,131 @@
+"""How the processes of a fleet stand: what leases tell, who is ready, who is asked to drain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import typer
+
+from midstreamer.cli import work
+from midstreamer.client.api import AsyncClient
+from midstreamer.coordinator.service import CoordinatorService
+from midstreamer.domain.errors import BadInput, NotGranted
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol.capabilities import OURS
+from midstreamer.protocol.frames import Member
+from midstreamer.security import allowlist
+from midstreamer.store.memory import MemoryStore
+from tests.support import fleet
+from tests.support.client import QUICK, a_carrier
+from tests.support.fleet import Fleet, eventually
+
+pytestmark = pytest.mark.integration
+
+CONTEXT = typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None)))
+LISTED = "sync/*\ncoordinator/*\nagent/*\noperator/*\nclient/*\nclient/ops  drain\n"
+
+
+def a_client(made: Fleet, kind: Kind = Kind.CLIENT, name: str = "u1") -> AsyncClient:
+    carrier = a_carrier(made.network, kind, name)
+    return AsyncClient(carrier, ["c1:1"], deadline_s=10.0, policy=QUICK)
+
+
+async def told_of(client: AsyncClient) -> dict[str, Member]:
+    return {member.name: member for member in (await client.members()).members}
+
+
+async def test_every_member_tells_how_it_stands() -> None:
+    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+        await client.append([fleet.a_column(300)])
+        await made.settled(agents=1)
+        await asyncio.sleep(made.lease_s)  # each lease is renewed three times
+        told = await told_of(client)
+    assert sorted(told) == ["agent/a1", "coordinator/c1", "sync/s1"]
+    for member in told.values():
+        assert member.evidence["stage"] == "serving"
+        assert member.evidence["complete"] == "yes"
+        assert member.evidence["capabilities"].split() == list(OURS)
+        assert 0.0 <= float(member.evidence["busy"]) <= 1.0
+    assert told["agent/a1"].held > 0
+
+
+async def test_a_fleet_at_rest_writes_nothing_into_the_feed() -> None:
+    store = MemoryStore()
+    async with fleet.running(agents=("a1",), store=store) as made, a_client(made) as client:
+        await asyncio.sleep(made.lease_s)
+        before = store.head, await told_of(client)
+        await asyncio.sleep(3 * made.lease_s)
+        after = store.head, await told_of(client)
+    assert before[0] == after[0]
+    assert {name: one.incarnation for name, one in before[1].items()} == {
+        name: one.incarnation for name, one in after[1].items()
+    }
+
+
+async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> None:
+    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+        await client.append([fleet.a_column(300)])
+        await made.settled(agents=1)
+        coordinator = made.coordinator()
+        await made.stop("a1")
+        await eventually(lambda: "held by no agent" in "".join(coordinator.complete_reasons()))
+        without_agent = coordinator.serving_reasons()
+        await made.stop("s1")
+        await eventually(lambda: "no connection to sync" in coordinator.complete_reasons()[0])
+        without_sync = coordinator.serving_reasons()
+        coordinator.life.drain("a test")
+        draining = coordinator.serving_reasons()
+    assert without_agent == without_sync == []
+    assert draining == ["draining"]
+
+
+def test_a_coordinator_that_never_reached_sync_is_not_ready() -> None:
+    made = CoordinatorService(fleet.CoordinatorSettings(id="c1", sync="sync:1"), a_coordinator())
+    assert made.serving_reasons() == [
+        "not listening yet", "sync at sync:1 has not been reached yet",
+    ]  # fmt: skip
+
+
+def a_coordinator() -> fleet.MemoryCarrier:
+    return fleet.carrier(fleet.MemoryNetwork(), Kind.COORDINATOR, "c1")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Kind.OPERATOR, "me"), (Kind.CLIENT, "ops")])
+async def test_an_agent_that_is_asked_to_drain_leaves(
+    kind: Kind, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = allowlist.parse(LISTED)
+    async with fleet.running(agents=("a1", "a2"), allowlist=lambda: listed) as made:
+        async with a_client(made) as writer:
+            await writer.append([fleet.a_column(600)])
+        await made.settled(agents=2)
+        client = a_client(made, kind, name)
+        monkeypatch.setattr(work, "_client", lambda context, identity: client)
+        await work._drain(CONTEXT, "agent/a1", None, wait=True, timeout_s=20.0)
+        assert made.tasks["a1"] in (await asyncio.wait([made.tasks["a1"]], timeout=5.0))[0]
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith("agent/a1")]
+    assert shown[0] == "agent/a1 is asked to drain"
+    assert shown[-1] == "agent/a1 has left the fleet"
+
+
+async def test_a_client_without_the_grant_is_refused_and_nobody_drains() -> None:
+    listed = allowlist.parse(LISTED)
+    async with (
+        fleet.running(agents=("a1",), allowlist=lambda: listed) as made,
+        a_client(made) as client,
+    ):
+        with pytest.raises(NotGranted, match="the line `client/u1  drain` into the allowlist"):
+            await client.drain("agent/a1")
+        await asyncio.sleep(made.lease_s)
+        assert (await told_of(client))["agent/a1"].evidence["stage"] == "serving"
+
+
+async def test_a_name_that_nobody_has_is_answered_with_the_nearest() -> None:
+    async with (
+        fleet.running(agents=("a1",)) as made,
+        a_client(made, Kind.OPERATOR, "me") as operator,
+    ):
+        with pytest.raises(BadInput, match=r"'agent/a7' holds no lease: did you mean agent/a1\?"):
+            await operator.drain("agent/a7")

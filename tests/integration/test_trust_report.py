@@ -1,0 +1,65 @@
+"""What a carrier tells of its certificate, its bundle, and the authorities of its open links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from midstreamer.domain.identity import Kind
+from midstreamer.runtime import peer as peers
+from midstreamer.security import files
+from midstreamer.security.files import CertificateManager
+from midstreamer.transport.aioquic import QuicCarrier
+from tests.support.fleet import eventually
+from tests.support.security import DOMAIN, Installation, who
+from tests.support.transport import answer_surveys
+
+pytestmark = pytest.mark.integration
+
+AGENT, CLIENT, COORDINATOR = who(Kind.AGENT, "a1"), who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR)
+
+
+def short(path: Path) -> str:
+    (authority,) = x509.load_pem_x509_certificates(files.trust_path(path).read_bytes())
+    return authority.fingerprint(hashes.SHA256()).hex()[:16]
+
+
+def a_second_authority(folder: Path, place: Installation) -> Path:
+    """A folder with a client of another authority; both installations trust both authorities."""
+    authority = files.init_authority(folder, DOMAIN)
+    files.issue(authority, CLIENT, folder)
+    bundles = [files.trust_path(one) for one in (place.directory, folder)]
+    both = b"".join(bundle.read_bytes() for bundle in bundles)
+    for bundle in bundles:
+        bundle.write_bytes(both)
+    return folder
+
+
+async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path: Path) -> None:
+    place = Installation(tmp_path / "certs")
+    agent = place.carrier(AGENT)
+    old = short(place.directory)
+    other = a_second_authority(tmp_path / "other", place)
+    serving = place.carrier(COORDINATOR)
+    server = await peers.listen(serving, "127.0.0.1:0", handle=answer_surveys)
+    manager = CertificateManager(other, CLIENT)
+    manager.load_or_generate()
+    client = QuicCarrier(manager, allowlist=None)
+    links = [
+        await peers.dial(carrier, server.address, expect=Kind.COORDINATOR)
+        for carrier in (agent, client)
+    ]
+    told = serving.trust_report()
+    assert old in told.judged_by
+    assert len(told.judged_by) == 2
+    assert told.judged_by == tuple(sorted(told.judged_by))
+    assert client.trust_report().judged_by == (old,)
+    assert client.trust_report().bundle == told.bundle != ""
+    assert told.serial == f"{serving._trust.manager.current.certificate.serial_number:x}"
+    await links[1].close()
+    await eventually(lambda: serving.trust_report().judged_by == (old,))
+    await links[0].close()
+    await server.close()

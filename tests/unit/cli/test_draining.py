@@ -1,0 +1,93 @@
+"""What is seen of a member that was asked to drain, until it has left."""
+
+from __future__ import annotations
+
+import pytest
+
+from midstreamer.cli import draining
+from midstreamer.cli.draining import Watch
+from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Overloaded, Unavailable
+from midstreamer.protocol.frames import Member, Surveyed
+
+
+def a_member(name: str, *, incarnation: str = "i", **evidence: str) -> Member:
+    return Member(name, incarnation, "", evidence=evidence)
+
+
+SERVING = a_member("agent/a1", stage="serving", shards_left="4", requests="0")
+DRAINING = a_member("agent/a1", stage="draining", shards_left="4", requests="2")
+DONE = a_member("agent/a1", stage="draining", shards_left="0", requests="0")
+OTHER = a_member("agent/a2", stage="serving")
+
+
+def test_progress_is_told_when_it_is_news_until_the_member_has_left() -> None:
+    watch = Watch("agent/a1", [SERVING, OTHER])
+    lines = [watch.begun()]
+    lines += [
+        watch.seen(seen)
+        for seen in ([SERVING, OTHER], [DRAINING, OTHER], [DRAINING], [DONE, OTHER], [OTHER])
+    ]
+    assert lines == [
+        "agent/a1 is asked to drain",
+        "agent/a1: asked, and not yet draining, 4 shards left, 0 requests under way",
+        "agent/a1: draining, 4 shards left, 2 requests under way",
+        "",
+        "agent/a1: draining, 0 shards left, 0 requests under way",
+        "agent/a1 has left the fleet",
+    ]
+    assert watch.left
+
+
+def test_a_member_that_was_started_anew_has_left() -> None:
+    watch = Watch("agent/a1", [SERVING])
+    watch.seen([a_member("agent/a1", incarnation="later", stage="starting")])
+    assert watch.left
+    assert watch.said == "agent/a1 has left the fleet, and was started anew"
+
+
+def test_a_member_that_drains_already_is_not_asked_again() -> None:
+    watch = Watch("agent/a1", [DRAINING])
+    assert watch.draining
+    assert watch.begun() == "agent/a1 drains already"
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "left"),
+    [
+        (["coordinator/c1"], Unavailable("closed"), True),
+        (["coordinator/c1"], DeadlineExceeded("late"), True),
+        (["coordinator/c1"], Overloaded("busy"), False),
+        (["coordinator/c1", "coordinator/c2"], Unavailable("closed"), False),
+    ],
+)
+def test_the_only_coordinator_has_left_when_nobody_answers(
+    names: list[str], error: MidstreamerError, left: bool
+) -> None:
+    watch = Watch("coordinator/c1", [a_member(name) for name in names])
+    assert bool(watch.unanswered(error)) is watch.left is left
+
+
+def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
+    watch = Watch("sync/s1", [a_member("sync/s1", stage="serving")])
+    line = watch.seen([a_member("sync/s1", stage="draining")])
+    assert watch.left
+    assert line.endswith("it is the only sync: nobody can tell when it has left")
+
+
+class Listing:
+    """A client that lists the same member each time."""
+
+    deadline_s = 30.0
+
+    async def members(self) -> Surveyed:
+        return Surveyed(members=(DRAINING,))
+
+
+async def test_a_member_that_does_not_leave_in_time_is_an_error_that_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "LOOK_S", 0.001)
+    watch, said = Watch("agent/a1", [SERVING]), list[str]()
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s; last seen: .* 4 shards left"):
+        await draining.until_left(Listing(), watch, timeout_s=0.1, say=said.append)  # type: ignore[arg-type]
+    assert len(said) == 1
