@@ -34,11 +34,15 @@ class Fleet:
         config: SyncSettings,
         store: Store,
         feed: Feed,
+        *,
         me: str,
         describe: Callable[[], Member],
         drain: Callable[[], None],
     ) -> None:
-        """``me``: the name of this process; ``describe``: the lease of this process; ``drain``: what to do when it is asked to."""
+        """``me``: the name of this process; ``describe``: its lease as it stands.
+
+        ``drain`` is called when this process is asked to drain.
+        """
         self._config = config
         self._store = store
         self._feed = feed

@@ -75,8 +75,14 @@ class SyncService:
         self._health = StoreHealth()
         self._reporter = evidence.Reporter(carrier)
         self._feed = Feed(store, memory=config.feed_memory)
-        me = carrier.me.name
-        self._fleet = Fleet(config, store, self._feed, me, self._describe, self._asked_to_drain)
+        self._fleet = Fleet(
+            config,
+            store,
+            self._feed,
+            me=carrier.me.name,
+            describe=self._describe,
+            drain=self._asked_to_drain,
+        )
         self._writes = Writes(config, committer, self._health, self._told)
         self._reads = Reads(config, store, self._fleet.visible)
         self._leaving = Leaving(self._fleet.others)
