@@ -32,10 +32,10 @@ def generated() -> dict[Path, str]:
         HERE / "pictures/kernels-exclusion.svg": kernels.exclusion(),
     }
     parts = []
-    for name, (told, module) in reading.machines().items():
-        made[HERE / f"pictures/{name}.svg"] = machines.draw(told, module.TRANSITIONS)
+    for name, (told, module, table) in reading.machines().items():
+        made[HERE / f"pictures/{name}.svg"] = machines.draw(told, getattr(module, table))
         parts.append(
-            f"## {name.replace('-', ', ')}\n\n{told}\nThe table is `{module.__name__}.TRANSITIONS`."
+            f"## {name.replace('-', ', ')}\n\n{told}\nThe table is `{module.__name__}.{table}`."
             f"\n\n![{told}](../pictures/{name}.svg)\n"
         )
     intro = (

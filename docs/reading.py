@@ -9,8 +9,11 @@ import ast
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
+from enum import StrEnum
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import midstreamer
 from midstreamer.runtime import config
@@ -76,14 +79,25 @@ def settings() -> list[type[config.Settings]]:
     return [found[name] for name in config.SECTIONS if name in found]
 
 
-def machines() -> dict[str, tuple[str, ModuleType]]:
-    """Every module with a table named TRANSITIONS, by a name for its picture."""
+def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
+    """What a picture shows: the module's summary, or that of the states when there are several."""
+    return summary(type(next(iter(table)))) if part else summary(module)
+
+
+def machines() -> dict[str, tuple[str, ModuleType, str]]:
+    """Every table named TRANSITIONS or …_TRANSITIONS: what it is of, its module and its name.
+
+    The key is a name for its picture.
+    """
     found = {}
     for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
         if ".cli" in module.name or module.name.endswith("__main__"):
             continue
         loaded = importlib.import_module(module.name)
-        if "TRANSITIONS" in vars(loaded):
-            name = module.name.removeprefix("midstreamer.").replace(".", "-")
-            found[name] = (summary(loaded), loaded)
+        room = module.name.removeprefix("midstreamer.").replace(".", "-")
+        for table in vars(loaded):
+            part, found_one, _ = table.rpartition("TRANSITIONS")
+            if found_one and f"{table}: " in inspect.getsource(loaded):  # not one it imports
+                name = f"{room}-{part.strip('_').lower()}".rstrip("-")
+                found[name] = (_told(loaded, vars(loaded)[table], part), loaded, table)
     return found

@@ -47,7 +47,7 @@ async def test_a_megabyte_is_quoted_in_part(what: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"frame": LONG},
+        {"frame": "Refusal", "code": "x", LONG: 1},
         {"frame": "Append", "level": LONG},
         {"frame": "Append", "columns": [{"series": "a", "times": LONG, "values": LONG}]},
     ],

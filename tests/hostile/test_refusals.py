@@ -11,6 +11,7 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.connection import BULK_STREAM
 from midstreamer.runtime import peer as peers
+from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Limits, Link
 from tests.support import hostile
 from tests.support.hostile import GROUNDS, Ground, Intruder, a_frame, framed, hello
@@ -56,7 +57,7 @@ AS_FIRST: dict[str, tuple[str, bytes]] = {
     "another protocol's words": ("frame_too_large", b"GET / HTTP/1.1\r\n\r\n"),
     "no msgpack": ("malformed_frame", framed(b"\xc1")),
     "a map without a frame's name": ("malformed_frame", framed(b"\x80")),
-    "a frame of no known name": ("malformed_frame", a_frame("Surprise")),
+    "a frame of no known name": ("unexpected_frame", a_frame("Surprise")),
     "a handshake without its fields": ("malformed_frame", a_frame("AgentHandshake")),
     "a text that is not UTF-8": ("malformed_frame", framed(b"\x81\xa5frame\xa1\xff")),
 }
@@ -134,3 +135,31 @@ async def test_a_wrong_later_frame_is_refused_by_name(
         end = await intruder.end()
     await server.close()
     assert end.code == code
+
+
+async def test_frames_of_unknown_names_leave_the_link_open_at_any_rate(ground: Ground) -> None:
+    before = metrics.SKIPPED_FRAMES.labels("client")._value.get()
+    server = await peers.listen(ground.carrier(COORDINATOR), ground.address, handle=answer_surveys)
+    async with ground.intruder(server.address, CLIENT) as intruder:
+        await intruder.greet(CLIENT)
+        for _ in range(500):
+            intruder.write(a_frame("Surprise", word="x"))
+        intruder.write(a_frame("Surprise", request=6, budget_s=1.0))
+        refusal = await intruder.answer()
+        intruder.write(codec.encode(frames.Survey(request=7)))
+        assert (await intruder.answer())["request"] == 7
+    await server.close()
+    assert (refusal["request"], refusal["code"]) == (6, "unsupported")
+    assert "Surprise" in refusal["message"]
+    assert metrics.SKIPPED_FRAMES.labels("client")._value.get() == before + 501
+
+
+async def test_a_flood_of_cancels_costs_the_next_user_nothing(ground: Ground) -> None:
+    server = await peers.listen(ground.carrier(COORDINATOR), ground.address, handle=answer_surveys)
+    async with ground.intruder(server.address, CLIENT) as intruder:
+        await intruder.greet(CLIENT)
+        for number in range(2000):
+            intruder.write(codec.encode(frames.Cancel(number)))
+        intruder.write(codec.encode(frames.Survey(request=7)))
+        assert (await intruder.answer())["request"] == 7
+    await server.close()

@@ -298,7 +298,8 @@ async def test_a_survey_is_answered_also_while_sync_is_away() -> None:
         assert isinstance(live, frames.Surveyed)
         assert isinstance(remembered, frames.Surveyed)
         assert live.series == remembered.series
-        assert {member.name for member in live.members} == {"agent/a1", "coordinator/c1"}
+        names = {member.name for member in live.members}
+        assert names == {"agent/a1", "coordinator/c1", "sync/s1"}
 
 
 async def test_agents_hold_and_tell_what_coordinators_know_whatever_happens() -> None:

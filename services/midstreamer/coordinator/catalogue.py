@@ -24,6 +24,7 @@ from midstreamer.protocol.frames import (
     Place,
     Points,
     SeriesSummary,
+    Skipped,
     Surveyed,
 )
 from midstreamer.runtime import surveying
@@ -86,6 +87,8 @@ class Catalogue:
                     pass  # `coordinator.states` takes it
                 case Joined(members):
                     self.members = members
+                case Skipped():
+                    pass  # of a newer version
         self.position = max(self.position, position)
 
     def _points(self, change: Points) -> None:

@@ -3,7 +3,8 @@
 A request wants every one of its shards *covered* exactly once.  An attempt asks one agent for
 some of them, all or nothing, because an answer sums over its shards and cannot be taken apart.
 So an answer is taken only while none of its shards is covered; taking it overtakes every other
-attempt that shares one, and whatever those had besides is asked for again.
+attempt that shares one, and whatever those had besides is asked for again.  An attempt that was
+overtaken, or whose request has ended, is abandoned: its agent is told to stop.
 
 An attempt asks for no more shards than fit into a frame; an agent may be sent several.
 
@@ -29,6 +30,7 @@ from enum import StrEnum
 
 from midstreamer.coordinator import parting, reports
 from midstreamer.coordinator.events import (
+    Abandon,
     AgentLeaves,
     Answered,
     Asked,
@@ -84,9 +86,9 @@ TRANSITIONS: dict[State, dict[Outcome, State]] = {
         Outcome.FAILED: State.SPENT,
         Outcome.OVERTAKEN: State.SPENT,
     },
-    # An overtaken attempt's agent does not know, and answers or fails all the same.
+    # These are forgotten at once: what still comes of a spent attempt belongs to none.
     State.TAKEN: {},
-    State.SPENT: {Outcome.ANSWERED: State.SPENT, Outcome.FAILED: State.SPENT},
+    State.SPENT: {},
 }
 
 LIVE = frozenset({State.ASKED, State.OVERDUE})
@@ -192,8 +194,7 @@ class Dispatch:
             case Asked():
                 return self._ask(event, now_s)
             case Withdrawn(key):
-                self._close(key)
-                return []
+                return self._close(key)
             case Reported():
                 return self._report(event, now_s)
             case AgentLeaves(agent):
@@ -215,21 +216,18 @@ class Dispatch:
         self._requests[event.key] = request
         return self._advance(request, now_s)
 
-    def _close(self, key: int) -> None:
+    def _close(self, key: int) -> list[Effect]:
         request = self._requests.pop(key, None)
-        for attempt in list(request.attempts.values()) if request else ():
-            self._move(attempt, Outcome.OVERTAKEN)
+        return [self._overtake(attempt) for attempt in request.attempts.values()] if request else []
 
     def _advance(self, request: _Request, now_s: float) -> list[Effect]:
         """Finish, fail or send: whatever a request needs next."""
         asked = request.asked
         if len(request.covered) == len(set(asked.shards)):
-            self._close(asked.key)
-            return [Finish(asked.key, tuple(request.answers))]
+            return [Finish(asked.key, tuple(request.answers)), *self._close(asked.key)]
         error = self._hopeless(request, now_s)
         if error is not None:
-            self._close(asked.key)
-            return [Fail(asked.key, error)]
+            return [Fail(asked.key, error), *self._close(asked.key)]
         return self._send(request, now_s)
 
     def _hopeless(self, request: _Request, now_s: float) -> errors.MidstreamerError | None:
@@ -346,11 +344,20 @@ class Dispatch:
         for shard in attempt.shards:
             request.waiting.pop(shard, None)
             request.failed.pop(shard, None)
-        for other in list(request.attempts.values()):
-            if not request.covered.isdisjoint(other.shards):
-                self._move(other, Outcome.OVERTAKEN)
-                self._wait_again(request, other.shards)
-        return self._advance(request, now_s)
+        losers = [
+            other
+            for other in request.attempts.values()
+            if not request.covered.isdisjoint(other.shards)
+        ]
+        abandoned: list[Effect] = [self._overtake(other) for other in losers]
+        for other in losers:
+            self._wait_again(request, other.shards)
+        return abandoned + self._advance(request, now_s)
+
+    def _overtake(self, attempt: _Attempt) -> Effect:
+        self._move(attempt, Outcome.OVERTAKEN)
+        del self._attempts[attempt.number]
+        return Abandon(attempt.number)
 
     def _fail(self, number: int, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
         attempt = self._attempts.pop(number, None)

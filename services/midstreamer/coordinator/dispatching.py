@@ -7,6 +7,7 @@ that is free goes to the client with the fewest.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import weakref
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Found, Holdings, Search
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
 """Why a link was closed: what the agent says it holds is not what is known of it here."""
@@ -36,6 +37,8 @@ log = logs.get(__name__)
 class _Question:
     search: Search
     result: asyncio.Future[tuple[object, ...]]
+    context: contextvars.Context | None
+    """The span of who asks goes on in its attempts, whatever event sends them."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Dispatcher:
         self._keys = itertools.count(1)
         self._changed = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
+        self._sending: dict[int, asyncio.Task[None]] = {}
+        """The task of each attempt under way."""
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those that no agent in reach reports."""
@@ -99,7 +104,7 @@ class Dispatcher:
             origin=origin,
         )
         result: asyncio.Future[tuple[object, ...]] = asyncio.get_running_loop().create_future()
-        self._questions[key] = _Question(search, result)
+        self._questions[key] = _Question(search, result, tracing.context())
         try:
             self._handle(
                 events.Asked(key, tuple(shards), at_least, deadline_s, parting.room_beside(windows))
@@ -194,7 +199,10 @@ class Dispatcher:
         for effect in self._core.handle(event, now_s):
             match effect:
                 case events.Send():
-                    self._tasks.create_task(self._send(effect), name="dispatch.send")
+                    self._begin(effect)
+                case events.Abandon(attempt):
+                    if (sending := self._sending.get(attempt)) is not None:
+                        sending.cancel()
                 case events.Finish(key, answers):
                     self._settle(key, answers)
                 case events.Fail(key, error):
@@ -222,6 +230,13 @@ class Dispatcher:
         log.warning("agent.known_wrongly", agent=agent, detail=reason)
         self._handle(events.LinkLost(agent))
         self._tasks.create_task(peer.close(HOLDINGS_MISMATCH, reason), name="dispatch.hang_up")
+
+    def _begin(self, send: events.Send) -> None:
+        question = self._questions.get(send.key)
+        context = question.context if question else None
+        task = self._tasks.create_task(self._send(send), name="dispatch.send", context=context)
+        self._sending[send.attempt] = task
+        task.add_done_callback(lambda _: self._sending.pop(send.attempt))
 
     async def _send(self, send: events.Send) -> None:
         try:

@@ -99,6 +99,13 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Abandon:
+    """Nobody needs the answer to this attempt any more: cancel it at its agent."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Finish:
     """Every shard is covered once by these answers."""
 
@@ -122,4 +129,4 @@ class HangUp:
     reason: str
 
 
-Effect = Send | Finish | Fail | HangUp
+Effect = Send | Abandon | Finish | Fail | HangUp

@@ -17,6 +17,7 @@
     │  ├─ StoreError              PostgreSQL is away, full, or refused
     │  └─ LinkClosed              the connection ended before the answer
     ├─ DeadlineExceeded
+    ├─ Unsupported                the other side is of a version that does not know the request
     ├─ ConfigError
     └─ KernelFailure              a measure could not be computed
 
@@ -159,6 +160,12 @@ class DeadlineExceeded(MidstreamerError):
     """The time given for a request ran out."""
 
     code = "deadline"
+
+
+class Unsupported(MidstreamerError):
+    """A request that the other side does not know: its version is another."""
+
+    code = "unsupported"
 
 
 class ConfigError(MidstreamerError):

@@ -5,7 +5,8 @@ one is sent only to a peer that named it.  A peer of an older version names none
 what it knows.  That never lifts a bound: where a bound can be held only with a capability, a peer
 without it is refused by name.
 
-To add a frame that an older peer does not know: add a capability, and the frame to `NEEDS`.
+To add a frame that an older peer does not know: add a capability, and the frame to `NEEDS`.  To
+add a kind of change: the same, and the kind to `CHANGE_NEEDS`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,19 @@ NEEDS: dict[type[Frame], Capability] = {
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
 """Changes that go only to peers with a capability; to others the position alone is told."""
+
+
+def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change, ...]:
+    """The changes that a peer with these capabilities is told, in their order.
+
+    The others are left out, and their positions are reached all the same.
+    """
+    named = {"", *capabilities}
+    return tuple(
+        change
+        for change in changes
+        if not isinstance(change, frames.Skipped) and CHANGE_NEEDS.get(type(change), "") in named
+    )
 
 
 def lacking(frame: Frame, capabilities: Iterable[str]) -> Capability | None:

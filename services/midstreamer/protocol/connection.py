@@ -299,7 +299,7 @@ class Connection:
         """Apply one event; the effects are to be carried out in order."""
         after = TRANSITIONS[self.state].get(type(event))
         if after is None and isinstance(event, FROM_PEER):
-            what = type(event.frame if isinstance(event, Spoken) else event).__name__
+            what = _name(event.frame) if isinstance(event, Spoken) else type(event).__name__
             return self.handle(Breached(Code.UNEXPECTED, f"{what} while {self.state}"))
         if after is None:
             allowed = ", ".join(kind.__name__ for kind in TRANSITIONS[self.state])
@@ -422,6 +422,10 @@ def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Even
             Code.UNKNOWN_STREAM, f"{quoted(streams)} cannot be opened by the dialling side"
         )
     return Welcomed(streams, frozenset(frame.capabilities))
+
+
+def _name(frame: Frame) -> str:
+    return frame.name if isinstance(frame, frames.Unknown) else type(frame).__name__
 
 
 def _other_version(version: int) -> Breached:

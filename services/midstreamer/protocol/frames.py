@@ -490,7 +490,13 @@ class Joined(msgspec.Struct, frozen=True, tag=True):
     members: tuple[Member, ...]
 
 
-Change = Points | Learned | Joined
+class Skipped(msgspec.Struct, frozen=True, tag=True):
+    """A change of a kind that this version does not know; it is in its place, and never sent."""
+
+    kind: str
+
+
+Change = Points | Learned | Joined | Skipped
 
 
 class Changes(Answer, frozen=True, tag=True, kw_only=True):
@@ -506,3 +512,11 @@ def _leaves(root: type[Frame]) -> list[type[Frame]]:
 
 FRAMES: dict[str, type[Frame]] = {kind.__name__: kind for kind in _leaves(Frame)}
 """Every frame by the name it has on the wire."""
+
+
+class Unknown(Frame, frozen=True, tag=True):
+    """A frame of a name that this version does not know; not in `FRAMES`, and never sent."""
+
+    name: str
+    request: int = 0
+    """The number of a request, which is answered; 0: it is none."""

@@ -18,7 +18,7 @@ import numpy as np
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Floats, Integers, qualified
 from midstreamer.domain.specification import Specification
-from midstreamer.protocol.frames import Change, Joined, Learned, Points
+from midstreamer.protocol.frames import Change, Joined, Learned, Points, Skipped
 from midstreamer.store import rows
 from midstreamer.store.migrate import Applied, Migration
 
@@ -226,6 +226,8 @@ def of_change(
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
             return  # leases of that moment are stored nowhere else
+        case Skipped():
+            return  # a newer version wrote it, and knows what it told of
 
 
 def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Iterator[Finding]:

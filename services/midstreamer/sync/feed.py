@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.errors import Behind, Overloaded, StoreError
+from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store
@@ -129,8 +130,9 @@ class Feed:
         if greeted:
             after = await self._begin(peer, request)
         async for page in self._pages(after, greeted=greeted, states=states):
-            told = for_peer(page, peer.capabilities, states=states)
-            for frame in frames_of(told, request, after):
+            for frame in frames_of(
+                for_peer(page, peer.capabilities, states=states), request, after
+            ):
                 await _push(peer, frame)
             after = page.position
 
@@ -192,13 +194,13 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
-    """The page as one peer gets it: with or without states, and with the members it may see."""
+    """The page as one peer gets it: what it knows, with or without states, members it may see."""
 
-    def told(change: Change) -> Change:
+    def seen(change: Change) -> Change:
         if isinstance(change, Joined):
             return Joined(members.visible(change.members, capabilities))
         if isinstance(change, Learned) and not states:
             return msgspec.structs.replace(change, state=b"")
         return change
 
-    return FeedPage(tuple(map(told, page.changes)), page.position)
+    return FeedPage(tuple(map(seen, told(page.changes, capabilities))), page.position)

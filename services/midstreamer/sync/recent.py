@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from midstreamer.protocol.frames import CHANGES_MAX, Change, Joined, Learned, Member, Points
+from midstreamer.protocol.frames import (
+    CHANGES_MAX,
+    Change,
+    Joined,
+    Learned,
+    Member,
+    Points,
+    Skipped,
+)
 from midstreamer.store.ports import FeedPage, alone
 
 EARLY_MAX = 1024
@@ -103,6 +111,8 @@ def size(change: Change) -> int:
             return len(change.state) + 256
         case Joined():
             return sum(_member_size(member) for member in change.members)
+        case Skipped():
+            return 256
 
 
 def _member_size(member: Member) -> int:

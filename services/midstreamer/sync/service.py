@@ -63,6 +63,7 @@ class SyncService:
         self._carrier = carrier
         self._store = store
         self.life = Lifecycle(drain_s=config.drain_s)
+        """Its stage, and a way to begin draining; `run` may be given another."""
         committer = Committer(
             store,
             rules,
@@ -112,17 +113,14 @@ class SyncService:
             ends.push_async_callback(self._close)
             log.info("sync.listening", address=self._server.address)
             # The committer first: while the store is away it has to say so.
-            await ends.enter_async_context(life.background("committer", self._writes.run))
+            await ends.enter_async_context(life.background("sync.commit", self._writes.run))
             if await self._opened(life):
-                for name, work in (
-                    ("feed", self._feed.run),
-                    ("watcher", self._watch),
-                    ("housekeeper", self._keep_house),
-                ):
-                    await ends.enter_async_context(life.background(name, work))
+                await ends.enter_async_context(life.background("sync.feed", self._feed.run))
+                await ends.enter_async_context(life.background("sync.watch", self._watch))
+                await ends.enter_async_context(life.background("sync.house", self._keep_house))
                 life.serve()
                 await self._renew()
-                await ends.enter_async_context(life.background("lease", self._keep_lease))
+                await ends.enter_async_context(life.background("sync.lease", self._keep_lease))
                 if ready is not None:
                     ready.set()
                 await life.drain_asked()
@@ -183,8 +181,8 @@ class SyncService:
 
     async def _opened(self, life: Lifecycle) -> bool:
         """Open the store; False when the process is asked to drain before that succeeds."""
-        opening = life.spawn("opening", self._open())
-        asked = life.spawn("asked", life.drain_asked())
+        opening = life.spawn("sync.opening", self._open())
+        asked = life.spawn("sync.asked", life.drain_asked())
         try:
             await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
         finally:

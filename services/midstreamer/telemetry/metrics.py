@@ -146,6 +146,11 @@ REFUSED_FRAMES = _counters(
     "Frames that a peer of this kind may not send; each closed its connection.",
     {"frame": words.FRAMES, "kind": words.KINDS},
 )
+SKIPPED_FRAMES = _counters(
+    "midstreamer_skipped_frames",
+    "Frames of a name that this version does not know, by the kind of peer that sent them.",
+    {"kind": words.KINDS},
+)
 REQUEST_LATENCY_S = _histograms(
     "midstreamer_request_latency_seconds",
     "Seconds from a request's arrival to its answer, by frame and result (ok or an error code).",

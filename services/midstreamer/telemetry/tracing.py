@@ -2,19 +2,22 @@
 
 Off by default, and then `span` costs one comparison.  ``telemetry.traces = "log"`` lets the
 OpenTelemetry SDK make real spans with parents and ids, each written as one log line
-``span.ended`` when it ends.  There is deliberately no exporter to a collector yet, and no frame
-carries a trace across processes: lines of one process are joined by their trace id.
+``span.ended`` when it ends.  There is deliberately no exporter to a collector yet.  A request
+carries the `current` span across processes as a W3C ``traceparent``, so one trace id joins the
+lines of all that took part.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 from collections.abc import Sequence
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from midstreamer.telemetry import logs
 
@@ -23,6 +26,8 @@ Attribute = str | int | float | bool
 log = logs.get(__name__)
 _tracer: trace.Tracer | None = None
 _NOTHING = contextlib.nullcontext()
+_HEADER = "traceparent"
+_format = TraceContextTextMapPropagator()
 
 
 class LogExporter(SpanExporter):
@@ -55,8 +60,28 @@ def configure(traces: str, *, service: str, exporter: SpanExporter | None = None
     _tracer = provider.get_tracer("midstreamer")
 
 
-def span(name: str, **attributes: Attribute) -> contextlib.AbstractContextManager[object]:
-    """Time what happens inside; an error inside marks the span and goes on its way."""
+def span(
+    name: str, *, parent: str = "", **attributes: Attribute
+) -> contextlib.AbstractContextManager[object]:
+    """Time what happens inside; an error inside marks the span and goes on its way.
+
+    ``parent`` is the ``traceparent`` that a request brought; text that is none is ignored.
+    """
     if _tracer is None:
         return _NOTHING
-    return _tracer.start_as_current_span(name, attributes=attributes)
+    context = _format.extract({_HEADER: parent}) if parent else None
+    return _tracer.start_as_current_span(name, context=context, attributes=attributes)
+
+
+def current() -> str:
+    """The span that is open here, as a ``traceparent``; empty when there is none."""
+    if _tracer is None:
+        return ""
+    carrier: dict[str, str] = {}
+    _format.inject(carrier)
+    return carrier.get(_HEADER, "")
+
+
+def context() -> contextvars.Context | None:
+    """What a task takes to go on in the span that is open here; None when spans are off."""
+    return None if _tracer is None else contextvars.copy_context()

@@ -57,8 +57,9 @@ REFUSALS = CODES | _words(
 and transport."""
 TASKS = _words(
     """
-    agent.sync agent.lease agent.loads agent.coordinator committer
-    housekeeper coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
+    agent.sync agent.lease agent.loads agent.coordinator
+    sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
+    coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
     """
 )
@@ -66,8 +67,8 @@ TASKS = _words(
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
-    decision.unsettled
-    frame.refused handshake.failed link.ended link.failed peer.dropped peer.failed peer.refused
+    decision.unsettled frame.refused frame.unknown handshake.failed link.ended link.failed
+    peer.dropped peer.failed peer.refused
     peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
     wire.failed write.refused
     """

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from midstreamer.coordinator import core, parting
 from midstreamer.coordinator.core import Dispatch, Limits, Outcome, State
 from midstreamer.coordinator.events import (
+    Abandon,
     Answered,
     Asked,
     Effect,
@@ -145,7 +146,8 @@ def test_a_silent_agent_is_not_waited_for_and_its_late_answer_still_counts() -> 
     assert made.next_wakeup_s() == LIMITS.patience_s
     (again,) = sends(made.handle(Tick(), 1.0))
     assert again.agent != send.agent
-    assert made.handle(Answered(send.attempt, "late"), 1.1) == [Finish(1, ("late",))]
+    ends = made.handle(Answered(send.attempt, "late"), 1.1)
+    assert ends == [Abandon(again.attempt), Finish(1, ("late",))]
     assert made.handle(Answered(again.attempt, "second"), 1.2) == []
 
 
@@ -170,8 +172,9 @@ def test_a_shard_that_nobody_holds_waits_for_a_holder() -> None:
 def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
     made = a_dispatch(a=SHARDS[:1])
     ask(made, *SHARDS[:2], deadline_s=0.5)
-    (fail,) = made.handle(Tick(), 0.5)
+    fail, abandoned = made.handle(Tick(), 0.5)
     assert isinstance(fail, Fail)
+    assert isinstance(abandoned, Abandon)
     assert isinstance(fail.error, errors.DeadlineExceeded)
     assert "no agent in reach holds u/s shard 1" in fail.error.message
 
@@ -179,7 +182,7 @@ def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
 def test_a_withdrawn_request_is_never_answered() -> None:
     made = a_dispatch(a=SHARDS)
     (send,) = ask(made)
-    assert made.handle(Withdrawn(1), 0.1) == []
+    assert made.handle(Withdrawn(1), 0.1) == [Abandon(send.attempt)]
     assert made.handle(Answered(send.attempt, "one"), 0.2) == []
 
 
@@ -213,12 +216,16 @@ class World:
         self.dispatch = Dispatch(LIMITS)
         self.now_s = 0.0
         self.open: dict[int, Send] = {}
+        self.abandoned: set[int] = set()
+        """Their answers may be under way already, and still come."""
         self.ends: dict[int, list[Effect]] = {1: [], 2: []}
 
     def take(self, event: Event) -> None:
         for effect in self.dispatch.handle(event, self.now_s):
             if isinstance(effect, Send):
                 self.open[effect.attempt] = effect
+            elif isinstance(effect, Abandon):
+                self.abandoned.add(effect.attempt)
             elif isinstance(effect, Finish | Fail):
                 self.ends[effect.key].append(effect)
 
@@ -253,6 +260,7 @@ def test_any_order_of_events_gives_one_answer_that_covers_every_shard_once(
         world.step(data)
     world.now_s = 20.0
     world.take(Tick())
+    assert not world.dispatch._attempts
     for key, shards in ((1, SHARDS), (2, SHARDS[:2])):
         (end,) = world.ends[key]
         if isinstance(end, Finish):

@@ -77,12 +77,66 @@ def test_the_opening_of_a_stream_is_no_frame() -> None:
     assert list(Splitter().feed(codec.OPENING * 3)) == []
 
 
-def test_unknown_fields_are_ignored_and_unknown_frames_are_not() -> None:
+def test_unknown_fields_are_ignored() -> None:
 
     newer = {"frame": "Refusal", "code": "a", "message": "b", "hint": "new in version 1.1"}
     assert codec.decode(msgspec.msgpack.encode(newer)) == frames.Refusal("a", "b")
-    with pytest.raises(RemoteProtocolError):
-        codec.decode(msgspec.msgpack.encode({"frame": "Wish", "code": "a"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ({"frame": "Wish", "request": 7, "budget_s": 1.0, "for": [1, {"a": b"b"}]}, 7),
+        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # an answer is not answered
+        ({"frame": "Wish", "code": "a"}, 0),
+        ({"frame": "Unknown", "name": "x"}, 0),
+        ({"frame": "w" * 100_000}, 0),
+    ],
+)
+def test_a_frame_of_an_unknown_name_is_told_by_its_name(
+    said: dict[str, object], number: int
+) -> None:
+    frame = codec.decode(msgspec.msgpack.encode(said))
+    assert isinstance(frame, frames.Unknown)
+    assert frame.name[:30] == str(said["frame"])[:30]
+    assert len(frame.name) <= codec.NAME_CHARACTERS_MAX
+    assert frame.request == number
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"frame": 7},
+        {"frame": "Wish", "request": "seven"},
+        {"frame": "Survey", "request": "seven"},
+        {"frame": "Changes", "changes": [{"type": "Points"}]},
+        {"frame": "Changes", "changes": [{"kind": "New"}]},
+        {"frame": "Changes", "changes": 7},
+    ],
+)
+def test_what_is_not_newer_but_wrong_is_refused(said: dict[str, object]) -> None:
+    with pytest.raises(RemoteProtocolError, match="no frame"):
+        codec.decode(msgspec.msgpack.encode(said))
+
+
+def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
+    known = (frames.Learned("s", 2, b"x"), frames.Joined(()))
+    encoded = msgspec.msgpack.decode(
+        msgspec.msgpack.encode(frames.Changes(request=9, position=4, changes=known))
+    )
+    encoded["changes"].insert(1, {"type": "Split", "series": "a", "deep": [[{}]]})
+    assert codec.decode(msgspec.msgpack.encode(encoded)) == frames.Changes(
+        request=9, position=4, changes=(known[0], frames.Skipped("Split"), known[1])
+    )
+
+
+def test_a_stored_change_is_read_alike() -> None:
+    body = msgspec.msgpack.encode(frames.Joined(()))
+    assert codec.decode_change(body) == frames.Joined(())
+    newer = msgspec.msgpack.encode({"type": "Split"})
+    assert codec.decode_change(newer) == frames.Skipped("Split")
+    with pytest.raises(msgspec.MsgspecError):
+        codec.decode_change(msgspec.msgpack.encode({"type": "Joined", "members": 7}))
 
 
 @pytest.mark.parametrize(

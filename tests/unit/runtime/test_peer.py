@@ -24,6 +24,7 @@ from midstreamer.runtime import conversation
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Handle, Peer, Session
 from midstreamer.telemetry import metrics
+from midstreamer.transport.carrier import Link
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
 from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
@@ -59,6 +60,19 @@ async def a_pair(
         yield dialled, seen
     finally:
         await dialled.close()
+        await serving.close()
+
+
+@asynccontextmanager
+async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Link]:
+    """A dialled link without a Peer: what it sends is chosen by the test."""
+    network = MemoryNetwork()
+    serving = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
+    link = await MemoryCarrier(network, who).dial(AT, expect=Kind.COORDINATOR)
+    try:
+        yield link
+    finally:
+        await link.close()
         await serving.close()
 
 
@@ -154,12 +168,11 @@ async def test_work_on_a_request_stops_when_its_budget_is_over() -> None:
 
 @pytest.mark.parametrize("budget_s", [float("nan"), float("inf"), -1.0])
 async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None:
-    async with a_pair(never) as (peer, _):
-        waiting: asyncio.Future[frames.Answer] = asyncio.get_running_loop().create_future()
-        peer._waiting[77] = waiting
-        peer.tell(frames.Survey(request=77, budget_s=budget_s))
-        with pytest.raises(DeadlineExceeded):
-            await waiting
+    async with a_link(never) as link:
+        link.send(frames.Survey(request=77, budget_s=budget_s))
+        answer = await link.receive()
+    assert isinstance(answer, frames.Failure)
+    assert (answer.request, answer.code) == (77, DeadlineExceeded.code)
 
 
 @pytest.mark.parametrize(

@@ -16,27 +16,27 @@ def failures(task: str) -> float:
 
 @pytest.mark.looptime
 async def test_a_failing_loop_is_started_again_until_it_ends() -> None:
-    runs, before = list[int](), failures("committer")
+    runs, before = list[int](), failures("sync.commit")
 
     async def work() -> None:
         runs.append(1)
         if len(runs) < 4:
             raise OSError("away")
 
-    await tasks.supervise("committer", work, restart=True)
+    await tasks.supervise("sync.commit", work, restart=True)
     assert len(runs) == 4
-    assert failures("committer") == before + 3
+    assert failures("sync.commit") == before + 3
 
 
 async def test_an_error_that_may_not_be_survived_gets_out() -> None:
-    before = failures("housekeeper")
+    before = failures("sync.house")
 
     async def work() -> None:
         raise OSError("away")
 
     with pytest.raises(OSError, match="away"):
-        await tasks.supervise("housekeeper", work, restart=False)
-    assert failures("housekeeper") == before + 1
+        await tasks.supervise("sync.house", work, restart=False)
+    assert failures("sync.house") == before + 1
 
 
 async def test_cancelling_passes_through() -> None:

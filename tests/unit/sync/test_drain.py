@@ -133,7 +133,7 @@ async def test_followers_and_writers_move_to_another_sync_and_miss_nothing() -> 
         running = asyncio.create_task(session.run())
         for at in range(60):
             if at == 20:
-                first = await session._live(1.0)
+                first = await session.live(1.0)
                 draining = one if first.identity.name == "sync/sync-1" else other
                 draining.life.drain("a test")
             await session.ask(a_write(a_column(at, at + 1)), budget_s=5)

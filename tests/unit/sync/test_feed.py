@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from midstreamer.protocol.capabilities import OURS
-from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points
+from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import FeedPage
@@ -148,7 +148,7 @@ async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed,
 async def test_what_another_sync_commits_is_read_once_for_all_followers() -> None:
     store = _Counting()
     async with _followed(store, 5) as (feed, followers):
-        for at in range(3):
+        for _ in range(3):
             store.publish([Joined(())])
             feed.heard(store.head)
             await eventually(lambda: all(one.told[-1].position == store.head for one in followers))
@@ -174,3 +174,12 @@ async def test_a_database_that_was_set_back_takes_the_feed_back_with_it() -> Non
     store.head = 3
     await feed.begin()
     assert feed.position == 3
+
+
+async def test_a_change_of_a_newer_kind_is_left_out_and_its_position_is_reached() -> None:
+    feed, follower = _feed(), Follower()
+    feed.publish(0, [Skipped("Split"), _change(2), Skipped("Split")])
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    assert follower.told == [Changes(request=7, position=3, changes=(_change(2),))]
+    following.cancel()

@@ -1,0 +1,110 @@
+"""Searches carried out over the memory carrier: whoever leaves ends them at the agents."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from midstreamer.coordinator import core
+from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.domain import shard
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.domain.shard import Shard
+from midstreamer.protocol import frames
+from midstreamer.runtime import peer as peers
+from midstreamer.runtime.peer import Peer
+from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support.fleet import a_specification, eventually
+from tests.support.transport import COORDINATOR
+
+AT = "local:7400"
+SHARDS = (Shard("walk/a", 0),)
+
+
+class _Agent:
+    """Searches until it is let, and counts how its searches ended."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+        self.begun = self.cancelled = 0
+
+    async def handle(self, _peer: Peer, frame: frames.Frame) -> frames.Answer:
+        assert isinstance(frame, frames.Search)
+        self.begun += 1
+        try:
+            await self.let.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return frames.Found(findings=())
+
+
+@asynccontextmanager
+async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]]:
+    network = MemoryNetwork()
+    dispatcher = Dispatcher(core.Limits(patience_s=0.05), requests_max=8)
+    running = asyncio.create_task(dispatcher.run())
+
+    async def handle(peer: Peer, frame: frames.Frame) -> None:
+        assert isinstance(frame, frames.Holdings)
+        dispatcher.reported(peer, frame)
+
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
+    made = [_Agent() for _ in range(agents)]
+    for number, agent in enumerate(made):
+        who = Identity(COORDINATOR.trust_domain, Kind.AGENT, f"a{number}")
+        carrier = MemoryCarrier(network, who)
+        peer = await peers.dial(carrier, AT, expect=Kind.COORDINATOR, handle=agent.handle)
+        digest = shard.digest(SHARDS)
+        peer.tell(frames.Holdings(1, SHARDS, count=len(SHARDS), digest=digest))
+    await eventually(lambda: len(dispatcher._core.agents()) == agents)
+    try:
+        yield dispatcher, made
+    finally:
+        running.cancel()
+        await server.close()
+
+
+def _search(dispatcher: Dispatcher) -> asyncio.Task[object]:
+    until_s = asyncio.get_running_loop().time() + 60
+    return asyncio.create_task(
+        dispatcher.search(
+            a_specification(), (), SHARDS, at_least=0, deadline_s=until_s, origin="client/u1"
+        )
+    )
+
+
+async def test_a_search_that_nobody_awaits_ends_at_its_agent() -> None:
+    async with _a_fleet(1) as (dispatcher, [agent]):
+        search = _search(dispatcher)
+        await eventually(lambda: agent.begun == 1)
+        search.cancel()
+        await eventually(lambda: agent.cancelled == 1)
+        assert (dispatcher._sending, dispatcher._core._attempts) == ({}, {})
+
+
+async def test_the_slower_of_two_agents_is_told_to_stop() -> None:
+    async with _a_fleet(2) as (dispatcher, agents):
+        search = _search(dispatcher)
+        await eventually(lambda: all(agent.begun for agent in agents))
+        agents[1].let.set()
+        await search
+        await eventually(lambda: agents[0].cancelled == 1)
+        assert dispatcher._core.agents().keys() == {"agent/a0", "agent/a1"}
+
+
+async def test_an_agent_of_the_version_before_is_left_to_finish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defaults = dict(MemoryCarrier.__init__.__kwdefaults__ or {}) | {"capabilities": ()}
+    monkeypatch.setattr(MemoryCarrier.__init__, "__kwdefaults__", defaults)
+    async with _a_fleet(1) as (dispatcher, [agent]):
+        search = _search(dispatcher)
+        await eventually(lambda: agent.begun == 1)
+        search.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (agent.cancelled, dispatcher._core._attempts) == (0, {})
+        agent.let.set()
+        assert await _search(dispatcher) == []

@@ -1,0 +1,43 @@
+"""What a peer lacks is not sent to it, and to lack something lifts no bound."""
+
+import pytest
+
+from midstreamer.protocol import capabilities, codec, frames
+from midstreamer.protocol.capabilities import CHANGE_NEEDS, Capability, lacking, told
+from midstreamer.protocol.connection import CONTROL_STREAM, Code
+from midstreamer.protocol.effects import Finish
+from tests.support.transport import Pair
+
+CHANGES = (frames.Learned("s", 1, b""), frames.Skipped("Split"), frames.Joined(()))
+
+
+def test_a_frame_that_needs_a_capability_is_sent_only_to_who_named_it() -> None:
+    for kind, needed in capabilities.NEEDS.items():
+        frame = {frames.Cancel: frames.Cancel(1), frames.Drain: frames.Drain()}.get(
+            kind, frames.Retire(name="agent/a1")
+        )
+        assert lacking(frame, ()) is needed
+        assert lacking(frame, capabilities.OURS) is None
+    assert lacking(frames.Survey(), ()) is None
+
+
+def test_a_change_of_an_unknown_kind_is_told_to_nobody() -> None:
+    for named in ((), capabilities.OURS):
+        assert told(CHANGES, named) == (CHANGES[0], CHANGES[2])
+
+
+def test_a_change_that_needs_a_capability_is_told_only_to_who_named_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(CHANGE_NEEDS, frames.Joined, Capability.TOLERANT)
+    assert told(CHANGES, ()) == (CHANGES[0],)
+    assert told(CHANGES, [Capability.TOLERANT]) == (CHANGES[0], CHANGES[2])
+
+
+def test_who_cannot_page_is_refused_by_name_whatever_it_names() -> None:
+    pair = Pair()
+    pair.far.start(0.0)
+    hello = frames.AgentHandshake("a1", "agent", 1, capabilities=capabilities.OURS)
+    (*_, finish) = pair.far.receive(CONTROL_STREAM, codec.encode(hello))
+    assert isinstance(finish, Finish)
+    assert finish.code == Code.VERSION
