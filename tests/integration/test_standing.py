@@ -18,6 +18,7 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member
 from midstreamer.security import allowlist
 from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import FleetView
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support import fleet
 from tests.support.client import QUICK, a_carrier
@@ -51,6 +52,29 @@ async def test_every_member_tells_how_it_stands() -> None:
         assert member.evidence["capabilities"].split() == list(OURS)
         assert 0.0 <= float(member.evidence["busy"]) <= 1.0
     assert told["agent/a1"].held > 0
+
+
+class Leases(MemoryStore):
+    """A store that remembers each lease it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Member] = []
+
+    async def renew(self, member: Member, lease_s: float) -> FleetView:
+        self.asked.append(member)
+        return await super().renew(member, lease_s)
+
+
+async def test_the_first_lease_of_a_process_tells_as_much_as_the_next() -> None:
+    store = Leases()
+    async with fleet.running(agents=("a1",), store=store) as made:
+        await asyncio.sleep(made.lease_s)
+    first = {member.name: member for member in reversed(store.asked)}
+    assert sorted(first) == ["agent/a1", "coordinator/c1", "sync/s1"]
+    for name, member in first.items():
+        assert "stage" in member.evidence, name
+        assert member.evidence["capabilities"].split() == list(OURS), name
 
 
 async def test_a_fleet_at_rest_writes_nothing_into_the_feed() -> None:
