@@ -9,10 +9,11 @@ import signal
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
 from midstreamer.domain.errors import BadInput, StoreError
-from midstreamer.protocol.frames import Written
+from midstreamer.protocol.frames import Points, Skipped, Written
 from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
 from midstreamer.store.ports import Effects, Usage
@@ -60,6 +61,24 @@ async def test_an_old_process_goes_on_beside_a_newer_schema_that_is_compatible(s
     write = build.a_write(build.a_column(0, 8), decisions=[build.a_decision(5)])
     await build.commit(build.a_committer(store), write)
     assert (await store.status()).schema == newest + 1
+    await store.close()
+
+
+async def test_a_change_of_a_newer_kind_is_skipped_in_its_place(server: str) -> None:
+    dsn = await build.a_database(server)
+    store = PostgresStore(dsn)
+    await store.open()
+    for at in (0, 8, 16):
+        column = build.a_column(at, at + 8)
+        async with store.transaction() as writing:
+            await writing.apply(Effects(points=[(at, column)], changes=[Points(at, column)]))
+    connection = await asyncpg.connect(dsn)
+    newer = msgspec.msgpack.encode({"type": "Split", "series": "a", "at": 7})
+    await connection.execute("UPDATE feed SET body = $1 WHERE position = 2", newer)
+    await connection.close()
+    page = await store.feed(0, 100)
+    assert (page.position, page.changes[1]) == (3, Skipped("Split"))
+    assert [type(change) for change in page.changes] == [Points, Skipped, Points]
     await store.close()
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import SHARD_BYTES, Holdings
+from midstreamer.protocol.frames import Holdings
+from midstreamer.protocol.sizes import shard_bytes
 
 PAGE_BYTES = 256 * 1024
 """Of shards in one frame, about; small beside a frame, since other statements wait behind it."""
@@ -35,7 +36,7 @@ class Telling:
         while self._untold and room > 0:
             shard, whole = self._untold.popitem()
             (added if whole else dropped).append(shard)
-            room -= SHARD_BYTES + len(shard.series)
+            room -= shard_bytes(shard)
         return Holdings(
             position,
             tuple(added),

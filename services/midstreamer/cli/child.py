@@ -19,10 +19,11 @@ from pathlib import Path
 
 from midstreamer.cli import parent
 from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.runtime.backoff import Backoff
 
 COMMAND = (sys.executable, "-m", "midstreamer")
 BAD_INPUT_EXIT = 2
-PAUSE_S = 0.2
+BACKOFF = Backoff(first_s=0.2, most_s=2.0)
 POLL_S = 0.05
 PROBE_S = 2.0
 LOG_TAIL_BYTES = 16_384
@@ -85,7 +86,7 @@ class Child:
                 f"{self.name} ended {_told(status)}; starting it again"
                 f" ({self.restarts} of {self.restarts_max})"
             )
-            await asyncio.sleep(PAUSE_S * self.restarts)
+            await asyncio.sleep(BACKOFF.after(self.restarts))
 
     async def stop(self, stop_s: float) -> None:
         """Ask it to stop, and kill it when it takes too long."""

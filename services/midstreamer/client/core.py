@@ -26,7 +26,8 @@ from midstreamer.domain.series import Column, Window
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
-from midstreamer.runtime.items import ANSWER_BYTES_MAX, decision_bytes_max
+from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
+from midstreamer.runtime.backoff import Backoff
 
 PASSING = (Unavailable, DeadlineExceeded)
 """Errors that another attempt may mend."""
@@ -119,11 +120,8 @@ class Call:
         """Everybody in this round has been asked: how long until the next."""
         self._rounds += 1
         self._tried.clear()
-        bound_s = min(
-            self.policy.backoff_most_s, self.policy.backoff_first_s * 2.0 ** min(self._rounds, 16)
-        )
-        # Half fixed, half diced: clients that failed together do not come back together.
-        return max(error.retry_after_s, bound_s * (0.5 + 0.5 * dice))
+        backoff = Backoff(self.policy.backoff_first_s, self.policy.backoff_most_s)
+        return max(error.retry_after_s, backoff.after(self._rounds + 1, dice=dice))
 
     def _out_of_time(self, now_s: float) -> MidstreamerError:
         told = f"; the last said error[{self.last.code}]: {self.last.message}" if self.last else ""

@@ -26,7 +26,7 @@ from midstreamer.domain.series import (
     universe_of,
 )
 from midstreamer.protocol import frames
-from midstreamer.runtime.items import ANSWER_BYTES_MAX, decision_bytes_max
+from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
 
 MICROSECONDS = 1_000_000
 

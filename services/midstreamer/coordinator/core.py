@@ -46,8 +46,9 @@ from midstreamer.coordinator.events import (
     Tick,
     Withdrawn,
 )
+from midstreamer.coordinator.holders import Agent, Holders
 from midstreamer.domain import errors
-from midstreamer.domain.shard import Shard, fingerprint
+from midstreamer.domain.shard import Shard
 
 # --- the life of an attempt ---------------------------------------------------------------------
 
@@ -110,20 +111,6 @@ class Limits:
 
 
 @dataclass
-class _Agent:
-    name: str
-    position: int = 0
-    shards: set[Shard] = field(default_factory=set)
-    digest: int = 0
-    """`domain.shard.digest` of them."""
-    busy: int = 0
-    asked: int = 0
-    """Shards it was asked for and has not answered."""
-    silent: int = 0
-    """Attempts that are overdue: it may be dead, and its link not know yet."""
-
-
-@dataclass
 class _Attempt:
     number: int
     key: int
@@ -151,8 +138,7 @@ class Dispatch:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._agents: dict[str, _Agent] = {}
-        self._holders: dict[Shard, set[str]] = {}
+        self._holders = Holders()
         self._requests: dict[int, _Request] = {}
         self._attempts: dict[int, _Attempt] = {}
         self._numbers = itertools.count(1)
@@ -164,16 +150,16 @@ class Dispatch:
 
     def shards_of(self, agent: str) -> frozenset[Shard]:
         """What an agent in reach reports."""
-        known = self._agents.get(agent)
+        known = self._holders.agents.get(agent)
         return frozenset(known.shards) if known else frozenset()
 
     def held(self, shard: Shard) -> bool:
         """Whether an agent in reach reports this shard."""
-        return bool(self._holders.get(shard))
+        return bool(self._holders.of(shard))
 
     def agents(self) -> dict[str, int]:
         """The agents in reach, and the feed position each has reported."""
-        return {name: agent.position for name, agent in self._agents.items()}
+        return {name: agent.position for name, agent in self._holders.agents.items()}
 
     def next_wakeup_s(self) -> float | None:
         """When `Tick` is due next; None when nothing waits for time to pass."""
@@ -198,7 +184,7 @@ class Dispatch:
             case Reported():
                 return self._report(event, now_s)
             case AgentLeaves(agent):
-                self._let_go(agent)
+                self._holders.forget(agent)
                 return []
             case LinkLost(agent):
                 return self._lose(agent, now_s)
@@ -237,7 +223,7 @@ class Dispatch:
             for error in failures.values():
                 if isinstance(error, errors.BadInput):
                     return error
-            holders = self._holders.get(shard, set())
+            holders = self._holders.of(shard)
             final = [e for e in failures.values() if not isinstance(e, errors.Unavailable)]
             if final and holders <= failures.keys() and len(final) == len(failures):
                 return final[-1]
@@ -284,13 +270,13 @@ class Dispatch:
 
     def _choose(
         self, request: _Request, shard: Shard, silent: Set[str], now_s: float
-    ) -> _Agent | None:
+    ) -> Agent | None:
         """The best holder that has neither failed nor been asked in vain so far."""
-        holders = self._holders.get(shard)
+        holders = self._holders.of(shard)
         if not holders:
             return None
         failures = request.failed.get(shard, {})
-        free = [self._agents[name] for name in holders - failures.keys() - silent]
+        free = [self._holders.agents[name] for name in holders - failures.keys() - silent]
         if free:
             at_least = request.asked.at_least
             return min(
@@ -324,7 +310,7 @@ class Dispatch:
                 f" allowed: {', '.join(allowed)}"
             )
         before, attempt.state = attempt.state, allowed[outcome]
-        agent = self._agents.get(attempt.agent)
+        agent = self._holders.agents.get(attempt.agent)
         if agent is not None:
             agent.silent += (attempt.state is State.OVERDUE) - (before is State.OVERDUE)
         if before in LIVE and attempt.state not in LIVE:
@@ -385,10 +371,10 @@ class Dispatch:
     # --- agents and time ---
 
     def _report(self, event: Reported, now_s: float) -> list[Effect]:
-        agent = self._agents.setdefault(event.agent, _Agent(event.agent))
+        agent = self._holders.known(event.agent)
         agent.position, agent.busy = event.position, event.busy
-        self._forget(agent, event.dropped)
-        self._learn_of(agent, event.shards)
+        self._holders.drop(agent, event.dropped)
+        self._holders.add(agent, event.shards)
         reason = reports.objection(event, agent.shards, agent.digest, self.limits.shards_max)
         if reason:
             return [HangUp(agent.name, reason)]
@@ -401,31 +387,8 @@ class Dispatch:
             for effect in self._advance(request, now_s)
         ]
 
-    def _learn_of(self, agent: _Agent, shards: Iterable[Shard]) -> None:
-        for shard in shards:
-            if shard not in agent.shards:
-                agent.shards.add(shard)
-                agent.digest ^= fingerprint(shard)
-                self._holders.setdefault(shard, set()).add(agent.name)
-
-    def _forget(self, agent: _Agent, shards: Iterable[Shard]) -> None:
-        for shard in shards:
-            if shard in agent.shards:
-                agent.shards.discard(shard)
-                agent.digest ^= fingerprint(shard)
-                holders = self._holders[shard]
-                holders.discard(agent.name)
-                if not holders:
-                    del self._holders[shard]
-
-    def _let_go(self, name: str) -> None:
-        """Ask it nothing more."""
-        agent = self._agents.pop(name, None)
-        if agent is not None:
-            self._forget(agent, list(agent.shards))
-
     def _lose(self, name: str, now_s: float) -> list[Effect]:
-        self._let_go(name)
+        self._holders.forget(name)
         error = errors.LinkClosed(f"the connection to {name} ended before its answer")
         lost = [a.number for a in self._attempts.values() if a.agent == name]
         return [effect for number in lost for effect in self._fail(number, error, now_s)]

@@ -26,6 +26,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Found, Holdings, Search
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
@@ -67,7 +68,9 @@ class Dispatcher:
         """What these still say is not taken in."""
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
-        self._changed = asyncio.Event()
+        self._wakeups = Wakeups(
+            self._core.next_wakeup_s, lambda now_s: self._handle(events.Tick(), now_s)
+        )
         self._tasks = asyncio.TaskGroup()
         self._sending: dict[int, asyncio.Task[None]] = {}
         """The task of each attempt under way."""
@@ -118,7 +121,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Carry searches out until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
-            self._tasks.create_task(self._watch(), name="dispatch.watch")
+            self._tasks.create_task(self._wakeups.run(), name="dispatch.watch")
 
     # --- agents ---
 
@@ -184,16 +187,6 @@ class Dispatcher:
 
     # --- carrying out ---
 
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout_at(self._core.next_wakeup_s()):
-                    await self._changed.wait()
-            except TimeoutError:
-                self._handle(events.Tick(), loop.time())
-
     def _handle(self, event: events.Event, now_s: float | None = None) -> None:
         now_s = asyncio.get_running_loop().time() if now_s is None else now_s
         for effect in self._core.handle(event, now_s):
@@ -210,7 +203,7 @@ class Dispatcher:
                 case events.HangUp(agent, reason):
                     self._hang_up(agent, reason)
         metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth + self._places.waiting)
-        self._changed.set()
+        self._wakeups.changed()
 
     def _settle(self, key: int, outcome: tuple[object, ...] | MidstreamerError) -> None:
         question = self._questions.get(key)

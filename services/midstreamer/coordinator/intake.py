@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from midstreamer.coordinator.items import Item, Receipt
 from midstreamer.coordinator.spool import REFUSED, Place, Record, Spool
+from midstreamer.coordinator.writer import Writer
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import (
     BadInput,
@@ -33,9 +35,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.series import Column
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.items import Item, Receipt
 from midstreamer.runtime.places import Shares
-from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05

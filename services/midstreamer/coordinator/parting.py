@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
-from midstreamer.protocol.frames import FRAME_BYTES_MAX, SHARD_BYTES
+from midstreamer.protocol.frames import FRAME_BYTES_MAX
+from midstreamer.protocol.sizes import shard_bytes
 
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
 """Most bytes of shards in one Search."""
@@ -29,7 +30,7 @@ def parts(shards: Iterable[Shard], room: int) -> Iterator[tuple[Shard, ...]]:
     part: list[Shard] = []
     left = room
     for shard in shards:
-        size = SHARD_BYTES + len(shard.series)
+        size = shard_bytes(shard)
         if part and left < size:
             yield tuple(part)
             part, left = [], room

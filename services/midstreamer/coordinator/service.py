@@ -15,30 +15,31 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from midstreamer import reasoning
-from midstreamer.coordinator import checks, core
+from midstreamer.coordinator import checks, core, outbox
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.readiness import Readiness
 from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.states import States
+from midstreamer.coordinator.writer import Writer
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Overloaded, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.state import State
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
-from midstreamer.runtime import evidence, outbox, surveying
+from midstreamer.protocol.sizes import decision_bytes_max
+from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.follow import UNKNOWN, Follower
-from midstreamer.runtime.items import Item, decision_bytes_max
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
-from midstreamer.runtime.writer import Writer
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Carrier
 

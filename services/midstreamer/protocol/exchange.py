@@ -39,10 +39,22 @@ from midstreamer.protocol.requests import (
     TAKEN_TRANSITIONS,
     Ask,
     AskedEvent,
+    Begin,
+    Breach,
     DrainEvent,
     Draining,
+    Effect,
+    Fail,
+    Heard,
+    Resolve,
+    Send,
+    Settled,
+    Skip,
+    Statement,
+    Stop,
     Taken,
     TakenEvent,
+    Tell,
     Work,
     moved,
 )
@@ -60,79 +72,6 @@ KEPT: frozenset[type[Request]] = frozenset(
 )
 """Requests that are worked on to their end though their asker cancels."""
 
-
-# --- effects ------------------------------------------------------------------------------------
-
-
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """Send this frame."""
-
-    frame: Frame
-    at_once: bool = False
-    """Nothing else will travel with it soon."""
-
-
-class Resolve(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a request of ours."""
-
-    number: int
-    answer: Answer
-
-
-class Tell(msgspec.Struct, frozen=True, gc=False):
-    """One of the many answers to a Tail of ours. Call `Exchange.read` when it is taken."""
-
-    number: int
-    changes: Changes
-
-
-class Fail(msgspec.Struct, frozen=True, gc=False):
-    """A request of ours has no answer, and why."""
-
-    number: int
-    error: errors.MidstreamerError
-
-
-class Begin(msgspec.Struct, frozen=True, gc=False):
-    """Work on a request; call `Exchange.worked` with its number when that has ended."""
-
-    request: Request
-
-
-class Stop(msgspec.Struct, frozen=True, gc=False):
-    """End the work on a request; `Exchange.worked` is called all the same."""
-
-    request: Request
-
-
-class Statement(msgspec.Struct, frozen=True, gc=False):
-    """A statement came: handle it before what comes next."""
-
-    frame: Frame
-
-
-class Breach(msgspec.Struct, frozen=True, gc=False):
-    """A frame came that its sender may not send: close the link with this."""
-
-    code: str
-    message: str
-
-
-class Skip(msgspec.Struct, frozen=True, gc=False):
-    """A frame of an unknown name came; a request is answered by another effect."""
-
-    name: str
-
-
-class Heard(msgspec.Struct, frozen=True, gc=False):
-    """The other side said Drain."""
-
-
-class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The link has drained, and nothing is under way."""
-
-
-Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled
 
 NOTHING: list[Effect] = []
 """Never changed."""
@@ -202,6 +141,7 @@ class Exchange:
                 retry_after_s=RETRY_AFTER_S,
             )
         require(frame, self.peer, self.capabilities)
+        budget_s = 0.0 if math.isnan(budget_s) else budget_s  # it would disorder all deadlines
         self._last = number = self._last + 1
         request = msgspec.structs.replace(
             frame, request=number, budget_s=budget_s, trace=trace or frame.trace

@@ -11,8 +11,6 @@ repeats ``request``.  Everything else is a statement and is never answered.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
 from midstreamer.domain.decision import Decision, Evidence
@@ -20,35 +18,27 @@ from midstreamer.domain.series import Column, Window
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.values import CHANGES_MAX as CHANGES_MAX
+from midstreamer.protocol.values import COLUMNS_MAX as COLUMNS_MAX
+from midstreamer.protocol.values import DECISIONS_MAX as DECISIONS_MAX
+from midstreamer.protocol.values import FRAME_BYTES_MAX as FRAME_BYTES_MAX
+from midstreamer.protocol.values import RUNS_MAX as RUNS_MAX
+from midstreamer.protocol.values import TICKS_MAX as TICKS_MAX
+from midstreamer.protocol.values import WINDOWS_MAX as WINDOWS_MAX
+from midstreamer.protocol.values import Caller as Caller
+from midstreamer.protocol.values import Learned as Learned
+from midstreamer.protocol.values import Level as Level
+from midstreamer.protocol.values import Part as Part
+from midstreamer.protocol.values import PartRefused as PartRefused
+from midstreamer.protocol.values import Points as Points
+from midstreamer.protocol.values import Run as Run
+from midstreamer.protocol.values import SeriesSummary as SeriesSummary
+from midstreamer.protocol.values import Skipped as Skipped
 
 VERSION = 2
 """2: catalogue and holdings come in pages, and learning states are asked for one by one.  A peer of
 version 1 would take a page for the whole, and decide without what was learned."""
 ALPN = "midstreamer/1"
-
-FRAME_BYTES_MAX = 4 * 1024 * 1024
-"""No frame is larger; longer work is split by its sender."""
-TICKS_MAX = 100_000
-COLUMNS_MAX = 1024
-"""Of one Append or Write. Each column costs its reader some 10 us besides its ticks: so many keep
-the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
-WINDOWS_MAX = 256
-DECISIONS_MAX = 256
-CHANGES_MAX = 1024
-RUNS_MAX = 1024
-SHARD_BYTES = 32
-"""Of one shard without the name of its series."""
-
-
-class Level(StrEnum):
-    """What "acknowledged" means; asked for by the writer."""
-
-    RECEIVED = "received"
-    """In the coordinator's memory; may be lost."""
-    SPOOLED = "spooled"
-    """Fsynced at the coordinator; only where it has a volume."""
-    DURABLE = "durable"
-    """Committed in PostgreSQL."""
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="frame", tag=True):
@@ -218,16 +208,6 @@ class Survey(Request, frozen=True, tag=True, kw_only=True):
     """The last series of the page before; empty for the first page."""
 
 
-class SeriesSummary(msgspec.Struct, frozen=True):
-    """One series in a survey."""
-
-    series: str
-    count: int
-    first_time: int
-    last_time: int
-    last_value: float
-
-
 EVIDENCE_KEYS_BASE = frozenset({"engine", "serial", "bundle", "library", "kernel"})
 """Those that a sync without the capability `evidence` takes."""
 EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
@@ -335,15 +315,6 @@ class Holdings(Frame, frozen=True, tag=True):
 # --- everybody to sync --------------------------------------------------------------------------
 
 
-class Caller(msgspec.Struct, frozen=True):
-    """Who asked for the next so many columns and decisions of a Write: one part of it."""
-
-    identity: str
-    """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
-    columns: int = 0
-    decisions: int = 0
-
-
 class Write(Request, frozen=True, tag=True, kw_only=True):
     """A coordinator's batch, one transaction: ticks first, then decisions."""
 
@@ -355,14 +326,6 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     """Who asked for what, in the order of columns and decisions. Each part is taken whole or
     refused by itself, and new series and streams are counted for its caller. Empty: the Write is
     one part, counted for the writer, and its refusal is a Failure."""
-
-
-class PartRefused(msgspec.Struct, frozen=True):
-    """A part of a Write that was not taken: which of its callers, and why."""
-
-    place: int
-    code: str
-    message: str
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
@@ -410,27 +373,10 @@ class Retired(Answer, frozen=True, tag=True, kw_only=True):
     stage: str = ""
 
 
-class Run(msgspec.Struct, frozen=True):
-    """Points of one series with positions in ``[start, stop)``."""
-
-    series: str
-    start: int
-    stop: int
-
-
 class Load(Request, frozen=True, tag=True, kw_only=True):
     """These points; of many short series in one request."""
 
     runs: tuple[Run, ...]
-
-
-class Part(msgspec.Struct, frozen=True):
-    """The points of a Run that exist."""
-
-    column: Column
-    start: int
-    count: int
-    """Points the whole series has."""
 
 
 class Loaded(Answer, frozen=True, tag=True, kw_only=True):
@@ -468,32 +414,10 @@ class Tail(Request, frozen=True, tag=True, kw_only=True):
     """False: the Learned come without their states. Positions stay the same."""
 
 
-class Points(msgspec.Struct, frozen=True, tag=True):
-    """Change: points were appended at these positions."""
-
-    start: int
-    column: Column
-
-
-class Learned(msgspec.Struct, frozen=True, tag=True):
-    """Change: a stream's learning state has a new version."""
-
-    stream: str
-    version: int
-    state: bytes
-    """reasoning.encode of it; empty where it is not told."""
-
-
 class Joined(msgspec.Struct, frozen=True, tag=True):
     """Change: the list of members with a live lease."""
 
     members: tuple[Member, ...]
-
-
-class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """A change of a kind that this version does not know; it is in its place, and never sent."""
-
-    kind: str
 
 
 Change = Points | Learned | Joined | Skipped

@@ -1,8 +1,8 @@
 """The life of one request, at who asks and at who answers, and of the draining of a link.
 
-Three tables and the words in them.  `protocol.exchange` runs on these tables, and the pictures in
-the reference are drawn from them.  A request in a final state is forgotten at once: whatever still
-comes for its number is dropped.
+Three tables, the words in them, and what the shell is to do.  `protocol.exchange` runs on these
+tables, and the pictures in the reference are drawn from them.  A request in a final state is
+forgotten at once: whatever still comes for its number is dropped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+import msgspec
+
+from midstreamer.domain import errors
 from midstreamer.domain.errors import LocalProtocolError
-from midstreamer.protocol.frames import Request
+from midstreamer.protocol.frames import Answer, Changes, Frame, Request
 
 # --- at who asks --------------------------------------------------------------------------------
 
@@ -197,6 +200,79 @@ class Work:
     """It is a Tail: it ends with the link, or when it is cancelled."""
     state: Taken = Taken.WORKING
 
+
+# --- what the shell is to do ----------------------------------------------------------------------
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send this frame."""
+
+    frame: Frame
+    at_once: bool = False
+    """Nothing else will travel with it soon."""
+
+
+class Resolve(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a request of ours."""
+
+    number: int
+    answer: Answer
+
+
+class Tell(msgspec.Struct, frozen=True, gc=False):
+    """One of the many answers to a Tail of ours. Call `Exchange.read` when it is taken."""
+
+    number: int
+    changes: Changes
+
+
+class Fail(msgspec.Struct, frozen=True, gc=False):
+    """A request of ours has no answer, and why."""
+
+    number: int
+    error: errors.MidstreamerError
+
+
+class Begin(msgspec.Struct, frozen=True, gc=False):
+    """Work on a request; call `Exchange.worked` with its number when that has ended."""
+
+    request: Request
+
+
+class Stop(msgspec.Struct, frozen=True, gc=False):
+    """End the work on a request; `Exchange.worked` is called all the same."""
+
+    request: Request
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """A statement came: handle it before what comes next."""
+
+    frame: Frame
+
+
+class Breach(msgspec.Struct, frozen=True, gc=False):
+    """A frame came that its sender may not send: close the link with this."""
+
+    code: str
+    message: str
+
+
+class Skip(msgspec.Struct, frozen=True, gc=False):
+    """A frame of an unknown name came; a request is answered by another effect."""
+
+    name: str
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """The other side said Drain."""
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The link has drained, and nothing is under way."""
+
+
+Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled
 
 _State = TypeVar("_State", bound=StrEnum)
 _Event = TypeVar("_Event", bound=StrEnum)

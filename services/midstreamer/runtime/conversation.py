@@ -28,7 +28,7 @@ from midstreamer.domain.errors import (
     RemoteProtocolError,
 )
 from midstreamer.domain.identity import Identity
-from midstreamer.protocol import exchange, frames
+from midstreamer.protocol import exchange, frames, requests
 from midstreamer.protocol.exchange import FOLLOW_MAX, IN_FLIGHT_MAX, Exchange
 from midstreamer.protocol.frames import Answer, Changes, Failure, Frame, Request, Tail
 from midstreamer.telemetry import logs, metrics, tracing
@@ -38,7 +38,7 @@ log = logs.get(__name__)
 
 __all__ = ["FOLLOW_MAX", "IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer"]
 
-_AWAITED = frozenset({exchange.Statement, exchange.Breach})
+_AWAITED = frozenset({requests.Statement, requests.Breach})
 """Effects that are carried out one after another, before what comes next is read."""
 
 BULK: frozenset[type[Frame]] = frozenset(
@@ -163,7 +163,11 @@ class Peer:
         await self._calm.wait()
 
     def tell(self, frame: Frame) -> None:
-        """Send a statement, or one of the many answers of a Tail. Overloaded, LinkClosed."""
+        """Send a statement, or one of the many answers of a Tail.
+
+        Overloaded, LinkClosed; Unsupported when this peer does not know such a statement.
+        """
+        exchange.require(frame, self.identity, self.capabilities)
         self._send(frame)
 
     async def drained(self) -> None:
@@ -237,9 +241,9 @@ class Peer:
         effects = self._exchange.take(frame, self._loop.time())
         first = effects[0] if effects else None
         match first:
-            case exchange.Statement():
+            case requests.Statement():
                 await self._state(frame)
-            case exchange.Breach(code, message):
+            case requests.Breach(code, message):
                 sender = self.identity
                 metrics.REFUSED_FRAMES.labels(_name(frame), sender.kind).inc()
                 log.warning("frame.refused", peer=sender.name, frame=_name(frame), reason=code)
@@ -255,24 +259,24 @@ class Peer:
             except Exception:
                 log.exception("statement.failed", frame=_name(frame), peer=self.identity.name)
 
-    def _carry_out(self, effects: list[exchange.Effect]) -> None:
+    def _carry_out(self, effects: list[requests.Effect]) -> None:
         for effect in effects:
             _DOING[type(effect)](self, effect)
 
-    def _resolve(self, effect: exchange.Resolve) -> None:
+    def _resolve(self, effect: requests.Resolve) -> None:
         waiting = self._waiting.get(effect.number)
         if waiting is not None and not waiting.done():
             waiting.set_result(effect.answer)
 
-    def _fail(self, effect: exchange.Fail) -> None:
+    def _fail(self, effect: requests.Fail) -> None:
         waiting = self._waiting.get(effect.number)
         if waiting is not None and not waiting.done():
             waiting.set_exception(effect.error)
 
-    def _pass_on(self, effect: exchange.Tell) -> None:
+    def _pass_on(self, effect: requests.Tell) -> None:
         self._following[effect.number].put_nowait(effect.changes)
 
-    def _post(self, effect: exchange.Send) -> None:
+    def _post(self, effect: requests.Send) -> None:
         """Send what nobody here waits for: an answer, or a frame about the link."""
         frame = effect.frame
         try:
@@ -286,26 +290,26 @@ class Peer:
         except LinkClosed:
             pass  # nobody is left to answer
 
-    def _skip(self, effect: exchange.Skip) -> None:
+    def _skip(self, effect: requests.Skip) -> None:
         metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()
         log.info("frame.unknown", peer=self.identity.name, frame=effect.name)
 
-    def _heard(self, _effect: exchange.Heard) -> None:
+    def _heard(self, _effect: requests.Heard) -> None:
         self.on_drain(self)
 
-    def _settled(self, _effect: exchange.Settled) -> None:
+    def _settled(self, _effect: requests.Settled) -> None:
         self._calm.set()
 
     # --- the work on requests ---
 
-    def _begin(self, effect: exchange.Begin) -> None:
+    def _begin(self, effect: requests.Begin) -> None:
         request = effect.request
         task = self._loop.create_task(self._work(request))
         self._working[request.request] = task
         if self._exchange.next_wakeup_s() < self._timer_s:
             self._set_timer()
 
-    def _stop(self, effect: exchange.Stop) -> None:
+    def _stop(self, effect: requests.Stop) -> None:
         request = effect.request
         task = self._working.get(request.request)
         if task is not None:
@@ -334,7 +338,7 @@ class Peer:
         del self._working[number]
         effects = self._exchange.worked(number, answer)
         self._carry_out(effects)
-        if effects and isinstance(sent := effects[0], exchange.Send):
+        if effects and isinstance(sent := effects[0], requests.Send):
             result = sent.frame.code if isinstance(sent.frame, Failure) else "ok"
             _latency_s(_name(request), result).observe(self._loop.time() - began_s)
 
@@ -375,16 +379,16 @@ class Peer:
         self._set_timer()
 
 
-_DOING: dict[type[exchange.Effect], Callable[[Peer, Any], None]] = {
-    exchange.Send: Peer._post,  # noqa: SLF001
-    exchange.Resolve: Peer._resolve,  # noqa: SLF001
-    exchange.Fail: Peer._fail,  # noqa: SLF001
-    exchange.Tell: Peer._pass_on,  # noqa: SLF001
-    exchange.Begin: Peer._begin,  # noqa: SLF001
-    exchange.Stop: Peer._stop,  # noqa: SLF001
-    exchange.Skip: Peer._skip,  # noqa: SLF001
-    exchange.Heard: Peer._heard,  # noqa: SLF001
-    exchange.Settled: Peer._settled,  # noqa: SLF001
+_DOING: dict[type[requests.Effect], Callable[[Peer, Any], None]] = {
+    requests.Send: Peer._post,  # noqa: SLF001
+    requests.Resolve: Peer._resolve,  # noqa: SLF001
+    requests.Fail: Peer._fail,  # noqa: SLF001
+    requests.Tell: Peer._pass_on,  # noqa: SLF001
+    requests.Begin: Peer._begin,  # noqa: SLF001
+    requests.Stop: Peer._stop,  # noqa: SLF001
+    requests.Skip: Peer._skip,  # noqa: SLF001
+    requests.Heard: Peer._heard,  # noqa: SLF001
+    requests.Settled: Peer._settled,  # noqa: SLF001
 }
 """What carries out each effect; Statement and Breach are awaited."""
 

@@ -17,6 +17,7 @@ from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavai
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Request
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
 from midstreamer.runtime.targets import Targets
 from midstreamer.runtime.tasks import pause, spread
@@ -28,8 +29,8 @@ __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "
 
 log = logs.get(__name__)
 
-BACKOFF_MOST_S = 2.0
-"""Longest pause before dialling again."""
+BACKOFF = Backoff(first_s=0.05, most_s=2.0)
+"""Between two attempts to dial one address."""
 LINK_AGE_S = 3600.0
 LOOK_S = 1.0
 """So often a session looks whether this process has a new certificate."""
@@ -191,9 +192,7 @@ class Session:
         self._handle = handle
         self._opened = opened
         self._link_age_s = link_age_s
-        self._targets = Targets(
-            pause=functools.partial(pause, most_s=BACKOFF_MOST_S), dice=random.random
-        )
+        self._targets = Targets(pause=functools.partial(pause, backoff=BACKOFF), dice=random.random)
         self._line: _Line | None = None
         self._tasks = asyncio.TaskGroup()
         self._wake = asyncio.Event()
@@ -296,8 +295,8 @@ class Session:
         """The first of the addresses that answers, the best first."""
         addresses = self._addresses()
         if not addresses:
-            await asyncio.sleep(BACKOFF_MOST_S)
-            raise Unavailable(f"no {self._expect} is known", retry_after_s=BACKOFF_MOST_S)
+            await asyncio.sleep(BACKOFF.most_s)
+            raise Unavailable(f"no {self._expect} is known", retry_after_s=BACKOFF.most_s)
         loop = asyncio.get_running_loop()
         order = self._targets.order(addresses, loop.time())
         await asyncio.sleep(order[0][0] - loop.time())

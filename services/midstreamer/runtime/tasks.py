@@ -12,10 +12,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.telemetry import logs, metrics
 
-PAUSE_LEAST_S = 0.05
-PAUSE_MOST_S = 5.0
+BACKOFF = Backoff(first_s=0.05, most_s=5.0)
 STEADY_S = 30.0
 """A loop that ran this long before it failed begins again with the least pause."""
 
@@ -42,10 +42,9 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: 
             return
 
 
-def pause(failures: int, *, most_s: float = PAUSE_MOST_S) -> float:
-    """Seconds to wait after this many failures in a row: doubling, bounded, spread by half."""
-    longest_s = min(most_s, PAUSE_LEAST_S * 2.0 ** min(failures - 1, 16))
-    return spread(longest_s, share=0.5)
+def pause(failures: int, *, backoff: Backoff = BACKOFF) -> float:
+    """Seconds to wait after this many failures in a row, diced."""
+    return backoff.after(failures, dice=random.random())  # noqa: S311 - it hides nothing
 
 
 async def awaited(event: asyncio.Event, period_s: float) -> None:

@@ -226,8 +226,8 @@ def of_change(
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
             return  # leases of that moment are stored nowhere else
-        case Skipped():
-            return  # a newer version wrote it, and knows what it told of
+        case Skipped(kind):  # a newer version wrote it, or somebody else
+            yield finding("feed", position, "body.type", kind, "a kind that this version knows")
 
 
 def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Iterator[Finding]:

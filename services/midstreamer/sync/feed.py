@@ -21,10 +21,11 @@ import msgspec
 from midstreamer.domain.errors import Behind, Overloaded, StoreError
 from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
+from midstreamer.protocol.sizes import change_bytes
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store
 from midstreamer.sync import members
-from midstreamer.sync.recent import Recent, size
+from midstreamer.sync.recent import Recent
 from midstreamer.telemetry import metrics
 
 FRAME_BYTES = 1024 * 1024
@@ -185,11 +186,11 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
     part: list[Change] = []
     held = 0
     for change in page.changes:
-        if part and (held + size(change) > FRAME_BYTES or len(part) == CHANGES_MAX):
+        if part and (held + change_bytes(change) > FRAME_BYTES or len(part) == CHANGES_MAX):
             yield Changes(request=request, position=after, changes=tuple(part))
             part, held = [], 0
         part.append(change)
-        held += size(change)
+        held += change_bytes(change)
     yield Changes(request=request, position=page.position, changes=tuple(part))
 
 

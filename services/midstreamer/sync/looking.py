@@ -11,10 +11,8 @@ import msgspec
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import FRAME_BYTES_MAX, Experiences
-
-ANSWER_BYTES_MAX = FRAME_BYTES_MAX // 2
-"""Of decisions and verdicts in one answer; one experience always goes in."""
+from midstreamer.protocol.frames import Experiences
+from midstreamer.protocol.sizes import EXPERIENCES_BYTES_MAX
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -29,7 +27,7 @@ def answered(
     held = fitting = 0
     for one in asked:
         held += sum(len(_encode(kept[one])) for kept in (made, came) if one in kept)
-        if held > ANSWER_BYTES_MAX and fitting:
+        if held > EXPERIENCES_BYTES_MAX and fitting:
             break
         fitting += 1
     told = asked[:fitting]

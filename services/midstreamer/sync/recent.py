@@ -11,15 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from midstreamer.protocol.frames import (
-    CHANGES_MAX,
-    Change,
-    Joined,
-    Learned,
-    Member,
-    Points,
-    Skipped,
-)
+from midstreamer.protocol.frames import CHANGES_MAX, Change
+from midstreamer.protocol.sizes import change_bytes
 from midstreamer.store.ports import FeedPage, alone
 
 EARLY_MAX = 1024
@@ -64,9 +57,9 @@ class Recent:
     def _remember(self, changes: Sequence[Change]) -> None:
         self._newest.extend(changes)
         self.position += len(changes)
-        self._bytes += sum(map(size, changes))
+        self._bytes += sum(map(change_bytes, changes))
         while len(self._newest) > self._memory or self._bytes > MEMORY_BYTES:
-            self._bytes -= size(self._newest.popleft())
+            self._bytes -= change_bytes(self._newest.popleft())
 
     def heard(self, position: int) -> None:
         """Somebody has committed this position."""
@@ -100,21 +93,3 @@ class Recent:
         upto = min(self.position, after + CHANGES_MAX)
         part = [self._newest[at - first] for at in range(after, upto)]
         return FeedPage(alone(part), upto)
-
-
-def size(change: Change) -> int:
-    """Bytes on the wire, roughly."""
-    match change:
-        case Points():
-            return 16 * len(change.column) + 256
-        case Learned():
-            return len(change.state) + 256
-        case Joined():
-            return sum(_member_size(member) for member in change.members)
-        case Skipped():
-            return 256
-
-
-def _member_size(member: Member) -> int:
-    texts = (*member.evidence, *member.evidence.values(), member.name, member.address)
-    return 512 + sum(map(len, texts))

@@ -19,6 +19,7 @@ each link when nothing is under way on it (`sync.leaving`).
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 
 from midstreamer import reasoning
@@ -27,10 +28,11 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame, Member
 from midstreamer.runtime import evidence
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
 from midstreamer.runtime.peer import Listener, Peer
-from midstreamer.runtime.tasks import spread
+from midstreamer.runtime.tasks import pause, spread
 from midstreamer.store.ports import Store
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
@@ -50,7 +52,7 @@ TRIM_EVERY = 60
 """Rounds of housekeeping (a third of a lease each) between two trims of the feed."""
 POLL_S = 0.25
 """The position of the feed is read so often, because a version before this one does not notify."""
-REOPEN_S_MAX = 2.0
+REOPEN = Backoff(first_s=0.1, most_s=2.0)
 
 
 class SyncService:
@@ -196,16 +198,14 @@ class SyncService:
 
     async def _open(self) -> None:
         """Open the store; while that fails, say so and try again."""
-        pause_s = 0.1
-        while True:
+        for failures in itertools.count(1):
             try:
                 await self._store.open()
                 await self._back()
                 return
             except StoreError as error:
                 self._health.failed(error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, REOPEN_S_MAX)
+            await asyncio.sleep(pause(failures, backoff=REOPEN))
 
     async def _watch(self) -> None:
         """Hear of what other syncs commit; when listening fails, poll until it works again."""

@@ -27,6 +27,8 @@ log = logs.get(__name__)
 _tracer: trace.Tracer | None = None
 _NOTHING = contextlib.nullcontext()
 _HEADER = "traceparent"
+PARENT_CHARACTERS_MAX = 256
+"""A ``traceparent`` has 55 today, and may grow in a later version of the standard."""
 _format = TraceContextTextMapPropagator()
 
 
@@ -69,7 +71,8 @@ def span(
     """
     if _tracer is None:
         return _NOTHING
-    context = _format.extract({_HEADER: parent}) if parent else None
+    told = 0 < len(parent) <= PARENT_CHARACTERS_MAX
+    context = _format.extract({_HEADER: parent}) if told else None
     return _tracer.start_as_current_span(name, context=context, attributes=attributes)
 
 

@@ -14,6 +14,7 @@ from midstreamer.cli import child, identities, local, parent, state
 from midstreamer.cli.child import Child
 from midstreamer.domain.errors import BadInput, ConfigError, Unavailable
 from midstreamer.runtime import health
+from midstreamer.runtime.backoff import Backoff
 
 
 def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let children run a script instead of a service."""
     monkeypatch.setattr(child, "COMMAND", (sys.executable, "-c", script))
-    monkeypatch.setattr(child, "PAUSE_S", 0.001)
+    monkeypatch.setattr(child, "BACKOFF", Backoff(0.001))
 
 
 async def test_a_child_that_was_told_nonsense_is_not_started_again(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from midstreamer import reasoning
 from midstreamer.client import core
+from midstreamer.coordinator.items import Item
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import (
     BadInput,
@@ -26,7 +27,6 @@ from midstreamer.domain.match import Match, from_rows
 from midstreamer.domain.series import Column, column, window
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import codec, frames
-from midstreamer.runtime.items import Item
 
 TWO = ("c1:1", "c2:1")
 

@@ -267,7 +267,7 @@ def test_any_order_of_events_gives_one_answer_that_covers_every_shard_once(
             covered = [shard for answer in end.answers for shard in answer]  # type: ignore[attr-defined]
             assert sorted(covered) == sorted(shards)
     assert world.dispatch.depth == 0
-    assert {(a.asked, a.silent) for a in world.dispatch._agents.values()} <= {(0, 0)}
+    assert {(a.asked, a.silent) for a in world.dispatch._holders.agents.values()} <= {(0, 0)}
 
 
 @given(data=st.data())

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from midstreamer.coordinator import core
 from midstreamer.coordinator.dispatching import Dispatcher
@@ -14,6 +15,7 @@ from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
+from midstreamer.telemetry import tracing
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_specification, eventually
 from tests.support.transport import COORDINATOR
@@ -108,3 +110,24 @@ async def test_an_agent_of_the_version_before_is_left_to_finish(
         assert (agent.cancelled, dispatcher._core._attempts) == (0, {})
         agent.let.set()
         assert await _search(dispatcher) == []
+
+
+async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:
+    kept = InMemorySpanExporter()
+    tracing.configure("log", service="coordinator", exporter=kept)
+    try:
+        async with _a_fleet(2) as (dispatcher, agents):
+            with tracing.span("match"):
+                search = _search(dispatcher)
+            # The second is asked by a timer, outside of the span.
+            await eventually(lambda: all(agent.begun for agent in agents))
+            agents[0].let.set()
+            await search
+            await eventually(lambda: agents[1].cancelled == 1)
+    finally:
+        tracing.configure("off", service="")
+    match, *searches = kept.get_finished_spans()
+    assert match.context is not None
+    assert [span.name for span in searches] == ["Search", "Search"]
+    parents = [span.parent.span_id for span in searches if span.parent]
+    assert parents == [match.context.span_id] * 2

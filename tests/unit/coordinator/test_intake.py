@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstreamer.coordinator import outbox
 from midstreamer.coordinator.intake import REPLAY_WAITS_MAX, Intake
+from midstreamer.coordinator.items import Item
+from midstreamer.coordinator.outbox import Outbox
 from midstreamer.coordinator.spool import Place, Record, Spool
+from midstreamer.coordinator.writer import Writer
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level, Write, Written
-from midstreamer.runtime import outbox
-from midstreamer.runtime.items import Item
-from midstreamer.runtime.outbox import Outbox
 from midstreamer.runtime.places import Shares
-from midstreamer.runtime.writer import Writer
 from tests.support.fleet import eventually
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.spool import REFUSED, Spool
+from midstreamer.coordinator.writer import Writer
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Write, Written
-from midstreamer.runtime.writer import Writer
 from tests.support.fleet import eventually
 from tests.support.store import a_column, a_decision
 

@@ -46,15 +46,15 @@ def a_server(**settings: int) -> Exchange:
     return Exchange(COORDINATOR, CLIENT, capabilities.OURS, **settings)
 
 
-def sent(effects: list[exchange.Effect]) -> list[frames.Frame]:
-    return [effect.frame for effect in effects if isinstance(effect, exchange.Send)]
+def sent(effects: list[requests.Effect]) -> list[frames.Frame]:
+    return [effect.frame for effect in effects if isinstance(effect, requests.Send)]
 
 
 def test_a_request_ends_with_its_answer_and_a_late_one_is_dropped() -> None:
     near = a_client()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     answer = frames.Surveyed(request=request.request)
-    assert near.take(answer, 0.1) == [exchange.Resolve(request.request, answer)]
+    assert near.take(answer, 0.1) == [requests.Resolve(request.request, answer)]
     assert near.take(answer, 0.1) == []
     assert not near.busy
 
@@ -62,9 +62,9 @@ def test_a_request_ends_with_its_answer_and_a_late_one_is_dropped() -> None:
 def test_who_leaves_cancels_and_the_work_is_stopped_without_an_answer() -> None:
     near, far = a_client(), a_server()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
-    assert far.take(request, 0.0) == [exchange.Begin(request)]
+    assert far.take(request, 0.0) == [requests.Begin(request)]
     (cancel,) = sent(near.leave(request.request))
-    assert far.take(cancel, 0.1) == [exchange.Stop(request)]
+    assert far.take(cancel, 0.1) == [requests.Stop(request)]
     assert far.take(cancel, 0.1) == []  # the second changes nothing
     assert far.worked(request.request, frames.Surveyed()) == []
     assert (near.asked, far.taken) == (0, 0)
@@ -75,13 +75,24 @@ def test_a_budget_that_is_over_is_told_to_both_sides() -> None:
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     far.take(request, 0.0)
     failed, cancel = near.tick(near.next_wakeup_s())
-    assert isinstance(failed, exchange.Fail)
+    assert isinstance(failed, requests.Fail)
     assert isinstance(failed.error, errors.DeadlineExceeded)
     assert sent([cancel]) == [frames.Cancel(request.request)]
-    assert far.tick(1.0) == [exchange.Stop(request)]
+    assert far.tick(1.0) == [requests.Stop(request)]
     (answer,) = sent(far.worked(request.request, None))
     assert isinstance(answer, frames.Failure)
     assert answer.code == "deadline"
+
+
+def test_a_budget_that_is_not_a_number_is_over_at_once() -> None:
+    near = a_client()
+    first = near.ask(frames.Survey(), 0.0, budget_s=math.nan)
+    near.ask(frames.Survey(), 0.0, budget_s=math.inf)
+    near.ask(frames.Survey(), 0.0, budget_s=1.0)
+    (failed, _) = near.tick(0.5)
+    assert isinstance(failed, requests.Fail)
+    assert failed.number == first.request
+    assert near.next_wakeup_s() == 1.0
 
 
 def test_a_peer_that_does_not_know_cancel_is_told_none() -> None:
@@ -110,7 +121,7 @@ def test_what_changes_the_store_goes_on_after_a_cancel_and_is_not_answered() -> 
     far.take(append, 0.0)
     assert far.take(frames.Cancel(1), 0.1) == []
     assert far.busy
-    assert far.tick(2.0) == [exchange.Stop(append)]  # its own budget still ends it
+    assert far.tick(2.0) == [requests.Stop(append)]  # its own budget still ends it
     assert far.worked(1, None) == []
 
 
@@ -135,14 +146,14 @@ def test_more_than_may_be_under_way_is_refused_early() -> None:
 def test_what_its_sender_may_not_send_changes_nothing() -> None:
     far = a_server()
     wrong = frames.Recall(stream="s", request=1)
-    assert isinstance(far.take(wrong, 0.0)[0], exchange.Breach)
-    assert isinstance(far.take(wrong, 0.0)[0], exchange.Breach)
+    assert isinstance(far.take(wrong, 0.0)[0], requests.Breach)
+    assert isinstance(far.take(wrong, 0.0)[0], requests.Breach)
     assert not far.busy
 
 
 def test_a_statement_is_handed_out_as_often_as_it_is_offered() -> None:
     far = Exchange(COORDINATOR, AGENT)
-    assert [far.take(holdings(1), 0.0) for _ in range(2)] == [[exchange.Statement(holdings(1))]] * 2
+    assert [far.take(holdings(1), 0.0) for _ in range(2)] == [[requests.Statement(holdings(1))]] * 2
 
 
 def test_deadlines_of_requests_that_ended_do_not_pile_up() -> None:
@@ -166,9 +177,9 @@ def test_a_tail_that_is_not_read_fails_and_is_cancelled() -> None:
     number = near.ask(frames.Tail(after=0), 0.0, budget_s=0.0).request
     changes = frames.Changes(request=number, changes=())
     told = [near.take(changes, 0.0) for _ in range(3)]
-    assert told[:2] == [[exchange.Tell(number, changes)]] * 2
+    assert told[:2] == [[requests.Tell(number, changes)]] * 2
     failed, cancel = told[2]
-    assert isinstance(failed, exchange.Fail)
+    assert isinstance(failed, requests.Fail)
     assert isinstance(failed.error, errors.Overloaded)
     assert sent([cancel]) == [frames.Cancel(number)]
 
@@ -186,12 +197,12 @@ def test_a_link_that_drains_answers_what_is_under_way_and_then_settles() -> None
     far.take(request, 0.0)
     (drain,) = sent(far.drain(leaving=True))
     (reply, heard) = near.take(drain, 0.0)
-    assert isinstance(heard, exchange.Heard)
+    assert isinstance(heard, requests.Heard)
     assert (near.heard, near.leaving) == (True, True)
-    assert far.take(sent([reply])[0], 0.0) == [exchange.Heard()]
+    assert far.take(sent([reply])[0], 0.0) == [requests.Heard()]
     answer, settled = far.worked(request.request, frames.Surveyed())
-    assert settled == exchange.Settled()
-    assert exchange.Settled() in near.take(sent([answer])[0], 0.0)
+    assert settled == requests.Settled()
+    assert requests.Settled() in near.take(sent([answer])[0], 0.0)
 
 
 def test_no_request_is_sent_after_drain_came() -> None:
@@ -220,7 +231,7 @@ def test_a_peer_of_the_version_before_is_told_nothing_and_settles_when_quiet() -
     request = near.ask(frames.Survey(), 0.0, budget_s=9.0)
     assert near.drain() == []
     effects = near.take(frames.Surveyed(request=request.request), 0.0)
-    assert exchange.Settled() in effects
+    assert requests.Settled() in effects
 
 
 def test_what_a_peer_does_not_know_is_refused_without_being_sent() -> None:
@@ -237,18 +248,18 @@ def test_capabilities_of_a_peer_lift_no_bound() -> None:
         assert far.next_wakeup_s() <= exchange.BUDGET_S_MAX
         (refusal,) = sent(far.take(frames.Survey(request=2), 0.0))
         assert isinstance(refusal, frames.Failure)
-        assert isinstance(far.take(frames.Recall(stream="s"), 0.0)[0], exchange.Breach)
+        assert isinstance(far.take(frames.Recall(stream="s"), 0.0)[0], requests.Breach)
 
 
 def test_an_unknown_request_is_answered_by_name_and_all_else_is_skipped() -> None:
     far = a_server()
     skipped, answer = far.take(frames.Unknown("Wish", 7), 0.0)
-    assert skipped == exchange.Skip("Wish")
+    assert skipped == requests.Skip("Wish")
     (refusal,) = sent([answer])
     assert isinstance(refusal, frames.Failure)
     assert (refusal.request, refusal.code, refusal.retry_after_s) == (7, "unsupported", 0.0)
     assert "Wish" in refusal.message
-    assert far.take(frames.Unknown("Hint"), 0.0) == [exchange.Skip("Hint")]
+    assert far.take(frames.Unknown("Hint"), 0.0) == [requests.Skip("Hint")]
     assert not far.busy
 
 
@@ -273,23 +284,23 @@ class _Both(RuleBasedStateMachine):
         self.answers: list[int] = []
         self.ended = False
 
-    def near_does(self, effects: list[exchange.Effect]) -> None:
+    def near_does(self, effects: list[requests.Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, exchange.Send):
+            if isinstance(effect, requests.Send):
                 self.to_far.append(effect.frame)
-            elif isinstance(effect, exchange.Resolve | exchange.Fail):
+            elif isinstance(effect, requests.Resolve | requests.Fail):
                 self.outcomes[effect.number] = self.outcomes.get(effect.number, 0) + 1
 
-    def far_does(self, effects: list[exchange.Effect]) -> None:
+    def far_does(self, effects: list[requests.Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, exchange.Send):
+            if isinstance(effect, requests.Send):
                 self.to_near.append(effect.frame)
                 if isinstance(effect.frame, frames.Answer):
                     self.answers.append(effect.frame.request)
-            elif isinstance(effect, exchange.Begin):
+            elif isinstance(effect, requests.Begin):
                 assert effect.request.request not in self.working
                 self.working.add(effect.request.request)
-            elif isinstance(effect, exchange.Stop):
+            elif isinstance(effect, requests.Stop):
                 assert effect.request.request in self.working
 
     @rule(target=waits, budget_s=st.floats(0, 5), appends=st.booleans())

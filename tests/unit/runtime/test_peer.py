@@ -22,6 +22,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.runtime import conversation
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
 from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Link
@@ -425,7 +426,7 @@ async def test_a_link_that_opens_and_fails_again_and_again_is_dialled_ever_more_
 ) -> None:
     waits: list[int] = []
 
-    def pause(attempts: int, *, most_s: float) -> float:
+    def pause(attempts: int, *, backoff: Backoff) -> float:
         waits.append(attempts)
         return 0.0
 

@@ -51,7 +51,7 @@ async def test_cancelling_passes_through() -> None:
 
 def test_pauses_grow_and_stay_bounded() -> None:
     for count in range(1, 200):
-        assert tasks.PAUSE_LEAST_S / 2 <= tasks.pause(count) <= tasks.PAUSE_MOST_S
+        assert tasks.BACKOFF.first_s / 2 <= tasks.pause(count) <= tasks.BACKOFF.most_s
 
 
 def test_periods_that_began_together_drift_apart() -> None:

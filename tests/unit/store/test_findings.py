@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from midstreamer.protocol.frames import Joined, Learned, Points
+from midstreamer.protocol.frames import Joined, Learned, Points, Skipped
 from midstreamer.store import findings, migrate, rows
 from midstreamer.store.findings import Finding, Ticks
 from tests.support.store import SPECIFICATION, STEP, a_column, value_at
@@ -91,6 +91,11 @@ def test_a_state_told_that_its_stream_has_not_reached_is_found() -> None:
     for told in (Learned("u@1", 6, b""), Learned("u@1", 0, b""), Learned("u@2", 1, b"")):
         (found,) = findings.of_change(7, told, None, known)
         assert found.column == "body.version"
+
+
+def test_a_change_of_a_kind_that_is_not_known_is_found_by_its_name() -> None:
+    (found,) = findings.of_change(7, Skipped("Split"), None, {})
+    assert "Split" in str(found)
 
 
 def test_members_told_are_not_compared_with_anything() -> None:

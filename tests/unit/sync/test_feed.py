@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from midstreamer.protocol import sizes
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
@@ -49,7 +50,7 @@ def test_memory_is_bounded_in_bytes_as_well() -> None:
     made = Recent(10**6)
     for at in range(100):
         made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(recent.size(change) for change in made._newest) <= recent.MEMORY_BYTES
+    assert sum(sizes.change_bytes(change) for change in made._newest) <= recent.MEMORY_BYTES
     assert made.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
     assert made.page(0) is None
 

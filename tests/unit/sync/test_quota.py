@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from midstreamer.coordinator import outbox
+from midstreamer.coordinator.items import Item
+from midstreamer.coordinator.outbox import Outbox, Post, Reject, Settle
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, QuotaExceeded
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
-from midstreamer.runtime import outbox
-from midstreamer.runtime.items import Item
-from midstreamer.runtime.outbox import Outbox, Post, Reject, Settle
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Usage
 from midstreamer.sync import core

@@ -52,3 +52,34 @@ def test_off_means_no_span() -> None:
     with capture_logs() as lines, tracing.span("search"):
         pass
     assert lines == []
+
+
+def test_a_span_continues_what_a_request_brought() -> None:
+    kept = InMemorySpanExporter()
+    tracing.configure("log", service="agent", exporter=kept)
+    with tracing.span("asks"):
+        told = tracing.current()
+    with tracing.span("answers", parent=told):
+        pass
+    asks, answers = kept.get_finished_spans()
+    assert answers.parent is not None
+    assert asks.context is not None
+    assert answers.parent.span_id == asks.context.span_id
+    assert tracing.current() == ""
+
+
+@pytest.mark.parametrize(
+    "parent",
+    ["", "00", "00-0-0-00", "x" * 10_000_000, "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "\n\0é"],
+)
+def test_a_parent_that_is_none_is_ignored(parent: str) -> None:
+    kept = InMemorySpanExporter()
+    tracing.configure("log", service="agent", exporter=kept)
+    with tracing.span("answers", parent=parent):
+        pass
+    (answers,) = kept.get_finished_spans()
+    assert answers.parent is None
+
+
+def test_off_means_nothing_to_tell() -> None:
+    assert (tracing.current(), tracing.context()) == ("", None)

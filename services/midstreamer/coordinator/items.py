@@ -5,27 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.series import NAME_CHARACTERS_MAX, Column
-from midstreamer.domain.specification import Specification
+from midstreamer.domain.series import Column
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol import frames
+from midstreamer.protocol import frames, sizes
 
-MATCH_BYTES = 34
-"""Of one analog in a decision: which, start, time, distance, outcome."""
-NAME_BYTES = NAME_CHARACTERS_MAX + 3
-"""Of the name of a series, at most; each analog of a decision may be of another series."""
-DECISION_BYTES = 768
-"""Of all else in a decision beside its window and analogs, at most."""
 CALLER_BYTES = 32
 """Of who asked, without its name: an item with nothing in it takes room too."""
-ANSWER_BYTES_MAX = frames.FRAME_BYTES_MAX * 3 // 4
-"""What decisions may take of the frame that answers or stores them."""
-
-
-def decision_bytes_max(specification: Specification) -> int:
-    """The most that a decision of this specification takes on the wire."""
-    matches = (MATCH_BYTES + NAME_BYTES) * specification.neighbours
-    return DECISION_BYTES + 8 * specification.window + matches
 
 
 @dataclass(frozen=True)
@@ -48,9 +33,9 @@ class Item:
     @property
     def size(self) -> int:
         """Bytes on the wire, roughly."""
-        columns = sum(256 + len(c.times) + len(c.values) for c in self.columns)
+        columns = sum(map(sizes.column_bytes, self.columns))
         caller = CALLER_BYTES + len(self.identity)
-        return caller + columns + sum(map(_size_of, self.decisions))
+        return caller + columns + sum(map(sizes.decision_bytes, self.decisions))
 
 
 @dataclass(frozen=True)
@@ -114,9 +99,3 @@ def _verdicts_of(item: Item, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ..
         if verdict.series in spans
         and spans[verdict.series][0] <= verdict.due_time <= spans[verdict.series][1]
     )
-
-
-def _size_of(decision: Decision) -> int:
-    matches = decision.matches
-    names = sum(NAME_BYTES - NAME_CHARACTERS_MAX + len(name) for name in matches.series)
-    return DECISION_BYTES + len(decision.window) + MATCH_BYTES * len(matches) + names

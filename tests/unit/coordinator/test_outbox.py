@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.domain import errors
-from midstreamer.domain.series import Column, column
-from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Caller, PartRefused, Write, Written
-from midstreamer.runtime.items import Item, receipts_of
-from midstreamer.runtime.outbox import (
+from midstreamer.coordinator.items import Item, receipts_of
+from midstreamer.coordinator.outbox import (
     Answered,
     Effect,
     Failed,
@@ -26,7 +22,11 @@ from midstreamer.runtime.outbox import (
     Settle,
     Tick,
 )
-from midstreamer.runtime.writer import Writer
+from midstreamer.coordinator.writer import Writer
+from midstreamer.domain import errors
+from midstreamer.domain.series import Column, column
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Caller, PartRefused, Write, Written
 from tests.support.fleet import a_decision
 
 

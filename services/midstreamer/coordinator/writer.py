@@ -6,10 +6,11 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 
+from midstreamer.coordinator import outbox
+from midstreamer.coordinator.items import Item, Receipt
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
-from midstreamer.runtime import outbox
-from midstreamer.runtime.items import Item, Receipt
+from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import metrics
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
@@ -28,7 +29,9 @@ class Writer:
         self._keys = itertools.count(1)
         self._results: dict[int, asyncio.Future[Receipt]] = {}
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
-        self._changed = asyncio.Event()
+        self._wakeups = Wakeups(
+            self._outbox.next_wakeup_s, lambda now_s: self._handle(outbox.Tick(), now_s)
+        )
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -56,7 +59,7 @@ class Writer:
         """Send and send again, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send(), name="outbox.send")
-            tasks.create_task(self._watch(), name="outbox.watch")
+            tasks.create_task(self._wakeups.run(), name="outbox.watch")
 
     async def _send(self) -> None:
         while True:
@@ -68,17 +71,6 @@ class Writer:
                 continue
             assert isinstance(answer, frames.Written)  # noqa: S101 - our own peer layer matched it
             self._handle(outbox.Answered(write.sequence, answer))
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            wakeup_s = self._outbox.next_wakeup_s()
-            try:
-                async with asyncio.timeout_at(wakeup_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                self._handle(outbox.Tick(), loop.time())
 
     def _handle(self, event: outbox.Event, now_s: float | None = None) -> None:
         now_s = asyncio.get_running_loop().time() if now_s is None else now_s
@@ -97,4 +89,4 @@ class Writer:
         else:
             self._empty.set()
         metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
-        self._changed.set()
+        self._wakeups.changed()

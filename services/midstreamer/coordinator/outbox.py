@@ -16,7 +16,7 @@ An item with a deadline is given up when that passes; it may have been stored al
 says so.  An item without one stays until it is stored or refused for what is in it; an error that
 nobody foresaw says nothing of the item, and is one more reason to send it again.
 
-Events and ``now_s`` in, effects out; `runtime.writer` carries them out.
+Events and ``now_s`` in, effects out; `coordinator.writer` carries them out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from midstreamer.coordinator.items import Item, Receipt, receipts_of
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
+from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.fair_queue import FairQueue
-from midstreamer.runtime.items import Item, Receipt, receipts_of
 from midstreamer.runtime.places import Shares
 
+BACKOFF = Backoff(first_s=0.05, most_s=1.0)
 PASSING = (errors.Unavailable, errors.DeadlineExceeded)
 """Errors that say nothing of what was in a Write."""
 FINAL = (errors.BadInput, errors.LocalProtocolError)
@@ -111,8 +113,8 @@ class Limits:
     """What the two are called in the configuration, for messages."""
     batch_bytes_max: int = frames.FRAME_BYTES_MAX // 2
     """Payload of one Write; a larger single item goes alone."""
-    backoff_first_s: float = 0.05
-    backoff_most_s: float = 1.0
+    backoff: Backoff = BACKOFF
+    """Between two attempts to send the same Write."""
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ class Outbox:
             f" share is {places.share} writes and {held.share:,} B; {places.taken} of"
             f" {held.taken:,} B wait in all, {limits.items_setting}={places.limit},"
             f" {limits.bytes_setting}={held.limit:,}: send slower, or find out why sync is slow",
-            retry_after_s=limits.backoff_first_s,
+            retry_after_s=limits.backoff.first_s,
         )
 
     # --- packing ---
@@ -275,10 +277,10 @@ class Outbox:
             self._waiting.put_back(key, item.identity, cost=item.size, tracks=_series(item))
 
     def _again(self, batch: _Batch, error: errors.MidstreamerError, now_s: float) -> list[Effect]:
-        wait_s = self.limits.backoff_first_s * 2.0 ** min(batch.attempts, 16)
-        wait_s = max(error.retry_after_s, wait_s)
+        backoff = self.limits.backoff
         batch.attempts, batch.trouble = batch.attempts + 1, error
-        batch.again_s = now_s + min(self.limits.backoff_most_s, wait_s)
+        wait_s = max(error.retry_after_s, backoff.after(batch.attempts))
+        batch.again_s = now_s + min(backoff.most_s, wait_s)
         return self._expire(now_s)
 
     def _current(self, sequence: int) -> _Batch | None:

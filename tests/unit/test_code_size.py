@@ -1,0 +1,39 @@
+"""No function over a screen, its docstring not counted, and no file in which one gets lost."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ROOMS = (ROOT / "services", ROOT / "kernels")
+FILE_LINES_MAX = 450
+FUNCTION_LINES_MAX = 60
+
+
+def _files() -> list[Path]:
+    return [path for room in ROOMS for path in sorted(room.rglob("*.py"))]
+
+
+def _long_functions(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            told = ast.get_docstring(node) is not None
+            first = node.body[1 if told and len(node.body) > 1 else 0]
+            lines = (node.end_lineno or node.lineno) - first.lineno + 1
+            if lines > FUNCTION_LINES_MAX:
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert [told for path in _files() for told in _long_functions(path)] == []
+
+
+def test_no_file_is_longer_than_450_lines() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _files()}
+    assert {
+        str(path.relative_to(ROOT)): count
+        for path, count in lines.items()
+        if count > FILE_LINES_MAX
+    } == {}
