@@ -15,12 +15,12 @@ from midstreamer.domain.errors import Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import health
 from midstreamer.runtime import peer as peers
-from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.security import files
 from midstreamer.security.files import CertificateManager
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
-from midstreamer.transport.carrier import Link, Server
+from midstreamer.transport.carrier import Link
 from tests.support.security import DAY_S, DOMAIN, Installation, who
 from tests.support.transport import answer_surveys
 
@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Installation:
 
 
 @pytest.fixture
-async def server(place: Installation) -> AsyncIterator[Server]:
+async def server(place: Installation) -> AsyncIterator[Listener]:
     made = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     yield made
     await made.close()
@@ -63,12 +63,12 @@ def swap_bundle(folder: Path, tmp_path: Path) -> Path:
     return kept
 
 
-async def dial(carrier: QuicCarrier, server: Server) -> Peer:
+async def dial(carrier: QuicCarrier, server: Listener) -> Peer:
     return await peers.dial(carrier, server.address, expect=Kind.COORDINATOR)
 
 
 async def test_an_agent_takes_its_bundle_back_after_its_last_link_is_gone(
-    place: Installation, server: Server, tmp_path: Path
+    place: Installation, server: Listener, tmp_path: Path
 ) -> None:
     folder = a_folder(place, tmp_path)
     agent = an_agent(folder)
@@ -84,7 +84,7 @@ async def test_an_agent_takes_its_bundle_back_after_its_last_link_is_gone(
 
 
 async def test_an_expired_certificate_is_replaced_by_the_renewed_file_lying_there(
-    place: Installation, server: Server, tmp_path: Path
+    place: Installation, server: Listener, tmp_path: Path
 ) -> None:
     folder, then_s = a_folder(place, tmp_path), time.time() - 2 * DAY_S
     files.issue(place.authority, AGENT, folder, days=1, now=lambda: then_s)
@@ -98,7 +98,7 @@ async def test_an_expired_certificate_is_replaced_by_the_renewed_file_lying_ther
 
 
 async def test_the_client_of_the_sdk_takes_its_bundle_back(
-    place: Installation, server: Server, tmp_path: Path
+    place: Installation, server: Listener, tmp_path: Path
 ) -> None:
     folder = a_folder(place, tmp_path)
     async with AsyncClient.connect(server.address, directory=folder, deadline_s=10) as client:
@@ -148,7 +148,7 @@ async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Instal
     await server.close()
 
 
-async def ended_at(server: Server) -> None:
+async def ended_at(server: Listener) -> None:
     """Wait until the server's side has seen its only connection end."""
     async with asyncio.timeout(5):
         while server._wire_of:  # type: ignore[attr-defined]  # noqa: ASYNC110
@@ -156,7 +156,7 @@ async def ended_at(server: Server) -> None:
 
 
 async def test_no_task_is_left_once_nothing_is_open(
-    place: Installation, server: Server, tmp_path: Path
+    place: Installation, server: Listener, tmp_path: Path
 ) -> None:
     agent = an_agent(a_folder(place, tmp_path))
     before = asyncio.all_tasks()

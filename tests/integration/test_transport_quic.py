@@ -15,10 +15,10 @@ from midstreamer.domain.errors import ConfigError, LinkClosed, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
-from midstreamer.runtime.peer import Session
+from midstreamer.runtime.peer import Listener, Session
 from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.carrier import Limits, Link, Server
+from midstreamer.transport.carrier import Limits, Link
 from tests.support.security import Installation, who
 from tests.support.transport import answer_surveys
 
@@ -35,23 +35,24 @@ def place(tmp_path: Path) -> Installation:
 
 
 @pytest.fixture
-async def server(place: Installation) -> AsyncIterator[Server]:
+async def server(place: Installation) -> AsyncIterator[Listener]:
     serving = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     yield serving
     await serving.close()
 
 
-def die(server: Server) -> None:
+def die(server: Listener) -> None:
     """Leave as a killed process does: without a word, the port closed."""
-    assert isinstance(server, QuicServer)
-    for known in list(server._numbers):
+    quic = server.server
+    assert isinstance(quic, QuicServer)
+    for known in list(quic._numbers):
         known.stop()
-    server._socket.close()
-    server._released(server)
+    quic._socket.close()
+    quic._released(quic)
 
 
 async def test_a_session_goes_on_with_a_server_that_was_restarted(
-    place: Installation, server: Server
+    place: Installation, server: Listener
 ) -> None:
     session = Session(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
     running = asyncio.create_task(session.run())
@@ -78,7 +79,7 @@ async def test_a_quiet_connection_is_kept_alive(place: Installation) -> None:
 
 
 async def test_sending_leaves_nothing_to_the_garbage_collector(
-    place: Installation, server: Server
+    place: Installation, server: Listener
 ) -> None:
     peer = await peers.dial(place.carrier(CLIENT), server.address, expect=Kind.COORDINATOR)
     await peer.ask(frames.Survey())
@@ -116,7 +117,7 @@ async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(
 
 
 async def test_keys_are_replaced_under_way(
-    place: Installation, server: Server, monkeypatch: pytest.MonkeyPatch
+    place: Installation, server: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "KEY_UPDATE_PACKETS", 40)
     updates, update = list[QuicConnection](), QuicConnection.request_key_update
@@ -133,7 +134,7 @@ async def test_keys_are_replaced_under_way(
     await peer.close()
 
 
-async def test_a_port_in_use_is_named(place: Installation, server: Server) -> None:
+async def test_a_port_in_use_is_named(place: Installation, server: Listener) -> None:
     with pytest.raises(ConfigError, match=rf"cannot listen on {server.address}: Address already"):
         await peers.listen(place.carrier(COORDINATOR), server.address, handle=answer_surveys)
 
@@ -156,19 +157,20 @@ async def test_a_silent_port_is_given_up_in_time(place: Installation) -> None:
     silent.close()
 
 
-async def test_what_is_closed_leaves_nothing_behind(place: Installation, server: Server) -> None:
-    assert isinstance(server, QuicServer)
+async def test_what_is_closed_leaves_nothing_behind(place: Installation, server: Listener) -> None:
+    quic = server.server
+    assert isinstance(quic, QuicServer)
     for number in range(5):
         client = place.carrier(who(Kind.CLIENT, f"u{number}"))
         peer = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
         await peer.ask(frames.Survey())
         await peer.close()
     async with asyncio.timeout(5):
-        while server._numbers:  # noqa: ASYNC110 - aioquic forgets after three probe timeouts
+        while quic._numbers:  # noqa: ASYNC110 - aioquic forgets after three probe timeouts
             await asyncio.sleep(0.01)
-    left = (server._wires, server._judged, server._wire_of, server._attendance.links)
+    left = (quic._wires, quic._judged, quic._wire_of, quic._attendance.links)
     assert [len(kept) for kept in left] == [0, 0, 0, 0]
-    assert [len(server._half_open), len(server._deadlines)] == [0, 0]
+    assert [len(quic._half_open), len(quic._deadlines)] == [0, 0]
 
 
 def test_the_self_test_passes_and_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,9 @@ def padding(frame: frames.Frame, size: int) -> int:
 
 def wire_of(fleet: QuicFleet) -> QuicWire:
     """The connection of the one client."""
-    server = fleet.coordinator()._server
+    listener = fleet.coordinator()._server
+    assert listener is not None
+    server = listener.server
     assert isinstance(server, QuicServer)
     (found,) = [w for w, each in server._judged.items() if each.identity == CLIENT]
     return found
@@ -276,7 +278,9 @@ async def test_a_client_proves_its_address_and_gets_in(
 async def test_a_client_gets_in_while_forged_senders_flood_the_port(
     client: ForeignClient, fleet: QuicFleet, connecting: dict[str, object]
 ) -> None:
-    server = fleet.coordinator()._server
+    listener = fleet.coordinator()._server
+    assert listener is not None
+    server = listener.server
     assert isinstance(server, QuicServer)
     await flood(server, 300)
     assert server._half_open.crowded

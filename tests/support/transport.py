@@ -74,7 +74,7 @@ async def answer_surveys(peer: Peer, frame: frames.Frame) -> frames.Answer | Non
 @asynccontextmanager
 async def a_quic_server(carrier: Carrier) -> AsyncIterator[QuicServer]:
     """A server on a free port that answers every Survey."""
-    serving = await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys)
+    serving = (await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys)).server
     assert isinstance(serving, QuicServer)
     yield serving
     await serving.close()

@@ -90,13 +90,13 @@ class Listener:
     """A listening end, and the peers that are connected to it."""
 
     def __init__(self, server: Server, peers: set[Peer]) -> None:
-        self._server = server
+        self.server = server
         self._peers = peers
 
     @property
     def address(self) -> str:
         """``host:port`` really bound."""
-        return self._server.address
+        return self.server.address
 
     @property
     def peers(self) -> tuple[Peer, ...]:
@@ -105,7 +105,7 @@ class Listener:
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
-        self._server.refuse_new()
+        self.server.refuse_new()
 
     async def sent_away(self, kinds: Collection[Kind]) -> None:
         """Tell peers of these kinds that this process is about to stop.
@@ -120,7 +120,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
-        await self._server.close()
+        await self.server.close()
 
 
 async def _attended(peer: Peer, opened: OnPeer | None) -> None:
