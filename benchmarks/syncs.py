@@ -3,9 +3,9 @@
     make bench-syncs
 
 Each sync is a process of its own; so are its writer and its follower, on a link in memory.  By
-turns one sync writes, then two do, each at the same rate and at the same moments, which is the
-worst case: of each pair of commits one waits for the other.  A tick is everywhere when the follower
-of each sync has heard its position.  Times are of the one clock of the machine.
+turns one sync writes, then two do: each at the same rate, at moments of its own, drawn from a seed.
+A tick is everywhere when the follower of each sync has heard its position.  Times are of the one
+clock of the machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -39,6 +40,8 @@ RATE_PER_S = 20.0
 RATIO_MAX = 2.0
 POLLS = 2000
 STEP = 1_000_000
+BEGIN_S = 0.5
+"""From the moment that all are ready to the first write."""
 
 
 # --- one sync, in a process of its own ----------------------------------------------------------
@@ -52,8 +55,11 @@ async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
         after = page.position
 
 
-async def one_sync(dsn: str, name: str, begin_s: float, writes: int) -> dict[str, Any]:
-    """Write at a fixed rate from a given time on; when each was sent, and each position heard."""
+async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
+    """Write at a fixed rate from a given time on; when each was sent, and each position heard.
+
+    It says when it is ready, and is told the time when all others are.
+    """
     network, ready = MemoryNetwork(), asyncio.Event()
 
     def carrier(kind: Kind) -> MemoryCarrier:
@@ -67,8 +73,13 @@ async def one_sync(dsn: str, name: str, begin_s: float, writes: int) -> dict[str
     heard_s: dict[int, float] = {}
     sent_s: dict[int, float] = {}
     following = asyncio.create_task(follow(peer, heard_s, await store.position()))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    begin_s = float(await asyncio.to_thread(sys.stdin.readline))
+    dice = random.Random(name)
     for at in range(writes):
-        await asyncio.sleep(max(0.0, begin_s + at / RATE_PER_S - time.time()))
+        due_s = begin_s + (at + dice.random()) / RATE_PER_S
+        await asyncio.sleep(max(0.0, due_s - time.time()))
         now_s = time.time()
         column = series.column(f"bench/{name}", [at * STEP], [float(at)])
         written = await peer.ask(Write(sequence=at + 1, columns=(column,)))
@@ -85,15 +96,20 @@ async def one_sync(dsn: str, name: str, begin_s: float, writes: int) -> dict[str
 
 async def measured(dsn: str, names: Sequence[str]) -> list[float]:
     """Milliseconds from sending until everywhere, of every write of these syncs together."""
-    begin_s = time.time() + 2.0
     started = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "benchmarks.syncs", "--one", dsn, name, str(begin_s)),
+            *(sys.executable, "-m", "benchmarks.syncs", "--one", dsn, name),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         for name in names
     ]
-    told = [json.loads((await each.communicate())[0]) for each in started]
+    for each in started:
+        assert each.stdout is not None
+        await each.stdout.readline()
+    begin = f"{time.time() + BEGIN_S}\n".encode()
+    told = [json.loads(out) for out, _ in
+            await asyncio.gather(*(each.communicate(begin) for each in started))]  # fmt: skip
     return [
         1e3 * (max(one["heard_s"][position] for one in told) - sent_s)
         for each in told
@@ -129,13 +145,13 @@ async def rounds(folder: Path) -> dict[str, Any]:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=3, metavar=("DSN", "NAME", "BEGIN"), help="for itself")
+    parser.add_argument("--one", nargs=2, metavar=("DSN", "NAME"), help="for itself")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     if arguments.one:
-        dsn, name, begin_s = arguments.one
-        told = asyncio.run(one_sync(dsn, name, float(begin_s), WRITES))
+        dsn, name = arguments.one
+        told = asyncio.run(one_sync(dsn, name, WRITES))
         sys.stdout.write(json.dumps(told))
         return 0
     with tempfile.TemporaryDirectory(prefix="midstreamer-syncs-") as folder:
