@@ -313,7 +313,7 @@ async def test_agents_hold_and_tell_what_coordinators_know_whatever_happens() ->
         await fleet.settled(agents=2)
 
         def known(coordinator: str) -> dict[str, list[Shard]]:
-            held = fleet.coordinator(coordinator)._dispatcher._core._agents
+            held = fleet.coordinator(coordinator)._dispatcher._core._holders.agents
             return {name: sorted(agent.shards) for name, agent in held.items()}
 
         def there() -> dict[str, list[Shard]]:
@@ -328,12 +328,12 @@ async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_agai
         client = await fleet.client()
         await append(client, *a_universe(2, 300))
         core = fleet.coordinator()._dispatcher._core
-        await eventually(lambda: len(core._agents["agent/a1"].shards) == 10)
-        agent = core._agents["agent/a1"]
+        await eventually(lambda: len(core._holders.agents["agent/a1"].shards) == 10)
+        agent = core._holders.agents["agent/a1"]
         core._forget(agent, [Shard("walk/00", 2)])
         assert not core.held(Shard("walk/00", 2))
         await eventually(lambda: core.held(Shard("walk/00", 2)))
-        assert core._agents["agent/a1"] is not agent  # over another link
+        assert core._holders.agents["agent/a1"] is not agent  # over another link
 
 
 async def test_experiences_are_looked_up() -> None:
