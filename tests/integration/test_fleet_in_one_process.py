@@ -330,7 +330,7 @@ async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_agai
         core = fleet.coordinator()._dispatcher._core
         await eventually(lambda: len(core._holders.agents["agent/a1"].shards) == 10)
         agent = core._holders.agents["agent/a1"]
-        core._forget(agent, [Shard("walk/00", 2)])
+        core._holders.drop(agent, [Shard("walk/00", 2)])
         assert not core.held(Shard("walk/00", 2))
         await eventually(lambda: core.held(Shard("walk/00", 2)))
         assert core._holders.agents["agent/a1"] is not agent  # over another link
