@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 import typer
 
 from midstreamer.cli import work
 from midstreamer.client.api import AsyncClient
+from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.service import CoordinatorService
 from midstreamer.domain.errors import BadInput, NotGranted
 from midstreamer.domain.identity import Kind
@@ -16,6 +18,8 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member
 from midstreamer.security import allowlist
 from midstreamer.store.memory import MemoryStore
+from midstreamer.store.ports import FleetView
+from midstreamer.transport.memory import MemoryNetwork
 from tests.support import fleet
 from tests.support.client import QUICK, a_carrier
 from tests.support.fleet import Fleet, eventually
@@ -50,6 +54,29 @@ async def test_every_member_tells_how_it_stands() -> None:
     assert told["agent/a1"].held > 0
 
 
+class Leases(MemoryStore):
+    """A store that remembers each lease it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Member] = []
+
+    async def renew(self, member: Member, lease_s: float) -> FleetView:
+        self.asked.append(member)
+        return await super().renew(member, lease_s)
+
+
+async def test_the_first_lease_of_a_process_tells_as_much_as_the_next() -> None:
+    store = Leases()
+    async with fleet.running(agents=("a1",), store=store) as made:
+        await asyncio.sleep(made.lease_s)
+    first = {member.name: member for member in reversed(store.asked)}
+    assert sorted(first) == ["agent/a1", "coordinator/c1", "sync/s1"]
+    for name, member in first.items():
+        assert "stage" in member.evidence, name
+        assert member.evidence["capabilities"].split() == list(OURS), name
+
+
 async def test_a_fleet_at_rest_writes_nothing_into_the_feed() -> None:
     store = MemoryStore()
     async with fleet.running(agents=("a1",), store=store) as made, a_client(made) as client:
@@ -81,14 +108,29 @@ async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> N
 
 
 def test_a_coordinator_that_never_reached_sync_is_not_ready() -> None:
-    made = CoordinatorService(fleet.CoordinatorSettings(id="c1", sync="sync:1"), a_coordinator())
+    me = fleet.carrier(MemoryNetwork(), Kind.COORDINATOR, "c1")
+    made = CoordinatorService(CoordinatorSettings(id="c1", sync="sync:1"), me)
     assert made.serving_reasons() == [
         "not listening yet", "sync at sync:1 has not been reached yet",
     ]  # fmt: skip
 
 
-def a_coordinator() -> fleet.MemoryCarrier:
-    return fleet.carrier(fleet.MemoryNetwork(), Kind.COORDINATOR, "c1")
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("coordinator/c1", r"has left the fleet|was the only coordinator, and answers no longer"),
+        ("sync/s1", r"it is the only sync: nobody can tell when it has left"),
+    ],
+)
+async def test_the_wait_for_the_only_one_of_its_kind_ends(
+    name: str, end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with fleet.running(agents=("a1",)) as made:
+        client = a_client(made, Kind.OPERATOR, "me")
+        monkeypatch.setattr(work, "_client", lambda context, identity: client)
+        await work._drain(CONTEXT, name, None, wait=True, timeout_s=20.0)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith(name)]
+    assert re.search(end, shown[-1])
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Kind.OPERATOR, "me"), (Kind.CLIENT, "ops")])

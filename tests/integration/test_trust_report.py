@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import peer as peers
@@ -62,4 +62,41 @@ async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path
     await links[1].close()
     await eventually(lambda: serving.trust_report().judged_by == (old,))
     await links[0].close()
+    await server.close()
+
+
+def renewed(place: Installation) -> x509.Certificate:
+    """The authority's certificate made anew: the same name and key, and another fingerprint."""
+    before = place.authority.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(before.subject)
+        .issuer_name(before.issuer)
+        .public_key(before.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(before.not_valid_before_utc)
+        .not_valid_after(before.not_valid_after_utc)
+    )
+    for extension in before.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(place.authority.key, hashes.SHA256())
+
+
+async def test_a_link_that_is_judged_again_counts_for_the_authority_of_the_new_verdict(
+    tmp_path: Path,
+) -> None:
+    place = Installation(tmp_path / "certs")
+    serving, dialling = place.carrier(COORDINATOR), place.carrier(AGENT)
+    server = await peers.listen(serving, "127.0.0.1:0", handle=answer_surveys)
+    peer = await peers.dial(dialling, server.address, expect=Kind.COORDINATOR)
+    before = serving.trust_report().judged_by
+    anew = renewed(place)
+    files.trust_path(place.directory).write_bytes(anew.public_bytes(serialization.Encoding.PEM))
+    for carrier in (serving, dialling):
+        carrier.look()
+    after = [carrier.trust_report().judged_by for carrier in (serving, dialling)]
+    assert not peer.closed
+    assert before == (place.authority.certificate.fingerprint(hashes.SHA256()).hex()[:16],)
+    assert after == [(anew.fingerprint(hashes.SHA256()).hex()[:16],)] * 2
+    await peer.close()
     await server.close()

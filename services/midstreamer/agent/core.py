@@ -172,6 +172,12 @@ class Core:
     """Every shard loaded or loading, and whether all its points are there."""
     _foreign: set[Shard] = field(default_factory=set)
     """Those of them that are not its own."""
+    _joined_at: int | None = None
+    """A position by which all had been told that it joined; None until the feed has come so far."""
+    _grown_at: int | None = 0
+    """A position by which every shard known here had begun; None likewise."""
+    _present: bool = False
+    """Whether its own lease is among those that it was told of."""
     _dialled: set[str] = field(default_factory=set)
     _draining: bool = False
     _drained: bool = False
@@ -232,6 +238,7 @@ class Core:
         self._foreign.clear()
         self.count = self.digest = self.shard_points = 0
         self._position, self._listed_at = -1, None
+        self._joined_at, self._grown_at = None, 0
         self._unwhole()
 
     def hung_up(self, address: str) -> None:
@@ -247,6 +254,7 @@ class Core:
     def _survey(self, event: Surveyed) -> list[Effect]:
         self.shard_points = event.shard_points
         self._position = max(self._position, event.position)
+        self._grown_at = None if self._grown_at is None else max(self._grown_at, event.position)
         for series, count in event.counts.items():
             self.counts[series] = max(count, self.counts.get(series, 0))
         self._divide()
@@ -266,6 +274,9 @@ class Core:
         if everybody != self._agents and position != TOLD and position < self._position:
             return []  # the feed has told of a later list
         self.members = members
+        self._present = self.me in {member.name for member in members}
+        if not self._present:
+            self._joined_at = None
         effects: list[Effect] = []
         if everybody != self._agents:
             self._share_among(everybody, position)
@@ -302,6 +313,7 @@ class Core:
                 fresh += shards[begun:]
         if not fresh:
             return []
+        self._grown_at = None
         owners = owners_of(fresh, self._agents)
         own = [shard for shard, names in zip(fresh, owners, strict=True) if self.me in names]
         self._own.update(own)
@@ -314,6 +326,10 @@ class Core:
         if position <= self._position:
             return []  # the beginning of more
         self._position = position
+        if self._joined_at is None and self._present:
+            self._joined_at = position
+        if self._grown_at is None:
+            self._grown_at = position
         if self._listed_at is None and position >= self._listed_from:
             self._listed_at = position
             return [*self._whole(), *self._drop(), *self._all_safe()]
@@ -370,8 +386,12 @@ class Core:
             return []
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
-        if self._position >= 0:  # it knows every shard that it held so far
-            self._listed_at = self._position
+        if self._position >= 0:
+            # Who is whole since it joined, and since the newest shard began, knows all it holds. A
+            # later position would be waited for in vain: leases are not told for a position alone.
+            known = self._joined_at is not None and self._grown_at is not None
+            since = max(self._joined_at or 0, self._grown_at or 0)
+            self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:

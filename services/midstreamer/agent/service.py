@@ -40,6 +40,8 @@ RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
 """Searches given to the threads at once. One coordinator may have half, and each of its clients
 half of that: one that runs and one that waits for each thread, so that none idles between two."""
+DRAIN_TOLD_S = 5.0
+"""So often a draining agent logs how many shards it still waits for."""
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 
@@ -162,7 +164,9 @@ class AgentService:
             # Sync, or another agent, is of a version that does not know that members drain. To all
             # versions an agent without a lease owns nothing either.
             await self._membership.leave()
-        await self._drained.wait()
+        while not self._drained.is_set():
+            log.info("agent.draining", left=self._core.left)
+            await awaited(self._drained, DRAIN_TOLD_S)
         log.info("agent.drained", held=self._core.count)
         sessions = [coordinator.session for coordinator in self._coordinators.values()]
         await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))

@@ -15,8 +15,10 @@ from midstreamer.domain.errors import (
     LinkClosed,
     MidstreamerError,
     Unavailable,
+    Unsupported,
 )
 from midstreamer.domain.identity import Kind
+from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Member
 
 LOOK_S = 0.5
@@ -44,6 +46,19 @@ class Watch:
     def draining(self) -> bool:
         """Whether it drained already before it was asked."""
         return self._before is not None and self._before.draining
+
+    def check(self) -> None:
+        """Raise Unsupported for a member that would not hear of it: it would be waited for in vain.
+
+        A name that nobody has is left to sync, which knows the nearest.
+        """
+        if self._before is None:
+            return
+        if Capability.RETIRE not in self._before.evidence.get("capabilities", "").split():
+            raise Unsupported(
+                f"{self.name} does not say that it can be asked to drain: it runs an older version,"
+                " or its sync does; stop it with SIGTERM"
+            )
 
     def begun(self) -> str:
         """The first line."""

@@ -107,7 +107,8 @@ class LocalFleet:
 
     def _members(self) -> list[Identity]:
         agents = [f"agent/{each}" for each in self._agent_ids()]
-        names = [f"sync/{SYNC}", f"coordinator/{COORDINATOR}", f"client/{CLIENT}", *agents]
+        people = [f"client/{CLIENT}", f"operator/{CLIENT}"]
+        names = [f"sync/{SYNC}", f"coordinator/{COORDINATOR}", *people, *agents]
         return [identities.named(name, TRUST_DOMAIN) for name in names]
 
     def _agent_ids(self) -> list[str]:

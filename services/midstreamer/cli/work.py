@@ -168,6 +168,7 @@ async def _drain(
         await _reach(context, client)
         watch = draining.Watch(name, (await client.members()).members)
         if not watch.draining:
+            watch.check()
             await client.drain(name)
         console.print(watch.begun())
         if wait:

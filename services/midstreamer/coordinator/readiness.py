@@ -37,15 +37,18 @@ class Readiness:
         self._intake = intake
         self._dispatcher = dispatcher
         self._catalogue = catalogue
-        self._began = False
+        self._reached = False
+
+    def reached(self) -> None:
+        """The change feed of sync has told something."""
+        self._reached = True
 
     def serving(self, *, listens: bool, draining: bool) -> list[str]:
         """Why it neither answers requests nor refuses them by name."""
-        self._began = self._began or self._follower.following
         if draining:
             return ["draining"]
         reasons = [] if listens else ["not listening yet"]
-        if not self._began:
+        if not self._reached:
             reasons.append(f"sync at {', '.join(self._sync)} has not been reached yet")
         return reasons
 

@@ -246,6 +246,7 @@ class CoordinatorService:
         """Take points, states and members in."""
         self._catalogue.apply(changes.changes, changes.position)
         self._states.apply(changes.changes)
+        self._readiness.reached()
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:

@@ -100,8 +100,9 @@ class TelemetrySettings(Settings):
     json_logs: bool = False
     """One JSON object per line instead of text for a terminal; set it where machines read."""
     listen: Address | None = "127.0.0.1:0"
-    """Where `/metrics`, `/livez` and `/readyz` answer, without authentication: keep it on
-    loopback or inside a pod. Port 0 takes a free one, named in the log line `health.opened`."""
+    """Where `/metrics`, `/livez`, `/readyz` and `/completez` answer, without authentication: keep
+    it on loopback or inside a pod. Port 0 takes a free one, named in the log line
+    `health.opened`."""
     traces: str = Field("off", pattern="^(off|log)$")
     """`log` writes a span for each request as one log line `span.ended`; `off` costs nothing."""
 

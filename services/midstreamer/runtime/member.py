@@ -16,7 +16,7 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import EVIDENCE_KEYS_BASE, Fleet, Member, Renew
-from midstreamer.runtime.peer import Session
+from midstreamer.runtime.peer import Peer, Session
 from midstreamer.runtime.tasks import awaited
 from midstreamer.telemetry import logs, metrics
 
@@ -73,20 +73,25 @@ class Membership:
         """Give the lease back, if that can be done quickly; it is not renewed any more."""
         again, self._left = self._left, True
         self._until_s = float("-inf")
-        if again or self._session.peer is None:
+        peer = self._session.peer
+        if again or peer is None:
             return
-        request = Renew(member=self._described(), leaving=True)
+        request = Renew(member=self._described(peer), leaving=True)
         try:
-            await self._session.ask(request, budget_s=LEAVE_S)
+            await peer.ask(request, budget_s=LEAVE_S)
         except MidstreamerError as error:
             log.info("lease.left_behind", detail=error.message)
 
     async def _renew(self) -> None:
-        asked_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        budget_s = self._lease_s / RENEWALS_PER_LEASE
+        until_s = loop.time() + budget_s
         try:
-            answer = await self._session.ask(
-                Renew(member=self._described()), budget_s=self._lease_s / RENEWALS_PER_LEASE
-            )
+            # What may be told depends on the sync that is asked, so the link comes first.
+            peer = await self._session.live(budget_s)
+            asked_s = loop.time()
+            request = Renew(member=self._described(peer))
+            answer = await peer.ask(request, budget_s=max(0.0, until_s - asked_s))
         except MidstreamerError as error:
             log.warning("lease.not_renewed", code=error.code, detail=error.message)
             return
@@ -103,12 +108,16 @@ class Membership:
     def marks(self) -> bool:
         """Whether sync lets the lease say that this member drains."""
         peer = self._session.peer
-        return peer is not None and Capability.EVIDENCE in peer.capabilities
+        return peer is not None and _takes_evidence(peer)
 
-    def _described(self) -> Member:
+    def _described(self, peer: Peer) -> Member:
         """As it describes itself, with no more evidence than this sync takes."""
         member = self._describe()
-        if self.marks():
+        if _takes_evidence(peer):
             return member
         known = {key: member.evidence[key] for key in member.evidence.keys() & EVIDENCE_KEYS_BASE}
         return msgspec.structs.replace(member, evidence=known)
+
+
+def _takes_evidence(peer: Peer) -> bool:
+    return Capability.EVIDENCE in peer.capabilities

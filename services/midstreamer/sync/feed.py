@@ -139,8 +139,8 @@ class Feed:
 
     async def _begin(self, peer: Peer, request: int) -> int:
         present = await self._store.present()
-        told = Joined(members.visible(present.members, peer.capabilities))
-        await _push(peer, Changes(request=request, position=present.position, changes=(told,)))
+        seen = Joined(members.visible(present.members, peer.capabilities))
+        await _push(peer, Changes(request=request, position=present.position, changes=(seen,)))
         return present.position
 
     async def _pages(self, after: int, *, greeted: bool, states: bool) -> AsyncIterator[FeedPage]:

@@ -34,13 +34,19 @@ class Fleet:
         config: SyncSettings,
         store: Store,
         feed: Feed,
+        *,
+        me: str,
         describe: Callable[[], Member],
         drain: Callable[[], None],
     ) -> None:
-        """``describe``: the lease of this process; ``drain``: what to do when it is asked to."""
+        """``me``: the name of this process; ``describe``: its lease as it stands.
+
+        ``drain`` is called when this process is asked to drain.
+        """
         self._config = config
         self._store = store
         self._feed = feed
+        self._me = me
         self._describe = describe
         self._drain = drain
         self._view = FleetView(0, (), changed=False)
@@ -54,7 +60,7 @@ class Fleet:
 
     def others(self) -> bool:
         """Whether another sync serves."""
-        return members.others(self._view.members, self._describe().name)
+        return members.others(self._view.members, self._me)
 
     async def renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
         """Take or renew a peer's lease, or give it back."""
@@ -88,7 +94,7 @@ class Fleet:
         if member is None:
             raise members.unknown(name, self._view.members)
         log.info("member.asked_to_drain", member=name)
-        if name == self._describe().name:
+        if name == self._me:
             await self.renew_own()
         stage = member.evidence.get("stage", "")
         return frames.Retired(position=self._feed.position, name=name, stage=stage)
@@ -107,7 +113,7 @@ class Fleet:
     async def leave(self) -> None:
         """Give the lease of this process back."""
         self._left = True
-        self._tell(await self._store.leave(self._describe().name))
+        self._tell(await self._store.leave(self._me))
 
     async def expire(self) -> None:
         """Let leases run out."""

@@ -16,8 +16,9 @@ from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Member
 from midstreamer.runtime.lifecycle import Stage
 
-NEAREST_OF = 1024
-"""Names that are compared with an unknown one."""
+COMPARED_CHARACTERS = 64
+"""Of an unknown name and of each member's: comparing takes longer than in proportion."""
+LIKENESS = 0.5
 
 
 def visible(members: tuple[Member, ...], capabilities: Iterable[str]) -> tuple[Member, ...]:
@@ -34,9 +35,9 @@ def others(members: Iterable[Member], me: str) -> bool:
 
 def unknown(name: str, members: Iterable[Member]) -> BadInput:
     """The refusal to do something with a member that has no lease."""
-    names = [one.name for one in members][:NEAREST_OF]
-    nearest = difflib.get_close_matches(name[:NEAREST_OF], names, n=1, cutoff=0.0)
-    hint = f"did you mean {nearest[0]}?" if nearest else "no member has one"
+    names = {one.name[:COMPARED_CHARACTERS]: one.name for one in members}
+    near = difflib.get_close_matches(name[:COMPARED_CHARACTERS], names, n=1, cutoff=LIKENESS)
+    hint = f"did you mean {names[near[0]]}?" if near else "`midstreamer status` lists who has one"
     return BadInput(f"{quoted(name)} holds no lease: {hint}")
 
 

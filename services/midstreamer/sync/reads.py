@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import msgspec
@@ -61,11 +62,15 @@ class Reads:
         """Reads that wait for a place."""
         return self._places.waiting
 
-    async def answer(self, peer: Peer, frame: Read) -> Answer:
-        """Answer one of them, within its budget."""
+    def place(self, peer: Peer, frame: frames.Request) -> AbstractAsyncContextManager[None]:
+        """A place for a request that takes a connection, awaited within its budget."""
         deadline_s = asyncio.get_running_loop().time() + frame.budget_s
         places = self._recalls if isinstance(frame, frames.Recall) else self._places
-        async with places.place(peer.identity.name, deadline_s):
+        return places.place(peer.identity.name, deadline_s)
+
+    async def answer(self, peer: Peer, frame: Read) -> Answer:
+        """Answer one of them, within its budget."""
+        async with self.place(peer, frame):
             match frame:
                 case frames.Load():
                     return await self._load(frame)

@@ -32,7 +32,7 @@ from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import RENEWALS_PER_LEASE
 from midstreamer.runtime.peer import Listener, Peer
-from midstreamer.runtime.tasks import pause, spread
+from midstreamer.runtime.tasks import STEADY_S, pause, spread
 from midstreamer.store.ports import Store
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
@@ -53,6 +53,8 @@ TRIM_EVERY = 60
 POLL_S = 0.25
 """The position of the feed is read so often, because a version before this one does not notify."""
 REOPEN = Backoff(first_s=0.1, most_s=2.0)
+RELISTEN = Backoff(first_s=0.1, most_s=5.0)
+"""Between two attempts to listen again; it polls meanwhile."""
 
 
 class SyncService:
@@ -76,7 +78,14 @@ class SyncService:
         self._health = StoreHealth()
         self._reporter = evidence.Reporter(carrier)
         self._feed = Feed(store, memory=config.feed_memory)
-        self._fleet = Fleet(config, store, self._feed, self._describe, self._asked_to_drain)
+        self._fleet = Fleet(
+            config,
+            store,
+            self._feed,
+            me=carrier.me.name,
+            describe=self._describe,
+            drain=self._asked_to_drain,
+        )
         self._writes = Writes(config, committer, self._health, self._told)
         self._reads = Reads(config, store, self._fleet.visible)
         self._leaving = Leaving(self._fleet.others)
@@ -171,7 +180,8 @@ class SyncService:
             case frames.Load() | frames.Lookup() | frames.Survey() | frames.Recall():
                 return await self._reads.answer(peer, frame)
             case frames.Retire(name=name):
-                return await self._fleet.retire(name)
+                async with self._reads.place(peer, frame):
+                    return await self._fleet.retire(name)
             case frames.Tail():
                 await self._feed.follow(peer, frame.request, frame.after, states=frame.states)
         return None
@@ -208,14 +218,31 @@ class SyncService:
             await asyncio.sleep(pause(failures, backoff=REOPEN))
 
     async def _watch(self) -> None:
-        """Hear of what other syncs commit; when listening fails, poll until it works again."""
+        """Hear of what other syncs commit; while listening fails, poll, and listen again."""
+        loop, failures, told = asyncio.get_running_loop(), 0, ""
         while True:
+            began_s = loop.time()
             try:
-                await self._feed.begin()
                 await self._store.watch(self._feed.heard, period_s=POLL_S)
             except StoreError as error:
-                self._health.failed(error)
+                if loop.time() - began_s > STEADY_S:
+                    failures, told = 0, ""
+                if error.message != told:  # once, not at every attempt
+                    log.warning("feed.not_listening", detail=error.message)
+                told = error.message
+            failures += 1
+            await self._poll(loop.time() + pause(failures, backoff=RELISTEN))
+
+    async def _poll(self, until_s: float) -> None:
+        """Read the position by the connections of requests, at least once."""
+        while True:
             await asyncio.sleep(POLL_S)
+            try:
+                await self._feed.begin()
+            except StoreError as error:
+                self._health.failed(error)
+            if asyncio.get_running_loop().time() >= until_s:
+                return
 
     async def _keep_lease(self) -> None:
         while True:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from midstreamer.agent import core
 from midstreamer.agent.core import Core
-from midstreamer.domain.shard import Shard
+from midstreamer.domain.shard import Shard, agents_digest
 from midstreamer.protocol.frames import Member
 
 COUNTS = {f"u/s{number}": 1000 for number in range(6)}
@@ -156,3 +157,35 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
             assert set(fleet.copies()) == shards, f"seed {seed}"
     fleet.settle()
     assert fleet.drained == fleet.draining, f"seed {seed}"
+
+
+def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
+    # A lease is told anew when what it says changes, and not for a position alone.
+    fleet = _Fleet(3)
+    leases = {member.name: member for member in fleet.leases()}
+    fleet.draining.add("agent/a0")
+    one = fleet.cores["agent/a0"]
+    one.handle(core.Reached(fleet.position + 100))
+    fleet.give("agent/a0", core.Draining())
+    digest = agents_digest(["agent/a1", "agent/a2"])
+    members = tuple(
+        msgspec.structs.replace(leases[name], whole_for=digest, whole_at=fleet.position)
+        for name in ("agent/a1", "agent/a2")
+    )
+    fleet.give("agent/a0", core.Joined(members, core.TOLD))
+    assert fleet.drained == {"agent/a0"}
+
+
+def test_who_was_whole_before_the_newest_shard_must_say_it_again() -> None:
+    fleet = _Fleet(3)
+    one, before = fleet.cores["agent/a0"], fleet.position
+    fleet.give("agent/a0", core.Grew({"u/s0": 5000}))
+    one.handle(core.Reached(before + 100))
+    fleet.give("agent/a0", core.Draining())
+    digest = agents_digest(["agent/a1", "agent/a2"])
+    members = tuple(
+        Member(name, "i", "", whole_for=digest, whole_at=before)
+        for name in ("agent/a1", "agent/a2")
+    )
+    fleet.give("agent/a0", core.Joined(members, core.TOLD))
+    assert fleet.drained == set()

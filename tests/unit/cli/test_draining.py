@@ -6,7 +6,13 @@ import pytest
 
 from midstreamer.cli import draining
 from midstreamer.cli.draining import Watch
-from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Overloaded, Unavailable
+from midstreamer.domain.errors import (
+    DeadlineExceeded,
+    MidstreamerError,
+    Overloaded,
+    Unavailable,
+    Unsupported,
+)
 from midstreamer.protocol.frames import Member, Surveyed
 
 
@@ -49,6 +55,13 @@ def test_a_member_that_drains_already_is_not_asked_again() -> None:
     watch = Watch("agent/a1", [DRAINING])
     assert watch.draining
     assert watch.begun() == "agent/a1 drains already"
+
+
+def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
+    with pytest.raises(Unsupported, match=r"agent/a1 .* older version.*stop it with SIGTERM"):
+        Watch("agent/a1", [SERVING]).check()
+    Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
+    Watch("agent/a9", [SERVING]).check()  # sync names the nearest
 
 
 @pytest.mark.parametrize(

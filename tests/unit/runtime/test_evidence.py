@@ -18,10 +18,12 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, EVIDENCE_KEYS, Member
 from midstreamer.runtime import evidence
 from midstreamer.runtime.evidence import Busy, Clocks, Facts, Reporter
-from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.member import Membership
+from midstreamer.runtime.peer import Peer, Session
 from midstreamer.sync import leases
 from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.unit.runtime.test_member import Sync
 
 ANYBODY = cast("Peer", None)
 
@@ -73,6 +75,21 @@ def test_sync_takes_whatever_is_told(missing: list[str], authorities: int) -> No
     told = evidence.told(Facts("draining", missing, 10**9, 1e9, 1.0, 10**9, "numba", trust))
     member = Member("agent/a1", "i", "", evidence=told)
     leases.check(member, (), members_max=1, capabilities=OURS)
+
+
+async def test_a_sync_of_the_version_before_is_told_what_it_knows_and_no_more() -> None:
+    told = evidence.told(Facts("serving", engine="numba", trust=TrustReport("7f", 1.0, "b0", ())))
+    sync = Sync()
+    sync.capabilities = frozenset()
+    me = Member("agent/a1", "i", "", evidence=told)
+    renewing = asyncio.ensure_future(
+        Membership(cast("Session", sync), lambda: me, lambda _fleet: None).run()
+    )
+    await sync.came.wait()
+    renewing.cancel()
+    lease = sync.renewals[0].member
+    assert lease.evidence == {"engine": "numba", "serial": "7f", "bundle": "b0"}
+    leases.check(lease, (), members_max=1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 from midstreamer.domain import errors
 from midstreamer.protocol.capabilities import OURS
@@ -13,14 +12,18 @@ from midstreamer.runtime.member import Membership
 
 
 class Sync:
-    """The session as a membership uses it."""
+    """The session as a membership uses it, and the peer that it gives."""
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
-        self.peer: object | None = SimpleNamespace(capabilities=frozenset(OURS))
+        self.peer: Sync | None = self
+        self.capabilities = frozenset(OURS)
         self.came = asyncio.Event()
         self.error: errors.MidstreamerError | None = None
         self.lease_s = 30.0
+
+    async def live(self, budget_s: float) -> Sync:
+        return self
 
     async def ask(self, request: Renew, *, budget_s: float) -> Answer:
         self.renewals.append(request)

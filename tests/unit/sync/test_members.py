@@ -47,6 +47,12 @@ def test_another_sync_counts_while_it_serves(others: tuple[str, ...], serves: bo
     assert members.others(fleet, "sync/s1") is serves
 
 
+def test_an_unknown_name_gets_the_nearest_or_a_way_to_find_out() -> None:
+    assert "did you mean agent/a1?" in members.unknown("agnt/a1", FLEET).message
+    assert "`midstreamer status`" in members.unknown("x" * 10**6, FLEET).message
+    assert "`midstreamer status`" in members.unknown("agent/a1", ()).message
+
+
 async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
     """Names of the members, by each way that they are told."""
     peer = await fleet.dial(Kind.AGENT, "a1", old=old)

@@ -26,7 +26,7 @@ from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points
 from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Effects, Transaction
+from midstreamer.store.ports import Effects, Heard, Transaction
 from tests.support.fleet import eventually
 from tests.support.store import (
     SPECIFICATION,
@@ -378,3 +378,21 @@ async def test_a_lookup_of_large_experiences_is_answered_in_parts(fleet: Fleet) 
         ids, rounds = list(found.left), rounds + 1
     assert sorted(told, key=lambda one: one.time) == made
     assert rounds == 3
+
+
+class _Deaf(MemoryStore):
+    """Has no connection left to listen on."""
+
+    async def watch(self, heard: Heard, *, period_s: float) -> None:
+        raise StoreError("it has no connection left", retry_after_s=1.0)
+
+
+async def test_a_sync_that_cannot_listen_polls_and_is_ready_all_the_same() -> None:
+    store = _Deaf()
+    async with a_sync(store) as fleet:
+        follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=JOINED)
+        assert (await anext(follower)).changes == ()
+        store.publish([Joined(())])  # by another sync
+        assert (await anext(follower)).changes == (Joined(()),)
+        assert fleet.service.complete_reasons() == []
+        await follower.aclose()

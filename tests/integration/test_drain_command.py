@@ -1,0 +1,79 @@
+"""`midstreamer drain` and `status` against real processes, over QUIC with mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from midstreamer.cli import child
+from tests.support.fleet import a_column
+from tests.support.processes import Processes, a_fleet, until
+
+pytestmark = pytest.mark.integration
+
+COMMAND_S = 60.0
+
+
+async def command(made: Processes, *words: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that asks this fleet."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "midstreamer", "--config", str(made.fleet.client_config), *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(COMMAND_S):
+        out, error = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), error.decode()
+
+
+async def test_an_operator_drains_an_agent_and_a_client_may_not(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, agents=2) as made:
+        with made.told():
+            before = made.pid("agent-1")
+            refused = await command(made, "drain", "agent/a1")
+            unknown = await command(made, "drain", "agent/a9", "--as", "operator/local")
+            assert made.pid("agent-1") == before
+            drained = await command(made, "drain", "agent/a1", "--as", "operator/local")
+            assert before is not None
+            await made.back("agent-1", after=before)  # the launcher starts it anew
+            code, shown, error = await command(made, "status", "--json")
+    assert (code, error) == (0, "")
+    assert refused[0] == unknown[0] == 2
+    assert "error[not_granted]" in refused[2]
+    assert "the line `client/local  drain` into the allowlist" in refused[2]
+    assert "'agent/a9' holds no lease: did you mean agent/a" in unknown[2]
+    assert drained[0] == 0, drained
+    assert drained[1].splitlines()[0] == "agent/a1 is asked to drain"
+    assert "agent/a1 has left the fleet" in drained[1].splitlines()[-1]
+    members = {one["name"]: one["evidence"] for one in json.loads(shown)["members"]}
+    assert sorted(members) == ["agent/a1", "agent/a2", "coordinator/c1", "sync/s1"]
+    assert len({(told["bundle"], told["judged_by"]) for told in members.values()}) == 1
+    assert len({told["serial"] for told in members.values()}) == 4
+
+
+async def test_a_coordinator_stays_ready_while_all_agents_are_away(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, agents=1) as made:
+        with made.told():
+            await made.client.append([a_column(300)])
+            coordinator = made.part("coordinator").health
+            await until(lambda: child.complete(coordinator), "the coordinator to be complete")
+            agent = made.pid("agent-1")
+            assert agent is not None
+            os.kill(agent, signal.SIGSTOP)  # it lives, so the launcher starts no other
+            try:
+                await until(lambda: _incomplete(coordinator), "the agent to be missed")
+                assert await child.probe(coordinator, "/readyz")
+            finally:
+                os.kill(agent, signal.SIGCONT)
+
+
+async def _incomplete(health: str) -> bool:
+    return not await child.complete(health)
