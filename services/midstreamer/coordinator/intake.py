@@ -143,6 +143,11 @@ class Intake:
         self._jobs.put_nowait(_Promise(payload, place))
         try:
             self._offer(await place, item, len(payload))
+        except asyncio.CancelledError:
+            give_back()
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._jobs.put_nowait(place.result())  # its caller left as it was written
+            raise
         except BaseException:
             give_back()
             raise

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer.coordinator import outbox
-from midstreamer.coordinator.intake import REPLAY_WAITS_MAX, Intake
+from midstreamer.coordinator.intake import REPLAY_WAITS_MAX, Intake, _Promise
 from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.outbox import Outbox
 from midstreamer.coordinator.spool import Place, Record, Spool
@@ -169,6 +169,23 @@ async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> 
     running.cancel()
     await asyncio.wait([running])
     waiting.cancel()
+    spool.close()
+
+
+async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, bytes_max=1 << 20)
+    spool.start()
+    intake = Intake(Writer(away), spool)
+    storing = asyncio.ensure_future(intake.store(an_item(1), Level.SPOOLED, 0.0))
+    await asyncio.sleep(0)
+    promise = intake._jobs.get_nowait()
+    assert isinstance(promise, _Promise)
+    (place,) = spool.append([promise.payload])
+    promise.place.set_result(place)
+    storing.cancel()
+    await asyncio.wait([storing])
+    assert intake._jobs.get_nowait() == place  # to be settled: it is neither stored nor promised
+    assert intake._spooled.taken == 0
     spool.close()
 
 
