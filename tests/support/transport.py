@@ -75,6 +75,7 @@ async def answer_surveys(peer: Peer, frame: frames.Frame) -> frames.Answer | Non
 async def a_quic_server(carrier: Carrier) -> AsyncIterator[QuicServer]:
     """A server on a free port that answers every Survey."""
     serving = await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys)
-    assert isinstance(serving, QuicServer)
-    yield serving
+    server = serving._server
+    assert isinstance(server, QuicServer)
+    yield server
     await serving.close()
