@@ -55,7 +55,7 @@ async def serving(place: Installation) -> AsyncIterator[Serving]:
         made.peers.append(peer)
 
     me = place.carrier(COORDINATOR)
-    made = Serving(await peers.listen(me, ANY_PORT, handle=handle, opened=opened))
+    made = Serving((await peers.listen(me, ANY_PORT, handle=handle, opened=opened)).server)
     yield made
     await made.server.close()
 

@@ -269,6 +269,8 @@ class AgentService:
     # --- coordinators ---
 
     def _dial(self, address: str) -> None:
+        if not self.life.running:
+            return  # stopping: the feed tells of coordinators until the lease is given back
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:

@@ -112,6 +112,8 @@ class Lifecycle:
         self._drain_s = drain_s
         self._asked = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
+        self.running = False
+        """Whether tasks can be started: from the beginning of ``async with`` to its end."""
         self._changed: list[Callable[[Stage], None]] = []
         self._owned: set[asyncio.Task[Any]] = set()
 
@@ -182,6 +184,7 @@ class Lifecycle:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
+        self.running = True
         self._tell("")
         return self
 
@@ -192,6 +195,7 @@ class Lifecycle:
         trace: TracebackType | None,
     ) -> None:
         self._handle(Ended())
+        self.running = False
         for task in tuple(self._owned):
             task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
