@@ -1,12 +1,12 @@
-"""What searches cost that nobody waits for: ``python -m benchmarks.abandoned``.
+"""What matches cost that nobody waits for: ``python -m benchmarks.abandoned``.
 
-One agent in this process, with a sync and a coordinator over the memory carrier, holds some series.
-Searches are timed; then as many as asked for are abandoned when half of their time has passed, by
-cancelling the task that answers, as a `Cancel` does.  By turns with as many that run to their end,
-as they did when an agent was not told that its asker had gone.
+A whole fleet in this process over the memory carrier: sync, a coordinator, an agent with some
+series.  Matches are timed; then as many as asked for are abandoned by their client when half of
+their time has passed.  By turns the client says so (`Cancel`) and does not, as a client of the
+version before: then the fleet works each match out to its end, for nobody.
 
-What is printed is the processor time of this process for each way, the ratio (the median of the
-turns), and at which share of their time the searches were abandoned: timers are late.
+What is printed is the processor time of this process for each way until the fleet is idle again,
+the ratio (the median of the turns), and at which share of their time the matches were abandoned.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ import dataclasses
 import json
 import statistics
 import time
-from types import SimpleNamespace
-from typing import cast
 
 import msgspec
 import numpy as np
 
-from midstreamer.agent.service import AgentService
-from midstreamer.domain import identity
-from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column
-from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Measure
-from midstreamer.protocol.frames import Search
+from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer
-from tests.support.fleet import a_specification, a_universe, a_window, append, eventually, running
+from tests.support.fleet import (
+    Fleet,
+    a_specification,
+    a_universe,
+    a_window,
+    append,
+    eventually,
+    running,
+)
 
 SERIES, POINTS = 4, 8192
 WINDOW, BAND = 512, 60
@@ -63,76 +65,74 @@ class Figures:
 
 
 class _Asker:
-    """Asks one agent the same searches again and again."""
+    """A client that asks the same matches again and again."""
 
-    def __init__(self, service: AgentService, requests: list[Search]) -> None:
-        self._service, self._requests = service, requests
+    def __init__(self, fleet: Fleet, client: Peer, requests: list[frames.Match]) -> None:
+        self._fleet, self._client, self._requests = fleet, client, requests
         self.usual_s: dict[int, float] = {}
         self.shares: list[float] = []
 
-    def _ask(self, number: int) -> asyncio.Future[object]:
-        coordinator = identity.make("local", Kind.COORDINATOR, "c1")
-        peer = cast(Peer, SimpleNamespace(identity=coordinator))
-        request = self._requests[number % len(self._requests)]
-        return asyncio.ensure_future(self._service._handle(peer, request))  # noqa: SLF001 - as its links do
+    def _request(self, number: int) -> frames.Match:
+        return self._requests[number % len(self._requests)]
 
-    async def whole_s(self, searches: int) -> float:
-        """Processor time of so many that run to their end; learns the usual time of each."""
+    async def learn(self, matches: int) -> None:
+        """The usual time of each match."""
         taken: dict[int, list[float]] = {}
-        begun = time.process_time()
-        for number in range(searches):
+        for number in range(matches):
             asked_at = time.perf_counter()
-            await self._ask(number)
+            await self._client.ask(self._request(number), budget_s=BUDGET_S)
             took_s = time.perf_counter() - asked_at
             taken.setdefault(number % len(self._requests), []).append(took_s)
-        used_s = time.process_time() - begun
         self.usual_s |= {which: statistics.median(times) for which, times in taken.items()}
-        return used_s
 
-    async def abandoned_s(self, searches: int) -> float:
-        """Processor time of so many that are abandoned half-way, until the thread is free again."""
+    async def abandoned_s(self, matches: int, *, told: bool) -> float:
+        """Processor time of so many that are left half-way, until the fleet is idle again."""
         begun = time.process_time()
-        for number in range(searches):
+        for number in range(matches):
             usual_s, asked_at = self.usual_s[number % len(self._requests)], time.perf_counter()
-            asking = self._ask(number)
+            asking = asyncio.ensure_future(
+                self._client.ask(self._request(number), budget_s=BUDGET_S)
+            )
             await asyncio.wait([asking], timeout=usual_s / 2 - TIMER_S)
             self.shares.append((time.perf_counter() - asked_at) / usual_s)
-            asking.cancel()
+            if told:
+                asking.cancel()
             await asyncio.wait([asking])
-            pool = self._service._pool  # noqa: SLF001 - free when the search has left it
-            await asyncio.get_running_loop().run_in_executor(pool, int)
+            await self._idle()
         return time.process_time() - begun
 
+    async def _idle(self) -> None:
+        """Nothing is under way, neither in the agent nor in its threads."""
+        agent, coordinator = self._fleet.agent("a1"), self._fleet.coordinator()
+        while agent._searches or coordinator._dispatcher._core.depth:  # noqa: ASYNC110, SLF001
+            await asyncio.sleep(0.001)
+        await asyncio.get_running_loop().run_in_executor(agent._pool, int)  # noqa: SLF001
 
-def _requests(measure: Measure, universe: list[Column], shards: tuple[Shard, ...]) -> list[Search]:
+
+def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
     """Noise is near nothing: bounds rule out little, and searches cost about the same."""
     made = a_specification(window=WINDOW, band=BAND, grid=1, measure=measure, epsilon=0.05)
     latest, dice = a_window(universe[0], POINTS - 1, WINDOW), np.random.default_rng(1)
     noise = [dice.normal(size=WINDOW).tobytes() for _ in range(QUERIES)]
-    return [
-        Search(
-            specification=made,
-            windows=(msgspec.structs.replace(latest, values=values),),
-            shards=shards,
-            budget_s=BUDGET_S,
-        )
-        for values in noise
-    ]
+    windows = [msgspec.structs.replace(latest, values=values, series="") for values in noise]
+    return [frames.Match(specification=made, windows=(each,), record=False) for each in windows]
 
 
-async def measured(measure: Measure, searches: int) -> Figures:
-    """Searches by one measure, both ways by turns."""
+async def measured(measure: Measure, matches: int) -> Figures:
+    """Matches by one measure, both ways by turns."""
     universe = a_universe(SERIES, POINTS)
     async with running(agents=("a1",), shard_points=POINTS) as fleet:
-        await append(await fleet.client(), *universe)
-        service = fleet.agent("a1")
-        await eventually(lambda: len(service.holdings) == SERIES)
-        asker = _Asker(service, _requests(measure, universe, service.holdings))
-        await asker.whole_s(QUERIES)  # the first ones prepare the shards
-        whole, abandoned, each = [], [], -(-searches // TURNS)
+        client = await fleet.client()
+        await append(client, *universe)
+        await eventually(lambda: len(fleet.agent("a1").holdings) == SERIES)
+        asker = _Asker(fleet, client, _requests(measure, universe))
+        await asker.learn(QUERIES)  # the first ones prepare the shards
+        whole, abandoned, each = [], [], -(-matches // TURNS)
         for _ in range(TURNS):
-            whole.append(await asker.whole_s(each))
-            abandoned.append(await asker.abandoned_s(each))
+            await asker.learn(2 * QUERIES)
+            whole.append(await asker.abandoned_s(each, told=False))
+            abandoned.append(await asker.abandoned_s(each, told=True))
+        await client.close()
     usual_ms = 1000.0 * statistics.median(asker.usual_s.values())
     share = statistics.median(asker.shares)
     return Figures(measure.value, each * TURNS, usual_ms, share, whole, abandoned)
@@ -150,9 +150,9 @@ def main() -> None:
             print(json.dumps(dataclasses.asdict(made) | {"ratio": made.ratio}))
             continue
         print(
-            f"{made.measure}: {made.searches} searches of {made.usual_ms:.0f} ms;"
-            f" to the end {sum(made.whole_s):.2f} s of processor time, abandoned at"
-            f" {100.0 * made.share:.1f} % {sum(made.abandoned_s):.2f} s: x{made.ratio:.3f}"
+            f"{made.measure}: {made.searches} matches of {made.usual_ms:.0f} ms, abandoned at"
+            f" {100.0 * made.share:.1f} %: as before {sum(made.whole_s):.2f} s of processor time,"
+            f" with Cancel {sum(made.abandoned_s):.2f} s: x{made.ratio:.3f}"
         )
 
 

@@ -20,7 +20,7 @@ from midstreamer.security import files
 from midstreamer.security.files import CertificateManager
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
-from midstreamer.transport.carrier import Link
+from midstreamer.transport.carrier import Link, Server
 from tests.support.security import DAY_S, DOMAIN, Installation, who
 from tests.support.transport import answer_surveys
 
@@ -148,7 +148,7 @@ async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Instal
     await server.close()
 
 
-async def ended_at(server: Listener) -> None:
+async def ended_at(server: Server) -> None:
     """Wait until the server's side has seen its only connection end."""
     async with asyncio.timeout(5):
         while server._wire_of:  # type: ignore[attr-defined]  # noqa: ASYNC110
