@@ -99,16 +99,7 @@ class CoordinatorService:
             setting="RELAYS_MAX",
             retry_after_s=RETRY_AFTER_S,
         )
-        self._writer = Writer(
-            self._write,
-            outbox.Limits(
-                items_max=config.outbox_items_max,
-                bytes_max=config.outbox_bytes_max,
-                batch_bytes_max=config.batch_bytes_max,
-                items_setting="coordinator.outbox_items_max",
-                bytes_setting="coordinator.outbox_bytes_max",
-            ),
-        )
+        self._writer = Writer(self._write, _outbox_limits(config))
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
         self._readiness = Readiness(
@@ -434,6 +425,16 @@ class CoordinatorService:
 
 def _deadline_s(request: frames.Request) -> float:
     return asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
+
+
+def _outbox_limits(config: CoordinatorSettings) -> outbox.Limits:
+    return outbox.Limits(
+        items_max=config.outbox_items_max,
+        bytes_max=config.outbox_bytes_max,
+        batch_bytes_max=config.batch_bytes_max,
+        items_setting="coordinator.outbox_items_max",
+        bytes_setting="coordinator.outbox_bytes_max",
+    )
 
 
 def _spool_of(config: CoordinatorSettings) -> Spool | None:
