@@ -148,6 +148,7 @@ class CoordinatorService:
             if self._spool:
                 ends.callback(self._spool.close)
             await ends.enter_async_context(life.background("coordinator.sync", self._session.run))
+            ends.push_async_callback(self._recaller.close)
             ends.push_async_callback(self._membership.leave)
             await ends.enter_async_context(life.background("coordinator.outbox", self._writer.run))
             await self._start_spool(ends)
