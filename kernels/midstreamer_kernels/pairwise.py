@@ -101,12 +101,7 @@ def pairwise(
     workers = checked_threads(threads)
     if progress is not None and not callable(progress):
         raise OptionError(f"progress is {progress!r}: give a function of two numbers")
-    tiles = _tiles(grid, workers)
-    done, total = 0, sum(grid.pairs(tile) for tile in tiles)
-    for tile in _computed(fill, tiles, workers):
-        done += grid.pairs(tile)
-        if progress is not None:
-            progress(done, total)
+    _fill_in(grid, fill, workers, progress)
     return np.ascontiguousarray(grid.distances.T) if turned else grid.distances
 
 
@@ -194,6 +189,18 @@ def _pairs_by(grid: _Grid, distance: Callable[[Floats, Floats], float]) -> Calla
                     grid.distances[column, row] = found
 
     return fill
+
+
+def _fill_in(
+    grid: _Grid, fill: Callable[[Tile], None], threads: int, progress: Progress | None
+) -> None:
+    """Compute every tile, and tell after each how many pairs are done."""
+    tiles = _tiles(grid, threads)
+    done, total = 0, sum(grid.pairs(tile) for tile in tiles)
+    for tile in _computed(fill, tiles, threads):
+        done += grid.pairs(tile)
+        if progress is not None:
+            progress(done, total)
 
 
 def _tiles(grid: _Grid, threads: int) -> list[Tile]:

@@ -136,6 +136,16 @@ class History:
     lengths searched; a search takes 4 more while it lasts. A new point costs the statistics of one
     window.
     Appending and searching are safe from several threads.
+
+    A search is exact: what comes out is what comparing every window in float64 gives, to the bit.
+    Cost: a coarse lower bound of some thirty operations for each window, a fine one, O(m), for
+    those near enough, and O(m * band) for the few that neither rules out. With `exclusion` the
+    search is repeated for four times as many matches until `k` of them keep their distance.
+
+    Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
+    because the next one matched less well, which tells of its future, and whatever is computed from
+    outcomes is biased: on a random walk, a chance of one half comes out as one third or two thirds.
+    Take a fixed grid (`step`) instead.
     """
 
     __slots__ = ("_engine", "storage")
@@ -220,16 +230,11 @@ class History:
             Only windows whose position is a multiple of this.
         exclusion : int, optional
             The least distance between the positions of two matches, chosen greedily, nearest
-            first. Do not use it when you look at what *followed* the matches: a window is then
-            kept because the next one matched less well, which tells of its future, and whatever
-            is computed from outcomes is biased (on a random walk, a chance of one half comes out
-            as one third or two thirds). Take a fixed grid (`step`) instead.
+            first. Not where you look at what *followed* the matches: see the notes of `History`.
         cutoff : float, optional
             Only windows at most this far, itself included.
-        first, last : int, optional
-            Only windows whose position lies in [first, last).
-        until : int, optional
-            Only windows whose points all lie before this position.
+        first, last, until : int, optional
+            Only windows that begin in [first, last) and whose points all lie before `until`.
         threads : int
             Threads to divide the windows among, at most 256.
         stop : Stop, optional
@@ -241,33 +246,12 @@ class History:
             `stop` was set: there is no result, not even a part of one.
         InputError
             `QueryTooLongError`, `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
-
-        Notes
-        -----
-        Exact: what comes out is what comparing every window in float64 gives, to the bit. Cost: a
-        coarse lower bound of some thirty operations for each window, a fine one, O(m), for those
-        near enough, and O(m * band) for the few that neither rules out. With `exclusion` the search
-        is repeated for four times as many matches until `k` of them keep their distance.
         """
         plan = _plan(
             query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
             step=step, cutoff=cutoff, engine=self._engine, stop=stop,
         )  # fmt: skip
-        if plan.query.size > len(self):
-            raise QueryTooLongError(
-                f"the query has {plan.query.size} points, the history {len(self)}: "
-                "append more, or ask with a shorter query"
-            )
-        runs = [_checked_run(Run(self, first, last, until), "run")]
-        workers = checked_count(threads, name="threads", most=THREADS_MAX)
-
-        def ask(count: int) -> Matches:
-            _, index, distance = _search(runs, plan._replace(k=count), workers)
-            return Matches(index, distance)
-
-        if exclusion is None:
-            return ask(plan.k)
-        return _spread(ask, plan.k, checked_count(exclusion, name="exclusion", least=0))
+        return _matches(Run(self, first, last, until), plan, exclusion, threads)
 
 
 def nearest(
@@ -328,6 +312,26 @@ def _checked_run(run: object, name: str) -> Run:
         if value is not None:
             checked_position(value, name=option)
     return run
+
+
+def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matches:
+    """Search one run; with an `exclusion`, for matches that keep their distance."""
+    points, held = plan.query.size, len(run.history)
+    if points > held:
+        raise QueryTooLongError(
+            f"the query has {points} points, the history {held}: "
+            "append more, or ask with a shorter query"
+        )
+    runs = [_checked_run(run, "run")]
+    workers = checked_count(threads, name="threads", most=THREADS_MAX)
+
+    def ask(count: int) -> Matches:
+        _, index, distance = _search(runs, plan._replace(k=count), workers)
+        return Matches(index, distance)
+
+    if exclusion is None:
+        return ask(plan.k)
+    return _spread(ask, plan.k, checked_count(exclusion, name="exclusion", least=0))
 
 
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.native import block, contest, sift
-from midstreamer_kernels.native.profile import STRIP, profile_of
+from midstreamer_kernels.native.profile import STRIP, Profile, profile_of
 from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, START
 from midstreamer_kernels.stop import Stop
 
@@ -73,41 +73,82 @@ def scan(
         query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
         epsilon=epsilon, cutoff=cutoff, stop=stop.address,
     )  # fmt: skip
-    plan, counts = profile.plan[0], table[:, COUNT]
-    before = np.concatenate([[0], np.cumsum(counts)])
-    strips = np.concatenate([[0], np.cumsum(-(-counts // STRIP))])
-    bounds, lows = np.empty(STRIP * strips[-1], np.float32), np.empty(strips[-1], np.float32)
-    kept = min(k, int(before[-1]))
-    distances, orders = np.empty(kept), np.empty(kept, np.int64)
-    found = np.zeros(1, np.int64)
-    room, ranking = block.room(profile.plan), (distances, orders, found, shared)
-    desk = contest.room(profile.plan)
+    under_way = _Scan(table, profile, k, lcss, shared, stop)
+    under_way.bound()
+    under_way.seed()
+    under_way.refine()
+    return _ranked(table, step, under_way.before, *under_way.matches())
 
-    def compare(chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
-        given = (plan, table, before, chosen, near, profile.query)
-        if lcss:
-            contest.compare_common(*given, *desk, *ranking)
-        else:
-            contest.compare_warped(*given, profile.narrow, *desk, *ranking)
-        stop.check()
 
-    sift.bound_all(plan, table, strips, profile.narrow, *profile.coarse, *room, bounds, lows)
-    stop.check()  # what a compiled function leaves behind when it left early is no result
-    chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
-    near = np.empty(chosen.size, np.float32)
-    if kept < before[-1]:  # else the k-th best rules nothing out, only the cutoff
-        taken = sift.seeds(strips, before, SEEDS_PER_MATCH * kept + SEEDS_MIN, bounds, lows)
-        compare(taken, np.zeros(taken.size, np.float32))
-    cursor = np.zeros(2, np.int64)
-    while cursor[0] < len(table):
-        limit = contest.reach(plan, distances, found, shared)
-        count = sift.refine(
-            plan, table, strips, before, profile.narrow, *profile.fine, *room, bounds, lows,
-            limit, cursor, chosen, near,
+class _Scan:
+    """One scan under way: the bounds of all windows, and the best found so far."""
+
+    def __init__(
+        self,
+        table: NDArray[np.int64],
+        profile: Profile,
+        k: int,
+        lcss: bool,
+        shared: NDArray[np.float64],
+        stop: Stop,
+    ) -> None:
+        counts = table[:, COUNT]
+        self.before = np.concatenate([[0], np.cumsum(counts)])
+        """Candidates in the rows before each row, and in all."""
+        self._table, self._profile, self._stop = table, profile, stop
+        self._lcss = lcss
+        self._strips = np.concatenate([[0], np.cumsum(-(-counts // STRIP))])
+        self._bounds = np.empty(STRIP * self._strips[-1], np.float32)
+        self._lows = np.empty(self._strips[-1], np.float32)
+        """The least bound of each strip."""
+        self._kept = min(k, int(self.before[-1]))
+        self._distances, self._orders = np.empty(self._kept), np.empty(self._kept, np.int64)
+        self._found, self._shared = np.zeros(1, np.int64), shared
+        self._room, self._desk = block.room(profile.plan), contest.room(profile.plan)
+
+    def bound(self) -> None:
+        """Compute the coarse bounds of every window."""
+        profile = self._profile
+        sift.bound_all(
+            profile.plan[0], self._table, self._strips, profile.narrow, *profile.coarse,
+            *self._room, self._bounds, self._lows,
         )  # fmt: skip
-        stop.check()
-        compare(chosen[:count], near[:count])
-    return _ranked(table, step, before, distances[: found[0]], orders[: found[0]])
+        self._stop.check()  # what a compiled function leaves behind when it left early is no result
+
+    def seed(self) -> None:
+        """Compare the windows with the least bounds."""
+        if self._kept < self.before[-1]:  # else the k-th best rules nothing out, only the cutoff
+            most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
+            taken = sift.seeds(self._strips, self.before, most, self._bounds, self._lows)
+            self._compare(taken, np.zeros(taken.size, np.float32))
+
+    def refine(self) -> None:
+        """Compute fine bounds and compare what they leave, until all windows were looked at."""
+        plan, profile, cursor = self._profile.plan[0], self._profile, np.zeros(2, np.int64)
+        chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
+        near = np.empty(chosen.size, np.float32)
+        while cursor[0] < len(self._table):
+            limit = contest.reach(plan, self._distances, self._found, self._shared)
+            count = sift.refine(
+                plan, self._table, self._strips, self.before, profile.narrow, *profile.fine,
+                *self._room, self._bounds, self._lows, limit, cursor, chosen, near,
+            )  # fmt: skip
+            self._stop.check()
+            self._compare(chosen[:count], near[:count])
+
+    def matches(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the distances and candidate numbers of what was found, in no order."""
+        return self._distances[: self._found[0]], self._orders[: self._found[0]]
+
+    def _compare(self, chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
+        profile = self._profile
+        given = (profile.plan[0], self._table, self.before, chosen, near, profile.query)
+        ranking = (self._distances, self._orders, self._found, self._shared)
+        if self._lcss:
+            contest.compare_common(*given, *self._desk, *ranking)
+        else:
+            contest.compare_warped(*given, profile.narrow, *self._desk, *ranking)
+        self._stop.check()
 
 
 def _ranked(

@@ -39,6 +39,14 @@ class Recaller:
                 f"stream {specification.stream}: sync did not tell its state in time"
             ) from error
 
+    async def close(self) -> None:
+        """End the questions that are under way; nobody waits for them any more."""
+        asking = set(self._asking.values())
+        for task in asking:
+            task.cancel()
+        if asking:
+            await asyncio.wait(asking)
+
     def _asked(self, stream: str) -> asyncio.Task[None]:
         task = self._asking.get(stream)
         if task is None:

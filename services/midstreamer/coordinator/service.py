@@ -99,16 +99,7 @@ class CoordinatorService:
             setting="RELAYS_MAX",
             retry_after_s=RETRY_AFTER_S,
         )
-        self._writer = Writer(
-            self._write,
-            outbox.Limits(
-                items_max=config.outbox_items_max,
-                bytes_max=config.outbox_bytes_max,
-                batch_bytes_max=config.batch_bytes_max,
-                items_setting="coordinator.outbox_items_max",
-                bytes_setting="coordinator.outbox_bytes_max",
-            ),
-        )
+        self._writer = Writer(self._write, _outbox_limits(config))
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
         self._readiness = Readiness(
@@ -157,6 +148,7 @@ class CoordinatorService:
             if self._spool:
                 ends.callback(self._spool.close)
             await ends.enter_async_context(life.background("coordinator.sync", self._session.run))
+            ends.push_async_callback(self._recaller.close)
             ends.push_async_callback(self._membership.leave)
             await ends.enter_async_context(life.background("coordinator.outbox", self._writer.run))
             await self._start_spool(ends)
@@ -434,6 +426,16 @@ class CoordinatorService:
 
 def _deadline_s(request: frames.Request) -> float:
     return asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
+
+
+def _outbox_limits(config: CoordinatorSettings) -> outbox.Limits:
+    return outbox.Limits(
+        items_max=config.outbox_items_max,
+        bytes_max=config.outbox_bytes_max,
+        batch_bytes_max=config.batch_bytes_max,
+        items_setting="coordinator.outbox_items_max",
+        bytes_setting="coordinator.outbox_bytes_max",
+    )
 
 
 def _spool_of(config: CoordinatorSettings) -> Spool | None:

@@ -38,6 +38,9 @@ log = logs.get(__name__)
 
 __all__ = ["FOLLOW_MAX", "IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer"]
 
+FAREWELL_S = 1.0
+"""So long a peer that is closed may still be busy with the other side's last statement."""
+
 _AWAITED = frozenset({requests.Statement, requests.Breach})
 """Effects that are carried out one after another, before what comes next is read."""
 
@@ -79,6 +82,7 @@ class Peer:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._following: dict[int, asyncio.Queue[Changes]] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
+        self._running: asyncio.Task[None] | None = None
         self._reading = False
         """What comes now is taken at once: nothing before it waits its turn."""
         self._ended = asyncio.Event()
@@ -206,6 +210,15 @@ class Peer:
     async def close(self, code: str = "", message: str = "") -> None:
         """End the connection; with a code, the other side is told why."""
         await self._link.close(code, message)
+        running = self._running
+        if running is not None and running is not asyncio.current_task():
+            _, late = await asyncio.wait({running}, timeout=FAREWELL_S)
+            for task in late:
+                task.cancel()
+
+    def start(self) -> None:
+        """Run in a task of its own, which ends with the link; `close` ends and awaits it."""
+        self._running = self._loop.create_task(self.run(), name="peer.run")
 
     async def run(self) -> None:
         """Read until the connection ends; whoever makes a peer sees to it that this runs."""

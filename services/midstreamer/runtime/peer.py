@@ -48,9 +48,12 @@ opened and fails at once, again and again, must not be dialled as fast as possib
 async def dial(
     carrier: Carrier, address: str, *, expect: Kind, handle: Handle | None = None
 ) -> Peer:
-    """Connect to a server of a kind; Refused says why it turned us away, or we it."""
+    """Connect to a server of a kind; Refused says why it turned us away, or we it.
+
+    The peer runs until the link ends, or until it is closed.
+    """
     peer = Peer(await carrier.dial(address, expect=expect), carrier.me, handle)
-    _keep(asyncio.get_running_loop().create_task(peer.run()))
+    peer.start()
     return peer
 
 
@@ -146,22 +149,12 @@ async def _beside(peer: Peer, opened: OnPeer) -> None:
         await peer.close(MidstreamerError.code, "this side failed")
 
 
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _keep(task: asyncio.Task[None]) -> None:
-    """The loop holds tasks weakly; this holds them until they are done."""
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
 @dataclass(eq=False)
 class _Line:
     """One link of a session."""
 
     address: str
     peer: Peer
-    running: asyncio.Task[None]
     beside: asyncio.Task[None] | None
     worn_s: float
     """When it is to be replaced."""
@@ -286,7 +279,7 @@ class Session:
         if self._opened is not None:
             line.beside = self._tasks.create_task(_beside(line.peer, self._opened))
             await asyncio.sleep(0)  # what it does before it first waits comes first
-        line.running = self._tasks.create_task(self._ran(line, loop.time()))
+        self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None:
             self._tasks.create_task(_retired(old))
@@ -316,7 +309,7 @@ class Session:
         peer = Peer(link, self._carrier.me, self._handle)
         peer.on_drain = self._told_to_move
         worn_s = loop.time() + spread(self._link_age_s)
-        return _Line(address, peer, _none(), None, worn_s, credentials)
+        return _Line(address, peer, None, worn_s, credentials)
 
     def _told_to_move(self, peer: Peer) -> None:
         if self._line is not None and self._line.peer is peer:
@@ -415,8 +408,3 @@ def _several(
         return address
     addresses = (address,) if isinstance(address, str) else tuple(address)
     return lambda: addresses
-
-
-def _none() -> asyncio.Task[None]:
-    """In place of a task that has not begun."""
-    return asyncio.get_running_loop().create_task(asyncio.sleep(0))

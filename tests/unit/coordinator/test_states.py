@@ -176,6 +176,16 @@ async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
 
 
+async def test_a_question_under_way_ends_with_who_asks() -> None:
+    sync = Sync()
+    made = Recaller(States(1 << 20), sync.ask, at_once=8)
+    with pytest.raises(errors.DeadlineExceeded):
+        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
+    assert "recall" in {task.get_name() for task in asyncio.all_tasks()}
+    await made.close()
+    assert "recall" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 async def test_sync_is_asked_for_a_few_states_at_a_time() -> None:
     under_way = most = 0
 

@@ -336,6 +336,18 @@ async def test_a_session_says_why_there_is_no_server() -> None:
     running.cancel()
 
 
+async def test_a_dialled_peer_has_ended_when_its_close_returns() -> None:
+    def reading() -> list[str]:
+        names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+        return [name for name in names if name == "Peer.run"]
+
+    async with a_pair(never) as (dialled, seen):
+        await eventually(lambda: bool(seen))
+        assert len(reading()) == 1
+        await dialled.close()
+        assert reading() == []
+
+
 async def test_what_runs_beside_a_connection_ends_with_it() -> None:
     network, events = MemoryNetwork(), list[str]()
 
