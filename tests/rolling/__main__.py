@@ -90,6 +90,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="restarts of each process")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the usual load")
     parser.add_argument("--kill", action="store_true", help="SIGKILL instead of SIGTERM")
+    parser.add_argument("--alone", action="store_true", help="all processes of this version")
     parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
     parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there")
@@ -102,7 +103,7 @@ def main() -> int:
     logs.configure(json=False, level="error")
     screen = Console(width=None if sys.stdout.isatty() else 160)
     options = drive.Options(arguments.rate, kill=arguments.kill, keep=bool(arguments.keep))
-    chosen = plan.make(arguments.seed, rounds=arguments.rounds)
+    chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
     with tempfile.TemporaryDirectory(prefix="midstreamer-rolling-") as folder:
         where = (arguments.keep or Path(folder)).absolute()
         result = asyncio.run(drive.run(chosen, options, where, screen.print))

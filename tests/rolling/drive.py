@@ -91,7 +91,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
         fleet = Fleet(place, plan.versions, news)
         try:
             async with fleet:
-                async with clients(fleet, options.rate, heard):
+                async with clients(fleet, plan.clients, options.rate, heard):
                     fleet.shards = shard.REPLICAS * load.SERIES * len(CLIENTS)
                     await fleet.whole()
                     await asyncio.sleep(options.calm_s)
@@ -133,13 +133,15 @@ def line(outcome: Outcome) -> str:
 
 
 @asynccontextmanager
-async def clients(fleet: Fleet, rate: float, heard: Heard) -> AsyncIterator[None]:
+async def clients(
+    fleet: Fleet, versions: dict[str, Version], rate: float, heard: Heard
+) -> AsyncIterator[None]:
     """Both clients, asking while inside; at the end all that they asked has ended."""
     started: list[asyncio.subprocess.Process] = []
     try:
         async with asyncio.TaskGroup() as group:
             ready = []
-            for name, version in CLIENTS.items():
+            for name, version in versions.items():
                 process = await client(fleet, name, version, rate)
                 started.append(process)
                 ready.append(asyncio.Event())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 SYNC, COORDINATOR, AGENT, CLIENT = "sync", "coordinator", "agent", "client"
@@ -68,19 +68,26 @@ class Plan:
 
     versions: dict[str, Version]
     events: tuple[Event, ...]
+    clients: dict[str, Version] = field(default_factory=lambda: dict(CLIENTS))
 
 
-def make(seed: int, *, rounds: int = 2, members: Sequence[str] = tuple(MEMBERS)) -> Plan:
-    """Restart these members once in each round; renew all certificates half-way."""
-    first = {name: _first(name) for name in MEMBERS}
+def make(
+    seed: int, *, rounds: int = 2, members: Sequence[str] = tuple(MEMBERS), alone: bool = False
+) -> Plan:
+    """Restart these members once in each round; renew all certificates half-way.
+
+    ``alone``: every process is of this version, before and after.
+    """
+    first = {name: Version.NEW if alone else _first(name) for name in MEMBERS}
     order = list(members)
     random.Random(seed).shuffle(order)
     events, now = [], dict(first)
     for name in order * rounds:
-        events.append(Event(name, now[name], now[name].other))
-        now[name] = now[name].other
+        after = now[name] if alone else now[name].other
+        events.append(Event(name, now[name], after))
+        now[name] = after
     events.insert(len(events) // 2, RENEW)
-    return Plan(first, tuple(events))
+    return Plan(first, tuple(events), dict.fromkeys(CLIENTS, Version.NEW) if alone else CLIENTS)
 
 
 def _first(name: str) -> Version:

@@ -51,3 +51,10 @@ def test_the_certificates_are_renewed_once_half_way() -> None:
 def test_a_seed_names_one_order_and_another_seed_another() -> None:
     assert plan.make(3) == plan.make(3)
     assert plan.make(3).events != plan.make(4).events
+
+
+def test_a_fleet_alone_is_of_this_version_throughout() -> None:
+    made = plan.make(1, alone=True)
+    versions = {*made.versions.values(), *made.clients.values()}
+    versions |= {event.after for event in made.events if event.member}
+    assert versions == {Version.NEW}
