@@ -30,13 +30,13 @@ from midstreamer.security import files
 from midstreamer.store.embedded import EmbeddedServer
 from tests.rolling import plan
 from tests.rolling.judgement import Happened
+from tests.rolling.load import LINK_AGE_S
 from tests.rolling.plan import CLIENTS, HOME, MEMBERS, Version
 from tests.support import before
 
 READY_S = 90.0
 STOP_S = 60.0
 """Longest that a process may take to end after SIGTERM; then it is killed, and that is a fault."""
-LINK_AGE_S = 5.0
 POLL_S = 0.05
 HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
 CERTIFICATE = "midstreamer_certificate_not_after_seconds"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import json
 import random
 import signal
@@ -35,6 +36,7 @@ from midstreamer.telemetry import logs
 UNIVERSE = "rolling"
 HOUR = 3_600_000_000
 SERIES = 24
+LINK_AGE_S = 5.0
 HISTORY = 96
 WARM_MATCHES = 3
 POINTS_MAX = 20_000
@@ -158,6 +160,12 @@ async def at_rate(
             number += 1
 
 
+def _link_age() -> dict[str, Any]:
+    """Links of the SDK move as often as those of the fleet; the version before keeps its own."""
+    known = "link_age_s" in inspect.signature(AsyncClient.connect).parameters
+    return {"link_age_s": LINK_AGE_S} if known else {}
+
+
 async def run(arguments: argparse.Namespace) -> None:
     """Store the history, say so, and ask until SIGTERM."""
     stop = asyncio.Event()
@@ -167,6 +175,7 @@ async def run(arguments: argparse.Namespace) -> None:
         directory=arguments.certs,
         identity=arguments.identity,
         deadline_s=arguments.deadline_s,
+        **_link_age(),
     )
     async with connecting as client:
         load = Load(client, arguments.identity.partition("/")[2], say)

@@ -188,7 +188,11 @@ async def _client(
     )
     policy = Policy(attempt_s=made.attempt_s)
     async with AsyncClient(
-        carrier, made.addresses, deadline_s=made.deadline_s, policy=policy
+        carrier,
+        made.addresses,
+        deadline_s=made.deadline_s,
+        policy=policy,
+        link_age_s=made.limits.link_age_s,
     ) as client:
         yield client
 

@@ -31,6 +31,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime import surveying
+from midstreamer.runtime.peer import LINK_AGE_S
 from midstreamer.transport.carrier import Carrier
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -50,6 +51,7 @@ class AsyncClient:
         *,
         deadline_s: float = DEFAULT_DEADLINE_S,
         policy: core.Policy | None = None,
+        link_age_s: float = LINK_AGE_S,
     ) -> None:
         if not addresses:
             raise BadInput("a client needs the address of at least one coordinator, host:port")
@@ -59,7 +61,7 @@ class AsyncClient:
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Told of each failed attempt and the seconds until the next: for progress displays."""
         self._policy = policy or core.Policy()
-        self._links = Links(carrier, self.addresses)
+        self._links = Links(carrier, self.addresses, link_age_s=link_age_s)
         self._position = core.Position()
         self._dice = random.Random()  # noqa: S311 - jitter, not a secret
 
@@ -71,17 +73,19 @@ class AsyncClient:
         directory: str | Path,
         identity: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
+        link_age_s: float = LINK_AGE_S,
     ) -> Self:
         """A client by its certificates; connects on entering ``async with``.
 
         ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
-        (``client/<id>``) picks one when several lie there.
+        (``client/<id>``) picks one when several lie there.  Each link is replaced after about
+        ``link_age_s`` seconds; no request fails by that.
         """
         import midstreamer.client.certificates as certificates  # aioquic loads late
 
         several = [addresses] if isinstance(addresses, str) else list(addresses)
         carrier = certificates.carrier(Path(directory), identity)
-        return cls(carrier, several, deadline_s=deadline_s)
+        return cls(carrier, several, deadline_s=deadline_s, link_age_s=link_age_s)
 
     async def __aenter__(self) -> Self:
         self._links.open()

@@ -24,6 +24,7 @@ from midstreamer.domain.series import Column, Floats, Tick, Window
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
+from midstreamer.runtime.peer import LINK_AGE_S
 
 ResultT = TypeVar("ResultT")
 
@@ -45,10 +46,15 @@ class Client:
         directory: str | Path,
         identity: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
+        link_age_s: float = LINK_AGE_S,
     ) -> Self:
         """A client by its certificates; see `AsyncClient.connect`."""
         made = AsyncClient.connect(
-            addresses, directory=directory, identity=identity, deadline_s=deadline_s
+            addresses,
+            directory=directory,
+            identity=identity,
+            deadline_s=deadline_s,
+            link_age_s=link_age_s,
         )
         return cls(made)
 

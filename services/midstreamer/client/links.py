@@ -18,7 +18,7 @@ from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
-from midstreamer.runtime.peer import Peer, Session
+from midstreamer.runtime.peer import LINK_AGE_S, Peer, Session
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
@@ -51,10 +51,13 @@ class _Kept:
 class Links:
     """Sessions to coordinators; `open` before use, `close` after."""
 
-    def __init__(self, carrier: Carrier, addresses: Sequence[str]) -> None:
+    def __init__(
+        self, carrier: Carrier, addresses: Sequence[str], *, link_age_s: float = LINK_AGE_S
+    ) -> None:
         self.configured = tuple(addresses)
         self._door = Door(carrier)
         self._kept: dict[str, _Kept] = {}
+        self._link_age_s = link_age_s
         self._preferred = ""
 
     def open(self) -> None:
@@ -131,7 +134,13 @@ class Links:
     # --- what is kept ---
 
     def _keep(self, address: str, expected: str = "") -> None:
-        session = Session(self._door, address, expect=Kind.COORDINATOR, opened=self._learn)
+        session = Session(
+            self._door,
+            address,
+            expect=Kind.COORDINATOR,
+            opened=self._learn,
+            link_age_s=self._link_age_s,
+        )
         keeper = asyncio.create_task(session.run(), name=f"session.{address}")
         keeper.add_done_callback(_note_broken)
         self._kept[address] = _Kept(address, session, keeper, expected)
