@@ -20,7 +20,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs wasm judge figures docs lock fuzz soak rolling full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --ch
 bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
+bench-abandoned: setup  ## what matches cost that nobody waits for (ARGS="--searches 200 --json")
+	PYTHONPATH=. $(BIN)/python -m benchmarks.abandoned $(ARGS)
+
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)
 
@@ -97,6 +100,7 @@ rolling: setup  ## every process of a fleet restarted under load, in two version
 
 full: check test docs judge interop fuzz soak rolling  ## everything that must hold before a release; an hour
 	$(BIN)/python -m tests.rolling --kill
+	$(BIN)/python -m tests.rolling --alone
 
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
