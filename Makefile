@@ -68,7 +68,7 @@ bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json fi
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 bench-abandoned: setup  ## what matches cost that nobody waits for (ARGS="--searches 200 --json")
-	PYTHONPATH=. $(BIN)/python -m benchmarks.abandoned $(ARGS)
+	$(BIN)/python -m benchmarks.abandoned $(ARGS)
 
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)

@@ -25,6 +25,7 @@ from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Measure
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer
+from midstreamer.telemetry import logs
 from tests.support.fleet import (
     Fleet,
     a_specification,
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=200)
     parser.add_argument("--json", action="store_true", help="one object for each measure")
     given = parser.parse_args()
+    logs.configure(json=False, level="error")
     for measure in Measure:
         made = asyncio.run(measured(measure, given.searches))
         if given.json:
