@@ -197,6 +197,8 @@ class Session:
         self._failed = asyncio.Event()
         """An attempt to dial failed since this was cleared."""
         self._sent_away = False
+        self._leaving = False
+        """This process is about to stop: no other link is dialled."""
 
     @property
     def peer(self) -> Peer | None:
@@ -221,12 +223,15 @@ class Session:
                 while True:
                     await self._replaced()
                     await self._worn()
+                    if self._leaving:
+                        await asyncio.Event().wait()  # until it is cancelled
             finally:
                 self._line = None
                 self._changed.clear()
 
     async def leave(self, within_s: float) -> None:
         """Tell the peer that this process is about to stop; return when nothing is under way."""
+        self._leaving = True
         if (line := self._line) is not None:
             line.peer.drain(leaving=True)
             try:

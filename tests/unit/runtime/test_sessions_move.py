@@ -150,3 +150,13 @@ async def test_what_runs_beside_a_link_ends_before_it_begins_on_the_next(
     await asyncio.wait({task})
     await listening.close()
     assert (most, running) == (1, 0)
+
+
+async def test_a_session_that_leaves_dials_no_other_link() -> None:
+    async with _a_session(HERE, THERE) as (session, servers):
+        await _survey(session)
+        await session.leave(5)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert sum(len(server.peers) for server in servers) == 1
+        assert any(peer.leaving for server in servers for peer in server.peers)
