@@ -19,6 +19,7 @@ from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import LINK_AGE_S, Peer, Session
+from midstreamer.runtime.tasks import drop
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
@@ -114,7 +115,7 @@ class Links:
                     errors.append(error)
         finally:
             for task in attempts:
-                task.cancel()
+                drop(task)
         self.raise_if_broken()
         raise NobodyThere(errors)
 
@@ -250,7 +251,7 @@ class Door:
                 return task.result()
             raise refusal.result()
         finally:
-            task.cancel()
+            drop(task)
 
     def _refusal(self, address: str) -> asyncio.Future[Refused]:
         if address not in self._refusals:

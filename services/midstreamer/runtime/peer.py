@@ -20,7 +20,7 @@ from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
 from midstreamer.runtime.targets import Targets
-from midstreamer.runtime.tasks import pause, spread
+from midstreamer.runtime.tasks import drop, pause, spread
 from midstreamer.telemetry import logs
 from midstreamer.transport import racing
 from midstreamer.transport.carrier import Carrier, Link, Server
@@ -256,7 +256,7 @@ class Session:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
-                task.cancel()
+                drop(task)
         if tasks[0] in done:
             tasks[0].result()
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.telemetry import logs, metrics
@@ -45,6 +46,12 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: 
 def pause(failures: int, *, backoff: Backoff = BACKOFF) -> float:
     """Seconds to wait after this many failures in a row, diced."""
     return backoff.after(failures, dice=random.random())  # noqa: S311 - it hides nothing
+
+
+def drop(task: asyncio.Future[Any]) -> None:
+    """Cancel what nobody waits for any more, and take no notice of how it ends."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def awaited(event: asyncio.Event, period_s: float) -> None:
