@@ -17,6 +17,7 @@ from tests.support.fleet import (
     Fleet,
     a_specification,
     a_universe,
+    append,
     carrier,
     eventually,
     running,
@@ -114,3 +115,13 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
         assert totals.ticks == sum(map(len, UNIVERSE))
         await client.close()
         await fleet.start_coordinator("c1")
+
+
+async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
+    # Sync and the coordinator are gone at once: nobody tells an agent what the others hold.
+    async with running(agents=("a1", "a2")) as fleet:
+        await append(await fleet.client(), *a_universe(3, 600))
+        await fleet.settled(agents=2)
+        async with asyncio.timeout(15):
+            await asyncio.gather(*map(fleet.drain, list(fleet.services)))
+        assert not fleet.services

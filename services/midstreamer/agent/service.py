@@ -42,6 +42,9 @@ RUNNING_PER_THREAD = 8
 half of that: one that runs and one that waits for each thread, so that none idles between two."""
 DRAIN_TOLD_S = 5.0
 """So often a draining agent logs how many shards it still waits for."""
+DESERTED_S = 3.0
+"""A draining agent leaves when it has reached neither sync nor a coordinator for so long."""
+LOOK_S = 0.25
 ANSWER_SHARE = 0.95
 """Of a request's budget: the rest is for the answer's way back."""
 
@@ -164,12 +167,25 @@ class AgentService:
             # Sync, or another agent, is of a version that does not know that members drain. To all
             # versions an agent without a lease owns nothing either.
             await self._membership.leave()
+        self.life.spawn("agent.deserted", self._deserted())
         while not self._drained.is_set():
             log.info("agent.draining", left=self._core.left)
             await awaited(self._drained, DRAIN_TOLD_S)
         log.info("agent.drained", held=self._core.count)
         sessions = [coordinator.session for coordinator in self._coordinators.values()]
         await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))
+
+    async def _deserted(self) -> None:
+        """Without sync nobody tells what the others hold; without coordinators nobody asks."""
+        loop = asyncio.get_running_loop()
+        seen_s = loop.time()
+        while loop.time() < seen_s + DESERTED_S:
+            await asyncio.sleep(LOOK_S)
+            sessions = [coordinator.session for coordinator in self._coordinators.values()]
+            if any(session.linked for session in (self._session, *sessions)):
+                seen_s = loop.time()
+        log.info("agent.deserted", left=self._core.left)
+        self._drained.set()
 
     # --- the feed: what `Follower` asks of its reader ---
 

@@ -25,6 +25,8 @@ from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustRe
 
 LINKS_MAX = 3
 """Links to coordinators that were learned of, besides the configured ones."""
+ADDRESS_CHARACTERS_MAX = 300
+"""Of an address that is learned: a name has at most 253, and it is logged with each failure."""
 LEARN_S = 5.0
 
 log = logs.get(__name__)
@@ -159,7 +161,11 @@ class Links:
     def _learned(self, places: Sequence[frames.Place]) -> None:
         if not self._kept or not places:
             return
-        told = {place.address: place.name for place in places}
+        told = {
+            place.address: place.name
+            for place in places
+            if len(place.address) <= ADDRESS_CHARACTERS_MAX
+        }
         for address, kept in list(self._kept.items()):
             if kept.expected and told.get(address) != kept.expected and not kept.session.linked:
                 kept.keeper.cancel()  # it has gone, or somebody else serves there now

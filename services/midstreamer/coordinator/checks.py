@@ -29,6 +29,10 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
 
 MICROSECONDS = 1_000_000
+ID_BYTES_MAX = 64
+"""Of an experience id: they have 32 today. What waits for sync is kept meanwhile."""
+MEMBER_CHARACTERS_MAX = 256
+"""Of the name of a member."""
 
 
 def check_append(request: frames.Append) -> None:
@@ -98,6 +102,22 @@ def check_lookup(request: frames.Lookup) -> None:
         raise BadInput(
             f"{len(request.experience_ids):,} experiences were asked for, at most"
             f" {frames.DECISIONS_MAX}: ask for fewer at once"
+        )
+    for place, wanted in enumerate(request.experience_ids):
+        if len(wanted) > ID_BYTES_MAX:
+            raise BadInput(
+                f"experience {place}: its id has {len(wanted):,} B, at most {ID_BYTES_MAX} B: ask"
+                " with the experience_id of a decision"
+            )
+
+
+def check_retire(request: frames.Retire) -> None:
+    """Raise BadInput for what cannot be the name of a member."""
+    name = request.name
+    if len(name) > MEMBER_CHARACTERS_MAX or not name.isprintable():
+        raise BadInput(
+            f"{quoted(name)} of {len(name):,} characters is not the name of a member:"
+            f" `midstreamer status` lists those, of at most {MEMBER_CHARACTERS_MAX} characters"
         )
 
 

@@ -298,6 +298,7 @@ class CoordinatorService:
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case frames.Retire():
                 checks.check_may_drain(peer.identity, self._carrier.grant(peer.identity))
+                checks.check_retire(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Union, cast, get_args
+from typing import Annotated, Any, Union, cast, get_args
 
 import msgspec
 
@@ -53,7 +53,8 @@ class _Changes(msgspec.Struct):
 
     request: int
     position: int
-    changes: tuple[msgspec.Raw, ...]
+    changes: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=frames.CHANGES_MAX)]
+    """Each is read by itself, which takes long: a frame with more of them is not looked at."""
 
 
 _frame = msgspec.msgpack.Decoder(_Frame)

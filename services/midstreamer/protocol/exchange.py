@@ -67,6 +67,8 @@ FOLLOW_MAX = 1024
 """Answers of a Tail that may wait for a slow reader; it is then told to begin again."""
 STALE_MAX = 64
 """Deadlines of requests that have ended, kept besides one for each that is under way."""
+TRACE_CHARACTERS_MAX = 256
+"""Of a request's trace. A longer one is none, and would be kept for as long as the request."""
 KEPT: frozenset[type[Request]] = frozenset(
     {frames.Append, frames.Write, frames.Renew, frames.Retire}
 )
@@ -240,6 +242,8 @@ class Exchange:
         endless = type(request) is frames.Tail
         if not (endless or 0.0 <= request.budget_s <= BUDGET_S_MAX):
             request = msgspec.structs.replace(request, budget_s=_time(request.budget_s))
+        if len(request.trace) > TRACE_CHARACTERS_MAX:
+            request = msgspec.structs.replace(request, trace="")
         work = self._taken[number] = Work(request, now_s + request.budget_s, endless)
         if endless:
             self._endless += 1
@@ -358,6 +362,8 @@ class Exchange:
         return [Send(Drain(leaving=leaving)), *self._quiet()]
 
     def _hear(self, drain: Drain) -> list[Effect]:
+        if self.heard and (self.leaving or not drain.leaving):
+            return NOTHING
         self.heard, self.leaving = True, self.leaving or drain.leaving
         self._move(DrainEvent.HEARD)
         effects: list[Effect] = []

@@ -40,6 +40,8 @@ RETIRE_S = 60.0
 """Longest that a replaced link is kept for what is under way on it."""
 QUIET_S = 0.5
 """A peer that does not know Drain has noticed the new link after so long."""
+SILENT_S = 3.0
+"""A peer that knows Drain says it at once. One that has not after so long is not waited for."""
 STEADY_S = 10.0
 """After a link that lived this long the next is dialled with the least pause again: one that is
 opened and fails at once, again and again, must not be dialled as fast as possible."""
@@ -80,13 +82,16 @@ async def listen(
             peer.on_drain = told_drain
         peers.add(peer)
         try:
+            if listener.refusing:  # its handshake was under way when the others were told
+                peer.drain(leaving=True)
             await _attended(peer, opened)
         finally:
             peers.discard(peer)
             if closed is not None:
                 await closed(peer)
 
-    return Listener(await carrier.serve(address, on_link), peers)
+    listener = Listener(await carrier.serve(address, on_link), peers)
+    return listener
 
 
 class Listener:
@@ -94,6 +99,8 @@ class Listener:
 
     def __init__(self, server: Server, peers: set[Peer]) -> None:
         self.server = server
+        self.refusing = False
+        """New links are not taken any more."""
         self._peers = peers
 
     @property
@@ -108,6 +115,7 @@ class Listener:
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
+        self.refusing = True
         self.server.refuse_new()
 
     async def sent_away(self, kinds: Collection[Kind]) -> None:
@@ -116,10 +124,12 @@ class Listener:
         Returns when nothing of theirs is under way and none will ask any more.  The caller bounds
         the time.
         """
-        told = [peer for peer in self._peers if peer.identity.kind in kinds]
-        for peer in told:
-            peer.drain(leaving=True)
-        await asyncio.gather(*map(_quiet, told))
+        told: set[Peer] = set()
+        while fresh := [p for p in self._peers if p.identity.kind in kinds and p not in told]:
+            told.update(fresh)
+            for peer in fresh:
+                peer.drain(leaving=True)
+            await asyncio.gather(*map(_quiet, fresh))
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
@@ -156,6 +166,7 @@ class _Line:
     address: str
     peer: Peer
     beside: asyncio.Task[None] | None
+    began_s: float
     worn_s: float
     """When it is to be replaced."""
     credentials: object
@@ -313,8 +324,9 @@ class Session:
         )
         peer = Peer(link, self._carrier.me, self._handle)
         peer.on_drain = self._told_to_move
-        worn_s = loop.time() + spread(self._link_age_s)
-        return _Line(address, peer, None, worn_s, credentials)
+        now_s = loop.time()
+        worn_s = now_s + spread(self._link_age_s)
+        return _Line(address, peer, None, now_s, worn_s, credentials)
 
     def _told_to_move(self, peer: Peer) -> None:
         if self._line is not None and self._line.peer is peer:
@@ -345,6 +357,8 @@ class Session:
                 self._sent_away = line.peer.leaving
                 if line.peer.leaving:
                     self._targets.sent_away(line.address, loop.time())
+                if loop.time() - line.began_s < STEADY_S:  # it may do so to the next one too
+                    self._targets.failed(line.address, loop.time())
                 return
             if loop.time() >= line.worn_s or line.credentials != self._carrier.credentials:
                 return
@@ -394,10 +408,18 @@ async def _retired(old: _Line) -> None:
 
 async def _quiet(peer: Peer) -> None:
     """Return when nothing is under way after `Peer.drain`, and nothing will come."""
-    await peer.settled()
-    while not peer.closed and Capability.DRAIN not in peer.capabilities:
-        # It sends requests here until it has noticed the newer link.
-        await asyncio.sleep(QUIET_S)
+    loop = asyncio.get_running_loop()
+    silent_s = loop.time() + SILENT_S
+    while not peer.closed:
+        if Capability.DRAIN in peer.capabilities:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await peer.settled()
+                    return
+            if peer.draining or loop.time() < silent_s:
+                continue
+        else:  # it sends requests here until it has noticed the newer link
+            await asyncio.sleep(QUIET_S)
         if not peer.busy:
             return
 

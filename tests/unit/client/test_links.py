@@ -72,6 +72,16 @@ async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() 
         assert client._links.ready() == ["c1:1"]
 
 
+async def test_an_address_of_any_length_is_not_dialled() -> None:
+    fleet = _Fleet()
+    await fleet.start("c1")
+    await fleet.start("c2")
+    fleet.tell(c2="c2:1", c3="x" * (links.ADDRESS_CHARACTERS_MAX + 1))
+    async with _a_client(fleet, "c1:1") as client:
+        await eventually(lambda: "c2:1" in client._links.ready())
+        assert sorted(client._links._kept) == ["c1:1", "c2:1"]
+
+
 async def test_only_a_few_are_dialled_however_many_are_told() -> None:
     fleet = _Fleet()
     for number in range(9):

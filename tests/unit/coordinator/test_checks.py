@@ -17,7 +17,7 @@ from midstreamer.domain.match import Matches
 from midstreamer.domain.series import TIME_MAX, TIME_MIN, Column, Window, column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
-from midstreamer.protocol.frames import Match, SeriesSummary, Surveyed
+from midstreamer.protocol.frames import Lookup, Match, Retire, SeriesSummary, Surveyed
 from tests.support.fleet import a_column, a_specification, a_window
 from tests.support.transport import CLIENT
 
@@ -204,3 +204,15 @@ def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> No
     column = Column("no name at all", b"", b"")
     with pytest.raises(BadInput, match="1,025 columns in one Append, at most 1,024: split it"):
         checks.check_append(frames.Append(columns=(column,) * 1025))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "agent/a\x00", "agent/\u202e"])
+def test_what_cannot_be_the_name_of_a_member_is_not_passed_on(name: str) -> None:
+    with pytest.raises(BadInput, match="name of a member"):
+        checks.check_retire(Retire(name=name))
+
+
+def test_an_id_of_any_length_is_not_looked_up() -> None:
+    checks.check_lookup(Lookup(experience_ids=(b"x" * 32,)))
+    with pytest.raises(BadInput, match="experience 1"):
+        checks.check_lookup(Lookup(experience_ids=(b"x" * 32, b"x" * 65)))

@@ -397,3 +397,20 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
             assert far.said
             assert far.heard
             assert not far.busy
+
+
+def test_a_trace_that_is_none_is_not_kept_with_its_request() -> None:
+    # A request that waits is kept for minutes: 256 of them with a trace of 4 MB take 1 GB.
+    far = a_server()
+    long = frames.Survey(request=1, trace="x" * (exchange.TRACE_CHARACTERS_MAX + 1))
+    fits = frames.Survey(request=2, trace="x" * exchange.TRACE_CHARACTERS_MAX)
+    assert far.take(long, 0.0) == [requests.Begin(frames.Survey(request=1))]
+    assert far.take(fits, 0.0) == [requests.Begin(fits)]
+
+
+def test_drain_that_says_nothing_new_has_no_effect() -> None:
+    far = a_server()
+    assert requests.Heard() in far.take(frames.Drain(), 0.0)
+    assert far.take(frames.Drain(), 0.0) == []
+    assert requests.Heard() in far.take(frames.Drain(leaving=True), 0.0)
+    assert far.take(frames.Drain(), 0.0) == []

@@ -107,6 +107,25 @@ async def test_a_server_that_leaves_sends_its_peers_to_the_other() -> None:
         await asyncio.wait_for(one.peers[0].wait_closed(), 5)
 
 
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_a_server_that_sends_everybody_away_at_once_is_dialled_ever_more_rarely(
+    leaving: bool,
+) -> None:
+    async with _a_session(HERE) as (session, [server]):
+
+        def send_away() -> int:
+            for peer in server.peers:
+                peer.drain(leaving=leaving)
+            return len(server.peers)
+
+        await eventually(lambda: send_away() >= 3)
+        began_s, before = asyncio.get_running_loop().time(), len(server.peers)
+        await eventually(lambda: send_away() >= before + 3)
+        took_s = asyncio.get_running_loop().time() - began_s
+        assert took_s > 0.25, "three links within the least pauses"
+        assert session._line is not None
+
+
 async def test_a_peer_that_drains_is_asked_nothing_more() -> None:
     async with _a_session(HERE) as (session, [server]):
         await _survey(session)

@@ -12,10 +12,19 @@ async def test_an_address_is_written_as_it_is_read(address: str) -> None:
     assert sockets.written(place) == address
 
 
-@pytest.mark.parametrize("address", ["", "7400", "host", "host:", "host:port", "host:70000"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "7400", "host", "host:", "host:port", "host:70000", "host:\u00b2", "host:" + "9" * 5000],
+)
 async def test_what_is_no_address_is_an_error_of_the_configuration(address: str) -> None:
     with pytest.raises(ConfigError, match="is not <host>:<port>"):
         await sockets.resolve(address)
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", "\ud800"])
+async def test_a_host_that_cannot_be_looked_up_is_an_error_of_the_configuration(host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be looked up"):
+        await sockets.resolve(f"{host}:7400")
 
 
 async def test_a_name_without_an_address_may_have_one_later() -> None:

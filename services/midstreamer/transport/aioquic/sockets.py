@@ -13,8 +13,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.domain.errors import ConfigError, Unavailable, quoted
 
+PORT_DIGITS_MAX = 5
 BATCH = 64
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAM_BYTES = 1200
@@ -119,13 +120,16 @@ def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]
 async def resolve(address: str) -> list[Found]:
     """All places of ``host:port``, as the resolver says now; brackets around IPv6."""
     host, colon, port = address.rpartition(":")
-    if not (colon and port.isdigit() and int(port) < 65_536):
-        raise ConfigError(f"{address!r} is not <host>:<port>")
+    numbered = port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS_MAX
+    if not (colon and numbered and int(port) < 65_536):
+        raise ConfigError(f"{quoted(address)} is not <host>:<port>")
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
     except OSError as error:
         raise Unavailable(f"{host!r} has no address: {error.strerror}") from error
+    except ValueError as error:  # a label that is too long or empty, or a NUL
+        raise ConfigError(f"{quoted(host)} cannot be looked up: {error}") from error
     return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
