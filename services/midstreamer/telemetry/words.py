@@ -57,7 +57,7 @@ REFUSALS = CODES | _words(
 and transport."""
 TASKS = _words(
     """
-    agent.sync agent.lease agent.loads agent.coordinator
+    agent.sync agent.lease agent.loads agent.coordinator agent.deserted
     sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
     coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
