@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
-from midstreamer.transport.aioquic import enforcement, halfopen
+from midstreamer.transport import halfopen
+from midstreamer.transport.aioquic import enforcement
 from midstreamer.transport.aioquic import server as server_module
 from midstreamer.transport.aioquic.receiving import CryptoReceiver
 from midstreamer.transport.aioquic.server import QuicServer

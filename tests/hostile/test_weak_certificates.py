@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from midstreamer.domain.errors import Refused
 from midstreamer.domain.identity import Kind
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import enforcement
 from midstreamer.transport.carrier import Limits, Link

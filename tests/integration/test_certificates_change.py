@@ -17,11 +17,12 @@ from midstreamer.runtime import health
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.security import files
+from midstreamer.security.file_source import FileSource
 from midstreamer.security.files import CertificateManager
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Link, Server
-from tests.support.security import DAY_S, DOMAIN, Installation, who
+from tests.support.security import DAY_S, DOMAIN, Installation, quic_carrier, who
 from tests.support.transport import answer_surveys
 
 pytestmark = pytest.mark.integration
@@ -52,7 +53,7 @@ def a_folder(place: Installation, tmp_path: Path) -> Path:
 def an_agent(folder: Path, *, started_s: float | None = None) -> QuicCarrier:
     manager = CertificateManager(folder, AGENT, now=lambda: started_s or time.time())
     manager.load_or_generate()
-    return QuicCarrier(manager, allowlist=None)
+    return quic_carrier(FileSource(manager, None))
 
 
 def swap_bundle(folder: Path, tmp_path: Path) -> Path:
@@ -163,9 +164,9 @@ async def test_no_task_is_left_once_nothing_is_open(
     link = await agent.dial(server.address, expect=Kind.COORDINATOR)
     await link.close()
     await asyncio.sleep(0)
-    assert agent._watching is None
+    assert agent._watch._watching is None
     names = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]
-    assert "QuicCarrier._watch" not in names
+    assert "Watch._watch" not in names
 
 
 # --- files that are wrong ------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
 from midstreamer.runtime import peer as peers
 from midstreamer.security import files
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Link, Server
 from tests.support.security import (
@@ -358,10 +358,10 @@ async def test_new_certificates_count_for_new_connections_without_a_restart(
     server = await peers.listen(carrier, ANY_PORT, handle=answer_surveys)
     client = place.carrier(who(Kind.CLIENT, "u1"))
     old = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
-    before = carrier._trust.manager.current.certificate.serial_number
+    before = carrier._trust.current.certificate.serial_number
     files.issue(place.authority, COORDINATOR, place.directory)
     carrier.look()
-    assert carrier._trust.manager.current.certificate.serial_number != before
+    assert carrier._trust.current.certificate.serial_number != before
     new = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
     for peer in (old, new):  # those that were open live on
         assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)

@@ -17,7 +17,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.telemetry import metrics
-from midstreamer.transport.aioquic import halfopen
+from midstreamer.transport import halfopen
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits
 from tests.support.security import Installation, who

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import peer as peers
 from midstreamer.security import files
+from midstreamer.security.file_source import FileSource
 from midstreamer.security.files import CertificateManager
-from midstreamer.transport.aioquic import QuicCarrier
 from tests.support.fleet import eventually
-from tests.support.security import DOMAIN, Installation, who
+from tests.support.security import DOMAIN, Installation, quic_carrier, who
 from tests.support.transport import answer_surveys
 
 pytestmark = pytest.mark.integration
@@ -47,7 +47,7 @@ async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path
     server = await peers.listen(serving, "127.0.0.1:0", handle=answer_surveys)
     manager = CertificateManager(other, CLIENT)
     manager.load_or_generate()
-    client = QuicCarrier(manager, allowlist=None)
+    client = quic_carrier(FileSource(manager, None))
     links = [
         await peers.dial(carrier, server.address, expect=Kind.COORDINATOR)
         for carrier in (agent, client)
@@ -58,7 +58,7 @@ async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path
     assert told.judged_by == tuple(sorted(told.judged_by))
     assert client.trust_report().judged_by == (old,)
     assert client.trust_report().bundle == told.bundle != ""
-    assert told.serial == f"{serving._trust.manager.current.certificate.serial_number:x}"
+    assert told.serial == f"{serving._trust.current.certificate.serial_number:x}"
     await links[1].close()
     await eventually(lambda: serving.trust_report().judged_by == (old,))
     await links[0].close()

@@ -13,10 +13,10 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column
 from midstreamer.protocol import codec, frames
 from midstreamer.runtime.peer import dial
-from midstreamer.transport.aioquic import halfopen
+from midstreamer.transport import halfopen
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.aioquic.sockets import SocketAddress
 from midstreamer.transport.aioquic.wire import QuicWire
+from midstreamer.transport.hosts import SocketAddress
 from tests.integration.test_transport_floods import flood
 from tests.support.fleet import a_column, a_specification, a_window
 from tests.support.interop import ForeignClient, Ports, QuicFleet, from_json, quic_fleet

@@ -13,7 +13,7 @@ from midstreamer.protocol.connection import BULK_STREAM
 from midstreamer.protocol.frames import Frame
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.transport.carrier import Limits, Server
 from tests.support import transport
 from tests.support.hostile import framed, hello

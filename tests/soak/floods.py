@@ -34,7 +34,8 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.connection import BULK_STREAM
 from midstreamer.security import authority
-from midstreamer.security.files import CertificateManager, Credentials
+from midstreamer.security.credentials import Credentials
+from midstreamer.security.files import CertificateManager
 from tests.support import hostile
 from tests.support.hostile import Intruder, QuicIntruder
 

@@ -39,7 +39,7 @@ from aioquic.quic.stream import QuicStreamSender
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.connection import BULK_STREAM, CONTROL_STREAM, Side
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.transport import memory
 from midstreamer.transport.carrier import Carrier, Limits
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryWire
@@ -399,7 +399,7 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
     intruder.wire.other, far.other = far, intruder.wire
     intruder.wire.link = intruder  # type: ignore[assignment]  # all that a wire calls is there
     far.link = memory._link(Side.ACCEPTED, server.carrier, me, far)
-    server.attendance.welcome(far.link)
+    server.attendance.welcome(far.link, server)
     return intruder
 
 

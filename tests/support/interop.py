@@ -25,7 +25,7 @@ from midstreamer.protocol import codec, frames
 from midstreamer.protocol.connection import BULK_STREAM
 from midstreamer.protocol.frames import Frame
 from midstreamer.security import files
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,13 @@ from midstreamer.domain import identity
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import authority, files
 from midstreamer.security.authority import Authority
-from midstreamer.security.files import AllowlistFile, CertificateManager, Credentials
+from midstreamer.security.credentials import Credentials, CredentialSource
+from midstreamer.security.file_source import FileSource
+from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Limits
+from midstreamer.transport.certified import Watch
+from midstreamer.transport.trust import Trust
 
 DAY_S = 86_400.0
 DOMAIN = "test.local"
@@ -98,6 +103,11 @@ class Held(CertificateManager):
         return False
 
 
+def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> QuicCarrier:
+    """The QUIC carrier of a process that has no other."""
+    return QuicCarrier(Watch(Trust(source, limits or Limits(), secrets.token_hex(8))))
+
+
 @dataclass
 class Installation:
     """An authority on disk, an allowlist, and carriers of its members."""
@@ -121,4 +131,4 @@ class Installation:
         else:
             manager = Held(holder)
         allowlist = AllowlistFile(self.allowlist_path)
-        return QuicCarrier(manager, allowlist=allowlist, limits=self.limits)
+        return quic_carrier(FileSource(manager, allowlist), self.limits)

@@ -41,7 +41,7 @@ PLACES = {
     "runtime/shutdown.py::finish": "the function, which awaits it however often it is cancelled",
     "store/listening.py::Ear.listen": "the method, which ends what it began",
     "sync/leaving.py::Leaving.all": "a group that lasts as long as the method",
-    "transport/aioquic/carrier.py::QuicCarrier._watch_over": "the carrier, while something is open",
+    "transport/certified.py::Watch.over": "the watch, while something is open",
     "transport/attendance.py::Attendance._spawn": "the attendance: `close` awaits or ends them",
     "transport/racing.py::first": "the function, which ends what it began",
 }

@@ -10,6 +10,7 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.security import files
+from midstreamer.security.file_source import FileSource
 from midstreamer.transport.carrier import Carrier, Limits
 
 ALLOWLIST = "allowlist"
@@ -47,15 +48,15 @@ def allow(path: Path, members: Iterable[Identity]) -> None:
 
 
 def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> Carrier:
-    """The QUIC carrier of one process; its certificate is loaded, issued or renewed first."""
-    from midstreamer.transport.aioquic import QuicCarrier
+    """The carriers of one process; its certificate is loaded, issued or renewed first."""
+    from midstreamer.transport import carriers
 
     manager = files.CertificateManager(
         security.directory, me, renew_before_days=security.renew_before_days
     )
     manager.load_or_generate()
     listed = files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
-    return QuicCarrier(manager, allowlist=listed, limits=limits_of(limits))
+    return carriers.build(FileSource(manager, listed), limits=limits_of(limits))
 
 
 def limits_of(limits: LimitSettings) -> Limits:

@@ -8,18 +8,19 @@ from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import files
-from midstreamer.transport.aioquic import QuicCarrier
+from midstreamer.security.file_source import FileSource
+from midstreamer.transport import carriers
 from midstreamer.transport.carrier import Carrier, Limits
 
 
 def carrier(directory: Path, name: str = "", limits: Limits | None = None) -> Carrier:
-    """The QUIC carrier of ``client/<id>`` or ``operator/<id>``, or of the folder's only client.
+    """The carriers of ``client/<id>`` or ``operator/<id>``, or of the folder's only client.
 
     There is no allowlist of servers: they are verified by chain, validity and kind.
     """
     manager = files.CertificateManager(directory, find(directory, name))
     manager.load_or_generate()
-    return QuicCarrier(manager, allowlist=None, limits=limits)
+    return carriers.build(FileSource(manager, None), limits=limits)
 
 
 def find(directory: Path, name: str = "") -> Identity:

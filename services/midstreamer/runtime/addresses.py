@@ -8,16 +8,27 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from midstreamer.domain.errors import ConfigError
+from midstreamer.transport import address
+
 
 def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) <= 65535):
-        raise ValueError(f"{value!r} is not <host>:<port>, port 0 to 65535 (0: any free port)")
-    return value
+    try:
+        return str(address.parse(value))
+    except ConfigError as error:
+        raise ValueError(f"{error.message}, port 0 to 65535 (0: any free port)") from error
+
+
+def _place(value: str) -> str:
+    if "://" in value:
+        raise ValueError(f"{value!r}: this is <host>:<port> alone, without a carrier")
+    return _address(value)
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""``host:port``; port 0 takes a free one."""
+"""``host:port``, or ``wss://`` or ``quic+wss://`` in front of it; port 0 takes a free one."""
+Place = Annotated[str, AfterValidator(_place)]
+"""``host:port`` of something else than peers' carriers."""
 
 
 def _listed(value: Any) -> Any:

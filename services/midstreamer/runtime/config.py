@@ -33,7 +33,7 @@ from pydantic_settings import (
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.protocol import deadlines, frames
-from midstreamer.runtime.addresses import Address
+from midstreamer.runtime.addresses import Place
 from midstreamer.telemetry import logs
 
 PREFIX = "MIDSTREAMER_"
@@ -99,7 +99,7 @@ class TelemetrySettings(Settings):
     """Least level that is logged: debug, info, warning or error."""
     json_logs: bool = False
     """One JSON object per line instead of text for a terminal; set it where machines read."""
-    listen: Address | None = "127.0.0.1:0"
+    listen: Place | None = "127.0.0.1:0"
     """Where `/metrics`, `/livez`, `/readyz` and `/completez` answer, without authentication: keep
     it on loopback or inside a pod. Port 0 takes a free one, named in the log line
     `health.opened`."""

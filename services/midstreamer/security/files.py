@@ -23,8 +23,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -43,6 +42,7 @@ from midstreamer.security.authority import (
     establish,
     trust_domain_of,
 )
+from midstreamer.security.credentials import Credentials, Watched
 
 RENEW_BEFORE_DAYS = 30.0
 DAY_S = 86_400.0
@@ -50,18 +50,6 @@ _OTHERS = stat.S_IWGRP | stat.S_IRWXO
 """Mode bits that a file with a key must not have; a group that reads is how clusters mount."""
 
 Now = Callable[[], float]
-
-
-class Watched(StrEnum):
-    """The files that a running process rereads: labels of a metric, words of `/readyz`."""
-
-    CERTIFICATE = "certificate"
-    """Key and certificate of this process, which are one file."""
-    BUNDLE = "bundle"
-    """Certificates of the trusted authorities."""
-    AUTHORITY = "authority"
-    """The local authority, by which this process renews its certificate."""
-    ALLOWLIST = "allowlist"
 
 
 def authority_path(directory: Path) -> Path:
@@ -165,23 +153,6 @@ def describe(path: Path, *, now: Now = time.time) -> Description:
 
 
 # --- what a running process holds -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """One consistent reading: who we are, and whom we trust to say who others are."""
-
-    identity: Identity
-    certificate: x509.Certificate
-    intermediates: tuple[x509.Certificate, ...]
-    key: ec.EllipticCurvePrivateKey = field(compare=False)
-    """Not compared: keys read twice are never equal, and the certificate tells them apart."""
-    anchors: tuple[x509.Certificate, ...]
-
-    @property
-    def not_after_s(self) -> float:
-        """When the certificate ends, in seconds since 1970."""
-        return self.certificate.not_valid_after_utc.timestamp()
 
 
 _Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]

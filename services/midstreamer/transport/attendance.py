@@ -1,9 +1,12 @@
-"""The links of one server: welcomed, attended by a task each, judged again, and seen off."""
+"""The links that a process takes: welcomed, attended by a task each, and seen off.
+
+Servers of several carriers may share one attendance: the bounds hold for all their links together.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any
 
 from midstreamer.domain.errors import MidstreamerError, Overloaded, Refused, Unavailable
@@ -33,24 +36,25 @@ def refused(peer: str, refusal: MidstreamerError) -> None:
 class Attendance:
     """Open links and the tasks that attend them."""
 
-    def __init__(self, on_link: OnLink, judge: Callable[[FramedLink], None]) -> None:
-        self.links: set[FramedLink] = set()
+    def __init__(self, on_link: OnLink) -> None:
+        self.links: dict[FramedLink, object] = {}
+        """Those attended now, and the server that each came by."""
+        self.arriving: dict[Hashable, Identity] = {}
+        """Who was judged and has no link yet, by the connection. They count too: else one peer
+        could be judged on many connections, and only then finish them all."""
         self._on_link = on_link
-        self._judge = judge
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._attending: dict[FramedLink, asyncio.Task[None]] = {}
         self.full = False
         """Nobody new is taken any more."""
 
-    def require_room(
-        self, identity: Identity, limits: Limits, arriving: Sequence[Identity] = ()
-    ) -> None:
+    def require_room(self, identity: Identity, limits: Limits) -> None:
         """Refuse a judged peer beyond its own share of links, and anybody beyond all of them."""
         if self.full:
             raise Overloaded(
                 f"{Overloaded.code}: this process is about to stop: ask another, or again later",
                 retry_after_s=RETRY_AFTER_S,
             )
-        present = [link.peer for link in self.links] + list(arriving)
+        present = [*(link.peer for link in self.links), *self.arriving.values()]
         own, own_max = present.count(identity), limits.links_per_identity_max
         if own >= own_max:
             raise decide.refused(
@@ -64,32 +68,18 @@ class Attendance:
                 retry_after_s=RETRY_AFTER_S,
             )
 
-    def welcome(self, link: FramedLink) -> None:
+    def welcome(self, link: FramedLink, server: object) -> None:
         """Take in a link whose peer was judged; its handshake is awaited from now on."""
-        self._spawn(self._attend(link))
-        self.links.add(link)
+        self.links[link] = server
+        self._spawn(link, self._attend(link))
         link.start()
 
-    def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
-        for link in list(self.links):
-            if link.closed.is_set():
-                continue  # it ended, and whoever attends it has not noticed yet
-            try:
-                self._judge(link)
-            except Refused as refusal:
-                log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
-                link.end(refusal.reason, refusal.message)
-            except Exception:
-                # Nobody stays because judging failed, and the other links are judged all the same.
-                log.exception("peer.removed", peer=link.peer.name, reason=NOT_JUDGED)
-                link.end(NOT_JUDGED, "the peer could not be judged")
-
-    async def close(self) -> None:
-        """Close every link and let its task end."""
-        for link in list(self.links):
+    async def close(self, server: object) -> None:
+        """Close the links that came by a server, and let those who attend them end."""
+        closing = [link for link, by in self.links.items() if by is server]
+        waiting = {self._attending[link] for link in closing} - {asyncio.current_task()}
+        for link in closing:
             await link.close()
-        waiting = self._tasks - {asyncio.current_task()}
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=FAREWELL_S)
             for task in late:
@@ -107,10 +97,26 @@ class Attendance:
         except Exception:
             log.exception("link.failed", peer=link.peer.name)
         finally:
-            self.links.discard(link)
+            self.links.pop(link, None)
+            self._attending.pop(link, None)
             await link.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, link: FramedLink, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._attending[link] = task
+
+
+def reconsider(links: Iterable[FramedLink], judge: Callable[[FramedLink], None]) -> None:
+    """Judge open links again; close those that would now be refused."""
+    for link in list(links):
+        if link.closed.is_set():
+            continue  # it ended, and whoever attends it has not noticed yet
+        try:
+            judge(link)
+        except Refused as refusal:
+            log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
+            link.end(refusal.reason, refusal.message)
+        except Exception:
+            # Nobody stays because judging failed, and the other links are judged all the same.
+            log.exception("peer.removed", peer=link.peer.name, reason=NOT_JUDGED)
+            link.end(NOT_JUDGED, "the peer could not be judged")

@@ -130,7 +130,7 @@ class MemoryServer:
 
     def __init__(self, carrier: MemoryCarrier, address: str, on_link: OnLink) -> None:
         self.carrier = carrier
-        self.attendance = Attendance(on_link, self._judge)
+        self.attendance = Attendance(on_link)
         self._address = carrier.network.bind(address, self)
 
     @property
@@ -146,13 +146,13 @@ class MemoryServer:
             attendance.refused(client.me.name, refusal)
             raise
         near, far = _join(client, self.carrier)
-        self.attendance.welcome(far)
+        self.attendance.welcome(far, self)
         near.start()
         return near
 
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
-        self.attendance.reconsider()
+        attendance.reconsider(self.attendance.links, self._judge)
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
@@ -161,7 +161,7 @@ class MemoryServer:
     async def close(self) -> None:
         """Stop accepting and close every link."""
         self.carrier.network.release(self._address)
-        await self.attendance.close()
+        await self.attendance.close(self)
 
     def _admit(self, identity: Identity) -> None:
         decide.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))

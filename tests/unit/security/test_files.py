@@ -13,7 +13,8 @@ from cryptography.x509.oid import ExtensionOID
 from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
-from midstreamer.security.files import AllowlistFile, CertificateManager, Watched
+from midstreamer.security.credentials import Watched
+from midstreamer.security.files import AllowlistFile, CertificateManager
 from tests.support.security import DAY_S, DOMAIN, who, with_key
 
 AGENT = who(Kind.AGENT, "a1")

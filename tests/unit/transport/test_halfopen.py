@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from midstreamer.transport.aioquic import halfopen
-from midstreamer.transport.aioquic.halfopen import HalfOpen
-from midstreamer.transport.aioquic.sockets import SocketAddress
+from midstreamer.transport import halfopen
+from midstreamer.transport.halfopen import HalfOpen
+from midstreamer.transport.hosts import SocketAddress
 
 
 def at(host: str, port: int = 1) -> SocketAddress:

@@ -1,15 +1,18 @@
 """Addresses of sockets: read, written, and how much a datagram to them may carry."""
 
+import socket
+
 import pytest
 
 from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.transport import hosts
 from midstreamer.transport.aioquic import sockets
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:7400", "[::1]:7400"])
 async def test_an_address_is_written_as_it_is_read(address: str) -> None:
-    [(_, place)] = await sockets.resolve(address)
-    assert sockets.written(place) == address
+    [(_, place)] = await hosts.resolve(address, socket.SOCK_DGRAM)
+    assert hosts.written(place) == address
 
 
 @pytest.mark.parametrize(
@@ -18,18 +21,18 @@ async def test_an_address_is_written_as_it_is_read(address: str) -> None:
 )
 async def test_what_is_no_address_is_an_error_of_the_configuration(address: str) -> None:
     with pytest.raises(ConfigError, match="is not <host>:<port>"):
-        await sockets.resolve(address)
+        await hosts.resolve(address, socket.SOCK_DGRAM)
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "a..b", "\ud800"])
 async def test_a_host_that_cannot_be_looked_up_is_an_error_of_the_configuration(host: str) -> None:
     with pytest.raises(ConfigError, match="cannot be looked up"):
-        await sockets.resolve(f"{host}:7400")
+        await hosts.resolve(f"{host}:7400", socket.SOCK_DGRAM)
 
 
 async def test_a_name_without_an_address_may_have_one_later() -> None:
     with pytest.raises(Unavailable, match="has no address"):
-        await sockets.resolve("nowhere.invalid:7400")
+        await hosts.resolve("nowhere.invalid:7400", socket.SOCK_DGRAM)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from midstreamer.protocol import frames
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.transport.aioquic import enforcement, wire
-from midstreamer.transport.aioquic.sockets import SocketAddress
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.hosts import SocketAddress
 from tests.support import security, virtual_time
 from tests.support.transport import CLIENT, COORDINATOR
 

@@ -14,12 +14,13 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol.connection import Side
 from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs
-from midstreamer.transport import attendance
+from midstreamer.transport import attendance, hosts
 from midstreamer.transport.aioquic import enforcement, sockets
-from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
-from midstreamer.transport.aioquic.trust import Judged, Trust
+from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.framed import FramedLink, opening_error
+from midstreamer.transport.hosts import SocketAddress
+from midstreamer.transport.trust import Judged, Trust
 
 log = logs.get(__name__)
 
@@ -46,7 +47,7 @@ class DialledLink:
         self._opened = False
         quic = QuicConnection(
             configuration=enforcement.configuration(
-                trust.manager.current,
+                trust.current,
                 trust.limits,
                 is_client=True,
                 datagram_bytes=sockets.datagram_bytes(place),
@@ -123,7 +124,7 @@ class DialledLink:
         self._socket.close()
         self._released(self)
         if not self._ready.done():
-            place = sockets.written(self._place)
+            place = hosts.written(self._place)
             self._ready.set_exception(opening_error(code, f"no link to {place}: {code} {message}"))
             self._ready.exception()  # whoever dialled may have left
 
@@ -146,11 +147,11 @@ class DialledLink:
         # not end a connection, a second one with nothing between them does.
         self._refusals += 1
         if self.wire.link is None or self._refusals >= 2:
-            self.wire.abandon("", f"{sockets.written(self._place)}: {error.strerror}")
+            self.wire.abandon("", f"{hosts.written(self._place)}: {error.strerror}")
 
     def _judge(self, presented: Presented) -> None:
         try:
             self._judged = self._trust.judge(presented, Role.SERVES, self._kinds)
         except Refused as refusal:
-            attendance.refused(sockets.written(self._place), refusal)
+            attendance.refused(hosts.written(self._place), refusal)
             raise

@@ -18,7 +18,7 @@ from aioquic.quic.connection import QuicConnection
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.protocol import frames
 from midstreamer.security.chain import Presented
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
 from midstreamer.transport.aioquic import internals
 from midstreamer.transport.carrier import Limits

@@ -12,7 +12,7 @@ import secrets
 from aioquic.quic.packet import QuicHeader, encode_quic_retry
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from midstreamer.transport.aioquic.sockets import SocketAddress
+from midstreamer.transport.hosts import SocketAddress
 
 
 class AddressProof:

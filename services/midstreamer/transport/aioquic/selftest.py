@@ -20,7 +20,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import Authority, establish
 from midstreamer.security.chain import Presented, Role
-from midstreamer.security.files import Credentials
+from midstreamer.security.credentials import Credentials
 from midstreamer.transport.aioquic import enforcement, internals
 from midstreamer.transport.carrier import Limits
 

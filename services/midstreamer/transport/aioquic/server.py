@@ -19,21 +19,21 @@ from aioquic.quic.packet import (
 )
 
 from midstreamer.domain.errors import MidstreamerError, Overloaded
-from midstreamer.domain.identity import Identity
 from midstreamer.protocol import authorisation
 from midstreamer.protocol.connection import Code, Side
 from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport import attendance
+from midstreamer.transport import attendance as attending
+from midstreamer.transport import hosts
 from midstreamer.transport.aioquic import enforcement, sockets
-from midstreamer.transport.aioquic.halfopen import HalfOpen
 from midstreamer.transport.aioquic.proof import AddressProof
-from midstreamer.transport.aioquic.sockets import DatagramSocket, SocketAddress
-from midstreamer.transport.aioquic.trust import Judged, Trust
+from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
 from midstreamer.transport.attendance import Attendance
-from midstreamer.transport.carrier import OnLink
 from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.halfopen import HalfOpen
+from midstreamer.transport.hosts import SocketAddress
+from midstreamer.transport.trust import Judged, Trust
 
 log = logs.get(__name__)
 
@@ -53,13 +53,13 @@ class QuicServer:
         self,
         trust: Trust,
         sock: socket.socket,
-        on_link: OnLink,
+        attendance: Attendance,
         *,
         released: Callable[[QuicServer], None],
     ) -> None:
         self._trust = trust
         self._released = released
-        self._kinds = authorisation.accepts(trust.manager.identity.kind)
+        self._kinds = authorisation.accepts(trust.me.kind)
         self._wires: dict[bytes, QuicWire] = {}
         self._numbers: dict[QuicWire, set[bytes]] = {}
         self._judged: dict[QuicWire, Judged] = {}
@@ -70,9 +70,9 @@ class QuicServer:
         self._deadlines: dict[QuicWire, asyncio.TimerHandle] = {}
         self._proof = AddressProof(connection_id_bytes=CONNECTION_ID_BYTES)
         self._touched: set[QuicWire] = set()
-        self._attendance = Attendance(on_link, self._judge_again)
+        self._attendance = attendance
         self._socket = DatagramSocket(sock, received=self._received, drained=self._drained)
-        self._address = sockets.written(self._socket.address)
+        self._address = hosts.written(self._socket.address)
 
     @property
     def address(self) -> str:
@@ -81,7 +81,7 @@ class QuicServer:
 
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
-        self._attendance.reconsider()
+        attending.reconsider(self._wire_of, self._judge_again)
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
@@ -89,7 +89,7 @@ class QuicServer:
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
-        await self._attendance.close()
+        await self._attendance.close(self)
         for wire in list(self._numbers):
             wire.hang_up("", "")
             wire.stop()
@@ -173,7 +173,7 @@ class QuicServer:
     def _open(self, header: QuicHeader, original_cid: bytes, address: SocketAddress) -> QuicWire:
         quic = QuicConnection(
             configuration=enforcement.configuration(
-                self._trust.manager.current,
+                self._trust.current,
                 self._trust.limits,
                 is_client=False,
                 datagram_bytes=sockets.datagram_bytes(address),
@@ -182,7 +182,7 @@ class QuicServer:
             retry_source_connection_id=header.destination_cid if header.token else None,
         )
         wire = QuicWire(quic, self)
-        enforcement.enforce(quic, self._judging(wire, sockets.written(address)))
+        enforcement.enforce(quic, self._judging(wire, hosts.written(address)))
         try:
             self._numbers[wire] = set()
             self._half_open.add(wire, address)
@@ -220,20 +220,15 @@ class QuicServer:
         def judge(presented: Presented) -> None:
             try:
                 judged = self._trust.judge(presented, Role.DIALS, self._kinds)
-                self._require_room(judged.identity)
+                self._attendance.require_room(judged.identity, self._trust.limits)
             except MidstreamerError as refusal:
-                attendance.refused(place, refusal)
+                attending.refused(place, refusal)
                 self._turned_away.add(wire)
                 raise
             self._judged[wire] = judged
+            self._attendance.arriving[wire] = judged.identity
 
         return judge
-
-    def _require_room(self, identity: Identity) -> None:
-        # Those judged on a wire that is not a link yet count too: else one peer could be judged
-        # on many, and only then finish them all.
-        arriving = [each.identity for wire, each in self._judged.items() if wire.link is None]
-        self._attendance.require_room(identity, self._trust.limits, arriving)
 
     def _judge_again(self, link: FramedLink) -> None:
         wire = self._wire_of.get(link)
@@ -258,7 +253,8 @@ class QuicServer:
         link = FramedLink(connection, wire, self._trust.limits)
         wire.link = link
         self._wire_of[link] = wire
-        self._attendance.welcome(link)
+        self._attendance.arriving.pop(wire, None)
+        self._attendance.welcome(link, self)
         return link
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
@@ -298,6 +294,7 @@ class QuicServer:
         if wire.link is not None:
             self._wire_of.pop(wire.link, None)
         self._judged.pop(wire, None)
+        self._attendance.arriving.pop(wire, None)
         self._turned_away.discard(wire)
 
 

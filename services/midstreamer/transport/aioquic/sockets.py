@@ -11,11 +11,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from midstreamer.domain.errors import ConfigError, Unavailable, quoted
+from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.transport import hosts
+from midstreamer.transport.hosts import Found, SocketAddress
 
-PORT_DIGITS_MAX = 5
 BATCH = 64
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAM_BYTES = 1200
@@ -24,10 +24,6 @@ LOOPBACK_DATAGRAM_BYTES = 8192
 """Inside one machine a datagram may be larger, and the cost is per datagram."""
 SOCKET_BYTES = 4 * 1024 * 1024
 """Asked of the kernel for both directions; it gives what its limits allow."""
-
-SocketAddress = tuple[Any, ...]
-Found = tuple[int, SocketAddress]
-"""Address family and socket address."""
 
 
 class DatagramSocket:
@@ -95,7 +91,7 @@ class DatagramSocket:
 
 async def bound(address: str) -> socket.socket:
     """A socket that listens on ``host:port``; ConfigError names the address when it cannot."""
-    family, place = (await resolve(address))[0]
+    family, place = (await hosts.resolve(address, socket.SOCK_DGRAM))[0]
     made = _make(family)
     try:
         made.bind(place)
@@ -115,28 +111,6 @@ def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]
         made.close()
         raise Unavailable(f"cannot reach {address}: {error.strerror}", retry_after_s=1.0) from error
     return made, place
-
-
-async def resolve(address: str) -> list[Found]:
-    """All places of ``host:port``, as the resolver says now; brackets around IPv6."""
-    host, colon, port = address.rpartition(":")
-    numbered = port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS_MAX
-    if not (colon and numbered and int(port) < 65_536):
-        raise ConfigError(f"{quoted(address)} is not <host>:<port>")
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-    except OSError as error:
-        raise Unavailable(f"{host!r} has no address: {error.strerror}") from error
-    except ValueError as error:  # a label that is too long or empty, or a NUL
-        raise ConfigError(f"{quoted(host)} cannot be looked up: {error}") from error
-    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
-
-
-def written(place: SocketAddress) -> str:
-    """``host:port`` of a socket address."""
-    host, port = place[0], place[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def datagram_bytes(place: SocketAddress) -> int:

@@ -22,8 +22,8 @@ from aioquic.quic.packet import QuicErrorCode
 
 from midstreamer.telemetry import logs
 from midstreamer.transport.aioquic import enforcement, internals
-from midstreamer.transport.aioquic.sockets import SocketAddress
 from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.hosts import SocketAddress
 
 log = logs.get(__name__)
 

@@ -19,7 +19,7 @@ import ipaddress
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from midstreamer.transport.aioquic.sockets import SocketAddress
+from midstreamer.transport.hosts import SocketAddress
 
 UNPROVEN_MAX = 64
 """Half-open connections up to which an address is believed. A handshake takes milliseconds, so

@@ -11,7 +11,7 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import chain, decide
 from midstreamer.security.chain import Presented, Role
-from midstreamer.security.files import AllowlistFile, CertificateManager, Watched
+from midstreamer.security.credentials import Credentials, CredentialSource, Watched
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits, TrustReport
 
@@ -42,42 +42,51 @@ class Trust:
 
     def __init__(
         self,
-        manager: CertificateManager,
-        allowlist: AllowlistFile | None,
+        source: CredentialSource,
         limits: Limits,
         incarnation: str,
     ) -> None:
-        self.manager = manager
         self.limits = limits
         self.incarnation = incarnation
-        self._allowlist = allowlist
+        self._source = source
         self._complaint = ""
-        metrics.CERTIFICATE_EXPIRY_S.set(manager.current.not_after_s)
+        self._listed = source.allowlist
+        self._shown = source.current
+        metrics.CERTIFICATE_EXPIRY_S.set(self.current.not_after_s)
         self._complain()
         self._tell_grants()
 
+    @property
+    def me(self) -> Identity:
+        """Who this process is."""
+        return self._source.identity
+
+    @property
+    def current(self) -> Credentials:
+        """What it shows, and the authorities that it trusts."""
+        return self._source.current
+
     def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
         """Who this is; Refused when it may not connect, by what is in force now."""
-        anchors = self.manager.current.anchors
+        anchors = self.current.anchors
         verdict = chain.judge(presented, anchors, role, time.time())
-        allowlist = self._allowlist.current if self._allowlist else None
-        policy = decide.Policy(self.manager.identity.trust_domain, kinds, allowlist)
+        policy = decide.Policy(self.me.trust_domain, kinds, self._source.allowlist)
         decide.admit(verdict.identity, policy)
         return Judged(verdict.identity, presented, chain.short_hash(verdict.authority))
 
     def grant(self, peer: Identity) -> Grant:
         """What a peer may append to, by the allowlist in force now."""
-        return self._allowlist.current.grant(peer) if self._allowlist else EVERYTHING
+        listed = self._source.allowlist
+        return EVERYTHING if listed is None else listed.grant(peer)
 
     @property
     def wrong(self) -> dict[Watched, str]:
-        """The files that are wrong now, and what is wrong with each."""
-        listed = self._allowlist.complaint if self._allowlist else ""
-        return self.manager.complaints | ({Watched.ALLOWLIST: listed} if listed else {})
+        """What is wrong now with what this process shows and trusts, by what it concerns."""
+        return self._source.complaints
 
     def report(self, judged_by: Iterable[str]) -> TrustReport:
         """What is shown and trusted now; ``judged_by`` are the authorities of the open links."""
-        current = self.manager.current
+        current = self.current
         return TrustReport(
             serial=f"{current.certificate.serial_number:x}",
             not_after_s=current.not_after_s,
@@ -89,7 +98,7 @@ class Trust:
         """The machine of a connection to a judged peer."""
         return Connection(
             side,
-            me=self.manager.identity,
+            me=self.me,
             peer=peer,
             incarnation=self.incarnation,
             frame_bytes_max=self.limits.frame_bytes_max,
@@ -98,17 +107,18 @@ class Trust:
         )
 
     def refresh(self) -> bool:
-        """Reread files that changed; whether anything is judged differently now."""
-        renewed = self.manager.refresh()
-        relisted = self._allowlist.refresh() if self._allowlist else False
+        """Look for what is new; whether anything is judged differently now."""
+        changed = self._source.refresh()
         self._complain()
-        if renewed:
-            metrics.CERTIFICATE_EXPIRY_S.set(self.manager.current.not_after_s)
-            log.info("certificate.loaded", identity=self.manager.identity.name)
-        if relisted:
+        if self.current != self._shown:
+            self._shown = self.current
+            metrics.CERTIFICATE_EXPIRY_S.set(self.current.not_after_s)
+            log.info("certificate.loaded", identity=self.me.name)
+        if self._source.allowlist != self._listed:
+            self._listed = self._source.allowlist
             log.info("allowlist.loaded")
             self._tell_grants()
-        return renewed or relisted
+        return changed
 
     def _complain(self) -> None:
         wrong = self.wrong
@@ -121,9 +131,9 @@ class Trust:
 
     def _tell_grants(self) -> None:
         """Say plainly whose appends nothing limits: it is the default, and easily overlooked."""
-        if self.manager.identity.kind is not Kind.COORDINATOR:
+        if self.me.kind is not Kind.COORDINATOR:
             return
-        clients = self._allowlist.current.unlimited_clients() if self._allowlist else ["client/*"]
+        clients = ["client/*"] if self._listed is None else self._listed.unlimited_clients()
         if clients:
             log.info(
                 "appends.unlimited",

@@ -1,0 +1,150 @@
+"""All carriers of one process, by the scheme of an address; the only place where they are built.
+
+A process has one trust, one watch over it, and one bound on its links, whatever carries them.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Sequence
+from typing import Protocol
+
+from midstreamer.domain.errors import ConfigError, MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.security.credentials import CredentialSource
+from midstreamer.telemetry import logs
+from midstreamer.transport import address as addresses
+from midstreamer.transport import racing
+from midstreamer.transport.address import Scheme
+from midstreamer.transport.attendance import Attendance
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server
+from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.trust import Trust
+
+FALL_BACK_S = 1.0
+"""After so long without an answer on the first carrier the next is tried beside it. A handshake
+takes milliseconds; a second bears a busy peer and one datagram that is lost."""
+PORTS_MAX = 20
+"""Tries to find one port number that is free for every carrier."""
+
+log = logs.get(__name__)
+
+
+class OneCarrier(Protocol):
+    """What each carrier can do besides `Carrier`'s part that is about trust."""
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link to ``host:port``."""
+
+    async def listen(self, address: str, attendance: Attendance) -> Server:
+        """Listen at ``host:port``; the links are attended together with those of others."""
+
+
+class Carriers(CertifiedCarrier):
+    """Dials and serves by whatever carriers an address names."""
+
+    def __init__(self, watch: Watch, *, proxy: str = "") -> None:
+        super().__init__(watch)
+        self._proxy = proxy
+        self._made: dict[Scheme, OneCarrier] = {}
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link. Refused names why either side turned the other away.
+
+        Where an address names several carriers, the next is tried when the one before failed or
+        has not answered for a second, and the first link that opens is taken.
+        """
+        where = addresses.parse(address)
+        attempts = [
+            functools.partial(self._of(scheme).dial, where.place, expect=expect)
+            for scheme in where.schemes
+        ]
+        return await racing.first(attempts, discard=Link.close, stagger_s=FALL_BACK_S)
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        """Listen by every carrier that the address names, at one port number.
+
+        ``on_link`` runs as a task of its own for every judged link.
+        """
+        where = addresses.parse(address)
+        attendance = Attendance(on_link)
+        if len(where.schemes) == 1:
+            return _named(where.schemes, await self._of(where.schemes[0]).listen(
+                where.place, attendance
+            ))  # fmt: skip
+        for tries in range(1, PORTS_MAX + 1):
+            opened: list[Server] = []
+            try:
+                place = where.place
+                for scheme in where.schemes:
+                    opened.append(await self._of(scheme).listen(place, attendance))
+                    place = opened[0].address
+                return _named(where.schemes, *opened)
+            except MidstreamerError:
+                for server in opened:
+                    await server.close()
+                # Port 0 took a number that is free for the first carrier alone: take another.
+                if tries == PORTS_MAX or not where.place.endswith(":0") or not opened:
+                    raise
+        raise AssertionError  # the last try returned or raised
+
+    def _of(self, scheme: Scheme) -> OneCarrier:
+        if scheme not in self._made:
+            self._made[scheme] = self._build(scheme)
+        return self._made[scheme]
+
+    def _build(self, scheme: Scheme) -> OneCarrier:
+        # Each loads its library when it is first used.
+        if scheme is Scheme.QUIC:
+            from midstreamer.transport.aioquic import QuicCarrier
+
+            return QuicCarrier(self._watch)
+        raise ConfigError(f"{scheme}:// leads nowhere outside of one process's tests")
+
+
+class ServerOfSeveral:
+    """The servers of one attendance as one."""
+
+    def __init__(self, schemes: tuple[Scheme, ...], servers: Sequence[Server]) -> None:
+        self._address = addresses.written(schemes, servers[0].address)
+        self.servers = tuple(servers)
+
+    @property
+    def address(self) -> str:
+        """The address really bound, with the carriers in front where they are not QUIC alone."""
+        return self._address
+
+    def reconsider(self) -> None:
+        """Judge every open link again; close those that would now be refused."""
+        for server in self.servers:
+            server.reconsider()
+
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        for server in self.servers:
+            server.refuse_new()
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        for server in self.servers:
+            await server.close()
+
+
+def _named(schemes: tuple[Scheme, ...], *servers: Server) -> Server:
+    return servers[0] if schemes == (Scheme.QUIC,) else ServerOfSeveral(schemes, servers)
+
+
+def build(
+    source: CredentialSource,
+    *,
+    limits: Limits | None = None,
+    incarnation: str = "",
+    proxy: str = "",
+) -> Carriers:
+    """The carriers of one process.
+
+    ``proxy``: what leads `wss://` out of this network; see `WssCarrier`.
+    """
+    trust = Trust(source, limits or Limits(), incarnation or secrets.token_hex(8))
+    return Carriers(Watch(trust), proxy=proxy)
