@@ -22,6 +22,8 @@ from midstreamer.security.file_source import FileSource
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Limits
+from midstreamer.transport.carriers import Carriers
+from midstreamer.transport.carriers import build as build_carriers
 from midstreamer.transport.certified import Watch
 from midstreamer.transport.trust import Trust
 
@@ -125,10 +127,18 @@ class Installation:
 
     def carrier(self, holder: Identity | Credentials) -> QuicCarrier:
         """A carrier of an identity, certified here, or of whatever credentials are given."""
+        return quic_carrier(self.source(holder), self.limits)
+
+    def carriers(self, holder: Identity | Credentials) -> Carriers:
+        """All carriers of one process."""
+        return build_carriers(self.source(holder), limits=self.limits)
+
+    def source(self, holder: Identity | Credentials) -> FileSource:
+        """The credentials of an identity, certified here, or whatever is given."""
         if isinstance(holder, Identity):
             manager = CertificateManager(self.directory, holder)
             manager.load_or_generate()
         else:
             manager = Held(holder)
         allowlist = AllowlistFile(self.allowlist_path)
-        return quic_carrier(FileSource(manager, allowlist), self.limits)
+        return FileSource(manager, allowlist)

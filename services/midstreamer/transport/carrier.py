@@ -15,6 +15,7 @@ from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import connection, deadlines, frames
 from midstreamer.protocol.frames import Frame
+from midstreamer.transport.address import Scheme
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ class Link(Protocol):
     @property
     def capabilities(self) -> frozenset[str]:
         """What the peer's handshake named (`protocol.capabilities`); none of an older version."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """The carrier that it came by."""
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something of the peer came; a live peer is heard every third of
+        `Limits.idle_s` at the least."""
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
-from midstreamer.domain.errors import ConfigError, MidstreamerError
+from midstreamer.domain.errors import ConfigError, MidstreamerError, Overloaded, Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.security.credentials import CredentialSource
 from midstreamer.telemetry import logs
@@ -25,6 +25,8 @@ from midstreamer.transport.trust import Trust
 FALL_BACK_S = 1.0
 """After so long without an answer on the first carrier the next is tried beside it. A handshake
 takes milliseconds; a second bears a busy peer and one datagram that is lost."""
+HANDSHAKE_FAILED = "handshake_failed"
+"""What a carrier says when no peer was met that makes sense."""
 PORTS_MAX = 20
 """Tries to find one port number that is free for every carrier."""
 
@@ -60,7 +62,9 @@ class Carriers(CertifiedCarrier):
             functools.partial(self._of(scheme).dial, where.place, expect=expect)
             for scheme in where.schemes
         ]
-        return await racing.first(attempts, discard=Link.close, stagger_s=FALL_BACK_S)
+        return await racing.first(
+            attempts, discard=Link.close, stagger_s=FALL_BACK_S, is_final=_is_an_answer
+        )
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen by every carrier that the address names, at one port number.
@@ -100,7 +104,18 @@ class Carriers(CertifiedCarrier):
             from midstreamer.transport.aioquic import QuicCarrier
 
             return QuicCarrier(self._watch)
+        if scheme is Scheme.WSS:
+            from midstreamer.transport.websocket import WssCarrier
+
+            return WssCarrier(self._watch, proxy=self._proxy)
         raise ConfigError(f"{scheme}:// leads nowhere outside of one process's tests")
+
+
+def _is_an_answer(error: BaseException) -> bool:
+    """Whether the server itself turned us away: it would do so by any carrier."""
+    if isinstance(error, Refused):
+        return error.reason != HANDSHAKE_FAILED
+    return isinstance(error, Overloaded)
 
 
 class ServerOfSeveral:

@@ -21,6 +21,7 @@ from midstreamer.protocol.connection import Connection
 from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Frame
 from midstreamer.telemetry import logs
+from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Limits
 
 log = logs.get(__name__)
@@ -35,6 +36,14 @@ FAILED = "this side failed"
 
 class Wire(Protocol):
     """What a carrier must be able to do for a link."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """The carrier that this is."""
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something of the peer came."""
 
     def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
         """Send bytes on a stream, in order; at once, or with what else this turn writes."""
@@ -88,6 +97,16 @@ class FramedLink:
     def capabilities(self) -> frozenset[str]:
         """What the peer's handshake named."""
         return self._connection.peer_capabilities
+
+    @property
+    def scheme(self) -> Scheme:
+        """The carrier that it came by."""
+        return self._wire.scheme
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something of the peer came."""
+        return self._wire.silent_s
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""

@@ -37,7 +37,9 @@ Key = TypeVar("Key", bound=Hashable)
 class HalfOpen(Generic[Key]):
     """Half-open connections by where they come from, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """``most``: places in all, at most half of them of one origin; None: `HALF_OPEN_MAX`."""
+        self._most = most
         self._origin: dict[Key, bytes] = {}
         self._held: dict[bytes, dict[Key, int]] = {}
         """The connections of each origin, and the bytes received of each."""
@@ -59,9 +61,9 @@ class HalfOpen(Generic[Key]):
     def must_leave(self, address: SocketAddress) -> Key | None:
         """Who makes room for a newcomer from an address; None while there is room."""
         own = self._held.get(origin(address), {})
-        if len(own) >= SHARE_MAX:
+        if len(own) >= (self._most // 2 if self._most else SHARE_MAX):
             return next(iter(own))
-        if len(self) >= HALF_OPEN_MAX:
+        if len(self) >= (self._most or HALF_OPEN_MAX):
             greediest = max(self._held, key=lambda source: len(self._held[source]))
             return next(iter(self._held[greediest]))
         return None

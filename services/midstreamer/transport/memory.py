@@ -20,6 +20,7 @@ from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import decide
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.transport import attendance
+from midstreamer.transport.address import Scheme
 from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
 from midstreamer.transport.framed import FramedLink
@@ -173,6 +174,9 @@ class MemoryServer:
 
 class MemoryWire:
     """One direction: what is written arrives at the other end in the next turn of the loop."""
+
+    scheme = Scheme.MEMORY
+    silent_s = 0.0
 
     def __init__(self) -> None:
         self.link: FramedLink

@@ -21,10 +21,12 @@ async def first(
     *,
     discard: Callable[[T], Awaitable[None]],
     stagger_s: float = STAGGER_S,
+    is_final: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
     """The result of the first attempt that succeeds; when none does, the first's error.
 
-    ``discard`` ends a result that came although another had been taken.
+    ``discard`` ends a result that came although another had been taken.  An error that
+    ``is_final`` is raised at once: no other way will lead to another answer.
     """
     if len(attempts) == 1:
         return await attempts[0]()
@@ -43,7 +45,7 @@ async def first(
                     timeout=None if last else stagger_s,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                won = next((each for each in done if each.exception() is None), None)
+                won = _decided(done, is_final)
                 if not last and (not done or task in done):
                     break  # it is slow or has failed: the next, beside those that still run
             if won is not None:
@@ -57,3 +59,16 @@ async def first(
         for task in tasks:
             if task is not won and not task.cancelled() and task.exception() is None:
                 await discard(task.result())
+
+
+def _decided(
+    done: set[asyncio.Future[T]], is_final: Callable[[BaseException], bool]
+) -> asyncio.Future[T] | None:
+    """The attempt that ends the race: one that succeeded, else one whose error is final."""
+    for each in done:
+        if each.exception() is None:
+            return each
+    for each in done:
+        if (error := each.exception()) is not None and is_final(error):
+            return each
+    return None

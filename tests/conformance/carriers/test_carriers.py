@@ -1,4 +1,4 @@
-"""What every carrier promises, run on each of them: QUIC over real sockets, and memory."""
+"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +19,8 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist
 from midstreamer.telemetry import metrics
-from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
+from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.security import Installation, who
 from tests.support.transport import holdings
@@ -64,19 +64,23 @@ def in_memory() -> World:
     return World(carrier, allow, lambda _, server: server.reconsider(), "local:0")
 
 
-def over_quic(directory: Path) -> World:
+def over_sockets(directory: Path, scheme: str) -> World:
     place = Installation(directory, LIMITS)
 
     def look(carrier: Carrier, _server: Server) -> None:
-        assert isinstance(carrier, QuicCarrier)
+        assert isinstance(carrier, Carriers)
         carrier.look()
 
-    return World(place.carrier, lambda wanted: place.allow(*wanted), look, "127.0.0.1:0")
+    def allow(wanted: list[str]) -> None:
+        place.allow(*wanted)
+
+    return World(place.carriers, allow, look, f"{scheme}://127.0.0.1:0")
 
 
-@pytest.fixture(params=["memory", "quic"])
+@pytest.fixture(params=["memory", "quic", "wss", "quic+wss"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return in_memory() if request.param == "memory" else over_quic(tmp_path)
+    name = str(request.param)
+    return in_memory() if name == "memory" else over_sockets(tmp_path, name)
 
 
 class Serving:

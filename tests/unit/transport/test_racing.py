@@ -82,3 +82,27 @@ async def test_a_race_that_is_cancelled_ends_its_ways() -> None:
     with pytest.raises(asyncio.CancelledError):
         await race
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_an_answer_that_is_final_ends_the_race_though_others_are_left() -> None:
+    tried: list[str] = []
+
+    async def refused() -> str:
+        tried.append("refused")
+        raise PermissionError
+
+    async def other() -> str:
+        tried.append("other")
+        return "in"
+
+    with pytest.raises(PermissionError):
+        await racing.first(
+            [refused, other],
+            discard=_keep,
+            is_final=lambda error: isinstance(error, PermissionError),
+        )
+    assert tried == ["refused"]
+
+
+async def _keep(_result: str) -> None:
+    """Nothing is to be ended."""

@@ -20,6 +20,7 @@ from midstreamer.protocol import frames
 from midstreamer.security.chain import Presented
 from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
+from midstreamer.transport import phrases
 from midstreamer.transport.aioquic import internals
 from midstreamer.transport.carrier import Limits
 
@@ -57,14 +58,9 @@ class RefusalAlert(tls.Alert):
     """A refusal as TLS tells it: a number of the standard, and our reason as its text."""
 
     def __init__(self, refusal: MidstreamerError) -> None:
-        super().__init__(phrase(refusal.message))
+        super().__init__(phrases.cut(refusal.message, REASON_BYTES_MAX))
         reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
         self.description = _ALERTS.get(reason, tls.AlertDescription.bad_certificate)
-
-
-def phrase(text: str) -> str:
-    """A reason short enough to travel in a closing packet."""
-    return text.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
 
 
 def configuration(

@@ -12,7 +12,6 @@ aioquic pace one packet a millisecond.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Protocol
 
@@ -21,6 +20,8 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicErrorCode
 
 from midstreamer.telemetry import logs
+from midstreamer.transport import phrases
+from midstreamer.transport.address import Scheme
 from midstreamer.transport.aioquic import enforcement, internals
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.hosts import SocketAddress
@@ -39,8 +40,6 @@ ALONG_S = internals.ACK_DELAY_S / 2
 the whole delay, any does: with the answer, where little is asked. Sooner, more packets carry one,
 and have it to write and to read; later, what is said every 11 ms would come too early for it, and
 the next time too late."""
-
-_CODED = re.compile(r"(?P<code>[a-z_]{3,40}): (?P<message>.*)", re.DOTALL)
 
 
 class Owner(Protocol):
@@ -67,6 +66,8 @@ class Owner(Protocol):
 
 class QuicWire:
     """The shell of one QuicConnection; its owner routes datagrams to it."""
+
+    scheme = Scheme.QUIC
 
     def __init__(self, quic: QuicConnection, owner: Owner) -> None:
         self.quic = quic
@@ -101,7 +102,7 @@ class QuicWire:
 
     def hang_up(self, code: str, message: str) -> None:
         """End the connection, telling the peer why."""
-        reason = f"{code}: {message}" if code else ""
+        reason = phrases.coded(code, message)
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
         self._end(error, reason, "", "")
 
@@ -112,6 +113,12 @@ class QuicWire:
     def unsent_bytes(self) -> int:
         """Bytes written that the other side has not acknowledged."""
         return internals.unacknowledged_bytes(self.quic)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since a packet of the peer came."""
+        ends_s, idle_s = internals.idle(self.quic)
+        return time.monotonic() - (ends_s - idle_s)
 
     @property
     def handshake_bytes(self) -> int:
@@ -257,7 +264,7 @@ class QuicWire:
         if self.over or self._closing:
             return  # sending may fail, and whoever learns of that gives the connection up
         self._closing = True
-        said = self._say_goodbye(error, enforcement.phrase(reason))
+        said = self._say_goodbye(error, phrases.cut(reason, enforcement.REASON_BYTES_MAX))
         self._finish(code, message)
         if not said:
             self._forget()
@@ -337,9 +344,9 @@ class QuicWire:
 def _why(event: events.ConnectionTerminated) -> tuple[str, str]:
     """Code and message of an end: ours when the peer spoke of one, else in the library's words."""
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
-    coded = _CODED.fullmatch(event.reason_phrase)
+    coded = phrases.read(event.reason_phrase)
     if coded and (in_tls or event.frame_type is None):
-        return coded["code"], coded["message"]
+        return coded
     if in_tls:
         return HANDSHAKE_FAILED, event.reason_phrase or f"TLS alert {event.error_code & 0xFF}"
     return "", event.reason_phrase or "the peer closed"

@@ -1,0 +1,82 @@
+"""Links over WebSocket: dialled, and taken by a server."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import socket
+
+from midstreamer.domain.errors import Unavailable
+from midstreamer.domain.identity import Kind
+from midstreamer.transport import hosts, racing
+from midstreamer.transport.attendance import Attendance
+from midstreamer.transport.carrier import Link, OnLink, Server
+from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.websocket.dialled import DialledLink
+from midstreamer.transport.websocket.proxy import Way, way_to
+from midstreamer.transport.websocket.selftest import self_test
+from midstreamer.transport.websocket.server import WssServer
+
+
+class WssCarrier(CertifiedCarrier):
+    """Opens links over WebSocket and TLS 1.3; refuses to exist when the self-test fails."""
+
+    def __init__(self, watch: Watch, *, proxy: str = "") -> None:
+        """``proxy``: ``http://host:port``, ``environment`` (what HTTPS_PROXY and its like say),
+        or empty for none."""
+        self_test()
+        super().__init__(watch)
+        self._proxy = proxy
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        """Open a link. Refused names why either side turned the other away.
+
+        The name is looked up each time, and all its addresses are tried, in random order.  Behind
+        a proxy the proxy looks it up.
+        """
+        self.look()  # no watch ran since the last link closed: something may have changed
+        way = way_to(address, self._proxy)
+        places = await hosts.resolve(way.first, socket.SOCK_STREAM)
+        random.shuffle(places)
+        attempts = [functools.partial(self._dial, address, way, place, expect) for place in places]
+        return await racing.first(attempts, discard=Link.close)
+
+    async def _dial(self, address: str, way: Way, found: hosts.Found, expect: Kind) -> Link:
+        handshake_s = self._trust.limits.handshake_s
+        dialled: DialledLink | None = None
+        sock = socket.socket(found[0], socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(handshake_s):
+                await asyncio.get_running_loop().sock_connect(sock, found[1])
+                await way.pass_through(sock)
+                dialled = DialledLink(
+                    self._trust, address, frozenset({expect}), released=self._watch.release
+                )
+                self._watch.over(dialled)
+                return await dialled.open(sock)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{address} does not answer within {handshake_s:g} s", retry_after_s=1.0
+            ) from error
+        except OSError as error:
+            raise Unavailable(
+                f"cannot reach {address}: {error.strerror or error}", retry_after_s=1.0
+            ) from error
+        finally:
+            if dialled is None:
+                sock.close()
+            elif not dialled.is_open:
+                dialled.wire.abandon("", "given up")
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        return await self.listen(address, Attendance(on_link))
+
+    async def listen(self, address: str, attendance: Attendance) -> Server:
+        """Listen, and have the links attended together with those of other servers."""
+        server = WssServer(self._trust, attendance, released=self._watch.release)
+        await server.open(address)
+        self._watch.over(server)
+        return server

@@ -1,0 +1,74 @@
+"""The way out of a network through an HTTP proxy: CONNECT, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+from websockets.exceptions import InvalidProxy
+from websockets.proxy import Proxy, get_proxy, parse_proxy, prepare_connect_request
+from websockets.uri import WebSocketURI, parse_uri
+
+from midstreamer.domain.errors import ConfigError, Unavailable
+
+ENVIRONMENT = "environment"
+"""Take the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name."""
+ANSWER_BYTES_MAX = 16 * 1024
+_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a server is reached: directly, or through a proxy."""
+
+    uri: WebSocketURI
+    proxy: Proxy | None
+
+    @property
+    def first(self) -> str:
+        """``host:port`` to connect to."""
+        host, port = (self.uri.host, self.uri.port) if self.proxy is None else (
+            self.proxy.host, self.proxy.port)  # fmt: skip
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def pass_through(self, sock: socket.socket) -> None:
+        """Have the proxy join this socket with the server; Unavailable says what it answered."""
+        if self.proxy is None:
+            return
+        loop = asyncio.get_running_loop()
+        request = prepare_connect_request(self.proxy, self.uri, None)
+        await loop.sock_sendall(sock, request)
+        answer = b""
+        while not answer.endswith(_END):
+            # A server speaks second in TLS: what follows the answer can only come after our words.
+            part = await loop.sock_recv(sock, 1)
+            if not part or len(answer) >= ANSWER_BYTES_MAX:
+                raise Unavailable(
+                    f"the proxy {self.first} gave no answer to CONNECT", retry_after_s=1.0
+                )
+            answer += part
+        status = answer.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
+        if len(status) < 2 or not (status[0].startswith("HTTP/1.") and status[1][:1] == "2"):
+            raise Unavailable(
+                f"the proxy {self.first} does not lead to {self.uri.host}:{self.uri.port}:"
+                f" it answered {' '.join(status)[:200]!r}",
+                retry_after_s=1.0,
+            )
+
+
+def way_to(address: str, setting: str) -> Way:
+    """The way to ``host:port`` that the setting of proxies wants; ConfigError names a wrong one."""
+    uri = parse_uri(f"wss://{address}/")
+    found = get_proxy(uri) if setting == ENVIRONMENT else setting
+    if not found:
+        return Way(uri, None)
+    try:
+        proxy = parse_proxy(found)
+    except (InvalidProxy, ValueError) as error:
+        raise ConfigError(f"the proxy is not http://<host>:<port>: {error}") from error
+    if proxy.scheme != "http":
+        raise ConfigError(
+            f"a proxy of {proxy.scheme}:// is not spoken to, http:// (CONNECT) alone is"
+        )
+    return Way(uri, proxy)

@@ -1,0 +1,247 @@
+"""A listening TCP socket, the connections on it, and their judging."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+
+from midstreamer.domain.errors import ConfigError, MidstreamerError, Overloaded
+from midstreamer.protocol import authorisation
+from midstreamer.protocol.connection import Code, Side
+from midstreamer.security.chain import Role
+from midstreamer.security.credentials import Credentials
+from midstreamer.security.reasons import Reason
+from midstreamer.telemetry import logs, metrics
+from midstreamer.transport import attendance as attending
+from midstreamer.transport import hosts
+from midstreamer.transport.attendance import Attendance
+from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.halfopen import HalfOpen
+from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.websocket import tls as transport_tls
+from midstreamer.transport.websocket import web
+from midstreamer.transport.websocket import wire as wires
+from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED, Tls
+from midstreamer.transport.websocket.wire import WssWire
+
+log = logs.get(__name__)
+
+BACKLOG = 128
+HALF_OPEN_MAX = 256
+"""Sockets whose peer was not judged; a process has often no more than 1,024 files in all."""
+_COUNTED = frozenset(Reason)
+"""What TLS itself objects to, by the words that refusals have."""
+FORBIDDEN, UNAVAILABLE = 403, 503
+"""How HTTP says that somebody may not, and that there is no room now."""
+
+
+class WssServer:
+    """A listening socket and its connections."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        attendance: Attendance,
+        *,
+        released: Callable[[WssServer], None],
+    ) -> None:
+        self._trust = trust
+        self._attendance = attendance
+        self._released = released
+        self._kinds = authorisation.accepts(trust.me.kind)
+        self._wires: set[WssWire] = set()
+        self._judged: dict[WssWire, Judged] = {}
+        self._wire_of: dict[FramedLink, WssWire] = {}
+        self._turned_away: set[WssWire] = set()
+        self._half_open: HalfOpen[WssWire] = HalfOpen(most=HALF_OPEN_MAX)
+        self._deadlines: dict[WssWire, asyncio.TimerHandle] = {}
+        self._context: tuple[Credentials, ssl.SSLContext] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._server: asyncio.Server
+        self._address = ""
+
+    async def open(self, address: str) -> None:
+        """Begin to listen; ConfigError names the address when it cannot."""
+        sock = await _bound(address)
+        self._address = hosts.written(sock.getsockname())
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accepted, sock=sock, backlog=BACKLOG
+        )
+
+    @property
+    def address(self) -> str:
+        """``host:port`` really bound."""
+        return self._address
+
+    def reconsider(self) -> None:
+        """Judge every open link again; close those that would now be refused."""
+        attending.reconsider(self._wire_of, self._judge_again)
+
+    def refuse_new(self) -> None:
+        """Take no new link; those that are open go on."""
+        self._attendance.full = True
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        self._server.close()
+        await self._attendance.close(self)
+        for wire in list(self._wires):
+            wire.abandon("", "the server has closed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(attending.FAREWELL_S):
+                await self._empty.wait()  # the other sides close when they have read it all
+        for wire in list(self._wires):
+            wire.drop()
+        await asyncio.sleep(0)  # so that each socket is given back
+        self._released(self)
+
+    @property
+    def earliest_expiry_s(self) -> float:
+        """When the first certificate of a connected peer ends."""
+        return min((judged.not_after_s for judged in self._judged.values()), default=float("inf"))
+
+    @property
+    def authorities(self) -> set[str]:
+        """Short hashes of the authorities that vouch for the peers of open links."""
+        return {self._judged[wire].authority for wire in self._wire_of.values()}
+
+    # --- connections ---
+
+    def _accepted(self) -> WssWire:
+        tls = Tls(self._tls_context(), server_side=True)
+        return AcceptedWire(tls, web.server(), self, idle_s=self._trust.limits.idle_s)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Made once for all connections that show the same certificate."""
+        current = self._trust.current
+        if self._context is None or self._context[0] != current:
+            self._context = current, transport_tls.context(current, server_side=True)
+        return self._context[1]
+
+    def connected(self, wire: WssWire) -> None:
+        """Somebody has connected: a place is found, and a deadline set."""
+        leaving = self._half_open.must_leave(wire.address)
+        if leaving is not None:
+            self._give_up(leaving, Overloaded.code)
+        self._wires.add(wire)
+        self._empty.clear()
+        self._half_open.add(wire, wire.address)
+        self._deadlines[wire] = asyncio.get_running_loop().call_later(
+            self._trust.limits.handshake_s, self._give_up, wire, Code.TIMEOUT
+        )
+
+    def came(self, wire: WssWire) -> None:
+        """Bytes came of a peer that was not judged; too much of all, and somebody leaves."""
+        self._half_open.hold(wire, wire.received_bytes)
+        while (leaving := self._half_open.overfull()) is not None:
+            self._give_up(leaving, Overloaded.code)
+
+    def _give_up(self, wire: WssWire, reason: str) -> None:
+        """End a half-open connection and free all of it now: no link came of it."""
+        metrics.HANDSHAKES.labels(reason).inc()
+        log.debug("handshake.failed", code=reason)  # a flood must not fill the log as well
+        self._turned_away.add(wire)
+        wire.drop()
+
+    def _no_longer_half_open(self, wire: WssWire) -> None:
+        self._half_open.discard(wire)
+        deadline = self._deadlines.pop(wire, None)
+        if deadline is not None:
+            deadline.cancel()
+
+    def _judge_again(self, link: FramedLink) -> None:
+        wire = self._wire_of.get(link)
+        if wire is None:
+            return  # it has ended; its task has not yet
+        presented = self._judged[wire].presented
+        self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
+
+    # --- Owner ---
+
+    def secured(self, wire: WssWire) -> None:
+        """TLS has let the client through: who is it, and is there room?"""
+        try:
+            judged = self._trust.judge(wire.tls.presented, Role.DIALS, self._kinds)
+            self._attendance.require_room(judged.identity, self._trust.limits)
+        except MidstreamerError as refusal:
+            attending.refused(wires.place_of(wire), refusal)
+            self._turned_away.add(wire)
+            full = isinstance(refusal, Overloaded)
+            wire.refuse(UNAVAILABLE if full else FORBIDDEN, refusal)
+            return
+        self._judged[wire] = judged
+        self._attendance.arriving[wire] = judged.identity
+
+    def established(self, wire: WssWire) -> FramedLink:
+        """The client was judged on the way; from now on it may speak."""
+        judged = self._judged.get(wire)
+        if judged is None:
+            raise RuntimeError("a handshake was completed by a client that was not judged")
+        self._no_longer_half_open(wire)
+        connection = self._trust.connection(Side.ACCEPTED, judged.identity)
+        link = FramedLink(connection, wire, self._trust.limits)
+        wire.link = link
+        self._wire_of[link] = wire
+        self._attendance.arriving.pop(wire, None)
+        self._attendance.welcome(link, self)
+        wire.keep_alive()
+        return link
+
+    def ended(self, wire: WssWire, code: str, message: str) -> None:
+        """Its place among the links is free; its socket is open until the other side closes."""
+        if wire.link is None and wire not in self._turned_away:  # those are counted by their reason
+            reason = code if code in _COUNTED else HANDSHAKE_FAILED
+            metrics.HANDSHAKES.labels(reason).inc()
+            log.debug("handshake.failed", code=code, detail=message)
+            self._turned_away.add(wire)
+        if wire.link is not None:
+            self._wire_of.pop(wire.link, None)
+        self._judged.pop(wire, None)
+        self._attendance.arriving.pop(wire, None)
+
+    def forgotten(self, wire: WssWire) -> None:
+        """Its socket is closed."""
+        self._no_longer_half_open(wire)
+        self.ended(wire, "", "")  # done already, unless ending failed half way
+        self._turned_away.discard(wire)
+        self._wires.discard(wire)
+        if not self._wires:
+            self._empty.set()
+
+
+class AcceptedWire(WssWire):
+    """A wire that tells its server what comes before it is judged."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected."""
+        super().connection_made(transport)
+        self._server.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        super().data_received(data)
+        if self.link is None and not self.over:
+            self._server.came(self)
+
+    @property
+    def _server(self) -> WssServer:
+        assert isinstance(self._owner, WssServer)  # noqa: S101 - for the type alone
+        return self._owner
+
+
+async def _bound(address: str) -> socket.socket:
+    """A socket bound to ``host:port``; ConfigError names the address when it cannot be."""
+    family, place = (await hosts.resolve(address, socket.SOCK_STREAM))[0]
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a killed process left waits
+    try:
+        made.bind(place)
+    except OSError as error:
+        made.close()
+        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
+    return made

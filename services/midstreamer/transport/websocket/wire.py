@@ -1,0 +1,429 @@
+"""One TCP connection as a wire of `transport.framed`: TLS, HTTP's upgrade, then messages.
+
+A message is one byte that names the stream, and bytes of it.  Long frames leave in many messages,
+by turns with those of the other stream, so that a short frame never waits behind a long one.
+
+Nothing that the event loop or an owner calls here raises.  Whatever fails closes the connection.
+What a peer can make us hold is bounded: before it was judged by the bytes that it sent, later by
+one message, by what a turn of the loop reads, and by how often it may ask for a pong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Protocol
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from midstreamer.domain.errors import MidstreamerError, Refused
+from midstreamer.telemetry import logs
+from midstreamer.transport import hosts, phrases
+from midstreamer.transport.address import Scheme
+from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.hosts import SocketAddress
+from midstreamer.transport.websocket import web
+from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED, Tls
+from midstreamer.transport.websocket.waiting import Waiting
+
+log = logs.get(__name__)
+
+FAILED = "this side failed"
+ENDED = "the peer closed"
+UNJUDGED_BYTES_MAX = 64 * 1024
+"""Received of a peer before it was judged: a handshake with a chain takes some 5 kB."""
+TURN_BYTES = 16 * 1024
+"""Read of one connection in one turn of the loop: megabytes of the smallest messages, read in one
+go, would hold everybody up."""
+UNREAD_BYTES = 256 * 1024
+"""Decrypted and not yet read; above it nothing more is taken from the socket."""
+BUFFER_BYTES = 64 * 1024
+"""Handed to the socket and not yet taken by the kernel; above it streams wait."""
+KERNEL_BYTES = 128 * 1024
+"""Taken by the kernel and not yet sent; above it the socket takes no more."""
+PINGS_MAX = 100
+"""Pings of a peer in one period of idleness. Each is answered, whether or not it reads."""
+LINGER_S = 1.0
+"""How long a closed connection waits for the other side to close: what was said last would be
+lost if the socket were closed before it was read."""
+CLOSE_NORMAL, CLOSE_REASON = 1000, 4000
+"""Codes of a closing message: without a reason, and with one of ours."""
+CLOSE_BYTES_MAX = 123
+"""Of the text in a closing message (RFC 6455, section 5.5)."""
+
+
+class Owner(Protocol):
+    """Who holds wires: a server many, a dialled link one."""
+
+    def secured(self, wire: WssWire) -> None:
+        """TLS is done: judge the peer; Refused or Overloaded turn it away."""
+
+    def established(self, wire: WssWire) -> FramedLink:
+        """The upgrade is done too: make the link."""
+
+    def ended(self, wire: WssWire, code: str, message: str) -> None:
+        """Nothing more will be said."""
+
+    def forgotten(self, wire: WssWire) -> None:
+        """The socket is closed."""
+
+
+class WssWire(asyncio.Protocol):
+    """The shell of one connection of TLS and one of WebSocket."""
+
+    scheme = Scheme.WSS
+
+    def __init__(self, tls: Tls, connection: web.Web, owner: Owner, *, idle_s: float) -> None:
+        self.tls = tls
+        self.link: FramedLink | None = None
+        """There once the peer was judged and the upgrade is done."""
+        self.over = False
+        """Nothing more will be said, and what still comes is dropped."""
+        self.received_bytes = 0
+        """Of the peer, until it was judged."""
+        self.address: SocketAddress = ()
+        self._web = connection
+        self._owner = owner
+        self._idle_s = idle_s
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._heard_s = self._loop.time()
+        self._judged = False
+        self._closing = False
+        self._unread = bytearray()
+        self._reading_later = False
+        self._eof = False
+        self._waiting = Waiting()
+        self._paused = False
+        self._flush: asyncio.Handle | None = None
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._pings = 0
+        self._pings_since_s = self._heard_s
+
+    # --- Wire ---
+
+    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
+        """Send bytes on a stream, in order; what one turn of the loop writes leaves together."""
+        self._waiting.add(stream, data)
+        if at_once:
+            self._flush_now()
+        elif self._flush is None:
+            self._flush = self._loop.call_soon(self._flush_now)
+
+    def hang_up(self, code: str, message: str) -> None:
+        """End the connection, telling the peer why."""
+        self._end(phrases.coded(code, message), "", "")
+
+    def taken(self) -> None:
+        """Nothing to do: TCP counts what left, not what was read."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes written that the kernel has not taken; it holds `KERNEL_BYTES` more at most."""
+        handed = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._waiting.total_bytes + handed
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something of the peer came."""
+        return self._loop.time() - self._heard_s
+
+    # --- what the owner calls ---
+
+    def begin(self) -> None:
+        """Start the handshake of TLS, on the side that dialled."""
+        self._guarded("begin", self._begin)
+
+    def keep_alive(self) -> None:
+        """Ping after each third of the idle period without a word from the peer; end after it."""
+        self._guarded("keepalive", self._keep_alive)
+
+    def refuse(self, status: int, refusal: MidstreamerError) -> None:
+        """Turn away a peer that TLS let through, with a reason that it can read."""
+        if isinstance(self._web, ServerProtocol):
+            self._web.send_response(self._web.reject(status, refusal.message))
+        self._end("", "", "")
+
+    def abandon(self, code: str, message: str) -> None:
+        """Give the connection up for a reason of this side; the peer is told that it is over."""
+        self._end("", code, message)
+
+    def drop(self) -> None:
+        """Close the socket now; nothing more is said."""
+        self._end("", "", "")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type alone
+        self._transport = transport
+        transport.set_write_buffer_limits(BUFFER_BYTES, BUFFER_BYTES // 4)
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        self.address = transport.get_extra_info("peername") or ("0.0.0.0", 0)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self.over:
+            return
+        self._heard_s = self._loop.time()
+        self._guarded("data", self._received, data)
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more; the socket is closed when its last words were read."""
+        self._eof = True
+        if self.over and self._transport is not None:
+            self._transport.close()
+        elif not self._unread:
+            self._end("", "", ENDED)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self._transport = None
+        if self._linger is not None:
+            self._linger.cancel()
+        while self._unread and not self.over:  # it may have come just before the end
+            self._guarded("data", self._read_part)
+        self._finish("", "the connection is gone" if exc else ENDED)
+        self._owner.forgotten(self)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._paused = False
+        self._flush_now()
+
+    # --- reading ---
+
+    def _begin(self) -> None:
+        self.tls.start()
+        self._send_out()
+
+    def _received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if not self._judged and self.received_bytes > UNJUDGED_BYTES_MAX:
+            self._end("", HANDSHAKE_FAILED, f"more than {UNJUDGED_BYTES_MAX} B before TLS was done")
+            return
+        try:
+            self.tls.receive(data)
+            if self.tls.ready and not self._judged:
+                self._owner.secured(self)
+                self._judged = not self.over
+                if isinstance(self._web, ClientProtocol):
+                    self._web.send_request(self._web.connect())
+            self._send_out()
+            if self._judged:
+                self._decrypt()
+        except Refused as refusal:
+            self._send_out()  # TLS tells the other side in its own words
+            code, message = phrases.read(refusal.message) or (refusal.reason, refusal.message)
+            self._end("", code, message)
+
+    def _decrypt(self) -> None:
+        while data := self.tls.read():
+            self._unread += data
+        if self.tls.ended:
+            self._eof = True
+        if self._reading_later:
+            self._read_later()
+        else:
+            self._read_part()
+
+    def _read_on(self) -> None:
+        self._reading_later = False
+        if not self.over:
+            self._guarded("data", self._read_part)
+
+    def _read_part(self) -> None:
+        """Read the next part of what waits; the rest in turns of its own."""
+        part = bytes(self._unread[:TURN_BYTES])
+        del self._unread[:TURN_BYTES]
+        if part:
+            self._web.receive_data(part)
+            self._take_events()
+        if self.over:
+            return
+        if self._unread:
+            self._read_later()
+        elif self._eof:
+            self._end("", "", ENDED)
+        elif self._transport is not None:
+            self._transport.resume_reading()
+
+    def _read_later(self) -> None:
+        if not self._reading_later and self._transport is not None:
+            self._reading_later = True
+            self._loop.call_soon(self._read_on)
+        if len(self._unread) > UNREAD_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _take_events(self) -> None:
+        for event in self._web.events_received():
+            self._take(event)
+            if self.over:
+                return
+        self._send_out()
+        failure = self._web.handshake_exc or self._web.parser_exc
+        if self._web.close_rcvd is not None:
+            self._end("", *(phrases.read(self._web.close_rcvd.reason) or ("", ENDED)))
+        elif failure is not None or self._web.close_expected():
+            self._end("", HANDSHAKE_FAILED if self.link is None else "", str(failure or ENDED))
+        elif self.link is not None:
+            self.link.written()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Request() if isinstance(self._web, ServerProtocol):
+                self._web.send_response(self._web.accept(event))
+                if self._web.state is State.OPEN:
+                    self.link = self._owner.established(self)
+            case Response(status_code=101):
+                self.link = self._owner.established(self)
+            case Response():
+                self._end("", *web.refusal(event))
+            case Frame():
+                self._message(event)
+
+    def _message(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING:
+            self._count_ping()
+        elif frame.opcode in (Opcode.PONG, Opcode.CLOSE):
+            return
+        elif frame.opcode is not Opcode.BINARY or not frame.fin or not frame.data:
+            self._end("", "", "the peer sent a message that is none of ours")
+        elif self.link is not None:
+            self.link.data(frame.data[0], bytes(frame.data[1:]))
+
+    def _count_ping(self) -> None:
+        now_s = self._loop.time()
+        if now_s - self._pings_since_s > self._idle_s:
+            self._pings, self._pings_since_s = 0, now_s
+        self._pings += 1
+        if self._pings > PINGS_MAX:
+            self._end("", "", f"more than {PINGS_MAX} pings within {self._idle_s:g} s")
+
+    # --- writing ---
+
+    def _flush_now(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self._guarded("flush", self._send_streams)
+
+    def _send_streams(self, *, all_of_it: bool = False) -> None:
+        """Send what waits, a chunk of each stream by turns, while the socket takes it."""
+        if self.over or self._web.state is not State.OPEN:
+            return
+        while self._waiting.total_bytes and (all_of_it or not self._paused):
+            for message in self._waiting.turn():
+                self._web.send_binary(message)
+            if not all_of_it and self._waiting.total_bytes:
+                self._send_out()  # it may find the socket full
+        self._send_out()
+        if self.link is not None:
+            self.link.written()
+
+    def _send_out(self) -> None:
+        """Hand to the socket what WebSocket and TLS have to say."""
+        if self._transport is None:
+            return
+        for data in self._web.data_to_send():
+            if data and self.tls.ready:
+                self.tls.write(data)
+        if sealed := self.tls.take():
+            self._transport.write(sealed)
+
+    # --- timers ---
+
+    def _keep_alive(self) -> None:
+        if self.over:
+            return
+        left_s = self._idle_s - self.silent_s
+        if left_s <= 0:
+            self._end("", "", f"nothing came for {self._idle_s:g} s")
+            return
+        if left_s <= self._idle_s * 2 / 3 and self._web.state is State.OPEN:
+            self._web.send_ping(b"")
+            self._send_out()
+            left_s = min(left_s, self._idle_s / 3)
+        else:
+            left_s -= self._idle_s * 2 / 3
+        self._keepalive = self._loop.call_later(max(left_s, 0.001), self.keep_alive)
+
+    # --- ends ---
+
+    def _guarded(self, where: str, call: object, *arguments: object) -> None:
+        try:
+            call(*arguments)  # type: ignore[operator]
+        except Exception:
+            log.exception("wire.failed", at=where)
+            self._end("", "", FAILED)
+
+    def _end(self, said: str, code: str, message: str) -> None:
+        """Tell the peer ``said``, and this side ``code`` and ``message``."""
+        if self.over or self._closing:
+            return
+        self._closing = True
+        try:
+            self._say_goodbye(said)
+        except Exception:
+            log.exception("wire.failed", at="closing")
+            if self._transport is not None:
+                self._transport.abort()
+        self._finish(code, message)
+
+    def _say_goodbye(self, said: str) -> None:
+        """Send what waits, then why it ends; the socket closes when the other side has."""
+        if self._transport is None:
+            return
+        if self._web.state is State.OPEN:
+            self._send_streams(all_of_it=True)
+            code = CLOSE_REASON if said else CLOSE_NORMAL
+            self._web.send_close(code, phrases.cut(said, CLOSE_BYTES_MAX))
+        self._send_out()
+        self.tls.close()
+        self._send_out()
+        self._transport.resume_reading()
+        if self._eof:
+            self._transport.close()
+            self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
+            return
+        with contextlib.suppress(OSError):  # the other side may have closed
+            self._transport.write_eof()
+        self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
+
+    def _finish(self, code: str, message: str) -> None:
+        if self.over:
+            return
+        self.over = True
+        for handle in (self._flush, self._keepalive):
+            if handle is not None:
+                handle.cancel()
+        self._unread.clear()
+        self._waiting.clear()
+        try:
+            if self.link is not None:
+                self.link.lost(code, message)
+            self._owner.ended(self, code, message)
+        except Exception:
+            log.exception("wire.failed", at="end")
+
+
+def place_of(wire: WssWire) -> str:
+    """``host:port`` of the other end, for logs."""
+    return hosts.written(wire.address)
