@@ -32,7 +32,7 @@ PLACES = {
     "runtime/conversation.py::_next": "the function, which ends what it began",
     "runtime/lifecycle.py::Lifecycle.__init__": "the owner of all others of a process",
     "runtime/lifecycle.py::Lifecycle.spawn": "the owner of all others of a process",
-    "runtime/peer.py::_attended": "the function, which ends what it began",
+    "runtime/listener.py::_attended": "the function, which ends what it began",
     "runtime/peer.py::Session.__init__": "the group of `run`, before it is entered",
     "runtime/peer.py::Session.run": "a group that lasts as long as the method",
     "runtime/peer.py::Session.reached": "the method, which ends what it began",

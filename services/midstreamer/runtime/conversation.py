@@ -32,6 +32,7 @@ from midstreamer.protocol import exchange, frames, requests
 from midstreamer.protocol.exchange import FOLLOW_MAX, IN_FLIGHT_MAX, Exchange
 from midstreamer.protocol.frames import Answer, Changes, Failure, Frame, Request, Tail
 from midstreamer.telemetry import logs, metrics, tracing
+from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Link
 
 log = logs.get(__name__)
@@ -107,6 +108,16 @@ class Peer:
     def capabilities(self) -> frozenset[str]:
         """What it understands beyond the frames of every version (`protocol.capabilities`)."""
         return self._link.capabilities
+
+    @property
+    def scheme(self) -> Scheme:
+        """The carrier of its link."""
+        return self._link.scheme
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it should have been heard by now, and was not."""
+        return self._link.is_silent
 
     @property
     def closed(self) -> bool:

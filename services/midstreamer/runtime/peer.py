@@ -10,20 +10,21 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
-from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
+from midstreamer.runtime.listener import Listener, beside, listen, quiet
 from midstreamer.runtime.targets import Targets
 from midstreamer.runtime.tasks import drop, pause, spread
+from midstreamer.runtime.ways import Ways
 from midstreamer.telemetry import logs
 from midstreamer.transport import racing
-from midstreamer.transport.carrier import Carrier, Link, Server
+from midstreamer.transport.carrier import Carrier, Link
 
 __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "dial", "listen"]
 
@@ -34,14 +35,14 @@ BACKOFF = Backoff(first_s=0.05, most_s=2.0)
 LINK_AGE_S = 3600.0
 LOOK_S = 1.0
 """So often a session looks whether this process has a new certificate."""
+LOOK_WAYS_S = 0.25
+"""So often it looks whether the peer has fallen silent, where another carrier leads there too."""
+MOVE_S = 1.0
+"""So long another carrier may take to answer before the present link is gone on with."""
 HANDOVER_S = 0.25
 """So long both links take requests: the other side comes to know the new one meanwhile."""
 RETIRE_S = 60.0
 """Longest that a replaced link is kept for what is under way on it."""
-QUIET_S = 0.5
-"""A peer that does not know Drain has noticed the new link after so long."""
-SILENT_S = 3.0
-"""A peer that knows Drain says it at once. One that has not after so long is not waited for."""
 STEADY_S = 10.0
 """After a link that lived this long the next is dialled with the least pause again: one that is
 opened and fails at once, again and again, must not be dialled as fast as possible."""
@@ -57,106 +58,6 @@ async def dial(
     peer = Peer(await carrier.dial(address, expect=expect), carrier.me, handle)
     peer.start()
     return peer
-
-
-async def listen(
-    carrier: Carrier,
-    address: str,
-    *,
-    handle: Handle,
-    opened: OnPeer | None = None,
-    closed: OnPeer | None = None,
-    told_drain: Callable[[Peer], None] | None = None,
-    in_flight_max: int = IN_FLIGHT_MAX,
-) -> Listener:
-    """Serve.
-
-    ``opened`` begins before the peer's first frame is taken, runs beside the connection and is
-    cancelled with it; ``closed`` runs after its last.  ``told_drain`` is called when it says Drain.
-    """
-    peers: set[Peer] = set()
-
-    async def on_link(link: Link) -> None:
-        peer = Peer(link, carrier.me, handle, in_flight_max=in_flight_max)
-        if told_drain is not None:
-            peer.on_drain = told_drain
-        peers.add(peer)
-        try:
-            if listener.refusing:  # its handshake was under way when the others were told
-                peer.drain(leaving=True)
-            await _attended(peer, opened)
-        finally:
-            peers.discard(peer)
-            if closed is not None:
-                await closed(peer)
-
-    listener = Listener(await carrier.serve(address, on_link), peers)
-    return listener
-
-
-class Listener:
-    """A listening end, and the peers that are connected to it."""
-
-    def __init__(self, server: Server, peers: set[Peer]) -> None:
-        self.server = server
-        self.refusing = False
-        """New links are not taken any more."""
-        self._peers = peers
-
-    @property
-    def address(self) -> str:
-        """``host:port`` really bound."""
-        return self.server.address
-
-    @property
-    def peers(self) -> tuple[Peer, ...]:
-        """Those that are connected now."""
-        return tuple(self._peers)
-
-    def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
-        self.refusing = True
-        self.server.refuse_new()
-
-    async def sent_away(self, kinds: Collection[Kind]) -> None:
-        """Tell peers of these kinds that this process is about to stop.
-
-        Returns when nothing of theirs is under way and none will ask any more.  The caller bounds
-        the time.
-        """
-        told: set[Peer] = set()
-        while fresh := [p for p in self._peers if p.identity.kind in kinds and p not in told]:
-            told.update(fresh)
-            for peer in fresh:
-                peer.drain(leaving=True)
-            await asyncio.gather(*map(_quiet, fresh))
-
-    async def close(self) -> None:
-        """Stop accepting and close every link."""
-        await self.server.close()
-
-
-async def _attended(peer: Peer, opened: OnPeer | None) -> None:
-    """Run a peer to its end, with what its owner wants to do beside it."""
-    beside = asyncio.get_running_loop().create_task(_beside(peer, opened)) if opened else None
-    try:
-        await asyncio.sleep(0)  # what it does before it first waits comes before the first frame
-        await peer.run()
-    finally:
-        if beside is not None:
-            beside.cancel()
-            await asyncio.wait({beside})
-
-
-async def _beside(peer: Peer, opened: OnPeer) -> None:
-    try:
-        await opened(peer)
-    except MidstreamerError as error:
-        log.warning("peer.dropped", peer=peer.identity.name, code=error.code, detail=error.message)
-        await peer.close(error.code, error.message)
-    except Exception:
-        log.exception("peer.failed", peer=peer.identity.name)
-        await peer.close(MidstreamerError.code, "this side failed")
 
 
 @dataclass(eq=False)
@@ -197,6 +98,7 @@ class Session:
         self._opened = opened
         self._link_age_s = link_age_s
         self._targets = Targets(pause=functools.partial(pause, backoff=BACKOFF), dice=random.random)
+        self._ways = Ways(random.random)
         self._line: _Line | None = None
         self._tasks = asyncio.TaskGroup()
         self._wake = asyncio.Event()
@@ -247,7 +149,7 @@ class Session:
             line.peer.drain(leaving=True)
             try:
                 async with asyncio.timeout(within_s):
-                    await _quiet(line.peer)
+                    await quiet(line.peer)
             except TimeoutError:
                 log.info("session.left_busy", peer=line.peer.identity.name)
 
@@ -277,7 +179,6 @@ class Session:
 
     async def _replaced(self) -> None:
         """Have a new link in the place of the old one, which goes on until it is quiet."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 line = await self._dialled()
@@ -285,6 +186,12 @@ class Session:
                 self._complain(error)
                 continue
             break
+        await self._installed(line)
+
+    async def _installed(self, line: _Line) -> None:
+        """Have a new link take the requests."""
+        loop = asyncio.get_running_loop()
+        self._ways.opened(loop.time())
         old, self._line = self._line, line
         self._last_error, self._sent_away = "", False
         self._told.clear()
@@ -293,12 +200,39 @@ class Session:
             old.beside.cancel()
             await asyncio.wait({old.beside})
         if self._opened is not None:
-            line.beside = self._tasks.create_task(_beside(line.peer, self._opened))
+            line.beside = self._tasks.create_task(beside(line.peer, self._opened))
             await asyncio.sleep(0)  # what it does before it first waits comes first
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None:
             self._tasks.create_task(_retired(old))
+
+    async def _moved(self, line: _Line) -> bool:
+        """Take another carrier of the same address, when it is time and it answers at once."""
+        loop = asyncio.get_running_loop()
+        silent = line.peer.is_silent
+        ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
+        if not ways:
+            return False
+        dialling = asyncio.ensure_future(self._first([(line.address, way) for way in ways]))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait(
+                {dialling, waking}, timeout=MOVE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            drop(waking)
+            if not dialling.done():
+                drop(dialling)
+        if dialling.cancelled() or not dialling.done() or dialling.exception() is not None:
+            self._ways.failed(loop.time())
+            return False
+        new = dialling.result()
+        log.info("session.moves", at=line.address, by=new.peer.scheme, silent=silent)
+        await self._installed(new)
+        if line.peer.is_silent:  # whoever waits for an answer there asks again on the new link
+            await line.peer.close()
+        return True
 
     async def _dialled(self) -> _Line:
         """The first of the addresses that answers, the best first."""
@@ -310,17 +244,23 @@ class Session:
         order = self._targets.order(addresses, loop.time())
         await asyncio.sleep(order[0][0] - loop.time())
         ready = [address for free_s, address in order if free_s <= loop.time()]
+        return await self._first([(address, address) for address in ready])
 
-        async def attempt(address: str) -> tuple[str, Link]:
+    async def _first(self, ways: Sequence[tuple[str, str]]) -> _Line:
+        """A link by the first that answers of some ways; before each the address it belongs to."""
+        loop = asyncio.get_running_loop()
+
+        async def attempt(address: str, way: str) -> tuple[str, Link]:
             try:
-                return address, await self._carrier.dial(address, expect=self._expect)
+                return address, await self._carrier.dial(way, expect=self._expect)
             except (MidstreamerError, OSError):
-                self._targets.failed(address, loop.time())
+                if way == address:  # else there is a link to it already
+                    self._targets.failed(address, loop.time())
                 raise
 
         credentials = self._carrier.credentials
         address, link = await racing.first(
-            [functools.partial(attempt, address) for address in ready], discard=_discard
+            [functools.partial(attempt, *each) for each in ways], discard=_discard
         )
         peer = Peer(link, self._carrier.me, self._handle)
         peer.on_drain = self._told_to_move
@@ -363,8 +303,11 @@ class Session:
             if loop.time() >= line.worn_s or line.credentials != self._carrier.credentials:
                 return
             self._wake.clear()
+            if await self._moved(line):
+                continue
+            look_s = LOOK_WAYS_S if self._ways.several(line.address) else LOOK_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(line.worn_s, loop.time() + LOOK_S)):
+                async with asyncio.timeout_at(min(line.worn_s, loop.time() + look_s)):
                     await self._wake.wait()
 
     async def live(self, budget_s: float) -> Peer:
@@ -400,28 +343,10 @@ async def _retired(old: _Line) -> None:
         async with asyncio.timeout(RETIRE_S):
             await asyncio.sleep(HANDOVER_S)
             old.peer.drain()
-            await _quiet(old.peer)
+            await quiet(old.peer)
     except TimeoutError:
         log.info("session.left_busy", peer=old.peer.identity.name)
     await old.peer.close()
-
-
-async def _quiet(peer: Peer) -> None:
-    """Return when nothing is under way after `Peer.drain`, and nothing will come."""
-    loop = asyncio.get_running_loop()
-    silent_s = loop.time() + SILENT_S
-    while not peer.closed:
-        if Capability.DRAIN in peer.capabilities:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(QUIET_S):
-                    await peer.settled()
-                    return
-            if peer.draining or loop.time() < silent_s:
-                continue
-        else:  # it sends requests here until it has noticed the newer link
-            await asyncio.sleep(QUIET_S)
-        if not peer.busy:
-            return
 
 
 async def _discard(dialled: tuple[str, Link]) -> None:

@@ -78,9 +78,9 @@ class Link(Protocol):
         """The carrier that it came by."""
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since something of the peer came; a live peer is heard every third of
-        `Limits.idle_s` at the least."""
+    def is_silent(self) -> bool:
+        """Whether the peer should have been heard by now, and was not: it is asked after a third
+        of `Limits.idle_s`. The link is lost only after all of it."""
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.

@@ -30,6 +30,8 @@ RETRY_AFTER_S = 0.05
 TURN_BYTES = 16 * 1024
 """Read of one link in one turn of the loop. Bytes that came out of order are there all at once when
 the gap is closed, megabytes of the smallest frames: read in one go they hold everybody up."""
+ANSWER_S = 0.5
+"""A live peer answers a ping within so long, busy or far away."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
 
@@ -104,9 +106,9 @@ class FramedLink:
         return self._wire.scheme
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since something of the peer came."""
-        return self._wire.silent_s
+    def is_silent(self) -> bool:
+        """Whether the peer should have been heard by now, and was not."""
+        return self._end is None and self._wire.silent_s > self._limits.idle_s / 3 + ANSWER_S
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
