@@ -56,7 +56,9 @@ def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> 
     )
     manager.load_or_generate()
     listed = files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
-    return carriers.build(FileSource(manager, listed), limits=limits_of(limits))
+    return carriers.build(
+        FileSource(manager, listed), limits=limits_of(limits), proxy=security.proxy
+    )
 
 
 def limits_of(limits: LimitSettings) -> Limits:

@@ -184,7 +184,10 @@ async def _client(
 
     made = settings.of(context, ClientSettings, {"identity": identity} if identity else None)
     carrier = certificates.carrier(
-        made.security.directory, made.identity, identities.limits_of(made.limits)
+        made.security.directory,
+        made.identity,
+        identities.limits_of(made.limits),
+        proxy=made.security.proxy,
     )
     policy = Policy(attempt_s=made.attempt_s)
     async with AsyncClient(

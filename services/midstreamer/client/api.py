@@ -74,17 +74,22 @@ class AsyncClient:
         identity: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
+        proxy: str = "",
     ) -> Self:
         """A client by its certificates; connects on entering ``async with``.
 
         ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
         (``client/<id>``) picks one when several lie there.  Each link is replaced after about
         ``link_age_s`` seconds; no request fails by that.
+
+        An address is ``host:port``; ``quic+wss://`` in front of it allows WebSocket where the
+        network drops UDP, ``wss://`` takes it alone.  ``proxy`` is the HTTP proxy through which
+        WebSocket is dialled: ``http://host:port``, ``environment``, or empty for none.
         """
         import midstreamer.client.certificates as certificates  # aioquic loads late
 
         several = [addresses] if isinstance(addresses, str) else list(addresses)
-        carrier = certificates.carrier(Path(directory), identity)
+        carrier = certificates.carrier(Path(directory), identity, proxy=proxy)
         return cls(carrier, several, deadline_s=deadline_s, link_age_s=link_age_s)
 
     async def __aenter__(self) -> Self:

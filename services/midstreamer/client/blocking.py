@@ -47,6 +47,7 @@ class Client:
         identity: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
+        proxy: str = "",
     ) -> Self:
         """A client by its certificates; see `AsyncClient.connect`."""
         made = AsyncClient.connect(
@@ -55,6 +56,7 @@ class Client:
             identity=identity,
             deadline_s=deadline_s,
             link_age_s=link_age_s,
+            proxy=proxy,
         )
         return cls(made)
 

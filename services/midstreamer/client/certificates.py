@@ -13,14 +13,16 @@ from midstreamer.transport import carriers
 from midstreamer.transport.carrier import Carrier, Limits
 
 
-def carrier(directory: Path, name: str = "", limits: Limits | None = None) -> Carrier:
+def carrier(
+    directory: Path, name: str = "", limits: Limits | None = None, *, proxy: str = ""
+) -> Carrier:
     """The carriers of ``client/<id>`` or ``operator/<id>``, or of the folder's only client.
 
     There is no allowlist of servers: they are verified by chain, validity and kind.
     """
     manager = files.CertificateManager(directory, find(directory, name))
     manager.load_or_generate()
-    return carriers.build(FileSource(manager, None), limits=limits)
+    return carriers.build(FileSource(manager, None), limits=limits, proxy=proxy)
 
 
 def find(directory: Path, name: str = "") -> Identity:

@@ -29,6 +29,8 @@ class Capability(StrEnum):
     """Takes leases with all of `frames.EVIDENCE_KEYS`, and lists members of kind sync."""
     RETIRE = "retire"
     """Answers Retire, and says in Fleet that a member has been asked to drain."""
+    SCHEMES = "schemes"
+    """Reads addresses that name carriers, as in `transport.address`."""
     TOLERANT = "tolerant"
     """Skips changes, and answers requests, of a kind that it does not know."""
 

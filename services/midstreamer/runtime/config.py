@@ -151,6 +151,10 @@ class SecuritySettings(Settings):
     changes; a peer taken off loses its connection. `universes=<name>,<name>` behind an entry of
     clients limits what they may append to; without it that is every universe. None: `allowlist`
     in `directory`."""
+    proxy: str = Field("", pattern="^(|environment|http://[^@]*)$")
+    """The HTTP proxy through which `wss://` is dialled, by CONNECT: `http://<host>:<port>`, or
+    `environment` for what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. Empty: none, whatever the
+    environment says. A password belongs into the environment, not here."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
     """Days before expiry at which a certificate is replaced."""
 

@@ -2,7 +2,8 @@
 
 A version before this one lists coordinators and agents only, and takes every agent for one that
 owns shards.  So a peer without the capability is not told of syncs, nor of agents that drain: it
-then computes the same owners of shards as everybody else.
+then computes the same owners of shards as everybody else.  Nor does it read addresses that name
+carriers.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from midstreamer.domain.errors import BadInput, quoted
+import msgspec
+
+from midstreamer.domain.errors import BadInput, ConfigError, quoted
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Member
 from midstreamer.runtime.lifecycle import Stage
+from midstreamer.transport import address
+from midstreamer.transport.address import Scheme
 
 COMPARED_CHARACTERS = 64
 """Of an unknown name and of each member's: comparing takes longer than in proportion."""
@@ -23,9 +28,24 @@ LIKENESS = 0.5
 
 def visible(members: tuple[Member, ...], capabilities: Iterable[str]) -> tuple[Member, ...]:
     """Those of the members that a peer with these capabilities is told of."""
-    if Capability.EVIDENCE in capabilities:
+    known = frozenset(capabilities)
+    if Capability.SCHEMES not in known:
+        members = tuple(map(_over_quic, members))
+    if Capability.EVIDENCE in known:
         return members
     return tuple(one for one in members if not (_is(one, Kind.SYNC) or _drains(one, Kind.AGENT)))
+
+
+def _over_quic(member: Member) -> Member:
+    """A member with its address as all versions read it; none where QUIC does not lead to it."""
+    if "://" not in member.address:
+        return member
+    try:
+        where = address.parse(member.address)
+    except ConfigError:
+        return msgspec.structs.replace(member, address="")
+    place = where.place if Scheme.QUIC in where.schemes else ""
+    return msgspec.structs.replace(member, address=place)
 
 
 def others(members: Iterable[Member], me: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from midstreamer.protocol.capabilities import OURS
+from midstreamer.protocol.capabilities import OURS, Capability
 from midstreamer.protocol.frames import Joined, Member, Renew, Tail
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
@@ -36,6 +36,22 @@ def test_a_peer_of_this_version_is_told_of_everybody() -> None:
 def test_a_peer_of_the_version_before_is_told_of_no_sync_and_of_no_agent_that_drains() -> None:
     told = members.visible(FLEET, ())
     assert [one.name for one in told] == ["agent/a1", "agent/a3", "coordinator/c1"]
+
+
+@pytest.mark.parametrize(
+    ("served", "told"),
+    [
+        ("h:7400", "h:7400"),
+        ("quic+wss://h:7400", "h:7400"),
+        ("wss://h:7400", ""),
+        ("gopher://h:7400", ""),
+    ],
+)
+def test_a_peer_that_reads_no_carriers_is_told_where_quic_leads_to(served: str, told: str) -> None:
+    fleet = (Member("coordinator/c1", "first", served),)
+    assert [one.address for one in members.visible(fleet, OURS)] == [served]
+    for known in ((), [name for name in OURS if name != Capability.SCHEMES]):
+        assert [one.address for one in members.visible(fleet, known)] == [told]
 
 
 @pytest.mark.parametrize(
