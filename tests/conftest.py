@@ -12,6 +12,8 @@ import os
 import hypothesis
 import pytest
 
+from tests.support import security
+
 hypothesis.settings.register_profile(
     "shared",
     deadline=None,  # two busy cores make single examples slow; pytest-timeout watches the whole
@@ -28,6 +30,21 @@ asyncio.set_event_loop(None)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MIDSTREAMER_")]:
         monkeypatch.delenv(name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that hold on each carrier once on each."""
+    if metafunc.definition.get_closest_marker("each_carrier") is not None:
+        metafunc.fixturenames.insert(0, "scheme")
+        metafunc.parametrize("scheme", ("quic", "wss"), indirect=True)
+
+
+@pytest.fixture
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The carrier that an `Installation` gives in this test."""
+    chosen = str(request.param)
+    monkeypatch.setattr(security, "SCHEME", chosen)
+    return chosen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

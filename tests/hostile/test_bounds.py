@@ -29,7 +29,7 @@ from midstreamer.sync.service import SyncService
 from tests.support.fleet import MINUTE, a_column, a_specification, a_window, eventually, match
 from tests.support.security import Installation, who
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 HERE = "127.0.0.1:0"
 HELD_S_MAX = 0.1

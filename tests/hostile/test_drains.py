@@ -10,6 +10,7 @@ import pytest
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.capabilities import OURS
+from midstreamer.runtime import listener as listeners
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
@@ -41,8 +42,8 @@ def an_intruder() -> MemoryIntruder:
 async def test_a_client_that_never_says_drain_does_not_hold_a_drain_up(
     listening: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "SILENT_S", 0.05, raising=False)
-    monkeypatch.setattr(peers, "QUIET_S", 0.02)
+    monkeypatch.setattr(listeners, "SILENT_S", 0.05, raising=False)
+    monkeypatch.setattr(listeners, "QUIET_S", 0.02)
     intruder = an_intruder()
     intruder.write(HELLO)
     await eventually(lambda: bool(listening.peers))

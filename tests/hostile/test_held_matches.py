@@ -18,7 +18,7 @@ from tests.hostile.test_bounds import running
 from tests.support.fleet import a_column, a_specification, a_window, append, eventually, match
 from tests.support.security import who
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 POINTS = 4096
 WINDOWS = 90

@@ -17,7 +17,7 @@ from midstreamer.runtime.peer import Peer
 from tests.hostile.test_bounds import running
 from tests.support.fleet import a_column, a_specification, a_window, append, eventually, match
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 
 async def endless(peer: Peer, budget_s: float) -> None:

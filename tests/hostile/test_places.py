@@ -40,7 +40,7 @@ from tests.support.fleet import (
 )
 from tests.support.security import Installation, who
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 LINKS = 16
 """As many as one identity may have."""

@@ -14,9 +14,10 @@ from midstreamer.runtime import peer as peers
 from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Limits, Link
 from tests.support import hostile
-from tests.support.hostile import GROUNDS, Ground, Intruder, a_frame, framed, hello
+from tests.support.hostile import Ground, Intruder, a_frame, framed, hello
 from tests.support.security import who
 from tests.support.transport import answer_surveys
+from tests.support.wss import GROUNDS
 
 pytestmark = pytest.mark.integration
 

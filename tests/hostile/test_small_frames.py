@@ -15,7 +15,7 @@ from tests.support.fleet import a_column, append, eventually
 from tests.support.hostile import a_frame, hello, quic_intruder, stream_frame
 from tests.support.security import credentials, who
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 GREEDY = who(Kind.CLIENT, "greedy")
 TURN_S_MAX = 0.25

@@ -15,7 +15,7 @@ from midstreamer.security import allowlist
 from midstreamer.security.allowlist import Allowlist
 from tests.support.fleet import MINUTE, Fleet, append, running
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 END_OF_TIME = 2**63 - 1
 LISTED = "coordinator/*\nagent/*\nsync/*\nclient/*"

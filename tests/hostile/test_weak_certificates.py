@@ -28,7 +28,7 @@ from tests.support.security import (
     with_key,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 ANY_PORT = "127.0.0.1:0"
 NEAR, FAR = ("192.0.2.1", 1), ("192.0.2.2", 2)

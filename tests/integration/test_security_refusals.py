@@ -106,6 +106,7 @@ CLIENTS: dict[str, tuple[str, Holder]] = {
 }
 
 
+@pytest.mark.each_carrier
 @pytest.mark.parametrize(("reason", "holder"), CLIENTS.values(), ids=list(CLIENTS))
 async def test_a_client_is_refused_before_the_application_sees_a_byte(
     place: Installation, reason: str, holder: Holder
@@ -159,6 +160,7 @@ SERVERS: dict[str, tuple[str, Holder]] = {
 }
 
 
+@pytest.mark.each_carrier
 @pytest.mark.parametrize(("reason", "holder"), SERVERS.values(), ids=list(SERVERS))
 async def test_a_server_is_refused_before_it_sees_a_byte(
     place: Installation, reason: str, holder: Holder
@@ -178,6 +180,7 @@ async def test_a_server_is_refused_before_it_sees_a_byte(
 # --- lies after the handshake -------------------------------------------------------------------
 
 
+@pytest.mark.each_carrier
 async def test_anothers_agent_id_in_the_handshake_closes_the_connection(
     place: Installation,
 ) -> None:
@@ -192,6 +195,7 @@ async def test_anothers_agent_id_in_the_handshake_closes_the_connection(
     assert counted("claim_mismatch") == before + 1
 
 
+@pytest.mark.each_carrier
 async def test_who_is_taken_off_the_list_loses_its_live_connection(place: Installation) -> None:
     server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     client = who(Kind.CLIENT, "u1")
@@ -208,6 +212,7 @@ async def test_who_is_taken_off_the_list_loses_its_live_connection(place: Instal
     await server.close()
 
 
+@pytest.mark.each_carrier
 async def test_a_server_that_is_taken_off_the_list_is_left(place: Installation) -> None:
     server = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
     dialling = place.carrier(AGENT)
@@ -220,6 +225,7 @@ async def test_a_server_that_is_taken_off_the_list_is_left(place: Installation) 
     await server.close()
 
 
+@pytest.mark.each_carrier
 async def test_nobody_gets_in_by_an_error_of_the_judge(
     place: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +242,7 @@ async def test_nobody_gets_in_by_an_error_of_the_judge(
     assert application.links == []
 
 
+@pytest.mark.each_carrier
 async def test_a_broken_allowlist_changes_nothing_and_is_complained_about_once(
     place: Installation,
 ) -> None:
@@ -351,6 +358,7 @@ async def test_random_bytes_at_the_port_do_nothing(place: Installation) -> None:
 # --- certificates change while everything runs ---------------------------------------------------
 
 
+@pytest.mark.each_carrier
 async def test_new_certificates_count_for_new_connections_without_a_restart(
     place: Installation,
 ) -> None:
@@ -369,6 +377,7 @@ async def test_new_certificates_count_for_new_connections_without_a_restart(
     await server.close()
 
 
+@pytest.mark.each_carrier
 async def test_an_authority_that_is_no_longer_trusted_takes_its_peers_along(
     place: Installation,
 ) -> None:

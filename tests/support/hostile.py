@@ -431,7 +431,7 @@ def memory_ground(_: Path, limits: Limits | None = None) -> Ground:
 
 def quic_ground(directory: Path, limits: Limits | None = None) -> Ground:
     """Real sockets and certificates."""
-    place = Installation(directory / "certs", limits or Limits())
+    place = Installation(directory / "certs", limits or Limits(), scheme="quic")
 
     @asynccontextmanager
     async def intruder(address: str, me: Identity) -> AsyncIterator[Intruder]:
@@ -439,10 +439,3 @@ def quic_ground(directory: Path, limits: Limits | None = None) -> Ground:
             yield made
 
     return Ground(place.carrier, "127.0.0.1:0", intruder)
-
-
-GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
-    "memory": memory_ground,
-    "quic": quic_ground,
-}
-"""For ``@pytest.fixture(params=GROUNDS)``."""

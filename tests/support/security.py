@@ -21,13 +21,15 @@ from midstreamer.security.credentials import Credentials, CredentialSource
 from midstreamer.security.file_source import FileSource
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.transport.aioquic import QuicCarrier
-from midstreamer.transport.carrier import Limits
+from midstreamer.transport.carrier import Limits, Link, OnLink, Server
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.carriers import build as build_carriers
 from midstreamer.transport.certified import Watch
 from midstreamer.transport.trust import Trust
 
 DAY_S = 86_400.0
+SCHEME = "quic"
+"""The carrier that an `Installation` gives. Suites that hold for each run once with each."""
 DOMAIN = "test.local"
 
 
@@ -110,12 +112,31 @@ def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> Quic
     return QuicCarrier(Watch(Trust(source, limits or Limits(), secrets.token_hex(8))))
 
 
+class OtherCarriers(Carriers):
+    """Carriers for which an address without a scheme means another one than QUIC."""
+
+    def __init__(self, source: CredentialSource, limits: Limits, scheme: str) -> None:
+        super().__init__(Watch(Trust(source, limits, secrets.token_hex(8))))
+        self._scheme = scheme
+
+    async def dial(self, address: str, *, expect: Kind) -> Link:
+        return await super().dial(self._by_scheme(address), expect=expect)
+
+    async def serve(self, address: str, on_link: OnLink) -> Server:
+        return await super().serve(self._by_scheme(address), on_link)
+
+    def _by_scheme(self, address: str) -> str:
+        return address if "://" in address else f"{self._scheme}://{address}"
+
+
 @dataclass
 class Installation:
     """An authority on disk, an allowlist, and carriers of its members."""
 
     directory: Path
     limits: Limits = field(default_factory=lambda: Limits(handshake_s=2.0, idle_s=2.0))
+    scheme: str = ""
+    """The carrier of addresses that name none; empty: what `SCHEME` says."""
 
     def __post_init__(self) -> None:
         self.authority = files.init_authority(self.directory, DOMAIN, days=365)
@@ -125,9 +146,12 @@ class Installation:
     def allow(self, *entries: str) -> None:
         files.write_allowlist(self.allowlist_path, list(entries))
 
-    def carrier(self, holder: Identity | Credentials) -> QuicCarrier:
+    def carrier(self, holder: Identity | Credentials) -> Any:
         """A carrier of an identity, certified here, or of whatever credentials are given."""
-        return quic_carrier(self.source(holder), self.limits)
+        scheme = self.scheme or SCHEME
+        if scheme == "quic":
+            return quic_carrier(self.source(holder), self.limits)
+        return OtherCarriers(self.source(holder), self.limits, scheme)
 
     def carriers(self, holder: Identity | Credentials) -> Carriers:
         """All carriers of one process."""

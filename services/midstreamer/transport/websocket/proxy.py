@@ -65,8 +65,11 @@ def way_to(address: str, setting: str) -> Way:
         return Way(uri, None)
     try:
         proxy = parse_proxy(found)
-    except (InvalidProxy, ValueError) as error:
-        raise ConfigError(f"the proxy is not http://<host>:<port>: {error}") from error
+    except InvalidProxy as error:
+        # What it was is not shown, nor by the cause: it may hold a password.
+        raise ConfigError(f"the proxy is not http://<host>:<port>: {error.msg}") from None
+    except ValueError:
+        raise ConfigError("the proxy is not http://<host>:<port>: its port is no number") from None
     if proxy.scheme != "http":
         raise ConfigError(
             f"a proxy of {proxy.scheme}:// is not spoken to, http:// (CONNECT) alone is"

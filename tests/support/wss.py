@@ -1,0 +1,175 @@
+"""A hostile client over WebSocket: Python's own TLS, and HTTP and messages written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import ssl
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from midstreamer.domain.identity import Identity
+from midstreamer.protocol.connection import CONTROL_STREAM
+from midstreamer.security.credentials import Credentials
+from midstreamer.transport import phrases
+from midstreamer.transport.address import parse
+from midstreamer.transport.carrier import Limits
+from midstreamer.transport.websocket.web import SUBPROTOCOL
+from tests.support.hostile import End, Ground, Intruder, memory_ground, quic_ground
+from tests.support.security import Installation, credentials
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CHUNK_BYTES = 16 * 1024
+
+
+def a_context(holding: Credentials | None) -> ssl.SSLContext:
+    """TLS of somebody who believes every server, with or without a certificate."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    made.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if holding is not None:
+        with tempfile.NamedTemporaryFile() as file:
+            key = holding.key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            chain = (holding.certificate, *holding.intermediates)
+            pem = (each.public_bytes(serialization.Encoding.PEM) for each in chain)
+            file.write(key + b"".join(pem))
+            file.flush()
+            made.load_cert_chain(file.name)
+    return made
+
+
+def message(kind: int, data: bytes, *, fin: bool = True, masked: bool = True) -> bytes:
+    """One frame of RFC 6455, as a client writes it."""
+    length = len(data)
+    head = bytes((kind | (0x80 if fin else 0),))
+    mask_bit = 0x80 if masked else 0
+    if length < 126:
+        head += bytes((length | mask_bit,))
+    elif length < 1 << 16:
+        head += bytes((126 | mask_bit,)) + struct.pack(">H", length)
+    else:
+        head += bytes((127 | mask_bit,)) + struct.pack(">Q", length)
+    return head + (bytes(4) if masked else b"") + data  # a mask of zeros changes nothing
+
+
+def upgrade(host: str, *, subprotocol: str = SUBPROTOCOL) -> bytes:
+    """The request of a client that wants a WebSocket."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+    ).encode()
+
+
+class WssIntruder(Intruder):
+    """Says whatever it wants over TLS."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
+        self.writer = writer
+        self.status = 0
+        """Of the answer to the upgrade."""
+        self.pongs = 0
+        self._reader = reader
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    def raw(self, data: bytes) -> None:
+        """Any bytes, inside of TLS."""
+        self.writer.write(data)
+
+    def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
+        """Write any bytes to any stream; a WebSocket ends as a whole."""
+        for at in range(0, len(data), CHUNK_BYTES):
+            self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
+
+    async def leave(self) -> None:
+        """Close the socket."""
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await self.writer.wait_closed()
+
+    async def _read(self) -> None:
+        try:
+            if await self._answered():
+                while await self._frame():
+                    pass
+            self._over(End("", "closed"))
+        except (OSError, asyncio.IncompleteReadError, ssl.SSLError) as error:
+            self._over(End("", f"{getattr(error, 'reason', '') or error}"))
+
+    async def _answered(self) -> bool:
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        self.status = int(head.split(b" ", 2)[1])
+        if self.status != 101:
+            body = (await self._reader.read(1 << 16)).decode()
+            self._over(End(*(phrases.read(body) or ("", body))))
+        return self.status == 101
+
+    async def _frame(self) -> bool:
+        kind, length = await self._reader.readexactly(2)
+        if length == 126:
+            (length,) = struct.unpack(">H", await self._reader.readexactly(2))
+        elif length == 127:
+            (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
+        data = await self._reader.readexactly(length)
+        if kind & 15 == BINARY:
+            self._came(data[0], data[1:])
+        elif kind & 15 == PONG:
+            self.pongs += 1
+        elif kind & 15 == CLOSE:
+            said = data[2:].decode()
+            self._over(End(*(phrases.read(said) or ("", said))))
+        return kind & 15 != CLOSE
+
+
+async def tls_to(
+    address: str, holding: Credentials | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with TLS and nothing said on it."""
+    host, _, port = parse(address).place.rpartition(":")
+    return await asyncio.open_connection(host, int(port), ssl=a_context(holding))
+
+
+@asynccontextmanager
+async def wss_intruder(
+    address: str, holding: Credentials | None, *, said: bytes | None = None
+) -> AsyncIterator[WssIntruder]:
+    """An intruder whose TLS is done and who has asked for a WebSocket, or ``said`` that."""
+    made = WssIntruder(*await tls_to(address, holding))
+    made.raw(upgrade(parse(address).place) if said is None else said)
+    try:
+        yield made
+    finally:
+        await made.leave()
+
+
+def wss_ground(directory: Path, limits: Limits | None = None) -> Ground:
+    """Real sockets and certificates."""
+    place = Installation(directory / "certs", limits or Limits(), scheme="wss")
+
+    def intruder(address: str, me: Identity) -> AbstractAsyncContextManager[Intruder]:
+        return wss_intruder(address, credentials(place.authority, me))
+
+    return Ground(place.carrier, "wss://127.0.0.1:0", intruder)
+
+
+GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
+    "memory": memory_ground,
+    "quic": quic_ground,
+    "wss": wss_ground,
+}
+"""For ``@pytest.fixture(params=GROUNDS)``."""
