@@ -2,6 +2,7 @@
 
     python -m tests.rolling                    every process twice, by SIGTERM
     python -m tests.rolling --kill             the same by SIGKILL
+    python -m tests.rolling --carrier wss --alone   over WebSocket
     python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
 
 Two clients append durably and match, one with the SDK of the version before.  Told for each event:
@@ -91,10 +92,19 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.0, help="share of the usual load")
     parser.add_argument("--kill", action="store_true", help="SIGKILL instead of SIGTERM")
     parser.add_argument("--alone", action="store_true", help="all processes of this version")
+    parser.add_argument(
+        "--carrier",
+        choices=("quic", "quic+wss", "wss"),
+        default="quic",
+        help="by which peers of this version reach each other; wss with --alone only",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
     parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.carrier == "wss" and not arguments.alone:
+        parser.error("the version before knows no wss: --carrier wss needs --alone")
+    return arguments
 
 
 def main() -> int:
@@ -102,7 +112,9 @@ def main() -> int:
     arguments = parsed()
     logs.configure(json=False, level="error")
     screen = Console(width=None if sys.stdout.isatty() else 160)
-    options = drive.Options(arguments.rate, kill=arguments.kill, keep=bool(arguments.keep))
+    options = drive.Options(
+        arguments.rate, kill=arguments.kill, keep=bool(arguments.keep), carrier=arguments.carrier
+    )
     chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
     with tempfile.TemporaryDirectory(prefix="midstreamer-rolling-") as folder:
         where = (arguments.keep or Path(folder)).absolute()

@@ -46,6 +46,7 @@ class Options:
     kill: bool = False
     keep: bool = False
     calm_s: float = CALM_S
+    carrier: str = "quic"
 
 
 @dataclass
@@ -88,7 +89,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
     """Carry a plan out under load, and judge it."""
     heard, happened = Heard(), list[Happened]()
     with state.held(folder) as place:
-        fleet = Fleet(place, plan.versions, news)
+        fleet = Fleet(place, plan.versions, news, options.carrier)
         try:
             async with fleet:
                 async with clients(fleet, plan.clients, options.rate, heard):
@@ -165,8 +166,9 @@ async def client(
 ) -> asyncio.subprocess.Process:
     """Start one client; each begins with another coordinator."""
     share = rate / len(CLIENTS)
-    turn = list(CLIENTS).index(name) % len(fleet.coordinators)
-    addresses = [*fleet.coordinators[turn:], *fleet.coordinators[:turn]]
+    there = fleet.coordinators(version)
+    turn = list(CLIENTS).index(name) % len(there)
+    addresses = [*there[turn:], *there[:turn]]
     words = {
         "identity": f"client/{name}",
         "certs": str(fleet.state.certs),

@@ -46,11 +46,18 @@ CERTIFICATE = "midstreamer_certificate_not_after_seconds"
 class Place:
     """Where a member is reached, in all its lives."""
 
-    listen: str
+    plain: str
+    """``host:port``."""
     health: str
+    carrier: str = "quic"
     lives: int = 0
     child: Child | None = None
     version: Version = Version.OLD
+
+    def listen(self, version: Version) -> str:
+        """Its address, as a process of a version reads it."""
+        named = version is Version.NEW and self.carrier != "quic"
+        return f"{self.carrier}://{self.plain}" if named else self.plain
 
 
 @dataclass
@@ -60,6 +67,8 @@ class Fleet:
     state: State
     versions: dict[str, Version]
     news: Callable[[str], None]
+    carrier: str = "quic"
+    """By which members and clients of this version reach each other."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
     """Copies of shards that all agents together hold, at least, when the fleet is whole."""
@@ -83,10 +92,13 @@ class Fleet:
     ) -> None:
         await self._stop()
 
-    @property
-    def coordinators(self) -> list[str]:
-        """Addresses for clients."""
-        return [self.places[name].listen for name in MEMBERS if MEMBERS[name] == plan.COORDINATOR]
+    def coordinators(self, version: Version) -> list[str]:
+        """Addresses for a client of a version."""
+        return [
+            self.places[name].listen(version)
+            for name in MEMBERS
+            if MEMBERS[name] == plan.COORDINATOR
+        ]
 
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
@@ -95,10 +107,10 @@ class Fleet:
         named = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
         members = [identities.named(each, TRUST_DOMAIN) for each in [*named, *_clients()]]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
-        listen = free_ports(len(MEMBERS), datagram=True)
+        listen = free_ports(len(MEMBERS), datagram=self.carrier != "wss")
         health = free_ports(len(MEMBERS), datagram=False)
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
-            self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}")
+            self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
         # The first sync makes the tables, as an operator would upgrade: one after the other.
         for name in MEMBERS:
             await self._begin(name, self.versions[name])
@@ -211,9 +223,9 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     kind, place = MEMBERS[name], fleet.places[name]
     own: dict[str, str] = {"ID": name, "TELEMETRY__LISTEN": place.health}
     if kind == plan.SYNC:
-        own |= {"LISTEN": place.listen, "DSN": fleet.server.dsn}
+        own |= {"LISTEN": place.listen(version), "DSN": fleet.server.dsn}
     elif kind == plan.COORDINATOR:
-        own |= {"LISTEN": place.listen, "SPOOL_DIR": str(fleet.state.spool / name)}
+        own |= {"LISTEN": place.listen(version), "SPOOL_DIR": str(fleet.state.spool / name)}
     else:
         own |= {"THREADS": "1"}
     if name in HOME:
@@ -231,8 +243,8 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
     """The address of the member's sync; where a list is taken, of both, its own first."""
-    home = fleet.places[HOME[name]].listen
-    others = [place.listen for other, place in fleet.places.items()
+    home = fleet.places[HOME[name]].listen(version)
+    others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip
     settings = CoordinatorSettings if MEMBERS[name] == plan.COORDINATOR else AgentSettings
     if version is Version.NEW and _takes_several(settings, (home, *others)):

@@ -29,6 +29,14 @@ async def test_no_request_fails_while_processes_are_replaced_by_the_other_versio
     assert result.decisions > 0
 
 
+async def test_no_request_fails_over_websocket_either(tmp_path: Path) -> None:
+    made = plan.make(1, rounds=1, members=("s1", "c1", "a1"), alone=True)
+    options = drive.Options(RATE, calm_s=CALM_S, carrier="wss")
+    result = await drive.run(made, options, tmp_path / "state", print)
+    assert result.broken == []
+    assert result.decisions > 0
+
+
 async def test_nothing_acknowledged_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
     result = await restarted(tmp_path, "s2", "c2", kill=True)
     assert result.broken == []
