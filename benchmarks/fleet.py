@@ -2,6 +2,8 @@
 
 PostgreSQL, sync, a coordinator and three agents are started as processes on loopback, loaded
 with the twenty stocks, and measured from a client in this process, one thing after the other.
+A second fleet does the same whose processes reach each other by WebSocket; the two are measured
+by turns, and each figure of the second is shown as a ratio of the first. Targets are for QUIC.
 Latencies are what the caller sees.  Open-loop requests count from the moment they were due, so
 that a stall is felt by every request behind it.
 
@@ -18,7 +20,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import datetime
+import functools
 import gc
 import json
 import math
@@ -28,7 +32,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +65,7 @@ ROUNDS = 5
 SAMPLES = 200
 BATCH = 10
 AGENTS = 3
-COLUMNS = 110
+COLUMNS = 120
 """Wide enough for the table where no terminal says how wide it is."""
 DAY = 86_400_000_000
 
@@ -78,6 +82,8 @@ class Row:
     held: bool = True
     count: int = 0
     p99_of_rounds: tuple[float, ...] = ()
+    ratio: float = math.nan
+    """Of p50 to that of the same over QUIC, on the other fleet."""
 
 
 def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
@@ -125,8 +131,8 @@ async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES)
 class Bench:
     """The measurements, over one client of one fleet."""
 
-    def __init__(self, fleet: LocalFleet, client: AsyncClient) -> None:
-        self.fleet, self.client = fleet, client
+    def __init__(self, fleet: LocalFleet, client: AsyncClient, carrier: str) -> None:
+        self.fleet, self.client, self.carrier = fleet, client, carrier
         self.stocks = datasets.load(datasets.DATASETS["sp500"])
         self.columns: list[Column] = self.stocks.columns()
         self.specification = datasets.DATASETS["sp500"].specification
@@ -140,7 +146,8 @@ class Bench:
             values = column.values_array()[end - specification.window + 1 : end + 1]
             yield window(values, series=column.series, time=int(column.times_array()[end]))
 
-    async def round_trip(self) -> None:
+    @contextlib.asynccontextmanager
+    async def round_trips(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """The smallest request, which the coordinator answers by itself.
 
         It crosses the whole stack twice - carrier, authorisation, codec - and waits for nobody
@@ -148,23 +155,12 @@ class Bench:
         """
         carrier = self.fleet.client_carrier()
         peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
-        await asyncio.sleep(SETTLE_S)
 
         async def ask() -> None:
             await peer.ask(frames.Lookup(experience_ids=()))
 
-        at_rate, in_a_row, beside = [], [], []
-        async with echo.beside() as bare:
-            for _ in range(ROUNDS):
-                in_a_row.append(await in_turn(lambda _: ask(), 2 * SAMPLES))
-                at_rate.append(await open_loop(ask, RATE_PER_S))
-                beside.append(await open_loop(bare, RATE_PER_S))
+        yield ask
         await peer.close()
-        self.rows += [
-            row(f"QUIC round trip at {RATE_PER_S} requests/s", *at_rate, p99_max_ms=2.0),
-            row("the same, one after another", *in_a_row),
-            row(f"bare UDP echo at {RATE_PER_S} datagrams/s", *beside),
-        ]
 
     async def load(self) -> None:
         """Append the whole history, and wait until it can be searched."""
@@ -258,28 +254,92 @@ async def feed_position(address: str) -> float:
     return float(line.partition(" ")[2] or -1)
 
 
-async def measure(folder: Path, news: Callable[[str], None]) -> list[Row]:
-    """Start a fleet, measure, stop it."""
-    with state.held(folder) as kept:
-        fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
+async def round_trips(benches: list[Bench]) -> None:
+    """Round trips of each fleet and the bare echo, by turns."""
+    rounds: dict[str, list[list[float]]] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        asks = {
+            bench.carrier: await stack.enter_async_context(bench.round_trips()) for bench in benches
+        }
+        bare = await stack.enter_async_context(echo.beside())
+        await asyncio.sleep(SETTLE_S)
+        for _ in range(ROUNDS):
+            for name, ask in asks.items():
+                again = functools.partial(_again, ask)
+                rounds.setdefault(f"{name} in a row", []).append(await in_turn(again, 2 * SAMPLES))
+                rounds.setdefault(name, []).append(await open_loop(ask, RATE_PER_S))
+            rounds.setdefault("bare", []).append(await open_loop(bare, RATE_PER_S))
+    for bench in benches:
+        most = 2.0 if bench.carrier == "quic" else math.inf
+        name = bench.carrier
+        bench.rows += [
+            row(f"round trip at {RATE_PER_S} requests/s", *rounds[name], p99_max_ms=most),
+            row("the same, one after another", *rounds[f"{name} in a row"]),
+        ]
+    benches[0].rows.append(row(f"bare UDP echo at {RATE_PER_S} datagrams/s", *rounds["bare"]))
+
+
+async def _again(ask: Callable[[], Awaitable[None]], _number: int) -> None:
+    await ask()
+
+
+@contextlib.asynccontextmanager
+async def a_bench(folder: Path, carrier: str, news: Callable[[str], None]) -> AsyncIterator[Bench]:
+    """A fleet whose processes reach each other by a carrier, and a client of it."""
+    settings = RunSettings(agents=AGENTS, carrier=carrier)
+    with state.held(folder / carrier) as kept:
+        fleet = LocalFleet(kept, settings, config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
-            bench = Bench(fleet, client)
-            steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-                ("round trips", bench.round_trip),
-                ("loading the stocks", bench.load),
-                ("matches at step 1", lambda: bench.whole_match(1, "step 1")),
-                ("matches on the grid", lambda: bench.whole_match(8, "grid of 8")),
-                ("throughput", bench.throughput),
-                ("append to searchable", bench.searchable),
-                ("durable batches", bench.durable),
-            ]
-            for name, step in steps:
-                news(f"measuring {name}")
-                await step()
+            yield Bench(fleet, client, carrier)
         await fleet.server.erase()
-        news("measuring dtw")
-        bench.dtw()
-        return bench.rows
+
+
+async def measure(folder: Path, carriers: list[str], news: Callable[[str], None]) -> list[Row]:
+    """Start a fleet for each carrier, measure them by turns, stop them."""
+    async with contextlib.AsyncExitStack() as stack:
+        benches = [
+            await stack.enter_async_context(a_bench(folder, carrier, news)) for carrier in carriers
+        ]
+        news("measuring round trips")
+        await round_trips(benches)
+        steps: list[tuple[str, Callable[[Bench], Awaitable[None]]]] = [
+            ("loading the stocks", Bench.load),
+            ("matches at step 1", lambda bench: bench.whole_match(1, "step 1")),
+            ("matches on the grid", lambda bench: bench.whole_match(8, "grid of 8")),
+            ("throughput", Bench.throughput),
+            ("append to searchable", Bench.searchable),
+            ("durable batches", Bench.durable),
+        ]
+        for name, step in steps:
+            for bench in benches:
+                news(f"measuring {name} over {bench.carrier}")
+                await step(bench)
+    news("measuring dtw")
+    benches[0].dtw()
+    return side_by_side(benches)
+
+
+def side_by_side(benches: list[Bench]) -> list[Row]:
+    """The rows of all fleets, those of one figure below each other."""
+    first, *others = benches
+    rows: list[Row] = []
+    for made in first.rows:
+        beside = [
+            (bench.carrier, each)
+            for bench in others
+            for each in bench.rows
+            if each.what == made.what
+        ]
+        mark = f" ({first.carrier})" if beside else ""
+        rows.append(dataclasses.replace(made, what=made.what + mark))
+        rows += [
+            dataclasses.replace(
+                each, what=f"{each.what} ({carrier})", target="", held=True,
+                ratio=each.p50 / made.p50,
+            )
+            for carrier, each in beside
+        ]  # fmt: skip
+    return rows
 
 
 def machine() -> dict[str, Any]:
@@ -301,20 +361,33 @@ def shown(rows: list[Row]) -> Table:
             rounds = ", ".join(f"{p99:.2f}" for p99 in each.p99_of_rounds)
             caption += f"\np99 of {each.what}: {rounds}"
     table = Table(title="A fleet of processes against its targets", caption=caption)
-    for heading in ("", "p50", "p99", "unit", "target", "held", "count"):
+    for heading in ("", "p50", "p99", "unit", "× QUIC", "target", "held", "count"):
         table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
     for each in rows:
         p99 = "" if each.p99 is None else f"{each.p99:,.2f}"
         held = "" if not each.target else "yes" if each.held else "NO"
+        ratio = "" if math.isnan(each.ratio) else f"{each.ratio:.2f}"
         table.add_row(
-            each.what, f"{each.p50:,.2f}", p99, each.unit, each.target, held, f"{each.count:,}"
+            *(each.what, f"{each.p50:,.2f}", p99, each.unit),
+            *(ratio, each.target, held, f"{each.count:,}"),
         )
     return table
+
+
+def _plain(made: Row) -> dict[str, Any]:
+    """A row for JSON, which knows no NaN."""
+    return {key: value for key, value in vars(made).items() if value == value}
 
 
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="make bench-fleet", description=__doc__)
+    parser.add_argument(
+        "--carrier",
+        choices=("quic", "wss"),
+        action="append",
+        help="measure this one alone; both when it is not given",
+    )
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
@@ -322,12 +395,18 @@ def main() -> int:
     if not screen.is_terminal:
         screen = Console(width=COLUMNS)
     with tempfile.TemporaryDirectory(prefix="midstreamer-bench-") as folder:
-        rows = asyncio.run(measure(Path(folder), lambda line: told.print(line, style="dim")))
+        rows = asyncio.run(
+            measure(
+                Path(folder),
+                arguments.carrier or ["quic", "wss"],
+                lambda line: told.print(line, style="dim"),
+            )
+        )
     made: dict[str, Any] = {
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "agents": AGENTS,
-        "rows": [vars(each) for each in rows],
+        "rows": [_plain(each) for each in rows],
     }
     screen.print(f"{made['machine']['cpu']}, {made['machine']['cores']} cores")
     screen.print(shown(rows))

@@ -22,6 +22,9 @@ class RunSettings(config.Settings):
     """Agent processes. Shards have two replicas, so two agents survive the loss of one."""
     engine: Literal["auto", "numba", "wasm"] = "auto"
     """What the agents compare with; `auto` takes the fastest that works here."""
+    carrier: Literal["quic", "wss", "quic+wss"] = "quic"
+    """By which the processes and this command reach each other: QUIC, WebSocket over TLS, or QUIC
+    where it leads and WebSocket where not."""
     ready_s: float = Field(120.0, gt=0, le=3600)
     """Seconds the processes may take to become ready; the first start compiles kernels."""
     stop_s: float = Field(15.0, gt=0, le=600)

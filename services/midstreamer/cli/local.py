@@ -116,7 +116,10 @@ class LocalFleet:
 
     def _plan(self, dsn: str) -> None:
         """Decide about ports and environments of all children."""
-        sync, self.coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+        carrier = self.settings.carrier
+        before = "" if carrier == "quic" else f"{carrier}://"
+        ports = free_ports(2, datagram=carrier != "wss")
+        sync, self.coordinator = (f"{before}127.0.0.1:{port}" for port in ports)
         health = free_ports(2 + self.settings.agents, datagram=False)
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
