@@ -2,6 +2,7 @@
 
     python -m tests.rolling                    every process twice, by SIGTERM
     python -m tests.rolling --kill             the same by SIGKILL
+    python -m tests.rolling --cut              UDP dropped for ten seconds, twice
     python -m tests.rolling --carrier wss --alone   over WebSocket
     python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
 
@@ -36,7 +37,7 @@ ROUNDS = 2
 
 def shown(result: drive.Result, options: drive.Options) -> Table:
     """All events as a table for people."""
-    table = Table(title=f"Every process restarted by {'SIGKILL' if options.kill else 'SIGTERM'}")
+    table = Table(title=title_of(result, options))
     rows = [figures(each) for each in result.outcomes]
     for heading in rows[0]:
         title = "" if heading == "what" else heading.replace("_", " ")
@@ -44,6 +45,14 @@ def shown(result: drive.Result, options: drive.Options) -> Table:
     for row in rows:
         table.add_row(str(row.pop("what")), *(f"{value:g}" for value in row.values()))
     return table
+
+
+def title_of(result: drive.Result, options: drive.Options) -> str:
+    """What was done."""
+    if any(each.event.what == str(plan.CUT) for each in result.outcomes):
+        return "UDP dropped by a firewall rule, peers at quic+wss://"
+    how = "SIGKILL" if options.kill else "SIGTERM"
+    return f"Every process restarted by {how}, peers at {options.carrier}://"
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
@@ -55,6 +64,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "repeated": len(outcome.retries),
         "slowest_append_s": round(outcome.slowest_s("append"), 2),
         "slowest_match_s": round(outcome.slowest_s("match"), 2),
+        "longest_silence_s": round(outcome.silence_s, 2),
         "recovery_s": round(outcome.recovery_s, 2),
         "ended_s": round(outcome.event.ended_s, 2),
         "whole_s": round(outcome.event.back_s, 2),
@@ -72,6 +82,15 @@ def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, An
             figures(each)
             | {
                 "signal": each.event.signal,
+                "slowest": [
+                    [
+                        one.client,
+                        one.what,
+                        round(one.due_s - each.event.at_s, 2),
+                        round(one.took_s, 2),
+                    ]
+                    for one in sorted(each.requests, key=lambda one: -one.took_s)[:20]
+                ],
                 "errors": sorted({request.error[:200] for request in each.failed}),
                 "retries": sorted({retry.error[:200] for retry in each.retries}),
             }
@@ -98,10 +117,17 @@ def parsed() -> argparse.Namespace:
         default="quic",
         help="by which peers of this version reach each other; wss with --alone only",
     )
+    parser.add_argument(
+        "--cut",
+        action="store_true",
+        help="restart nothing: drop UDP for 10 s, twice, in a network namespace (needs root)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
     parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
+    if arguments.cut:
+        arguments.carrier = "quic+wss"
     if arguments.carrier == "wss" and not arguments.alone:
         parser.error("the version before knows no wss: --carrier wss needs --alone")
     return arguments
@@ -110,12 +136,19 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     """Restart, print, judge."""
     arguments = parsed()
+    if arguments.cut:
+        from tests.support import firewall
+
+        firewall.move_into_namespace("tests.rolling")
     logs.configure(json=False, level="error")
     screen = Console(width=None if sys.stdout.isatty() else 160)
     options = drive.Options(
         arguments.rate, kill=arguments.kill, keep=bool(arguments.keep), carrier=arguments.carrier
     )
-    chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
+    if arguments.cut:
+        chosen = plan.cuts(arguments.rounds)
+    else:
+        chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
     with tempfile.TemporaryDirectory(prefix="midstreamer-rolling-") as folder:
         where = (arguments.keep or Path(folder)).absolute()
         result = asyncio.run(drive.run(chosen, options, where, screen.print))

@@ -7,6 +7,7 @@ that had long been waiting counts for the event that it waits for.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,16 @@ class Outcome:
     def delayed(self) -> list[Request]:
         """Requests that were answered, but late."""
         return [each for each in self.requests if each.took_s > SLOW_S and not each.error]
+
+    @property
+    def silence_s(self) -> float:
+        """The longest time in which no request of one client was answered."""
+        longest, since_s = 0.0, [self.event.at_s] if self.event.what != CALM else []
+        for client in {each.client for each in self.requests}:
+            ends = sorted(e.end_s for e in self.requests if e.client == client and not e.error)
+            times = itertools.pairwise(since_s + ends)
+            longest = max([longest, *(after - before for before, after in times)])
+        return longest
 
     @property
     def recovery_s(self) -> float:

@@ -47,19 +47,21 @@ CLIENTS = {"u1": Version.OLD, "u2": Version.NEW}
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that is done to a fleet; without a member, all certificates are renewed."""
+    """One thing that is done to a fleet: a member is replaced, or ``other`` says what."""
 
     member: str = ""
     before: Version = Version.OLD
     after: Version = Version.NEW
+    other: str = ""
 
     def __str__(self) -> str:
         if not self.member:
-            return "certificates renewed"
+            return self.other
         return f"{self.member} {self.before} → {self.after}"
 
 
-RENEW = Event()
+RENEW = Event(other="certificates renewed")
+CUT = Event(other="UDP dropped")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ def make(
         now[name] = after
     events.insert(len(events) // 2, RENEW)
     return Plan(first, tuple(events), dict.fromkeys(CLIENTS, Version.NEW) if alone else CLIENTS)
+
+
+def cuts(count: int) -> Plan:
+    """Drop UDP so many times; every process is of this version and none is restarted."""
+    versions = dict.fromkeys(MEMBERS, Version.NEW)
+    return Plan(versions, (CUT,) * count, dict.fromkeys(CLIENTS, Version.NEW))
 
 
 def _first(name: str) -> Version:

@@ -115,9 +115,9 @@ class Peer:
         return self._link.scheme
 
     @property
-    def is_silent(self) -> bool:
-        """Whether it should have been heard by now, and was not."""
-        return self._link.is_silent
+    def silence(self) -> float:
+        """How long it was not heard: 1 is when its link is lost."""
+        return self._link.silence
 
     @property
     def closed(self) -> bool:

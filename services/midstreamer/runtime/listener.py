@@ -15,6 +15,11 @@ from midstreamer.transport.carrier import Carrier, Link, Server
 
 log = logs.get(__name__)
 
+SILENT = 0.43
+"""Share of the idle period after which a peer has not answered in time: it was asked at a third,
+and half a second is enough for an answer by default."""
+ASKED = 1 / 3
+"""Share of the idle period after which a live peer has spoken, or asked whether we live."""
 QUIET_S = 0.5
 """A peer that does not know Drain has noticed the new link after so long."""
 SILENT_S = 3.0
@@ -42,6 +47,8 @@ async def listen(
         peer = Peer(link, carrier.me, handle, in_flight_max=in_flight_max)
         if told_drain is not None:
             peer.on_drain = told_drain
+        for other in _left_behind(peers, peer):
+            await other.close()
         peers.add(peer)
         try:
             if listener.refusing:  # its handshake was under way when the others were told
@@ -54,6 +61,20 @@ async def listen(
 
     listener = Listener(await carrier.serve(address, on_link), peers)
     return listener
+
+
+def _left_behind(peers: Collection[Peer], new: Peer) -> list[Peer]:
+    """Older links of the same process on which it is silent: it will say nothing there again.
+
+    What waits for an answer on them is told at once, and not when they count as lost.
+    """
+    return [
+        one
+        for one in peers
+        if one.identity == new.identity
+        and one.incarnation == new.incarnation
+        and one.silence > ASKED
+    ]
 
 
 class Listener:
@@ -126,7 +147,7 @@ async def quiet(peer: Peer) -> None:
     """Return when nothing is under way after `Peer.drain`, and nothing will come."""
     loop = asyncio.get_running_loop()
     silent_s = loop.time() + SILENT_S
-    while not peer.closed:
+    while not peer.closed and peer.silence < SILENT:
         if Capability.DRAIN in peer.capabilities:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_S):

@@ -18,7 +18,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
-from midstreamer.runtime.listener import Listener, beside, listen, quiet
+from midstreamer.runtime.listener import SILENT, Listener, beside, listen, quiet
 from midstreamer.runtime.targets import Targets
 from midstreamer.runtime.tasks import drop, pause, spread
 from midstreamer.runtime.ways import Ways
@@ -204,13 +204,15 @@ class Session:
             await asyncio.sleep(0)  # what it does before it first waits comes first
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
-        if old is not None:
+        if old is not None and old.peer.silence > SILENT:
+            await old.peer.close()  # whoever waits for an answer there asks again on the new link
+        elif old is not None:
             self._tasks.create_task(_retired(old))
 
     async def _moved(self, line: _Line) -> bool:
         """Take another carrier of the same address, when it is time and it answers at once."""
         loop = asyncio.get_running_loop()
-        silent = line.peer.is_silent
+        silent = line.peer.silence > SILENT
         ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
         if not ways:
             return False
@@ -224,14 +226,13 @@ class Session:
             drop(waking)
             if not dialling.done():
                 drop(dialling)
-        if dialling.cancelled() or not dialling.done() or dialling.exception() is not None:
+        if not dialling.done() or dialling.cancelled() or dialling.exception() is not None:
+            log.debug("session.stays", address=line.address, silent=silent)
             self._ways.failed(loop.time())
             return False
         new = dialling.result()
-        log.info("session.moves", at=line.address, by=new.peer.scheme, silent=silent)
+        log.info("session.moves", address=line.address, by=new.peer.scheme, silent=silent)
         await self._installed(new)
-        if line.peer.is_silent:  # whoever waits for an answer there asks again on the new link
-            await line.peer.close()
         return True
 
     async def _dialled(self) -> _Line:
@@ -332,7 +333,9 @@ class Session:
     def _complain(self, error: MidstreamerError | OSError) -> None:
         if str(error) not in self._told:  # say it once, not at every attempt
             self._told.add(str(error))
-            log.warning("session.waiting", kind=self._expect, at=self._where(), detail=str(error))
+            log.warning(
+                "session.waiting", kind=self._expect, where=self._where(), detail=str(error)
+            )
         self._last_error = str(error)
         self._failed.set()
 

@@ -78,9 +78,9 @@ class Link(Protocol):
         """The carrier that it came by."""
 
     @property
-    def is_silent(self) -> bool:
-        """Whether the peer should have been heard by now, and was not: it is asked after a third
-        of `Limits.idle_s`. The link is lost only after all of it."""
+    def silence(self) -> float:
+        """How long the peer was not heard, as a share of `Limits.idle_s`: at 1 the link is lost.
+        After a third it is asked, so a live peer stays below that and the time of a round trip."""
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.

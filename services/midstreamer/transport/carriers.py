@@ -22,9 +22,10 @@ from midstreamer.transport.carrier import Limits, Link, OnLink, Server
 from midstreamer.transport.certified import CertifiedCarrier, Watch
 from midstreamer.transport.trust import Trust
 
-FALL_BACK_S = 1.0
+FALL_BACK_S = 0.5
 """After so long without an answer on the first carrier the next is tried beside it. A handshake
-takes milliseconds; a second bears a busy peer and one datagram that is lost."""
+takes milliseconds, and some hundred around the world. Who takes the second by mistake comes back
+to the first (`runtime.ways`)."""
 HANDSHAKE_FAILED = "handshake_failed"
 """What a carrier says when no peer was met that makes sense."""
 PORTS_MAX = 20
@@ -55,7 +56,7 @@ class Carriers(CertifiedCarrier):
         """Open a link. Refused names why either side turned the other away.
 
         Where an address names several carriers, the next is tried when the one before failed or
-        has not answered for a second, and the first link that opens is taken.
+        has not answered for half a second, and the first link that opens is taken.
         """
         where = addresses.parse(address)
         attempts = [

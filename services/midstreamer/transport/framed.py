@@ -30,8 +30,6 @@ RETRY_AFTER_S = 0.05
 TURN_BYTES = 16 * 1024
 """Read of one link in one turn of the loop. Bytes that came out of order are there all at once when
 the gap is closed, megabytes of the smallest frames: read in one go they hold everybody up."""
-ANSWER_S = 0.5
-"""A live peer answers a ping within so long, busy or far away."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
 
@@ -106,9 +104,9 @@ class FramedLink:
         return self._wire.scheme
 
     @property
-    def is_silent(self) -> bool:
-        """Whether the peer should have been heard by now, and was not."""
-        return self._end is None and self._wire.silent_s > self._limits.idle_s / 3 + ANSWER_S
+    def silence(self) -> float:
+        """How long the peer was not heard, as a share of `Limits.idle_s`; 0 when it has ended."""
+        return 0.0 if self._end is not None else self._wire.silent_s / self._limits.idle_s
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
         """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""

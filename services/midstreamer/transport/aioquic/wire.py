@@ -253,7 +253,7 @@ class QuicWire:
 
     def _fail(self, where: str, error: Exception) -> None:
         """An exception was met: close, or stop at once when that was what failed."""
-        log.error("wire.failed", at=where, exc_info=error)
+        log.error("wire.failed", where=where, exc_info=error)
         if self.over:
             self._forget()
         else:
@@ -279,7 +279,7 @@ class QuicWire:
                     self.quic.close(error_code=error, reason_phrase=reason)
                 self._send(written=False)
             except Exception:
-                log.exception("wire.failed", at="closing")
+                log.exception("wire.failed", where="closing")
         return internals.is_ending(self.quic)
 
     def _finish(self, code: str, message: str) -> None:
@@ -304,7 +304,7 @@ class QuicWire:
             internals.release(self.quic)
             self._owner.forgotten(self)
         except Exception:
-            log.exception("wire.failed", at="forgetting")
+            log.exception("wire.failed", where="forgetting")
 
     # --- timers and counters ---
 

@@ -371,7 +371,7 @@ class WssWire(asyncio.Protocol):
         try:
             call(*arguments)  # type: ignore[operator]
         except Exception:
-            log.exception("wire.failed", at=where)
+            log.exception("wire.failed", where=where)
             self._end("", "", FAILED)
 
     def _end(self, said: str, code: str, message: str) -> None:
@@ -382,7 +382,7 @@ class WssWire(asyncio.Protocol):
         try:
             self._say_goodbye(said)
         except Exception:
-            log.exception("wire.failed", at="closing")
+            log.exception("wire.failed", where="closing")
             if self._transport is not None:
                 self._transport.abort()
         self._finish(code, message)
@@ -421,7 +421,7 @@ class WssWire(asyncio.Protocol):
                 self.link.lost(code, message)
             self._owner.ended(self, code, message)
         except Exception:
-            log.exception("wire.failed", at="end")
+            log.exception("wire.failed", where="end")
 
 
 def place_of(wire: WssWire) -> str:
