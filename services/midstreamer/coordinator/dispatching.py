@@ -158,6 +158,7 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
+        self._closing.add(self._peers[name])  # else its next heartbeat would take over again
         self._peers[name] = peer
         known = self._core.shards_of(name)
         told = msgspec.structs.replace(
