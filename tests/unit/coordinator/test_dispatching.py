@@ -164,6 +164,22 @@ async def test_a_late_heartbeat_of_the_older_link_does_not_take_over_again() -> 
     assert (old.closed, new.closed) == (False, False)
 
 
+@pytest.mark.parametrize("end", ["lost", "hung up"])
+async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) -> None:
+    async with _a_dispatcher() as (dispatcher, reported):
+        old, new = _Link(), _Link()
+        reported(old, *MANY)
+        reported(new, *MANY[:3], more=True)
+        if end == "lost":
+            dispatcher.lost(cast(Peer, old))
+        else:
+            reported(old, Shard("walk/b", 0))  # more than its own digest says
+        reported(new, *MANY[3:])
+        assert dispatcher._peers["agent/a1"] is cast(Peer, new)
+        assert dispatcher.holds(MANY)
+    assert new.closed is False
+
+
 async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="coordinator", exporter=kept)
