@@ -179,17 +179,20 @@ class Session:
 
     async def _replaced(self) -> None:
         """Have a new link in the place of the old one, which goes on until it is quiet."""
-        while True:
+        while not self._leaving:
             try:
                 line = await self._dialled()
             except (MidstreamerError, OSError) as error:
                 self._complain(error)
                 continue
-            break
-        await self._installed(line)
+            await self._installed(line)
+            return
 
     async def _installed(self, line: _Line) -> None:
         """Have a new link take the requests."""
+        if self._leaving:  # the other side would never hear Drain on it
+            await line.peer.close()
+            return
         loop = asyncio.get_running_loop()
         self._ways.opened(loop.time())
         old, self._line = self._line, line
@@ -212,7 +215,7 @@ class Session:
         loop = asyncio.get_running_loop()
         silent = line.peer.is_silent
         ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
-        if not ways:
+        if self._leaving or not ways:
             return False
         dialling = asyncio.ensure_future(self._first([(line.address, way) for way in ways]))
         waking = asyncio.ensure_future(self._wake.wait())

@@ -328,6 +328,40 @@ async def test_a_session_finds_its_server_again() -> None:
     await second.close()
 
 
+@pytest.mark.parametrize("dialling", ["in vain", "a new link"])
+async def test_a_session_that_leaves_while_it_dials_opens_no_link(
+    dialling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, opened = MemoryNetwork(), list[Peer]()
+
+    async def note(peer: Peer) -> None:
+        opened.append(peer)
+
+    carrier = MemoryCarrier(network, CLIENT)
+    session = Session(carrier, AT, expect=Kind.COORDINATOR, opened=note)
+    dial, begun, let = carrier.dial, asyncio.Event(), asyncio.Event()
+
+    async def held(address: str, *, expect: Kind) -> Link:
+        begun.set()
+        if dialling == "a new link":
+            await let.wait()
+        return await dial(address, expect=expect)
+
+    monkeypatch.setattr(carrier, "dial", held)
+    running = asyncio.create_task(session.run())
+    await begun.wait()
+    await session.leave(1.0)
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
+    let.set()
+    with pytest.raises(DeadlineExceeded):
+        await session.live(0.3)  # several attempts later
+    assert opened == []
+    assert server.peers == ()
+    running.cancel()
+    await asyncio.wait({running})
+    await server.close()
+
+
 async def test_a_session_says_why_there_is_no_server() -> None:
     session = Session(MemoryCarrier(MemoryNetwork(), CLIENT), AT, expect=Kind.COORDINATOR)
     running = asyncio.create_task(session.run())
