@@ -131,16 +131,21 @@ class Session:
 
     async def run(self) -> None:
         """Keep the peer alive until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
-            try:
-                while True:
-                    await self._replaced()
-                    await self._worn()
-                    if self._leaving:
-                        await asyncio.Event().wait()  # until it is cancelled
-            finally:
-                self._line = None
-                self._changed.clear()
+        last: _Line | None = None
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    while True:
+                        await self._replaced()
+                        await self._worn()
+                        if self._leaving:
+                            await asyncio.Event().wait()  # until it is cancelled
+                finally:
+                    last, self._line = self._line, None
+                    self._changed.clear()
+        finally:
+            if last is not None:  # what runs it may have been cancelled before it began
+                await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
         """Tell the peer that this process is about to stop; return when nothing is under way."""
@@ -223,6 +228,9 @@ class Session:
             await asyncio.wait(
                 {dialling, waking}, timeout=MOVE_S, return_when=asyncio.FIRST_COMPLETED
             )
+        except BaseException:
+            await _dropped(dialling)
+            raise
         finally:
             drop(waking)
             if not dialling.done():
@@ -350,6 +358,13 @@ async def _retired(old: _Line) -> None:
     except TimeoutError:
         log.info("session.left_busy", peer=old.peer.identity.name)
     await old.peer.close()
+
+
+async def _dropped(dialling: asyncio.Future[_Line]) -> None:
+    """End an attempt to dial, and its link when it has come to one."""
+    drop(dialling)
+    if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
+        await dialling.result().peer.close()
 
 
 async def _discard(dialled: tuple[str, Link]) -> None:

@@ -20,7 +20,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.runtime import conversation
+from midstreamer.runtime import conversation, ways
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
@@ -359,6 +359,36 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
     assert server.peers == ()
     running.cancel()
     await asyncio.wait({running})
+    await server.close()
+
+
+@pytest.mark.parametrize("address", [AT, f"quic+wss://{AT}"])
+async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second address has it move from carrier to carrier all the time."""
+    monkeypatch.setattr(ways, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
+    network, opened = MemoryNetwork(), list[Peer]()
+
+    async def stay(peer: Peer) -> None:
+        opened.append(peer)
+        await asyncio.Event().wait()
+
+    class Carrier(MemoryCarrier):
+        async def dial(self, address: str, *, expect: Kind) -> Link:
+            return await super().dial(AT, expect=expect)
+
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=never)
+    for turns in range(40):
+        carrier = Carrier(network, CLIENT)
+        session = Session(carrier, address, expect=Kind.COORDINATOR, opened=stay)
+        running = asyncio.create_task(session.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+        await eventually(lambda: not server.peers)
+    assert opened
     await server.close()
 
 
