@@ -24,6 +24,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
+from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
 from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
@@ -172,8 +173,20 @@ class AgentService:
             log.info("agent.draining", left=self._core.left)
             await awaited(self._drained, DRAIN_TOLD_S)
         log.info("agent.drained", held=self._core.count)
+        self._send_away()
         sessions = [coordinator.session for coordinator in self._coordinators.values()]
         await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))
+
+    def _send_away(self) -> None:
+        """Have coordinators that do not know Drain ask others: who holds nothing is not asked.
+
+        They would ask as long as there is a link, and under load something is always under way.
+        """
+        for peer, telling in self._tellings.items():
+            if Capability.DRAIN not in peer.capabilities:
+                telling.end(self._core.holdings)
+        for coordinator in self._coordinators.values():
+            coordinator.news.set()
 
     async def _deserted(self) -> None:
         """Without sync nobody tells what the others hold; without coordinators nobody asks."""

@@ -50,6 +50,13 @@ class _Kept:
         peer = self.session.peer
         return peer is not None and self.expected in ("", peer.identity.name)
 
+    @property
+    def is_vain(self) -> bool:
+        """Whether nobody is there, or somebody else than was told."""
+        if self.session.peer is None:  # one that drains may still answer
+            return not self.session.linked
+        return not self.serves
+
 
 class Links:
     """Sessions to coordinators; `open` before use, `close` after."""
@@ -167,9 +174,9 @@ class Links:
             if len(place.address) <= ADDRESS_CHARACTERS_MAX
         }
         for address, kept in list(self._kept.items()):
-            if kept.expected and told.get(address) != kept.expected and not kept.session.linked:
-                kept.keeper.cancel()  # it has gone, or somebody else serves there now
-                del self._kept[address]
+            if kept.expected and told.get(address) != kept.expected and kept.is_vain:
+                kept.keeper.cancel()
+                del self._kept[address]  # whoever serves there now may be kept below
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
         }
