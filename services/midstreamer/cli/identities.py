@@ -1,4 +1,4 @@
-"""The identities a command acts under, and the carrier that presents them."""
+"""The identities a command acts under, where their credentials come from, and the carrier."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.security import files
+from midstreamer.security.credentials import CredentialSource
 from midstreamer.security.file_source import FileSource
+from midstreamer.security.local_issuer import AuthorityIssuer, BundleFile
+from midstreamer.security.requested import RequestedSource
+from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Limits
 
 ALLOWLIST = "allowlist"
+
+log = logs.get(__name__)
 
 
 def named(text: str, trust_domain: str) -> Identity:
@@ -51,14 +57,39 @@ def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> 
     """The carriers of one process; its certificate is loaded, issued or renewed first."""
     from midstreamer.transport import carriers
 
+    return carriers.build(_of_files(me, security), limits=limits_of(limits), proxy=security.proxy)
+
+
+def source(me: Identity, security: SecuritySettings) -> CredentialSource:
+    """Where the credentials of a service come from, by `security.key`.
+
+    Those of files are there at once; `runtime.renewing` waits for the others.
+    """
+    if security.key == "file":
+        return _of_files(me, security)
+
+    def waits(why: str) -> None:
+        log.warning("certificate.waiting", identity=me.name, detail=why)
+
+    return RequestedSource(
+        me,
+        AuthorityIssuer(security.directory),
+        allowlist=_listed(security),
+        bundle=BundleFile(files.trust_path(security.directory)),
+        waits=waits,
+    )
+
+
+def _of_files(me: Identity, security: SecuritySettings) -> FileSource:
     manager = files.CertificateManager(
         security.directory, me, renew_before_days=security.renew_before_days
     )
     manager.load_or_generate()
-    listed = files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
-    return carriers.build(
-        FileSource(manager, listed), limits=limits_of(limits), proxy=security.proxy
-    )
+    return FileSource(manager, _listed(security))
+
+
+def _listed(security: SecuritySettings) -> files.AllowlistFile:
+    return files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
 
 
 def limits_of(limits: LimitSettings) -> Limits:
