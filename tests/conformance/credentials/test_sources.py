@@ -102,9 +102,14 @@ class World:
         carrier = carriers.build(source, limits=self.place.limits)
         return Member(source, carrier, bundle)
 
-    async def server(self, at: Member) -> Listener:
-        """It answers every survey."""
-        made = await peers.listen(at.carrier, self.address, handle=answer_surveys)
+    async def server(self, at: Member, *, takes_s: float = 0.0) -> Listener:
+        """It answers every survey, after so many seconds."""
+
+        async def handle(peer: Peer, frame: frames.Frame) -> frames.Answer | None:
+            await asyncio.sleep(takes_s)
+            return await answer_surveys(peer, frame)
+
+        made = await peers.listen(at.carrier, self.address, handle=handle)
         self.ends.push_async_callback(made.close)
         return made
 
@@ -223,7 +228,7 @@ async def _met_at_last(world: World, near: Member, far: Listener) -> Peer:
 
 @dataclass
 class Load:
-    """Requests over a session, one every few milliseconds, several under way at a time."""
+    """Requests over a session, one every few milliseconds, so that some are always under way."""
 
     session: Session
     answered: int = 0
@@ -249,7 +254,7 @@ class Load:
 async def _loaded(
     world: World, client: Member, coordinator: Member, *, link_age_s: float, for_s: float
 ) -> Load:
-    server = await world.server(coordinator)
+    server = await world.server(coordinator, takes_s=0.05)
     session = Session(
         client.carrier, server.address, expect=Kind.COORDINATOR, link_age_s=link_age_s
     )
