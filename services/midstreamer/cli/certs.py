@@ -42,7 +42,7 @@ def issue(
 
     Example: midstreamer certs issue client/laptop agent/a1
     """
-    check_days(days)
+    _check_days(days)
     chosen = _security(context, directory)
     signer = files.open_authority(chosen.directory)
     members = [identities.named(name, chosen.trust_domain) for name in names]
@@ -68,7 +68,7 @@ def sign(
 
     Example: midstreamer certs sign a1.csr agent/a1 --out a1.pem
     """
-    check_days(days)
+    _check_days(days)
     chosen = _security(context, directory)
     member = identities.named(name, chosen.trust_domain)
     chain = local_issuer.signed(chosen.directory, _request(request), member, days=days)
@@ -110,7 +110,7 @@ def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
     console_here().print(table)
 
 
-def check_days(days: float) -> None:
+def _check_days(days: float) -> None:
     """Refuse a validity that no certificate can have."""
     if not 0 < days <= DAYS_MAX:
         raise BadInput(f"--days {days:g}: must be above 0 and at most {DAYS_MAX:,}")

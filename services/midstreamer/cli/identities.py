@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from midstreamer.domain import identity
@@ -30,13 +30,19 @@ def named(text: str, trust_domain: str) -> Identity:
     return identity.make(trust_domain, Kind(kind), label)
 
 
-def prepare(directory: Path, members: Iterable[Identity]) -> None:
-    """Make sure that an authority is there and that the members are certified and let in."""
+def prepare(
+    directory: Path, members: Iterable[Identity], *, in_memory: Collection[Kind] = ()
+) -> None:
+    """Make sure that an authority is there and that the members are certified and let in.
+
+    Members of the kinds in ``in_memory`` have themselves certified: no key is written for them.
+    """
     several = list(members)
     if not files.authority_path(directory).exists():
         files.init_authority(directory, several[0].trust_domain)
     for member in several:
-        files.CertificateManager(directory, member).load_or_generate()
+        if member.kind not in in_memory:
+            files.CertificateManager(directory, member).load_or_generate()
     allow(directory / ALLOWLIST, several)
 
 
