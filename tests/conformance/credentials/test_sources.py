@@ -30,7 +30,7 @@ from midstreamer.transport.carriers import Carriers
 from tests.support.security import DAY_S, Installation, who
 from tests.support.transport import answer_surveys
 
-SCHEMES = ["quic"]
+SCHEMES = ["quic", "wss"]
 CLIENT, COORDINATOR = who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR, "c1")
 LIFE_S = 9.0
 """Of a certificate that is renewed during a test: a third of it is time to move over."""
