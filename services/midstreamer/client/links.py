@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,10 +62,15 @@ class Links:
     """Sessions to coordinators; `open` before use, `close` after."""
 
     def __init__(
-        self, carrier: Carrier, addresses: Sequence[str], *, link_age_s: float = LINK_AGE_S
+        self,
+        carrier: Callable[[], Carrier],
+        addresses: Sequence[str],
+        *,
+        link_age_s: float = LINK_AGE_S,
     ) -> None:
         self.configured = tuple(addresses)
-        self._door = Door(carrier)
+        self._carrier = carrier
+        self._made: Door | None = None
         self._kept: dict[str, _Kept] = {}
         self._link_age_s = link_age_s
         self._preferred = ""
@@ -88,6 +93,13 @@ class Links:
     def is_open(self) -> bool:
         """Whether `open` was called, and `close` not yet."""
         return bool(self._kept)
+
+    @property
+    def _door(self) -> Door:
+        """Made when the first link is: its carrier may need credentials that come late."""
+        if self._made is None:
+            self._made = Door(self._carrier())
+        return self._made
 
     def ready(self) -> list[str]:
         """Where a request can go at once, the coordinator that answered last first."""
