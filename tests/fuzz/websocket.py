@@ -9,6 +9,7 @@ from __future__ import annotations
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from midstreamer.transport.websocket import web
 
@@ -31,11 +32,11 @@ def read_words(data: bytes) -> None:
             return
 
 
-def _read(server: web.Web, data: bytes) -> None:
+def _read(server: ServerProtocol, data: bytes) -> None:
     server.receive_data(data)
     for event in server.events_received():
         if isinstance(event, Request):
-            server.send_response(server.accept(event))  # type: ignore[union-attr]
+            web.answer(server, event)
         elif isinstance(event, Frame) and len(event.data) > web.MESSAGE_BYTES_MAX:
             raise AssertionError("a message is longer than its bound")
     server.data_to_send()
