@@ -1,0 +1,112 @@
+"""A network that drops UDP, for ten seconds, twice: nobody's request fails, and QUIC is back after.
+
+The fleet is real, in a network namespace of its own, with clients in another; see
+`tests.support.without_udp`, which runs once for all claims.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import networks, without_udp
+from tests.support.without_udp import AFTER_S, BETWEEN_S, DROPPED_S, Seen
+
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+LONGEST_S = 3.0
+"""Without an answer."""
+WITHIN_S = 150.0
+END_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """Everything that was seen of two drops."""
+    if reason := networks.why_not():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("without-udp")
+    words, environment = networks.own(sys.executable, "-m", without_udp.__name__, str(folder))
+    with subprocess.Popen(words, env=environment, cwd=ROOT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=WITHIN_S)
+        finally:
+            process.terminate()  # which ends all that it started
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_S)
+            process.kill()
+    assert process.returncode == 0, said
+    return Seen(**json.loads((folder / "seen.json").read_text("utf-8")))
+
+
+def tell(figure: str) -> None:
+    """Say a figure to whoever runs this with ``-s``, or sees it fail."""
+    sys.stdout.write(figure + "\n")
+
+
+def longest_silence_s(seen: Seen, begin_s: float, end_s: float) -> float:
+    """The longest time between two answers, in this time."""
+    ends: list[float] = sorted(each["end_s"] for each in seen.requests if not each["error"])
+    within = [begin_s, *(each for each in ends if begin_s < each < end_s), end_s]
+    return max(after - before for before, after in itertools.pairwise(within))
+
+
+def carriers_at(seen: Seen, at_s: float) -> list[str]:
+    """By what the links of the client were then."""
+    return [carriers for since_s, carriers in seen.carriers if since_s <= at_s][-1]
+
+
+def test_no_request_fails(seen: Seen) -> None:
+    assert [each["error"] for each in seen.requests if each["error"]] == []
+    assert seen.ended == []
+    least = without_udp.PER_S * (DROPPED_S + BETWEEN_S + DROPPED_S + AFTER_S)
+    for what in ("append", "match"):
+        asked = [each for each in seen.requests if each["what"] == what]
+        slowest = max(each["end_s"] - each["due_s"] for each in asked)
+        tell(f"{what}: {len(asked)}, the slowest {slowest:.2f} s")
+        assert len(asked) >= least
+
+
+def test_requests_are_answered_again_within_3_s(seen: Seen) -> None:
+    gaps = [longest_silence_s(seen, *drop) for drop in seen.drops]
+    tell("longest without an answer: " + ", ".join(f"{gap:.2f} s" for gap in gaps))
+    assert len(gaps) == without_udp.DROPS
+    assert max(gaps) <= LONGEST_S
+
+
+def test_nobody_waits_for_the_way_back_to_quic(seen: Seen) -> None:
+    gaps = [longest_silence_s(seen, end_s, end_s + AFTER_S - 1) for _, end_s in seen.drops]
+    tell("longest without an answer after it: " + ", ".join(f"{gap:.2f} s" for gap in gaps))
+    assert max(gaps) < 1.0
+
+
+def test_links_are_on_wss_while_udp_is_dropped_and_on_quic_before_and_after(seen: Seen) -> None:
+    for begin_s, end_s in seen.drops:
+        assert carriers_at(seen, begin_s) == ["quic", "quic"]
+        assert carriers_at(seen, end_s - 0.5) == ["wss", "wss"]
+        back = [since_s - end_s for since_s, carriers in seen.carriers
+                if end_s < since_s < end_s + AFTER_S and carriers == ["quic", "quic"]]  # fmt: skip
+        assert back, f"not back within {AFTER_S:g} s: {seen.carriers}"
+        tell(f"back on QUIC {back[0]:.1f} s after UDP is let through")
+
+
+def test_the_links_inside_the_fleet_move_and_come_back_as_well(seen: Seen) -> None:
+    inside = {name: moves for name, moves in seen.moves.items()
+              if name.startswith(("agent", "coordinator"))}  # fmt: skip
+    assert len(inside) == 4
+    for moves in inside.values():
+        assert {"wss", "quic"} <= set(moves)
+
+
+def test_a_client_that_starts_without_udp_is_served_within_3_s(seen: Seen) -> None:
+    tell(f"first append answered after {seen.late['late_s']:.2f} s")
+    assert seen.late["late_s"] < LONGEST_S
+    assert set(seen.late["by"]) == {"wss"}

@@ -1,0 +1,135 @@
+"""Two networks of a test's own, joined by a cable in which UDP can be dropped.
+
+A module that needs them runs in a process of its own: `own` gives the words that start it in a
+network namespace without anything in it, and there `joined` makes the second namespace.  Neither
+has a name: a namespace ends with the last process in it, so nothing is left behind, whatever
+happens.  The machine's own network is never touched.
+
+Datagrams are led into a cable that ends nowhere, where they arrive: whoever sends them is told
+nothing, as with a firewall that drops.  What it takes are `unshare` and `nsenter` of util-linux,
+`ip` and `tc` of iproute2, and root or a kernel that lets people have user namespaces.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE, THERE = "10.231.8.1", "10.231.8.2"
+"""Addresses of the two, in a network that no other can reach."""
+PREFIX = "/30"
+CABLE_HERE, CABLE_THERE = "cable-here", "cable-there"
+NOWHERE = "nowhere"
+COMMANDS = ("unshare", "nsenter", "ip", "tc", "cat")
+OUTSIDE = "TEST_NETWORK_OUTSIDE"
+"""Names the network that a process was started from, so that it knows that it left it."""
+UDP = "match ip protocol 17 0xff"
+
+
+def why_not() -> str:
+    """Why a plain user can have no namespace here; empty for root, who must have it."""
+    if os.geteuid() == 0:
+        return ""
+    if missing := [name for name in COMMANDS if shutil.which(name) is None]:
+        return f"not root, and missing here: {', '.join(missing)}"
+    tried = subprocess.run([*_unshare(), "true"], capture_output=True, text=True)
+    return f"not root, and {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def own(*words: str) -> tuple[list[str], dict[str, str]]:
+    """Words and environment to run a command with in a network namespace of its own."""
+    return [*_unshare(), *words], {**os.environ, OUTSIDE: _current()}
+
+
+def _unshare() -> list[str]:
+    if os.geteuid() == 0:
+        return ["unshare", "--net", "--"]
+    # Not mapped to root: PostgreSQL does not run as root.
+    return ["unshare", "--user", "--map-current-user", "--keep-caps", "--net", "--"]
+
+
+@dataclass
+class Joined:
+    """This process's network and one beside it; `HERE` and `THERE` reach each other."""
+
+    holder: int
+    """Id of the process that keeps the other one alive."""
+
+    def there(self, *words: str) -> list[str]:
+        """Words that run a command in the other network."""
+        return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--", *words]
+
+    def drop_udp(self) -> None:
+        """Drop every datagram over IPv4: in the cable, both ways, and here on loopback."""
+        for words in self._cables():
+            into = ["action", "mirred", "egress", "redirect", "dev", NOWHERE]
+            _run(*words("add"), "protocol", "ip", "prio", "1", "u32", *UDP.split(), *into)
+
+    def allow_udp(self) -> None:
+        """Let datagrams through again."""
+        for words in self._cables():
+            _run(*words("del"))
+
+    def _cables(self) -> Iterator[_Filter]:
+        for device, before in ((CABLE_HERE, []), ("lo", []), (CABLE_THERE, self.there())):
+            yield _Filter(device, before)
+
+
+@dataclass
+class _Filter:
+    device: str
+    before: list[str]
+
+    def __call__(self, verb: str) -> list[str]:
+        return [*self.before, "tc", "filter", verb, "dev", self.device, "ingress"]
+
+
+@contextmanager
+def joined() -> Iterator[Joined]:
+    """The second network, joined to this process's; RuntimeError in one that is not its own."""
+    outside = os.environ.get(OUTSIDE)
+    if not outside or outside == _current():
+        raise RuntimeError("this process is not in a network of its own: start it as `own` says")
+    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:  # fmt: skip
+        # `cat` ends when this process does, however: its input is closed then.
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(b"are you there\n")
+        holder.stdin.flush()
+        if not holder.stdout.readline():
+            raise RuntimeError("`unshare --net` gave no second network")
+        made = Joined(holder.pid)
+        _join(made)
+        yield made
+        holder.stdin.close()
+
+
+def _join(made: Joined) -> None:
+    pid = str(made.holder)
+    _run("ip", "link", "add", CABLE_HERE, "type", "veth", "peer", "name", CABLE_THERE, "netns", pid)
+    for before, device, address in (
+        ([], CABLE_HERE, HERE),
+        (made.there(), CABLE_THERE, THERE),
+    ):
+        _run(*before, "ip", "addr", "add", address + PREFIX, "dev", device)
+        _run(*before, "ip", "link", "add", NOWHERE, "type", "veth", "peer", "name", "nobody")
+        for each in (device, NOWHERE, "nobody", "lo"):
+            _run(*before, "ip", "link", "set", each, "up")
+        _run(*before, "tc", "qdisc", "add", "dev", device, "clsact")
+    _run("tc", "qdisc", "add", "dev", "lo", "clsact")
+
+
+def _run(*words: str) -> None:
+    ended = subprocess.run(words, capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"`{' '.join(words)}` ended with {ended.returncode}: {ended.stderr}")
+
+
+def _current() -> str:
+    return str(Path("/proc/self/ns/net").readlink())

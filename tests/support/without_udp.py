@@ -1,0 +1,262 @@
+"""A fleet in one network, clients in another, and UDP dropped between and inside them, twice.
+
+    python -m tests.support.without_udp FOLDER    in a namespace of its own, see `networks.own`
+
+It judges nothing: what was seen is written to ``FOLDER/seen.json``, times by the monotonic clock.
+Appends and matches start when they are due, whatever became of others (an open loop).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from midstreamer import AsyncClient
+from midstreamer.cli import identities, state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import SYNC, TRUST_DOMAIN, LocalFleet, free_ports
+from midstreamer.domain.identity import Identity
+from midstreamer.telemetry import logs
+from tests.rolling.load import TICKS, Load, at_rate, say
+from tests.support import networks
+
+PER_S = 20.0
+"""Appends, and as many matches."""
+DEADLINE_S = 30.0
+CALM_S = 3.0
+DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 20.0, 12.0
+"""Seconds without UDP, from there to the next drop, and after the last."""
+LATE_AFTER_S = 3.0
+"""So long after the second drop another client starts; its imports take a second more."""
+DROPS = 2
+LOOK_S = 0.05
+END_S = 15.0
+COORDINATORS = ("c1", "c2")
+CLIENTS = ("steady", "late")
+MOVED = re.compile(r"session\.moves.*\bby\W+(\w+)")
+
+
+@dataclass
+class Seen:
+    """What happened, and what the clients told."""
+
+    drops: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when datagrams were dropped."""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    retries: list[dict[str, Any]] = field(default_factory=list)
+    carriers: list[tuple[float, list[str]]] = field(default_factory=list)
+    """Since when the links of the steady client were by which carriers."""
+    late: dict[str, Any] = field(default_factory=dict)
+    moves: dict[str, list[str]] = field(default_factory=dict)
+    """To which carriers the links of each process of the fleet moved, in turn."""
+    ended: list[str] = field(default_factory=list)
+    """Clients and processes that ended as they should not."""
+
+    def take(self, said: dict[str, Any]) -> None:
+        """One line of a client."""
+        if "what" in said:
+            self.requests.append(said)
+        elif "retry" in said:
+            self.retries.append(said)
+        elif "carriers" in said:
+            self.carriers.append((said["at_s"], said["carriers"]))
+        elif "late_s" in said:
+            self.late = said
+
+
+class Fleet(LocalFleet):
+    """One sync, two coordinators, two agents; the coordinators serve the other network too."""
+
+    coordinators: tuple[str, ...] = ()
+
+    def _members(self) -> list[Identity]:
+        more = [f"coordinator/{COORDINATORS[1]}", *(f"client/{name}" for name in CLIENTS)]
+        return [*super()._members(), *(identities.named(name, TRUST_DOMAIN) for name in more)]
+
+    def _plan(self, dsn: str) -> None:
+        # Nobody but this fleet is in this network: free on loopback is free at every address.
+        ports = free_ports(1 + len(COORDINATORS), datagram=True)
+        sync, *there = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
+        self.coordinators = tuple(there)
+        self.coordinator = there[0]
+        health = free_ports(1 + len(COORDINATORS) + self.settings.agents, datagram=False)
+        shared = {
+            "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
+            "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
+        }
+        self._add("sync", "sync", health.pop(), shared, id=SYNC, listen=sync, dsn=dsn)
+        for name, address in zip(COORDINATORS, there, strict=True):
+            spool = str(self.state.spool / name)
+            own = {"id": name, "listen": address, "sync": sync, "spool_dir": spool}
+            self._add(f"coordinator-{name}", "coordinator", health.pop(), shared, **own)
+        for name in self._agent_ids():
+            self._add(f"agent-{name}", "agent", health.pop(), shared,
+                      id=name, sync=sync, threads="1")  # fmt: skip
+
+
+async def run(folder: Path) -> Seen:
+    """Start everything, drop UDP twice, and say what was seen."""
+    seen, news = Seen(), list[str]()
+    with networks.joined() as network, state.held(folder / "state") as place:
+        fleet = Fleet(place, RunSettings(agents=2), config_file=None, news=news.append)
+        try:
+            async with fleet:
+                async with _client("steady", network, fleet, seen):
+                    await asyncio.sleep(CALM_S)
+                    for number in range(DROPS):
+                        last = number == DROPS - 1
+                        await _dropped(network, fleet, seen, late=last)
+                        await asyncio.sleep(AFTER_S if last else BETWEEN_S)
+                seen.ended += [f"{each.name}, {each.restarts} times"
+                               for each in fleet.children if each.restarts]  # fmt: skip
+            seen.moves = {path.stem: MOVED.findall(path.read_text("utf-8"))
+                          for path in sorted(place.logs.glob("*.log"))}  # fmt: skip
+        finally:
+            await fleet.server.erase()
+    return seen
+
+
+async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: bool) -> None:
+    """Drop UDP for a while; a client starts meanwhile, or not."""
+    begin_s = time.monotonic()
+    network.drop_udp()
+    try:
+        if late:
+            await asyncio.sleep(LATE_AFTER_S)
+            async with _client("late", network, fleet, seen):
+                pass
+        await asyncio.sleep(begin_s + DROPPED_S - time.monotonic())
+    finally:
+        network.allow_udp()
+    seen.drops.append((begin_s, time.monotonic()))
+
+
+# --- clients ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _client(
+    name: str, network: networks.Joined, fleet: Fleet, seen: Seen
+) -> AsyncIterator[None]:
+    """A client in the other network, past its beginning; at the end all that it asked has ended."""
+    words = [sys.executable, "-m", __spec__.name, name, str(fleet.state.certs), *fleet.coordinators]
+    with (fleet.state.logs / f"client-{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *network.there(*words), stdout=asyncio.subprocess.PIPE, stderr=log
+        )
+    ready = asyncio.Event()
+    hearing = asyncio.create_task(_hear(process, ready, seen), name=f"client.{name}")
+    try:
+        await ready.wait()
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(DEADLINE_S + END_S):
+                await asyncio.wait({hearing})
+                if code := await process.wait():
+                    seen.ended.append(f"client {name} with {code}: {_end_of(Path(log.name))}")
+        finally:
+            hearing.cancel()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen: Seen) -> None:
+    assert process.stdout is not None
+    try:
+        async for line in process.stdout:
+            said = json.loads(line)
+            seen.take(said)
+            if said.get("ready"):
+                ready.set()
+    finally:
+        ready.set()  # it ended, and its exit code is told
+
+
+def _end_of(path: Path) -> str:
+    return " | ".join(path.read_text("utf-8", errors="replace").splitlines()[-3:])
+
+
+def _links(client: AsyncClient) -> list[str]:
+    """The carrier of every link that a client keeps; ``none`` where there is none now."""
+    peers = [kept.session.peer for kept in client._links._kept.values()]
+    return ["none" if peer is None else str(peer.scheme) for peer in peers]
+
+
+async def steady(client: AsyncClient, stop: asyncio.Event) -> None:
+    """Ask at a fixed rate until told to stop, and tell of every change of carrier."""
+    load = Load(client, "steady", say)
+    await load.begin()
+    say({"ready": True})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(at_rate(load.append, PER_S, stop))
+        group.create_task(at_rate(load.match, PER_S, stop))
+        told: list[str] = []
+        while not stop.is_set():
+            if (links := _links(client)) != told:
+                say({"at_s": time.monotonic(), "carriers": (told := links)})
+            await asyncio.sleep(LOOK_S)
+
+
+async def late(client: AsyncClient, stop: asyncio.Event) -> None:
+    """Append once, and tell how long that took since the client was opened."""
+    load = Load(client, "late", lambda _: None)
+    began_s = time.monotonic()
+    await client.append(load.lanes[0].ticks(TICKS))
+    say({"late_s": time.monotonic() - began_s, "by": _links(client), "ready": True})
+    await stop.wait()
+
+
+def main() -> None:
+    """Be the whole, or, with more words, one client of it."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+    parser.add_argument("what", help="a folder, or the name of a client")
+    parser.add_argument("certs", nargs="?", default="")
+    parser.add_argument("addresses", nargs="*")
+    arguments = parser.parse_args()
+    logs.configure(json=False, level="info")  # to stderr
+    if arguments.what in CLIENTS:
+        asyncio.run(_as_client(arguments))
+    else:
+        folder = Path(arguments.what)
+        seen = asyncio.run(_until_told(folder))
+        (folder / "seen.json").write_text(json.dumps(asdict(seen)), "utf-8")
+
+
+async def _as_client(arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    part = {"steady": steady, "late": late}[arguments.what]
+    async with AsyncClient.connect(
+        arguments.addresses,
+        directory=arguments.certs,
+        identity=f"client/{arguments.what}",
+        deadline_s=DEADLINE_S,
+    ) as client:
+        await part(client, stop)
+
+
+async def _until_told(folder: Path) -> Seen:
+    """Run; SIGTERM ends everything that was started."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run(folder)
+
+
+if __name__ == "__main__":
+    main()
