@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from midstreamer.agent import core, service
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import window
-from midstreamer.domain.shard import Shard
+from midstreamer.domain.shard import Shard, agents_digest
 from midstreamer.protocol import frames
 from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.member import Membership
@@ -21,6 +22,7 @@ from midstreamer.transport.memory import MemoryCarrier
 from tests.support.fleet import (
     SYNC_ADDRESS,
     Fleet,
+    a_column,
     a_specification,
     a_universe,
     append,
@@ -84,6 +86,32 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
         for name in ("a2", "a3"):
             assert held <= set(fleet.agent(name).holdings)
         await load.goes_on(20)
+
+
+async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As when a lease lapsed and came back meanwhile: the position to wait for is a later one.
+    monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
+    monkeypatch.setattr(core.Core, "understood", False)
+    digest = agents_digest(["agent/a2", "agent/a3"])
+    async with running(agents=("a1", "a2", "a3")) as fleet:
+        client = await fleet.client()
+        await append(client, *UNIVERSE)
+        await fleet.settled(agents=3)
+        one = fleet.agent("a1")._core
+        with monkeypatch.context() as held_up:
+            held_up.setattr(one, "_safe", frozenset)
+            draining = asyncio.create_task(fleet.drain("a1"))
+            await eventually(lambda: [m.whole_for for m in _agents(one)] == [digest] * 2)
+            one._listed_at = one._position + 1
+        await append(client, *(a_column(610, series=made.series, first=600) for made in UNIVERSE))
+        await draining
+        await client.close()
+
+
+def _agents(one: core.Core) -> list[frames.Member]:
+    return [member for member in one.members if member.name.startswith("agent/")]
 
 
 class _Before:
