@@ -243,8 +243,8 @@ def _bodies() -> list[bytes]:
 
 
 def all_targets() -> dict[str, Target]:
-    """Every target by name, those over QUIC included."""
-    from tests.fuzz import quic  # it makes certificates when it is imported
+    """Every target by name, those over carriers included."""
+    from tests.fuzz import quic, websocket  # the first makes certificates when it is imported
 
     return {
         "codec": Target(decode_frame, _bodies, 3_000_000),
@@ -253,6 +253,7 @@ def all_targets() -> dict[str, Target]:
         "packet": Target(quic.take_packet, quic.packet_seeds, 150_000),
         "handshake": Target(quic.take_handshake, quic.handshake_seeds, 100_000),
         "certificate": Target(quic.take_certificate, quic.certificate_seeds, 400_000),
+        "websocket": Target(websocket.read_words, websocket.conversations, 200_000),
         "dsn": Target(read_dsn, _dsns, 1_500_000),
         "names": Target(read_names, _names, 1_250_000),
         "csv": Target(read_csv, _csvs, 300_000),

@@ -166,6 +166,7 @@ RULE_BREAKERS = {
     "a message too long": wants(message(BINARY, bytes(100_000))),
     "a reserved bit": wants(b"\xc2" + message(BINARY, b"\x00x")[1:]),
     "pings without end": wants(message(PING, b"x" * 100) * 500),
+    "a broken message before the answer": upgrade("h").replace(b"\r\n\r\n", b"\r\n\r\n\xf2\x80"),
     "no upgrade": b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     "another subprotocol": upgrade("h", subprotocol="chat"),
     "no HTTP": b"\x00\x01\x02\r\n\r\n",

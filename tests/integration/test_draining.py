@@ -8,13 +8,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from midstreamer.agent import core, service
 from midstreamer.client.api import AsyncClient
+from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import window
+from midstreamer.domain.shard import Shard, agents_digest
 from midstreamer.protocol import frames
 from midstreamer.runtime.lifecycle import Stage
+from midstreamer.runtime.member import Membership
+from midstreamer.runtime.peer import Peer, Session, listen
+from midstreamer.transport.memory import MemoryCarrier
 from tests.support.fleet import (
+    SYNC_ADDRESS,
     Fleet,
+    a_column,
     a_specification,
     a_universe,
     append,
@@ -78,6 +86,100 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
         for name in ("a2", "a3"):
             assert held <= set(fleet.agent(name).holdings)
         await load.goes_on(20)
+
+
+async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As when a lease lapsed and came back meanwhile: the position to wait for is a later one.
+    monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
+    monkeypatch.setattr(core.Core, "understood", False)
+    digest = agents_digest(["agent/a2", "agent/a3"])
+    async with running(agents=("a1", "a2", "a3")) as fleet:
+        client = await fleet.client()
+        await append(client, *UNIVERSE)
+        await fleet.settled(agents=3)
+        one = fleet.agent("a1")._core
+        with monkeypatch.context() as held_up:
+            held_up.setattr(one, "_safe", frozenset)
+            draining = asyncio.create_task(fleet.drain("a1"))
+            await eventually(lambda: [m.whole_for for m in _agents(one)] == [digest] * 2)
+            one._listed_at = one._position + 1
+        await append(client, *(a_column(610, series=made.series, first=600) for made in UNIVERSE))
+        await draining
+        await client.close()
+
+
+def _agents(one: core.Core) -> list[frames.Member]:
+    return [member for member in one.members if member.name.startswith("agent/")]
+
+
+class _Before:
+    """A coordinator that does not know Drain: it asks an agent as long as that holds something."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, set[Shard]] = {}
+        self.asking: set[asyncio.Task[None]] = set()
+        self.agrees = True
+        """Whether what agents say they hold is what was told."""
+
+    async def handle(self, peer: Peer, frame: frames.Frame) -> None:
+        assert isinstance(frame, frames.Holdings)
+        name = peer.identity.name
+        begun = name not in self.held
+        held = self.held.setdefault(name, set())
+        held.update(frame.shards)
+        held.difference_update(frame.dropped)
+        if not frame.more:
+            self.agrees &= (frame.count, frame.digest) == (len(held), shard.digest(held))
+        if begun:
+            tasks = [asyncio.create_task(self._ask(peer)) for _ in range(8)]
+            self.asking.update(tasks)
+
+    async def _ask(self, peer: Peer) -> None:
+        specification = a_specification()
+        values = UNIVERSE[0].values_array()[-specification.window :]
+        asked = window(values, time=int(UNIVERSE[0].times_array()[-1]))
+        while shards := tuple(self.held[peer.identity.name]):
+            await peer.ask(
+                frames.Search(specification=specification, windows=(asked,) * 8, shards=shards)
+            )
+
+
+@asynccontextmanager
+async def _a_coordinator_of_the_version_before(fleet: Fleet) -> AsyncIterator[_Before]:
+    made = _Before()
+    me = MemoryCarrier(
+        fleet.network, identity.make("local", Kind.COORDINATOR, "c0"), capabilities=()
+    )
+    listener = await listen(me, "c0:1", handle=made.handle)
+    session = Session(me, SYNC_ADDRESS, expect=Kind.SYNC)
+    lease = Membership(
+        session,
+        lambda: frames.Member("coordinator/c0", me.incarnation, "c0:1"),
+        lambda _fleet: None,
+    )
+    tasks = [asyncio.create_task(session.run()), asyncio.create_task(lease.run())]
+    try:
+        yield made
+    finally:
+        for task in (*tasks, *made.asking):
+            task.cancel()
+        await asyncio.wait({*tasks, *made.asking})
+        await listener.close()
+
+
+async def test_an_agent_leaves_though_a_coordinator_of_the_version_before_asks_all_the_time() -> (
+    None
+):
+    async with running(agents=("a1", "a2", "a3")) as fleet:
+        await append(await fleet.client(), *UNIVERSE)
+        await fleet.settled(agents=3)
+        async with _a_coordinator_of_the_version_before(fleet) as before:
+            await eventually(lambda: bool(before.held.get("agent/a1")))
+            await fleet.drain("a1")
+            assert before.held["agent/a1"] == set()
+            assert before.agrees
 
 
 async def test_the_only_agent_leaves_at_once() -> None:

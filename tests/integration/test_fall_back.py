@@ -99,6 +99,17 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
         assert slowest < 0.5  # nobody waits for the way back
 
 
+async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
+    # What is sent restarts QUIC's idle period: a ping into silence must not hide the silence.
+    async with _a_session(Installation(tmp_path, LIMITS)) as session:
+        await _ask(session)
+        await asyncio.sleep(2.0)  # longer than until it pings: the last that was sent is a ping
+        udp.dropped = True
+        began_s = time.monotonic()
+        await eventually(lambda: _carrier(session) is Scheme.WSS)
+        assert time.monotonic() - began_s < 3.0
+
+
 async def test_a_first_link_is_there_within_3_s_where_udp_leads_nowhere(
     tmp_path: Path, udp: _Udp
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import ssl
@@ -30,6 +31,7 @@ from tests.support.security import (
     DOMAIN,
     Installation,
     an_authority,
+    behind_an_intermediate,
     credentials,
     mislabelled,
     who,
@@ -121,6 +123,25 @@ async def test_a_client_is_refused_before_the_application_sees_a_byte(
     assert application.links == []
     assert counted(reason) == before + 1
     assert [line["reason"] for line in logged if line["event"] == "peer.refused"] == [reason]
+
+
+@pytest.mark.each_carrier
+@pytest.mark.parametrize("shown", [True, False])
+async def test_an_intermediate_counts_when_it_is_shown(place: Installation, shown: bool) -> None:
+    application = Application()
+    agent = behind_an_intermediate(AGENT, shown=shown)
+    own = credentials(place.authority, COORDINATOR)
+    serving = dataclasses.replace(own, anchors=(*own.anchors, *agent.anchors))
+    dialling = dataclasses.replace(agent, anchors=own.anchors)
+    server = await place.carrier(serving).serve(ANY_PORT, application.attend)
+    dial = place.carrier(dialling).dial(server.address, expect=Kind.COORDINATOR)
+    if shown:
+        await (await dial).close()
+    else:
+        with pytest.raises(Refused) as refused:
+            await dial
+        assert refused.value.reason == "unknown_authority"
+    await server.close()
 
 
 async def test_a_client_without_a_certificate_is_refused(place: Installation) -> None:

@@ -2,7 +2,6 @@
 
     python -m tests.rolling                    every process twice, by SIGTERM
     python -m tests.rolling --kill             the same by SIGKILL
-    python -m tests.rolling --cut              UDP dropped for ten seconds, twice
     python -m tests.rolling --carrier wss --alone   over WebSocket
     python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
 
@@ -37,7 +36,7 @@ ROUNDS = 2
 
 def shown(result: drive.Result, options: drive.Options) -> Table:
     """All events as a table for people."""
-    table = Table(title=title_of(result, options))
+    table = Table(title=title_of(options))
     rows = [figures(each) for each in result.outcomes]
     for heading in rows[0]:
         title = "" if heading == "what" else heading.replace("_", " ")
@@ -47,10 +46,8 @@ def shown(result: drive.Result, options: drive.Options) -> Table:
     return table
 
 
-def title_of(result: drive.Result, options: drive.Options) -> str:
+def title_of(options: drive.Options) -> str:
     """What was done."""
-    if any(each.event.what == str(plan.CUT) for each in result.outcomes):
-        return "UDP dropped by a firewall rule, peers at quic+wss://"
     how = "SIGKILL" if options.kill else "SIGTERM"
     return f"Every process restarted by {how}, peers at {options.carrier}://"
 
@@ -117,17 +114,10 @@ def parsed() -> argparse.Namespace:
         default="quic",
         help="by which peers of this version reach each other; wss with --alone only",
     )
-    parser.add_argument(
-        "--cut",
-        action="store_true",
-        help="restart nothing: drop UDP for 10 s, twice, in a network namespace (needs root)",
-    )
     parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
     parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
-    if arguments.cut:
-        arguments.carrier = "quic+wss"
     if arguments.carrier == "wss" and not arguments.alone:
         parser.error("the version before knows no wss: --carrier wss needs --alone")
     return arguments
@@ -136,19 +126,12 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     """Restart, print, judge."""
     arguments = parsed()
-    if arguments.cut:
-        from tests.support import firewall
-
-        firewall.move_into_namespace("tests.rolling")
     logs.configure(json=False, level="error")
     screen = Console(width=None if sys.stdout.isatty() else 160)
     options = drive.Options(
         arguments.rate, kill=arguments.kill, keep=bool(arguments.keep), carrier=arguments.carrier
     )
-    if arguments.cut:
-        chosen = plan.cuts(arguments.rounds)
-    else:
-        chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
+    chosen = plan.make(arguments.seed, rounds=arguments.rounds, alone=arguments.alone)
     with tempfile.TemporaryDirectory(prefix="midstreamer-rolling-") as folder:
         where = (arguments.keep or Path(folder)).absolute()
         result = asyncio.run(drive.run(chosen, options, where, screen.print))

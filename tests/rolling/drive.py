@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from midstreamer.store.postgres import PostgresStore
 from tests.rolling import judgement, load
 from tests.rolling.fleet import Fleet, client_environment
 from tests.rolling.judgement import Evidence, Happened, Outcome, Request, Retry
-from tests.rolling.plan import CLIENTS, CUT, Event, Plan, Version
+from tests.rolling.plan import CLIENTS, Event, Plan, Version
 from tests.support import before
 
 MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
@@ -33,8 +32,6 @@ DEADLINE_S = 30.0
 CALM_S = 4.0
 """Of load before the first event: with what comes later one compares it."""
 BETWEEN_S = 1.0
-CUT_S, AFTER_CUT_S = 10.0, 12.0
-"""Seconds without UDP, and seconds after them."""
 DRAIN_S = 15.0
 """What a client may take beyond the deadline of its last request."""
 LINE_BYTES_MAX = 1 << 20
@@ -117,26 +114,10 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
 
 async def perform(fleet: Fleet, event: Event, options: Options) -> Happened:
     """Do one thing to the fleet, and wait until it is whole again."""
-    if event is CUT:
-        return await cut(fleet)
     if not event.member:
         return await fleet.renew()
     how = signal.SIGKILL if options.kill else signal.SIGTERM
     return await fleet.replace(event.member, event.after, how)
-
-
-async def cut(fleet: Fleet) -> Happened:
-    """Have the network drop UDP for a while; then give everybody time to come back to QUIC."""
-    from tests.support import firewall  # its library is of Linux alone
-
-    at_s = time.monotonic()
-    await asyncio.to_thread(firewall.drop_udp)
-    await asyncio.sleep(CUT_S)
-    await asyncio.to_thread(firewall.allow_udp)
-    await fleet.whole()
-    back_s = time.monotonic() - at_s
-    await asyncio.sleep(AFTER_CUT_S)
-    return Happened(str(CUT), "", at_s, CUT_S, back_s)
 
 
 def line(outcome: Outcome) -> str:

@@ -47,21 +47,19 @@ CLIENTS = {"u1": Version.OLD, "u2": Version.NEW}
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that is done to a fleet: a member is replaced, or ``other`` says what."""
+    """One thing that is done to a fleet; without a member, all certificates are renewed."""
 
     member: str = ""
     before: Version = Version.OLD
     after: Version = Version.NEW
-    other: str = ""
 
     def __str__(self) -> str:
         if not self.member:
-            return self.other
+            return "certificates renewed"
         return f"{self.member} {self.before} → {self.after}"
 
 
-RENEW = Event(other="certificates renewed")
-CUT = Event(other="UDP dropped")
+RENEW = Event()
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,6 @@ def make(
         now[name] = after
     events.insert(len(events) // 2, RENEW)
     return Plan(first, tuple(events), dict.fromkeys(CLIENTS, Version.NEW) if alone else CLIENTS)
-
-
-def cuts(count: int) -> Plan:
-    """Drop UDP so many times; every process is of this version and none is restarted."""
-    versions = dict.fromkeys(MEMBERS, Version.NEW)
-    return Plan(versions, (CUT,) * count, dict.fromkeys(CLIENTS, Version.NEW))
 
 
 def _first(name: str) -> Version:

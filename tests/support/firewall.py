@@ -1,17 +1,16 @@
-"""A network namespace of this process's own, and a firewall rule in it that drops UDP.
+"""A firewall rule that drops UDP in the network namespace of this process.
 
-The namespace ends with the process: nothing is left behind, whatever happens.  The rule is one of
-nftables, put in by netlink, so that no package of the system is needed.
+    python -m tests.support.firewall drop      nobody is told that a datagram was dropped
+    python -m tests.support.firewall allow
+
+The rule is one of nftables, put in by netlink, so that no package of the system is needed. Run it
+in a namespace of its own alone: see `tests.support.networks`.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-from pathlib import Path
 
-from pyroute2 import IPRoute
 from pyroute2.netlink.nfnetlink.nftsocket import Cmp, Meta, Regs
 from pyroute2.nftables.expressions import genex, verdict
 from pyroute2.nftables.main import NFTables
@@ -21,33 +20,10 @@ INET = 1
 """Of both IP versions (NFPROTO_INET)."""
 DROP, ACCEPT = 0, 1
 UDP = b"\x11"
-_STARTED_IN = "MIDSTREAMER_TEST_STARTED_IN"
-
-
-def may_have_namespace() -> str:
-    """Why this process cannot have a network namespace of its own; empty when it can."""
-    if os.geteuid() != 0:
-        return "a network namespace of one's own needs root"
-    return "" if shutil.which("unshare") else "`unshare` is missing: install util-linux"
-
-
-def move_into_namespace(module: str) -> None:
-    """Begin again as ``python -m module`` in a namespace of its own, unless this is it already."""
-    if _is_own():
-        with IPRoute() as route:
-            route.link("set", index=route.link_lookup(ifname="lo")[0], state="up")
-        return
-    if reason := may_have_namespace():
-        sys.exit(reason)
-    if os.environ.get(_STARTED_IN):
-        sys.exit("`unshare --net` gave no namespace of its own")
-    words = ("unshare", "--net", "--", sys.executable, "-m", module, *sys.argv[1:])
-    os.execvpe("unshare", words, os.environ | {_STARTED_IN: _here()})
 
 
 def drop_udp() -> None:
-    """Drop every datagram that arrives in this namespace; nobody is told."""
-    _require_own()
+    """Drop every datagram that arrives in this namespace, over loopback too."""
     with NFTables(nfgen_family=INET) as rules:
         rules.table("add", name=TABLE)
         rules.chain("add", table=TABLE, name=CHAIN, hook="input", type="filter", policy=ACCEPT)
@@ -59,20 +35,9 @@ def drop_udp() -> None:
 
 def allow_udp() -> None:
     """Take the rule away."""
-    _require_own()
     with NFTables(nfgen_family=INET) as rules:
         rules.table("del", name=TABLE)
 
 
-def _here() -> str:
-    return str(Path("/proc/self/ns/net").readlink())
-
-
-def _is_own() -> bool:
-    """Whether this process began again in another namespace than it was started in."""
-    return os.environ.get(_STARTED_IN, _here()) != _here()
-
-
-def _require_own() -> None:
-    if not _is_own():
-        raise RuntimeError("this is the machine's own network namespace: it is left alone")
+if __name__ == "__main__":
+    {"drop": drop_udp, "allow": allow_udp}[sys.argv[1]]()

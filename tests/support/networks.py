@@ -1,13 +1,12 @@
-"""Two networks of a test's own, joined by a cable in which UDP can be dropped.
+"""Two networks of a test's own, joined by a cable, with a firewall in each that can drop UDP.
 
 A module that needs them runs in a process of its own: `own` gives the words that start it in a
 network namespace without anything in it, and there `joined` makes the second namespace.  Neither
 has a name: a namespace ends with the last process in it, so nothing is left behind, whatever
 happens.  The machine's own network is never touched.
 
-Datagrams are led into a cable that ends nowhere, where they arrive: whoever sends them is told
-nothing, as with a firewall that drops.  What it takes are `unshare` and `nsenter` of util-linux,
-`ip` and `tc` of iproute2, and root or a kernel that lets people have user namespaces.
+What it takes are `unshare` and `nsenter` of util-linux, `ip` of iproute2, and root or a kernel that
+lets people have user namespaces. The rules are put in by `tests.support.firewall`.
 """
 
 from __future__ import annotations
@@ -15,20 +14,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import firewall
+
 HERE, THERE = "10.231.8.1", "10.231.8.2"
 """Addresses of the two, in a network that no other can reach."""
 PREFIX = "/30"
 CABLE_HERE, CABLE_THERE = "cable-here", "cable-there"
-NOWHERE = "nowhere"
-COMMANDS = ("unshare", "nsenter", "ip", "tc", "cat")
+COMMANDS = ("unshare", "nsenter", "ip", "cat")
 OUTSIDE = "TEST_NETWORK_OUTSIDE"
 """Names the network that a process was started from, so that it knows that it left it."""
-UDP = "match ip protocol 17 0xff"
 
 
 def why_not() -> str:
@@ -65,36 +65,24 @@ class Joined:
         return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--", *words]
 
     def drop_udp(self) -> None:
-        """Drop every datagram over IPv4: in the cable, both ways, and here on loopback."""
-        for words in self._cables():
-            into = ["action", "mirred", "egress", "redirect", "dev", NOWHERE]
-            _run(*words("add"), "protocol", "ip", "prio", "1", "u32", *UDP.split(), *into)
+        """Drop every datagram that arrives in either network, over loopback too."""
+        self._firewall("drop")
 
     def allow_udp(self) -> None:
         """Let datagrams through again."""
-        for words in self._cables():
-            _run(*words("del"))
+        self._firewall("allow")
 
-    def _cables(self) -> Iterator[_Filter]:
-        for device, before in ((CABLE_HERE, []), ("lo", []), (CABLE_THERE, self.there())):
-            yield _Filter(device, before)
-
-
-@dataclass
-class _Filter:
-    device: str
-    before: list[str]
-
-    def __call__(self, verb: str) -> list[str]:
-        return [*self.before, "tc", "filter", verb, "dev", self.device, "ingress"]
+    def _firewall(self, verb: str) -> None:
+        require_own()  # never that of the machine
+        words = [sys.executable, "-m", firewall.__name__, verb]
+        _run(*words)
+        _run(*self.there(*words))
 
 
 @contextmanager
 def joined() -> Iterator[Joined]:
     """The second network, joined to this process's; RuntimeError in one that is not its own."""
-    outside = os.environ.get(OUTSIDE)
-    if not outside or outside == _current():
-        raise RuntimeError("this process is not in a network of its own: start it as `own` says")
+    require_own()
     with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:  # fmt: skip
         # `cat` ends when this process does, however: its input is closed then.
@@ -118,11 +106,15 @@ def _join(made: Joined) -> None:
         (made.there(), CABLE_THERE, THERE),
     ):
         _run(*before, "ip", "addr", "add", address + PREFIX, "dev", device)
-        _run(*before, "ip", "link", "add", NOWHERE, "type", "veth", "peer", "name", "nobody")
-        for each in (device, NOWHERE, "nobody", "lo"):
+        for each in (device, "lo"):
             _run(*before, "ip", "link", "set", each, "up")
-        _run(*before, "tc", "qdisc", "add", "dev", device, "clsact")
-    _run("tc", "qdisc", "add", "dev", "lo", "clsact")
+
+
+def require_own() -> None:
+    """Raise when this process is not in a network of its own."""
+    outside = os.environ.get(OUTSIDE)
+    if not outside or outside == _current():
+        raise RuntimeError("this process is not in a network of its own: start it as `own` says")
 
 
 def _run(*words: str) -> None:

@@ -166,3 +166,32 @@ class Installation:
             manager = Held(holder)
         allowlist = AllowlistFile(self.allowlist_path)
         return FileSource(manager, allowlist)
+
+
+def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentials:
+    """Certified by an authority that another one vouches for; ``shown``: with its certificate."""
+    now_s = time.time()
+    root, between = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "sub")]
+    own = authority.establish(DOMAIN, now_s=now_s, days=365).certificate
+    made = []
+    for subject, key, signs_below in ((names[0], root, 1), (names[1], between, 0)):
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.public_key())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(names[0])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(own.not_valid_before_utc)
+            .not_valid_after(own.not_valid_after_utc)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=signs_below), critical=True)
+            .add_extension(own.extensions.get_extension_for_class(x509.KeyUsage).value, True)
+            .add_extension(identifier, critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        made.append(builder.sign(root, hashes.SHA256()))
+    issued = Authority(DOMAIN, made[1], between).certify(holder, now_s=now_s, days=1)
+    others = (made[1],) if shown else ()
+    return Credentials(holder, issued.certificate, others, issued.key, (made[0],))

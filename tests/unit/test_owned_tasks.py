@@ -36,14 +36,16 @@ PLACES = {
     "runtime/peer.py::Session.__init__": "the group of `run`, before it is entered",
     "runtime/peer.py::Session.run": "a group that lasts as long as the method",
     "runtime/peer.py::Session.reached": "the method, which ends what it began",
-    "runtime/peer.py::Session._replaced": "the group of `run`",
+    "runtime/peer.py::Session._installed": "the group of `run`",
+    "runtime/peer.py::Session._moved": "the method, which ends what it began",
+    "runtime/renewing.py::kept": "the block, which ends it",
     "runtime/shutdown.py::until_stopped": "the function, which awaits it",
     "runtime/shutdown.py::finish": "the function, which awaits it however often it is cancelled",
     "store/listening.py::Ear.listen": "the method, which ends what it began",
     "sync/leaving.py::Leaving.all": "a group that lasts as long as the method",
     "transport/certified.py::Watch.over": "the watch, while something is open",
     "transport/attendance.py::Attendance._spawn": "the attendance: `close` awaits or ends them",
-    "transport/racing.py::first": "the function, which ends what it began",
+    "transport/racing.py::_raced": "`first`, which ends what it began",
 }
 """Each function that makes tasks, and who owns them."""
 

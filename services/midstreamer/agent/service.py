@@ -19,11 +19,12 @@ from midstreamer.agent.derived import Derived
 from midstreamer.agent.loading import Library
 from midstreamer.agent.telling import Telling
 from midstreamer.domain.decision import Evidence
-from midstreamer.domain.errors import BadInput, LinkClosed
+from midstreamer.domain.errors import BadInput, LinkClosed, MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
+from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
 from midstreamer.runtime import evidence, surveying
 from midstreamer.runtime.admission import Admission
@@ -41,7 +42,7 @@ RUNNING_PER_THREAD = 8
 """Searches given to the threads at once. One coordinator may have half, and each of its clients
 half of that: one that runs and one that waits for each thread, so that none idles between two."""
 DRAIN_TOLD_S = 5.0
-"""So often a draining agent logs how many shards it still waits for."""
+"""So often a draining agent logs how many shards it still waits for, and looks at all leases."""
 DESERTED_S = 3.0
 """A draining agent leaves when it has reached neither sync nor a coordinator for so long."""
 LOOK_S = 0.25
@@ -171,9 +172,39 @@ class AgentService:
         while not self._drained.is_set():
             log.info("agent.draining", left=self._core.left)
             await awaited(self._drained, DRAIN_TOLD_S)
+            await self._look_at_leases()
         log.info("agent.drained", held=self._core.count)
+        self._send_away()
         sessions = [coordinator.session for coordinator in self._coordinators.values()]
         await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))
+
+    async def _look_at_leases(self) -> None:
+        """Hear what the others hold by now, while that is waited for.
+
+        The feed tells a lease when what it says changes, and not for a position alone.  The answer
+        to a renewal would tell that too, but an agent without a lease renews none.
+        """
+        peer = self._session.peer
+        if peer is None or self._drained.is_set():
+            return
+        try:
+            page = await peer.ask(frames.Survey(), budget_s=DRAIN_TOLD_S)
+        except MidstreamerError as error:
+            log.info("agent.leases_not_seen", detail=error.message)
+            return
+        if isinstance(page, frames.Surveyed):
+            self._joined(page.members, page.position)
+
+    def _send_away(self) -> None:
+        """Have coordinators that do not know Drain ask others: who holds nothing is not asked.
+
+        They would ask as long as there is a link, and under load something is always under way.
+        """
+        for peer, telling in self._tellings.items():
+            if Capability.DRAIN not in peer.capabilities:
+                telling.end(self._core.holdings)
+        for coordinator in self._coordinators.values():
+            coordinator.news.set()
 
     async def _deserted(self) -> None:
         """Without sync nobody tells what the others hold; without coordinators nobody asks."""
@@ -321,7 +352,7 @@ class AgentService:
                 await self._tell(peer, telling)
                 await awaited(news, self._config.heartbeat_s)
         except LinkClosed:
-            pass
+            await self._look_at_leases()
         finally:
             del self._tellings[peer]
 

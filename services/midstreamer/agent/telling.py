@@ -23,13 +23,23 @@ class Telling:
 
     def __init__(self, held: Iterable[Shard]) -> None:
         self._untold = dict.fromkeys(held, True)
+        self._over = False
+        """It is told that nothing is held, whatever is."""
 
     def changed(self, shard: Shard, *, whole: bool) -> None:
         """What is held of a shard has changed."""
-        self._untold[shard] = whole
+        if not self._over:
+            self._untold[shard] = whole
+
+    def end(self, held: Iterable[Shard]) -> None:
+        """Tell from now on that nothing is held; ``held`` is what is."""
+        self._over = True
+        self._untold = dict.fromkeys([*self._untold, *held], False)
 
     def page(self, position: int, busy: int, count: int, digest: int) -> Holdings:
         """The next frame; ``count`` and ``digest`` are those of all shards held now."""
+        if self._over:
+            count = digest = 0
         added: list[Shard] = []
         dropped: list[Shard] = []
         room = PAGE_BYTES

@@ -10,10 +10,12 @@ from midstreamer.cli import identities, settings
 from midstreamer.client.config import ClientSettings
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime.config import SecuritySettings
-from midstreamer.security import files
+from midstreamer.security import files, local_issuer
 
 commands = typer.Typer(no_args_is_help=True, help="Make and show certificates.")
 
+DAYS_MAX = 36_500
+REQUEST_BYTES_MAX = 65_536
 DIRECTORY = typer.Option(None, "--directory", help="Instead of security.directory.")
 
 
@@ -40,8 +42,7 @@ def issue(
 
     Example: midstreamer certs issue client/laptop agent/a1
     """
-    if days <= 0:
-        raise BadInput(f"--days {days:g}: must be above 0")
+    _check_days(days)
     chosen = _security(context, directory)
     signer = files.open_authority(chosen.directory)
     members = [identities.named(name, chosen.trust_domain) for name in names]
@@ -50,6 +51,35 @@ def issue(
         _say(f"{member.name}: {path}")
     if allow:
         identities.allow(_allowlist(chosen), members)
+
+
+@commands.command()
+def sign(
+    context: typer.Context,
+    request: Path = typer.Argument(metavar="REQUEST", help="File of the signing request, PEM."),
+    name: str = typer.Argument(metavar="NAME", help="<kind>/<id> that it is to be for."),
+    directory: str | None = DIRECTORY,
+    days: float = typer.Option(90.0, help="How long the certificate is valid."),
+    out: Path | None = typer.Option(None, "--out", help="Write it there instead of printing it."),
+) -> None:
+    """Certify somebody else's key by a signing request: it must ask for this identity's URI alone.
+
+    Prints the certificate chain as PEM. The allowlist stays as it is.
+
+    Example: midstreamer certs sign a1.csr agent/a1 --out a1.pem
+    """
+    _check_days(days)
+    chosen = _security(context, directory)
+    member = identities.named(name, chosen.trust_domain)
+    chain = local_issuer.signed(chosen.directory, _request(request), member, days=days)
+    if out is None:
+        typer.echo(files.pem_of(chain).decode(), nl=False)
+        return
+    try:
+        out.write_bytes(files.pem_of(chain))
+    except OSError as error:
+        raise BadInput(f"--out {out}: {error.strerror}; name a file in a folder here") from error
+    _say(f"{member.name}: {out}")
 
 
 @commands.command()
@@ -78,6 +108,25 @@ def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
     if not table.rows:
         raise BadInput(f"no certificate in {chosen.directory}; run `midstreamer certs init`")
     console_here().print(table)
+
+
+def _check_days(days: float) -> None:
+    """Refuse a validity that no certificate can have."""
+    if not 0 < days <= DAYS_MAX:
+        raise BadInput(f"--days {days:g}: must be above 0 and at most {DAYS_MAX:,}")
+
+
+def _request(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(REQUEST_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadInput(f"signing request {path}: {error.strerror}") from error
+    if len(data) > REQUEST_BYTES_MAX:
+        raise BadInput(
+            f"signing request {path}: more than {REQUEST_BYTES_MAX:,} bytes; is it one at all?"
+        )
+    return data
 
 
 def _security(context: typer.Context, directory: str | None) -> SecuritySettings:

@@ -1,8 +1,8 @@
-"""The identities a command acts under, and the carrier that presents them."""
+"""The identities a command acts under, where their credentials come from, and the carrier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from midstreamer.domain import identity
@@ -10,10 +10,16 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.security import files
+from midstreamer.security.credentials import CredentialSource
 from midstreamer.security.file_source import FileSource
+from midstreamer.security.local_issuer import AuthorityIssuer, BundleFile
+from midstreamer.security.requested import RequestedSource
+from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Limits
 
 ALLOWLIST = "allowlist"
+
+log = logs.get(__name__)
 
 
 def named(text: str, trust_domain: str) -> Identity:
@@ -24,13 +30,19 @@ def named(text: str, trust_domain: str) -> Identity:
     return identity.make(trust_domain, Kind(kind), label)
 
 
-def prepare(directory: Path, members: Iterable[Identity]) -> None:
-    """Make sure that an authority is there and that the members are certified and let in."""
+def prepare(
+    directory: Path, members: Iterable[Identity], *, in_memory: Collection[Kind] = ()
+) -> None:
+    """Make sure that an authority is there and that the members are certified and let in.
+
+    Members of the kinds in ``in_memory`` have themselves certified: no key is written for them.
+    """
     several = list(members)
     if not files.authority_path(directory).exists():
         files.init_authority(directory, several[0].trust_domain)
     for member in several:
-        files.CertificateManager(directory, member).load_or_generate()
+        if member.kind not in in_memory:
+            files.CertificateManager(directory, member).load_or_generate()
     allow(directory / ALLOWLIST, several)
 
 
@@ -51,14 +63,39 @@ def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> 
     """The carriers of one process; its certificate is loaded, issued or renewed first."""
     from midstreamer.transport import carriers
 
+    return carriers.build(_of_files(me, security), limits=limits_of(limits), proxy=security.proxy)
+
+
+def source(me: Identity, security: SecuritySettings) -> CredentialSource:
+    """Where the credentials of a service come from, by `security.key`.
+
+    Those of files are there at once; `runtime.renewing` waits for the others.
+    """
+    if security.key == "file":
+        return _of_files(me, security)
+
+    def waits(why: str) -> None:
+        log.warning("certificate.waiting", identity=me.name, detail=why)
+
+    return RequestedSource(
+        me,
+        AuthorityIssuer(security.directory),
+        allowlist=_listed(security),
+        bundle=BundleFile(files.trust_path(security.directory)),
+        waits=waits,
+    )
+
+
+def _of_files(me: Identity, security: SecuritySettings) -> FileSource:
     manager = files.CertificateManager(
         security.directory, me, renew_before_days=security.renew_before_days
     )
     manager.load_or_generate()
-    listed = files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
-    return carriers.build(
-        FileSource(manager, listed), limits=limits_of(limits), proxy=security.proxy
-    )
+    return FileSource(manager, _listed(security))
+
+
+def _listed(security: SecuritySettings) -> files.AllowlistFile:
+    return files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
 
 
 def limits_of(limits: LimitSettings) -> Limits:

@@ -4,8 +4,8 @@ Everything lies in one state folder and listens on loopback.  Ports are chosen f
 and kept for the fleet's life, so a process that is started again is found where it was.
 Settings reach the children by the configuration file and environment variables; there are no
 secrets among them: the database is reached over a private socket, and every process reads its
-own key from the folder.  Inside ``async with`` all are ready and watched; leaving stops agents,
-coordinator, sync and PostgreSQL, in that order, also after an error.
+own key from the folder, or makes it (`security.key`).  Inside ``async with`` all are ready and
+watched; leaving stops agents, coordinator, sync and PostgreSQL, in that order, also after an error.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from midstreamer.agent.config import AgentSettings
 from midstreamer.cli import identities
 from midstreamer.cli.child import Child
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.errors import foreseen
 from midstreamer.cli.state import State
+from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import Unavailable
-from midstreamer.domain.identity import Identity
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime import config, shutdown
 from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.sync.config import SyncSettings
 from midstreamer.transport.carrier import Carrier
 
 COORDINATOR, SYNC, CLIENT = "c1", "s1", "local"
@@ -63,7 +66,12 @@ class LocalFleet:
             self._news("starting PostgreSQL")
             dsn = await self.server.start()
             self._news("preparing identities")
-            await asyncio.to_thread(identities.prepare, self.state.certs, self._members())
+            await asyncio.to_thread(
+                identities.prepare,
+                self.state.certs,
+                self._members(),
+                in_memory=_in_memory(self._config_file),
+            )
             self._plan(dsn)
             self._tell_clients()
             await self._start()
@@ -211,6 +219,17 @@ class LocalFleet:
                 if child.verb == verb:
                     await child.stop(stop_s)
         await self.server.stop()
+
+
+def _in_memory(config_file: Path | None) -> set[Kind]:
+    """The kinds whose processes will have their key in memory, by what they will be told."""
+    services: dict[Kind, type[SyncSettings | CoordinatorSettings | AgentSettings]] = {
+        Kind.SYNC: SyncSettings,
+        Kind.COORDINATOR: CoordinatorSettings,
+        Kind.AGENT: AgentSettings,
+    }
+    told = {kind: config.load(of, config_file=config_file) for kind, of in services.items()}
+    return {kind for kind, made in told.items() if made.security.key == "memory"}
 
 
 def free_ports(count: int, *, datagram: bool) -> list[int]:

@@ -1,7 +1,8 @@
 """The long-running verbs: settings, logs, probes, signals around one service each.
 
 `/readyz` asks a service whether it answers requests or refuses them by name.  `/completez` asks
-whether nothing that it needs is missing.  Both name the reasons when not.
+whether nothing that it needs is missing.  Both name the reasons when not.  They answer before the
+service is there: then they say what its beginning waits for.
 
 SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
 """
@@ -23,8 +24,9 @@ from midstreamer.cli import identities, parent, settings
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
-from midstreamer.runtime import health, shutdown
+from midstreamer.runtime import health, renewing, shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
+from midstreamer.security.credentials import CredentialSource, Renewed
 from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import logs, tracing
 from midstreamer.transport.carrier import Carrier
@@ -142,16 +144,43 @@ def _serve(made: S, build: Build[S]) -> None:
 
 
 async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
-    carrier = _carrier(made)
-    async with build(made, carrier) as service:
-        checks = health.Checks(
-            ready=lambda: "; ".join(service.serving_reasons()),
-            complete=lambda: "; ".join(service.complete_reasons()),
-            warnings=carrier.warnings,
+    from midstreamer.transport import carriers
+
+    me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
+    source = identities.source(me, made.security)
+    asked = Asked(source)
+    async with health.served(made.telemetry.listen, asked.checks), renewing.kept(source):
+        carrier = carriers.build(
+            source, limits=identities.limits_of(made.limits), proxy=made.security.proxy
         )
-        async with health.served(made.telemetry.listen, checks):
+        async with build(made, carrier) as service:
+            asked.about(service, carrier)
             _spare_collector()
             await service.run(life)
+
+
+class Asked:
+    """What the probes of one process ask: how its beginning goes, and then the service."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+        self._service: Service | None = None
+        self._carrier: Carrier | None = None
+        self.checks = health.Checks(
+            ready=lambda: "; ".join(self._lacks(lambda service: service.serving_reasons())),
+            complete=lambda: "; ".join(self._lacks(lambda service: service.complete_reasons())),
+            warnings=lambda: self._carrier.warnings() if self._carrier else (),
+        )
+
+    def about(self, service: Service, carrier: Carrier) -> None:
+        """From now on ask these."""
+        self._service, self._carrier = service, carrier
+
+    def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
+        if self._service is not None:
+            return reasons(self._service)
+        waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
+        return [f"waiting for a certificate: {waiting}" if waiting else "starting"]
 
 
 def _spare_collector() -> None:
@@ -162,8 +191,3 @@ def _spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _carrier(made: S) -> Carrier:
-    me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
-    return identities.carrier(me, made.security, made.limits)

@@ -16,6 +16,7 @@ import asyncio
 import random
 import time as clocks
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,15 +24,21 @@ from typing import Self, TypeVar
 from midstreamer.client import core
 from midstreamer.client.links import Links, NobodyThere
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import BadInput, LocalProtocolError, MidstreamerError
+from midstreamer.domain.errors import (
+    BadInput,
+    DeadlineExceeded,
+    LocalProtocolError,
+    MidstreamerError,
+)
 from midstreamer.domain.series import Column, Floats, Tick, Window, column
 from midstreamer.domain.series import window as make_window
 from midstreamer.domain.specification import Specification, check
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
-from midstreamer.runtime import surveying
+from midstreamer.runtime import renewing, surveying
 from midstreamer.runtime.peer import LINK_AGE_S
+from midstreamer.security.credentials import CredentialSource, Renewed
 from midstreamer.transport.carrier import Carrier
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -46,9 +53,11 @@ class AsyncClient:
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: Carrier | None,
         addresses: Sequence[str],
         *,
+        credentials: CredentialSource | None = None,
+        proxy: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
         policy: core.Policy | None = None,
         link_age_s: float = LINK_AGE_S,
@@ -61,7 +70,10 @@ class AsyncClient:
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Told of each failed attempt and the seconds until the next: for progress displays."""
         self._policy = policy or core.Policy()
-        self._links = Links(carrier, self.addresses, link_age_s=link_age_s)
+        self._source = credentials
+        make = _maker(carrier, credentials, proxy)
+        self._links = Links(make, self.addresses, link_age_s=link_age_s)
+        self._ends = AsyncExitStack()
         self._position = core.Position()
         self._dice = random.Random()  # noqa: S311 - jitter, not a secret
 
@@ -70,8 +82,9 @@ class AsyncClient:
         cls,
         addresses: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
-        directory: str | Path,
+        directory: str | Path | None = None,
         identity: str = "",
+        credentials: CredentialSource | None = None,
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
         proxy: str = "",
@@ -79,22 +92,45 @@ class AsyncClient:
         """A client by its certificates; connects on entering ``async with``.
 
         ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
-        (``client/<id>``) picks one when several lie there.  Each link is replaced after about
-        ``link_age_s`` seconds; no request fails by that.
+        (``client/<id>``) picks one when several lie there.  ``credentials`` come instead of both:
+        a source such as `RequestedSource`, whose key is in no file.  Entering waits up to
+        ``deadline_s`` seconds for its first certificate, and the client renews it until it is
+        closed.  Each link is replaced after about ``link_age_s`` seconds; no request fails by that.
 
         An address is ``host:port``; ``quic+wss://`` in front of it allows WebSocket where the
         network drops UDP, ``wss://`` takes it alone.  ``proxy`` is the HTTP proxy through which
         WebSocket is dialled: ``http://host:port``, ``environment``, or empty for none.
         """
-        import midstreamer.client.certificates as certificates  # aioquic loads late
-
         several = [addresses] if isinstance(addresses, str) else list(addresses)
-        carrier = certificates.carrier(Path(directory), identity, proxy=proxy)
-        return cls(carrier, several, deadline_s=deadline_s, link_age_s=link_age_s)
+        carrier = _by_files(directory, identity, credentials, proxy)
+        return cls(
+            carrier,
+            several,
+            credentials=credentials,
+            proxy=proxy,
+            deadline_s=deadline_s,
+            link_age_s=link_age_s,
+        )
 
     async def __aenter__(self) -> Self:
+        if self._source is not None:
+            await self._keep(self._source)
         self._links.open()
         return self
+
+    async def _keep(self, source: CredentialSource) -> None:
+        core.check_deadline(self.deadline_s)
+        try:
+            async with asyncio.timeout(self.deadline_s) as limit:
+                await self._ends.enter_async_context(renewing.kept(source))
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            waiting = source.waiting if isinstance(source, Renewed) else ""
+            raise DeadlineExceeded(
+                f"no certificate for {source.identity.name} within"
+                f" deadline_s = {self.deadline_s:g} s: {waiting}"
+            ) from error
 
     async def __aexit__(
         self,
@@ -106,7 +142,10 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close every link; safe to call twice."""
-        await self._links.close()
+        try:
+            await self._links.close()
+        finally:
+            await self._ends.aclose()
 
     @property
     def position(self) -> int:
@@ -252,6 +291,38 @@ class AsyncClient:
         if self.on_retry is not None:
             self.on_retry(error, then.delay_s)
         await asyncio.sleep(then.delay_s)
+
+
+def _by_files(
+    directory: str | Path | None, identity: str, credentials: CredentialSource | None, proxy: str
+) -> Carrier | None:
+    """The carrier by a folder's certificate; None where a source was given instead."""
+    if credentials is not None:
+        if directory is not None or identity:
+            raise BadInput("give credentials, or directory and identity, not both")
+        return None
+    if directory is None:
+        raise BadInput("name the directory of the client's certificate, or give credentials")
+    import midstreamer.client.certificates as certificates  # aioquic loads late
+
+    return certificates.carrier(Path(directory), identity, proxy=proxy)
+
+
+def _maker(
+    carrier: Carrier | None, credentials: CredentialSource | None, proxy: str
+) -> Callable[[], Carrier]:
+    """How to come by the carrier when the client opens: a source has no certificate before."""
+
+    def make() -> Carrier:
+        if carrier is not None:
+            return carrier
+        if credentials is None:
+            raise BadInput("a client needs a carrier, or credentials to make one with")
+        from midstreamer.transport import carriers
+
+        return carriers.build(credentials, proxy=proxy)
+
+    return make
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:

@@ -25,6 +25,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.peer import LINK_AGE_S
+from midstreamer.security.credentials import CredentialSource
 
 ResultT = TypeVar("ResultT")
 
@@ -43,8 +44,9 @@ class Client:
         cls,
         addresses: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
-        directory: str | Path,
+        directory: str | Path | None = None,
         identity: str = "",
+        credentials: CredentialSource | None = None,
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
         proxy: str = "",
@@ -54,6 +56,7 @@ class Client:
             addresses,
             directory=directory,
             identity=identity,
+            credentials=credentials,
             deadline_s=deadline_s,
             link_age_s=link_age_s,
             proxy=proxy,
@@ -66,7 +69,11 @@ class Client:
             target=self._loop.run_forever, name="midstreamer.client", daemon=True
         )
         self._thread.start()
-        self.call(self.asynchronous.__aenter__())
+        try:
+            self.call(self.asynchronous.__aenter__())
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(

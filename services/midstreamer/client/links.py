@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,15 +50,27 @@ class _Kept:
         peer = self.session.peer
         return peer is not None and self.expected in ("", peer.identity.name)
 
+    @property
+    def is_vain(self) -> bool:
+        """Whether nobody is there, or somebody else than was told."""
+        if self.session.peer is None:  # one that drains may still answer
+            return not self.session.linked
+        return not self.serves
+
 
 class Links:
     """Sessions to coordinators; `open` before use, `close` after."""
 
     def __init__(
-        self, carrier: Carrier, addresses: Sequence[str], *, link_age_s: float = LINK_AGE_S
+        self,
+        carrier: Callable[[], Carrier],
+        addresses: Sequence[str],
+        *,
+        link_age_s: float = LINK_AGE_S,
     ) -> None:
         self.configured = tuple(addresses)
-        self._door = Door(carrier)
+        self._carrier = carrier
+        self._made: Door | None = None
         self._kept: dict[str, _Kept] = {}
         self._link_age_s = link_age_s
         self._preferred = ""
@@ -81,6 +93,13 @@ class Links:
     def is_open(self) -> bool:
         """Whether `open` was called, and `close` not yet."""
         return bool(self._kept)
+
+    @property
+    def _door(self) -> Door:
+        """Made when the first link is: its carrier may need credentials that come late."""
+        if self._made is None:
+            self._made = Door(self._carrier())
+        return self._made
 
     def ready(self) -> list[str]:
         """Where a request can go at once, the coordinator that answered last first."""
@@ -167,9 +186,9 @@ class Links:
             if len(place.address) <= ADDRESS_CHARACTERS_MAX
         }
         for address, kept in list(self._kept.items()):
-            if kept.expected and told.get(address) != kept.expected and not kept.session.linked:
-                kept.keeper.cancel()  # it has gone, or somebody else serves there now
-                del self._kept[address]
+            if kept.expected and told.get(address) != kept.expected and kept.is_vain:
+                kept.keeper.cancel()
+                del self._kept[address]  # whoever serves there now may be kept below
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
         }

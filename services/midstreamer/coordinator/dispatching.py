@@ -49,6 +49,11 @@ class _Coming:
     peer: Peer
     shards: set[Shard] = field(default_factory=set)
 
+    def take(self, holdings: Holdings) -> None:
+        """Take one page in."""
+        self.shards.update(holdings.shards)
+        self.shards.difference_update(holdings.dropped)
+
 
 class Dispatcher:
     """Asks the agents in reach; `run` it beside its callers."""
@@ -142,9 +147,12 @@ class Dispatcher:
         else:
             if present is not None:
                 self._handle(events.LinkLost(name))
-            self._coming.pop(name, None)
+            coming = self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
+            if coming is not None and coming.peer is peer:  # the older link ended meanwhile
+                coming.take(holdings)
+                holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))
 
     def _take_over(self, peer: Peer, holdings: Holdings) -> None:
@@ -153,11 +161,11 @@ class Dispatcher:
         coming = self._coming.get(name)
         if coming is None or coming.peer is not peer:
             coming = self._coming[name] = _Coming(peer)
-        coming.shards.update(holdings.shards)
-        coming.shards.difference_update(holdings.dropped)
+        coming.take(holdings)
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
+        self._closing.add(self._peers[name])  # else its next heartbeat would take over again
         self._peers[name] = peer
         known = self._core.shards_of(name)
         told = msgspec.structs.replace(
@@ -216,7 +224,6 @@ class Dispatcher:
 
     def _hang_up(self, agent: str, reason: str) -> None:
         peer = self._peers.pop(agent, None)
-        self._coming.pop(agent, None)
         if peer is None:
             return
         self._closing.add(peer)

@@ -315,6 +315,8 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
+        # A number that was used before has an older deadline, too: one late tick may see both.
+        work.deadline_s = math.inf
         before, work.state = (
             work.state,
             moved(TAKEN_TRANSITIONS, work.state, TakenEvent.BUDGET_OVER),

@@ -21,7 +21,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import (
@@ -155,8 +155,14 @@ class SecuritySettings(Settings):
     """The HTTP proxy through which `wss://` is dialled, by CONNECT: `http://<host>:<port>`, or
     `environment` for what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. Empty: none, whatever the
     environment says. A password belongs into the environment, not here."""
+    key: Literal["file", "memory"] = "file"
+    """Where sync, coordinators and agents have their private key. `file`: in `directory`, beside
+    the certificate. `memory`: each start makes a new key, which is never written anywhere, and asks
+    the authority in `directory` to certify it; nothing but the authority's bundle, its key and the
+    allowlist is read from there. Commands that ask a fleet always use files."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
-    """Days before expiry at which a certificate is replaced."""
+    """Days before expiry at which a certificate in a file is replaced. One whose key is in memory
+    is replaced after two thirds of its life."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -84,7 +84,8 @@ class Follower:
             try:
                 await self._follow(peer)
             except asyncio.CancelledError:
-                moving = True  # followed on from here on another link, as if nothing had happened
+                # While the link lives, it is followed on from here on another one.
+                moving = not peer.closed
                 raise
             except LinkClosed:
                 return

@@ -47,7 +47,9 @@ class Membership:
         self._describe = describe
         self._joined = joined
         self._drain = drain
-        self._left = False
+        self._left = self._given_back = False
+        self._asking = asyncio.Lock()
+        """Held while sync is asked, so that it is asked one thing after another."""
         self._lease_s = LEASE_S_UNKNOWN
         self._until_s = float("-inf")
         self._soon = asyncio.Event()
@@ -70,17 +72,26 @@ class Membership:
             await awaited(self._soon, self._lease_s / RENEWALS_PER_LEASE)
 
     async def leave(self) -> None:
-        """Give the lease back, if that can be done quickly; it is not renewed any more."""
-        again, self._left = self._left, True
+        """Give the lease back, if that can be done quickly; it is not renewed any more.
+
+        Called again, it tries again when that failed.
+        """
+        self._left = True
         self._until_s = float("-inf")
-        peer = self._session.peer
-        if again or peer is None:
-            return
-        request = Renew(member=self._described(peer), leaving=True)
         try:
-            await peer.ask(request, budget_s=LEAVE_S)
+            async with asyncio.timeout(LEAVE_S), self._asking:
+                await self._give_back()
+        except TimeoutError:
+            log.info("lease.left_behind", detail=f"sync did not answer within {LEAVE_S:g} s")
         except MidstreamerError as error:
             log.info("lease.left_behind", detail=error.message)
+
+    async def _give_back(self) -> None:
+        peer = self._session.peer
+        if self._given_back or peer is None:
+            return
+        await peer.ask(Renew(member=self._described(peer), leaving=True), budget_s=LEAVE_S)
+        self._given_back = True
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,15 +100,19 @@ class Membership:
         try:
             # What may be told depends on the sync that is asked, so the link comes first.
             peer = await self._session.live(budget_s)
+            if self._left:
+                return
             asked_s = loop.time()
             request = Renew(member=self._described(peer))
-            answer = await peer.ask(request, budget_s=max(0.0, until_s - asked_s))
+            async with self._asking:
+                answer = await peer.ask(request, budget_s=max(0.0, until_s - asked_s))
         except MidstreamerError as error:
             log.warning("lease.not_renewed", code=error.code, detail=error.message)
             return
         if isinstance(answer, Fleet):
             self._lease_s = answer.lease_s
-            self._until_s = asked_s + answer.lease_s
+            if not self._left:
+                self._until_s = asked_s + answer.lease_s
             for kind in Kind:
                 count = sum(member.name.startswith(f"{kind}/") for member in answer.members)
                 metrics.MEMBERS.labels(kind=kind).set(count)

@@ -131,16 +131,21 @@ class Session:
 
     async def run(self) -> None:
         """Keep the peer alive until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
-            try:
-                while True:
-                    await self._replaced()
-                    await self._worn()
-                    if self._leaving:
-                        await asyncio.Event().wait()  # until it is cancelled
-            finally:
-                self._line = None
-                self._changed.clear()
+        last: _Line | None = None
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    while True:
+                        await self._replaced()
+                        await self._worn()
+                        if self._leaving:
+                            await asyncio.Event().wait()  # until it is cancelled
+                finally:
+                    last, self._line = self._line, None
+                    self._changed.clear()
+        finally:
+            if last is not None:  # what runs it may have been cancelled before it began
+                await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
         """Tell the peer that this process is about to stop; return when nothing is under way."""
@@ -179,17 +184,20 @@ class Session:
 
     async def _replaced(self) -> None:
         """Have a new link in the place of the old one, which goes on until it is quiet."""
-        while True:
+        while not self._leaving:
             try:
                 line = await self._dialled()
             except (MidstreamerError, OSError) as error:
                 self._complain(error)
                 continue
-            break
-        await self._installed(line)
+            await self._installed(line)
+            return
 
     async def _installed(self, line: _Line) -> None:
         """Have a new link take the requests."""
+        if self._leaving:  # the other side would never hear Drain on it
+            await line.peer.close()
+            return
         loop = asyncio.get_running_loop()
         self._ways.opened(loop.time())
         old, self._line = self._line, line
@@ -214,7 +222,7 @@ class Session:
         loop = asyncio.get_running_loop()
         silent = line.peer.silence > SILENT
         ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
-        if not ways:
+        if self._leaving or not ways:
             return False
         dialling = asyncio.ensure_future(self._first([(line.address, way) for way in ways]))
         waking = asyncio.ensure_future(self._wake.wait())
@@ -222,6 +230,9 @@ class Session:
             await asyncio.wait(
                 {dialling, waking}, timeout=MOVE_S, return_when=asyncio.FIRST_COMPLETED
             )
+        except BaseException:
+            await _dropped(dialling)
+            raise
         finally:
             drop(waking)
             if not dialling.done():
@@ -350,6 +361,13 @@ async def _retired(old: _Line) -> None:
     except TimeoutError:
         log.info("session.left_busy", peer=old.peer.identity.name)
     await old.peer.close()
+
+
+async def _dropped(dialling: asyncio.Future[_Line]) -> None:
+    """End an attempt to dial, and its link when it has come to one."""
+    drop(dialling)
+    if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
+        await dialling.result().peer.close()
 
 
 async def _discard(dialled: tuple[str, Link]) -> None:

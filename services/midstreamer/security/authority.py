@@ -1,8 +1,9 @@
 """A certificate authority of one's own: for a laptop, for tests, for a first installation.
 
-It turns identities into certificates and knows nothing of files (`security.files` does) or of
-how certificates are judged (`security.chain`).  EC P-256 throughout.  In a cluster the operator
-signs instead, through the certificates API, and this is not used.
+It turns identities into certificates, with a key that it makes (`certify`) or with one that never
+leaves its owner (`sign`).  It knows nothing of files (`security.files` does).  Its own keys are
+EC P-256 throughout.  In a cluster the operator signs instead, through the certificates API, and
+this is not used.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import datetime as dt
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from midstreamer.domain.errors import BadInput, ConfigError
+from midstreamer.domain.errors import BadInput, ConfigError, quoted
 from midstreamer.domain.identity import Identity, Kind
+from midstreamer.security import chain
 
 AUTHORITY_DAYS = 3650.0
 LEAF_DAYS = 90.0
@@ -53,23 +57,79 @@ class Authority:
 
     def certify(self, identity: Identity, *, now_s: float, days: float = LEAF_DAYS) -> Issued:
         """A new key and a certificate for it; BadInput for an identity of another domain."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return Issued(self._certificate(identity, key.public_key(), now_s, days), key)
+
+    def sign(
+        self,
+        request: x509.CertificateSigningRequest,
+        identity: Identity,
+        *,
+        now_s: float,
+        days: float = LEAF_DAYS,
+    ) -> x509.Certificate:
+        """A certificate for the key of somebody else's signing request.
+
+        The request must be signed by its own key, be strong, and name ``identity``'s URI and
+        nothing else; BadInput says what is wrong with it.  What else it asks for is not granted:
+        the certificate says what `certify` would say.
+        """
+        try:
+            return self._certificate(identity, _requested(request, identity), now_s, days)
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+            raise BadInput(f"the signing request cannot be read: {error}") from error
+
+    def chain(self, leaf: x509.Certificate) -> tuple[x509.Certificate, ...]:
+        """What the holder of a certificate shows: it, and this authority when another made it."""
+        is_root = self.certificate.issuer == self.certificate.subject
+        return (leaf,) if is_root else (leaf, self.certificate)
+
+    def _certificate(
+        self, identity: Identity, key: CertificatePublicKeyTypes, now_s: float, days: float
+    ) -> x509.Certificate:
         if identity.trust_domain != self.trust_domain:
             raise BadInput(
                 f"{identity.uri} is not of this authority's trust domain {self.trust_domain!r}"
             )
-        key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _dated(now_s, days)
             .subject_name(_named(identity.label))
             .issuer_name(self.certificate.subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(USAGES[identity.kind]), critical=False)
             .add_extension(_uri(identity.uri), critical=False)
             .add_extension(_issuer_key(self.key), critical=False)
         )
-        return Issued(builder.sign(self.key, hashes.SHA256()), key)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def _requested(
+    request: x509.CertificateSigningRequest, identity: Identity
+) -> CertificatePublicKeyTypes:
+    """The key that a request is to have certified; BadInput when it may not be."""
+    if weak := chain.weakness_of_request(request):
+        raise BadInput(f"the signing request of {identity.name} is too weak: {weak}")
+    if not request.is_signature_valid:
+        raise BadInput(
+            f"the signing request of {identity.name} is not signed by its own key;"
+            " make it again where the key is"
+        )
+    names = chain.extension(request, x509.SubjectAlternativeName)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    if len(uris) != 1:
+        raise BadInput(
+            f"the signing request asks for {len(uris)} URIs; it must ask for {identity.uri} alone"
+        )
+    if uris != [identity.uri]:
+        raise BadInput(f"the signing request asks for {quoted(uris[0])}, not for {identity.uri}")
+    if names is not None and len(list(names)) > 1:
+        raise BadInput(
+            f"the signing request asks for {len(list(names)) - 1} names besides {identity.uri};"
+            " certificates here carry the URI alone"
+        )
+    return request.public_key()
 
 
 def establish(trust_domain: str, *, now_s: float, days: float = AUTHORITY_DAYS) -> Authority:

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,6 +38,7 @@ SHORT_HASH_CHARACTERS = 16
 DIGEST_BYTES_MIN = 32
 """Of the hash in a signature: SHA-256 and up. MD5, SHA-1 and SHA-224 are shorter."""
 E = TypeVar("E", bound=x509.ExtensionType)
+Signable: TypeAlias = x509.Certificate | x509.CertificateSigningRequest
 
 
 class Role(Enum):
@@ -237,9 +238,14 @@ def weakness_of(certificate: x509.Certificate) -> tuple[Reason, str] | None:
     return None
 
 
-def _weak_key(certificate: x509.Certificate) -> str:
+def weakness_of_request(request: x509.CertificateSigningRequest) -> str:
+    """Why the key or the signature of a signing request is too weak; empty when it is not."""
+    return _weak_key(request) or _weak_signature(request)
+
+
+def _weak_key(holder: Signable) -> str:
     try:
-        key = certificate.public_key()
+        key = holder.public_key()
     except UnsupportedAlgorithm as error:
         return f"its key is of an unknown kind ({error})"
     match key:
@@ -257,9 +263,9 @@ def _weak_key(certificate: x509.Certificate) -> str:
     return "its key is neither of RSA nor of an elliptic curve for signing"
 
 
-def _weak_signature(certificate: x509.Certificate) -> str:
+def _weak_signature(signed: Signable) -> str:
     try:
-        digest = certificate.signature_hash_algorithm
+        digest = signed.signature_hash_algorithm
     except UnsupportedAlgorithm as error:
         return f"it is signed in an unknown way ({error})"
     if digest is None or digest.digest_size >= DIGEST_BYTES_MIN:
@@ -284,10 +290,10 @@ def _identity(leaf: x509.Certificate) -> Identity:
     return identity.parse(uris[0])
 
 
-def extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
-    """The extension of a kind, when the certificate has it."""
+def extension(signed: Signable, kind: type[E]) -> E | None:
+    """The extension of a kind, when the certificate or the request has it."""
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
+        return signed.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,7 +18,7 @@ from midstreamer.security.allowlist import Allowlist
 
 
 class Watched(StrEnum):
-    """The files that a running process rereads: labels of a metric, words of `/readyz`."""
+    """What a running process looks after: labels of a metric, words of `/readyz`."""
 
     CERTIFICATE = "certificate"
     """Key and certificate of this process, which are one file."""
@@ -27,6 +27,8 @@ class Watched(StrEnum):
     AUTHORITY = "authority"
     """The local authority, by which this process renews its certificate."""
     ALLOWLIST = "allowlist"
+    REQUEST = "request"
+    """No file: the asking for a certificate, where the key is in memory."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,18 @@ class CredentialSource(Protocol):
 
         Called twice a second while a link is open, and before each dial.  Raises nothing.
         """
+
+
+@runtime_checkable
+class Renewed(Protocol):
+    """A `CredentialSource` that has work of its own: `runtime.renewing` keeps it going."""
+
+    @property
+    def waiting(self) -> str:
+        """What the first certificate waits for; empty once it is there."""
+
+    async def obtain(self) -> Credentials:
+        """Wait until there are credentials; `current` raises before."""
+
+    async def run(self) -> None:
+        """Keep them fresh, until cancelled."""

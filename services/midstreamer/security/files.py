@@ -22,7 +22,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,9 +107,9 @@ def issue(
     _own_directory(path.parent)
     _write(path, _key_pem(issued.key) + _pem(issued.certificate), mode=0o600)
     trust = trust_path(directory)
-    anchors = _load_certificates(trust) if trust.exists() else ()
+    anchors = certificates_in(trust) if trust.exists() else ()
     if authority.certificate not in anchors:
-        _write(trust, b"".join(map(_pem, (*anchors, authority.certificate))), mode=0o644)
+        _write(trust, pem_of((*anchors, authority.certificate)), mode=0o644)
     return path
 
 
@@ -134,7 +134,7 @@ class Description:
 
 def describe(path: Path, *, now: Now = time.time) -> Description:
     """What the first certificate of a file says; ConfigError when there is none."""
-    leaf = _load_certificates(path)[0]
+    leaf = certificates_in(path)[0]
     names = chain.extension(leaf, x509.SubjectAlternativeName)
     purposes = chain.extension(leaf, x509.ExtendedKeyUsage)
     return Description(
@@ -196,7 +196,7 @@ class CertificateManager:
         self._renew()
         self._seen = self._fingerprints()
         key, certificates = self._load_own()
-        anchors = _load_certificates(self._trust_path())
+        anchors = certificates_in(self._trust_path())
         self._current = Credentials(self.identity, certificates[0], certificates[1:], key, anchors)
         return self._current
 
@@ -217,7 +217,7 @@ class CertificateManager:
         with self._reporting(Watched.CERTIFICATE):
             own = self._load_own()
         with self._reporting(Watched.BUNDLE):
-            anchors = _load_certificates(self._trust_path())
+            anchors = certificates_in(self._trust_path())
         key, (leaf, *others) = own
         self._current = Credentials(self.identity, leaf, tuple(others), key, anchors)
         return self._current != before
@@ -241,7 +241,7 @@ class CertificateManager:
 
     def _is_due(self) -> bool:
         try:
-            leaf = _load_certificates(self._path)[0]
+            leaf = certificates_in(self._path)[0]
         except ConfigError:
             return not self._path.exists()  # a broken file is a person's to look at
         return self._is_old(leaf)
@@ -259,7 +259,7 @@ class CertificateManager:
         return trust_path(self._directory)
 
     def _fingerprints(self) -> tuple[object, ...]:
-        return (_fingerprint(self._path), _fingerprint(self._trust_path()))
+        return (fingerprint_of(self._path), fingerprint_of(self._trust_path()))
 
 
 class AllowlistFile:
@@ -268,12 +268,12 @@ class AllowlistFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.complaint = ""
-        self._seen = _fingerprint(path)
+        self._seen = fingerprint_of(path)
         self.current: Allowlist = self._load()
 
     def refresh(self) -> bool:
         """Reread it when it changed; whether it says something else now."""
-        seen = _fingerprint(self.path)
+        seen = fingerprint_of(self.path)
         if seen == self._seen and not self.complaint:
             return False
         self._seen, before = seen, self.current
@@ -344,7 +344,8 @@ def _load_pair(path: Path, remedy: str) -> _Own:
     return key, certificates
 
 
-def _load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+def certificates_in(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM file, at least one; ConfigError names what is wrong with it."""
     try:
         return tuple(x509.load_pem_x509_certificates(_read(path, "run `midstreamer certs init`")))
     except ValueError as error:
@@ -393,7 +394,7 @@ def _own_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700)
 
 
-def _fingerprint(path: Path) -> tuple[int, ...]:
+def fingerprint_of(path: Path) -> tuple[int, ...]:
     """What changes when a file is replaced, written to or given another mode; empty without it."""
     try:
         told = path.stat()
@@ -404,6 +405,11 @@ def _fingerprint(path: Path) -> tuple[int, ...]:
 
 def _days_left(leaf: x509.Certificate, now_s: float) -> float:
     return (leaf.not_valid_after_utc.timestamp() - now_s) / DAY_S
+
+
+def pem_of(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Certificates one after the other, as PEM."""
+    return b"".join(map(_pem, certificates))
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

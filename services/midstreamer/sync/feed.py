@@ -126,7 +126,15 @@ class Feed:
         before = self._following.get(peer)
         if before is not None:
             before.cancel()
-        self._following[peer] = asyncio.current_task()
+        self._following[peer] = task = asyncio.current_task()
+        try:
+            await self._follow(peer, request, after, states=states)
+        finally:
+            # A task that has ended holds what it had in hand, the peer too.
+            if self._following.get(peer) is task:
+                del self._following[peer]
+
+    async def _follow(self, peer: Peer, request: int, after: int, *, states: bool) -> None:
         greeted = after < 0
         if greeted:
             after = await self._begin(peer, request)

@@ -3,7 +3,8 @@
 A peer that knows Drain is told; it sends its next requests to another sync and says Drain in its
 turn.  When nothing is under way on its link any more, it may stay until it has followed the feed
 on another link, and closes this one.  With no other sync there is nothing to wait for: the link is
-closed, and the peer dials until the successor of this process listens.
+closed, and the peer dials until the successor of this process listens.  A peer that cannot reach
+the other sync waits for the same, so its link is closed after `MOVE_S`.
 
 A peer of a version before is answered for `GRACE_S`, because what it sent meanwhile is on its way.
 Then its new requests are refused with a retry-after, and its link is closed when nothing is under
@@ -13,14 +14,18 @@ way on it.  It repeats what was refused, and natural keys make sure that nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 
 from midstreamer.protocol.capabilities import Capability
+from midstreamer.runtime.listener import quiet
 from midstreamer.runtime.peer import Peer
 from midstreamer.sync.writes import stopping
 
 GRACE_S = 1.0
 """So long requests of a peer that does not know Drain are taken after the drain began."""
+MOVE_S = 3.0
+"""So long a peer with nothing under way may stay until it has a link to another sync."""
 LOOK_S = 0.1
 """A peer that does not know Drain is looked at so often."""
 
@@ -49,10 +54,13 @@ class Leaving:
 
     async def _see_off(self, peer: Peer) -> None:
         peer.drain(leaving=True)
-        await peer.settled()
         if _understands(peer):
-            await self._moved(peer)
+            await quiet(peer)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MOVE_S):
+                    await self._moved(peer)
         else:
+            await peer.settled()
             await asyncio.sleep(GRACE_S)
             while peer.busy and not peer.closed:  # noqa: ASYNC110 - an old peer tells nothing
                 await asyncio.sleep(LOOK_S)

@@ -30,7 +30,7 @@ from midstreamer.runtime import evidence
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.lifecycle import Lifecycle
-from midstreamer.runtime.member import RENEWALS_PER_LEASE
+from midstreamer.runtime.member import LEAVE_S, RENEWALS_PER_LEASE
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.runtime.tasks import STEADY_S, pause, spread
 from midstreamer.store.ports import Store
@@ -131,11 +131,12 @@ class SyncService:
                 await ends.enter_async_context(life.background("sync.house", self._keep_house))
                 life.serve()
                 await self._renew()
-                await ends.enter_async_context(life.background("sync.lease", self._keep_lease))
-                if ready is not None:
-                    ready.set()
-                await life.drain_asked()
-                await life.drained(self._drain(self._server))
+                async with life.background("sync.lease", self._keep_lease):
+                    if ready is not None:
+                        ready.set()
+                    await life.drain_asked()
+                    await life.drained(self._drain(self._server))
+                await self._leave()
 
     async def _close(self) -> None:
         server, self._server = self._server, None
@@ -149,10 +150,16 @@ class SyncService:
         server.refuse_new()
         await self._renew()  # others no longer send anybody here
         await self._leaving.all(server.peers)
+
+    async def _leave(self) -> None:
+        """Give the lease back, also when the drain was cut short; else it runs out by itself."""
         try:
-            await self._fleet.leave()
+            async with asyncio.timeout(LEAVE_S):
+                await self._fleet.leave()
         except StoreError as error:
             log.info("lease.left_behind", detail=error.message)
+        except TimeoutError:
+            log.info("lease.left_behind", detail=f"the store did not answer in {LEAVE_S:g} s")
 
     def _asked_to_drain(self) -> None:
         self.life.drain("its lease says so")

@@ -200,7 +200,8 @@ CERTIFICATE_EXPIRY_S = _gauge(
 SECURITY_FILE_WRONG = _gauges(
     "midstreamer_security_file_wrong",
     "1 while a file is wrong and what was loaded from it before stays in force, by file:"
-    " certificate, bundle, authority, allowlist.",
+    " certificate, bundle, authority, allowlist; request, where the key is in memory, while no"
+    " new certificate was obtained.",
     {"file": words.FILES},
 )
 

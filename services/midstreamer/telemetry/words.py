@@ -33,8 +33,8 @@ OUTCOMES: Words = frozenset(Direction) | frozenset(Reason)
 HITS = _words("true false void")
 STAGES = _words("starting serving draining stopped")
 STORE_STEPS = _words("commit feed load")
-FILES = _words("certificate bundle authority allowlist")
-"""Files that decide who is trusted."""
+FILES = _words("certificate bundle authority allowlist request")
+"""Files that decide who is trusted, and the request for a certificate."""
 QUEUES = _words("matches outbox requests searches writes")
 FRAMES = _words(
     """
@@ -61,6 +61,7 @@ TASKS = _words(
     sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
     coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
+    security.renewal
     """
 )
 """Background loops, by the names that services start them under."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
+from midstreamer.security.credentials import Watched
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.trust import Trust
@@ -123,11 +124,16 @@ class CertifiedCarrier:
     def warnings(self) -> list[str]:
         """Name what is wrong; what was good before stays in force."""
         return [
-            f"the {what} file is wrong and what was loaded before stays in force:"
-            " see security.unchanged in the log"
+            f"{_wrong(what)} before stays in force: see security.unchanged in the log"
             for what in self._trust.wrong
         ]
 
     def look(self) -> None:
         """Look for what is new now, instead of within half a second."""
         self._watch.look()
+
+
+def _wrong(what: Watched) -> str:
+    if what is Watched.REQUEST:
+        return "no new certificate was obtained and what there was"
+    return f"the {what} file is wrong and what was loaded"

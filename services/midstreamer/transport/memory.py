@@ -101,7 +101,11 @@ class MemoryCarrier:
         server = self.network.at(address)
         decide.admit(server.carrier.me, self.policy(frozenset({expect})))
         link = server.connect(self)
-        await link.opened()
+        try:
+            await link.opened()
+        except BaseException:
+            await link.close()
+            raise
         return link
 
     async def serve(self, address: str, on_link: OnLink) -> Server:

@@ -31,34 +31,52 @@ async def first(
     if len(attempts) == 1:
         return await attempts[0]()
     tasks: list[asyncio.Future[T]] = []
-    waiting: set[asyncio.Future[T]] = set()
-    won: asyncio.Future[T] | None = None
     try:
-        for attempt in attempts:
-            task: asyncio.Future[T] = asyncio.ensure_future(attempt())
-            tasks.append(task)
-            waiting.add(task)
-            last = len(tasks) == len(attempts)
-            while waiting and won is None:
-                done, waiting = await asyncio.wait(
-                    waiting,
-                    timeout=None if last else stagger_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                won = _decided(done, is_final)
-                if not last and (not done or task in done):
-                    break  # it is slow or has failed: the next, beside those that still run
-            if won is not None:
-                return won.result()
-        return tasks[0].result()  # raises
-    finally:
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if task is not won and not task.cancelled() and task.exception() is None:
-                await discard(task.result())
+        won = await _raced(attempts, tasks, stagger_s, is_final)
+        await _ended([task for task in tasks if task is not won], discard)
+    except BaseException:
+        await _ended(tasks, discard)  # nobody takes the one that won, either
+        raise
+    return won.result()  # raises when none succeeded
+
+
+async def _raced(
+    attempts: Sequence[Callable[[], Awaitable[T]]],
+    tasks: list[asyncio.Future[T]],
+    stagger_s: float,
+    is_final: Callable[[BaseException], bool],
+) -> asyncio.Future[T]:
+    """The attempt that ends the race, else the first; all that were begun are in ``tasks``."""
+    waiting: set[asyncio.Future[T]] = set()
+    for attempt in attempts:
+        task: asyncio.Future[T] = asyncio.ensure_future(attempt())
+        tasks.append(task)
+        waiting.add(task)
+        last = len(tasks) == len(attempts)
+        while waiting:
+            done, waiting = await asyncio.wait(
+                waiting,
+                timeout=None if last else stagger_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if (won := _decided(done, is_final)) is not None:
+                return won
+            if not last and (not done or task in done):
+                break  # it is slow or has failed: the next, beside those that still run
+    return tasks[0]
+
+
+async def _ended(
+    tasks: Sequence[asyncio.Future[T]], discard: Callable[[T], Awaitable[None]]
+) -> None:
+    """End these attempts, and the result of each that has one."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled() and task.exception() is None:
+            await discard(task.result())
 
 
 def _decided(

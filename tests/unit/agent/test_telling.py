@@ -52,6 +52,24 @@ def test_a_coordinator_that_hears_every_page_knows_what_is_held(seed: int, steps
             assert {shard for shard in every if coordinator.held(shard)} == held
 
 
+@given(st.integers(0, 2**32))
+def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> None:
+    dice = random.Random(seed)
+    every = [Shard("u/s", number) for number in range(10)]
+    held = set(every[:5])
+    made, coordinator = Telling(held), Dispatch()
+    for _ in range(dice.randint(0, 2)):
+        coordinator.handle(reported(told(made, held)), 0.0)
+        made.changed(shard := dice.choice(every), whole=shard not in held)
+        held ^= {shard}
+    made.end(held)
+    for _ in range(2):  # whatever changes after that
+        assert coordinator.handle(reported(told(made, held)), 0.0) == []
+        assert not any(map(coordinator.held, every))
+        made.changed(shard := dice.choice(every), whole=shard not in held)
+        held ^= {shard}
+
+
 def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
     held = {Shard("u/s", number) for number in range(5)}
     made, coordinator = Telling(held), Dispatch()

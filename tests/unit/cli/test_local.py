@@ -13,6 +13,7 @@ import pytest
 from midstreamer.cli import child, identities, local, parent, state
 from midstreamer.cli.child import Child
 from midstreamer.domain.errors import BadInput, ConfigError, Unavailable
+from midstreamer.domain.identity import Kind
 from midstreamer.runtime import health
 from midstreamer.runtime.backoff import Backoff
 
@@ -59,6 +60,29 @@ def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
     assert sorted((tmp_path / "allowlist").read_text().split()) == [
         "agent/a1", "agent/a2", "client/u1",
     ]  # fmt: skip
+
+
+def test_no_key_is_written_for_who_has_it_in_memory(tmp_path: Path) -> None:
+    members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
+    identities.prepare(tmp_path, members, in_memory={Kind.AGENT})
+    assert [path.name for path in tmp_path.glob("*/*.pem")] == ["u1.pem"]
+    assert (tmp_path / "allowlist").read_text().split() == ["agent/a1", "client/u1"]
+
+
+@pytest.mark.parametrize(
+    ("section", "kinds"),
+    [
+        ("security", {Kind.SYNC, Kind.COORDINATOR, Kind.AGENT}),
+        ("agent.security", {Kind.AGENT}),
+        (None, set()),
+    ],
+)
+def test_who_has_its_key_in_memory_is_read_from_the_settings_of_the_processes(
+    section: str | None, kinds: set[Kind], tmp_path: Path
+) -> None:
+    config = tmp_path / "fleet.toml"
+    config.write_text(f'[{section}]\nkey = "memory"\n' if section else "")
+    assert local._in_memory(config) == kinds
 
 
 def test_a_name_without_kind_is_refused() -> None:

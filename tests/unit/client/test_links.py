@@ -72,6 +72,23 @@ async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() 
         assert client._links.ready() == ["c1:1"]
 
 
+async def test_who_is_told_to_serve_at_an_address_now_is_asked_there() -> None:
+    fleet = _Fleet()
+    await fleet.start("c1")
+    await fleet.start("c2", address="pod:1")
+    fleet.tell(c1="c1:1", c2="pod:1")
+    async with _a_client(fleet, "c1:1") as client:
+        await eventually(lambda: "pod:1" in client._links.ready())
+        await fleet.listeners["c2"].close()
+        await fleet.start("c3", address="pod:1")
+        await eventually(lambda: bool(fleet.listeners["c3"].peers))
+        fleet.tell(c1="c1:1", c3="pod:1")
+        await fleet.listeners["c1"].close()  # the next link to it learns anew
+        await fleet.start("c1")
+        await eventually(lambda: "pod:1" in client._links.ready())
+        assert client._links._kept["pod:1"].expected == "coordinator/c3"
+
+
 async def test_an_address_of_any_length_is_not_dialled() -> None:
     fleet = _Fleet()
     await fleet.start("c1")

@@ -1,8 +1,9 @@
 """Searches carried out over the memory carrier: whoever leaves ends them at the agents."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -110,6 +111,73 @@ async def test_an_agent_of_the_version_before_is_left_to_finish(
         assert (agent.cancelled, dispatcher._core._attempts) == (0, {})
         agent.let.set()
         assert await _search(dispatcher) == []
+
+
+# --- two links of one agent ---------------------------------------------------------------------
+
+
+class _Link:
+    """Stands where a link of an agent would."""
+
+    def __init__(self, incarnation: str = "i1") -> None:
+        self.identity = Identity(COORDINATOR.trust_domain, Kind.AGENT, "a1")
+        self.incarnation = incarnation
+        self.leaving = self.closed = False
+
+    async def close(self, code: str = "", message: str = "") -> None:
+        self.closed = True
+
+
+MANY = tuple(Shard("walk/a", number) for number in range(6))
+
+
+def _told(*shards: Shard, more: bool = False) -> frames.Holdings:
+    """One page of what is held, all of ``MANY`` in the end."""
+    return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
+
+
+@asynccontextmanager
+async def _a_dispatcher() -> AsyncIterator[tuple[Dispatcher, Callable[..., None]]]:
+    """A dispatcher that runs, and a way to report to it."""
+    dispatcher = Dispatcher(core.Limits(), requests_max=4)
+    running = asyncio.create_task(dispatcher.run())
+    await asyncio.sleep(0)
+
+    def reported(link: _Link, *shards: Shard, more: bool = False) -> None:
+        dispatcher.reported(cast(Peer, link), _told(*shards, more=more))
+
+    yield dispatcher, reported
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_late_heartbeat_of_the_older_link_does_not_take_over_again() -> None:
+    async with _a_dispatcher() as (dispatcher, reported):
+        old, new = _Link(), _Link()
+        reported(old, *MANY)
+        reported(new, *MANY)
+        reported(old)
+        reported(new)
+        assert dispatcher._peers["agent/a1"] is cast(Peer, new)
+        assert dispatcher.holds(MANY)
+    assert (old.closed, new.closed) == (False, False)
+
+
+@pytest.mark.parametrize("end", ["lost", "hung up"])
+async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) -> None:
+    async with _a_dispatcher() as (dispatcher, reported):
+        old, new = _Link(), _Link()
+        reported(old, *MANY)
+        reported(new, *MANY[:3], more=True)
+        if end == "lost":
+            dispatcher.lost(cast(Peer, old))
+        else:
+            reported(old, Shard("walk/b", 0))  # more than its own digest says
+        reported(new, *MANY[3:])
+        assert dispatcher._peers["agent/a1"] is cast(Peer, new)
+        assert dispatcher.holds(MANY)
+    assert new.closed is False
 
 
 async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:

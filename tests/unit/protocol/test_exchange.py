@@ -172,6 +172,19 @@ def test_an_old_deadline_of_a_number_does_not_end_its_next_request() -> None:
     assert far.taken == 1
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_budget_is_over_once_though_a_number_was_used_again(cancelled: bool) -> None:
+    far = a_server()
+    far.take(frames.Append(request=5, budget_s=1.0, columns=()), 0.0)
+    far.worked(5, frames.Surveyed())
+    again = frames.Append(request=5, budget_s=0.4, columns=())
+    far.take(again, 0.5)
+    if cancelled:
+        far.take(frames.Cancel(5), 0.6)
+    assert far.tick(1.1) == [requests.Stop(again)]  # both deadlines were due
+    assert far.tick(9.0) == []
+
+
 def test_a_tail_that_is_not_read_fails_and_is_cancelled() -> None:
     near = Exchange(AGENT, SYNC, capabilities.OURS, follow_max=2)
     number = near.ask(frames.Tail(after=0), 0.0, budget_s=0.0).request

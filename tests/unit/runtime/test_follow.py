@@ -11,6 +11,7 @@ from midstreamer.domain import errors
 from midstreamer.protocol.frames import Changes, Tail
 from midstreamer.runtime import follow
 from midstreamer.runtime.follow import AHEAD_MAX, UNKNOWN, Follower
+from tests.support.fleet import eventually
 
 
 class Notes:
@@ -40,6 +41,10 @@ class Feed:
     def __init__(self, *script: int | errors.MidstreamerError) -> None:
         self.script = list(script)
         self.tails: list[int] = []
+        self.closed = False
+        self.ends = asyncio.Event()
+        """Set: the feed ends after its script; else it stays open."""
+        self.ends.set()
 
     async def follow(self, tail: Tail) -> AsyncIterator[Changes]:
         self.tails.append(tail.after)
@@ -48,6 +53,7 @@ class Feed:
             if isinstance(step, errors.MidstreamerError):
                 raise step
             yield Changes(changes=(), position=step)
+        await self.ends.wait()
         raise errors.LinkClosed("over")
 
 
@@ -55,7 +61,7 @@ async def followed(follower: Follower, feed: Feed) -> None:
     await follower.follow(feed)  # type: ignore[arg-type]  # all of a peer that is used
 
 
-async def test_it_lays_the_ground_once_and_goes_on_after_a_reconnection() -> None:
+async def test_it_lays_the_ground_once_and_ends_after_a_reconnection() -> None:
     notes = Notes()
     follower = Follower(notes)
     await followed(follower, first := Feed(3, 4))
@@ -72,6 +78,18 @@ async def test_a_ground_with_a_position_is_followed_from_there() -> None:
     assert (feed.tails, follower.position) == ([8], 8)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_it_follows_on_over_a_move_to_another_link_and_not_over_a_loss(lost: bool) -> None:
+    follower, feed = Follower(Notes()), Feed(3)
+    feed.ends.clear()
+    running = asyncio.ensure_future(followed(follower, feed))
+    await eventually(lambda: follower.following)
+    feed.closed = lost  # what follows is cancelled by both
+    running.cancel()
+    await asyncio.wait({running})
+    assert follower.following is not lost
+
+
 async def test_a_slow_reader_follows_again_from_where_it_was() -> None:
     follower = Follower(Notes())
     await followed(follower, feed := Feed(3, errors.Overloaded("too slow"), 4))
@@ -85,7 +103,7 @@ async def test_what_was_trimmed_is_forgotten_and_begun_anew() -> None:
     assert feed.tails == [UNKNOWN, UNKNOWN]
 
 
-async def test_whoever_waits_goes_on_when_the_position_is_reached() -> None:
+async def test_whoever_waits_ends_when_the_position_is_reached() -> None:
     follower = Follower(Notes())
     loop = asyncio.get_running_loop()
     waiting = asyncio.ensure_future(follower.reached(4, loop.time() + 60))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from midstreamer.domain import errors
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Answer, Fleet, Member, Renew
@@ -21,13 +23,18 @@ class Sync:
         self.came = asyncio.Event()
         self.error: errors.MidstreamerError | None = None
         self.lease_s = 30.0
+        self.linked, self.answers = asyncio.Event(), asyncio.Event()
+        self.linked.set()
+        self.answers.set()
 
     async def live(self, budget_s: float) -> Sync:
+        await self.linked.wait()
         return self
 
     async def ask(self, request: Renew, *, budget_s: float) -> Answer:
         self.renewals.append(request)
         self.came.set()
+        await self.answers.wait()
         if self.error is not None:
             raise self.error
         return Fleet(members=(request.member,), lease_s=self.lease_s, shard_points=64)
@@ -102,3 +109,64 @@ async def test_leaving_copes_with_a_refusal() -> None:
     await a_membership(sync, []).leave()
     assert len(sync.renewals) == 1
     assert member.LEAVE_S > 0
+
+
+async def test_a_renewal_that_waits_for_a_link_takes_no_lease_after_leaving() -> None:
+    sync = Sync()
+    sync.peer = None
+    sync.linked.clear()
+    made = a_membership(sync, [])
+    running = asyncio.ensure_future(made.run())
+    await asyncio.sleep(0)
+    await made.leave()
+    sync.linked.set()
+    sync.peer = sync
+    await asyncio.sleep(0)
+    assert sync.renewals == []
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_leaving_gives_back_what_could_not_be_given_back_before_and_only_that() -> None:
+    sync = Sync()
+    made = a_membership(sync, [])
+    sync.peer = None
+    await made.leave()
+    sync.peer = sync
+    await made.leave()
+    await made.leave()
+    assert [renewal.leaving for renewal in sync.renewals] == [True]
+
+
+async def test_leaving_comes_after_a_renewal_that_is_under_way() -> None:
+    sync = Sync()
+    sync.answers.clear()
+    made = a_membership(sync, [])
+    running = asyncio.ensure_future(made.run())
+    await sync.came.wait()
+    leaving = asyncio.ensure_future(made.leave())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [renewal.leaving for renewal in sync.renewals] == [False]
+    sync.answers.set()
+    await leaving
+    assert [renewal.leaving for renewal in sync.renewals] == [False, True]
+    assert not made.held()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_leaving_does_not_wait_long_for_a_sync_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(member, "LEAVE_S", 0.05)
+    sync = Sync()
+    sync.answers.clear()
+    made = a_membership(sync, [])
+    running = asyncio.ensure_future(made.run())
+    await sync.came.wait()
+    async with asyncio.timeout(5):
+        await made.leave()
+    assert len(sync.renewals) == 1
+    running.cancel()
+    await asyncio.wait([running])

@@ -20,7 +20,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.runtime import conversation
+from midstreamer.runtime import conversation, ways
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
@@ -326,6 +326,70 @@ async def test_a_session_finds_its_server_again() -> None:
     assert isinstance(await session.ask(frames.Survey(), budget_s=5), frames.Surveyed)
     running.cancel()
     await second.close()
+
+
+@pytest.mark.parametrize("dialling", ["in vain", "a new link"])
+async def test_a_session_that_leaves_while_it_dials_opens_no_link(
+    dialling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, opened = MemoryNetwork(), list[Peer]()
+
+    async def note(peer: Peer) -> None:
+        opened.append(peer)
+
+    carrier = MemoryCarrier(network, CLIENT)
+    session = Session(carrier, AT, expect=Kind.COORDINATOR, opened=note)
+    dial, begun, let = carrier.dial, asyncio.Event(), asyncio.Event()
+
+    async def held(address: str, *, expect: Kind) -> Link:
+        begun.set()
+        if dialling == "a new link":
+            await let.wait()
+        return await dial(address, expect=expect)
+
+    monkeypatch.setattr(carrier, "dial", held)
+    running = asyncio.create_task(session.run())
+    await begun.wait()
+    await session.leave(1.0)
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
+    let.set()
+    with pytest.raises(DeadlineExceeded):
+        await session.live(0.3)  # several attempts later
+    assert opened == []
+    assert server.peers == ()
+    running.cancel()
+    await asyncio.wait({running})
+    await server.close()
+
+
+@pytest.mark.parametrize("address", [AT, f"quic+wss://{AT}"])
+async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second address has it move from carrier to carrier all the time."""
+    monkeypatch.setattr(ways, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
+    network, opened = MemoryNetwork(), list[Peer]()
+
+    async def stay(peer: Peer) -> None:
+        opened.append(peer)
+        await asyncio.Event().wait()
+
+    class Carrier(MemoryCarrier):
+        async def dial(self, address: str, *, expect: Kind) -> Link:
+            return await super().dial(AT, expect=expect)
+
+    server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=never)
+    for turns in range(40):
+        carrier = Carrier(network, CLIENT)
+        session = Session(carrier, address, expect=Kind.COORDINATOR, opened=stay)
+        running = asyncio.create_task(session.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+        await eventually(lambda: not server.peers)
+    assert opened
+    await server.close()
 
 
 async def test_a_session_says_why_there_is_no_server() -> None:

@@ -12,6 +12,7 @@ from midstreamer.domain.errors import MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Member, Points, Tail
+from midstreamer.runtime import listener
 from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.store.memory import MemoryStore
@@ -144,6 +145,38 @@ async def test_followers_and_writers_move_to_another_sync_and_miss_nothing() -> 
     assert seen == list(range(60))
 
 
+async def test_a_member_that_can_reach_no_other_sync_does_not_hold_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "MOVE_S", 0.1)
+    store = MemoryStore()
+    async with a_sync(store) as one, a_sync(store, name="sync-2", network=one.network):
+        only = one.service.address
+        session = Session(one.carrier(Kind.AGENT, "a1"), only, expect=Kind.SYNC)
+        running = asyncio.create_task(session.run())
+        await session.live(1.0)
+        one.life.drain("a test")
+        await ended(one)
+        assert [member.name for member in store.leases.members()] == ["sync/sync-2"]
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_peer_that_never_says_drain_does_not_hold_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "SILENT_S", 0.1)
+    monkeypatch.setattr(listener, "QUIET_S", 0.05)
+    async with a_sync(MemoryStore()) as fleet:
+        carrier = fleet.carrier(Kind.COORDINATOR, "c1")
+        link = await carrier.dial(fleet.service.address, expect=Kind.SYNC)
+        server = fleet.service._server
+        await eventually(lambda: server is not None and bool(server.peers))
+        fleet.life.drain("a test")
+        await ended(fleet)
+        await link.close()
+
+
 async def test_its_lease_says_that_it_drains_before_it_is_given_back() -> None:
     store = Held()
     async with a_sync(store) as fleet:
@@ -173,6 +206,7 @@ async def test_a_drain_ends_in_time_though_nothing_can_be_committed() -> None:
         await ended(fleet)
         with pytest.raises(Unavailable):
             await asked
+    assert _stages(store) == []  # its lease is given back all the same
 
 
 async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -112,6 +114,22 @@ async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None
     await asyncio.sleep(0)
     assert follower.told == [Changes(request=7, position=1, changes=(_change(1),))]
     following.cancel()
+
+
+async def _followed_and_left(feed: Feed) -> weakref.ref[Follower]:
+    follower = Follower()
+    following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
+    await eventually(lambda: bool(follower.told))
+    following.cancel()
+    await asyncio.wait({following})
+    return weakref.ref(follower)
+
+
+async def test_a_follower_whose_link_ended_is_held_by_nothing() -> None:
+    feed = _feed()
+    follower = await _followed_and_left(feed)
+    gc.collect()
+    assert follower() is None
 
 
 class _Counting(MemoryStore):

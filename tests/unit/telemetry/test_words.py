@@ -71,10 +71,10 @@ def test_the_words_are_those_of_the_code() -> None:
 
 
 def test_the_names_of_background_loops_are_those_of_the_services() -> None:
-    started = re.compile(r'\b(?:supervise|background|spawn)\(\s*"([\w.]+)"')
+    started = re.compile(r'\b(?:supervise|background|spawn)\(\s*"([\w]+\.[\w.]+)"')
     found = {
         name
-        for path in SOURCE.rglob("service.py")
+        for path in SOURCE.rglob("*.py")
         for name in started.findall(path.read_text(encoding="utf-8"))
     }
     assert found == words.TASKS

@@ -84,6 +84,26 @@ async def test_a_race_that_is_cancelled_ends_its_ways() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_race_that_is_cancelled_after_it_was_won_leaves_no_result_behind() -> None:
+    ways, ending = _Ways(), asyncio.Event()
+
+    async def slow_to_end() -> str:
+        try:
+            await asyncio.sleep(3600.0)
+        finally:
+            ending.set()
+            await asyncio.sleep(0.01)
+        return "never"
+
+    both = [slow_to_end, lambda: ways.works("b")]
+    race = asyncio.ensure_future(racing.first(both, discard=ways.discard, stagger_s=0.0))
+    await ending.wait()
+    race.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await race
+    assert ways.discarded == ["b"]
+
+
 async def test_an_answer_that_is_final_ends_the_race_though_others_are_left() -> None:
     tried: list[str] = []
 

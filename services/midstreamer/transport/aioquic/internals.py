@@ -161,6 +161,15 @@ def idle(connection: QuicConnection) -> tuple[float, float]:
     return connection._close_at, connection._idle_timeout()
 
 
+def ends_at(connection: QuicConnection) -> float | None:
+    """When it ends unless the peer is heard; receiving moves it only for what was deciphered.
+
+    Sending moves it too, once after each time that the peer was heard: so this does not tell when
+    that was (RFC 9000, section 10.1).
+    """
+    return connection._close_at
+
+
 def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Build no packet after the one that took all there was.
 

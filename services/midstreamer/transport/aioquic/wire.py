@@ -83,6 +83,7 @@ class QuicWire:
         self._along_s = float("-inf")
         self._packets_since_key = 0
         self._pings = 0
+        self._heard_s = time.monotonic()
         self.over = False
         """Nothing more will be said, and what still comes is dropped."""
         self._closing = False
@@ -117,8 +118,7 @@ class QuicWire:
     @property
     def silent_s(self) -> float:
         """Seconds since a packet of the peer came."""
-        ends_s, idle_s = internals.idle(self.quic)
-        return time.monotonic() - (ends_s - idle_s)
+        return time.monotonic() - self._heard_s
 
     @property
     def handshake_bytes(self) -> int:
@@ -135,7 +135,10 @@ class QuicWire:
             return
         self._datagrams_since_flush += 1
         try:
-            self.quic.receive_datagram(data, address, now=time.monotonic())
+            now, ends_s = time.monotonic(), internals.ends_at(self.quic)
+            self.quic.receive_datagram(data, address, now=now)
+            if internals.ends_at(self.quic) != ends_s:
+                self._heard_s = now
             self._take_events()
         except Exception as error:
             self._fail("datagram", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from websockets.client import ClientProtocol
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
@@ -38,6 +38,12 @@ def client(place: str) -> ClientProtocol:
 def server() -> ServerProtocol:
     """The WebSocket of a side that listens."""
     return ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MESSAGE_BYTES_MAX, logger=SILENT)
+
+
+def answer(server: ServerProtocol, request: Request) -> None:
+    """Answer a request for a WebSocket; not where what came behind it broke the rules already."""
+    if not server.eof_sent:
+        server.send_response(server.accept(request))
 
 
 def refusal(response: Response) -> tuple[str, str]:

@@ -289,7 +289,7 @@ class WssWire(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case Request() if isinstance(self._web, ServerProtocol):
-                self._web.send_response(self._web.accept(event))
+                web.answer(self._web, event)
                 if self._web.state is State.OPEN:
                     self.link = self._owner.established(self)
             case Response(status_code=101):

@@ -1,0 +1,49 @@
+"""What a listed peer's words meet on a WebSocket, once deciphered: HTTP, then messages.
+
+The first byte says whether the upgrade is done already; the rest comes in pieces. The connection
+may end for any input; nothing may be raised, since the wire's last guard would take it.
+"""
+
+from __future__ import annotations
+
+from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from midstreamer.transport.websocket import web
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: " + web.SUBPROTOCOL.encode() + b"\r\n\r\n"
+)
+PIECE_BYTES = 50
+
+
+def read_words(data: bytes) -> None:
+    """Read what a client says, as `transport.websocket.wire` reads it."""
+    server = web.server()
+    if data[:1] != b"\x00":
+        _read(server, REQUEST)
+    for at in range(1, len(data), PIECE_BYTES):
+        _read(server, data[at : at + PIECE_BYTES])
+        if server.close_expected() or server.state is State.CLOSED:
+            return
+
+
+def _read(server: ServerProtocol, data: bytes) -> None:
+    server.receive_data(data)
+    for event in server.events_received():
+        if isinstance(event, Request):
+            web.answer(server, event)
+        elif isinstance(event, Frame) and len(event.data) > web.MESSAGE_BYTES_MAX:
+            raise AssertionError("a message is longer than its bound")
+    server.data_to_send()
+
+
+def conversations() -> list[bytes]:
+    """Honest words to begin with."""
+    message = b"\x82\x85\x00\x00\x00\x00\x00abcd"
+    ping, close = b"\x89\x80\x00\x00\x00\x00", b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+    return [b"\x01" + message + ping + message + close, b"\x00" + REQUEST + message, b"\x00GET /"]

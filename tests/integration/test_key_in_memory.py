@@ -1,0 +1,340 @@
+"""With ``security.key=memory`` a process's key is in no file, argument, variable or log.
+
+Real processes run by the command line.  Each tells the test its keys over a pipe as it makes them,
+so that the test knows exactly what to look for; nothing else about them is different.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from midstreamer.cli import child
+from midstreamer.cli.local import free_ports
+from midstreamer.client import certificates
+from midstreamer.client.api import AsyncClient
+from midstreamer.domain.identity import Kind
+from midstreamer.domain.series import Tick
+from midstreamer.security import files
+from midstreamer.security.chain import Presented, Role
+from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.transport.trust import Judged, Trust
+from tests.support.processes import readiness, until
+from tests.support.security import DOMAIN, stranger_key, who
+
+pytestmark = pytest.mark.integration
+
+SECRET_BYTES = 32
+TELLING_KEYS = """
+import os, sys
+from cryptography.hazmat.primitives.asymmetric import ec
+from midstreamer.cli import main
+from midstreamer.security import requested
+
+class Told:
+    def __getattr__(self, name):
+        return getattr(ec, name)
+
+    def generate_private_key(self, curve):
+        key = ec.generate_private_key(curve)
+        os.write(int(sys.argv[1]), key.private_numbers().private_value.to_bytes(32, "big"))
+        return key
+
+requested.ec = Told()
+sys.exit(main.execute(sys.argv[2:]))
+"""
+
+
+# --- looking for a key ---------------------------------------------------------------------------
+
+
+def forms(secret: bytes) -> dict[str, bytes]:
+    """The private value as it would be written down, by the name of the form."""
+    number = int.from_bytes(secret, "big")
+    made = {
+        "raw": secret,
+        "raw, little end first": secret[::-1],
+        "hexadecimal": secret.hex().encode(),
+        "decimal": str(number).encode(),
+    }
+    for before in range(3):  # as PEM has it, wherever in a group of three bytes it begins
+        text = base64.b64encode(bytes(before) + secret)
+        made[f"base64 after {before}"] = text[4 if before else 0 : 40]
+    return made
+
+
+def found(secret: bytes, data: bytes) -> list[str]:
+    """The forms in which a private value is in these bytes."""
+    joined = data.translate(None, b"\r\n")
+    standard = joined.replace(b"-", b"+").replace(b"_", b"/")
+    several = (data, joined.lower(), standard)
+    return [name for name, form in forms(secret).items() if any(form in one for one in several)]
+
+
+KEY = stranger_key()
+NUMBER = KEY.private_numbers().private_value
+WRITTEN = {
+    "pkcs8": KEY.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ),
+    "sec1": KEY.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ),
+    "der": KEY.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ),
+    "hexadecimal": f"key={NUMBER:064X}".encode(),
+    "repr": repr(KEY.private_numbers().private_value).encode(),
+    "url": base64.urlsafe_b64encode(NUMBER.to_bytes(SECRET_BYTES, "big")),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_key_that_is_written_down_is_found(form: str) -> None:
+    secret = NUMBER.to_bytes(SECRET_BYTES, "big")
+    assert found(secret, b"before " + WRITTEN[form] + b" after") != []
+
+
+def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
+    """What /proc shows of a process: arguments, variables, open files, files in its memory."""
+    place = Path(f"/proc/{pid}")
+    for name in ("cmdline", "environ"):
+        yield name, (place / name).read_bytes()
+    for handle in (place / "fd").iterdir():
+        try:
+            if stat.S_ISREG(handle.stat().st_mode):
+                yield f"{handle} ({handle.readlink()})", handle.read_bytes()
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    for line in (place / "maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[5:]
+        if path and path[0].startswith("/") and Path(path[0]).is_file():
+            if Path(path[0]).stat().st_mtime >= since_s:  # what is older was there before the key
+                yield f"maps {path[0]}", Path(path[0]).read_bytes()
+        elif path and ("(deleted)" in path[0] or "memfd:" in path[0]):
+            with contextlib.suppress(PermissionError):  # for root alone
+                yield line, (place / "map_files" / line.split()[0]).read_bytes()
+
+
+def on_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file below a folder."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield str(path), path.read_bytes()
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Started:
+    """A process that tells its keys."""
+
+    verb: str
+    health: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    _pipe: int
+    keys: list[bytes] = field(default_factory=list)
+
+    def told(self) -> list[bytes]:
+        """The private values that it has made so far."""
+        while True:
+            try:
+                self.keys.append(os.read(self._pipe, SECRET_BYTES))
+            except BlockingIOError:
+                return self.keys
+
+    def stopped(self) -> int:
+        """Stop it by SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def end(self) -> None:
+        """Leave nothing of it, also of what it started."""
+        if self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stopped()
+        self.process.kill()
+        self.process.wait()
+        os.close(self._pipe)
+
+
+@dataclass
+class Place:
+    """A folder in which processes run, with all that they may write."""
+
+    folder: Path
+    ends: AsyncExitStack
+    sync: str
+    coordinator: str
+
+    @property
+    def certs(self) -> Path:
+        return self.folder / "certs"
+
+    def start(self, verb: str, **settings: str) -> Started:
+        """Run a verb with its key in memory, saying all that it can."""
+        (port,) = free_ports(1, datagram=False)
+        given = {
+            "telemetry.listen": f"127.0.0.1:{port}",
+            "telemetry.level": "debug",
+            "security.key": "memory",
+            "security.directory": str(self.certs),
+            "security.trust_domain": DOMAIN,
+            **settings,
+        }
+        sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        log = self.folder / f"{verb}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", TELLING_KEYS, str(writing), verb, *sets],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(writing,),
+                cwd=self.folder,
+                env={**os.environ, "TMPDIR": str(self.folder), "HOME": str(self.folder)},
+            )
+        os.close(writing)
+        made = Started(verb, given["telemetry.listen"], process, log, reading)
+        self.ends.callback(made.end)
+        return made
+
+    def fleet(self) -> list[Started]:
+        """Sync, a coordinator and an agent."""
+        store = EmbeddedServer(self.folder / "store")
+        self.ends.push_async_callback(store.erase)
+        return [
+            self.start("sync", listen=self.sync, directory=str(self.folder / "store")),
+            self.start(
+                "coordinator", id="c1", listen=f"quic+wss://{self.coordinator}", sync=self.sync,
+                spool_dir=str(self.folder / "spool"),
+            ),
+            self.start("agent", id="a1", sync=self.sync, threads="1"),
+        ]  # fmt: skip
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+    certs = tmp_path / "certs"
+    files.init_authority(certs, DOMAIN)
+    files.write_allowlist(certs / "allowlist", ["coordinator/*", "agent/*", "sync/*", "client/*"])
+    async with AsyncExitStack() as ends:
+        yield Place(tmp_path, ends, sync, coordinator)
+
+
+def a_client(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A client's certificate in a folder that is not searched: its key is in a file."""
+    folder = tmp_path_factory.mktemp("client")
+    files.issue(files.open_authority(place.certs), who(Kind.CLIENT, "u1"), folder)
+    return folder
+
+
+async def shown_by(client: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Presented:
+    """What a server presents in its handshake."""
+    seen: list[Presented] = []
+    judge = Trust.judge
+
+    def note(self: Trust, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
+        seen.append(presented)
+        return judge(self, presented, role, kinds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trust, "judge", note)
+        link = await certificates.carrier(client).dial(address, expect=Kind.COORDINATOR)
+        await link.close()
+    return seen[0]
+
+
+def public_of(secret: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.derive_private_key(int.from_bytes(secret, "big"), ec.SECP256R1()).public_key()
+
+
+async def test_the_key_is_in_no_file_argument_variable_or_log(
+    place: Place,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    since_s = time.time()
+    fleet = place.fleet()
+    for one in fleet:
+        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+    folder = a_client(place, tmp_path_factory)
+    # By WebSocket, because its TLS takes a key from a file alone: from one without a name.
+    async with AsyncClient.connect(f"wss://{place.coordinator}", directory=folder) as client:
+        await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
+        members = {member.name for member in (await client.survey()).members}
+    leaf = (await shown_by(folder, place.coordinator, monkeypatch)).leaf
+    keys = {one.verb: one.told() for one in fleet}
+    assert {"sync/sync-1", "coordinator/c1", "agent/a1"} <= members
+    assert {verb: len(told) for verb, told in keys.items()} == {
+        "sync": 1, "coordinator": 1, "agent": 1,
+    }  # fmt: skip
+    assert leaf is not None
+    assert leaf.public_key() == public_of(keys["coordinator"][0])
+    traces = [
+        f"the key of {verb} is in {where}, {form}"
+        for where, data in [
+            *on_disk(place.folder),
+            *(entry for one in fleet for entry in of_process(one.process.pid, since_s)),
+        ]
+        for verb, (secret,) in keys.items()
+        for form in found(secret, data)
+    ]
+    assert traces == []
+    assert [path.name for path in place.certs.iterdir() if path.is_dir()] == []
+    for one in reversed(fleet):
+        assert one.stopped() == 0
+
+
+async def test_a_process_says_what_its_first_certificate_waits_for_and_can_be_stopped(
+    place: Place,
+) -> None:
+    files.authority_path(place.certs).rename(place.folder / "kept.pem")
+    waiting = place.start("coordinator", id="c1", listen=place.coordinator, sync=place.sync)
+
+    async def says() -> bool:
+        told = await readiness(waiting.health)
+        return told.startswith("waiting for a certificate: ") and "authority.pem" in told
+
+    await until(says, "the probe to name what is missing")
+    assert waiting.stopped() == 0
+    lines = waiting.log.read_text().splitlines()
+    assert len([line for line in lines if "certificate.waiting" in line]) == 1
+    assert not [line for line in lines if "Traceback" in line]
+
+
+async def test_a_process_goes_on_once_the_issuer_is_there(place: Place) -> None:
+    kept = files.authority_path(place.certs).rename(place.folder / "kept.pem")
+    started = place.start("coordinator", id="c1", listen=place.coordinator, sync=place.sync)
+
+    async def says(what: str) -> bool:
+        return what in await readiness(started.health)
+
+    await until(lambda: says("waiting for a certificate"), "it to wait")
+    kept.rename(files.authority_path(place.certs))
+    await until(lambda: says(f"sync at {place.sync}"), "it to wait for sync instead")
