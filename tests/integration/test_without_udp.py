@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,9 @@ from tests.support.without_udp import AFTER_S, BETWEEN_S, DROPPED_S, Seen
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
-LONGEST_S = 3.0
-"""Without an answer."""
+KINDS = ("append", "match")
+LONGEST_S = 6.0 if "PYTEST_XDIST_WORKER" in os.environ else 3.0
+"""Without an answer: what is promised, and more where other tests run on the same cores."""
 WITHIN_S = 150.0
 END_S = 20.0
 
@@ -52,11 +54,14 @@ def tell(figure: str) -> None:
     sys.stdout.write(figure + "\n")
 
 
-def longest_silence_s(seen: Seen, begin_s: float, end_s: float) -> float:
-    """The longest time between two answers, in this time."""
-    ends: list[float] = sorted(each["end_s"] for each in seen.requests if not each["error"])
-    within = [begin_s, *(each for each in ends if begin_s < each < end_s), end_s]
-    return max(after - before for before, after in itertools.pairwise(within))
+def longest_silence_s(seen: Seen, what: str, begin_s: float, end_s: float) -> float:
+    """The longest time between two answers to appends, or to matches, in this time."""
+    ends = sorted(
+        float(each["end_s"])
+        for each in seen.requests
+        if each["what"] == what and not each["error"] and begin_s < each["end_s"] < end_s
+    )
+    return max(after - before for before, after in itertools.pairwise([begin_s, *ends, end_s]))
 
 
 def carriers_at(seen: Seen, at_s: float) -> list[str]:
@@ -68,23 +73,27 @@ def test_no_request_fails(seen: Seen) -> None:
     assert [each["error"] for each in seen.requests if each["error"]] == []
     assert seen.ended == []
     least = without_udp.PER_S * (DROPPED_S + BETWEEN_S + DROPPED_S + AFTER_S)
-    for what in ("append", "match"):
+    for what in KINDS:
         asked = [each for each in seen.requests if each["what"] == what]
         slowest = max(each["end_s"] - each["due_s"] for each in asked)
         tell(f"{what}: {len(asked)}, the slowest {slowest:.2f} s")
         assert len(asked) >= least
 
 
-def test_requests_are_answered_again_within_3_s(seen: Seen) -> None:
-    gaps = [longest_silence_s(seen, *drop) for drop in seen.drops]
-    tell("longest without an answer: " + ", ".join(f"{gap:.2f} s" for gap in gaps))
+@pytest.mark.parametrize("what", KINDS)
+def test_requests_are_answered_again_within_3_s(seen: Seen, what: str) -> None:
+    gaps = [longest_silence_s(seen, what, *drop) for drop in seen.drops]
+    tell(f"{what}: longest without an answer: " + ", ".join(f"{gap:.2f} s" for gap in gaps))
     assert len(gaps) == without_udp.DROPS
     assert max(gaps) <= LONGEST_S
 
 
-def test_nobody_waits_for_the_way_back_to_quic(seen: Seen) -> None:
-    gaps = [longest_silence_s(seen, end_s, end_s + AFTER_S - 1) for _, end_s in seen.drops]
-    tell("longest without an answer after it: " + ", ".join(f"{gap:.2f} s" for gap in gaps))
+@pytest.mark.parametrize("what", KINDS)
+def test_nobody_waits_for_the_way_back_to_quic(seen: Seen, what: str) -> None:
+    gaps = [longest_silence_s(seen, what, end_s, end_s + AFTER_S - 1) for _, end_s in seen.drops]
+    tell(
+        f"{what}: longest without an answer after it: " + ", ".join(f"{gap:.2f} s" for gap in gaps)
+    )
     assert max(gaps) < 1.0
 
 
