@@ -12,7 +12,7 @@ from midstreamer.store.ports import Effects
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support.fleet import MINUTE, Fleet, a_specification, match
 
-pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
+pytestmark = pytest.mark.integration
 
 SERIES = 25_000
 POINTS = 8
