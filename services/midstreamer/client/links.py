@@ -18,6 +18,7 @@ from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
+from midstreamer.runtime.listener import SILENT
 from midstreamer.runtime.peer import LINK_AGE_S, Peer, Session
 from midstreamer.runtime.tasks import drop
 from midstreamer.telemetry import logs
@@ -49,6 +50,12 @@ class _Kept:
         """Whether it takes requests now, and is who was told to serve there."""
         peer = self.session.peer
         return peer is not None and self.expected in ("", peer.identity.name)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its peer should have been heard by now, and was not."""
+        peer = self.session.peer
+        return peer is not None and peer.silence > SILENT
 
     @property
     def is_vain(self) -> bool:
@@ -102,9 +109,13 @@ class Links:
         return self._made
 
     def ready(self) -> list[str]:
-        """Where a request can go at once, the coordinator that answered last first."""
-        live = [address for address, kept in self._kept.items() if kept.serves]
-        return sorted(live, key=lambda address: address != self._preferred)
+        """Where a request can go at once, the coordinator that answered last first.
+
+        One that has fallen silent comes last: its link may lead nowhere, and another one may have
+        moved to a carrier that does.
+        """
+        live = {address: kept for address, kept in self._kept.items() if kept.serves}
+        return sorted(live, key=lambda each: (live[each].is_silent, each != self._preferred))
 
     async def ask(self, address: str, request: frames.Request, budget_s: float) -> frames.Answer:
         """Ask the coordinator at an address; with none, whichever is reached first."""

@@ -228,7 +228,9 @@ class Session:
         waking = asyncio.ensure_future(self._wake.wait())
         try:
             await asyncio.wait(
-                {dialling, waking}, timeout=MOVE_S, return_when=asyncio.FIRST_COMPLETED
+                {dialling, waking},
+                timeout=None if silent else MOVE_S,  # there is nothing else to go on with
+                return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:
             await _dropped(dialling)
