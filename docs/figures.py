@@ -35,13 +35,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def fleet(figures: Mapping[str, Any]) -> str:
     """What `make bench-fleet` measured."""
     rows = [
-        [row["what"], _number(row.get("p50")), _number(row.get("p99")), row["unit"], row["target"],
+        [row["what"], _number(row.get("p50")), _number(row.get("p99")), row["unit"],
+         _number(row.get("ratio")), row["target"],
          "" if not row["target"] else "yes" if row["held"] else "**no**"]
         for row in figures["rows"]
     ]  # fmt: skip
     machine = figures["machine"]
     told = f"`make bench-fleet` on {machine['cpu']}, {machine['cores']} cores, {figures['date']}:"
-    made = f"{told}\n\n{table(['', 'p50', 'p99', 'unit', 'target', 'held'], rows)}"
+    made = f"{told}\n\n{table(['', 'p50', 'p99', 'unit', '× QUIC', 'target', 'held'], rows)}"
     rounds = [
         f"{row['what']} {', '.join(map(_number, row['p99_of_rounds']))}"
         for row in figures["rows"]
