@@ -16,9 +16,12 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Peer
+from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.address import parse
 from midstreamer.transport.carrier import Limits
+from midstreamer.transport.proving import SelfTestFailed
+from midstreamer.transport.websocket import selftest, tls
 from midstreamer.transport.websocket import wire as wires
 from midstreamer.transport.websocket.server import HALF_OPEN_MAX, WssServer
 from midstreamer.transport.websocket.wire import WssWire
@@ -273,3 +276,21 @@ async def _asked_on(peer: Peer, wire: WssWire) -> None:
         await peer.ask(frames.Survey(), budget_s=2)
         wire._heard_s -= wire._idle_s / 2  # so that it pings
         wire.keep_alive()
+
+
+def test_a_process_that_would_let_strangers_in_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = tls.context
+
+    def lax(holding: Credentials | None, *, server_side: bool) -> ssl.SSLContext:
+        context = made(holding, server_side=server_side)
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+    monkeypatch.setattr(selftest, "_done", [])
+    selftest.self_test()
+    monkeypatch.setattr(selftest, "_done", [])
+    monkeypatch.setattr(tls, "context", lax)
+    with pytest.raises(SelfTestFailed):
+        selftest.self_test()

@@ -16,6 +16,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Session
+from midstreamer.transport import proving
 from midstreamer.transport.aioquic import internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits, Link
@@ -186,7 +187,7 @@ def test_the_self_test_fails_when_a_hook_does_nothing(
 ) -> None:
     monkeypatch.setattr(selftest, "_done", [])
     monkeypatch.setattr(internals, hook, lambda context, judge: None)
-    with pytest.raises(selftest.SelfTestFailed):
+    with pytest.raises(proving.SelfTestFailed):
         selftest.self_test()
 
 

@@ -27,6 +27,21 @@ async def resolve(address: str, kind: socket.SocketKind) -> list[Found]:
     return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
+async def bound(address: str, kind: socket.SocketKind) -> socket.socket:
+    """A socket that is bound to ``host:port``; ConfigError names the address when it cannot be."""
+    family, place = (await resolve(address, kind))[0]
+    made = socket.socket(family, kind)
+    made.setblocking(False)
+    if kind == socket.SOCK_STREAM:  # what a killed process left behind holds the port for a while
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind(place)
+    except OSError as error:
+        made.close()
+        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
+    return made
+
+
 def written(place: SocketAddress) -> str:
     """``host:port`` of a socket address."""
     host, port = place[0], place[1]

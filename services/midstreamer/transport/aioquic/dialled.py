@@ -9,23 +9,21 @@ from collections.abc import Callable
 
 from aioquic.quic.connection import QuicConnection
 
-from midstreamer.domain.errors import Refused
 from midstreamer.domain.identity import Kind
-from midstreamer.protocol.connection import Side
-from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs
-from midstreamer.transport import attendance, hosts
+from midstreamer.transport import hosts
 from midstreamer.transport.aioquic import enforcement, sockets
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import QuicWire
-from midstreamer.transport.framed import FramedLink, opening_error
+from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.hosts import SocketAddress
-from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.judged import DialledPeer
+from midstreamer.transport.trust import Trust
 
 log = logs.get(__name__)
 
 
-class DialledLink:
+class DialledLink(DialledPeer[QuicWire]):
     """One connection that this side opened, on a socket of its own."""
 
     def __init__(
@@ -37,14 +35,10 @@ class DialledLink:
         *,
         released: Callable[[DialledLink], None],
     ) -> None:
-        self._trust = trust
+        super().__init__(trust, hosts.written(place), kinds)
         self._released = released
         self._place = place
-        self._kinds = kinds
-        self._judged: Judged | None = None
-        self._ready: asyncio.Future[FramedLink] = asyncio.get_running_loop().create_future()
         self._refusals = 0
-        self._opened = False
         quic = QuicConnection(
             configuration=enforcement.configuration(
                 trust.current,
@@ -53,7 +47,7 @@ class DialledLink:
                 datagram_bytes=sockets.datagram_bytes(place),
             )
         )
-        enforcement.enforce(quic, self._judge)
+        enforcement.enforce(quic, self.judge)
         self.wire = QuicWire(quic, self)
         self._socket = DatagramSocket(
             sock, received=self._received, drained=self._drained, failed=self._failed
@@ -69,48 +63,11 @@ class DialledLink:
         self.wire.keep_alive()
         return link
 
-    @property
-    def is_open(self) -> bool:
-        """Whether both handshakes are done and neither side has closed."""
-        return self._opened and not self.wire.over
-
-    @property
-    def earliest_expiry_s(self) -> float:
-        """When the peer's certificate ends."""
-        return self._judged.not_after_s if self._judged else float("inf")
-
-    @property
-    def authorities(self) -> set[str]:
-        """Short hash of the authority that vouches for the peer, while the link is open."""
-        return {self._judged.authority} if self._judged and self.is_open else set()
-
-    def reconsider(self) -> None:
-        """Judge the peer again; close when it would now be refused."""
-        if self._judged is None or self.wire.link is None:
-            return
-        try:
-            self._judged = self._trust.judge(self._judged.presented, Role.SERVES, self._kinds)
-        except Refused as refusal:
-            log.warning("peer.removed", peer=self._judged.identity.name, reason=refusal.reason)
-            self.wire.link.end(refusal.reason, refusal.message)
-
     # --- Owner ---
 
     def send(self, data: bytes, address: SocketAddress) -> None:
         """Send a datagram; the socket is connected."""
         self._socket.send(data, None)
-
-    def established(self, wire: QuicWire) -> FramedLink:
-        """Our side has judged the server; whether it takes us, its acknowledgement tells."""
-        if self._judged is None:
-            raise RuntimeError("a handshake was completed by a server that was not judged")
-        connection = self._trust.connection(Side.DIALLED, self._judged.identity)
-        link = FramedLink(connection, wire, self._trust.limits)
-        wire.link = link
-        link.start()
-        if not self._ready.done():
-            self._ready.set_result(link)
-        return link
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
         """Everything that comes on this socket is for this wire."""
@@ -123,10 +80,7 @@ class DialledLink:
         wire.stop()
         self._socket.close()
         self._released(self)
-        if not self._ready.done():
-            place = hosts.written(self._place)
-            self._ready.set_exception(opening_error(code, f"no link to {place}: {code} {message}"))
-            self._ready.exception()  # whoever dialled may have left
+        self._not_opened(code, message)
 
     def forgotten(self, wire: QuicWire) -> None:
         """Nothing is kept; the same again where ending failed half way."""
@@ -147,11 +101,4 @@ class DialledLink:
         # not end a connection, a second one with nothing between them does.
         self._refusals += 1
         if self.wire.link is None or self._refusals >= 2:
-            self.wire.abandon("", f"{hosts.written(self._place)}: {error.strerror}")
-
-    def _judge(self, presented: Presented) -> None:
-        try:
-            self._judged = self._trust.judge(presented, Role.SERVES, self._kinds)
-        except Refused as refusal:
-            attendance.refused(hosts.written(self._place), refusal)
-            raise
+            self.wire.abandon("", f"{self._written}: {error.strerror}")

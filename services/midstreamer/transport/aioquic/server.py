@@ -18,22 +18,18 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 
-from midstreamer.domain.errors import MidstreamerError, Overloaded
-from midstreamer.protocol import authorisation
-from midstreamer.protocol.connection import Code, Side
-from midstreamer.security.chain import Presented, Role
+from midstreamer.domain.errors import Overloaded
+from midstreamer.protocol.connection import Code
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport import attendance as attending
 from midstreamer.transport import hosts
 from midstreamer.transport.aioquic import enforcement, sockets
 from midstreamer.transport.aioquic.proof import AddressProof
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
 from midstreamer.transport.attendance import Attendance
-from midstreamer.transport.framed import FramedLink
-from midstreamer.transport.halfopen import HalfOpen
 from midstreamer.transport.hosts import SocketAddress
-from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.judged import AcceptedPeers
+from midstreamer.transport.trust import Trust
 
 log = logs.get(__name__)
 
@@ -46,7 +42,7 @@ begin anew. The oldest beyond them is forgotten early."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
-class QuicServer:
+class QuicServer(AcceptedPeers[QuicWire]):
     """A listening socket and its connections."""
 
     def __init__(
@@ -57,20 +53,13 @@ class QuicServer:
         *,
         released: Callable[[QuicServer], None],
     ) -> None:
-        self._trust = trust
+        super().__init__(trust, attendance, half_open_max=None)
         self._released = released
-        self._kinds = authorisation.accepts(trust.me.kind)
         self._wires: dict[bytes, QuicWire] = {}
         self._numbers: dict[QuicWire, set[bytes]] = {}
-        self._judged: dict[QuicWire, Judged] = {}
-        self._wire_of: dict[FramedLink, QuicWire] = {}
-        self._turned_away: set[QuicWire] = set()
         self._leaving: dict[QuicWire, None] = {}
-        self._half_open: HalfOpen[QuicWire] = HalfOpen()
-        self._deadlines: dict[QuicWire, asyncio.TimerHandle] = {}
         self._proof = AddressProof(connection_id_bytes=CONNECTION_ID_BYTES)
         self._touched: set[QuicWire] = set()
-        self._attendance = attendance
         self._socket = DatagramSocket(sock, received=self._received, drained=self._drained)
         self._address = hosts.written(self._socket.address)
 
@@ -78,14 +67,6 @@ class QuicServer:
     def address(self) -> str:
         """``host:port`` really bound."""
         return self._address
-
-    def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
-        attending.reconsider(self._wire_of, self._judge_again)
-
-    def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
-        self._attendance.full = True
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
@@ -95,17 +76,6 @@ class QuicServer:
             wire.stop()
         self._socket.close()
         self._released(self)
-
-    @property
-    def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer ends."""
-        ends = (judged.not_after_s for judged in self._judged.values())
-        return min(ends, default=float("inf"))
-
-    @property
-    def authorities(self) -> set[str]:
-        """Short hashes of the authorities that vouch for the peers of open links."""
-        return {self._judged[wire].authority for wire in self._wire_of.values()}
 
     # --- datagrams ---
 
@@ -182,7 +152,8 @@ class QuicServer:
             retry_source_connection_id=header.destination_cid if header.token else None,
         )
         wire = QuicWire(quic, self)
-        enforcement.enforce(quic, self._judging(wire, hosts.written(address)))
+        place = hosts.written(address)
+        enforcement.enforce(quic, lambda presented: self.judge(wire, presented, place))
         try:
             self._numbers[wire] = set()
             self._half_open.add(wire, address)
@@ -210,52 +181,11 @@ class QuicServer:
         wire.stop()
         self.forgotten(wire)
 
-    def _no_longer_half_open(self, wire: QuicWire) -> None:
-        self._half_open.discard(wire)
-        deadline = self._deadlines.pop(wire, None)
-        if deadline is not None:
-            deadline.cancel()
-
-    def _judging(self, wire: QuicWire, place: str) -> Callable[[Presented], None]:
-        def judge(presented: Presented) -> None:
-            try:
-                judged = self._trust.judge(presented, Role.DIALS, self._kinds)
-                self._attendance.require_room(judged.identity, self._trust.limits)
-            except MidstreamerError as refusal:
-                attending.refused(place, refusal)
-                self._turned_away.add(wire)
-                raise
-            self._judged[wire] = judged
-            self._attendance.arriving[wire] = judged.identity
-
-        return judge
-
-    def _judge_again(self, link: FramedLink) -> None:
-        wire = self._wire_of.get(link)
-        if wire is None:
-            return  # it has ended; its task has not yet
-        presented = self._judged[wire].presented
-        self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
-
     # --- Owner ---
 
     def send(self, data: bytes, address: SocketAddress) -> None:
         """Send a datagram."""
         self._socket.send(data, address)
-
-    def established(self, wire: QuicWire) -> FramedLink:
-        """The client was judged on the way; from now on it may speak."""
-        judged = self._judged.get(wire)
-        if judged is None:
-            raise RuntimeError("a handshake was completed by a client that was not judged")
-        self._no_longer_half_open(wire)
-        connection = self._trust.connection(Side.ACCEPTED, judged.identity)
-        link = FramedLink(connection, wire, self._trust.limits)
-        wire.link = link
-        self._wire_of[link] = wire
-        self._attendance.arriving.pop(wire, None)
-        self._attendance.welcome(link, self)
-        return link
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
         """Datagrams with this number are for this wire."""
@@ -291,10 +221,7 @@ class QuicServer:
 
     def _give_place_back(self, wire: QuicWire) -> None:
         self._no_longer_half_open(wire)
-        if wire.link is not None:
-            self._wire_of.pop(wire.link, None)
-        self._judged.pop(wire, None)
-        self._attendance.arriving.pop(wire, None)
+        self._forget_peer(wire)
         self._turned_away.discard(wire)
 
 

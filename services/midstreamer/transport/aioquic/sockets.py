@@ -12,7 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
-from midstreamer.domain.errors import ConfigError, Unavailable
+from midstreamer.domain.errors import Unavailable
 from midstreamer.transport import hosts
 from midstreamer.transport.hosts import Found, SocketAddress
 
@@ -91,14 +91,7 @@ class DatagramSocket:
 
 async def bound(address: str) -> socket.socket:
     """A socket that listens on ``host:port``; ConfigError names the address when it cannot."""
-    family, place = (await hosts.resolve(address, socket.SOCK_DGRAM))[0]
-    made = _make(family)
-    try:
-        made.bind(place)
-    except OSError as error:
-        made.close()
-        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
-    return made
+    return _enlarged(await hosts.bound(address, socket.SOCK_DGRAM))
 
 
 def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]:
@@ -122,6 +115,10 @@ def datagram_bytes(place: SocketAddress) -> int:
 def _make(family: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_DGRAM)
     made.setblocking(False)
+    return _enlarged(made)
+
+
+def _enlarged(made: socket.socket) -> socket.socket:
     for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         made.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BYTES)
     return made

@@ -8,10 +8,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from midstreamer.domain.errors import ConfigError, MidstreamerError, Overloaded
-from midstreamer.protocol import authorisation
-from midstreamer.protocol.connection import Code, Side
-from midstreamer.security.chain import Role
+from midstreamer.domain.errors import MidstreamerError, Overloaded
+from midstreamer.protocol.connection import Code
 from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
 from midstreamer.telemetry import logs, metrics
@@ -19,8 +17,8 @@ from midstreamer.transport import attendance as attending
 from midstreamer.transport import hosts
 from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.framed import FramedLink
-from midstreamer.transport.halfopen import HalfOpen
-from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.judged import AcceptedPeers
+from midstreamer.transport.trust import Trust
 from midstreamer.transport.websocket import tls as transport_tls
 from midstreamer.transport.websocket import web
 from midstreamer.transport.websocket import wire as wires
@@ -38,7 +36,7 @@ FORBIDDEN, UNAVAILABLE = 403, 503
 """How HTTP says that somebody may not, and that there is no room now."""
 
 
-class WssServer:
+class WssServer(AcceptedPeers[WssWire]):
     """A listening socket and its connections."""
 
     def __init__(
@@ -48,16 +46,9 @@ class WssServer:
         *,
         released: Callable[[WssServer], None],
     ) -> None:
-        self._trust = trust
-        self._attendance = attendance
+        super().__init__(trust, attendance, half_open_max=HALF_OPEN_MAX)
         self._released = released
-        self._kinds = authorisation.accepts(trust.me.kind)
         self._wires: set[WssWire] = set()
-        self._judged: dict[WssWire, Judged] = {}
-        self._wire_of: dict[FramedLink, WssWire] = {}
-        self._turned_away: set[WssWire] = set()
-        self._half_open: HalfOpen[WssWire] = HalfOpen(most=HALF_OPEN_MAX)
-        self._deadlines: dict[WssWire, asyncio.TimerHandle] = {}
         self._context: tuple[Credentials, ssl.SSLContext] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -66,7 +57,7 @@ class WssServer:
 
     async def open(self, address: str) -> None:
         """Begin to listen; ConfigError names the address when it cannot."""
-        sock = await _bound(address)
+        sock = await hosts.bound(address, socket.SOCK_STREAM)
         self._address = hosts.written(sock.getsockname())
         self._server = await asyncio.get_running_loop().create_server(
             self._accepted, sock=sock, backlog=BACKLOG
@@ -76,14 +67,6 @@ class WssServer:
     def address(self) -> str:
         """``host:port`` really bound."""
         return self._address
-
-    def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
-        attending.reconsider(self._wire_of, self._judge_again)
-
-    def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
-        self._attendance.full = True
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
@@ -98,16 +81,6 @@ class WssServer:
             wire.drop()
         await asyncio.sleep(0)  # so that each socket is given back
         self._released(self)
-
-    @property
-    def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer ends."""
-        return min((judged.not_after_s for judged in self._judged.values()), default=float("inf"))
-
-    @property
-    def authorities(self) -> set[str]:
-        """Short hashes of the authorities that vouch for the peers of open links."""
-        return {self._judged[wire].authority for wire in self._wire_of.values()}
 
     # --- connections ---
 
@@ -147,47 +120,19 @@ class WssServer:
         self._turned_away.add(wire)
         wire.drop()
 
-    def _no_longer_half_open(self, wire: WssWire) -> None:
-        self._half_open.discard(wire)
-        deadline = self._deadlines.pop(wire, None)
-        if deadline is not None:
-            deadline.cancel()
-
-    def _judge_again(self, link: FramedLink) -> None:
-        wire = self._wire_of.get(link)
-        if wire is None:
-            return  # it has ended; its task has not yet
-        presented = self._judged[wire].presented
-        self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
-
     # --- Owner ---
 
     def secured(self, wire: WssWire) -> None:
         """TLS has let the client through: who is it, and is there room?"""
         try:
-            judged = self._trust.judge(wire.tls.presented, Role.DIALS, self._kinds)
-            self._attendance.require_room(judged.identity, self._trust.limits)
+            self.judge(wire, wire.tls.presented, wires.place_of(wire))
         except MidstreamerError as refusal:
-            attending.refused(wires.place_of(wire), refusal)
-            self._turned_away.add(wire)
             full = isinstance(refusal, Overloaded)
             wire.refuse(UNAVAILABLE if full else FORBIDDEN, refusal)
-            return
-        self._judged[wire] = judged
-        self._attendance.arriving[wire] = judged.identity
 
     def established(self, wire: WssWire) -> FramedLink:
         """The client was judged on the way; from now on it may speak."""
-        judged = self._judged.get(wire)
-        if judged is None:
-            raise RuntimeError("a handshake was completed by a client that was not judged")
-        self._no_longer_half_open(wire)
-        connection = self._trust.connection(Side.ACCEPTED, judged.identity)
-        link = FramedLink(connection, wire, self._trust.limits)
-        wire.link = link
-        self._wire_of[link] = wire
-        self._attendance.arriving.pop(wire, None)
-        self._attendance.welcome(link, self)
+        link = super().established(wire)
         wire.keep_alive()
         return link
 
@@ -198,10 +143,7 @@ class WssServer:
             metrics.HANDSHAKES.labels(reason).inc()
             log.debug("handshake.failed", code=code, detail=message)
             self._turned_away.add(wire)
-        if wire.link is not None:
-            self._wire_of.pop(wire.link, None)
-        self._judged.pop(wire, None)
-        self._attendance.arriving.pop(wire, None)
+        self._forget_peer(wire)
 
     def forgotten(self, wire: WssWire) -> None:
         """Its socket is closed."""
@@ -231,17 +173,3 @@ class AcceptedWire(WssWire):
     def _server(self) -> WssServer:
         assert isinstance(self._owner, WssServer)  # noqa: S101 - for the type alone
         return self._owner
-
-
-async def _bound(address: str) -> socket.socket:
-    """A socket bound to ``host:port``; ConfigError names the address when it cannot be."""
-    family, place = (await hosts.resolve(address, socket.SOCK_STREAM))[0]
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a killed process left waits
-    try:
-        made.bind(place)
-    except OSError as error:
-        made.close()
-        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
-    return made
