@@ -147,7 +147,7 @@ async def test_silent_sockets_beyond_the_bound_make_room_and_an_honest_peer_gets
     most = 40
     server = server_of(listening)
     monkeypatch.setattr(server._half_open, "_most", most)
-    held = [await plain(listening) for _ in range(3 * most)]
+    held = await asyncio.gather(*(plain(listening) for _ in range(3 * most)))
     took_s = await an_honest_survey(place, listening)
     assert len(server._half_open) <= most // 2 + 1  # all come from one address
     assert took_s < 1.0

@@ -118,6 +118,9 @@ class WssServer(AcceptedPeers[WssWire]):
         metrics.HANDSHAKES.labels(reason).inc()
         log.debug("handshake.failed", code=reason)  # a flood must not fill the log as well
         self._turned_away.add(wire)
+        # Its place is free now, and not when the loop has closed its socket: of several newcomers
+        # in one turn, each finds another one that makes room.
+        self._no_longer_half_open(wire)
         wire.drop()
 
     # --- Owner ---

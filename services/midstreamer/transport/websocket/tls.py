@@ -133,6 +133,10 @@ class Tls:
         """What is to be sent."""
         return self._out.read()
 
+    def free(self) -> None:
+        """Drop all that is held; nothing can be done with it any more."""
+        del self._tls, self._in, self._out
+
     @property
     def presented(self) -> Presented:
         """What the peer showed in its handshake."""

@@ -37,9 +37,11 @@ FAILED = "this side failed"
 ENDED = "the peer closed"
 UNJUDGED_BYTES_MAX = 64 * 1024
 """Received of a peer before it was judged: a handshake with a chain takes some 5 kB."""
-TURN_BYTES = 16 * 1024
-"""Read of one connection in one turn of the loop: megabytes of the smallest messages, read in one
-go, would hold everybody up."""
+TURN_BYTES, TURN_S = 16 * 1024, 0.005
+"""Read of one connection in one turn of the loop, and for how long: megabytes of the smallest
+messages, read in one go, would hold everybody up."""
+SLICE_BYTES = 2 * 1024
+"""Read before the clock is looked at again."""
 UNREAD_BYTES = 256 * 1024
 """Decrypted and not yet read; above it nothing more is taken from the socket."""
 BUFFER_BYTES = 64 * 1024
@@ -251,13 +253,17 @@ class WssWire(asyncio.Protocol):
 
     def _read_part(self) -> None:
         """Read the next part of what waits; the rest in turns of its own."""
-        part = bytes(self._unread[:TURN_BYTES])
-        del self._unread[:TURN_BYTES]
-        if part:
-            self._web.receive_data(part)
-            self._take_events()
-        if self.over:
-            return
+        until_s = self._loop.time() + TURN_S
+        for _ in range(TURN_BYTES // SLICE_BYTES):
+            part = bytes(self._unread[:SLICE_BYTES])
+            del self._unread[:SLICE_BYTES]
+            if part:
+                self._web.receive_data(part)
+                self._take_events()
+            if self.over:
+                return
+            if not self._unread or self._loop.time() > until_s:
+                break
         if self._unread:
             self._read_later()
         elif self._eof:
@@ -340,7 +346,7 @@ class WssWire(asyncio.Protocol):
 
     def _send_out(self) -> None:
         """Hand to the socket what WebSocket and TLS have to say."""
-        if self._transport is None:
+        if self._transport is None or self.over:
             return
         for data in self._web.data_to_send():
             if data and self.tls.ready:
@@ -416,6 +422,7 @@ class WssWire(asyncio.Protocol):
                 handle.cancel()
         self._unread.clear()
         self._waiting.clear()
+        self.tls.free()  # the socket may be open for a while longer
         try:
             if self.link is not None:
                 self.link.lost(code, message)
