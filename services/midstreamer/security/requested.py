@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -59,8 +59,18 @@ class Issuer(Protocol):
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
         """Certify the key of a signing request; an error says why not.
 
-        It may take `ASK_S` seconds, and is cancelled then.
+        It may take `ASK_S` seconds, and is cancelled then.  Refused: asked properly, it says no.
         """
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """An `Issuer` whose open request is worth waiting for, and that says what it waits for."""
+
+    ask_s: float
+    """Seconds that it may take instead of `ASK_S`."""
+    waiting: str
+    """What the open request waits for; empty when there is none."""
 
 
 class Listed(Protocol):
@@ -130,7 +140,8 @@ class RequestedSource:
         """What the first certificate waits for; empty once it is there."""
         if self._current is not None:
             return ""
-        return self._renewal.why or "the issuer has not answered yet"
+        asked = self._issuer.waiting if isinstance(self._issuer, Patient) else ""
+        return asked or self._renewal.why or "the issuer has not answered yet"
 
     @property
     def complaints(self) -> dict[Watched, str]:
@@ -183,13 +194,16 @@ class RequestedSource:
             self._renewal.obtained(self._current.not_after_s, self._now(), self._dice())
 
     async def _answered(self, request_pem: bytes) -> Signed:
+        patience_s = self._issuer.ask_s if isinstance(self._issuer, Patient) else ASK_S
         try:
-            async with asyncio.timeout(ASK_S) as limit:
+            async with asyncio.timeout(patience_s) as limit:
                 return await self._issuer.sign(request_pem, self.identity)
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise BadInput(f"the issuer has not answered within {ASK_S:g} s") from error
+            raise BadInput(f"the issuer has not answered within {patience_s:g} s") from error
+        except Refused as error:
+            raise BadInput(f"the issuer refuses: {error.message}") from error
 
     def _checked(self, signed: Signed, key: ec.EllipticCurvePrivateKey) -> Credentials:
         if self._bundle is None:
