@@ -50,6 +50,7 @@ SECTIONS = (
     "agent",
     "client",
     "run",
+    "operator",
     "telemetry",
     "security",
     "limits",

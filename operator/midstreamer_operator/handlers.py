@@ -1,0 +1,82 @@
+"""What kopf calls: nothing is decided or done here, only passed on.
+
+kopf watches the signing requests of the cluster; those of our signer go to `reconcile`.  It keeps
+nothing in them: no annotation, no finalizer, as `on.event` has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from midstreamer.cluster.account import Account
+from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.resources import requests
+
+GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
+
+
+def registry(signer: Signer, account: Account) -> kopf.OperatorRegistry:
+    """The handlers of one operator."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection(account)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signer))
+    async def requested(event: kopf.RawEvent, **_: Any) -> None:
+        await signer.attend(dict(event["object"]))
+
+    return made
+
+
+def connection(account: Account) -> kopf.ConnectionInfo:
+    """How kopf reaches the API server; it asks again when the token has expired."""
+    return kopf.ConnectionInfo(
+        server=account.server,
+        ca_path=str(account.authority_path),
+        scheme="Bearer",
+        token=account.token(),
+        default_namespace=account.namespace,
+    )
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's own settings."""
+    made = kopf.OperatorSettings()
+    made.scanning.disabled = True  # it would list and watch every CustomResourceDefinition
+    made.posting.enabled = False  # events are written by `act`, with words of ours
+    # A watch that dies silently is begun again: by the server's end of it, else by ours.
+    made.watching.server_timeout, made.watching.client_timeout = 120.0, 150.0
+    made.watching.connect_timeout = 5.0
+    made.networking.request_timeout = 10.0
+    # Else it kills this process ten minutes after any end of its own.
+    made.process.ultimate_exiting_timeout = None
+    return made
+
+
+async def run(
+    signer: Signer, account: Account, end: asyncio.Event, *, begun: Callable[[], None]
+) -> None:
+    """Handle events until ``end`` is set; ``begun`` is called when kopf has taken the signals."""
+    others = asyncio.all_tasks()
+    started = await kopf.spawn_tasks(
+        registry=registry(signer, account),
+        settings=settings(),
+        namespaces=[signer.policy.namespace],
+        standalone=True,
+        stop_flag=end,
+    )
+    begun()
+    await kopf.run_tasks(started, ignored=others)
+
+
+def _is_for(wanted: str) -> Callable[..., bool]:
+    def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
+        return type != "DELETED" and requests.signer_of(body) == wanted
+
+    return when

@@ -1,0 +1,182 @@
+"""Two replicas, of which one works: the shell around `plan.election`.
+
+Both are ready.  The one that holds the lease watches and sweeps; it stops when it could not renew
+in time, and gives the lease back when it ends, so that the other one takes over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+from midstreamer.cluster.account import Account
+from midstreamer.cluster.api import Api
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.runtime import tasks
+from midstreamer.telemetry import logs, metrics
+from midstreamer_operator import act, authority, handlers, observe
+from midstreamer_operator.act import Overtaken
+from midstreamer_operator.plan.election import Election, Move
+from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.resources import leases
+from midstreamer_operator.settings import OperatorSettings
+from midstreamer_operator.signals import Signals
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
+STUCK_EXIT = 3
+
+log = logs.get(__name__)
+
+
+class Replica:
+    """One replica of the operator."""
+
+    def __init__(
+        self, settings: OperatorSettings, api: Api, account: Account, signals: Signals
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._account = account
+        self._signals = signals
+        self._lease = f"{settings.release}-operator"
+        self._path = LEASES.format(settings.namespace)
+        self.election = Election(
+            settings.me, lease_s=settings.lease_s, renew_within_s=settings.renew_within_s
+        )
+        self._trouble = "the lease was not read yet"
+
+    def serving_reasons(self) -> list[str]:
+        """Why this replica could not take over; empty when it could."""
+        return [self._trouble] if self._trouble else []
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica may act now."""
+        return self.election.leads(_now_s())
+
+    async def run(self) -> None:
+        """Stand by and lead in turn, until a signal comes; then give the lease back."""
+        try:
+            while not self._signals.stop.is_set():
+                await self._look()
+                if self.leads:
+                    await self._lead()
+                else:
+                    await tasks.awaited(self._signals.stop, self._settings.retry_s)
+        finally:
+            metrics.OPERATOR_LEADER.set(0.0)
+            await self._give_back()
+
+    async def _lead(self) -> None:
+        """Work until the lease is lost, or a signal comes, or the work ends by itself."""
+        try:
+            signer = await self._signer()
+        except (MidstreamerError, Overtaken) as error:
+            self._trouble = str(error)
+            log.warning("authority.not_opened", detail=str(error))
+            await tasks.awaited(self._signals.stop, self._settings.retry_s)
+            return
+        log.info("operator.leading", holder=self.election.me)
+        metrics.OPERATOR_LEADER.set(1.0)
+        end = asyncio.Event()
+        work = {
+            asyncio.create_task(
+                handlers.run(signer, self._account, end, begun=self._signals.take),
+                name="operator.events",
+            ),
+            asyncio.create_task(
+                tasks.supervise("operator.sweep", self._sweeping(signer, end), restart=True),
+                name="operator.sweep",
+            ),
+        }
+        try:
+            while self.leads and not self._signals.stop.is_set() and not _ended(work):
+                await tasks.awaited(self._signals.stop, self._settings.retry_s)
+                await self._look()
+        finally:
+            metrics.OPERATOR_LEADER.set(0.0)
+            end.set()
+            await self._ended(work)
+
+    async def _signer(self) -> Signer:
+        policy = self._settings.policy
+        opened = await authority.opened(self._api, policy, time.time())
+        await authority.published(self._api, policy, opened)
+        own = (self._settings.pod, self._settings.uid)
+        return Signer(self._api, policy, opened, own, time.time, lambda: self.leads)
+
+    def _sweeping(self, signer: Signer, end: asyncio.Event) -> Callable[[], Awaitable[None]]:
+        async def sweep() -> None:
+            while not end.is_set():
+                await signer.sweep()
+                await tasks.awaited(end, self._settings.sweep_s)
+
+        return sweep
+
+    async def _look(self) -> None:
+        """Read the lease, and take or renew it when that is ours to do."""
+        try:
+            async with asyncio.timeout(self._settings.renew_within_s):
+                await self._looked()
+        except Overtaken:
+            self.election.lost()
+        except (MidstreamerError, TimeoutError) as error:
+            why = str(error) or "the API server has not answered in time"
+            self._trouble = f"the lease cannot be read or written: {why}"
+            log.warning("lease.not_renewed", detail=self._trouble)
+        else:
+            self._trouble = ""
+
+    async def _looked(self) -> None:
+        asked_s = _now_s()
+        found = await observe.lease(self._api, self._settings.namespace, self._lease)
+        record = None if found is None else leases.read(found)
+        move = self.election.read(record, _now_s())
+        me, lease_s = self.election.me, self._settings.lease_s
+        if move is Move.WAIT:
+            return
+        if found is None:
+            made = leases.made(self._lease, me, lease_s, time.time())
+            if await act.create(self._api, self._path, made) is None:
+                return
+        else:
+            made = leases.held(found, me, lease_s, time.time())
+            await act.replace(self._api, f"{self._path}/{self._lease}", made)
+        self.election.written(asked_s)
+
+    async def _give_back(self) -> None:
+        """Say that nobody leads, so that the other replica need not wait; it may fail."""
+        if not self.leads:
+            return
+        self.election.lost()
+        try:
+            async with asyncio.timeout(self._settings.retry_s):
+                found = await observe.lease(self._api, self._settings.namespace, self._lease)
+                if found is None or leases.read(found).holder != self.election.me:
+                    return
+                made = leases.held(found, "", self._settings.lease_s, time.time())
+                await act.replace(self._api, f"{self._path}/{self._lease}", made)
+                log.info("lease.given_back")
+        except (MidstreamerError, Overtaken, TimeoutError) as error:
+            log.warning("lease.not_given_back", detail=str(error))
+
+    async def _ended(self, work: set[asyncio.Task[None]]) -> None:
+        """See the work to its end; what hangs must not outlive the lease."""
+        left_s = self._settings.lease_s - self._settings.renew_within_s
+        _, stuck = await asyncio.wait(work, timeout=left_s)
+        if stuck:
+            log.error("operator.stuck", tasks=sorted(task.get_name() for task in stuck))
+            os._exit(STUCK_EXIT)
+        for task in work:
+            if not task.cancelled() and (error := task.exception()):
+                log.error("operator.failed", task=task.get_name(), error=str(error))
+
+
+def _ended(work: set[asyncio.Task[None]]) -> bool:
+    return any(task.done() for task in work)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
