@@ -12,7 +12,8 @@ import asyncio
 import copy
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,7 +192,7 @@ class ApiServer:
 
     async def changes(
         self, user: User, path: str, query: Mapping[str, str], lasts_s: float
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """A watch: what is there, unless it begins at a version, and then what changes."""
         self.calls.append(("WATCH", path))
         if not self.allows(user, "WATCH", path):
@@ -237,12 +238,13 @@ class Caller:
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         if self.server.is_away:
             raise Unavailable(f"GET {path}: the API server cannot be reached")
         try:
-            async for change in self.server.changes(self.user, path, query, lasts_s):
-                yield change
+            async with aclosing(self.server.changes(self.user, path, query, lasts_s)) as changes:
+                async for change in changes:
+                    yield change
         except Refusal as refusal:
             raise Answer(f"GET {path}", refusal.status, refusal.body).error() from refusal
 

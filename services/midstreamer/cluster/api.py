@@ -17,7 +17,7 @@ import asyncio
 import json
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -107,8 +107,11 @@ class Api(Protocol):
 
     def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
-    ) -> AsyncIterator[Change]:
-        """What changes, beginning with what is there; ends after ``lasts_s`` seconds."""
+    ) -> AsyncGenerator[Change, None]:
+        """What changes, beginning with what is there; ends after ``lasts_s`` seconds.
+
+        Whoever stops before its end closes it, as with `contextlib.aclosing`.
+        """
 
 
 class Client:
@@ -160,18 +163,25 @@ class Client:
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """What changes, beginning with what is there; ends after ``lasts_s`` seconds."""
         wanted = {**query, "watch": "1", "timeoutSeconds": str(max(1, int(lasts_s)))}
         request = _Request("GET", path, wanted, None)
+        until_s = asyncio.get_running_loop().time() + lasts_s + SILENCE_S
+        # No deadline may span a `yield`: it would cancel whoever reads, in the middle of his work.
         with self._translated(request):
-            async with asyncio.timeout(lasts_s + SILENCE_S), self._begun(request) as connection:
+            async with self._begun(request) as connection:
                 async with asyncio.timeout(REQUEST_S):
                     head = await connection.answered()
-                if head.status_code != 200:
-                    body = await connection.whole()
-                    raise Answer(request.told, head.status_code, _object(body)).error()
-                async for line in connection.lines():
+                    if head.status_code != 200:
+                        body = await connection.whole()
+                        raise Answer(request.told, head.status_code, _object(body)).error()
+                lines = connection.lines()
+                while True:
+                    async with asyncio.timeout_at(until_s):
+                        line = await anext(lines, None)
+                    if line is None:
+                        return
                     told = _object(line)
                     yield Change(str(told.get("type")), told.get("object") or {})
 
@@ -294,12 +304,12 @@ class _Connection:
         rest = bytearray()
         async for piece in self.data():
             rest += piece
+            _check_size(rest)
             *lines, last = rest.split(b"\n")
             for line in lines:
                 if line:
                     yield bytes(line)
             rest = last
-            _check_size(rest)
 
     def again(self) -> bool:
         """Get ready for the next request; whether there can be one."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 from midstreamer.cluster import naming
-from midstreamer.cluster.api import Api, Object
+from midstreamer.cluster.api import Api, Change, Object
 from midstreamer.domain.errors import BadInput, MidstreamerError, Refused, Unavailable, shortened
 from midstreamer.domain.identity import Identity
 from midstreamer.security.requested import Signed
@@ -83,18 +84,19 @@ class ClusterIssuer:
         """Wait for the certificate.  A watch ends now and then, and a broken one begins again."""
         while True:
             try:
-                async for change in self._api.watch(
-                    naming.REQUESTS, {"fieldSelector": f"metadata.name={name}"}, lasts_s=WATCH_S
-                ):
-                    if change.type == "ERROR":
-                        break  # the server wants the watch to be begun again
-                    if change.type == "DELETED":
-                        raise BadInput(f"signing request {name} was deleted before it was answered")
-                    if shown := _certificate(name, change.object):
-                        return shown
+                async with aclosing(self._watched(name)) as changes:
+                    async for change in changes:
+                        if change.type == "ERROR":
+                            break  # the server wants the watch to be begun again
+                        if shown := _certificate(name, change):
+                            return shown
             except Unavailable as error:
                 log.info("certificate.watch_broken", request=name, detail=error.message)
             await asyncio.sleep(AGAIN_S)
+
+    def _watched(self, name: str) -> AsyncGenerator[Change, None]:
+        only = {"fieldSelector": f"metadata.name={name}"}
+        return self._api.watch(naming.REQUESTS, only, lasts_s=WATCH_S)
 
     async def _bundle(self) -> bytes:
         name = naming.bundle(self._release)
@@ -117,9 +119,11 @@ class ClusterIssuer:
                 self._may_delete = answer.status not in (401, 403)
 
 
-def _certificate(name: str, request: Object) -> bytes:
-    """The certificate in a request, or nothing yet; Refused when there will be none."""
-    status = request.get("status") or {}
+def _certificate(name: str, change: Change) -> bytes:
+    """The certificate in a request, or nothing yet; an error when there will be none."""
+    if change.type == "DELETED":
+        raise BadInput(f"signing request {name} was deleted before it was answered")
+    status = change.object.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition.get("type") in ("Denied", "Failed"):
             why = shortened(str(condition.get("message") or "no reason was given"), 1000)

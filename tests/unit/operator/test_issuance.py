@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midstreamer.cluster import naming
 from midstreamer.domain.identity import Kind
 from midstreamer.telemetry import words
 from midstreamer_operator.plan import issuance
@@ -266,7 +267,7 @@ def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(
     user = a_pod_user(space, account, name, uid)
     request = a_request(
         pem=csr_pem(uri(kind, named_space, named_pod, named_uid), key=KEY),
-        usages=issuance.naming.usages(usage),
+        usages=naming.usages(usage),
         username=user.username,
         groups=user.groups,
         pod_name=name,
@@ -278,6 +279,6 @@ def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(
         and (name, uid) == (named_pod, named_uid)
         and POLICY.kinds.get(account) == kind
         and runs_as == account
-        and request.usages == issuance.naming.usages(Kind(kind))
+        and request.usages == naming.usages(Kind(kind))
     )
     assert isinstance(decision, Approve if agrees else Deny)

@@ -19,7 +19,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import establish
 from midstreamer.security.chain import Presented, Role
-from midstreamer_operator import act, reconcile
+from midstreamer_operator import act, observe, reconcile
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan.issuance import Done, Ignore
 from midstreamer_operator.plan.reasons import Reason
@@ -211,7 +211,7 @@ async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> 
 
 
 async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile.observe, "PAGE", "2")
+    monkeypatch.setattr(observe, "PAGE", "2")
     server = an_installation()
     given = [posted(server) for _ in range(5)]
     assert await a_signer(server).sweep() == 5

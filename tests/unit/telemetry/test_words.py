@@ -21,7 +21,7 @@ from midstreamer.telemetry import metrics, words
 from midstreamer.transport import attendance
 from midstreamer.transport.aioquic import wire
 
-SOURCES = [Path(each.__file__).parent for each in (midstreamer, midstreamer_operator)]
+SOURCES = [Path(each.__path__[0]) for each in (midstreamer, midstreamer_operator)]
 LABELLED = [one for one in vars(metrics).values() if isinstance(one, metrics.Family)]
 NOBODYS = "no word of ours"
 
