@@ -59,20 +59,27 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-async def run(
-    signer: Signer, account: Account, end: asyncio.Event, *, begun: Callable[[], None]
-) -> None:
-    """Handle events until ``end`` is set; ``begun`` is called when kopf has taken the signals."""
-    others = asyncio.all_tasks()
+async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) -> None:
+    """Handle events until cancelled; ``begun`` is called when kopf has taken the signals.
+
+    kopf's own way to run would, at its end, wait for every task of this loop and cancel it,
+    whosever it is.  So its tasks are begun and ended here.  By themselves they only fail.
+    """
     started = await kopf.spawn_tasks(
         registry=registry(signer, account),
         settings=settings(),
-        namespaces=[signer.policy.namespace],
+        clusterwide=True,  # signing requests are of no namespace; else it would list namespaces
         standalone=True,
-        stop_flag=end,
     )
     begun()
-    await kopf.run_tasks(started, ignored=others)
+    try:
+        ended, _ = await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.wait(started)
 
 
 def _is_for(wanted: str) -> Callable[..., bool]:

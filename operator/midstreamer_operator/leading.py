@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 
 from midstreamer.cluster.account import Account
 from midstreamer.cluster.api import Api
@@ -45,11 +44,12 @@ class Replica:
         self.election = Election(
             settings.me, lease_s=settings.lease_s, renew_within_s=settings.renew_within_s
         )
-        self._trouble = "the lease was not read yet"
+        self._lease_trouble = "the lease was not read yet"
+        self._work_trouble = ""
 
     def serving_reasons(self) -> list[str]:
         """Why this replica could not take over; empty when it could."""
-        return [self._trouble] if self._trouble else []
+        return [each for each in (self._lease_trouble, self._work_trouble) if each]
 
     @property
     def leads(self) -> bool:
@@ -64,7 +64,8 @@ class Replica:
                 if self.leads:
                     await self._lead()
                 else:
-                    await tasks.awaited(self._signals.stop, self._settings.retry_s)
+                    self._work_trouble = ""
+                await tasks.awaited(self._signals.stop, self._settings.retry_s)
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
             await self._give_back()
@@ -74,22 +75,16 @@ class Replica:
         try:
             signer = await self._signer()
         except (MidstreamerError, Overtaken) as error:
-            self._trouble = str(error)
+            self._work_trouble = str(error)
             log.warning("authority.not_opened", detail=str(error))
-            await tasks.awaited(self._signals.stop, self._settings.retry_s)
             return
         log.info("operator.leading", holder=self.election.me)
         metrics.OPERATOR_LEADER.set(1.0)
-        end = asyncio.Event()
+        events = handlers.run(signer, self._account, begun=self._signals.take)
+        sweeps = tasks.supervise("operator.sweep", lambda: self._sweep(signer), restart=True)
         work = {
-            asyncio.create_task(
-                handlers.run(signer, self._account, end, begun=self._signals.take),
-                name="operator.events",
-            ),
-            asyncio.create_task(
-                tasks.supervise("operator.sweep", self._sweeping(signer, end), restart=True),
-                name="operator.sweep",
-            ),
+            asyncio.create_task(events, name="operator.events"),
+            asyncio.create_task(sweeps, name="operator.sweep"),
         }
         try:
             while self.leads and not self._signals.stop.is_set() and not _ended(work):
@@ -97,8 +92,8 @@ class Replica:
                 await self._look()
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
-            end.set()
-            await self._ended(work)
+            self._work_trouble = ""
+            await self._end(work)
 
     async def _signer(self) -> Signer:
         policy = self._settings.policy
@@ -107,13 +102,16 @@ class Replica:
         own = (self._settings.pod, self._settings.uid)
         return Signer(self._api, policy, opened, own, time.time, lambda: self.leads)
 
-    def _sweeping(self, signer: Signer, end: asyncio.Event) -> Callable[[], Awaitable[None]]:
-        async def sweep() -> None:
-            while not end.is_set():
+    async def _sweep(self, signer: Signer) -> None:
+        """Sweep now and again; one that fails is begun again at once by whoever supervises it."""
+        while True:
+            try:
                 await signer.sweep()
-                await tasks.awaited(end, self._settings.sweep_s)
-
-        return sweep
+            except MidstreamerError as error:
+                self._work_trouble = error.message
+                raise
+            self._work_trouble = ""
+            await asyncio.sleep(tasks.spread(self._settings.sweep_s))
 
     async def _look(self) -> None:
         """Read the lease, and take or renew it when that is ours to do."""
@@ -124,10 +122,10 @@ class Replica:
             self.election.lost()
         except (MidstreamerError, TimeoutError) as error:
             why = str(error) or "the API server has not answered in time"
-            self._trouble = f"the lease cannot be read or written: {why}"
-            log.warning("lease.not_renewed", detail=self._trouble)
+            self._lease_trouble = f"the lease cannot be read or written: {why}"
+            log.warning("lease.not_renewed", detail=self._lease_trouble)
         else:
-            self._trouble = ""
+            self._lease_trouble = ""
 
     async def _looked(self) -> None:
         asked_s = _now_s()
@@ -162,8 +160,10 @@ class Replica:
         except (MidstreamerError, Overtaken, TimeoutError) as error:
             log.warning("lease.not_given_back", detail=str(error))
 
-    async def _ended(self, work: set[asyncio.Task[None]]) -> None:
-        """See the work to its end; what hangs must not outlive the lease."""
+    async def _end(self, work: set[asyncio.Task[None]]) -> None:
+        """End the work; what hangs must not outlive the lease."""
+        for task in work:
+            task.cancel()
         left_s = self._settings.lease_s - self._settings.renew_within_s
         _, stuck = await asyncio.wait(work, timeout=left_s)
         if stuck:
@@ -171,6 +171,7 @@ class Replica:
             os._exit(STUCK_EXIT)
         for task in work:
             if not task.cancelled() and (error := task.exception()):
+                self._work_trouble = f"{task.get_name()} failed: {error}"
                 log.error("operator.failed", task=task.get_name(), error=str(error))
 
 

@@ -39,7 +39,19 @@ RESOURCES: Object = {
 DISCOVERY: dict[str, Object] = {
     "/version": {"major": "1", "minor": "34"},
     "/api": {"versions": ["v1"]},
-    "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": []},
+    "/api/v1": {
+        "kind": "APIResourceList",
+        "groupVersion": "v1",
+        "resources": [
+            {
+                "name": "namespaces",
+                "singularName": "namespace",
+                "namespaced": False,
+                "kind": "Namespace",
+                "verbs": ["get", "list", "watch"],
+            }
+        ],
+    },
     "/apis": {
         "groups": [
             {

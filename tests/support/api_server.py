@@ -71,6 +71,8 @@ class ApiServer:
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
         self.is_away = False
+        self.refused = 0
+        """Requests that it has not answered because it was away."""
         self._versions = itertools.count(1)
         self._watchers: set[asyncio.Queue[tuple[str, str, Object]]] = set()
 
@@ -231,22 +233,25 @@ class Caller:
         query: Mapping[str, str] | None = None,
     ) -> Answer:
         await asyncio.sleep(0)
-        if self.server.is_away:
-            raise Unavailable(f"{method} {path}: the API server cannot be reached")
+        self._check_there(f"{method} {path}")
         status, told = self.server.answer(self.user, method, path, body, query or {})
         return Answer(f"{method} {path}", status, told)
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
     ) -> AsyncGenerator[Change, None]:
-        if self.server.is_away:
-            raise Unavailable(f"GET {path}: the API server cannot be reached")
+        self._check_there(f"GET {path}")
         try:
             async with aclosing(self.server.changes(self.user, path, query, lasts_s)) as changes:
                 async for change in changes:
                     yield change
         except Refusal as refusal:
             raise Answer(f"GET {path}", refusal.status, refusal.body).error() from refusal
+
+    def _check_there(self, asked: str) -> None:
+        if self.server.is_away:
+            self.server.refused += 1
+            raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
 # --- the rules of the real one --------------------------------------------------------------------
@@ -310,3 +315,10 @@ def _check_conditions(conditions: Mapping[str, Any]) -> None:
     for each in conditions.values():
         if each.get("status") != "True" or not each.get("reason"):
             raise Refusal(422, "Invalid", "status.conditions: status and reason are required")
+
+
+async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
+    """Wait until something holds that has no event; the test fails when it does not."""
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110 - what is watched has no event
+            await asyncio.sleep(0.001)

@@ -16,7 +16,7 @@ from midstreamer.security.credentials import Watched
 from midstreamer.security.requested import RequestedSource
 from midstreamer_operator import act, authority
 from midstreamer_operator.resources import authorities, requests
-from tests.support.api_server import ApiServer, Caller, User
+from tests.support.api_server import ApiServer, Caller, User, until
 from tests.support.operating import (
     AUTHORITY,
     NAMESPACE,
@@ -59,8 +59,7 @@ async def signing(server: ApiServer) -> AsyncIterator[None]:
 
 async def open_request(server: ApiServer) -> str:
     """The name of the one request, once it is there and watched."""
-    while ("WATCH", naming.REQUESTS) not in server.calls:
-        await asyncio.sleep(0)
+    await until(lambda: ("WATCH", naming.REQUESTS) in server.calls)
     (one,) = server.all(naming.REQUESTS)
     return str(one["metadata"]["name"])
 
@@ -93,8 +92,7 @@ async def test_a_pod_that_was_refused_says_why() -> None:
     )
     async with signing(server):
         task = asyncio.create_task(source.obtain())
-        while not told:
-            await asyncio.sleep(0)
+        await until(lambda: told)
         task.cancel()
     assert "the issuer refuses: signing request mid-agent-0-" in source.waiting
     assert "pods of service account mid-agent are of the kind agent" in source.waiting
@@ -179,14 +177,16 @@ async def test_a_watch_that_breaks_is_begun_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(requesting, "AGAIN_S", 0.01)
     server = an_installation()
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
-    await open_request(server)
+    await until(lambda: watches(server) > 2)
     server.is_away = True
-    while [method for method, _ in server.calls].count("WATCH") < 1:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.05)  # several watches begin and are refused meanwhile
+    await until(lambda: server.refused > 2)
     server.is_away = False
     async with signing(server), asyncio.timeout(10):
         assert (await task).chain
+
+
+def watches(server: ApiServer) -> int:
+    return server.calls.count(("WATCH", naming.REQUESTS))
 
 
 async def test_a_bundle_without_authorities_is_named() -> None:
