@@ -20,6 +20,7 @@ from midstreamer_operator.settings import OperatorSettings
 app = typer.Typer(
     name="midstreamer-operator",
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -31,7 +32,7 @@ def operate(
         None, "--config", help="TOML file of settings. Default: $MIDSTREAMER_CONFIG."
     ),
     sets: list[str] = typer.Option(  # noqa: B008 - typer reads its options so
-        [], "--set", metavar="KEY=VALUE", help="One setting of [operator]; may be repeated."
+        [], "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
     ),
     print_config: bool = typer.Option(
         False, "--print-config", help="Show each setting and its origin, end."

@@ -28,7 +28,7 @@ class OperatorSettings(Settings):
     uid: str = Field("", max_length=64)
     """Uid of the operator's own pod. Name and uid say who holds the lease, so that a restarted
     container goes on at once."""
-    accounts: dict[str, Kind] = Field(default_factory=dict)
+    accounts: dict[str, Kind] = Field({})
     """The kind that the pods of each service account may be, as
     `{"midstreamer-agent" = "agent"}`. Pods of other accounts get no certificate."""
     postgres_hosts: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 It speaks HTTP/1.1 through h11 over TLS streams.  Nothing more is needed for a few requests a day,
 and each library for Kubernetes would more than double what a pod holds in memory.
 
-Connections are kept for the next request, at most `IDLE_MAX` of them for `IDLE_S` seconds.  One
+Connections are kept for the next request, a few of them for `IDLE_S` seconds.  One
 that the server has closed meanwhile is noticed at the first byte: what may be asked twice is then
 asked again on a new one.  A POST always gets a new connection, because it may not.
 
@@ -117,11 +117,12 @@ class Api(Protocol):
 class Client:
     """The `Api` of a real server; to be closed, or used with ``async with``."""
 
-    def __init__(self, account: Account) -> None:
-        """ConfigError when the cluster's authority cannot be read."""
+    def __init__(self, account: Account, *, idle_max: int = IDLE_MAX) -> None:
+        """``idle_max`` connections are kept; ConfigError without the cluster's authority."""
         self._account = account
+        self._idle_max = idle_max
         self._tls = account.trust()
-        self._idle: deque[_Connection] = deque(maxlen=IDLE_MAX)
+        self._idle: deque[_Connection] = deque()
 
     async def __aenter__(self) -> Client:
         """Nothing is opened before the first request."""
@@ -227,7 +228,7 @@ class Client:
         return None
 
     def _keep(self, connection: _Connection) -> None:
-        if not connection.again() or len(self._idle) == IDLE_MAX:
+        if not connection.again() or len(self._idle) >= self._idle_max:
             connection.close()
         else:
             self._idle.append(connection)
