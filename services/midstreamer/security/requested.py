@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -101,18 +101,22 @@ class RequestedSource:
         identity: Identity,
         issuer: Issuer,
         *,
+        hosts: Collection[str] = (),
         allowlist: Listed | None = None,
         bundle: Bundle | None = None,
         waits: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``bundle`` says whom to trust; without it the issuer does, with each certificate.
+        """``hosts`` are DNS names that are asked for besides: of a database, which has no frames.
+
+        ``bundle`` says whom to trust; without it the issuer does, with each certificate.
 
         ``waits`` is told why the first certificate is not there yet, once for each new reason.
         """
         self.identity = identity
         self._issuer = issuer
+        self._hosts = hosts
         self._allowlist = allowlist
         self._bundle = bundle
         self._waits = waits
@@ -184,7 +188,7 @@ class RequestedSource:
     async def _ask(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         try:
-            signed = await self._answered(request(key, self.identity))
+            signed = await self._answered(request(key, self.identity, self._hosts))
             self._current = self._checked(signed, key)
         except Exception as error:
             # An issuer is somebody else's code: whatever it raises must not end the renewing.
@@ -231,15 +235,15 @@ class RequestedSource:
             self._waits(why)
 
 
-def request(key: ec.EllipticCurvePrivateKey, identity: Identity) -> bytes:
+def request(
+    key: ec.EllipticCurvePrivateKey, identity: Identity, hosts: Collection[str] = ()
+) -> bytes:
     """A signing request of an identity for a key, as PEM: the public half alone is in it."""
+    names = [x509.UniformResourceIdentifier(identity.uri), *map(x509.DNSName, hosts)]
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.label)]))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]),
-            critical=False,
-        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
