@@ -8,6 +8,7 @@ from midstreamer.cluster.api import Client
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import health
 from midstreamer_operator.leading import Replica
+from midstreamer_operator.reconcile import PASSES_AT_ONCE
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 
@@ -19,7 +20,7 @@ async def run(settings: OperatorSettings, who: Account | None = None) -> None:
     signals = Signals()
     signals.take()
     try:
-        async with Client(who) as api:
+        async with Client(who, idle_max=PASSES_AT_ONCE) as api:
             replica = Replica(settings, api, who, signals)
             asked = health.Checks(ready=lambda: "; ".join(replica.serving_reasons()))
             async with health.served(settings.telemetry.listen, asked):

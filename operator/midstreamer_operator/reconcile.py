@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from midstreamer.cluster.api import Api, Object
 from midstreamer.domain.errors import BadInput, MidstreamerError
@@ -25,6 +25,10 @@ from midstreamer_operator.resources.ledger import Entry
 
 PASSES_MAX = 8
 ATTEMPTS_MAX = 6
+PASSES_AT_ONCE = 8
+"""More requests wait for their turn: a thousand pods that start at once open no thousand
+connections."""
+PRUNE_S = 600.0
 KEPT_S = 3600.0
 """An entry stays in the ledger so long after its certificate has ended."""
 
@@ -43,6 +47,10 @@ class Signer:
     now: Callable[[], float]
     may_act: Callable[[], bool] = lambda: True
     """Whether this replica leads; asked before each step."""
+    _places: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(PASSES_AT_ONCE), repr=False
+    )
+    _pruned_s: float = 0.0
 
     async def reconcile(self, given: Object) -> Decision:
         """Bring one request as far as it goes; the last decision.
@@ -63,7 +71,8 @@ class Signer:
         """Reconcile, and try again for a while when the API server is away; then the sweep will."""
         for failures in range(1, ATTEMPTS_MAX + 1):
             try:
-                await self.reconcile(given)
+                async with self._places:
+                    await self.reconcile(given)
             except Overtaken as error:
                 log.debug("request.overtaken", detail=str(error))
             except MidstreamerError as error:
@@ -80,16 +89,18 @@ class Signer:
         trouble: MidstreamerError | None = None
         count = 0
         async for given in observe.requests(self.api, self.policy.signer):
-            if issuance.is_settled(requests.read(given)):
-                continue
-            count += 1
             try:
+                if issuance.is_settled(requests.read(given)):
+                    continue
+                count += 1
                 await self.reconcile(given)
             except Overtaken as error:
                 log.debug("request.overtaken", detail=str(error))
             except MidstreamerError as error:
                 trouble = error
-        await self._prune()
+        if self.now() - self._pruned_s >= PRUNE_S:
+            await self._prune()
+            self._pruned_s = self.now()
         if trouble is not None:
             raise trouble
         return count

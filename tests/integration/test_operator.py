@@ -109,6 +109,21 @@ async def test_a_pod_earns_its_certificate_from_a_running_operator(tmp_path: Pat
         assert one.replica.serving_reasons() == []
 
 
+async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sweep(
+    tmp_path: Path,
+) -> None:
+    async with (
+        a_cluster(tmp_path) as here,
+        running(here, sweep_s=3600.0),
+        a_pod(here) as issuer,
+    ):
+        # The sweep lists them once, and kopf does before it watches.
+        await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) == 2)
+        await until(lambda: here.watches == 1)
+        async with asyncio.timeout(5):
+            assert (await issuer.sign(csr_pem(uri()), a_name())).chain
+
+
 async def test_a_forged_request_is_denied_with_an_event(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as here, running(here), a_pod(here) as issuer:
         with pytest.raises(Refused, match="the request is for the kind sync"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from midstreamer_operator.resources.requests import Meta
+from midstreamer_operator.resources.reading import Meta, converted
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True):
 
 def read(given: Mapping[str, Any]) -> Record:
     """The record in the object that the API server gave."""
-    made = msgspec.convert(given, _Object)
+    made = converted(given, _Object, "lease")
     spec = made.spec
     return Record(
         spec.holder_identity or "",

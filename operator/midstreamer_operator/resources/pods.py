@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from midstreamer_operator.resources.requests import Meta
+from midstreamer_operator.resources.reading import Meta, converted
 
 ENDED = ("Succeeded", "Failed")
 
@@ -38,7 +38,7 @@ class Pod(msgspec.Struct, frozen=True):
 
 def read(given: Mapping[str, Any]) -> Pod:
     """A pod from the object that the API server gave."""
-    made = msgspec.convert(given, _Object)
+    made = converted(given, _Object, "pod")
     is_going = made.metadata.deletion_timestamp is not None or made.status.phase in ENDED
     account = made.spec.service_account_name
     return Pod(made.metadata.name, made.metadata.uid, account, is_going)

@@ -10,20 +10,11 @@ from typing import Any
 import msgspec
 
 from midstreamer.cluster import naming
+from midstreamer_operator.resources.reading import Meta, converted
 
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
 ACCOUNT_PREFIX = "system:serviceaccount:"
 TRUE = "True"
-
-
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """What every object has."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    deletion_timestamp: str | None = None
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -92,8 +83,8 @@ class SigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(given: Mapping[str, Any]) -> SigningRequest:
-    """A request from the object that the API server gave."""
-    made = msgspec.convert(given, _Object)
+    """A request from the object that the API server gave; BadInput when it is none."""
+    made = converted(given, _Object, "signing request")
     meta, spec, status = made.metadata, made.spec, made.status
     return SigningRequest(
         name=meta.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Answer, Object
-from midstreamer.domain.errors import Conflict, Unavailable
+from midstreamer.domain.errors import BadInput, Conflict, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import establish
@@ -24,7 +25,7 @@ from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan.issuance import Done, Ignore
 from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources import ledger
-from tests.support.api_server import ADMIN, ApiServer, Caller
+from tests.support.api_server import ADMIN, ApiServer, Caller, until
 from tests.support.operating import (
     AUTHORITY,
     DOMAIN,
@@ -32,6 +33,7 @@ from tests.support.operating import (
     NAMESPACE,
     NOW_S,
     OWN,
+    POLICY,
     RELEASE,
     UID,
     a_name,
@@ -194,6 +196,43 @@ async def test_one_request_that_cannot_be_answered_does_not_keep_the_others_wait
     with pytest.raises(Conflict):
         await a_signer(server).sweep()
     assert certificate(server, second)
+
+
+async def test_an_object_that_cannot_be_read_is_named_and_keeps_nobody_waiting() -> None:
+    server = an_installation()
+    strange = {"metadata": {"name": "strange"}, "spec": {"signerName": POLICY.signer, "usages": 7}}
+    server.put(naming.REQUESTS, strange)
+    given = posted(server)
+    with pytest.raises(BadInput, match="signing request strange cannot be read: .*usages"):
+        await a_signer(server).sweep()
+    assert certificate(server, given)
+
+
+async def test_many_at_once_take_turns() -> None:
+    server = an_installation()
+    signer = a_signer(server)
+    given = [posted(server) for _ in range(3 * reconcile.PASSES_AT_ONCE)]
+    under_way: list[int] = []
+
+    def may_act() -> bool:
+        under_way.append(reconcile.PASSES_AT_ONCE - signer._places._value)
+        return True
+
+    signer.may_act = may_act
+    await asyncio.gather(*(signer.attend(each) for each in given))
+    assert all(certificate(server, each) for each in given)
+    assert max(under_way) == reconcile.PASSES_AT_ONCE
+
+
+async def test_a_request_is_tried_again_while_the_api_server_is_away() -> None:
+    server = an_installation()
+    given = posted(server)
+    server.is_away = True
+    task = asyncio.create_task(a_signer(server).attend(given))
+    await until(lambda: server.refused > 1)
+    server.is_away = False
+    await task
+    assert certificate(server, given)
 
 
 async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> None:
