@@ -8,6 +8,7 @@ writes through, and the ledger has one entry for each request.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ ATTEMPTS_MAX = 6
 PASSES_AT_ONCE = 8
 """More requests wait for their turn: a thousand pods that start at once open no thousand
 connections."""
+SETTLED_MAX = 256
 PRUNE_S = 600.0
 KEPT_S = 3600.0
 """An entry stays in the ledger so long after its certificate has ended."""
@@ -50,6 +52,8 @@ class Signer:
     _places: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(PASSES_AT_ONCE), repr=False
     )
+    _settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED_MAX), repr=False)
+    """Uids of requests that were answered lately."""
     _pruned_s: float = 0.0
 
     async def reconcile(self, given: Object) -> Decision:
@@ -68,11 +72,18 @@ class Signer:
         raise Overtaken(f"signing request {request.name} is not settled after {PASSES_MAX} passes")
 
     async def attend(self, given: Object) -> None:
-        """Reconcile, and try again for a while when the API server is away; then the sweep will."""
+        """Reconcile, and try again for a while when the API server is away; then the sweep will.
+
+        Events that tell of our own writes come after all is done, and are passed over.
+        """
+        uid = given["metadata"].get("uid")
+        if uid in self._settled:
+            return
         for failures in range(1, ATTEMPTS_MAX + 1):
             try:
                 async with self._places:
                     await self.reconcile(given)
+                self._settled.append(uid)
             except Overtaken as error:
                 log.debug("request.overtaken", detail=str(error))
             except MidstreamerError as error:

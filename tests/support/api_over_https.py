@@ -150,6 +150,8 @@ async def _watched(made: Served, request: web.Request, query: dict[str, str]) ->
     except Refusal as refusal:
         line = json.dumps({"type": "ERROR", "object": refusal.body}).encode() + b"\n"
         await response.write(line)
+    except ConnectionResetError:
+        pass  # whoever watched has gone
     finally:
         await changes.aclose()
     return response

@@ -224,6 +224,16 @@ async def test_many_at_once_take_turns() -> None:
     assert max(under_way) == reconcile.PASSES_AT_ONCE
 
 
+async def test_an_event_of_before_the_answer_is_passed_over() -> None:
+    server = an_installation()
+    signer = a_signer(server)
+    given = posted(server)
+    await signer.attend(given)
+    calls = len(server.calls)
+    await signer.attend(given)
+    assert len(server.calls) == calls
+
+
 async def test_a_request_is_tried_again_while_the_api_server_is_away() -> None:
     server = an_installation()
     given = posted(server)
