@@ -51,7 +51,8 @@ def settings() -> kopf.OperatorSettings:
     made.scanning.disabled = True  # it would list and watch every CustomResourceDefinition
     made.posting.enabled = False  # events are written by `act`, with words of ours
     # A watch that dies silently is begun again: by the server's end of it, else by ours.
-    made.watching.server_timeout, made.watching.client_timeout = 120.0, 150.0
+    # The API server refuses a fraction of a second, even of none.
+    made.watching.server_timeout, made.watching.client_timeout = 120, 150
     made.watching.connect_timeout = 5.0
     made.networking.request_timeout = 10.0
     # Else it kills this process ten minutes after any end of its own.

@@ -138,8 +138,11 @@ async def _watched(made: Served, request: web.Request, query: dict[str, str]) ->
     user = made.server.users[request.headers["Authorization"].removeprefix("Bearer ")]
     made.watches += 1
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    lasts_s = float(query.pop("timeoutSeconds", 3600))
-    changes = made.server.changes(user, request.path, query, lasts_s)
+    lasts_s = query.pop("timeoutSeconds", "3600")
+    if not lasts_s.isdecimal():
+        message = f'strconv.ParseInt: parsing "{lasts_s}": invalid syntax'
+        return web.json_response({"message": message, "code": 400}, status=400)
+    changes = made.server.changes(user, request.path, query, float(lasts_s))
     try:
         await response.prepare(request)
         async for change in changes:
