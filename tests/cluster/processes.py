@@ -1,0 +1,82 @@
+"""Processes of a cluster: started in their namespace and cgroup, found again by name.
+
+`STATE/pids/NAME.json` says what a process is and how it was started, so that a test can kill it
+and start it again with its very command line; `STATE/log/NAME.log` is what it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.cluster import cgroups, commands, host, names
+
+LOG_LINES = 4
+
+
+def start(
+    cluster: names.Cluster,
+    name: str,
+    command: list[str],
+    *,
+    namespace: str,
+    cgroup: str,
+    inherited: tuple[int, ...] = (),
+) -> None:
+    """Start a process that outlives this one; `inherited` are open files that it keeps."""
+    members = cgroups.membership(cgroup) / "cgroup.procs"
+    wrapped = commands.wrapped(command, namespace, members)
+    with (cluster.state / "log" / f"{name}.log").open("ab") as log:
+        started = subprocess.Popen(
+            wrapped,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cluster.state,
+            start_new_session=True,
+            pass_fds=inherited,
+        )
+    known = {"pid": started.pid, "command": command, "namespace": namespace, "cgroup": cgroup}
+    _record(cluster, name).write_text(json.dumps(known), encoding="utf-8")
+    started.returncode = 0  # it is not waited for: whoever ends the cluster ends it
+
+
+def running(cluster: names.Cluster, name: str) -> bool:
+    """Whether a process that was started is there and no zombie."""
+    try:
+        process = json.loads(_record(cluster, name).read_text(encoding="utf-8"))["pid"]
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def restart(cluster: names.Cluster, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """End a process with a signal and start it again; raises KitError when there is none."""
+    file = _record(cluster, name)
+    if not file.exists():
+        there = sorted(path.stem for path in file.parent.glob("*.json"))
+        raise host.KitError(f"no process {name!r} in {cluster.name}: there are {', '.join(there)}")
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if running(cluster, name):
+        os.kill(known["pid"], number)
+    # Its port is free only when it is gone.
+    host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=60)
+    start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
+
+
+def complaints(cluster: names.Cluster) -> str:
+    """The last lines of every log that is not empty."""
+    told = []
+    for log in sorted((cluster.state / "log").glob("*.log")):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        if lines:
+            told += [f"--- {log}", *(line[:300] for line in lines)]
+    return "\n".join(told)
+
+
+def _record(cluster: names.Cluster, name: str) -> Path:
+    return cluster.state / "pids" / f"{name}.json"

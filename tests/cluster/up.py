@@ -1,0 +1,171 @@
+"""Bring up a cluster, step by step; what an earlier run of the same name left is cleared first."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from platform import machine as architecture
+
+from tests.cluster import (
+    archive,
+    certificates,
+    cgroups,
+    commands,
+    configuration,
+    host,
+    leftovers,
+    mark,
+    names,
+    network,
+    nodes,
+    processes,
+    relay,
+    state,
+)
+from tests.cluster.configuration import Smaller, Timing
+
+API_S_MAX = 90.0
+DNS_S_MAX = 60.0
+ACCOUNT_S_MAX = 60.0
+DIRECTORIES = ("bin", "etcd", "log", "nodes", "pids", "pki")
+REPOSITORY = Path(__file__).parents[2]
+
+
+def is_up(cluster: names.Cluster) -> bool:
+    """Whether a cluster of this name is up and its API server ready."""
+    return bool(cgroups.processes(cluster.label)) and state.answers(cluster)
+
+
+def bring_up(
+    cluster: names.Cluster, programs: dict[str, Path], *, count: int, timing: Timing
+) -> None:
+    """Bring up a cluster with `count` nodes.  Raises KitError with the last lines of the logs."""
+    started_s = time.monotonic()
+    if left := leftovers.found(cluster):
+        host.say(f"clearing what an earlier run left of {cluster.name}: {len(left)} things")
+        leftovers.clear(cluster)
+    try:
+        _prepare(cluster, programs, timing)
+        _start_control_plane(cluster, timing)
+        host.say(f"API server ready after {time.monotonic() - started_s:.1f} s")
+        _start_dns(cluster)
+        first = cluster.node(0)
+        nodes.start_agents(first)
+        nodes.wait_ready(first, "")
+        for index in range(1, count):
+            nodes.add(cluster.node(index))
+        _wait_until_pods_are_taken(cluster)
+    except host.KitError as error:
+        raise host.KitError(f"{error}\n{processes.complaints(cluster)}") from error
+    host.say(f"{count} node(s) ready after {time.monotonic() - started_s:.1f} s")
+
+
+def _prepare(cluster: names.Cluster, programs: dict[str, Path], timing: Timing) -> None:
+    for name in DIRECTORIES:
+        (cluster.state / name).mkdir(parents=True)
+    for name, path in programs.items():
+        (cluster.state / "bin" / name).symlink_to(path)
+    (cluster.state / "resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="ascii")
+    image = archive.archive(
+        configuration.PROBE_IMAGE,
+        programs["probe"].read_bytes(),
+        name="probe",
+        architecture=architecture(),
+    )
+    (cluster.state / "probe.tar").write_bytes(image)
+    first = cluster.node(0)
+    network.make(first)
+    filters = network.bridged_traffic_is_filtered(cluster)
+    state.write(cluster, state.Remembered(timing, programs, filters))
+    cgroups.make(cluster.label, cgroups.CONTROL)
+    _write_identities(cluster)
+    (cluster.state / "Corefile").write_text(configuration.corefile(cluster), encoding="ascii")
+    nodes.configure(first, zone="", smaller=Smaller())
+    nodes.start_runtime(first)
+
+
+def _write_identities(cluster: names.Cluster) -> None:
+    pki = cluster.state / "pki"
+    issuer = certificates.authority(pki, "ca")
+    front = certificates.authority(pki, "front-proxy-ca")
+    certificates.leaf(pki, front, "front-proxy-client", "front-proxy-client")
+    certificates.service_account_key(pki)
+    service = "kubernetes.default.svc"
+    certificates.leaf(
+        pki,
+        issuer,
+        "apiserver",
+        "kube-apiserver",
+        addresses=(names.API_ADDRESS, names.API_SERVICE_ADDRESS, "127.0.0.1"),
+        dns_names=("kubernetes", "kubernetes.default", service, f"{service}.cluster.local"),
+    )
+    masters = ("system:masters",)
+    certificates.leaf(pki, issuer, "apiserver-kubelet", "apiserver-kubelet", organizations=masters)
+    state.write_user(cluster, issuer, "admin", "admin", *masters)
+    state.write_user(cluster, issuer, "coredns", "midstreamer-test-dns")
+    state.write_user(cluster, issuer, "proxy", "system:kube-proxy")
+    for user in ("controller-manager", "scheduler"):
+        state.write_user(cluster, issuer, user, f"system:kube-{user}")
+
+
+def _start_control_plane(cluster: names.Cluster, timing: Timing) -> None:
+    lines = commands.control(cluster, state.read(cluster).programs, timing)
+    for name in commands.FIRST:
+        _start(cluster, name, lines[name])
+    _start_relay(cluster)
+
+    def ready() -> bool:
+        for name in commands.FIRST:
+            if not processes.running(cluster, name):
+                raise host.KitError(f"{name} ended by itself")
+        return state.answers(cluster)
+
+    host.until("the API server is ready", ready, timeout_s=API_S_MAX)
+    for name in commands.REST:
+        _start(cluster, name, lines[name])
+
+
+def _start(
+    cluster: names.Cluster, name: str, command: list[str], inherited: tuple[int, ...] = ()
+) -> None:
+    processes.start(
+        cluster,
+        name,
+        command,
+        namespace=cluster.label,
+        cgroup=f"{cluster.label}/{cgroups.CONTROL}",
+        inherited=inherited,
+    )
+
+
+def _start_relay(cluster: names.Cluster) -> None:
+    with relay.listen() as listener:
+        port = listener.getsockname()[1]
+        # Whatever the caller's directory is, the package is found.
+        way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.relay"]
+        file = listener.fileno()
+        _start(cluster, "relay", [*way, str(file)], inherited=(file,))
+    state.write_kubeconfig(cluster, "kubeconfig", "admin", f"https://127.0.0.1:{port}")
+
+
+def _start_dns(cluster: names.Cluster) -> None:
+    state.kubectl(cluster, "apply", "-f", "-", stdin=configuration.dns_objects())
+    url = f"http://127.0.0.1:{configuration.DNS_READY_PORT}/ready"
+    script = (
+        f"import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open({url!r}, timeout=2)"
+    )
+    asked = host.inside(cluster.label, [sys.executable, "-c", script])
+    host.until("DNS is ready", lambda: host.succeeds(asked), timeout_s=DNS_S_MAX)
+
+
+def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
+    def account() -> bool:
+        try:
+            state.kubectl(cluster, "get", "serviceaccount/default")  # a bare pod needs it
+        except host.KitError:
+            return False
+        return True
+
+    host.until("the default ServiceAccount is there", account, timeout_s=ACCOUNT_S_MAX)
+    state.kubectl(cluster, "apply", "-f", "-", stdin=mark.manifest())
