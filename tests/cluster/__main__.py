@@ -3,6 +3,7 @@
     python -m tests.cluster up                 check, install, build, bring up; prints KUBECONFIG
     python -m tests.cluster up --nodes 2 --name other
     python -m tests.cluster down               end it, and leave nothing
+    python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
     python -m tests.cluster check              only say what this machine lacks
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
@@ -121,6 +122,19 @@ def take_down(arguments: argparse.Namespace) -> None:
     host.say(f"cluster {cluster.name!r} is down, and nothing of it is left")
 
 
+def smoke(arguments: argparse.Namespace) -> None:
+    """Bring a cluster up, run the tests in it, and take it down; ends as the tests ended."""
+    cluster = names.cluster(arguments.name)
+    bring_up(arguments)
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-m", "pytest", "tests/cluster/smoke", *arguments.pytest]
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        take_down(arguments)
+    sys.exit(code)
+
+
 def change_node(arguments: argparse.Namespace) -> None:
     """Do one thing to one node."""
     cluster = names.cluster(arguments.name)
@@ -157,6 +171,10 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--name", default=names.NAME_DEFAULT, help="which cluster")
     verbs = root.add_subparsers(required=True, metavar="VERB")
     _up_arguments(verbs.add_parser("up"))
+    one = verbs.add_parser("smoke")
+    _up_arguments(one)
+    one.add_argument("pytest", nargs="*", help="options of pytest, after --")
+    one.set_defaults(do=smoke)
     verbs.add_parser("down").set_defaults(do=take_down)
     verbs.add_parser("check").set_defaults(do=_check)
     one = verbs.add_parser("build")

@@ -91,6 +91,8 @@ def forget(node: names.Node, others: list[names.Node]) -> None:
 
 def set_port(node: names.Node, *, up: bool) -> None:
     """Cut a node off, or mend it; raises KitError when it is not joined to any other."""
+    if not joined(node):
+        raise host.KitError(f"{node.name} has no cable: it is off, or the only node, or not there")
     _ip(node.cluster.switch, f"link set {node.port} {'up' if up else 'down'}")
 
 

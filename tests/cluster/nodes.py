@@ -32,6 +32,7 @@ from tests.cluster import (
 )
 from tests.cluster.configuration import Smaller
 
+PROCESSES = ("containerd", "kubelet", "kube-proxy")
 READY_S_MAX = 60.0
 CONTAINERD_S_MAX = 20.0
 FREEZE_ROUNDS = 3  # what a frozen process started just before is caught by the next round

@@ -11,10 +11,12 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import cgroups, commands, host, names
 
 LOG_LINES = 4
+END_S_MAX = 60.0
 
 
 def start(
@@ -47,24 +49,28 @@ def start(
 def running(cluster: names.Cluster, name: str) -> bool:
     """Whether a process that was started is there and no zombie."""
     try:
-        process = json.loads(_record(cluster, name).read_text(encoding="utf-8"))["pid"]
+        process = _recall(cluster, name)["pid"]
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, host.KitError):
         return False
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
-def restart(cluster: names.Cluster, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """End a process with a signal and start it again; raises KitError when there is none."""
-    file = _record(cluster, name)
-    if not file.exists():
-        there = sorted(path.stem for path in file.parent.glob("*.json"))
-        raise host.KitError(f"no process {name!r} in {cluster.name}: there are {', '.join(there)}")
-    known = json.loads(file.read_text(encoding="utf-8"))
+def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
+    """End a process with a signal and wait until it is gone; raises KitError."""
+    process = _recall(cluster, name)["pid"]
     if running(cluster, name):
-        os.kill(known["pid"], number)
-    # Its port is free only when it is gone.
-    host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=60)
+        os.kill(process, number)
+    host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=END_S_MAX)
+
+
+def restart(cluster: names.Cluster, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """End a process with a signal and start it as it was; raises KitError.
+
+    The next one starts when the last is gone: before, its port is taken.
+    """
+    known = _recall(cluster, name)
+    end(cluster, name, number)
     start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
 
 
@@ -76,6 +82,15 @@ def complaints(cluster: names.Cluster) -> str:
         if lines:
             told += [f"--- {log}", *(line[:300] for line in lines)]
     return "\n".join(told)
+
+
+def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:
+    file = _record(cluster, name)
+    if not file.exists():
+        there = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
+        raise host.KitError(f"{cluster.name} has no process {name!r}: there are {there or 'none'}")
+    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return known
 
 
 def _record(cluster: names.Cluster, name: str) -> Path:

@@ -22,13 +22,14 @@ async def serve(outside: socket.socket) -> None:
     """Carry connections until the process is ended."""
     port = outside.getsockname()[1]
     servers = [
-        await asyncio.start_server(_carry, sock=outside),
-        await asyncio.start_server(_carry, "127.0.0.1", port),
+        await asyncio.start_server(carry, sock=outside),
+        await asyncio.start_server(carry, "127.0.0.1", port),
     ]
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry one connection until both ends have said all."""
     try:
         far_reader, far_writer = await asyncio.open_connection(names.API_ADDRESS, names.API_PORT)
     except OSError:

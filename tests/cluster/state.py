@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.cluster import certificates, configuration, host, names
 from tests.cluster.configuration import Timing
 
+COMPLETE = "complete"
+
 
 @dataclass(frozen=True)
 class Remembered:
@@ -48,6 +50,16 @@ def read(cluster: names.Cluster) -> Remembered:
         {name: Path(path) for name, path in text["programs"].items()},
         text["filters_bridges"],
     )
+
+
+def set_complete(cluster: names.Cluster) -> None:
+    """Remember that the cluster was brought up to the end."""
+    (cluster.state / COMPLETE).touch()
+
+
+def complete(cluster: names.Cluster) -> bool:
+    """Whether the cluster was brought up to the end: a run that is killed leaves half of one."""
+    return (cluster.state / COMPLETE).exists()
 
 
 def nodes(cluster: names.Cluster) -> list[names.Node]:

@@ -29,12 +29,24 @@ API_S_MAX = 90.0
 DNS_S_MAX = 60.0
 ACCOUNT_S_MAX = 60.0
 DIRECTORIES = ("bin", "etcd", "log", "nodes", "pids", "pki")
+# Asks for a page and ends with 0 if it is there; a proxy of the environment is not asked.
+ASK = (
+    "import sys, urllib.request as request\n"
+    "opener = request.build_opener(request.ProxyHandler({}))\n"
+    "opener.open(sys.argv[1], timeout=2)\n"
+)
 REPOSITORY = Path(__file__).parents[2]
 
 
 def is_up(cluster: names.Cluster) -> bool:
-    """Whether a cluster of this name is up and its API server ready."""
-    return bool(cgroups.processes(cluster.label)) and state.answers(cluster)
+    """Whether a cluster was brought up to the end, and nothing of its first node has crashed."""
+    needed = [*commands.FIRST, *commands.REST, "relay"]
+    needed += [f"{cluster.node(0).name}-{name}" for name in nodes.PROCESSES]
+    return (
+        state.complete(cluster)
+        and all(processes.running(cluster, name) for name in needed)
+        and state.answers(cluster)
+    )
 
 
 def bring_up(
@@ -56,6 +68,7 @@ def bring_up(
         for index in range(1, count):
             nodes.add(cluster.node(index))
         _wait_until_pods_are_taken(cluster)
+        state.set_complete(cluster)
     except host.KitError as error:
         raise host.KitError(f"{error}\n{processes.complaints(cluster)}") from error
     host.say(f"{count} node(s) ready after {time.monotonic() - started_s:.1f} s")
@@ -152,10 +165,7 @@ def _start_relay(cluster: names.Cluster) -> None:
 def _start_dns(cluster: names.Cluster) -> None:
     state.kubectl(cluster, "apply", "-f", "-", stdin=configuration.dns_objects())
     url = f"http://127.0.0.1:{configuration.DNS_READY_PORT}/ready"
-    script = (
-        f"import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open({url!r}, timeout=2)"
-    )
-    asked = host.inside(cluster.label, [sys.executable, "-c", script])
+    asked = host.inside(cluster.label, [sys.executable, "-c", ASK, url])
     host.until("DNS is ready", lambda: host.succeeds(asked), timeout_s=DNS_S_MAX)
 
 
