@@ -34,7 +34,6 @@ from tests.cluster import (
     names,
     nodes,
     preflight,
-    processes,
     state,
     up,
 )
@@ -151,8 +150,9 @@ def change_node(arguments: argparse.Namespace) -> None:
 def restart(arguments: argparse.Namespace) -> None:
     """Kill a process of the cluster and start it again."""
     cluster = names.cluster(arguments.name)
+    state.read(cluster)
     number = signal.Signals[f"SIG{arguments.signal}"]
-    processes.restart(cluster, arguments.process, number)
+    up.restart(cluster, arguments.process, number)
 
 
 def run_inside(arguments: argparse.Namespace) -> None:

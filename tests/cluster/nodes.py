@@ -113,7 +113,10 @@ def thaw(node: names.Node) -> None:
 
 
 def import_image(cluster: names.Cluster, archive: Path) -> None:
-    """Import an image archive into every node; raises KitError."""
+    """Import an image archive into every node that is on; raises KitError."""
+    state.read(cluster)
+    if not archive.is_file():
+        raise host.KitError(f"there is no image archive {archive}")
     for node in state.nodes(cluster):
         if node.socket.exists():
             _ctr(node, "images", "import", str(archive.absolute()))

@@ -64,13 +64,9 @@ def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=END_S_MAX)
 
 
-def restart(cluster: names.Cluster, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """End a process with a signal and start it as it was; raises KitError.
-
-    The next one starts when the last is gone: before, its port is taken.
-    """
+def start_again(cluster: names.Cluster, name: str) -> None:
+    """Start a process that has ended, with its very command line; raises KitError."""
     known = _recall(cluster, name)
-    end(cluster, name, number)
     start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
 
 

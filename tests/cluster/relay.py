@@ -53,10 +53,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.write_eof()
 
 
-def listen() -> socket.socket:
-    """A listening socket on a free port of this namespace's loopback."""
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket on this namespace's loopback; without a port on a free one."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     listener.listen(128)
     return listener
 

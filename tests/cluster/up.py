@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.cluster import (
 )
 from tests.cluster.configuration import Smaller, Timing
 
+RELAY = "relay"
 API_S_MAX = 90.0
 DNS_S_MAX = 60.0
 ACCOUNT_S_MAX = 60.0
@@ -40,7 +42,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def is_up(cluster: names.Cluster) -> bool:
     """Whether a cluster was brought up to the end, and nothing of its first node has crashed."""
-    needed = [*commands.FIRST, *commands.REST, "relay"]
+    needed = [*commands.FIRST, *commands.REST, RELAY]
     needed += [f"{cluster.node(0).name}-{name}" for name in nodes.PROCESSES]
     return (
         state.complete(cluster)
@@ -152,14 +154,27 @@ def _start(
     )
 
 
-def _start_relay(cluster: names.Cluster) -> None:
-    with relay.listen() as listener:
+def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
+    with relay.listen(port) as listener:
         port = listener.getsockname()[1]
         # Whatever the caller's directory is, the package is found.
         way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.relay"]
         file = listener.fileno()
-        _start(cluster, "relay", [*way, str(file)], inherited=(file,))
+        _start(cluster, RELAY, [*way, str(file)], inherited=(file,))
+    (cluster.state / "relay-port").write_text(str(port), encoding="ascii")
     state.write_kubeconfig(cluster, "kubeconfig", "admin", f"https://127.0.0.1:{port}")
+
+
+def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
+    """End a process with a signal and start it as it was; raises KitError.
+
+    The next one starts when the last is gone: before, its port is taken.
+    """
+    processes.end(cluster, name, number)
+    if name == RELAY:  # its socket is made outside, and KUBECONFIG names the port
+        _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
+    else:
+        processes.start_again(cluster, name)
 
 
 def _start_dns(cluster: names.Cluster) -> None:

@@ -124,6 +124,22 @@ def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Clust
     running_pods(cluster)
 
 
+def test_kubectl_works_again_after_any_process_was_killed(cluster: names.Cluster) -> None:
+    subprocess.run(command("up", "--nodes", "2"), check=True)
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    asked = [str(cluster.state / "bin/kubectl"), "get", "nodes"]
+
+    for name in sorted(path.stem for path in (cluster.state / "pids").iterdir()):
+        subprocess.run(command("restart", name), check=True)
+
+    host.until(
+        "kubectl answers",
+        lambda: subprocess.run(asked, env=environment, capture_output=True).returncode == 0,
+        timeout_s=60,
+    )
+    running_pods(cluster)
+
+
 def test_a_node_comes_and_goes_and_leaves_nothing(cluster: names.Cluster) -> None:
     subprocess.run(command("up"), check=True)
     node = cluster.node(1)
