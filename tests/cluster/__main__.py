@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tests.cluster import (
     build,
+    commands,
     configuration,
     host,
     leftovers,
@@ -160,7 +161,7 @@ def run_inside(arguments: argparse.Namespace) -> None:
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    command = host.inside(cluster.label, arguments.command)
+    command = commands.inside(cluster.label, arguments.command)
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
@@ -230,6 +231,8 @@ def main() -> None:
         arguments.do(arguments)
     except (host.KitError, names.NameRefused) as error:
         sys.exit(f"cluster: {error}")
+    except PermissionError as error:
+        sys.exit(f"cluster: {error}: clusters are made, changed and taken down by root")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster import names
 from tests.cluster.configuration import Timing
 
 Installed = Mapping[str, Path]
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ETCD_CLIENTS = "http://127.0.0.1:12379"
 ETCD_PEERS = "http://127.0.0.1:12380"
 # In the order in which they are started; the API server must answer before the rest.
@@ -53,13 +54,20 @@ def agents(node: names.Node, programs: Installed, zone: str) -> dict[str, list[s
     }
 
 
-def wrapped(command: list[str], namespace: str, members: Path) -> list[str]:
-    """Run a command in a network namespace and, from its first moment, in a cgroup.
+def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
+    """Run a command in a network namespace, and without the proxies of the environment.
 
-    `members` is the cgroup's cgroup.procs.
+    A proxy cannot be reached from in there, and would be asked for the API server.
+    `ip netns exec` would give the command mounts of its own besides.
     """
-    script = 'echo $$ > "$1" && shift && exec nsenter "$@"'
-    return ["sh", "-c", script, "sh", str(members), f"--net=/run/netns/{namespace}", *command]
+    unset = [word for name in PROXIES for word in ("-u", name, "-u", name.upper())]
+    entered = ["nsenter", f"--net=/run/netns/{namespace}"]
+    return [*entered, "env", *unset, *(str(word) for word in command)]
+
+
+def joining(members: Path, command: list[str]) -> list[str]:
+    """Run a command in a cgroup from its first moment; `members` is the cgroup's cgroup.procs."""
+    return ["sh", "-c", 'echo $$ > "$1" && shift && exec "$@"', "sh", str(members), *command]
 
 
 def _etcd(cluster: names.Cluster, programs: Installed) -> list[str]:

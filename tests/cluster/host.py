@@ -57,14 +57,6 @@ def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
-    """The command line that runs a command in a network namespace.
-
-    `ip netns exec` would give the command mounts of its own besides.
-    """
-    return ["nsenter", f"--net=/run/netns/{namespace}", *(str(word) for word in command)]
-
-
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file; raises KitError at once if it is held and `wait` is false."""

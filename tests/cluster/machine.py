@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster import cgroups, host, names, preflight
+from tests.cluster import cgroups, commands, host, names, preflight
 
 TRIAL = "midstreamer-.trial"
 
@@ -68,7 +68,9 @@ def _tried_devices() -> set[str]:
         "iptables": ["iptables", "-t", "nat", "-L", "-n"],
     }
     try:
-        works = {word for word, trial in trials.items() if host.succeeds(host.inside(TRIAL, trial))}
+        works = {
+            word for word, trial in trials.items() if host.succeeds(commands.inside(TRIAL, trial))
+        }
     finally:
         host.run(["ip", "netns", "delete", TRIAL])
     return works | {"namespace"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import host, names
+from tests.cluster import commands, host, names
 
 NAMESPACES = Path("/run/netns")
 UPLINK = "uplink0"
@@ -42,7 +42,7 @@ def make(node: names.Node) -> None:
     _ip(node.namespace, f"address add {node.address}/32 dev lo")
     _ip(node.namespace, "link set lo up")
     forwarding = "echo 1 > /proc/sys/net/ipv4/ip_forward"
-    host.run(host.inside(node.namespace, ["sh", "-c", forwarding]))
+    host.run(commands.inside(node.namespace, ["sh", "-c", forwarding]))
     # Without it a process on the node cannot send to a ClusterIP: UDP fails without a word.
     _ip(node.namespace, f"route add {names.SERVICES} dev lo src {node.address}")
 
@@ -112,16 +112,16 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
             _trial_pod(here, pod, index, address)
         first, _ = pods
         _ip(first, f"neighbour add {TRIAL_TARGET} lladdr {_hardware(1)} dev eth0")
-        host.run(host.inside(here, ["iptables", "-w", "-I", *rule]))
+        host.run(commands.inside(here, ["iptables", "-w", "-I", *rule]))
         host.until(
             "the trial's bridge forwards",
             lambda: _port_forwards(here, "trial-port0") and _port_forwards(here, "trial-port1"),
             timeout_s=20,
         )
         packets = f"for i in 1 2 3; do echo x > /dev/udp/{TRIAL_TARGET}/9; done"
-        host.run(host.inside(first, ["bash", "-c", packets]))
-        counted = host.run(host.inside(here, ["iptables", "-w", "-nvxL", "FORWARD"]))
-        host.run(host.inside(here, ["iptables", "-w", "-D", *rule]))
+        host.run(commands.inside(first, ["bash", "-c", packets]))
+        counted = host.run(commands.inside(here, ["iptables", "-w", "-nvxL", "FORWARD"]))
+        host.run(commands.inside(here, ["iptables", "-w", "-D", *rule]))
     finally:
         host.succeeds(["ip", "-n", here, "link", "delete", "trial"])
         for pod in pods:

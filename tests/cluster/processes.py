@@ -30,7 +30,7 @@ def start(
 ) -> None:
     """Start a process that outlives this one; `inherited` are open files that it keeps."""
     members = cgroups.membership(cgroup) / "cgroup.procs"
-    wrapped = commands.wrapped(command, namespace, members)
+    wrapped = commands.joining(members, commands.inside(namespace, command))
     with (cluster.state / "log" / f"{name}.log").open("ab") as log:
         started = subprocess.Popen(
             wrapped,

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.cluster import certificates, configuration, host, names
+from tests.cluster import certificates, commands, configuration, host, names
 from tests.cluster.configuration import Timing
 
 COMPLETE = "complete"
@@ -77,7 +77,7 @@ def kubectl(cluster: names.Cluster, *arguments: str, stdin: str = "") -> str:
         "--request-timeout=20s",
         *arguments,
     ]
-    return host.run(host.inside(cluster.label, command), stdin=stdin)
+    return host.run(commands.inside(cluster.label, command), stdin=stdin)
 
 
 def answers(cluster: names.Cluster) -> bool:
@@ -89,7 +89,7 @@ def answers(cluster: names.Cluster) -> bool:
         "get",
         "--raw=/readyz",
     ]
-    return host.succeeds(host.inside(cluster.label, command))
+    return host.succeeds(commands.inside(cluster.label, command))
 
 
 def write_kubeconfig(cluster: names.Cluster, file: str, certificate: str, server: str) -> None:

@@ -232,13 +232,23 @@ def test_dns_is_where_the_kubelet_sends_pods() -> None:
 
 
 def test_a_command_joins_its_cgroup_before_it_begins(tmp_path: Path) -> None:
-    line = commands.wrapped(["echo", "a b", "$HOME"], "ns", tmp_path / "cgroup.procs")
-    without_namespace = [word for word in line if not word.startswith("--net=")]
-    line = ["env" if word == "nsenter" else word for word in without_namespace]
-    line[2] = line[2].replace("nsenter", "env")
+    members = tmp_path / "cgroup.procs"
 
-    assert host.run(line) == "a b $HOME\n"
-    assert (tmp_path / "cgroup.procs").read_text(encoding="ascii").strip().isdigit()
+    told = host.run(commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"]))
+
+    assert told == members.read_text(encoding="ascii").strip() + " a b $HOME\n"
+
+
+def test_nothing_inside_a_cluster_asks_the_proxies_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    line = commands.inside("some", ["env"])
+
+    assert line[:2] == ["nsenter", "--net=/run/netns/some"]
+    assert "_proxy" not in host.run(line[2:]).lower()
 
 
 # --- what is read from the machine

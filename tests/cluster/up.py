@@ -180,7 +180,7 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
 def _start_dns(cluster: names.Cluster) -> None:
     state.kubectl(cluster, "apply", "-f", "-", stdin=configuration.dns_objects())
     url = f"http://127.0.0.1:{configuration.DNS_READY_PORT}/ready"
-    asked = host.inside(cluster.label, [sys.executable, "-c", ASK, url])
+    asked = commands.inside(cluster.label, [sys.executable, "-c", ASK, url])
     host.until("DNS is ready", lambda: host.succeeds(asked), timeout_s=DNS_S_MAX)
 
 
