@@ -31,6 +31,8 @@ def check() -> str:
             "KUBECONFIG is not set: `make cluster` prints the one of a cluster made here, "
             "or name the file of another test cluster"
         )
+    if not any(Path(each).is_file() for each in kubeconfig.split(os.pathsep) if each):
+        raise host.KitError(f"KUBECONFIG names {kubeconfig}, which is no file: is the cluster up?")
     program = kubectl()
     context = host.run([program, "config", "current-context"]).strip()
     words = f"--request-timeout=10s -n {NAMESPACE} get configmap {NAME} --ignore-not-found -o name"

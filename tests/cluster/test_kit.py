@@ -320,7 +320,8 @@ def fake_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.write_text(FAKE_KUBECTL, encoding="ascii")
     program.chmod(0o755)
     monkeypatch.setattr(mark, "kubectl", lambda: program)
-    monkeypatch.setenv("KUBECONFIG", "/some/where")
+    (tmp_path / "kubeconfig").touch()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
 
 
 @pytest.mark.usefixtures("fake_kubectl")
@@ -329,7 +330,9 @@ def test_a_cluster_without_the_mark_is_refused_with_the_way_to_mark_it(
 ) -> None:
     monkeypatch.setenv("MARK", "")
 
-    with pytest.raises(host.KitError, match="'production' of /some/where is not marked") as refused:
+    with pytest.raises(
+        host.KitError, match="'production' of .*/kubeconfig is not marked"
+    ) as refused:
         mark.check()
 
     assert str(refused.value).endswith(
@@ -348,6 +351,15 @@ def test_no_kubeconfig_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
     with pytest.raises(host.KitError, match="KUBECONFIG is not set"):
+        mark.check()
+
+
+def test_a_kubeconfig_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+
+    with pytest.raises(host.KitError, match="nowhere, which is no file"):
         mark.check()
 
 

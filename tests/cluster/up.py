@@ -168,13 +168,16 @@ def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
 def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     """End a process with a signal and start it as it was; raises KitError.
 
-    The next one starts when the last is gone: before, its port is taken.
+    The next one starts when the last is gone: before, its port is taken.  What others need at
+    their own start answers again on return, because nothing starts those a second time.
     """
     processes.end(cluster, name, number)
     if name == RELAY:  # its socket is made outside, and KUBECONFIG names the port
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
         processes.start_again(cluster, name)
+    if name in commands.FIRST:
+        host.until("the API server is ready", lambda: state.answers(cluster), timeout_s=API_S_MAX)
 
 
 def _start_dns(cluster: names.Cluster) -> None:
