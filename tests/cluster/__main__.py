@@ -10,7 +10,8 @@
     python -m tests.cluster node add node-1    also remove, kill, start, cut, mend, freeze, thaw
     python -m tests.cluster restart kubelet    kill a process and start it as it was
     python -m tests.cluster image FILE         import an image archive into every node
-    python -m tests.cluster inside COMMAND...  run a command in the cluster's network namespace
+    python -m tests.cluster inside COMMAND...  run a command in the network of node-0
+    python -m tests.cluster outside COMMAND... run a command beside the nodes, as a client
 
 CLUSTER_CACHE names the directory of built programs; the default is in the user's cache directory.
 """
@@ -33,6 +34,7 @@ from tests.cluster import (
     machine,
     mark,
     names,
+    network,
     nodes,
     preflight,
     state,
@@ -160,9 +162,25 @@ def run_inside(arguments: argparse.Namespace) -> None:
     """Run a command in the cluster's network namespace and end as it ends."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
-    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    command = commands.inside(cluster.label, arguments.command)
-    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    _run_in(cluster.label, cluster.kubeconfig, arguments.command)
+
+
+def run_outside(arguments: argparse.Namespace) -> None:
+    """Run a command in the network of clients, beside the nodes, and end as it ends."""
+    cluster = names.cluster(arguments.name)
+    state.read(cluster)
+    with host.locked(cluster.lock):
+        network.make_outside(cluster)
+    _run_in(cluster.outside, cluster.state / "admin.conf", arguments.command)
+
+
+def _run_in(namespace: str, kubeconfig: Path, command: list[str]) -> None:
+    words = command[1:] if command[:1] == ["--"] else command
+    if not words:
+        raise host.KitError("there is no command to run: write it after the verb")
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    entered = commands.inside(namespace, words)
+    sys.exit(subprocess.run(entered, env=environment, check=False).returncode)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -196,9 +214,10 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("image")
     one.add_argument("archive", type=Path)
     one.set_defaults(do=lambda a: nodes.import_image(names.cluster(a.name), a.archive))
-    one = verbs.add_parser("inside")
-    one.add_argument("command", nargs=argparse.REMAINDER)
-    one.set_defaults(do=run_inside)
+    for verb, do in (("inside", run_inside), ("outside", run_outside)):
+        one = verbs.add_parser(verb)
+        one.add_argument("command", nargs=argparse.REMAINDER)
+        one.set_defaults(do=do)
     return root
 
 

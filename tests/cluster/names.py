@@ -28,6 +28,7 @@ API_SERVICE_ADDRESS = "198.19.0.1"
 DNS_ADDRESS = "198.19.0.10"
 API_ADDRESS = "198.19.255.1"
 API_PORT = 6443
+OUTSIDE_ADDRESS = "198.19.255.254"
 
 _NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _NODE = re.compile(r"node-(0|[1-9][0-9]?)")
@@ -102,6 +103,11 @@ class Cluster:
     def switch(self) -> str:
         """The namespace with the bridge between the nodes."""
         return f"{self.label}.switch"
+
+    @property
+    def outside(self) -> str:
+        """The namespace of clients: it reaches the nodes, as a neighbour, and no pod."""
+        return f"{self.label}.outside"
 
     @property
     def kubeconfig(self) -> Path:

@@ -49,21 +49,45 @@ def make(node: names.Node) -> None:
 
 def join(node: names.Node, others: list[names.Node]) -> None:
     """Plug a node into the switch, and make routes between it and the others."""
-    switch = node.cluster.switch
+    _make_switch(node.cluster)
+    unplug(node)
+    _plug(node.cluster, node.port, node.namespace, node.address)
+    for other in others:
+        if exists(other.namespace):
+            _route(node, other)
+            _route(other, node)
+
+
+def make_outside(cluster: names.Cluster) -> None:
+    """Make the namespace of clients, if it is not there.
+
+    It has an address beside those of the nodes, and no route to pods or Services.
+    """
+    if exists(cluster.outside):
+        return
+    first = cluster.node(0)
+    if not joined(first):
+        join(first, [])
+    host.run(["ip", "netns", "add", cluster.outside])
+    _ip(cluster.outside, "link set lo up")
+    _plug(cluster, "outside", cluster.outside, names.OUTSIDE_ADDRESS)
+
+
+def _make_switch(cluster: names.Cluster) -> None:
+    switch = cluster.switch
     if not exists(switch):
         host.run(["ip", "netns", "add", switch])
         _ip(switch, "link set lo up")
         _ip(switch, "link add switch0 type bridge")
         _ip(switch, "link set switch0 up")
-    unplug(node)
-    _ip(switch, f"link add {node.port} type veth peer name {UPLINK} netns {node.namespace}")
-    _ip(switch, f"link set {node.port} master switch0 up")
-    _ip(node.namespace, f"address add {node.address}/24 dev {UPLINK}")
-    _ip(node.namespace, f"link set {UPLINK} up")
-    for other in others:
-        if exists(other.namespace):
-            _route(node, other)
-            _route(other, node)
+
+
+def _plug(cluster: names.Cluster, port: str, namespace: str, address: str) -> None:
+    switch = cluster.switch
+    _ip(switch, f"link add {port} type veth peer name {UPLINK} netns {namespace}")
+    _ip(switch, f"link set {port} master switch0 up")
+    _ip(namespace, f"address add {address}/24 dev {UPLINK}")
+    _ip(namespace, f"link set {UPLINK} up")
 
 
 def joined(node: names.Node) -> bool:

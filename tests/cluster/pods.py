@@ -73,6 +73,17 @@ def pod(name: str, *arguments: str) -> dict[str, Any]:
     }
 
 
+def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
+    """A Service of the pod of the same name; `protocol` is tcp or udp."""
+    ports = [{"port": port, "protocol": protocol.upper()}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": ports, **more},
+    }
+
+
 def manifest(*pods: str) -> str:
     """Pods that serve, as one text for `kubectl apply`."""
     items = [pod(name, "serve") for name in pods]

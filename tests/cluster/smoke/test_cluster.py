@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cluster import host
+from tests.cluster import host, pods
 from tests.cluster.pods import Kubernetes
 
 pytestmark = [pytest.mark.cluster]
@@ -51,13 +51,7 @@ def test_a_pod_that_is_deleted_goes_within_its_grace_period(kubernetes: Kubernet
 @pytest.mark.parametrize(("protocol", "port"), [("tcp", 8080), ("udp", 9000)])
 def test_a_service_leads_to_its_pod(kubernetes: Kubernetes, protocol: str, port: int) -> None:
     name = f"server-{protocol}"
-    ports = [{"port": port, "protocol": protocol.upper()}]
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {"selector": {"app": name}, "ports": ports},
-    }
+    service = pods.service(name, protocol, port)
     kubernetes("apply", "-f", "-", stdin=json.dumps(service))
     kubernetes.run_pod(name, "serve")
     kubernetes("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")

@@ -6,6 +6,7 @@ own.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -154,6 +155,28 @@ def test_kubectl_works_again_after_any_process_was_killed(cluster: names.Cluster
         timeout_s=60,
     )
     running_pods(cluster)
+
+
+def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) -> None:
+    subprocess.run(command("up", "--nodes", "2"), check=True)
+    running_pods(cluster)
+    wanted = pods_of.service("one", "udp", 9000, type="NodePort")
+    made = state.kubectl(cluster, "apply", "-f", "-", "-o", "json", stdin=json.dumps(wanted))
+    port = json.loads(made)["spec"]["ports"][0]["nodePort"]
+    address = state.kubectl(cluster, "get", "pod/one", "-o", "jsonpath={.status.podIP}")
+    probe = str(cluster.state / "bin/probe")
+
+    def answer(protocol: str, target: str) -> str:
+        asked = command("outside", probe, "ask", protocol, target)
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+    targets = [f"{cluster.node(index).address}:{port}" for index in (0, 1)]
+    host.until(
+        "both nodes answer", lambda: all(answer("udp", each) for each in targets), timeout_s=20
+    )
+    assert [answer("udp", each).split()[0] for each in targets] == ["one", "one"]
+    assert answer("tcp", f"{address}:8080") == ""
+    assert answer("udp", f"{address}:9000") == ""
 
 
 def test_a_node_comes_and_goes_and_leaves_nothing(cluster: names.Cluster) -> None:
