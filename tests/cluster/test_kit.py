@@ -18,6 +18,7 @@ from tests.cluster import (
     cgroups,
     commands,
     configuration,
+    crashes,
     host,
     leftovers,
     mark,
@@ -306,6 +307,17 @@ def test_an_image_archive_has_what_its_digests_say_and_is_the_same_again() -> No
     assert config["rootfs"]["diff_ids"] == [inner["layers"][0]["digest"]]
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         assert tar.getmember("x").mode == 0o755
+
+
+def test_of_a_pod_only_the_containers_that_run_are_killed() -> None:
+    statuses = [
+        {"containerID": "containerd://abc", "state": {"running": {}}},
+        {"containerID": "containerd://old", "state": {"terminated": {}}},
+        {"state": {"waiting": {}}},
+    ]
+
+    assert crashes.containers({"status": {"containerStatuses": statuses}}) == {"abc"}
+    assert crashes.containers({}) == frozenset()
 
 
 FAKE_KUBECTL = """#!/bin/sh
