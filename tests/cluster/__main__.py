@@ -8,7 +8,7 @@
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
     python -m tests.cluster node add node-1    also remove, kill, start, cut, mend, freeze, thaw
-    python -m tests.cluster restart kubelet    kill a process and start it as it was
+    python -m tests.cluster restart etcd       kill a process and start it as it was
     python -m tests.cluster kill-pod NAMESPACE/POD   SIGKILL to all in its containers
     python -m tests.cluster image FILE         import an image archive into every node
     python -m tests.cluster inside COMMAND...  run a command in the network of node-0
@@ -264,6 +264,8 @@ def main() -> None:
         arguments.do(arguments)
     except (host.KitError, names.NameRefused) as error:
         sys.exit(f"cluster: {error}")
+    except KeyboardInterrupt:
+        sys.exit("cluster: interrupted; the next `up` or `down` clears what is there")
     except PermissionError as error:
         sys.exit(f"cluster: {error}: clusters are made, changed and taken down by root")
 

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,18 @@ def test_pods_of_a_node_get_its_addresses_and_keep_them_on_the_way() -> None:
 
     assert bridge["ipam"]["ranges"] == [[{"subnet": "198.18.7.0/24"}]]
     assert bridge["ipMasq"] is False
+
+
+def test_containerd_and_runc_keep_everything_below_the_node() -> None:
+    node = a_cluster().node(7)
+
+    told = tomllib.loads(configuration.containerd(node))
+    plugin = told["plugins"]["io.containerd.grpc.v1.cri"]
+    runc = plugin["containerd"]["runtimes"]["runc"]["options"]["Root"]
+
+    places = [told["root"], told["state"], told["grpc"]["address"], plugin["cni"]["conf_dir"]]
+    assert [p for p in (*places, runc) if not p.startswith(f"{node.directory}/")] == []
+    assert plugin["netns_mounts_under_state_dir"] is True
 
 
 def test_dns_is_where_the_kubelet_sends_pods() -> None:

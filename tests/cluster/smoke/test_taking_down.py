@@ -46,6 +46,7 @@ def traces() -> dict[str, set[str]]:
         network.NAMESPACES,
         leftovers.CNI_RESULTS,
         leftovers.CONTAINER_LOGS,
+        leftovers.RUNC_STATES,
         leftovers.SHIM_SOCKETS,
         names.STATE_ROOT,
     )
