@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import tarfile
+import threading
 import tomllib
 from pathlib import Path
 
@@ -388,12 +389,29 @@ def test_a_kubeconfig_that_is_not_there_is_said(
         mark.check()
 
 
-def test_a_held_lock_is_said_instead_of_waited_for(tmp_path: Path) -> None:
+def test_who_waits_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
+    held, told = threading.Event(), threading.Event()
+    lines: list[str] = []
 
-    with host.locked(lock), pytest.raises(host.KitError, match="is held"):  # noqa: SIM117
-        with host.locked(lock, wait=False):
-            pass
+    def say(text: str) -> None:
+        lines.append(text)
+        told.set()
+
+    def hold_until_told() -> None:
+        with host.locked(lock):
+            held.set()
+            told.wait(60)
+
+    monkeypatch.setattr(host, "say", say)
+    holder = threading.Thread(target=hold_until_told)
+    holder.start()
+    held.wait(60)
+
+    with host.locked(lock):
+        holder.join(60)
+
+    assert lines == [f"waiting for another command that holds {lock}"]
 
 
 async def test_the_relay_carries_bytes_both_ways_to_the_end(
