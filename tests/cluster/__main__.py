@@ -8,7 +8,8 @@
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
     python -m tests.cluster node add node-1    also remove, kill, start, cut, mend, freeze, thaw
-    python -m tests.cluster restart kubelet    kill a process and start it as it was
+    python -m tests.cluster restart etcd       kill a process and start it as it was
+    python -m tests.cluster kill-pod NAMESPACE/POD   SIGKILL to all in its containers
     python -m tests.cluster image FILE         import an image archive into every node
     python -m tests.cluster inside COMMAND...  run a command in the network of node-0
     python -m tests.cluster outside COMMAND... run a command beside the nodes, as a client
@@ -29,6 +30,7 @@ from tests.cluster import (
     build,
     commands,
     configuration,
+    crashes,
     host,
     leftovers,
     machine,
@@ -158,6 +160,15 @@ def restart(arguments: argparse.Namespace) -> None:
     up.restart(cluster, arguments.process, number)
 
 
+def kill_pod(arguments: argparse.Namespace) -> None:
+    """Kill what runs in a pod."""
+    cluster = names.cluster(arguments.name)
+    state.read(cluster)
+    namespace, _, pod = arguments.pod.rpartition("/")
+    killed = crashes.kill_pod(cluster, namespace or "default", pod)
+    host.say(f"killed {len(killed)} process(es) in {arguments.pod}")
+
+
 def run_inside(arguments: argparse.Namespace) -> None:
     """Run a command in the cluster's network namespace and end as it ends."""
     cluster = names.cluster(arguments.name)
@@ -211,6 +222,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("process", help="as in STATE/pids: etcd, node-0-kubelet, ...")
     one.add_argument("--signal", default="KILL", choices=["KILL", "TERM"])
     one.set_defaults(do=restart)
+    one = verbs.add_parser("kill-pod")
+    one.add_argument("pod", metavar="NAMESPACE/POD")
+    one.set_defaults(do=kill_pod)
     one = verbs.add_parser("image")
     one.add_argument("archive", type=Path)
     one.set_defaults(do=lambda a: nodes.import_image(names.cluster(a.name), a.archive))
@@ -250,6 +264,8 @@ def main() -> None:
         arguments.do(arguments)
     except (host.KitError, names.NameRefused) as error:
         sys.exit(f"cluster: {error}")
+    except KeyboardInterrupt:
+        sys.exit("cluster: interrupted; the next `up` or `down` clears what is there")
     except PermissionError as error:
         sys.exit(f"cluster: {error}: clusters are made, changed and taken down by root")
 

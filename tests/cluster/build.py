@@ -90,6 +90,7 @@ def _build_component(component: programs.Component, cache: Path) -> None:
     started_s = time.monotonic()
     place = programs.SOURCES / component.name
     environment = {**os.environ, **programs.go_environment(cache)}
+    Path(environment["GOTMPDIR"]).mkdir(parents=True, exist_ok=True)
     _download(component, place, environment)
     downloaded_s = time.monotonic()
     unfinished = Path(tempfile.mkdtemp(prefix=f".{component.name}.", dir=cache / "by-hash"))

@@ -122,6 +122,15 @@ def processes(path: str) -> list[int]:
     return sorted(found)
 
 
+def processes_of(path: str, groups: frozenset[str]) -> list[int]:
+    """Every process in the groups with these names, anywhere below a cgroup."""
+    found: set[int] = set()
+    for place, _, files in os.walk(membership(path)):
+        if groups.intersection(Path(place).parts) and "cgroup.procs" in files:
+            found |= set(_read(Path(place) / "cgroup.procs"))
+    return sorted(found)
+
+
 def _read(file: Path) -> list[int]:
     try:
         return [int(line) for line in file.read_text(encoding="ascii").split()]

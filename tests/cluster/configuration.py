@@ -63,6 +63,11 @@ state = "{node.directory}/run/containerd"
     conf_dir = "{node.directory}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        # Else runc keeps its state among everybody's in /run/containerd.
+        Root = "{node.directory}/run/runc"
 """
 
 

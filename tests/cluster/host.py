@@ -58,12 +58,13 @@ def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file; raises KitError at once if it is held and `wait` is false."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; says so when it has to be waited for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise KitError(f"{path} is held: another command is at work, wait for it") from error
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another command that holds {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

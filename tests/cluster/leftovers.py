@@ -12,6 +12,7 @@ from tests.cluster import cgroups, host, names, network, state
 MOUNTS = Path("/proc/self/mountinfo")
 CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOGS = Path("/var/log/containers")
+RUNC_STATES = Path("/run/containerd/runc/k8s.io")
 SHIM_SOCKETS = Path("/run/containerd/s")
 SHIMS = "run/containerd/io.containerd.runtime.v2.task/k8s.io/*/address"
 UNMOUNT_ROUNDS = 20

@@ -35,6 +35,7 @@ from tests.cluster.configuration import Smaller
 PROCESSES = ("containerd", "kubelet", "kube-proxy")
 READY_S_MAX = 60.0
 CONTAINERD_S_MAX = 20.0
+IMPORT_S_MAX = 600.0
 FREEZE_ROUNDS = 3  # what a frozen process started just before is caught by the next round
 
 
@@ -215,7 +216,8 @@ def _power_off(node: names.Node) -> None:
 
 
 def _ctr(node: names.Node, *arguments: str) -> str:
-    return host.run(["ctr", "-a", node.socket, "-n", "k8s.io", *arguments])
+    command: list[str | Path] = ["ctr", "-a", node.socket, "-n", "k8s.io", *arguments]
+    return host.run(command, timeout_s=IMPORT_S_MAX)
 
 
 def _cgroup(node: names.Node) -> str:

@@ -45,8 +45,8 @@ class Kubernetes:
         self("wait", reached, f"pod/{name}", f"--timeout={READY_S_MAX:g}s")
 
 
-def pod(name: str, *arguments: str) -> dict[str, Any]:
-    """A pod of the probe image that any cluster admits."""
+def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
+    """A pod of the probe image that any cluster admits; `restart` is its restartPolicy."""
     confined = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -65,7 +65,7 @@ def pod(name: str, *arguments: str) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {
-            "restartPolicy": "Never",
+            "restartPolicy": restart,
             "terminationGracePeriodSeconds": 5,
             "securityContext": user,
             "containers": [container],
@@ -86,5 +86,5 @@ def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
 
 def manifest(*pods: str) -> str:
     """Pods that serve, as one text for `kubectl apply`."""
-    items = [pod(name, "serve") for name in pods]
+    items = [pod(name, "serve", restart="Always") for name in pods]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

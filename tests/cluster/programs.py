@@ -59,6 +59,7 @@ def go_environment(cache: Path) -> dict[str, str]:
         "CGO_ENABLED": "0",
         "GOMODCACHE": str(cache / "go/mod"),
         "GOCACHE": str(cache / "go/build"),
+        "GOTMPDIR": str(cache / "go/tmp"),  # a killed `go build` leaves its files there
     }
 
 

@@ -103,6 +103,7 @@ def test_a_half_done_build_is_never_taken_for_done(
 
     assert found["probe"].read_text(encoding="ascii") == "whole\n"
     assert len(list((cache / "by-hash").iterdir())) == 1
+    assert sorted(path.name for path in cache.iterdir()) == ["by-hash", "lock"]
 
 
 def test_what_is_built_is_not_built_again(fake_go: Path) -> None:

@@ -9,6 +9,8 @@ import json
 import re
 import socket
 import tarfile
+import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.cluster import (
     cgroups,
     commands,
     configuration,
+    crashes,
     host,
     leftovers,
     mark,
@@ -220,6 +223,18 @@ def test_pods_of_a_node_get_its_addresses_and_keep_them_on_the_way() -> None:
     assert bridge["ipMasq"] is False
 
 
+def test_containerd_and_runc_keep_everything_below_the_node() -> None:
+    node = a_cluster().node(7)
+
+    told = tomllib.loads(configuration.containerd(node))
+    plugin = told["plugins"]["io.containerd.grpc.v1.cri"]
+    runc = plugin["containerd"]["runtimes"]["runc"]["options"]["Root"]
+
+    places = [told["root"], told["state"], told["grpc"]["address"], plugin["cni"]["conf_dir"]]
+    assert [p for p in (*places, runc) if not p.startswith(f"{node.directory}/")] == []
+    assert plugin["netns_mounts_under_state_dir"] is True
+
+
 def test_dns_is_where_the_kubelet_sends_pods() -> None:
     kubelet = json.loads(
         configuration.kubelet(a_cluster().node(0), configuration.PATIENT, configuration.Smaller())
@@ -308,6 +323,17 @@ def test_an_image_archive_has_what_its_digests_say_and_is_the_same_again() -> No
         assert tar.getmember("x").mode == 0o755
 
 
+def test_of_a_pod_only_the_containers_that_run_are_killed() -> None:
+    statuses = [
+        {"containerID": "containerd://abc", "state": {"running": {}}},
+        {"containerID": "containerd://old", "state": {"terminated": {}}},
+        {"state": {"waiting": {}}},
+    ]
+
+    assert crashes.containers({"status": {"containerStatuses": statuses}}) == {"abc"}
+    assert crashes.containers({}) == frozenset()
+
+
 FAKE_KUBECTL = """#!/bin/sh
 [ "$1" = config ] && echo production
 [ "$1" = config ] || echo "$MARK"
@@ -363,12 +389,29 @@ def test_a_kubeconfig_that_is_not_there_is_said(
         mark.check()
 
 
-def test_a_held_lock_is_said_instead_of_waited_for(tmp_path: Path) -> None:
+def test_who_waits_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
+    held, told = threading.Event(), threading.Event()
+    lines: list[str] = []
 
-    with host.locked(lock), pytest.raises(host.KitError, match="is held"):  # noqa: SIM117
-        with host.locked(lock, wait=False):
-            pass
+    def say(text: str) -> None:
+        lines.append(text)
+        told.set()
+
+    def hold_until_told() -> None:
+        with host.locked(lock):
+            held.set()
+            told.wait(60)
+
+    monkeypatch.setattr(host, "say", say)
+    holder = threading.Thread(target=hold_until_told)
+    holder.start()
+    held.wait(60)
+
+    with host.locked(lock):
+        holder.join(60)
+
+    assert lines == [f"waiting for another command that holds {lock}"]
 
 
 async def test_the_relay_carries_bytes_both_ways_to_the_end(

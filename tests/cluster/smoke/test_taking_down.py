@@ -46,6 +46,7 @@ def traces() -> dict[str, set[str]]:
         network.NAMESPACES,
         leftovers.CNI_RESULTS,
         leftovers.CONTAINER_LOGS,
+        leftovers.RUNC_STATES,
         leftovers.SHIM_SOCKETS,
         names.STATE_ROOT,
     )
@@ -177,6 +178,21 @@ def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) 
     assert [answer("udp", each).split()[0] for each in targets] == ["one", "one"]
     assert answer("tcp", f"{address}:8080") == ""
     assert answer("udp", f"{address}:9000") == ""
+
+
+def test_a_killed_pod_is_started_again_and_its_neighbours_go_on(cluster: names.Cluster) -> None:
+    subprocess.run(command("up"), check=True)
+    running_pods(cluster)
+
+    subprocess.run(command("kill-pod", "default/one"), check=True)
+
+    def restarts() -> list[int]:
+        listed = json.loads(state.kubectl(cluster, "get", "pods", "-o", "json"))["items"]
+        return [each["status"]["containerStatuses"][0]["restartCount"] for each in listed]
+
+    host.until("the pod is started again", lambda: sum(restarts()) > 0, timeout_s=30)
+    running_pods(cluster)
+    assert restarts() == [1, 0, 0]
 
 
 def test_a_node_comes_and_goes_and_leaves_nothing(cluster: names.Cluster) -> None:
