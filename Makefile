@@ -9,6 +9,10 @@ PEERS := .venv-peers
 SOURCES := kernels services operator tests benchmarks docs
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
+# Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
+NAME := test
+NODES := 1
+CLUSTER := $(BIN)/python -m tests.cluster --name $(NAME)
 
 # uv has its own names for what pip users may have set.
 ifdef PIP_INDEX_URL
@@ -20,7 +24,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke test-cluster
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +103,22 @@ lock: dev  ## resolve requirements/*.in again, within what they allow
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
+
+cluster: setup  ## a real Kubernetes for tests, built and run on this machine (NAME=other NODES=2)
+	@$(CLUSTER) up --nodes $(NODES) $(ARGS)
+
+cluster-check: setup  ## only say what this machine lacks for it
+	@$(CLUSTER) check
+
+cluster-down: setup  ## end it; no process, mount, cgroup or namespace is left (NAME=other)
+	@$(CLUSTER) down
+
+test-cluster: dev  ## tests in the cluster of KUBECONFIG, which must be marked as a test cluster
+	@$(BIN)/python -m tests.cluster mark
+	$(BIN)/pytest tests/cluster/smoke $(ARGS)
+
+cluster-smoke: dev  ## a cluster up, tests in it, down again; nothing is left (ARGS="-k name")
+	@$(BIN)/python -m tests.cluster --name smoke smoke --nodes $(NODES) -- $(ARGS)
 
 full: check test docs judge interop fuzz soak rolling  ## everything that must hold before a release; an hour
 	$(BIN)/python -m tests.rolling --kill

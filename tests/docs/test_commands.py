@@ -36,6 +36,8 @@ OTHERS = {
     "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a1.key"
     " -out a1.csr      -subj /CN=a1 -addext"
     ' "subjectAltName=URI:spiffe://midstreamer.local/agent/a1"': "runs for real, below",
+    "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a foreign cluster;"
+    " tests/cluster/test_kit.py holds the refusal to the same words",
 }
 RUN_BY = {"README.md": "tests/docs/test_readme.py runs its sh block"}
 

@@ -1,7 +1,9 @@
 """A firewall rule that drops UDP in the network namespace of this process.
 
-    python -m tests.support.firewall drop      nobody is told that a datagram was dropped
-    python -m tests.support.firewall allow
+    python -m tests.support.firewall      then `drop` or `allow` on its input, a line each
+
+It stays, so that a rule is in within milliseconds of being asked for, and answers each line with
+`done`. Nobody is told that a datagram was dropped.
 
 The rule is one of nftables, put in by netlink, so that no package of the system is needed. Run it
 in a namespace of its own alone: see `tests.support.networks`.
@@ -39,5 +41,17 @@ def allow_udp() -> None:
         rules.table("del", name=TABLE)
 
 
+def main() -> None:
+    """Do what each line says, until there are no more."""
+    for line in sys.stdin:
+        verb = line.strip()  # or `ready`, which only asks for the answer
+        if verb == "drop":
+            drop_udp()
+        elif verb == "allow":
+            allow_udp()
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    {"drop": drop_udp, "allow": allow_udp}[sys.argv[1]]()
+    main()

@@ -11,13 +11,14 @@ lets people have user namespaces. The rules are put in by `tests.support.firewal
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import firewall
@@ -59,6 +60,8 @@ class Joined:
 
     holder: int
     """Id of the process that keeps the other one alive."""
+    firewalls: list[subprocess.Popen[str]] = field(default_factory=list)
+    """One in each network."""
 
     def there(self, *words: str) -> list[str]:
         """Words that run a command in the other network."""
@@ -73,10 +76,14 @@ class Joined:
         self._firewall("allow")
 
     def _firewall(self, verb: str) -> None:
-        require_own()  # never that of the machine
-        words = [sys.executable, "-m", firewall.__name__, verb]
-        _run(*words)
-        _run(*self.there(*words))
+        for each in self.firewalls:
+            assert each.stdin is not None
+            each.stdin.write(f"{verb}\n")
+            each.stdin.flush()
+        for each in self.firewalls:
+            assert each.stdout is not None
+            if each.stdout.readline() != "done\n":
+                raise RuntimeError(f"the firewall could not {verb} UDP: its error is above")
 
 
 @contextmanager
@@ -94,7 +101,15 @@ def joined() -> Iterator[Joined]:
             raise RuntimeError("`unshare --net` gave no second network")
         made = Joined(holder.pid)
         _join(made)
-        yield made
+        with contextlib.ExitStack() as stack:
+            words = [sys.executable, "-m", firewall.__name__]
+            for each in (words, made.there(*words)):
+                process = subprocess.Popen(
+                    each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+                made.firewalls.append(stack.enter_context(process))
+            made._firewall("ready")
+            yield made
         holder.stdin.close()
 
 

@@ -35,7 +35,7 @@ PER_S = 20.0
 """Appends, and as many matches."""
 DEADLINE_S = 30.0
 CALM_S = 3.0
-DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 20.0, 14.0
+DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 25.0, 20.0
 """Seconds without UDP, from there to the next drop, and after the last."""
 LATE_AFTER_S = 3.0
 """So long after the second drop another client starts; its imports take a second more."""

@@ -34,6 +34,7 @@ from midstreamer.domain.shard import (
     shards_of,
 )
 from midstreamer.protocol.frames import Member
+from midstreamer.runtime.evidence import where
 
 # --- events -------------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ class Core:
 
     def leavable(self, address: str) -> bool:
         """Whether no member with a lease serves at an address."""
-        return address not in {member.address for member in self.members}
+        return address not in {where(member) for member in self.members}
 
     # --- what is mine ---
 
@@ -281,7 +282,7 @@ class Core:
         if everybody != self._agents:
             self._share_among(everybody, position)
             effects = [*self._load_own(), *self._unwhole(), *self._whole()]
-        addresses = {member.address for member in self._coordinators()} - self._dialled
+        addresses = {where(member) for member in self._coordinators()} - self._dialled
         self._dialled |= addresses
         dials: list[Effect] = [Dial(address) for address in sorted(addresses)]
         return [*dials, *effects, *self._drop(), *self._all_safe()]

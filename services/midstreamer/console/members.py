@@ -17,6 +17,7 @@ from rich.text import Text
 
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member, Surveyed
+from midstreamer.runtime.evidence import where
 
 DAY_S = 86_400.0
 EXPIRY_DAYS = 3
@@ -70,7 +71,7 @@ def being_table(there: Surveyed, now_s: float) -> Table:
         told = member.evidence
         table.add_row(
             member.name,
-            member.address or UNTOLD,
+            where(member) or UNTOLD,
             version(member),
             days_left(member, now_s),
             _cell(told, "bundle")[:HASH_SHOWN],

@@ -28,6 +28,7 @@ from midstreamer.protocol.frames import (
     Surveyed,
 )
 from midstreamer.runtime import surveying
+from midstreamer.runtime.evidence import where
 
 LENGTHS_MAX = 16
 """Window lengths for which the shards of a universe are kept."""
@@ -185,7 +186,7 @@ class Catalogue:
     def coordinators(self) -> tuple[Place, ...]:
         """Where coordinators serve that do not drain."""
         serving = [
-            Place(m.name, m.address)
+            Place(m.name, where(m))
             for m in self.members
             if m.name.startswith(f"{Kind.COORDINATOR}/") and m.address and not m.draining
         ]

@@ -41,6 +41,7 @@ from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
 from midstreamer.telemetry import logs, metrics
+from midstreamer.transport import address
 from midstreamer.transport.carrier import Carrier
 
 ANSWER_SHARE = 0.95
@@ -258,12 +259,15 @@ class CoordinatorService:
             self._ready.set()
 
     def _describe(self) -> Member:
+        place, carriers = address.told(self._config.advertise or self.address)
         return Member(
             name=self._carrier.me.name,
             incarnation=self._carrier.incarnation,
-            address=self._config.advertise or self.address,
+            address=place,
             position=max(self._follower.position, 0),
-            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
+            evidence=self._reporter.evidence(
+                self.life.stage, self.complete_reasons, carriers=carriers
+            ),
         )
 
     # --- requests ---

@@ -221,6 +221,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "judged_by",  # hashes of the authorities that judged its live links
     "version",  # of the software
     "capabilities",  # named in its handshakes, with spaces between
+    "carriers",  # that lead to its address, as `quic+wss`; absent where QUIC alone does
 }
 """What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
 DRAINING = "draining"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from midstreamer import __version__
 from midstreamer.protocol import capabilities
-from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, Answer, Frame, Request, Tail
+from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, Answer, Frame, Member, Request, Tail
 from midstreamer.runtime.conversation import Handle, Peer
 from midstreamer.transport.carrier import Carrier, TrustReport
 
@@ -51,6 +51,8 @@ class Facts:
     trust: TrustReport = NO_CERTIFICATE
     version: str = __version__
     capabilities: Sequence[str] = capabilities.OURS
+    carriers: str = ""
+    """Of a server: those that lead to its address, where it is not QUIC alone."""
 
 
 def told(facts: Facts) -> dict[str, str]:
@@ -68,6 +70,8 @@ def told(facts: Facts) -> dict[str, str]:
         texts["shards_left"] = str(facts.shards_left)
     if facts.engine:
         texts["engine"] = facts.engine
+    if facts.carriers:
+        texts["carriers"] = facts.carriers
     if facts.trust.serial:
         texts["serial"] = facts.trust.serial
         texts["not_after"] = f"{facts.trust.not_after_s:.0f}"
@@ -75,6 +79,15 @@ def told(facts: Facts) -> dict[str, str]:
         room = EVIDENCE_BYTES_MAX - size_of(texts) - len("judged_by")
         texts["judged_by"] = _listed(facts.trust.judged_by, room)
     return texts
+
+
+def where(member: Member) -> str:
+    """Where to dial a member: its address, with its carriers in front where it tells them.
+
+    They stand apart because a peer of an older version reads the address alone.
+    """
+    carriers = member.evidence.get("carriers", "")
+    return f"{carriers}://{member.address}" if carriers and member.address else member.address
 
 
 def size_of(texts: dict[str, str]) -> int:
@@ -182,7 +195,12 @@ class Reporter:
             del self._began_s[number]
 
     def evidence(
-        self, stage: str, missing: Callable[[], Sequence[str]], *, shards_left: int | None = None
+        self,
+        stage: str,
+        missing: Callable[[], Sequence[str]],
+        *,
+        shards_left: int | None = None,
+        carriers: str = "",
     ) -> dict[str, str]:
         """What the lease tells now; ``missing`` says why the service is not complete."""
         clocks = read_clocks()
@@ -196,6 +214,7 @@ class Reporter:
                 busy=self._busy.share(clocks),
                 shards_left=shards_left,
                 engine=self._engine,
+                carriers=carriers,
                 trust=self._carrier.trust_report(),
             )
         )

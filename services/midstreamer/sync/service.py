@@ -44,6 +44,7 @@ from midstreamer.sync.reads import Reads
 from midstreamer.sync.settle import Rules
 from midstreamer.sync.writes import Writes
 from midstreamer.telemetry import logs
+from midstreamer.transport import address
 from midstreamer.transport.carrier import Carrier
 
 log = logs.get(__name__)
@@ -166,12 +167,15 @@ class SyncService:
 
     def _describe(self) -> Member:
         """The lease of this process."""
+        place, carriers = address.told(self._config.advertise or self.address)
         return Member(
             name=self._carrier.me.name,
             incarnation=self._carrier.incarnation,
-            address=self._config.advertise or self.address,
+            address=place,
             position=self._feed.position,
-            evidence=self._reporter.evidence(self.life.stage, self.complete_reasons),
+            evidence=self._reporter.evidence(
+                self.life.stage, self.complete_reasons, carriers=carriers
+            ),
         )
 
     # --- requests ---------------------------------------------------------------------------------

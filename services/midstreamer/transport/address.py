@@ -49,6 +49,19 @@ def written(schemes: tuple[Scheme, ...], place: str) -> str:
     return place if schemes == (Scheme.QUIC,) else f"{'+'.join(schemes)}://{place}"
 
 
+def told(text: str) -> tuple[str, str]:
+    """An address as a lease tells it: ``host:port``, and the carriers where QUIC is one of several.
+
+    Where QUIC does not lead, the carrier stays in front, and the second is empty.
+    """
+    if not text:
+        return "", ""  # it does not listen yet
+    where = parse(text)
+    if Scheme.QUIC not in where.schemes or len(where.schemes) == 1:
+        return str(where), ""
+    return where.place, "+".join(where.schemes)
+
+
 def parse(text: str) -> Address:
     """Read an address; ConfigError says what is wrong with it."""
     before, mark, place = text.rpartition("://")

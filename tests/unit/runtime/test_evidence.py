@@ -17,10 +17,11 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, EVIDENCE_KEYS, Member
 from midstreamer.runtime import evidence
-from midstreamer.runtime.evidence import Busy, Clocks, Facts, Reporter
+from midstreamer.runtime.evidence import Busy, Clocks, Facts, Reporter, told, where
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.sync import leases
+from midstreamer.transport import address
 from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.unit.runtime.test_member import Sync
@@ -158,3 +159,21 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
     told = {reporter.evidence("serving", missing)["complete"] for _ in range(10)}
     assert told == {"a shard"}
     assert looked == 1
+
+
+@pytest.mark.parametrize(
+    ("served", "place", "carriers"),
+    [
+        ("h:7400", "h:7400", ""),
+        ("quic+wss://h:7400", "h:7400", "quic+wss"),
+        ("wss://h:7400", "wss://h:7400", ""),
+        ("", "", ""),
+    ],
+)
+def test_carriers_stand_apart_from_the_address_so_that_older_peers_read_it(
+    served: str, place: str, carriers: str
+) -> None:
+    assert address.told(served) == (place, carriers)
+    evidence = told(Facts("serving", carriers=carriers))
+    assert evidence.get("carriers", "") == carriers
+    assert where(Member("coordinator/c1", "first", place, evidence=evidence)) == served

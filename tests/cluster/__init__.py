@@ -1,0 +1,14 @@
+"""A real Kubernetes for the tests, on one machine, without Docker.
+
+The command line is `python -m tests.cluster --help`.
+
+Pure modules decide: `names` (names, addresses, paths), `preflight` (what the machine lacks),
+`programs` (what is built, and from what), `configuration` and `commands` (files and command lines
+of the components), `archive` (image archives).
+
+The others do it: `machine` observes, `host` runs commands and waits, `build` compiles;
+`certificates`, `cgroups`, `network`, `processes` and `state` are what a cluster stands on; `up`
+brings one up, and `leftovers` takes it down; `nodes` starts and breaks nodes, `crashes` kills what
+runs in pods; `relay` is the way in from outside the network namespace; `mark` keeps tests off
+other people's clusters; `pods` is kubectl and small objects for tests.
+"""

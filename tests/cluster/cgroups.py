@@ -1,0 +1,175 @@
+"""Control groups of a cluster: how all its processes are found, and ended.
+
+    /LABEL/control            control plane, DNS, relay
+    /LABEL/node-N/system      containerd, kubelet, kube-proxy of a node, and what they start
+    /LABEL/node-N/kubepods    the pods of a node, made by its kubelet
+
+With cgroup v1 there is such a tree in every hierarchy.  The kit's own processes are only in the
+one of `pids`, so that their memory stays accounted where the caller's is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.cluster import host
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROL = "control"
+SYSTEM = "system"
+END_S_MAX = 20.0
+REMOVE_S_MAX = 10.0
+
+
+def mode() -> str:
+    """Which cgroups the machine has: `v1` (also for a hybrid) or `v2`."""
+    return "v2" if (ROOT / "cgroup.controllers").exists() else "v1"
+
+
+def controllers() -> set[str]:
+    """The controllers that can be used."""
+    if mode() == "v2":
+        return set((ROOT / "cgroup.controllers").read_text(encoding="ascii").split())
+    return {path.name for path in ROOT.iterdir()} if ROOT.is_dir() else set()
+
+
+def hierarchies(mounts: str) -> list[Path]:
+    """Where cgroup file systems are mounted, from the text of /proc/mounts."""
+    rows = [line.split() for line in mounts.splitlines()]
+    return [Path(row[1]) for row in rows if row[2] in ("cgroup", "cgroup2")]
+
+
+def trees(path: str) -> list[Path]:
+    """The directories of a cgroup, one a hierarchy, whether they exist or not."""
+    if mode() == "v2":
+        return [ROOT / path]
+    return [at / path for at in hierarchies(Path("/proc/mounts").read_text(encoding="utf-8"))]
+
+
+def membership(path: str) -> Path:
+    """The directory in which the processes of a cgroup are counted."""
+    return ROOT / path if mode() == "v2" else ROOT / "pids" / path
+
+
+def exists(path: str) -> bool:
+    """Whether any hierarchy has this cgroup."""
+    return any(tree.exists() for tree in trees(path))
+
+
+def make(path: str, leaf: str) -> None:
+    """Make a cgroup in every hierarchy, with a leaf for the kit's own processes.
+
+    With cgroup v2 a group either has processes or hands controllers down, hence the leaf.
+    """
+    if mode() == "v2":
+        _make_v2(path, leaf)
+        return
+    for tree in trees(path):
+        tree.mkdir(parents=True, exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and no process fits
+            for place in reversed([tree, *_between(tree, path)]):
+                if (place / name).exists():
+                    inherited = (place.parent / name).read_text(encoding="ascii")
+                    (place / name).write_text(inherited, encoding="ascii")
+    (membership(path) / leaf).mkdir(parents=True, exist_ok=True)
+
+
+def _between(tree: Path, path: str) -> list[Path]:
+    return list(tree.parents)[: path.count("/")]
+
+
+def _make_v2(path: str, leaf: str) -> None:
+    place = ROOT
+    _hand_down(place)
+    for part in path.split("/"):
+        place = place / part
+        place.mkdir(exist_ok=True)
+        _hand_down(place)
+    (place / leaf).mkdir(exist_ok=True)
+
+
+def _hand_down(place: Path) -> None:
+    for name in (place / "cgroup.controllers").read_text(encoding="ascii").split():
+        control = place / "cgroup.subtree_control"
+        try:
+            control.write_text(f"+{name}", encoding="ascii")
+        except OSError:
+            # A container's root: its processes must move to a leaf first.
+            if place == ROOT and _vacated(place):
+                control.write_text(f"+{name}", encoding="ascii")
+
+
+def _vacated(place: Path) -> bool:
+    leaf = place / "init"
+    leaf.mkdir(exist_ok=True)
+    for process in _read(place / "cgroup.procs"):
+        try:
+            (leaf / "cgroup.procs").write_text(str(process), encoding="ascii")
+        except OSError:
+            pass  # a thread of the kernel stays
+    return True
+
+
+def processes(path: str) -> list[int]:
+    """Every process in a cgroup and below it."""
+    found: set[int] = set()
+    for place, _, files in os.walk(membership(path)):
+        if "cgroup.procs" in files:
+            found |= set(_read(Path(place) / "cgroup.procs"))
+    return sorted(found)
+
+
+def processes_of(path: str, groups: frozenset[str]) -> list[int]:
+    """Every process in the groups with these names, anywhere below a cgroup."""
+    found: set[int] = set()
+    for place, _, files in os.walk(membership(path)):
+        if groups.intersection(Path(place).parts) and "cgroup.procs" in files:
+            found |= set(_read(Path(place) / "cgroup.procs"))
+    return sorted(found)
+
+
+def _read(file: Path) -> list[int]:
+    try:
+        return [int(line) for line in file.read_text(encoding="ascii").split()]
+    except OSError:
+        return []  # the group went in this moment
+
+
+def send(path: str, number: signal.Signals) -> None:
+    """Send a signal to every process in a cgroup and below it."""
+    for process in processes(path):
+        try:
+            os.kill(process, number)
+        except ProcessLookupError:
+            pass  # it ended in this moment
+
+
+def kill(path: str) -> None:
+    """Kill until the cgroup is empty: kubelet and containerd may start something in between.
+
+    Raises KitError when processes are left after `END_S_MAX`.
+    """
+    deadline_s = time.monotonic() + END_S_MAX
+    while processes(path):
+        if time.monotonic() > deadline_s:
+            raise host.KitError(f"cgroup {path}: these processes do not end: {processes(path)}")
+        send(path, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def remove(path: str) -> None:
+    """Remove a cgroup in every hierarchy; it stays busy for some ms after its last process."""
+    host.until(f"cgroup {path} is removed", lambda: not _left(path), timeout_s=REMOVE_S_MAX)
+
+
+def _left(path: str) -> bool:
+    for tree in trees(path):
+        for place, _, _ in os.walk(tree, topdown=False):
+            try:
+                Path(place).rmdir()
+            except OSError:
+                pass  # still busy, or gone
+    return exists(path)

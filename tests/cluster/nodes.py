@@ -1,0 +1,235 @@
+"""Start nodes, break them, and take them away.
+
+    add      new, or one that was removed; returns when it is Ready
+    remove   gone for good, with its pods and its Node object
+    kill     power cut: the cable first, so that nobody hears a last word, then SIGKILL to all of it
+    start    power on after kill: the disk as it was, all else as after a boot; returns when Ready
+    cut, mend        the cable only: everything on the node goes on, alone
+    freeze, thaw     SIGSTOP and SIGCONT to all of it
+
+node-0 shares its namespace with the control plane: only cut and mend are for it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.cluster import (
+    certificates,
+    cgroups,
+    commands,
+    configuration,
+    host,
+    leftovers,
+    names,
+    network,
+    processes,
+    state,
+)
+from tests.cluster.configuration import Smaller
+
+PROCESSES = ("containerd", "kubelet", "kube-proxy")
+READY_S_MAX = 60.0
+CONTAINERD_S_MAX = 20.0
+IMPORT_S_MAX = 600.0
+FREEZE_ROUNDS = 3  # what a frozen process started just before is caught by the next round
+
+
+def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> None:
+    """Add a node and wait until it is Ready; raises KitError."""
+    _refuse_first(node, "added")
+    if node.directory.exists():
+        raise host.KitError(f"{node.name} is there: `start` it, or `remove` it before")
+    first = node.cluster.node(0)
+    if not network.joined(first):
+        network.join(first, [])
+    configure(node, zone=zone, smaller=smaller or Smaller())
+    boot(node)
+
+
+def remove(node: names.Node) -> None:
+    """Take a node away for good; a drain before is the caller's."""
+    _refuse_first(node, "removed")
+    _there(node)
+    _power_off(node)
+    leftovers.clear_boot(node)
+    cluster = node.cluster
+    state.kubectl(cluster, "delete", "node", node.name, "--ignore-not-found", "--timeout=20s")
+    its = f"--field-selector=spec.nodeName={node.name}"
+    state.kubectl(cluster, "delete", "pods", "-A", its, "--force", "--grace-period=0")
+    others = [each for each in state.nodes(cluster) if each != node]
+    network.forget(node, others)
+    leftovers.clear_outside(cluster)
+    for file in (
+        *cluster.state.glob(f"p*/{node.name}-*"),
+        cluster.state / f"{node.name}-kubelet.conf",
+    ):
+        file.unlink(missing_ok=True)
+    state.remove(node.directory)
+
+
+def kill(node: names.Node) -> None:
+    """Cut a node's power."""
+    _refuse_first(node, "killed")
+    _there(node)
+    _power_off(node)
+
+
+def start(node: names.Node) -> None:
+    """Switch a killed node on and wait until it is Ready; raises KitError."""
+    _refuse_first(node, "started")
+    _there(node)
+    if cgroups.processes(_cgroup(node)):
+        raise host.KitError(f"{node.name} is running: `kill` it before")
+    leftovers.clear_boot(node)
+    boot(node)
+
+
+def cut(node: names.Node) -> None:
+    """Pull a node's cable."""
+    network.set_port(node, up=False)
+
+
+def mend(node: names.Node) -> None:
+    """Plug a node's cable in again."""
+    network.set_port(node, up=True)
+
+
+def freeze(node: names.Node) -> None:
+    """Stop every process of a node where it stands."""
+    _refuse_first(node, "frozen")
+    _there(node)
+    for _ in range(FREEZE_ROUNDS):
+        cgroups.send(_cgroup(node), signal.SIGSTOP)
+
+
+def thaw(node: names.Node) -> None:
+    """Let a frozen node go on."""
+    _there(node)
+    cgroups.send(_cgroup(node), signal.SIGCONT)
+
+
+def import_image(cluster: names.Cluster, archive: Path) -> None:
+    """Import an image archive into every node that is on; raises KitError."""
+    state.read(cluster)
+    if not archive.is_file():
+        raise host.KitError(f"there is no image archive {archive}")
+    for node in state.nodes(cluster):
+        if node.socket.exists():
+            _ctr(node, "images", "import", str(archive.absolute()))
+
+
+def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
+    """Write the files of a node that live through a boot: certificate and configuration."""
+    cluster, timing = node.cluster, state.read(node.cluster).timing
+    for name in ("kubelet", "cni", "pod-logs", "run"):
+        (node.directory / name).mkdir(parents=True, exist_ok=True)
+    issuer = certificates.read_authority(cluster.state / "pki", "ca")
+    user = f"{node.name}-kubelet"
+    certificates.leaf(
+        cluster.state / "pki",
+        issuer,
+        user,
+        f"system:node:{node.name}",
+        organizations=("system:nodes",),
+        addresses=(node.address,),
+        dns_names=(node.name,),
+    )
+    state.write_kubeconfig(cluster, f"{user}.conf", user, state.api_url())
+    files = {
+        "containerd.toml": configuration.containerd(node),
+        "cni/10-bridge.conflist": configuration.cni(node),
+        "kubelet.json": configuration.kubelet(node, timing, smaller),
+        "proxy.json": configuration.proxy(node),
+        "node.json": json.dumps({"zone": zone or f"zone-{node.index}", **asdict(smaller)}),
+    }
+    for name, text in files.items():
+        (node.directory / name).write_text(text, encoding="utf-8")
+
+
+def boot(node: names.Node) -> None:
+    """Bring a configured node up and wait until it is Ready; raises KitError."""
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    network.make(node)
+    network.join(node, [each for each in state.nodes(node.cluster) if each != node])
+    start_runtime(node)
+    start_agents(node)
+    wait_ready(node, since)
+
+
+def start_runtime(node: names.Node) -> None:
+    """Start containerd and give it the image that every pod's sandbox runs."""
+    cgroups.make(_cgroup(node), cgroups.SYSTEM)
+    _start(node, "containerd", commands.runtime(node))
+    host.until(
+        f"containerd of {node.name} answers",
+        lambda: host.succeeds(["ctr", "-a", node.socket, "version"]),
+        timeout_s=CONTAINERD_S_MAX,
+    )
+    if configuration.PROBE_IMAGE not in _ctr(node, "images", "ls", "-q").split():
+        _ctr(node, "images", "import", str(node.cluster.state / "probe.tar"))
+
+
+def start_agents(node: names.Node) -> None:
+    """Start kubelet and kube-proxy."""
+    zone = json.loads((node.directory / "node.json").read_text(encoding="utf-8"))["zone"]
+    programs = state.read(node.cluster).programs
+    for name, command in commands.agents(node, programs, zone).items():
+        _start(node, name, command)
+
+
+def wait_ready(node: names.Node, since: str) -> None:
+    """Wait until a node says that it is Ready, and said so after `since`; raises KitError.
+
+    After a short absence the node controller has not noticed that it was away.
+    """
+    condition = '{.status.conditions[?(@.type=="Ready")]'
+    path = f"jsonpath={condition}.status}} {condition}.lastHeartbeatTime}}"
+
+    def ready() -> bool:
+        try:
+            told = state.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
+        except host.KitError:
+            return False
+        return len(told) == 2 and told[0] == "True" and told[1] >= since
+
+    host.until(f"{node.name} is Ready", ready, timeout_s=READY_S_MAX)
+
+
+def _start(node: names.Node, name: str, command: list[str]) -> None:
+    processes.start(
+        node.cluster,
+        f"{node.name}-{name}",
+        command,
+        namespace=node.namespace,
+        cgroup=f"{_cgroup(node)}/{cgroups.SYSTEM}",
+    )
+
+
+def _power_off(node: names.Node) -> None:
+    network.unplug(node)
+    cgroups.kill(_cgroup(node))
+
+
+def _ctr(node: names.Node, *arguments: str) -> str:
+    command: list[str | Path] = ["ctr", "-a", node.socket, "-n", "k8s.io", *arguments]
+    return host.run(command, timeout_s=IMPORT_S_MAX)
+
+
+def _cgroup(node: names.Node) -> str:
+    return f"{node.cluster.label}/{node.name}"
+
+
+def _there(node: names.Node) -> None:
+    if not node.directory.exists():
+        there = ", ".join(each.name for each in state.nodes(node.cluster))
+        raise host.KitError(f"{node.cluster.name} has no {node.name}: there are {there}")
+
+
+def _refuse_first(node: names.Node, verb: str) -> None:
+    if node.index == 0:
+        raise host.KitError(f"node-0 has the control plane and cannot be {verb}: take another node")

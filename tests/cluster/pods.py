@@ -1,0 +1,90 @@
+"""kubectl in one namespace of KUBECONFIG's cluster, and pods that any cluster admits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import configuration, host
+
+READY_S_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """A namespace of the cluster that KUBECONFIG names."""
+
+    program: Path
+    namespace: str
+
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl; raises KitError with its complaint."""
+        words: list[str | Path] = [
+            self.program,
+            "--request-timeout=20s",
+            "-n",
+            self.namespace,
+            *arguments,
+        ]
+        return host.run(words, stdin=stdin)
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """What `kubectl get` says, as an object."""
+        told: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
+        return told
+
+    def run_pod(self, name: str, *arguments: str) -> None:
+        """Start a pod of the probe image that is not started again when it ends."""
+        self("apply", "-f", "-", stdin=json.dumps(pod(name, *arguments)))
+
+    def wait(self, name: str, phase: str) -> None:
+        """Wait until a pod is in a phase; raises KitError."""
+        reached = f"--for=jsonpath={{.status.phase}}={phase}"
+        self("wait", reached, f"pod/{name}", f"--timeout={READY_S_MAX:g}s")
+
+
+def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
+    """A pod of the probe image that any cluster admits; `restart` is its restartPolicy."""
+    confined = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    container = {
+        "name": "probe",
+        "image": configuration.PROBE_IMAGE,
+        "imagePullPolicy": "Never",
+        "args": list(arguments),
+        "securityContext": confined,
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "restartPolicy": restart,
+            "terminationGracePeriodSeconds": 5,
+            "securityContext": user,
+            "containers": [container],
+        },
+    }
+
+
+def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
+    """A Service of the pod of the same name; `protocol` is tcp or udp."""
+    ports = [{"port": port, "protocol": protocol.upper()}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": ports, **more},
+    }
+
+
+def manifest(*pods: str) -> str:
+    """Pods that serve, as one text for `kubectl apply`."""
+    items = [pod(name, "serve", restart="Always") for name in pods]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

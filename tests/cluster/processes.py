@@ -1,0 +1,93 @@
+"""Processes of a cluster: started in their namespace and cgroup, found again by name.
+
+`STATE/pids/NAME.json` says what a process is and how it was started, so that a test can kill it
+and start it again with its very command line; `STATE/log/NAME.log` is what it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import cgroups, commands, host, names
+
+LOG_LINES = 4
+END_S_MAX = 60.0
+
+
+def start(
+    cluster: names.Cluster,
+    name: str,
+    command: list[str],
+    *,
+    namespace: str,
+    cgroup: str,
+    inherited: tuple[int, ...] = (),
+) -> None:
+    """Start a process that outlives this one; `inherited` are open files that it keeps."""
+    members = cgroups.membership(cgroup) / "cgroup.procs"
+    wrapped = commands.joining(members, commands.inside(namespace, command))
+    with (cluster.state / "log" / f"{name}.log").open("ab") as log:
+        started = subprocess.Popen(
+            wrapped,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cluster.state,
+            start_new_session=True,
+            pass_fds=inherited,
+        )
+    known = {"pid": started.pid, "command": command, "namespace": namespace, "cgroup": cgroup}
+    _record(cluster, name).write_text(json.dumps(known), encoding="utf-8")
+    started.returncode = 0  # it is not waited for: whoever ends the cluster ends it
+
+
+def running(cluster: names.Cluster, name: str) -> bool:
+    """Whether a process that was started is there and no zombie."""
+    try:
+        process = _recall(cluster, name)["pid"]
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except (OSError, host.KitError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
+    """End a process with a signal and wait until it is gone; raises KitError."""
+    process = _recall(cluster, name)["pid"]
+    if running(cluster, name):
+        os.kill(process, number)
+    host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=END_S_MAX)
+
+
+def start_again(cluster: names.Cluster, name: str) -> None:
+    """Start a process that has ended, with its very command line; raises KitError."""
+    known = _recall(cluster, name)
+    start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
+
+
+def complaints(cluster: names.Cluster) -> str:
+    """The last lines of every log that is not empty."""
+    told = []
+    for log in sorted((cluster.state / "log").glob("*.log")):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        if lines:
+            told += [f"--- {log}", *(line[:300] for line in lines)]
+    return "\n".join(told)
+
+
+def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:
+    file = _record(cluster, name)
+    if not file.exists():
+        there = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
+        raise host.KitError(f"{cluster.name} has no process {name!r}: there are {there or 'none'}")
+    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return known
+
+
+def _record(cluster: names.Cluster, name: str) -> Path:
+    return cluster.state / "pids" / f"{name}.json"

@@ -1,0 +1,3 @@
+module midstreamer.dev/cluster/probe
+
+go 1.24

@@ -1,0 +1,130 @@
+"""What a cluster remembers of itself, in files below its state directory.
+
+cluster.json   how it was brought up        kubeconfig   for people and tests
+bin/           links to its programs        pki/         keys and certificates
+log/, pids/    of its processes             nodes/       a directory a node
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.cluster import certificates, commands, configuration, host, names
+from tests.cluster.configuration import Timing
+
+COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """How a cluster was brought up."""
+
+    timing: Timing
+    programs: dict[str, Path]
+    filters_bridges: bool  # whether the kernel can enforce NetworkPolicies
+
+
+def write(cluster: names.Cluster, remembered: Remembered) -> None:
+    """Write cluster.json."""
+    text = {
+        "timing": asdict(remembered.timing),
+        "programs": {name: str(path) for name, path in remembered.programs.items()},
+        "filters_bridges": remembered.filters_bridges,
+    }
+    (cluster.state / "cluster.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
+
+
+def read(cluster: names.Cluster) -> Remembered:
+    """What `write` wrote; raises KitError when the cluster is not up."""
+    try:
+        text = json.loads((cluster.state / "cluster.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise host.KitError(
+            f"cluster {cluster.name!r} is not up: `make cluster NAME={cluster.name}` brings it up"
+        ) from error
+    return Remembered(
+        Timing(**text["timing"]),
+        {name: Path(path) for name, path in text["programs"].items()},
+        text["filters_bridges"],
+    )
+
+
+def set_complete(cluster: names.Cluster) -> None:
+    """Remember that the cluster was brought up to the end."""
+    (cluster.state / COMPLETE).touch()
+
+
+def complete(cluster: names.Cluster) -> bool:
+    """Whether the cluster was brought up to the end: a run that is killed leaves half of one."""
+    return (cluster.state / COMPLETE).exists()
+
+
+def nodes(cluster: names.Cluster) -> list[names.Node]:
+    """The nodes that there are, by their directories."""
+    place = cluster.state / "nodes"
+    there = [path.name for path in place.iterdir()] if place.is_dir() else []
+    return [cluster.node(index) for index in sorted(names.node_index(name) for name in there)]
+
+
+def kubectl(cluster: names.Cluster, *arguments: str, stdin: str = "") -> str:
+    """Run the cluster's own kubectl as its administrator; raises KitError."""
+    command: list[str | Path] = [
+        cluster.state / "bin/kubectl",
+        f"--kubeconfig={cluster.state}/admin.conf",
+        "--request-timeout=20s",
+        *arguments,
+    ]
+    return host.run(commands.inside(cluster.label, command), stdin=stdin)
+
+
+def answers(cluster: names.Cluster) -> bool:
+    """Whether the API server says that it is ready."""
+    command: list[str | Path] = [
+        cluster.state / "bin/kubectl",
+        f"--kubeconfig={cluster.state}/admin.conf",
+        "--request-timeout=3s",
+        "get",
+        "--raw=/readyz",
+    ]
+    return host.succeeds(commands.inside(cluster.label, command))
+
+
+def write_kubeconfig(cluster: names.Cluster, file: str, certificate: str, server: str) -> None:
+    """Write STATE/FILE for the user of the certificate pki/CERTIFICATE.crt."""
+    pki = cluster.state / "pki"
+    text = configuration.kubeconfig(
+        server,
+        authority=(pki / "ca.crt").read_bytes(),
+        certificate=(pki / f"{certificate}.crt").read_bytes(),
+        key=(pki / f"{certificate}.key").read_bytes(),
+    )
+    path = cluster.state / file
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_user(
+    cluster: names.Cluster,
+    issuer: certificates.Authority,
+    user: str,
+    common_name: str,
+    *organizations: str,
+) -> None:
+    """Make a certificate and a kubeconfig, USER.conf, for a component."""
+    pki = cluster.state / "pki"
+    certificates.leaf(pki, issuer, user, common_name, organizations=organizations)
+    write_kubeconfig(cluster, f"{user}.conf", user, api_url())
+
+
+def api_url() -> str:
+    """Where the API server is, inside the namespace."""
+    return f"https://{names.API_ADDRESS}:{names.API_PORT}"
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory with all that is in it, if it is there."""
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,131 @@
+"""What the programs of a cluster are built from, and that nothing half-built is used."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import build, host, programs
+
+
+@pytest.mark.parametrize("component", programs.COMPONENTS, ids=lambda c: c.name)
+def test_sources_name_modules_and_hashes_but_no_host(component: programs.Component) -> None:
+    files = build.sources(component)
+
+    assert {"go.mod", "go.sum"} <= set(files)
+    assert [name for name, data in files.items() if b"://" in data] == []
+
+
+def test_every_version_that_go_mod_requires_has_its_hash() -> None:
+    for component in programs.COMPONENTS:
+        files = build.sources(component)
+        required = re.findall(r"^\t(\S+ v\S+)", files["go.mod"].decode(), re.MULTILINE)
+        pinned = {line.rpartition(b" ")[0].decode() for line in files["go.sum"].splitlines()}
+        replaced = {
+            line.split()[0] for line in files["go.mod"].decode().splitlines() if "=>" in line
+        }
+        lacking = [
+            m for m in required if f"{m}/go.mod" not in pinned and m.split()[0] not in replaced
+        ]
+        assert lacking == [], component.name
+
+
+def test_the_fingerprint_changes_with_each_thing_that_is_built_from() -> None:
+    component = programs.COMPONENTS[0]
+    sources = build.sources(component)
+    same = programs.fingerprint(component, dict(reversed(sources.items())), "x86_64")
+
+    others = [
+        programs.fingerprint(component, {**sources, "go.sum": b""}, "x86_64"),
+        programs.fingerprint(component, {**sources, "main.go": b""}, "x86_64"),
+        programs.fingerprint(component, sources, "aarch64"),
+        programs.fingerprint(programs.COMPONENTS[1], sources, "x86_64"),
+    ]
+
+    assert same == programs.fingerprint(component, sources, "x86_64")
+    assert len({same, *others}) == 5
+
+
+def test_programs_report_the_version_that_go_mod_pins() -> None:
+    kubernetes = programs.COMPONENTS[0]
+
+    flags = programs.linker_flags(kubernetes, build.sources(kubernetes)["go.mod"].decode())
+
+    assert re.search(r"-X k8s.io/component-base/version.gitVersion=v1\.\d+\.\d+ ", flags)
+    assert "gitMajor=1 " in flags
+
+
+def test_no_go_is_fetched_and_no_module_is_resolved_anew(tmp_path: Path) -> None:
+    environment = programs.go_environment(tmp_path)
+
+    assert environment["GOTOOLCHAIN"] == "local"
+    assert "-mod=readonly" in environment["GOFLAGS"].split()
+    assert not {"GOPROXY", "GOSUMDB"} & set(environment)
+
+
+# A `go` of our own: what it builds is whole only when it does not fail.
+FAKE_GO = """#!/bin/sh
+[ "$1" = build ] || exit 0
+for word; do [ "$last" = -o ] && place=$word; last=$word; done
+echo run >> "$COUNT"
+echo half > "${place}probe"
+[ -z "$FAIL" ] || exit 1
+echo whole > "${place}probe"
+"""
+
+
+@pytest.fixture
+def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "bin").mkdir()
+    go = tmp_path / "bin/go"
+    go.write_text(FAKE_GO, encoding="ascii")
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{go.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("COUNT", str(tmp_path / "count"))
+    monkeypatch.setattr(programs, "COMPONENTS", (programs.COMPONENTS[-1],))
+    return tmp_path
+
+
+def test_a_half_done_build_is_never_taken_for_done(
+    fake_go: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = fake_go / "cache"
+    monkeypatch.setenv("FAIL", "yes")
+    with pytest.raises(host.KitError, match="probe could not be built"):
+        build.build(cache)
+    assert build.missing(cache) == ("probe",)
+    monkeypatch.setenv("FAIL", "")
+
+    found = build.build(cache)
+
+    assert found["probe"].read_text(encoding="ascii") == "whole\n"
+    assert len(list((cache / "by-hash").iterdir())) == 1
+    assert sorted(path.name for path in cache.iterdir()) == ["by-hash", "lock"]
+
+
+def test_what_is_built_is_not_built_again(fake_go: Path) -> None:
+    cache = fake_go / "cache"
+
+    first, second = build.build(cache), build.build(cache)
+
+    assert first == second
+    assert (fake_go / "count").read_text(encoding="ascii") == "run\n"
+
+
+def test_programs_that_nobody_used_for_a_fortnight_go(fake_go: Path) -> None:
+    cache = fake_go / "cache"
+    old = cache / "by-hash/probe-of-last-month"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+
+    build.build(cache)
+
+    assert not old.exists()
+
+
+def test_a_program_that_is_not_built_is_named(tmp_path: Path) -> None:
+    with pytest.raises(host.KitError, match="not built: kubernetes, etcd, coredns, probe"):
+        build.binaries(tmp_path)
