@@ -72,7 +72,9 @@ class Answer:
         """The answer as an error: what was asked, the status, and what the server says of it."""
         told = f"{self.asked}: the API server answers {self.status}: {self._message()}"
         match self.status:
-            case 401 | 403:
+            case 401:
+                return Refused(f"{told}; the token is of a pod that is gone, or has expired")
+            case 403:
                 return Refused(f"{told}; the role of this service account must allow it")
             case 429:
                 return Overloaded(told, retry_after_s=self.retry_after_s or RETRY_S)
@@ -325,7 +327,9 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        self._writer.close()
+        # At once: nothing is under way any more, or nobody wants it, and whoever closes does not
+        # stay to see TLS say goodbye.
+        self._writer.transport.abort()
 
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
