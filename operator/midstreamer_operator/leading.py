@@ -122,8 +122,10 @@ class Replica:
             self.election.lost()
         except (MidstreamerError, TimeoutError) as error:
             why = str(error) or "the API server has not answered in time"
-            self._lease_trouble = f"the lease cannot be read or written: {why}"
-            log.warning("lease.not_renewed", detail=self._lease_trouble)
+            told = f"the lease cannot be read or written: {why}"
+            if told != self._lease_trouble:  # once, not with every look
+                log.warning("lease.not_renewed", detail=told)
+            self._lease_trouble = told
         else:
             self._lease_trouble = ""
 

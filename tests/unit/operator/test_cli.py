@@ -17,7 +17,7 @@ ACCOUNTS = "MIDSTREAMER_OPERATOR__ACCOUNTS"
     ("words", "told"),
     [
         (["--set", "release=Mid"], "operator.release = 'Mid' from flag --release"),
-        (["--set", "relase=mid"], "did you mean release"),
+        (["--set", "leases_s=6"], "did you mean lease_s"),
         (["--set", "release"], "--set takes KEY=VALUE"),
         (["--set", "renew_within_s=6"], "renew_within_s=6 must be less than lease_s=6"),
         (["--set", "life_s=60"], "operator.life_s"),
