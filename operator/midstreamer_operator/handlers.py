@@ -55,6 +55,8 @@ def settings() -> kopf.OperatorSettings:
     made.watching.server_timeout, made.watching.client_timeout = 120, 150
     made.watching.connect_timeout = 5.0
     made.networking.request_timeout = 10.0
+    # After these it fails, and `leading` says so and begins it anew; its own go on for a minute.
+    made.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
     # Else it kills this process ten minutes after any end of its own.
     made.process.ultimate_exiting_timeout = None
     return made

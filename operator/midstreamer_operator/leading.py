@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from enum import StrEnum
 
 from midstreamer.cluster.account import Account
 from midstreamer.cluster.api import Api
-from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.errors import MidstreamerError, shortened
 from midstreamer.runtime import tasks
 from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import act, authority, handlers, observe
@@ -25,8 +26,19 @@ from midstreamer_operator.signals import Signals
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
+STEADY_S = 10.0
+"""Events count as well once they have been listened to for so long."""
 
 log = logs.get(__name__)
+
+
+class Part(StrEnum):
+    """What may be in trouble, each by itself."""
+
+    LEASE = "lease"
+    AUTHORITY = "authority"
+    EVENTS = "events"
+    SWEEP = "sweep"
 
 
 class Replica:
@@ -44,12 +56,13 @@ class Replica:
         self.election = Election(
             settings.me, lease_s=settings.lease_s, renew_within_s=settings.renew_within_s
         )
-        self._lease_trouble = "the lease was not read yet"
-        self._work_trouble = ""
+        self._troubles: dict[Part, str] = {Part.LEASE: "the lease was not read yet"}
+        self._spare_s = settings.lease_s - settings.renew_within_s
+        """What may be lost of a lease by a look that hangs, or work that does not end."""
 
     def serving_reasons(self) -> list[str]:
         """Why this replica could not take over; empty when it could."""
-        return [each for each in (self._lease_trouble, self._work_trouble) if each]
+        return list(self._troubles.values())
 
     @property
     def leads(self) -> bool:
@@ -64,7 +77,7 @@ class Replica:
                 if self.leads:
                     await self._lead()
                 else:
-                    self._work_trouble = ""
+                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP)
                 await tasks.awaited(self._signals.stop, self._settings.retry_s)
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
@@ -75,9 +88,9 @@ class Replica:
         try:
             signer = await self._signer()
         except (MidstreamerError, Overtaken) as error:
-            self._work_trouble = str(error)
-            log.warning("authority.not_opened", detail=str(error))
+            self._ill(Part.AUTHORITY, str(error))
             return
+        self._well(Part.AUTHORITY)
         log.info("operator.leading", holder=self.election.me)
         metrics.OPERATOR_LEADER.set(1.0)
         events = handlers.run(signer, self._account, begun=self._signals.take)
@@ -86,13 +99,15 @@ class Replica:
             asyncio.create_task(events, name="operator.events"),
             asyncio.create_task(sweeps, name="operator.sweep"),
         }
+        began_s = _now_s()
         try:
             while self.leads and not self._signals.stop.is_set() and not _ended(work):
                 await tasks.awaited(self._signals.stop, self._settings.retry_s)
                 await self._look()
+                if _now_s() - began_s > STEADY_S:
+                    self._well(Part.EVENTS)
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
-            self._work_trouble = ""
             await self._end(work)
 
     async def _signer(self) -> Signer:
@@ -108,26 +123,33 @@ class Replica:
             try:
                 await signer.sweep()
             except MidstreamerError as error:
-                self._work_trouble = error.message
+                self._ill(Part.SWEEP, error.message)
                 raise
-            self._work_trouble = ""
+            self._well(Part.SWEEP)
             await asyncio.sleep(tasks.spread(self._settings.sweep_s))
 
     async def _look(self) -> None:
         """Read the lease, and take or renew it when that is ours to do."""
         try:
-            async with asyncio.timeout(self._settings.renew_within_s):
+            async with asyncio.timeout(self._spare_s):
                 await self._looked()
         except Overtaken:
             self.election.lost()
         except (MidstreamerError, TimeoutError) as error:
             why = str(error) or "the API server has not answered in time"
-            told = f"the lease cannot be read or written: {why}"
-            if told != self._lease_trouble:  # once, not with every look
-                log.warning("lease.not_renewed", detail=told)
-            self._lease_trouble = told
+            self._ill(Part.LEASE, f"the lease cannot be read or written: {why}")
         else:
-            self._lease_trouble = ""
+            self._well(Part.LEASE)
+
+    def _ill(self, part: Part, why: str) -> None:
+        """Remember what is wrong, and log it once."""
+        if self._troubles.get(part) != why:
+            log.warning("operator.troubled", part=part, detail=why)
+        self._troubles[part] = why
+
+    def _well(self, *parts: Part) -> None:
+        for part in parts:
+            self._troubles.pop(part, None)
 
     async def _looked(self) -> None:
         asked_s = _now_s()
@@ -166,15 +188,13 @@ class Replica:
         """End the work; what hangs must not outlive the lease."""
         for task in work:
             task.cancel()
-        left_s = self._settings.lease_s - self._settings.renew_within_s
-        _, stuck = await asyncio.wait(work, timeout=left_s)
+        _, stuck = await asyncio.wait(work, timeout=self._spare_s)
         if stuck:
             log.error("operator.stuck", tasks=sorted(task.get_name() for task in stuck))
             os._exit(STUCK_EXIT)
         for task in work:
             if not task.cancelled() and (error := task.exception()):
-                self._work_trouble = f"{task.get_name()} failed: {error}"
-                log.error("operator.failed", task=task.get_name(), error=str(error))
+                self._ill(Part.EVENTS, f"{task.get_name()} failed: {shortened(str(error))}")
 
 
 def _ended(work: set[asyncio.Task[None]]) -> bool:

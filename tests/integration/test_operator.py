@@ -26,7 +26,17 @@ from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 from tests.support.api_over_https import Served, served
 from tests.support.api_server import ApiServer, until
-from tests.support.operating import DOMAIN, NAMESPACE, POLICY, RELEASE, UID, a_name, csr_pem, uri
+from tests.support.operating import (
+    DOMAIN,
+    NAMESPACE,
+    POLICY,
+    RELEASE,
+    UID,
+    a_name,
+    csr_pem,
+    posted,
+    uri,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -187,6 +197,17 @@ async def test_an_operator_whose_role_lacks_a_right_says_so_and_tries_again(
             await until(lambda: one.replica.serving_reasons() == [])
 
 
+async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with a_cluster(tmp_path) as here, running(here) as one:
+        here.server.allows = lambda user, verb, path: verb != "WATCH"
+        await until(lambda: "operator.events failed" in "".join(one.replica.serving_reasons()))
+        given = posted(here.server)
+        await until(lambda: given_out(here.server, given))
+        assert one.replica.serving_reasons()
+
+
 async def test_the_api_server_may_go_and_come_back(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as here, running(here) as one, a_pod(here) as issuer:
         await until(lambda: one.replica.leads)
@@ -223,6 +244,11 @@ async def test_what_was_not_set_is_named_with_the_way_out(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         await process.run(settings_of(**{"pod": "operator-0", **changes}))
+
+
+def given_out(server: ApiServer, given: dict[str, Any]) -> object:
+    found = server.objects[naming.REQUESTS][given["metadata"]["name"]]
+    return found["status"].get("certificate")
 
 
 def _kopf_tasks() -> set[str]:

@@ -136,6 +136,9 @@ def _handler(made: Served) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 async def _watched(made: Served, request: web.Request, query: dict[str, str]) -> web.StreamResponse:
     user = made.server.users[request.headers["Authorization"].removeprefix("Bearer ")]
+    if not made.server.allows(user, "WATCH", request.path):
+        message = f"{user.username} cannot watch {request.path}"
+        return web.json_response({"message": message, "code": 403}, status=403)
     made.watches += 1
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     lasts_s = query.pop("timeoutSeconds", "3600")
