@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services tests benchmarks docs
+SOURCES := kernels services operator tests benchmarks docs
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
@@ -46,14 +46,16 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	$(BIN)/codespell $$(git ls-files)
 	cd kernels && ../$(BIN)/deptry --no-ansi .
 	cd services && ../$(BIN)/deptry --no-ansi .
+	cd operator && ../$(BIN)/deptry --no-ansi .
 	$(BIN)/python -m docs.generate --check
 
-test: dev  ## the whole suite, with branch coverage of services at least 85 % (ARGS="-k name")
+test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='kernels/*' --format=total | sed 's/^/kernels, branch coverage in %: /'
 	$(BIN)/coverage report --include='services/*' --fail-under=85
+	$(BIN)/coverage report --include='operator/*' --fail-under=85
 
 integration: dev  ## only what starts processes, sockets or PostgreSQL
 	$(BIN)/pytest -m "integration or fleet" $(ARGS)
@@ -97,7 +99,7 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
-	cd requirements && for name in bootstrap run dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+	cd requirements && for name in bootstrap run operator dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
@@ -125,7 +127,7 @@ full: check test docs judge interop fuzz soak rolling  ## everything that must h
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
 	rm -rf $(VENV) $(PEERS) .before .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find kernels services tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kernels services operator tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------
 
@@ -146,9 +148,10 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 	@$(BIN)/python -m midstreamer_kernels warm --searches
 	@touch $@
 
-$(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt
+$(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt operator/pyproject.toml
 	@echo "installing what developing needs"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e operator
 	@touch $@
 
 $(VENV)/stamp.fuzz: $(VENV)/stamp.dev requirements/fuzz.txt

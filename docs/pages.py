@@ -25,6 +25,7 @@ from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.plan import reasons as denials
 
 NOTE = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
 
@@ -129,6 +130,8 @@ def _toml(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(key)} = {_toml(value[key])}' for key in value)}}}"
     return json.dumps(str(value))
 
 
@@ -181,6 +184,8 @@ def _all_words() -> Iterator[str]:
     yield f"### {authorisation.NOT_AUTHORISED}\n\nA frame that this kind of peer may not send.\n"
     yield "## Abstentions\n\nWhy a decision is silent; the first that applies is given.\n"
     yield from _members(decision.Reason)
+    yield "## Denials of the operator\n\nWhy a signing request gets no certificate.\n"
+    yield from _members(denials.Reason)
 
 
 def _members(words: type[StrEnum]) -> Iterator[str]:

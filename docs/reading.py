@@ -16,7 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import midstreamer
+import midstreamer_operator
 from midstreamer.runtime import config
+
+PACKAGES = (midstreamer, midstreamer_operator)
+OURS = {package.__name__ for package in PACKAGES}
 
 
 @cache
@@ -66,15 +70,16 @@ def summary(thing: object) -> str:
 
 def settings() -> list[type[config.Settings]]:
     """Every section's class, services first, each once, in the order of config.SECTIONS."""
-    for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
-        if module.name.endswith(".config"):
-            importlib.import_module(module.name)
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.endswith((".config", "_operator.settings")):
+                importlib.import_module(module.name)
     found: dict[str, type[config.Settings]] = {}
     waiting = [config.Settings]
     while waiting:
         cls = waiting.pop()
         waiting += cls.__subclasses__()
-        if cls.section and cls.__module__.startswith("midstreamer."):
+        if cls.section and cls.__module__.partition(".")[0] in OURS:
             found[cls.section] = cls
     return [found[name] for name in config.SECTIONS if name in found]
 

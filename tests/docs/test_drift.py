@@ -16,6 +16,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.plan import reasons as denials
 
 TOP = Path(__file__).parents[2]
 REFERENCE = TOP / "docs/reference"
@@ -48,6 +49,7 @@ def test_every_code_reason_metric_frame_and_command_has_its_heading() -> None:
     assert set(errors.BY_CODE) <= headings("errors")
     assert {str(reason) for reason in decision.Reason} <= headings("errors")
     assert {str(reason) for reason in reasons.Reason} <= headings("errors")
+    assert {str(reason) for reason in denials.Reason} <= headings("errors")
     assert {one.name for one in metrics.CATALOGUE} <= headings("metrics")
     assert set(frames.FRAMES) <= headings("frames")
     assert set(pages.commands()) <= headings("command-line")
@@ -85,6 +87,7 @@ def rooms() -> set[str]:
 def test_architecture_names_every_room_and_no_other() -> None:
     text = (TOP / "ARCHITECTURE.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^### `services/midstreamer/(\w+)`$", text, re.MULTILINE)) == rooms()
+    assert "### `operator/midstreamer_operator`" in text
     assert len(text.splitlines()) < 250
 
 
@@ -93,7 +96,7 @@ def test_files_that_are_named_exist(name: str) -> None:
     text = (TOP / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text)
     paths = re.findall(
-        r"`((?:services|kernels|docs|benchmarks|tests|requirements)/[\w./-]+)`", text
+        r"`((?:services|kernels|operator|docs|benchmarks|tests|requirements)/[\w./-]+)`", text
     )
     assert [each for each in [*links, *paths] if not (TOP / each).exists()] == []
 

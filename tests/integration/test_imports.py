@@ -37,6 +37,16 @@ def test_a_command_that_searches_nothing_loads_no_kernels(verb: list[str], tmp_p
     assert loaded(ran.stderr) & HEAVY == set()
 
 
+@pytest.mark.integration
+def test_the_operator_loads_neither_kernels_nor_carriers_nor_a_store(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "midstreamer_operator", "--print-config"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "operator.release = midstreamer  (default)" in ran.stdout
+    assert loaded(ran.stderr) & (HEAVY | {"aioquic", "websockets", "asyncpg"}) == set()
+
+
 @pytest.mark.fleet
 @pytest.mark.timeout(300)
 async def test_only_agents_load_the_kernels(

@@ -9,7 +9,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-SERVICES = Path(__file__).parents[2] / "services/midstreamer"
+TOP = Path(__file__).parents[2]
+SERVICES, OPERATOR = TOP / "services/midstreamer", TOP / "operator"
 MAKERS = {"create_task", "ensure_future", "run_coroutine_threadsafe", "TaskGroup"}
 GROUPS = {"group", "tasks", "_tasks"}
 """What a TaskGroup is called: it holds its tasks, so their names may be dropped."""
@@ -27,6 +28,7 @@ PLACES = {
     "coordinator/dispatching.py::Dispatcher._hang_up": "the group of `run`",
     "coordinator/recalling.py::Recaller._asked": "the recaller: `close` ends what still asks",
     "coordinator/writer.py::Writer.run": "a group that lasts as long as the method",
+    "midstreamer_operator/leading.py::Replica._lead": "the method, which ends what it began",
     "runtime/conversation.py::Peer._begin": "the peer: each ends with its request or the link",
     "runtime/conversation.py::Peer.start": "the peer: `close` ends it",
     "runtime/conversation.py::_next": "the function, which ends what it began",
@@ -68,11 +70,12 @@ def _makes_tasks(node: ast.AST) -> bool:
 
 
 def _sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SERVICES.rglob("*.py")):
-        yield (
-            path.relative_to(SERVICES).as_posix(),
-            ast.parse(path.read_text(encoding="utf-8")),
-        )
+    for source in (SERVICES, OPERATOR):
+        for path in sorted(source.rglob("*.py")):
+            yield (
+                path.relative_to(source).as_posix(),
+                ast.parse(path.read_text(encoding="utf-8")),
+            )
 
 
 def test_tasks_are_made_only_where_somebody_owns_them() -> None:

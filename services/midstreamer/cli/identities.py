@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from midstreamer.cluster import account
+from midstreamer.cluster.api import Client
+from midstreamer.cluster.requesting import ClusterIssuer
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
@@ -77,13 +80,22 @@ def source(me: Identity, security: SecuritySettings) -> CredentialSource:
     def waits(why: str) -> None:
         log.warning("certificate.waiting", identity=me.name, detail=why)
 
+    trust = files.trust_path(security.directory)
+    in_cluster = security.key == "cluster"
     return RequestedSource(
         me,
-        AuthorityIssuer(security.directory),
+        _in_cluster(security) if in_cluster else AuthorityIssuer(security.directory),
         allowlist=_listed(security),
-        bundle=BundleFile(files.trust_path(security.directory)),
+        # In a cluster the issuer says whom to trust, unless the bundle is mounted.
+        bundle=None if in_cluster and not trust.exists() else BundleFile(trust),
         waits=waits,
     )
+
+
+def _in_cluster(security: SecuritySettings) -> ClusterIssuer:
+    who = account.in_pod()
+    client = Client(who, idle_max=0)  # it is used once in hours
+    return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 
 def _of_files(me: Identity, security: SecuritySettings) -> FileSource:

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     SYNC = "sync"
     CLIENT = "client"
     OPERATOR = "operator"
+    POSTGRES = "postgres"
+    """The database: it shows a certificate to sync, and no frame ever comes from it."""
 
 
 class Identity(msgspec.Struct, frozen=True, order=True):

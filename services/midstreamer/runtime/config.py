@@ -50,6 +50,7 @@ SECTIONS = (
     "agent",
     "client",
     "run",
+    "operator",
     "telemetry",
     "security",
     "limits",
@@ -155,11 +156,15 @@ class SecuritySettings(Settings):
     """The HTTP proxy through which `wss://` is dialled, by CONNECT: `http://<host>:<port>`, or
     `environment` for what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. Empty: none, whatever the
     environment says. A password belongs into the environment, not here."""
-    key: Literal["file", "memory"] = "file"
+    key: Literal["file", "memory", "cluster"] = "file"
     """Where sync, coordinators and agents have their private key. `file`: in `directory`, beside
     the certificate. `memory`: each start makes a new key, which is never written anywhere, and asks
     the authority in `directory` to certify it; nothing but the authority's bundle, its key and the
-    allowlist is read from there. Commands that ask a fleet always use files."""
+    allowlist is read from there. `cluster`: the same in a pod of Kubernetes, where the operator of
+    `release` certifies it; the identity is then `<kind>/<namespace>/<pod>/<uid>`. Commands that ask
+    a fleet always use files."""
+    release: str = "midstreamer"
+    """Name of the installation whose operator certifies this pod, with `key = "cluster"`."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
     """Days before expiry at which a certificate in a file is replaced. One whose key is in memory
     is replaced after two thirds of its life."""

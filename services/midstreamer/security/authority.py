@@ -9,6 +9,7 @@ this is not used.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -35,6 +36,7 @@ USAGES: dict[Kind, tuple[x509.ObjectIdentifier, ...]] = {
     Kind.AGENT: _DIALS,
     Kind.CLIENT: _DIALS,
     Kind.OPERATOR: _DIALS,
+    Kind.POSTGRES: _SERVES,
 }
 """What a certificate of each kind may be used for; no more than the kind does."""
 
@@ -58,7 +60,8 @@ class Authority:
     def certify(self, identity: Identity, *, now_s: float, days: float = LEAF_DAYS) -> Issued:
         """A new key and a certificate for it; BadInput for an identity of another domain."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return Issued(self._certificate(identity, key.public_key(), now_s, days), key)
+        public = key.public_key()
+        return Issued(self._certificate(identity, public, _names(identity), now_s, days), key)
 
     def sign(
         self,
@@ -67,15 +70,17 @@ class Authority:
         *,
         now_s: float,
         days: float = LEAF_DAYS,
+        dns_names: Collection[str] = (),
     ) -> x509.Certificate:
         """A certificate for the key of somebody else's signing request.
 
         The request must be signed by its own key, be strong, and name ``identity``'s URI and
-        nothing else; BadInput says what is wrong with it.  What else it asks for is not granted:
-        the certificate says what `certify` would say.
+        nothing else, but for host names out of ``dns_names``; BadInput says what is wrong with it.
+        What else it asks for is not granted: the certificate says what `certify` would say.
         """
         try:
-            return self._certificate(identity, _requested(request, identity), now_s, days)
+            key, names = _requested(request, identity, dns_names)
+            return self._certificate(identity, key, names, now_s, days)
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
             raise BadInput(f"the signing request cannot be read: {error}") from error
 
@@ -85,7 +90,12 @@ class Authority:
         return (leaf,) if is_root else (leaf, self.certificate)
 
     def _certificate(
-        self, identity: Identity, key: CertificatePublicKeyTypes, now_s: float, days: float
+        self,
+        identity: Identity,
+        key: CertificatePublicKeyTypes,
+        names: x509.SubjectAlternativeName,
+        now_s: float,
+        days: float,
     ) -> x509.Certificate:
         if identity.trust_domain != self.trust_domain:
             raise BadInput(
@@ -99,16 +109,16 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(USAGES[identity.kind]), critical=False)
-            .add_extension(_uri(identity.uri), critical=False)
+            .add_extension(names, critical=False)
             .add_extension(_issuer_key(self.key), critical=False)
         )
         return builder.sign(self.key, hashes.SHA256())
 
 
 def _requested(
-    request: x509.CertificateSigningRequest, identity: Identity
-) -> CertificatePublicKeyTypes:
-    """The key that a request is to have certified; BadInput when it may not be."""
+    request: x509.CertificateSigningRequest, identity: Identity, dns_names: Collection[str]
+) -> tuple[CertificatePublicKeyTypes, x509.SubjectAlternativeName]:
+    """The key that a request is to have certified, and the names; BadInput when it may not."""
     if weak := chain.weakness_of_request(request):
         raise BadInput(f"the signing request of {identity.name} is too weak: {weak}")
     if not request.is_signature_valid:
@@ -124,12 +134,18 @@ def _requested(
         )
     if uris != [identity.uri]:
         raise BadInput(f"the signing request asks for {quoted(uris[0])}, not for {identity.uri}")
-    if names is not None and len(list(names)) > 1:
+    hosts = names.get_values_for_type(x509.DNSName) if names else []
+    others = len(list(names or ())) - 1 - sum(host in dns_names for host in hosts)
+    if others:
         raise BadInput(
-            f"the signing request asks for {len(list(names)) - 1} names besides {identity.uri};"
-            " certificates here carry the URI alone"
+            f"the signing request asks for {others} names besides {identity.uri};"
+            f" certificates here carry {_granted(dns_names)}"
         )
-    return request.public_key()
+    return request.public_key(), _names(identity, hosts)
+
+
+def _granted(dns_names: Collection[str]) -> str:
+    return f"the URI and {', '.join(sorted(dns_names))}" if dns_names else "the URI alone"
 
 
 def establish(trust_domain: str, *, now_s: float, days: float = AUTHORITY_DAYS) -> Authority:
@@ -172,6 +188,11 @@ def _dated(now_s: float, days: float) -> x509.CertificateBuilder:
 
 def _named(label: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
+
+
+def _names(identity: Identity, hosts: Collection[str] = ()) -> x509.SubjectAlternativeName:
+    uri = x509.UniformResourceIdentifier(identity.uri)
+    return x509.SubjectAlternativeName([uri, *map(x509.DNSName, hosts)])
 
 
 def _uri(uri: str) -> x509.SubjectAlternativeName:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -59,8 +59,18 @@ class Issuer(Protocol):
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
         """Certify the key of a signing request; an error says why not.
 
-        It may take `ASK_S` seconds, and is cancelled then.
+        It may take `ASK_S` seconds, and is cancelled then.  Refused: asked properly, it says no.
         """
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """An `Issuer` whose open request is worth waiting for, and that says what it waits for."""
+
+    ask_s: float
+    """Seconds that it may take instead of `ASK_S`."""
+    waiting: str
+    """What the open request waits for; empty when there is none."""
 
 
 class Listed(Protocol):
@@ -91,18 +101,22 @@ class RequestedSource:
         identity: Identity,
         issuer: Issuer,
         *,
+        hosts: Collection[str] = (),
         allowlist: Listed | None = None,
         bundle: Bundle | None = None,
         waits: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``bundle`` says whom to trust; without it the issuer does, with each certificate.
+        """``hosts`` are DNS names that are asked for besides: of a database, which has no frames.
+
+        ``bundle`` says whom to trust; without it the issuer does, with each certificate.
 
         ``waits`` is told why the first certificate is not there yet, once for each new reason.
         """
         self.identity = identity
         self._issuer = issuer
+        self._hosts = hosts
         self._allowlist = allowlist
         self._bundle = bundle
         self._waits = waits
@@ -130,7 +144,8 @@ class RequestedSource:
         """What the first certificate waits for; empty once it is there."""
         if self._current is not None:
             return ""
-        return self._renewal.why or "the issuer has not answered yet"
+        asked = self._issuer.waiting if isinstance(self._issuer, Patient) else ""
+        return asked or self._renewal.why or "the issuer has not answered yet"
 
     @property
     def complaints(self) -> dict[Watched, str]:
@@ -173,7 +188,7 @@ class RequestedSource:
     async def _ask(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         try:
-            signed = await self._answered(request(key, self.identity))
+            signed = await self._answered(request(key, self.identity, self._hosts))
             self._current = self._checked(signed, key)
         except Exception as error:
             # An issuer is somebody else's code: whatever it raises must not end the renewing.
@@ -183,13 +198,16 @@ class RequestedSource:
             self._renewal.obtained(self._current.not_after_s, self._now(), self._dice())
 
     async def _answered(self, request_pem: bytes) -> Signed:
+        patience_s = self._issuer.ask_s if isinstance(self._issuer, Patient) else ASK_S
         try:
-            async with asyncio.timeout(ASK_S) as limit:
+            async with asyncio.timeout(patience_s) as limit:
                 return await self._issuer.sign(request_pem, self.identity)
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise BadInput(f"the issuer has not answered within {ASK_S:g} s") from error
+            raise BadInput(f"the issuer has not answered within {patience_s:g} s") from error
+        except Refused as error:
+            raise BadInput(f"the issuer refuses: {error.message}") from error
 
     def _checked(self, signed: Signed, key: ec.EllipticCurvePrivateKey) -> Credentials:
         if self._bundle is None:
@@ -217,15 +235,15 @@ class RequestedSource:
             self._waits(why)
 
 
-def request(key: ec.EllipticCurvePrivateKey, identity: Identity) -> bytes:
+def request(
+    key: ec.EllipticCurvePrivateKey, identity: Identity, hosts: Collection[str] = ()
+) -> bytes:
     """A signing request of an identity for a key, as PEM: the public half alone is in it."""
+    names = [x509.UniformResourceIdentifier(identity.uri), *map(x509.DNSName, hosts)]
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.label)]))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]),
-            critical=False,
-        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 

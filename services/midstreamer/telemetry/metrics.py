@@ -204,6 +204,15 @@ SECURITY_FILE_WRONG = _gauges(
     " new certificate was obtained.",
     {"file": words.FILES},
 )
+OPERATOR_LEADER = _gauge(
+    "midstreamer_operator_leader",
+    "1 while this replica of the operator leads, that is, holds the lease and works.",
+)
+SIGNING_REQUESTS = _counters(
+    "midstreamer_signing_requests",
+    "Signing requests that the operator answered, by result: signed, or why not.",
+    {"result": words.SIGNED},
+)
 
 LOG_LINES_LEFT_OUT = _counters(
     "midstreamer_log_lines_left_out",

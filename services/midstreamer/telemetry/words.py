@@ -61,17 +61,24 @@ TASKS = _words(
     sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
     coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
-    security.renewal
+    security.renewal operator.sweep
     """
 )
 """Background loops, by the names that services start them under."""
+SIGNED = _words(
+    """
+    signed NotAPod AnotherNamespace Unreadable WeakKey MoreThanNames NotOneName ForeignName
+    UnknownAccount WrongKind AnotherPod WrongHostName WrongUsage PodGone
+    """
+)
+"""How the operator answers signing requests."""
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
     decision.unsettled frame.refused frame.unknown handshake.failed link.ended link.failed
     peer.dropped peer.failed peer.refused
-    peer.removed request.failed statement.failed survey.remembered verdict.unlearned verdict.void
-    wire.failed write.refused
+    peer.removed request.denied request.failed statement.failed survey.remembered
+    verdict.unlearned verdict.void wire.failed write.refused
     """
 )
 """Log lines that somebody else can bring about as often as he likes: they are limited in rate."""

@@ -2,8 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from midstreamer.cli import identities
+from midstreamer.cluster import account
+from midstreamer.cluster.account import Account
+from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Kind
+from midstreamer.runtime.config import SecuritySettings
+from midstreamer.security.requested import RequestedSource
+from tests.support.api_over_https import certified
 from tests.support.security import who
 
 
@@ -13,3 +21,37 @@ def test_adding_an_entry_keeps_grants_and_comments(tmp_path: Path) -> None:
     path.write_text(before)
     identities.allow(path, [who(Kind.CLIENT, "quant-1"), who(Kind.AGENT, "a2")])
     assert path.read_text() == f"{before}agent/a2\n"
+
+
+def in_cluster(directory: Path) -> SecuritySettings:
+    (directory / "allowlist").write_text("agent/*\n")
+    return SecuritySettings(directory=directory, key="cluster", release="mid")
+
+
+def test_outside_of_a_pod_a_key_of_the_cluster_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(account.HOST, raising=False)
+    with pytest.raises(ConfigError, match="this is no pod with a service account"):
+        identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+
+
+def test_in_a_pod_nothing_is_read_but_the_service_account_and_the_allowlist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified(tmp_path)
+    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert isinstance(made, RequestedSource)
+    assert made.complaints == {}
+    assert not (tmp_path / "agent").exists()
+
+
+def test_a_bundle_that_is_mounted_says_whom_to_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified(tmp_path)
+    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    (tmp_path / "trust.pem").write_text("garbage")
+    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert [*made.complaints] == ["bundle"]

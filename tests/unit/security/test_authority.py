@@ -123,3 +123,24 @@ def test_what_else_a_request_asks_for_is_not_granted() -> None:
     constraints = chain.extension(signed(made), x509.BasicConstraints)
     assert constraints is not None
     assert not constraints.ca
+
+
+HOSTS = ("postgres", "postgres.fleet.svc")
+
+
+def test_a_request_gets_the_host_names_that_it_may_have_and_asks_for() -> None:
+    database = who(Kind.POSTGRES, "p1")
+    made = a_request(KEY, uri(database), x509.DNSName("postgres"))
+    leaf = SIGNER.sign(made, database, now_s=time.time(), days=1, dns_names=HOSTS)
+    names = chain.extension(leaf, x509.SubjectAlternativeName)
+    assert list(names or ()) == [uri(database), x509.DNSName("postgres")]
+    shown = Presented(leaf)
+    found = chain.identify(shown, [SIGNER.certificate], Role.SERVES, time.time())
+    assert found == database
+
+
+def test_a_request_for_a_host_name_that_it_may_not_have_is_not_signed() -> None:
+    database = who(Kind.POSTGRES, "p1")
+    made = a_request(KEY, uri(database), x509.DNSName("postgres"), x509.DNSName("bank.example"))
+    with pytest.raises(BadInput, match=r"1 names besides .* carry the URI and postgres, postgres"):
+        SIGNER.sign(made, database, now_s=time.time(), days=1, dns_names=HOSTS)

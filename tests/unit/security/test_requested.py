@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from midstreamer.domain.errors import BadInput, ConfigError, Unavailable
+from midstreamer.domain.errors import BadInput, ConfigError, Refused, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import authority, requested
 from midstreamer.security.credentials import CredentialSource, Watched
@@ -211,11 +211,12 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
         (ConnectionRefusedError(111, "Connection refused"), "not reached: Connection refused"),
         (Unavailable("the cluster is away"), "the cluster is away"),
         (BadInput("agent/a1 may not have one"), "agent/a1 may not have one"),
+        (Refused("no pod of mine"), "the issuer refuses: no pod of mine"),
         (TimeoutError("its own"), "the issuer failed: TimeoutError: its own"),
         (ZeroDivisionError("oh"), "the issuer failed: ZeroDivisionError: oh"),
         (3600.0, "the issuer has not answered within 30 s"),
     ],
-    ids=["away", "away-by-name", "refusing", "times-out", "broken", "slow"],
+    ids=["away", "away-by-name", "bad-input", "refusing", "times-out", "broken", "slow"],
 )
 def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_told_once(
     step: Exception | float, why: str
@@ -249,6 +250,35 @@ def test_a_slow_issuer_is_given_its_time() -> None:
         assert told == []
 
     run(main)
+
+
+class PatientIssuer(ScriptedIssuer):
+    """One that may take an hour, and says what it waits for."""
+
+    ask_s = 3600.0
+    waiting = "request x is not answered yet"
+
+
+def test_a_patient_issuer_is_given_its_own_time_and_says_what_it_waits_for() -> None:
+    async def main() -> None:
+        signer = authority.establish(DOMAIN, now_s=EPOCH_S, days=3650)
+        issuer = PatientIssuer(signer, now=wall_s, script=[3599.0])
+        source, told = a_source(issuer)
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(source.obtain())
+            await asyncio.sleep(3598.0)
+            assert source.waiting == "request x is not answered yet"
+            await asking
+        assert told == []
+
+    run(main)
+
+
+def test_host_names_are_asked_for_besides_the_identity() -> None:
+    made = x509.load_pem_x509_csr(requested.request(stranger_key(), AGENT, ["postgres"]))
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["postgres"]
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [AGENT.uri]
 
 
 def test_a_certificate_that_cannot_be_renewed_expires_and_the_process_goes_on() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import midstreamer
+import midstreamer_operator
 from midstreamer.coordinator import dispatching
 from midstreamer.domain.errors import Refused
 from midstreamer.protocol import authorisation, frames
@@ -20,7 +21,7 @@ from midstreamer.telemetry import metrics, words
 from midstreamer.transport import attendance
 from midstreamer.transport.aioquic import wire
 
-SOURCE = Path(midstreamer.__file__).parent
+SOURCES = [Path(each.__path__[0]) for each in (midstreamer, midstreamer_operator)]
 LABELLED = [one for one in vars(metrics).values() if isinstance(one, metrics.Family)]
 NOBODYS = "no word of ours"
 
@@ -74,7 +75,8 @@ def test_the_names_of_background_loops_are_those_of_the_services() -> None:
     started = re.compile(r'\b(?:supervise|background|spawn)\(\s*"([\w]+\.[\w.]+)"')
     found = {
         name
-        for path in SOURCE.rglob("*.py")
+        for source in SOURCES
+        for path in source.rglob("*.py")
         for name in started.findall(path.read_text(encoding="utf-8"))
     }
     assert found == words.TASKS
@@ -84,7 +86,8 @@ def test_every_limited_line_is_one_that_is_written() -> None:
     line = re.compile(r'\blog\.\w+\(\s*"([\w.]+)"')
     written = {
         name
-        for path in SOURCE.rglob("*.py")
+        for source in SOURCES
+        for path in source.rglob("*.py")
         for name in line.findall(path.read_text(encoding="utf-8"))
     }
     assert written >= words.EVENTS_BY_PEERS
@@ -95,6 +98,6 @@ def test_lines_that_a_client_can_cause_at_will_are_limited() -> None:
 
 
 def test_no_metric_is_labelled_behind_the_closed_sets() -> None:
-    text = (SOURCE / "telemetry" / "metrics.py").read_text(encoding="utf-8")
+    text = (SOURCES[0] / "telemetry" / "metrics.py").read_text(encoding="utf-8")
     makers = re.findall(r"(?:Counter|Gauge|Histogram)\(name, help, tuple\(labels\)", text)
     assert len(makers) == text.count("Family(") - text.count("class Family(")

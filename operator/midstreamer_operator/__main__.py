@@ -1,0 +1,6 @@
+"""``python -m midstreamer_operator``."""
+
+from midstreamer_operator.cli import main
+
+if __name__ == "__main__":
+    main()

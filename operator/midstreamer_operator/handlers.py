@@ -1,0 +1,92 @@
+"""What kopf calls: nothing is decided or done here, only passed on.
+
+kopf watches the signing requests of the cluster; those of our signer go to `reconcile`.  It keeps
+nothing in them: no annotation, no finalizer, as `on.event` has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from midstreamer.cluster.account import Account
+from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.resources import requests
+
+GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
+
+
+def registry(signer: Signer, account: Account) -> kopf.OperatorRegistry:
+    """The handlers of one operator."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection(account)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signer))
+    async def requested(event: kopf.RawEvent, **_: Any) -> None:
+        await signer.attend(dict(event["object"]))
+
+    return made
+
+
+def connection(account: Account) -> kopf.ConnectionInfo:
+    """How kopf reaches the API server; it asks again when the token has expired."""
+    return kopf.ConnectionInfo(
+        server=account.server,
+        ca_path=str(account.authority_path),
+        scheme="Bearer",
+        token=account.token(),
+        default_namespace=account.namespace,
+    )
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's own settings."""
+    made = kopf.OperatorSettings()
+    made.scanning.disabled = True  # it would list and watch every CustomResourceDefinition
+    made.posting.enabled = False  # events are written by `act`, with words of ours
+    # A watch that dies silently is begun again: by the server's end of it, else by ours.
+    # The API server refuses a fraction of a second, even of none.
+    made.watching.server_timeout, made.watching.client_timeout = 120, 150
+    made.watching.connect_timeout = 5.0
+    made.networking.request_timeout = 10.0
+    # After these it fails, and `leading` says so and begins it anew; its own go on for a minute.
+    made.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
+    # Else it kills this process ten minutes after any end of its own.
+    made.process.ultimate_exiting_timeout = None
+    return made
+
+
+async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) -> None:
+    """Handle events until cancelled; ``begun`` is called when kopf has taken the signals.
+
+    kopf's own way to run would, at its end, wait for every task of this loop and cancel it,
+    whosever it is.  So its tasks are begun and ended here.  By themselves they only fail.
+    """
+    started = await kopf.spawn_tasks(
+        registry=registry(signer, account),
+        settings=settings(),
+        clusterwide=True,  # signing requests are of no namespace; else it would list namespaces
+        standalone=True,
+    )
+    begun()
+    try:
+        ended, _ = await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.wait(started)
+
+
+def _is_for(wanted: str) -> Callable[..., bool]:
+    def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
+        return type != "DELETED" and requests.signer_of(body) == wanted
+
+    return when

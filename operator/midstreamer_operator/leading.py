@@ -1,0 +1,205 @@
+"""Two replicas, of which one works: the shell around `plan.election`.
+
+Both are ready.  The one that holds the lease watches and sweeps; it stops when it could not renew
+in time, and gives the lease back when it ends, so that the other one takes over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from enum import StrEnum
+
+from midstreamer.cluster.account import Account
+from midstreamer.cluster.api import Api
+from midstreamer.domain.errors import MidstreamerError, shortened
+from midstreamer.runtime import tasks
+from midstreamer.telemetry import logs, metrics
+from midstreamer_operator import act, authority, handlers, observe
+from midstreamer_operator.act import Overtaken
+from midstreamer_operator.plan.election import Election, Move
+from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.resources import leases
+from midstreamer_operator.settings import OperatorSettings
+from midstreamer_operator.signals import Signals
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
+STUCK_EXIT = 3
+STEADY_S = 10.0
+"""Events count as well once they have been listened to for so long."""
+
+log = logs.get(__name__)
+
+
+class Part(StrEnum):
+    """What may be in trouble, each by itself."""
+
+    LEASE = "lease"
+    AUTHORITY = "authority"
+    EVENTS = "events"
+    SWEEP = "sweep"
+
+
+class Replica:
+    """One replica of the operator."""
+
+    def __init__(
+        self, settings: OperatorSettings, api: Api, account: Account, signals: Signals
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._account = account
+        self._signals = signals
+        self._lease = f"{settings.release}-operator"
+        self._path = LEASES.format(settings.namespace)
+        self.election = Election(
+            settings.me, lease_s=settings.lease_s, renew_within_s=settings.renew_within_s
+        )
+        self._troubles: dict[Part, str] = {Part.LEASE: "the lease was not read yet"}
+        self._spare_s = settings.lease_s - settings.renew_within_s
+        """What may be lost of a lease by a look that hangs, or work that does not end."""
+
+    def serving_reasons(self) -> list[str]:
+        """Why this replica could not take over; empty when it could."""
+        return list(self._troubles.values())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica may act now."""
+        return self.election.leads(_now_s())
+
+    async def run(self) -> None:
+        """Stand by and lead in turn, until a signal comes; then give the lease back."""
+        try:
+            while not self._signals.stop.is_set():
+                await self._look()
+                if self.leads:
+                    await self._lead()
+                else:
+                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP)
+                await tasks.awaited(self._signals.stop, self._settings.retry_s)
+        finally:
+            metrics.OPERATOR_LEADER.set(0.0)
+            await self._give_back()
+
+    async def _lead(self) -> None:
+        """Work until the lease is lost, or a signal comes, or the work ends by itself."""
+        try:
+            signer = await self._signer()
+        except (MidstreamerError, Overtaken) as error:
+            self._ill(Part.AUTHORITY, str(error))
+            return
+        self._well(Part.AUTHORITY)
+        log.info("operator.leading", holder=self.election.me)
+        metrics.OPERATOR_LEADER.set(1.0)
+        events = handlers.run(signer, self._account, begun=self._signals.take)
+        sweeps = tasks.supervise("operator.sweep", lambda: self._sweep(signer), restart=True)
+        work = {
+            asyncio.create_task(events, name="operator.events"),
+            asyncio.create_task(sweeps, name="operator.sweep"),
+        }
+        began_s = _now_s()
+        try:
+            while self.leads and not self._signals.stop.is_set() and not _ended(work):
+                await tasks.awaited(self._signals.stop, self._settings.retry_s)
+                await self._look()
+                if _now_s() - began_s > STEADY_S:
+                    self._well(Part.EVENTS)
+        finally:
+            metrics.OPERATOR_LEADER.set(0.0)
+            await self._end(work)
+
+    async def _signer(self) -> Signer:
+        policy = self._settings.policy
+        opened = await authority.opened(self._api, policy, time.time())
+        await authority.published(self._api, policy, opened)
+        own = (self._settings.pod, self._settings.uid)
+        return Signer(self._api, policy, opened, own, time.time, lambda: self.leads)
+
+    async def _sweep(self, signer: Signer) -> None:
+        """Sweep now and again; one that fails is begun again at once by whoever supervises it."""
+        while True:
+            try:
+                await signer.sweep()
+            except MidstreamerError as error:
+                self._ill(Part.SWEEP, error.message)
+                raise
+            self._well(Part.SWEEP)
+            await asyncio.sleep(tasks.spread(self._settings.sweep_s))
+
+    async def _look(self) -> None:
+        """Read the lease, and take or renew it when that is ours to do."""
+        try:
+            async with asyncio.timeout(self._spare_s):
+                await self._looked()
+        except Overtaken:
+            self.election.lost()
+        except (MidstreamerError, TimeoutError) as error:
+            why = str(error) or "the API server has not answered in time"
+            self._ill(Part.LEASE, f"the lease cannot be read or written: {why}")
+        else:
+            self._well(Part.LEASE)
+
+    def _ill(self, part: Part, why: str) -> None:
+        """Remember what is wrong, and log it once."""
+        if self._troubles.get(part) != why:
+            log.warning("operator.troubled", part=part, detail=why)
+        self._troubles[part] = why
+
+    def _well(self, *parts: Part) -> None:
+        for part in parts:
+            self._troubles.pop(part, None)
+
+    async def _looked(self) -> None:
+        asked_s = _now_s()
+        found = await observe.lease(self._api, self._settings.namespace, self._lease)
+        record = None if found is None else leases.read(found)
+        move = self.election.read(record, _now_s())
+        me, lease_s = self.election.me, self._settings.lease_s
+        if move is Move.WAIT:
+            return
+        if found is None:
+            made = leases.made(self._lease, me, lease_s, time.time())
+            if await act.create(self._api, self._path, made) is None:
+                return
+        else:
+            made = leases.held(found, me, lease_s, time.time())
+            await act.replace(self._api, f"{self._path}/{self._lease}", made)
+        self.election.written(asked_s)
+
+    async def _give_back(self) -> None:
+        """Say that nobody leads, so that the other replica need not wait; it may fail."""
+        if not self.leads:
+            return
+        self.election.lost()
+        try:
+            async with asyncio.timeout(self._settings.retry_s):
+                found = await observe.lease(self._api, self._settings.namespace, self._lease)
+                if found is None or leases.read(found).holder != self.election.me:
+                    return
+                made = leases.held(found, "", self._settings.lease_s, time.time())
+                await act.replace(self._api, f"{self._path}/{self._lease}", made)
+                log.info("lease.given_back")
+        except (MidstreamerError, Overtaken, TimeoutError) as error:
+            log.warning("lease.not_given_back", detail=str(error))
+
+    async def _end(self, work: set[asyncio.Task[None]]) -> None:
+        """End the work; what hangs must not outlive the lease."""
+        for task in work:
+            task.cancel()
+        _, stuck = await asyncio.wait(work, timeout=self._spare_s)
+        if stuck:
+            log.error("operator.stuck", tasks=sorted(task.get_name() for task in stuck))
+            os._exit(STUCK_EXIT)
+        for task in work:
+            if not task.cancelled() and (error := task.exception()):
+                self._ill(Part.EVENTS, f"{task.get_name()} failed: {shortened(str(error))}")
+
+
+def _ended(work: set[asyncio.Task[None]]) -> bool:
+    return any(task.done() for task in work)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,187 @@
+"""One pass over one signing request: look, decide, do the steps, until nothing is left to do.
+
+It is level-based: it does not matter which event brought it here, nor what was done before.  Two
+passes over one request, in one process or in two, cannot do harm: the API server lets one of two
+writes through, and the ledger has one entry for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from midstreamer.cluster.api import Api, Object
+from midstreamer.domain.errors import BadInput, MidstreamerError
+from midstreamer.runtime import tasks
+from midstreamer.security.authority import Authority
+from midstreamer.telemetry import logs, metrics
+from midstreamer_operator import act, observe
+from midstreamer_operator.act import Overtaken
+from midstreamer_operator.plan import issuance
+from midstreamer_operator.plan.issuance import STEPS, Decision, Deny, Fail, Policy, Sign, Step
+from midstreamer_operator.resources import ledger, requests
+from midstreamer_operator.resources.ledger import Entry
+
+PASSES_MAX = 8
+ATTEMPTS_MAX = 6
+PASSES_AT_ONCE = 8
+"""More requests wait for their turn: a thousand pods that start at once open no thousand
+connections."""
+SETTLED_MAX = 256
+PRUNE_S = 600.0
+KEPT_S = 3600.0
+"""An entry stays in the ledger so long after its certificate has ended."""
+
+log = logs.get(__name__)
+
+
+@dataclass
+class Signer:
+    """The signer of one installation, with what it needs to act."""
+
+    api: Api
+    policy: Policy
+    authority: Authority
+    own: tuple[str, str]
+    """Name and uid of the operator's own pod."""
+    now: Callable[[], float]
+    may_act: Callable[[], bool] = lambda: True
+    """Whether this replica leads; asked before each step."""
+    _places: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(PASSES_AT_ONCE), repr=False
+    )
+    _settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED_MAX), repr=False)
+    """Uids of requests that were answered lately."""
+    _pruned_s: float = 0.0
+
+    async def reconcile(self, given: Object) -> Decision:
+        """Bring one request as far as it goes; the last decision.
+
+        Overtaken: somebody else changed it, and the next event tells how.  Another error: try
+        again.
+        """
+        decision: Decision = issuance.Ignore()
+        for _ in range(PASSES_MAX):
+            request = requests.read(given)
+            decision = await self._decided(request)
+            if not STEPS[type(decision)]:
+                return decision
+            given = await self._done(decision, given)
+        raise Overtaken(f"signing request {request.name} is not settled after {PASSES_MAX} passes")
+
+    async def attend(self, given: Object) -> None:
+        """Reconcile, and try again for a while when the API server is away; then the sweep will.
+
+        Events that tell of our own writes come after all is done, and are passed over.
+        """
+        uid = given["metadata"].get("uid")
+        if uid in self._settled:
+            return
+        for failures in range(1, ATTEMPTS_MAX + 1):
+            try:
+                async with self._places:
+                    await self.reconcile(given)
+                self._settled.append(uid)
+            except Overtaken as error:
+                log.debug("request.overtaken", detail=str(error))
+            except MidstreamerError as error:
+                log.warning("request.not_answered", failures=failures, detail=error.message)
+                await asyncio.sleep(tasks.pause(failures))
+                continue
+            return
+
+    async def sweep(self) -> int:
+        """One pass over every open request, then over the ledger; how many requests were open.
+
+        One that fails does not keep the others from their turn; the last error is raised.
+        """
+        trouble: MidstreamerError | None = None
+        count = 0
+        async for given in observe.requests(self.api, self.policy.signer):
+            try:
+                if issuance.is_settled(requests.read(given)):
+                    continue
+                count += 1
+                await self.reconcile(given)
+            except Overtaken as error:
+                log.debug("request.overtaken", detail=str(error))
+            except MidstreamerError as error:
+                trouble = error
+        if self.now() - self._pruned_s >= PRUNE_S:
+            await self._prune()
+            self._pruned_s = self.now()
+        if trouble is not None:
+            raise trouble
+        return count
+
+    async def _decided(self, request: requests.SigningRequest) -> Decision:
+        is_open = request.signer == self.policy.signer and not issuance.is_settled(request)
+        is_ours = request.account[0] == self.policy.namespace and request.pod_name
+        pod = None
+        if is_open and is_ours:
+            pod = await observe.pod(self.api, self.policy.namespace, request.pod_name)
+        return issuance.decide(request, pod, self.policy)
+
+    async def _done(self, decision: Decision, given: Object) -> Object:
+        """Do the steps of a decision in order; the request as it is then."""
+        entry: Entry | None = None
+        request = requests.read(given)
+        for step in STEPS[type(decision)]:
+            if not self.may_act():
+                raise Overtaken("this replica does not lead any more")
+            match step, decision:
+                case Step.APPROVE, issuance.Approve(identity):
+                    given = await act.approve(self.api, given, f"{identity.uri} agrees")
+                case Step.RECORD, Sign():
+                    entry = await act.record(
+                        self.api, request, decision, self.policy, self.authority, self.now()
+                    )
+                case Step.HAND_OVER, Sign():
+                    assert entry is not None  # noqa: S101 - the order of the plan
+                    given = await act.hand_over(self.api, given, entry)
+                case Step.TELL, Deny(reason, message) | Fail(reason, message):
+                    await act.tell(
+                        self.api,
+                        request,
+                        self.policy,
+                        self.own,
+                        reason=reason,
+                        message=message,
+                        now_s=self.now(),
+                    )
+                case Step.DENY, Deny(reason, message):
+                    given = await act.deny(self.api, given, reason, message)
+                case Step.FAIL, Fail(reason, message):
+                    given = await act.fail(self.api, given, reason, message)
+                case _:
+                    raise AssertionError(f"{step} is no step of {decision}")
+        _tell(request.name, decision, entry)
+        return given
+
+    async def _prune(self) -> None:
+        """Forget certificates that have ended long ago."""
+        namespace, release = self.policy.namespace, self.policy.release
+        async for given in observe.entries(self.api, namespace, release):
+            try:
+                ends_s = ledger.read(given).ends_s
+            except BadInput as error:
+                log.warning("ledger.unreadable", detail=error.message)
+                continue
+            if ends_s + KEPT_S < self.now() and self.may_act():
+                await act.forget(self.api, namespace, given["metadata"]["name"])
+
+
+def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
+    """One line and one count for each decision that was carried out."""
+    match decision:
+        case issuance.Approve(identity):
+            log.info("request.approved", request=name, identity=identity.name)
+        case Sign(identity):
+            serial = entry.serial if entry else ""
+            log.info("certificate.issued", request=name, identity=identity.name, serial=serial)
+            metrics.SIGNING_REQUESTS.labels(result="signed").inc()
+        case Deny(reason, message) | Fail(reason, message):
+            log.warning("request.denied", request=name, reason=str(reason), detail=message)
+            metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

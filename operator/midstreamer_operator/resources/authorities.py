@@ -1,0 +1,93 @@
+"""The authority as a Secret, and the bundle of trusted authorities as a ConfigMap."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from midstreamer.cluster import naming
+from midstreamer.domain.errors import ConfigError
+from midstreamer.security.authority import Authority, trust_domain_of
+from midstreamer.security.files import pem_of
+
+KEY, CERTIFICATE = "tls.key", "tls.crt"
+
+
+def secret_name(release: str) -> str:
+    """The Secret with the key of an installation's authority."""
+    return f"{release}-authority"
+
+
+def secret(release: str, authority: Authority) -> dict[str, Any]:
+    """The Secret of an authority."""
+    key = authority.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret_name(release)},
+        "type": "kubernetes.io/tls",
+        "data": {
+            KEY: base64.b64encode(key).decode(),
+            CERTIFICATE: base64.b64encode(pem_of([authority.certificate])).decode(),
+        },
+    }
+
+
+def authority(given: Mapping[str, Any], trust_domain: str) -> Authority:
+    """The authority in a Secret; ConfigError when it is none of this trust domain."""
+    named = (given.get("metadata") or {}).get("name")
+    way_out = "restore it, or delete it: then a new authority is made, and all pods must restart"
+    data = given.get("data") or {}
+    try:
+        key = serialization.load_pem_private_key(base64.b64decode(data[KEY]), password=None)
+        certificate = x509.load_pem_x509_certificate(base64.b64decode(data[CERTIFICATE]))
+        is_pair = key.public_key() == certificate.public_key()
+    except (KeyError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"Secret {named} has no readable {KEY} and {CERTIFICATE} ({type(error).__name__});"
+            f" {way_out}"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not is_pair:
+        raise ConfigError(
+            f"Secret {named}: {KEY} is not the elliptic-curve key of {CERTIFICATE}; {way_out}"
+        )
+    found = trust_domain_of(certificate)
+    if found != trust_domain:
+        raise ConfigError(
+            f"Secret {named} is the authority of trust domain {found!r}, but security.trust_domain"
+            f" is {trust_domain!r}; set it to {found!r}, or {way_out}"
+        )
+    return Authority(trust_domain, certificate, key)
+
+
+def bundle(release: str, trusted: Iterable[x509.Certificate]) -> dict[str, Any]:
+    """The ConfigMap of the trusted authorities."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": naming.bundle(release)},
+        "data": {naming.BUNDLE_KEY: pem_of(trusted).decode()},
+    }
+
+
+def trusted(given: Mapping[str, Any]) -> tuple[x509.Certificate, ...]:
+    """The authorities in such a ConfigMap; ConfigError when they cannot be read."""
+    text = (given.get("data") or {}).get(naming.BUNDLE_KEY, "")
+    try:
+        return tuple(x509.load_pem_x509_certificates(text.encode())) if text else ()
+    except ValueError as error:
+        named = (given.get("metadata") or {}).get("name")
+        raise ConfigError(
+            f"ConfigMap {named}: {naming.BUNDLE_KEY} holds no readable certificates ({error});"
+            " delete the ConfigMap: it is written again"
+        ) from error

@@ -1,0 +1,39 @@
+"""An Event about a pod: what `kubectl describe pod` shows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from midstreamer.domain.errors import shortened
+
+MESSAGE_CHARACTERS_MAX = 1000
+"""The API server takes 1,024 bytes of a note."""
+COMPONENT = "midstreamer-operator"
+
+
+def warning(
+    *, namespace: str, pod: str, uid: str, about: str, reason: str, message: str, now_s: float
+) -> dict[str, Any]:
+    """A warning about a pod; ``about`` makes its name, so that it is written once."""
+    moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{pod}.{about}", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": namespace,
+            "name": pod,
+            "uid": uid,
+        },
+        "type": "Warning",
+        "reason": reason,
+        "message": shortened(message, MESSAGE_CHARACTERS_MAX),
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

@@ -1,0 +1,137 @@
+"""An issuer for `security.requested` in a cluster: the signer of the installation.
+
+A request is posted to the API server, which writes beside it whose token it came with.  The signer
+compares that with the name that is asked for, approves or denies, and puts the certificate into
+the request, which is watched by its name.  The trusted authorities are read from the installation's
+bundle afterwards, so that the authority that signed is among them.
+
+While the signer is away the request stays, and is answered when it is back.  It is removed when
+its answer was taken or nobody waits for it any more, if the pod's role allows that; else the
+cluster removes it in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+from midstreamer.cluster import naming
+from midstreamer.cluster.api import Api, Change, Object
+from midstreamer.domain.errors import BadInput, MidstreamerError, Refused, Unavailable, shortened
+from midstreamer.domain.identity import Identity
+from midstreamer.security.requested import Signed
+from midstreamer.telemetry import logs
+
+ASK_S = 300.0
+"""A request that was not answered for so long is given up, and another one made."""
+EXPIRES_S = 86_400
+"""The life that is asked for; the signer may give less."""
+WATCH_S = 60.0
+AGAIN_S = 1.0
+CLEAN_S = 3.0
+
+log = logs.get(__name__)
+
+
+class ClusterIssuer:
+    """An `Issuer`: whoever signs for one installation in this cluster."""
+
+    def __init__(self, api: Api, *, namespace: str, release: str) -> None:
+        """``namespace`` and ``release`` are those of the installation."""
+        self._api = api
+        self._namespace = namespace
+        self._release = release
+        self._may_delete = True
+        self.ask_s = ASK_S
+        self.waiting = ""
+        """What an open request waits for; empty when there is none."""
+
+    async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
+        """Ask for a certificate; Refused with the signer's own words when it denies."""
+        name = await self._post(request_pem, identity)
+        self.waiting = (
+            f"signing request {name} was neither approved nor denied yet; is the operator of"
+            f" {self._namespace}/{self._release} running?"
+        )
+        log.info("certificate.requested", request=name, identity=identity.name)
+        try:
+            shown = await self._answered(name)
+            return Signed.of_pem(shown, await self._bundle())
+        finally:
+            self.waiting = ""
+            await self._remove(name)
+
+    async def _post(self, request_pem: bytes, identity: Identity) -> str:
+        spec = {
+            "request": base64.b64encode(request_pem).decode(),
+            "signerName": naming.signer(self._namespace, self._release),
+            "usages": list(naming.usages(identity.kind)),
+            "expirationSeconds": EXPIRES_S,
+        }
+        made: Object = {
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "CertificateSigningRequest",
+            "metadata": {"generateName": f"{self._release}-{identity.label}-"},
+            "spec": spec,
+        }
+        answer = await self._api.ask("POST", naming.REQUESTS, made)
+        return str(answer.checked()["metadata"]["name"])
+
+    async def _answered(self, name: str) -> bytes:
+        """Wait for the certificate.  A watch ends now and then, and a broken one begins again."""
+        while True:
+            try:
+                async with aclosing(self._watched(name)) as changes:
+                    async for change in changes:
+                        if change.type == "ERROR":
+                            break  # the server wants the watch to be begun again
+                        if shown := _certificate(name, change):
+                            return shown
+            except Unavailable as error:
+                log.info("certificate.watch_broken", request=name, detail=error.message)
+            await asyncio.sleep(AGAIN_S)
+
+    def _watched(self, name: str) -> AsyncGenerator[Change, None]:
+        only = {"fieldSelector": f"metadata.name={name}"}
+        return self._api.watch(naming.REQUESTS, only, lasts_s=WATCH_S)
+
+    async def _bundle(self) -> bytes:
+        name = naming.bundle(self._release)
+        answer = await self._api.ask("GET", naming.config_map(self._namespace, name))
+        text = (answer.checked().get("data") or {}).get(naming.BUNDLE_KEY, "")
+        if not text:
+            raise BadInput(
+                f"ConfigMap {self._namespace}/{name} has nothing below {naming.BUNDLE_KEY};"
+                " the operator writes the trusted authorities there"
+            )
+        return str(text).encode()
+
+    async def _remove(self, name: str) -> None:
+        """Remove a request, within `CLEAN_S`; that it stays harms nobody."""
+        if not self._may_delete:
+            return
+        with suppress(MidstreamerError, TimeoutError):
+            async with asyncio.timeout(CLEAN_S):
+                answer = await self._api.ask("DELETE", f"{naming.REQUESTS}/{name}")
+                self._may_delete = answer.status not in (401, 403)
+
+
+def _certificate(name: str, change: Change) -> bytes:
+    """The certificate in a request, or nothing yet; an error when there will be none."""
+    if change.type == "DELETED":
+        raise BadInput(f"signing request {name} was deleted before it was answered")
+    status = change.object.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("type") in ("Denied", "Failed"):
+            why = shortened(str(condition.get("message") or "no reason was given"), 1000)
+            raise Refused(
+                f"signing request {name} was {condition['type'].lower()}: {why}",
+                reason=str(condition.get("reason") or ""),
+            )
+    try:
+        return base64.b64decode(status.get("certificate") or "", validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise BadInput(f"the certificate of signing request {name} is not base64") from error

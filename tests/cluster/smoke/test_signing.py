@@ -1,0 +1,266 @@
+"""Pods earn certificates from the operator, and forgers get none: with a real API server.
+
+The operator runs in the test, with the rights of its pod and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from midstreamer.cluster import naming
+from midstreamer.cluster.api import Client
+from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.domain import identity
+from midstreamer.domain.errors import BadInput, Refused
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.runtime.config import SecuritySettings, TelemetrySettings
+from midstreamer.security.requested import RequestedSource
+from midstreamer_operator.leading import Replica
+from midstreamer_operator.resources import ledger
+from midstreamer_operator.settings import OperatorSettings
+from midstreamer_operator.signals import Signals
+from tests.cluster.pods import Kubernetes
+from tests.cluster.signing import RELEASE, Bound, Installation
+from tests.support.api_server import until
+from tests.support.operating import csr_pem
+
+pytestmark = [pytest.mark.cluster]
+
+DOMAIN = "test.local"
+WITHIN_S = 20.0
+WEAK = rsa.generate_private_key(65537, 1024)
+
+
+@pytest.fixture(scope="module")
+def installed(
+    kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    made = Installation(kubernetes, tmp_path_factory.mktemp("accounts"))
+    made.apply()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def members(installed: Installation) -> dict[str, Bound]:
+    accounts = ("operator", "agent", "postgres", "stranger")
+    return {name: installed.pod(f"{name}-0", f"mid-{name}") for name in accounts}
+
+
+def settings_of(pod: Bound) -> OperatorSettings:
+    return OperatorSettings(
+        namespace=pod.account.namespace,
+        release=RELEASE,
+        pod=pod.name,
+        uid=pod.uid,
+        accounts={
+            "mid-agent": Kind.AGENT,
+            "mid-coordinator": Kind.COORDINATOR,
+            "mid-postgres": Kind.POSTGRES,
+        },
+        postgres_hosts=("postgres",),
+        security=SecuritySettings(trust_domain=DOMAIN),
+        telemetry=TelemetrySettings(listen=None),
+    )
+
+
+@asynccontextmanager
+async def operating(pod: Bound) -> AsyncIterator[Replica]:
+    """A replica of the operator that leads."""
+    signals = Signals()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(pod.account))
+        replica = Replica(settings_of(pod), client, pod.account, signals)
+        task = asyncio.create_task(replica.run())
+        try:
+            await until(lambda: replica.leads, within_s=WITHIN_S)
+            yield replica
+        finally:
+            signals.stop.set()
+            await task
+            signals.release()
+
+
+def issuer(pod: Bound) -> ClusterIssuer:
+    client = Client(pod.account, idle_max=0)
+    return ClusterIssuer(client, namespace=pod.account.namespace, release=RELEASE)
+
+
+def named(pod: Bound, kind: Kind = Kind.AGENT) -> Identity:
+    return identity.make(DOMAIN, kind, f"{pod.account.namespace}/{pod.name}/{pod.uid}")
+
+
+def requests(kubernetes: Kubernetes) -> list[dict[str, Any]]:
+    signer = f"--field-selector=spec.signerName={naming.signer(kubernetes.namespace, RELEASE)}"
+    items: list[dict[str, Any]] = kubernetes.get("csr", signer)["items"]
+    return items
+
+
+async def posted(pod: Bound, pem: bytes, **spec: Any) -> str:
+    """The name of a request that nobody waits for."""
+    made = {
+        "metadata": {"generateName": "by-hand-"},
+        "spec": {
+            "request": base64.b64encode(pem).decode(),
+            "signerName": naming.signer(pod.account.namespace, RELEASE),
+            "usages": list(naming.usages(Kind.AGENT)),
+            **spec,
+        },
+    }
+    async with Client(pod.account) as client:
+        answer = await client.ask("POST", naming.REQUESTS, made)
+    return str(answer.checked()["metadata"]["name"])
+
+
+def conditions(kubernetes: Kubernetes, name: str) -> dict[str, str]:
+    status = kubernetes.get(f"csr/{name}")["status"]
+    return {each["type"]: each["reason"] for each in status.get("conditions", [])}
+
+
+def certificate(kubernetes: Kubernetes, name: str) -> str:
+    return str(kubernetes.get(f"csr/{name}")["status"].get("certificate", ""))
+
+
+async def test_a_pod_waits_for_the_operator_and_then_earns_its_certificate(
+    members: dict[str, Bound],
+) -> None:
+    agent = members["agent"]
+    source = RequestedSource(named(agent), issuer(agent))
+    task = asyncio.create_task(source.obtain())
+    await until(lambda: "neither approved nor denied" in source.waiting, within_s=WITHIN_S)
+    async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
+        made = await task
+    assert made.identity == named(agent)
+    assert made.anchors
+
+
+async def test_the_database_earns_one_with_its_host_name(members: dict[str, Bound]) -> None:
+    postgres = members["postgres"]
+    source = RequestedSource(named(postgres, Kind.POSTGRES), issuer(postgres), hosts=("postgres",))
+    async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
+        made = await source.obtain()
+    names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["postgres"]
+
+
+FORGED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "another pod": ("AnotherPod", "agent", "spiffe://{d}/agent/{n}/agent-1/{u}", {}),
+    "an earlier pod": ("AnotherPod", "agent", "spiffe://{d}/agent/{n}/agent-0/x{u}", {}),
+    "another namespace": ("AnotherNamespace", "agent", "spiffe://{d}/agent/x/agent-0/{u}", {}),
+    "the wrong kind": ("WrongKind", "agent", "spiffe://{d}/sync/{n}/agent-0/{u}", {}),
+    "a name not ours": ("ForeignName", "agent", "https://example.org", {}),
+    "a weak key": ("WeakKey", "agent", "spiffe://{d}/agent/{n}/agent-0/{u}", {"key": WEAK}),
+    "no kind": ("UnknownAccount", "stranger", "spiffe://{d}/agent/{n}/stranger-0/{u}", {}),
+    "a host name": (
+        "WrongHostName",
+        "agent",
+        "spiffe://{d}/agent/{n}/agent-0/{u}",
+        {"hosts": ("postgres",)},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+async def test_a_forged_request_is_denied_with_an_event_that_says_why(
+    installed: Installation, members: dict[str, Bound], what: str
+) -> None:
+    reason, who, template, given = FORGED[what]
+    pod = members[who]
+    uri = template.format(d=DOMAIN, n=installed.namespace, u=pod.uid)
+    with pytest.raises(Refused) as raised:
+        async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
+            await issuer(pod).sign(csr_pem(uri, **given), named(pod))
+    assert raised.value.reason == reason
+    events = installed.kubernetes.get("events", f"--field-selector=reason={reason}")["items"]
+    assert {each["involvedObject"]["name"] for each in events} == {pod.name}
+
+
+async def test_two_names_and_server_usage_are_denied(
+    installed: Installation, members: dict[str, Bound]
+) -> None:
+    agent = members["agent"]
+    uri = named(agent).uri
+    two = await posted(agent, csr_pem(uri, uri))
+    usage = await posted(agent, csr_pem(uri), usages=list(naming.usages(Kind.COORDINATOR)))
+    async with operating(members["operator"]):
+        await until(lambda: conditions(installed.kubernetes, usage), within_s=WITHIN_S)
+        await until(lambda: conditions(installed.kubernetes, two), within_s=WITHIN_S)
+    assert conditions(installed.kubernetes, two) == {"Denied": "NotOneName"}
+    assert conditions(installed.kubernetes, usage) == {"Denied": "WrongUsage"}
+
+
+async def test_a_pod_that_was_deleted_before_the_approval_is_denied(
+    installed: Installation, members: dict[str, Bound]
+) -> None:
+    gone = installed.pod("gone-0", "mid-agent")
+    name = await posted(gone, csr_pem(named(gone).uri))
+    installed.kubernetes("delete", "pod", "gone-0", "--grace-period=0", "--force")
+    async with operating(members["operator"]):
+        await until(lambda: conditions(installed.kubernetes, name), within_s=WITHIN_S)
+    assert conditions(installed.kubernetes, name) == {"Denied": "PodGone"}
+
+
+async def test_what_was_approved_while_no_operator_ran_is_signed_if_it_agrees_and_else_fails(
+    installed: Installation, members: dict[str, Bound]
+) -> None:
+    agent = members["agent"]
+    good = await posted(agent, csr_pem(named(agent).uri))
+    forged = await posted(agent, csr_pem(named(agent, Kind.COORDINATOR).uri))
+    other = await posted(agent, csr_pem(named(agent).uri), signerName="example.org/other")
+    installed.kubernetes("certificate", "approve", good, forged, other)
+    async with operating(members["operator"]):
+        await until(lambda: "Failed" in conditions(installed.kubernetes, forged), within_s=WITHIN_S)
+        await until(lambda: certificate(installed.kubernetes, good), within_s=WITHIN_S)
+    assert conditions(installed.kubernetes, forged)["Failed"] == "WrongKind"
+    untouched = installed.kubernetes.get(f"csr/{other}")["status"]
+    assert [each["type"] for each in untouched["conditions"]] == ["Approved"]
+    assert "certificate" not in untouched
+
+
+async def test_a_request_that_is_none_does_not_even_reach_the_operator(
+    members: dict[str, Bound],
+) -> None:
+    with pytest.raises(BadInput, match="PEM block type must be CERTIFICATE REQUEST"):
+        await posted(members["agent"], b"garbage")
+
+
+async def test_two_replicas_are_ready_and_one_leads(
+    installed: Installation, members: dict[str, Bound]
+) -> None:
+    second = installed.pod("operator-1", "mid-operator")
+    async with operating(members["operator"]) as one, Client(second.account) as client:
+        signals = Signals()
+        two = Replica(settings_of(second), client, second.account, signals)
+        task = asyncio.create_task(two.run())
+        await until(lambda: not two.serving_reasons(), within_s=WITHIN_S)
+        assert (one.serving_reasons(), one.leads, two.leads) == ([], True, False)
+        signals.stop.set()
+        await task
+        signals.release()
+
+
+def test_the_ledger_has_each_certificate_that_was_handed_over_once(
+    installed: Installation,
+) -> None:
+    label = f"--selector={ledger.selector(RELEASE)}"
+    found = installed.kubernetes.get("configmaps", label)["items"]
+    recorded = [ledger.read(each).certificate for each in found]
+    handed = [
+        base64.b64decode(each["status"]["certificate"]).decode()
+        for each in requests(installed.kubernetes)
+        if each["status"].get("certificate")
+    ]
+    assert handed
+    assert [recorded.count(each) for each in handed] == [1] * len(handed)
+    assert all(each["immutable"] for each in found)
+    told = json.dumps(found)
+    assert "PRIVATE" not in told

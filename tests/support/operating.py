@@ -1,0 +1,151 @@
+"""Builders around the operator: an installation, its policy, signing requests good and forged."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from midstreamer.cluster import naming
+from midstreamer.domain import identity
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.security.authority import Authority, establish
+from midstreamer_operator.plan.issuance import Policy
+from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.requests import Condition, SigningRequest
+from tests.support.api_server import ADMIN, ApiServer, Caller, a_pod_user
+
+NAMESPACE, RELEASE, DOMAIN = "fleet", "mid", "test.local"
+NOW_S = 1_800_000_000.0
+UID = "6f1c9c0e-3f0a-4b52-9b0d-5b8a3c1d2e4f"
+OTHER_UID = "00000000-3f0a-4b52-9b0d-5b8a3c1d2e4f"
+HOSTS = ("postgres", f"postgres.{NAMESPACE}.svc")
+POLICY = Policy(
+    trust_domain=DOMAIN,
+    namespace=NAMESPACE,
+    release=RELEASE,
+    kinds={
+        "mid-agent": Kind.AGENT,
+        "mid-coordinator": Kind.COORDINATOR,
+        "mid-sync": Kind.SYNC,
+        "mid-postgres": Kind.POSTGRES,
+    },
+    host_names={Kind.POSTGRES: frozenset(HOSTS)},
+)
+OWN = ("operator-0", OTHER_UID)
+AUTHORITY: Authority = establish(DOMAIN, now_s=NOW_S)
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def uri(
+    kind: str = "agent", namespace: str = NAMESPACE, pod: str = "agent-0", uid: str = UID
+) -> str:
+    return f"spiffe://{DOMAIN}/{kind}/{namespace}/{pod}/{uid}"
+
+
+def a_name(kind: Kind = Kind.AGENT, pod: str = "agent-0", uid: str = UID) -> Identity:
+    return identity.make(DOMAIN, kind, f"{NAMESPACE}/{pod}/{uid}")
+
+
+def csr_pem(
+    *uris: str,
+    hosts: tuple[str, ...] = (),
+    others: tuple[x509.GeneralName, ...] = (),
+    extensions: tuple[x509.ExtensionType, ...] = (),
+    key: Any = KEY,
+    label: str = "agent-0",
+) -> bytes:
+    """A request as a key's owner makes it."""
+    names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, hosts), *others]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def a_request(**changes: Any) -> SigningRequest:
+    """A request of pod agent-0 with which everything agrees, but for the changes."""
+    user = a_pod_user(NAMESPACE, "mid-agent", "agent-0", UID)
+    good = SigningRequest(
+        name="mid-agent-0-x1",
+        uid="c5b1",
+        signer=POLICY.signer,
+        pem=csr_pem(uri()),
+        usages=naming.usages(Kind.AGENT),
+        username=user.username,
+        groups=user.groups,
+        pod_name="agent-0",
+        pod_uid=UID,
+        expires_s=86_400,
+    )
+    return _with(good, changes)
+
+
+def a_database_request(**changes: Any) -> SigningRequest:
+    """A request of pod postgres-0 with which everything agrees, but for the changes."""
+    user = a_pod_user(NAMESPACE, "mid-postgres", "postgres-0", UID)
+    good = a_request(
+        pem=csr_pem(uri("postgres", pod="postgres-0"), hosts=HOSTS),
+        usages=naming.usages(Kind.POSTGRES),
+        username=user.username,
+        pod_name="postgres-0",
+    )
+    return _with(good, changes)
+
+
+def _with(good: SigningRequest, changes: dict[str, Any]) -> SigningRequest:
+    return msgspec.structs.replace(good, **changes)
+
+
+def a_pod(**changes: Any) -> Pod:
+    """The pod that `a_request` comes from."""
+    return msgspec.structs.replace(Pod("agent-0", UID, "mid-agent"), **changes)
+
+
+def approved(by: str = "IdentityAgrees") -> tuple[Condition, ...]:
+    return (Condition("Approved", reason=by),)
+
+
+def an_installation() -> ApiServer:
+    """An API server with the pods agent-0 and postgres-0, whose tokens are their names."""
+    server = ApiServer()
+    server.pod(NAMESPACE, "agent-0", "mid-agent", uid=UID)
+    server.pod(NAMESPACE, "postgres-0", "mid-postgres", uid=UID)
+    return server
+
+
+def a_signer(server: ApiServer, **changes: Any) -> Signer:
+    """The signer of the installation, which leads."""
+    made = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
+    return replace(made, **changes)
+
+
+def posted(
+    server: ApiServer, pem: bytes = b"", *, by: str = f"{NAMESPACE}/agent-0", **spec: Any
+) -> dict[str, Any]:
+    """A signing request that a pod has posted; the object."""
+    made = {
+        "metadata": {"name": f"csr-{uuid.uuid4().hex[:8]}"},
+        "spec": {
+            "request": base64.b64encode(pem or csr_pem(uri())).decode(),
+            "signerName": POLICY.signer,
+            "usages": list(naming.usages(Kind.AGENT)),
+            "expirationSeconds": 86_400,
+            **spec,
+        },
+    }
+    status, found = server.answer(server.users[by], "POST", naming.REQUESTS, made, {})
+    assert status == 201, found
+    return found

@@ -1,0 +1,222 @@
+"""A pod earns its certificate: the issuer of a cluster, with the real signer behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from midstreamer.cluster import naming, requesting
+from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.domain.errors import BadInput, Refused
+from midstreamer.domain.identity import Kind
+from midstreamer.security.credentials import Watched
+from midstreamer.security.requested import RequestedSource
+from midstreamer_operator import act, authority
+from midstreamer_operator.resources import authorities, requests
+from tests.support.api_server import ApiServer, Caller, User, until
+from tests.support.operating import (
+    AUTHORITY,
+    NAMESPACE,
+    NOW_S,
+    POLICY,
+    RELEASE,
+    a_name,
+    a_signer,
+    an_installation,
+    csr_pem,
+    uri,
+)
+
+POD = f"{NAMESPACE}/agent-0"
+MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+
+
+def an_issuer(server: ApiServer, pod: str = POD) -> ClusterIssuer:
+    return ClusterIssuer(Caller(server, server.users[pod]), namespace=NAMESPACE, release=RELEASE)
+
+
+@asynccontextmanager
+async def signing(server: ApiServer) -> AsyncIterator[None]:
+    """An operator that answers each request as soon as it is there."""
+    signer = a_signer(server)
+
+    async def work() -> None:
+        await authority.published(signer.api, POLICY, AUTHORITY)
+        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
+            if change.type != "DELETED":
+                await signer.attend(change.object)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def open_request(server: ApiServer) -> str:
+    """The name of the one request, once it is there and watched."""
+    await until(lambda: ("WATCH", naming.REQUESTS) in server.calls)
+    (one,) = server.all(naming.REQUESTS)
+    return str(one["metadata"]["name"])
+
+
+async def test_a_pod_earns_its_certificate_with_a_key_that_never_leaves_it() -> None:
+    server = an_installation()
+    source = RequestedSource(a_name(), an_issuer(server), now=lambda: NOW_S + 1.0)
+    async with signing(server), asyncio.timeout(10):
+        made = await source.obtain()
+    assert made.identity == a_name()
+    assert made.anchors == (AUTHORITY.certificate,)
+    assert made.not_after_s == NOW_S + 86_400.0
+    assert "PRIVATE KEY" not in str(server.objects)
+    assert server.all(naming.REQUESTS) == []
+
+
+async def test_a_denial_is_the_signers_own_words() -> None:
+    server = an_installation()
+    async with signing(server), asyncio.timeout(10):
+        with pytest.raises(Refused, match=r"was denied: the request is for pod agent-1") as raised:
+            await an_issuer(server).sign(csr_pem(uri(pod="agent-1")), a_name(pod="agent-1"))
+    assert raised.value.reason == "AnotherPod"
+
+
+async def test_a_pod_that_was_refused_says_why() -> None:
+    server = an_installation()
+    told: list[str] = []
+    source = RequestedSource(
+        a_name(Kind.COORDINATOR), an_issuer(server), waits=told.append, now=lambda: NOW_S
+    )
+    async with signing(server):
+        task = asyncio.create_task(source.obtain())
+        await until(lambda: told)
+        task.cancel()
+    assert "the issuer refuses: signing request mid-agent-0-" in source.waiting
+    assert "pods of service account mid-agent are of the kind agent" in source.waiting
+    assert Watched.REQUEST in source.complaints
+
+
+async def test_a_pod_says_what_it_waits_for_while_the_operator_is_away() -> None:
+    server = an_installation()
+    source = RequestedSource(a_name(), an_issuer(server), now=lambda: NOW_S + 1.0)
+    task = asyncio.create_task(source.obtain())
+    name = await open_request(server)
+    assert source.waiting == (
+        f"signing request {name} was neither approved nor denied yet;"
+        f" is the operator of {NAMESPACE}/{RELEASE} running?"
+    )
+    async with signing(server), asyncio.timeout(10):
+        assert (await task).identity == a_name()
+    assert source.waiting == ""
+
+
+async def test_a_request_that_is_not_waited_for_any_more_is_removed() -> None:
+    server = an_installation()
+    issuer = an_issuer(server)
+    task = asyncio.create_task(issuer.sign(csr_pem(uri()), a_name()))
+    await open_request(server)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert server.all(naming.REQUESTS) == []
+    assert issuer.waiting == ""
+
+
+async def test_a_pod_that_may_not_remove_its_request_asks_for_it_once() -> None:
+    def allows(user: User, verb: str, path: str) -> bool:
+        return verb != "DELETE"
+
+    server = an_installation()
+    server.allows = allows
+    issuer = an_issuer(server)
+    async with signing(server), asyncio.timeout(10):
+        for _ in range(2):
+            await issuer.sign(csr_pem(uri()), a_name())
+    assert [method for method, _ in server.calls].count("DELETE") == 1
+
+
+async def test_a_pod_needs_no_right_but_to_create_and_watch_requests_and_read_the_bundle() -> None:
+    bundle = naming.config_map(NAMESPACE, naming.bundle(RELEASE))
+
+    def allows(user: User, verb: str, path: str) -> bool:
+        is_allowed = (verb, path) in {
+            ("POST", naming.REQUESTS),
+            ("WATCH", naming.REQUESTS),
+            ("GET", bundle),
+        }
+        return is_allowed or user.username == "admin"
+
+    server = an_installation()
+    server.allows = allows
+    async with signing(server), asyncio.timeout(10):
+        made = await an_issuer(server).sign(csr_pem(uri()), a_name())
+    assert made.anchors == (AUTHORITY.certificate,)
+
+
+async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
+    server = an_installation()
+    server.allows = lambda user, verb, path: verb != "POST"
+    with pytest.raises(Refused, match="the role of this service account must allow it"):
+        await an_issuer(server).sign(csr_pem(uri()), a_name())
+
+
+async def test_a_request_that_somebody_deleted_is_not_waited_for() -> None:
+    server = an_installation()
+    task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
+    name = await open_request(server)
+    server.answer(server.users["admin"], "DELETE", f"{naming.REQUESTS}/{name}", None, {})
+    with pytest.raises(BadInput, match="was deleted before it was answered"):
+        await task
+
+
+async def test_a_watch_that_breaks_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requesting, "WATCH_S", 0.01)
+    monkeypatch.setattr(requesting, "AGAIN_S", 0.01)
+    server = an_installation()
+    task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
+    await until(lambda: watches(server) > 2)
+    server.is_away = True
+    await until(lambda: server.refused > 2)
+    server.is_away = False
+    async with signing(server), asyncio.timeout(10):
+        assert (await task).chain
+
+
+def watches(server: ApiServer) -> int:
+    return server.calls.count(("WATCH", naming.REQUESTS))
+
+
+async def test_a_bundle_without_authorities_is_named() -> None:
+    server = an_installation()
+    server.put(MAPS, {**authorities.bundle(RELEASE, []), "data": {}})
+    task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
+    await open_request(server)
+    await a_signer(server).sweep()
+    with pytest.raises(BadInput, match=f"ConfigMap {NAMESPACE}/mid-trust has nothing below"):
+        await task
+
+
+async def test_a_certificate_that_is_none_is_not_believed() -> None:
+    server = an_installation()
+    await authority.published(Caller(server), POLICY, AUTHORITY)
+    task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
+    name = await open_request(server)
+    given = server.objects[naming.REQUESTS][name]
+    given = await act.approve(Caller(server), given, "by hand")
+    body = requests.certified(given, "garbage")
+    server.answer(server.users["admin"], "PUT", f"{naming.REQUESTS}/{name}/status", body, {})
+    with pytest.raises(BadInput, match="no readable PEM"):
+        await task
+
+
+def test_a_request_asks_for_the_usages_of_its_kind_alone() -> None:
+    assert naming.usages(Kind.AGENT) == ("digital signature", "client auth")
+    assert naming.usages(Kind.POSTGRES) == ("digital signature", "server auth")
+    assert set(naming.usages(Kind.COORDINATOR)) == {
+        "digital signature",
+        "client auth",
+        "server auth",
+    }
