@@ -29,7 +29,7 @@ class Target(NamedTuple):
 def _read() -> Target:
     at_work = "_toplevel_target_context" in vars(cpu_target)
     config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
-    model = config.CPU_NAME or ""
+    model: str = getattr(config, "CPU_NAME", None) or ""
     key = cpu_target.target_context.codegen().magic_tuple()
     return Target(model, key, certain=not (at_work and model))
 
