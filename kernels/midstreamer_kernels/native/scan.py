@@ -137,7 +137,7 @@ class _Scan:
             self._compare(chosen[:count], near[:count])
 
     def _reach(self) -> float:
-        # `contest.reach` is a part of what calls it: by itself it would be compiled in each process.
+        # `contest.reach` is a part of its callers: by itself each process would compile it.
         full = self._found[0] == self._distances.size
         worst = self._distances[0] if full else np.inf
         limit: float = min(worst, self._profile.plan["cutoff"][0], self._shared[0])
