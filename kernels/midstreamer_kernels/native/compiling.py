@@ -102,8 +102,8 @@ class _Cache(caching.FunctionCache):
             ANNOUNCER.tell(
                 f"{self._py_func.__module__}.{self._py_func.__name__} is not in {VARIABLE}="
                 f"{TARGET.folder} for {TARGET.model}{trouble}: what is missing is compiled in "
-                "memory, by each process anew. Make the folder with this very version: "
-                "`python -m midstreamer_kernels ahead FOLDER`"
+                "memory, by each process anew. Make the folder with these very versions of Python, "
+                "numba and the kernels: `python -m midstreamer_kernels ahead FOLDER`"
             )
         elif trouble:
             ANNOUNCER.tell(f"cannot read compiled code in {self.cache_path}{trouble}")
