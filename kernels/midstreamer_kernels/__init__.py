@@ -8,7 +8,7 @@ for its nearest windows; `nearest` searches many at once; a `Stop` ends a search
 
 What holds throughout: distances are square roots of summed squared differences; a band means
 ``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs, but
-for one line when compiling makes the first calls slow.
+for a line when compiling makes the first calls slow.
 """
 
 from midstreamer_kernels.barycenter import barycenter

@@ -1,8 +1,8 @@
 """``python -m midstreamer_kernels warm`` fills the cache of compiled code; ``engines`` lists them.
 
 numba compiles each function at its first call and keeps the result on disk, so that only the very
-first process waits. An image of a container is warmed when it is built; where histories are all
-that is searched, ``--searches`` takes a quarter of the time.
+first process waits. Where histories are all that is searched, ``--searches`` takes a quarter of the
+time. ``ahead FOLDER`` compiles for other machines too: for an image, which may run on any of them.
 """
 
 from __future__ import annotations
@@ -10,58 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
-
-from midstreamer_kernels import (
-    Collection,
-    History,
-    Monitor,
-    Run,
-    barycenter,
-    dtw,
-    dtw_path,
-    engines,
-    lcss,
-    nearest,
-    pairwise,
-)
+from midstreamer_kernels import ahead, engines, warming
 from midstreamer_kernels.announce import ANNOUNCER
-
-POINTS = np.sin(np.arange(64.0))
-
-
-def warm_searches() -> None:
-    """Search a history by both measures."""
-    history = History(POINTS, dtype="float64")
-    for measure, epsilon in (("dtw", None), ("lcss", 0.5)):
-        nearest([Run(history)], POINTS[:8], 1, measure=measure, epsilon=epsilon, band=2)
-
-
-def warm() -> None:
-    """Call everything once, for each type of number."""
-    warm_searches()
-    lcss(POINTS, POINTS, epsilon=0.5)
-    for dtype in ("float32", "float64"):
-        typed = POINTS.astype(dtype)
-        rows = typed.reshape(8, 8)
-        dtw(typed, typed)
-        dtw_path(typed, typed)
-        barycenter(rows, iterations=1)
-        History(typed, dtype=dtype).search(typed[:8], band=2)
-        for measure, epsilon in (("dtw", None), ("lcss", 0.5)):
-            pairwise(rows, measure=measure, epsilon=epsilon)
-            Collection(rows).nearest(rows[0], measure=measure, epsilon=epsilon)
-    for normalize in (False, True):
-        Monitor([POINTS[:8]], threshold=0.5, normalize=normalize).extend(POINTS)
+from midstreamer_kernels.errors import KernelError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one of the commands."""
-    parser = argparse.ArgumentParser(prog="python -m midstreamer_kernels", description=__doc__)
-    parser.add_argument("command", choices=("warm", "engines"))
-    parser.add_argument("--searches", action="store_true", help="warm only searches of histories")
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     if given.command == "engines":
         for engine in engines():
             sys.stdout.write(
@@ -72,9 +30,29 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write("compiling the kernels, up to a minute the first time ...\n")
     ANNOUNCER.said = True  # the line above says it
     begin = time.perf_counter()
-    warm_searches() if given.searches else warm()
+    if given.command == "ahead":
+        try:
+            made = ahead.build(given.folder, searches=given.searches)
+        except (KernelError, OSError) as error:
+            sys.exit(f"midstreamer_kernels ahead: {error}")
+        told = "".join(f"{level}: {each}\n" for level, each in made.items())
+        sys.stdout.write(f"{told}use it with {ahead.VARIABLE}={given.folder.absolute()}\n")
+    else:
+        warming.warm_searches() if given.searches else warming.warm()
     seconds = time.perf_counter() - begin
     sys.stdout.write(f"kernels are compiled and cached ({seconds:.1f} s)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m midstreamer_kernels", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("engines", help="list what this machine offers")
+    warm = commands.add_parser("warm", help="compile for this machine, into numba's cache")
+    folder = commands.add_parser("ahead", help="compile for AVX2 and AVX-512, into a folder")
+    folder.add_argument("folder", metavar="FOLDER", type=Path, help="made when it is not there")
+    for each in (warm, folder):
+        each.add_argument("--searches", action="store_true", help="only searches of histories")
+    return parser
 
 
 if __name__ == "__main__":

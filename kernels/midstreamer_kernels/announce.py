@@ -1,4 +1,4 @@
-"""Says, once in a process, that compiling makes the first calls slow: a silent wait is a puzzle.
+"""Says, once in a process, why the first calls are slow: a silent wait is a puzzle.
 
 It goes to the logger ``midstreamer_kernels`` as a warning, which Python shows on standard error
 unless the program configured otherwise. Only what this package compiles counts; what is read from
@@ -26,8 +26,15 @@ class Announcer(event.Listener):
     def __init__(self) -> None:
         self.said = False
         """Whether it was said, or whoever compiles on purpose has no need to hear it."""
+        self._told = False
         self._thread = threading.local()
         self._seconds = 0.0
+
+    def tell(self, message: str) -> None:
+        """Say why code cannot be read from the disk, or be kept there; only the first is said."""
+        if not self._told:
+            self._told = self.said = True
+            log.warning("midstreamer_kernels: %s", message)
 
     def on_start(self, event: Any) -> None:
         """Numba begins to compile a function."""

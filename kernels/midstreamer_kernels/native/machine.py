@@ -1,19 +1,20 @@
 """What the processor offers to the emitted loops: lanes, registers, which minimum is cheap.
 
-The answer follows the processor that numba compiles for, hence ``NUMBA_CPU_NAME`` when it is set:
-with a level of x86-64 in it (``x86-64-v2``, ``-v3``, ``-v4``) the loops take the shape of such a
-machine. A processor that is not known here gets vectors of 16 bytes, which every one of today has.
+The answer follows the processor that numba compiles for (see `target`), hence ``NUMBA_CPU_NAME``
+when it is set: with a level of x86-64 in it (``x86-64-v2``, ``-v3``, ``-v4``) the loops take the
+shape of such a machine. A processor that is not known here gets vectors of 16 bytes, which every
+one of today has.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 
 from llvmlite import binding
 
 from midstreamer_kernels.emit.values import FLOAT32, Number, Shape
+from midstreamer_kernels.native.target import TARGET
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ def instruction_set_of(model: str, features: dict[str, bool]) -> InstructionSet:
 @functools.cache
 def instruction_set() -> InstructionSet:
     """Return the instruction set that numba compiles for in this process."""
-    return instruction_set_of(
-        os.environ.get("NUMBA_CPU_NAME", ""), dict(binding.get_host_cpu_features())
-    )
+    return instruction_set_of(TARGET.model, dict(binding.get_host_cpu_features()))
 
 
 def striped(number: Number, *, banded: bool = False) -> Shape:

@@ -128,13 +128,20 @@ class _Scan:
         chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
         near = np.empty(chosen.size, np.float32)
         while cursor[0] < len(self._table):
-            limit = contest.reach(plan, self._distances, self._found, self._shared)
+            limit = self._reach()
             count = sift.refine(
                 plan, self._table, self._strips, self.before, profile.narrow, *profile.fine,
                 *self._room, self._bounds, self._lows, limit, cursor, chosen, near,
             )  # fmt: skip
             self._stop.check()
             self._compare(chosen[:count], near[:count])
+
+    def _reach(self) -> float:
+        # `contest.reach` is a part of its callers: by itself each process would compile it.
+        full = self._found[0] == self._distances.size
+        worst = self._distances[0] if full else np.inf
+        limit: float = min(worst, self._profile.plan["cutoff"][0], self._shared[0])
+        return limit
 
     def matches(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the distances and candidate numbers of what was found, in no order."""

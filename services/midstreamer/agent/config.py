@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 from pydantic import Field
 
+from midstreamer.runtime import processors
 from midstreamer.runtime.addresses import Addresses
 from midstreamer.runtime.config import (
     LimitSettings,
@@ -30,8 +30,8 @@ class AgentSettings(Settings):
     """How windows are compared: `numba`, `wasm`, or `auto` for the faster one here. The results
     are equal to the bit; only speed and memory differ."""
     threads: int = Field(0, ge=0, le=256)
-    """Threads that compare windows; 0 takes one for each processor. More than there are
-    processors gains nothing."""
+    """Threads that compare windows; 0 takes one for each processor that the agent may use, by its
+    affinity and the quota of its cgroup: whole ones, at least one. More than that gains nothing."""
     searches_max: int = Field(128, ge=1, le=4096)
     """Searches accepted at once, those that wait for a thread included, at most half of them of
     one coordinator, whose clients take turns; more are refused as `overloaded` and go to the
@@ -60,4 +60,4 @@ class AgentSettings(Settings):
     @property
     def threads_used(self) -> int:
         """Threads that compare windows."""
-        return self.threads or os.cpu_count() or 1
+        return self.threads or processors.available()
