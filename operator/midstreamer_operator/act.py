@@ -11,7 +11,7 @@ import hashlib
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import events, naming
 from midstreamer.cluster.api import Answer, Api, Object
 from midstreamer.domain.errors import Conflict, shortened
 from midstreamer.security.authority import Authority
@@ -19,7 +19,7 @@ from midstreamer.security.files import pem_of
 from midstreamer_operator import observe
 from midstreamer_operator.plan.issuance import Policy, Sign
 from midstreamer_operator.plan.reasons import Reason
-from midstreamer_operator.resources import events, ledger, requests
+from midstreamer_operator.resources import ledger, requests
 from midstreamer_operator.resources.ledger import Entry
 from midstreamer_operator.resources.requests import (
     APPROVED,
@@ -32,6 +32,7 @@ from midstreamer_operator.resources.requests import (
 DAY_S = 86_400.0
 AGREES = "IdentityAgrees"
 CONDITION_CHARACTERS_MAX = 1000
+COMPONENT = "midstreamer-operator"
 
 
 class Overtaken(Exception):
@@ -143,9 +144,10 @@ async def tell(
         about=request.uid,
         reason=reason,
         message=f"signing request {request.name}: {message}",
+        component=COMPONENT,
         now_s=now_s,
     )
-    answer = await api.ask("POST", f"/api/v1/namespaces/{policy.namespace}/events", made)
+    answer = await api.ask("POST", events.path(policy.namespace), made)
     answer.checked((200, 201, 409))
 
 

@@ -41,6 +41,7 @@ PLACES = {
     "runtime/peer.py::Session._installed": "the group of `run`",
     "runtime/peer.py::Session._moved": "the method, which ends what it began",
     "runtime/renewing.py::kept": "the block, which ends it",
+    "cluster/telling.py::told": "the block, which ends it",
     "runtime/shutdown.py::until_stopped": "the function, which awaits it",
     "runtime/shutdown.py::finish": "the function, which awaits it however often it is cancelled",
     "store/listening.py::Ear.listen": "the method, which ends what it began",

@@ -8,6 +8,7 @@ from pathlib import Path
 from midstreamer.cluster import account
 from midstreamer.cluster.api import Client
 from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster.telling import Teller
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
@@ -90,6 +91,13 @@ def source(me: Identity, security: SecuritySettings) -> CredentialSource:
         bundle=None if in_cluster and not trust.exists() else BundleFile(trust),
         waits=waits,
     )
+
+
+def teller(me: Identity, security: SecuritySettings) -> Teller | None:
+    """Who tells in the cluster what this process waits for; None outside of one."""
+    if security.key != "cluster":
+        return None
+    return Teller(Client(account.in_pod(), idle_max=0), me)
 
 
 def _in_cluster(security: SecuritySettings) -> ClusterIssuer:

@@ -21,6 +21,7 @@ import typer
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli import identities, parent, settings
+from midstreamer.cluster import telling
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
@@ -149,7 +150,12 @@ async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
     me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
     source = identities.source(me, made.security)
     asked = Asked(source)
-    async with health.served(made.telemetry.listen, asked.checks), renewing.kept(source):
+    teller = identities.teller(me, made.security)
+    async with (
+        health.served(made.telemetry.listen, asked.checks),
+        telling.told(teller, source),
+        renewing.kept(source),
+    ):
         carrier = carriers.build(
             source, limits=identities.limits_of(made.limits), proxy=made.security.proxy
         )

@@ -9,13 +9,25 @@ from midstreamer.domain.errors import shortened
 
 MESSAGE_CHARACTERS_MAX = 1000
 """The API server takes 1,024 bytes of a note."""
-COMPONENT = "midstreamer-operator"
+
+
+def path(namespace: str) -> str:
+    """Where the API server takes the Events of a namespace."""
+    return f"/api/v1/namespaces/{namespace}/events"
 
 
 def warning(
-    *, namespace: str, pod: str, uid: str, about: str, reason: str, message: str, now_s: float
+    *,
+    namespace: str,
+    pod: str,
+    uid: str,
+    about: str,
+    reason: str,
+    message: str,
+    component: str,
+    now_s: float,
 ) -> dict[str, Any]:
-    """A warning about a pod; ``about`` makes its name, so that it is written once."""
+    """A warning about a pod by a ``component``; ``about`` makes its name: it is written once."""
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {
         "apiVersion": "v1",
@@ -31,8 +43,8 @@ def warning(
         "type": "Warning",
         "reason": reason,
         "message": shortened(message, MESSAGE_CHARACTERS_MAX),
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
+        "source": {"component": component},
+        "reportingComponent": component,
         "firstTimestamp": moment,
         "lastTimestamp": moment,
         "count": 1,
