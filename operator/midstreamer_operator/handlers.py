@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -71,6 +71,8 @@ async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) ->
     started = await kopf.spawn_tasks(
         registry=registry(signer, account),
         settings=settings(),
+        # Else it is made of the user's name, and the user of a pod need not have one.
+        identity=cast("Any", "midstreamer-operator"),
         clusterwide=True,  # signing requests are of no namespace; else it would list namespaces
         standalone=True,
     )

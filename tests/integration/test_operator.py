@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -116,6 +117,23 @@ async def test_a_pod_earns_its_certificate_from_a_running_operator(tmp_path: Pat
         assert made.identity == a_name()
         assert one.replica.leads
         assert metrics.OPERATOR_LEADER._value.get() == 1.0
+        assert one.replica.serving_reasons() == []
+
+
+async def test_events_are_listened_to_by_a_user_who_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as one:
+        await until(lambda: one.replica.leads)
+        async with a_pod(here) as issuer, asyncio.timeout(10):
+            await RequestedSource(a_name(), issuer).obtain()
+
         assert one.replica.serving_reasons() == []
 
 
