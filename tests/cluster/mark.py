@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.cluster import build, host
+from tests.cluster import build, host, names
 
 NAMESPACE = "kube-system"
 NAME = "midstreamer-test-cluster"
@@ -48,9 +48,26 @@ def check() -> str:
 
 def kubectl() -> Path:
     """The kubectl that was built here, or else the one on the PATH; raises KitError."""
+    return _program("kubectl")
+
+
+def helm() -> Path:
+    """The helm that was built here, or else the one on the PATH; raises KitError."""
+    return _program("helm")
+
+
+def _program(name: str) -> Path:
     cache = build.cache_directory()
     if not build.missing(cache):
-        return build.binaries(cache)["kubectl"]
-    if found := shutil.which("kubectl"):
+        return build.binaries(cache)[name]
+    if found := shutil.which(name):
         return Path(found)
-    raise host.KitError("there is no kubectl: install one, or `make cluster` to build it")
+    raise host.KitError(f"there is no {name}: install one, or `make cluster` to build it")
+
+
+def made_here() -> names.Cluster | None:
+    """The cluster of KUBECONFIG when the kit made it on this machine; its nodes can be broken."""
+    path = Path(os.environ.get("KUBECONFIG", "")).absolute()
+    if path.name != "kubeconfig" or path.parent.parent != names.STATE_ROOT:
+        return None
+    return names.cluster(path.parent.name)

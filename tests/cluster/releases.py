@@ -1,0 +1,171 @@
+"""A release of the chart in a namespace of its own: installed, waited for, removed.
+
+A cluster made by the kit has no provisioner of volumes, so that a release brings the volume of its
+database along; another cluster takes its default class.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from midstreamer.domain import identity
+from midstreamer.domain.identity import Kind
+from midstreamer.security import files
+from midstreamer.security.authority import Authority
+from tests.cluster import host, mark, names
+from tests.cluster.pods import Kubernetes
+
+CHART = Path(__file__).parents[2] / "charts/midstreamer"
+READY_S_MAX = 60.0
+COMPONENTS = ("operator", "postgres", "sync", "coordinator", "agent")
+TRUST_DOMAIN = "midstreamer.local"
+CLIENTS = "client/test-*"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release; `values` are what the chart is installed with beside what tests need."""
+
+    kubernetes: Kubernetes
+    name: str = "mid"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    def install(self) -> None:
+        """Install the chart, without waiting; raises KitError with Helm's complaint."""
+        if cluster := mark.made_here():
+            self._volume(cluster)
+        words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
+        merged = json.dumps({**self._values(), **self.values})
+        host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
+
+    def uninstall(self) -> None:
+        """Remove the release, its volume and what the operator made; raises KitError."""
+        words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
+        host.run([mark.helm(), *words, "--timeout", "90s"])
+        self.kubernetes("delete", "persistentvolumeclaim", "--all", "--timeout=60s")
+        if mark.made_here():
+            self.kubernetes("delete", "persistentvolume", self._volume_name, "--timeout=60s")
+
+    @property
+    def namespace(self) -> str:
+        """Where it is."""
+        return self.kubernetes.namespace
+
+    def pods(self, component: str = "") -> list[dict[str, Any]]:
+        """Its pods that are not about to go, of one component or all, as objects."""
+        selector = f"{INSTANCE}={self.name}" + (f",{COMPONENT}={component}" if component else "")
+        found = self.kubernetes.get("pods", "-l", selector)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def wait_ready(self, *, timeout_s: float = READY_S_MAX) -> dict[str, float]:
+        """Wait until every pod is there and ready; the seconds from its start to ready, by name.
+
+        Raises KitError that names the pods which are not, and what each waits for.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while lacking := self.lacking():
+            if time.monotonic() > deadline_s:
+                told = "; ".join(lacking)
+                raise host.KitError(f"not ready after {timeout_s:g} s: {told}")
+            time.sleep(0.2)
+        return {pod["metadata"]["name"]: _ready_after_s(pod) for pod in self.pods()}
+
+    def lacking(self) -> list[str]:
+        """What is missing until all is ready, a line each."""
+        selector = ("-l", f"{INSTANCE}={self.name}")
+        owners = self.kubernetes.get("deployments,statefulsets", *selector)["items"]
+        lines = []
+        for owner in owners:
+            wanted = owner["spec"]["replicas"]
+            ready = owner.get("status", {}).get("readyReplicas", 0)
+            seen = owner.get("status", {}).get("observedGeneration", 0)
+            if ready != wanted or seen != owner["metadata"]["generation"]:
+                lines.append(f"{owner['metadata']['name']} {ready} of {wanted}")
+        lines += [pod["metadata"]["name"] for pod in self.pods() if not is_ready(pod)]
+        return lines
+
+    def client(self, directory: Path, label: str = "test-1") -> None:
+        """Write the credentials of a client into a directory, certified by the authority.
+
+        The authority's key is read as an administrator may, and written nowhere.
+        """
+        secret = self.kubernetes.get(f"secret/{self.name}-authority")["data"]
+        key = serialization.load_pem_private_key(base64.b64decode(secret["tls.key"]), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["tls.crt"]))
+        authority = Authority(TRUST_DOMAIN, certificate, key)
+        files.issue(authority, identity.make(TRUST_DOMAIN, Kind.CLIENT, label), directory, days=1)
+        coordinators = f"coordinator/{self.namespace}/{self.name}-coordinator-*"
+        files.write_allowlist(directory / "allowlist", [coordinators])
+
+    def password(self) -> str:
+        """The database's password, as an administrator may read it."""
+        secret = self.kubernetes.get(f"secret/{self.name}-postgres")["data"]
+        return base64.b64decode(secret["password"]).decode()
+
+    def _values(self) -> dict[str, Any]:
+        service = {"service": {"type": "NodePort"}}
+        return {
+            "images": {"pullPolicy": "Never", **self.images},
+            "allowlist": [CLIENTS],
+            "coordinator": service,
+        }
+
+    @property
+    def _volume_name(self) -> str:
+        return f"{self.namespace}-{self.name}"
+
+    def _volume(self, cluster: names.Cluster) -> None:
+        """A volume on node-0 that is bound to the claim of the database's pod."""
+        place = cluster.state / "volumes" / f"{self._volume_name}-{secrets.token_hex(3)}"
+        place.mkdir(parents=True)
+        claim = {"namespace": self.namespace, "name": f"data-{self.name}-postgres-0"}
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-0"]}
+        spec = {
+            "capacity": {"storage": "8Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": claim,
+            "local": {"path": str(place)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        }
+        made = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": self._volume_name},
+            "spec": spec,
+        }
+        self.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def _condition(pod: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    conditions: Sequence[dict[str, Any]] = pod.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def _ready_after_s(pod: Mapping[str, Any]) -> float:
+    made, ready = pod["metadata"]["creationTimestamp"], _condition(pod, "Ready")
+    return _seconds(ready["lastTransitionTime"]) - _seconds(made)
+
+
+def _seconds(moment: str) -> float:
+    return time.mktime(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
