@@ -130,9 +130,7 @@ async def test_events_are_listened_to_by_a_user_who_has_no_name(
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
     async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as one:
-        await until(lambda: one.replica.leads)
-        async with a_pod(here) as issuer, asyncio.timeout(10):
-            await RequestedSource(a_name(), issuer).obtain()
+        await until(lambda: here.server.calls.count(("WATCH", naming.REQUESTS)) == 1)
 
         assert one.replica.serving_reasons() == []
 
