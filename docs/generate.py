@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from docs import pages, reading
-from docs.pictures import fleet, kernels, machines
+from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
 
@@ -26,6 +26,8 @@ def generated() -> dict[Path, str]:
         HERE / "reference/report.md": pages.report(),
         HERE.parent / "config.toml": pages.example(),
         HERE / "pictures/fleet.svg": fleet.draw(),
+        HERE / "pictures/cluster-pods.svg": cluster.pods(),
+        HERE / "pictures/cluster-identity.svg": cluster.identity(),
         HERE / "pictures/kernels-path.svg": kernels.path(),
         HERE / "pictures/kernels-matches.svg": kernels.matches(),
         HERE / "pictures/kernels-monitor.svg": kernels.monitor(),
