@@ -74,7 +74,7 @@ class ClusterIssuer:
         made: Object = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
-            "metadata": {"generateName": f"{self._release}-{identity.label}-"},
+            "metadata": {"generateName": f"{self._namespace}.{identity.label}-"},
             "spec": spec,
         }
         answer = await self._api.ask("POST", naming.REQUESTS, made)
