@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 POLL_S = 0.1
 COMMAND_S_MAX = 120.0
+
+
+T = TypeVar("T")
 
 
 class KitError(Exception):
@@ -55,6 +59,16 @@ def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
         if time.monotonic() > deadline_s:
             raise KitError(f"{what}: not so after {timeout_s:g} s")
         time.sleep(POLL_S)
+
+
+def eventually(look: Callable[[], T], holds: Callable[[T], bool], *, timeout_s: float = 30.0) -> T:
+    """Look until what is seen holds, and return it; raises KitError with what was seen last."""
+    deadline_s = time.monotonic() + timeout_s
+    while not holds(seen := look()):
+        if time.monotonic() > deadline_s:
+            raise KitError(f"not so after {timeout_s:g} s; seen last: {str(seen)[:500]!r}")
+        time.sleep(POLL_S)
+    return seen
 
 
 @contextmanager

@@ -83,7 +83,8 @@ capabilities: {drop: [ALL]}
 labels:
   {{- include "midstreamer.labels" . | nindent 2 }}
 annotations:
-  midstreamer.dev/config: {{ include (print .root.Template.BasePath "/config.yaml") .root | sha256sum | trunc 16 }}
+  {{- /* Settings are read at the start, so a change of them starts pods again; the allowlist is not. */}}
+  midstreamer.dev/settings: {{ include "midstreamer.settings" .root | sha256sum | trunc 16 }}
   {{- with .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -140,4 +141,12 @@ livenessProbe:
   configMap: {name: {{ .root.Release.Name }}-config}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
+{{- end -}}
+
+{{- /* The settings of every process, as config.toml. */ -}}
+{{- define "midstreamer.settings" -}}
+{{- $security := dict "key" "cluster" "release" .Release.Name "trust_domain" .Values.trustDomain "allowlist" "/etc/midstreamer/allowlist" }}
+{{- $telemetry := dict "json_logs" true "listen" (printf "0.0.0.0:%v" .Values.healthPort) }}
+{{- $made := dict "security" $security "telemetry" $telemetry }}
+{{- mergeOverwrite $made (deepCopy .Values.config) | toToml }}
 {{- end -}}
