@@ -6,13 +6,25 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services operator tests benchmarks docs
+SOURCES := kernels services operator tests benchmarks docs images
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
 NAME := test
 NODES := 1
 CLUSTER := $(BIN)/python -m tests.cluster --name $(NAME)
+
+# Of the images; only `make images TAG=mine` sets them, not the environment.
+PUSH :=
+TAG :=
+BUILDER :=
+BUILD_BASE :=
+RUN_BASE :=
+OPTION_PUSH := --push
+OPTION_TAG := --tag
+OPTION_BUILDER := --builder
+OPTION_BUILD_BASE := --build-base
+OPTION_RUN_BASE := --run-base
 
 # uv has its own names for what pip users may have set.
 ifdef PIP_INDEX_URL
@@ -24,7 +36,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke test-cluster
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +116,9 @@ lock: dev  ## resolve requirements/*.in again, within what they allow
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
 
+images: setup  ## container images, as archives in .cache/images (PUSH=registry.example/team TAG= BUILDER= BUILD_BASE= RUN_BASE=)
+	@$(BIN)/python -m images $(foreach word,PUSH TAG BUILDER BUILD_BASE RUN_BASE,$(if $($(word)),$(OPTION_$(word)) "$($(word))")) $(ARGS)
+
 cluster: setup  ## a real Kubernetes for tests, built and run on this machine (NAME=other NODES=2)
 	@$(CLUSTER) up --nodes $(NODES) $(ARGS)
 
@@ -127,7 +142,7 @@ full: check test docs judge interop fuzz soak rolling  ## everything that must h
 clean:  ## remove everything that was made here, the environment and stored runs included
 	@if test -x $(BIN)/midstreamer && test -d .midstreamer; then $(BIN)/python -c '$(ERASE)' || true; fi
 	rm -rf $(VENV) $(PEERS) .before .cache .midstreamer docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find kernels services operator tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- stamps: each step is done once, and again only when what it reads has changed ------------------
 

@@ -11,6 +11,7 @@
     python -m tests.cluster restart etcd       kill a process and start it as it was
     python -m tests.cluster kill-pod NAMESPACE/POD   SIGKILL to all in its containers
     python -m tests.cluster image FILE         import an image archive into every node
+    python -m tests.cluster images             the images of `make images` into every node
     python -m tests.cluster inside COMMAND...  run a command in the network of node-0
     python -m tests.cluster outside COMMAND... run a command beside the nodes, as a client
 
@@ -24,8 +25,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from images import make
+from images.parts import Refused
 from tests.cluster import (
     build,
     commands,
@@ -169,6 +173,21 @@ def kill_pod(arguments: argparse.Namespace) -> None:
     host.say(f"killed {len(killed)} process(es) in {arguments.pod}")
 
 
+def import_images(arguments: argparse.Namespace) -> None:
+    """Import what `make images` built last into every node; names the tag to use."""
+    cluster = names.cluster(arguments.name)
+    state.read(cluster)
+    try:
+        found = make.found()
+    except Refused as error:
+        raise host.KitError(str(error)) from error
+    begun_s = time.monotonic()
+    for image in found["images"].values():
+        nodes.import_image(cluster, Path(image["archive"]))
+        host.say(image["reference"])
+    host.say(f"imported in {time.monotonic() - begun_s:.1f} s; images.tag={found['tag']}")
+
+
 def run_inside(arguments: argparse.Namespace) -> None:
     """Run a command in the cluster's network namespace and end as it ends."""
     cluster = names.cluster(arguments.name)
@@ -228,6 +247,7 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("image")
     one.add_argument("archive", type=Path)
     one.set_defaults(do=lambda a: nodes.import_image(names.cluster(a.name), a.archive))
+    verbs.add_parser("images").set_defaults(do=import_images)
     for verb, do in (("inside", run_inside), ("outside", run_outside)):
         one = verbs.add_parser(verb)
         one.add_argument("command", nargs=argparse.REMAINDER)

@@ -1,0 +1,96 @@
+"""What images stand on when no other base is named: Debian 12 from the machine's sources.  Pure.
+
+Two bases: one to build in, with venv and pip, and one to run on, which holds nothing but Python,
+its libraries and a shell; no package manager, no coreutils, nothing setuid.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Mapping
+from typing import IO
+
+from images import parts
+
+SUITE = "bookworm"
+BUILD, RUN = "build", "run"
+VARIANTS = {BUILD: "minbase", RUN: "extract"}
+LIBRARIES = (
+    "libbz2-1.0", "libc6", "libcom-err2", "libcrypt1", "libdb5.3", "libexpat1", "libffi8",
+    "libgcc-s1", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1", "libkrb5-3",
+    "libkrb5support0", "liblzma5", "libncursesw6", "libnsl2", "libreadline8", "libsqlite3-0",
+    "libssl3", "libstdc++6", "libtinfo6", "libtirpc3", "libuuid1", "zlib1g",
+)  # fmt: skip
+PACKAGES = {
+    BUILD: ("ca-certificates", "python3", "python3-venv"),
+    RUN: (
+        "base-files", "dash", "libpython3.11-minimal", "libpython3.11-stdlib", "media-types",
+        "netbase", "python3-minimal", "python3.11-minimal", "tzdata", *LIBRARIES,
+    ),
+}  # fmt: skip
+UNUSED = (
+    "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/lintian/*",
+    "/usr/share/bash-completion/*",
+)  # fmt: skip
+UNUSED_TO_RUN = (
+    "/usr/lib/python3.11/ensurepip/*", "/usr/lib/python3.11/lib2to3/*",
+    "/usr/lib/python3.11/distutils/*", "/usr/lib/python3.11/pydoc_data/*",
+    "/usr/lib/x86_64-linux-gnu/gconv/*", "/usr/lib/aarch64-linux-gnu/gconv/*",
+)  # fmt: skip
+OF_THE_MACHINE = frozenset({"etc/resolv.conf", "etc/hostname", "etc/hosts"})
+"""What mmdebstrap copies from where it runs."""
+CONTAINERFILE = "FROM scratch\nADD base.tar /\n"
+
+
+def sources(files: Mapping[str, str]) -> list[str]:
+    """Return the files of apt's sources that name the suite, of path and text; raises Refused."""
+    found = [path for path, text in sorted(files.items()) if SUITE in _words(text)]
+    if not found:
+        raise parts.Refused(
+            f"no file of /etc/apt names the suite {SUITE}, which has Python {parts.PYTHON}: give "
+            "both BUILD_BASE and RUN_BASE, for instance an image of Python from your registry"
+        )
+    return found
+
+
+def _words(text: str) -> set[str]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return {word for line in lines for word in line.split()}
+
+
+def command(base: str, archive: str, some: list[str]) -> list[str]:
+    """Return the command that makes a base from files of sources; `archive` is a tar."""
+    unused = (*UNUSED, *UNUSED_TO_RUN) if base == RUN else UNUSED
+    return [
+        "mmdebstrap", "--quiet", f"--variant={VARIANTS[base]}",
+        *(f"--dpkgopt=path-exclude={path}" for path in unused),
+        f"--include={','.join(PACKAGES[base])}", SUITE, archive, *some,
+    ]  # fmt: skip
+
+
+def reference(base: str, machine: str, source: bytes) -> str:
+    """Return the name of a base's image; the tag says what it is made of. `source` is this file."""
+    made_of = parts.key({"bases.py": source}, [base, machine])
+    return f"{parts.LOCAL}/midstreamer-{base}-base:{made_of[:12]}"
+
+
+def cleaned(given: IO[bytes], to: IO[bytes]) -> None:
+    """Copy an archive without what it has from the machine and without devices.
+
+    Nothing is setuid or setgid, and nobody but root may write anywhere but in /tmp.
+    """
+    with tarfile.open(fileobj=given) as old, tarfile.open(fileobj=to, mode="w") as new:
+        for member in old:
+            name = member.name.removeprefix("./")
+            if name in OF_THE_MACHINE or name.startswith("dev/"):
+                continue
+            if not member.issym():
+                member.mode = 0o1777 if name == "tmp" else member.mode & 0o755
+            new.addfile(member, old.extractfile(member) if member.isreg() else None)
+
+
+def account_files() -> dict[str, bytes]:
+    """Return passwd and group: root, and the one that images run as."""
+    shell = "/usr/sbin/nologin"
+    passwd = f"root:x:0:0:root:/root:{shell}\nmidstreamer:x:65532:65532::/tmp:{shell}\n"
+    return {"passwd": passwd.encode(), "group": b"root:x:0:\nmidstreamer:x:65532:\n"}

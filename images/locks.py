@@ -1,0 +1,109 @@
+"""What the lock files pin, and which of it goes into which image.  Pure.
+
+`requirements/*.txt` are the only source of versions. They hold for several Pythons and systems;
+here the lines for one of them are taken, with their hashes and without the conditions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from packaging.markers import Marker
+
+from images import parts
+
+FILES = ("run.txt", "operator.txt")
+GLIBC_MINOR = 36
+"""Of the C library in the base, as 2.36 in Debian 12: wheels may ask for less."""
+_LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A version of a package, with the hash of each file that may be it."""
+
+    name: str
+    version: str
+    marker: str
+    hashes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it as a line that pip reads."""
+        return " ".join([f"{self.name}=={self.version}", *(f"--hash={one}" for one in self.hashes)])
+
+
+def pins(text: str) -> Iterator[Pin]:
+    """Read a lock file; raises ValueError for a line without a version or a hash."""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if not line.strip() or line.startswith(("#", "    #")):
+            continue
+        head, _, _ = line.partition("--hash=")
+        found, hashes = _LINE.match(head.strip()), tuple(_HASH.findall(line))
+        if not found or not hashes:
+            raise ValueError(f"not pinned by version and hash: {line[:80]}")
+        yield Pin(found["name"], found["version"], found["marker"] or "", hashes)
+
+
+def holds(marker: str, machine: str) -> bool:
+    """Whether a condition holds in the images, whatever runs here; `machine` as `uname -m`."""
+    there = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{parts.PYTHON}.0",
+        "python_version": parts.PYTHON,
+        "sys_platform": "linux",
+    }
+    return not marker or Marker(marker).evaluate(there)
+
+
+def by_target(texts: Iterable[str], machine: str) -> dict[str, str]:
+    """Return what each target adds to what all share, as text for pip; raises ValueError.
+
+    A package that two files pin differently is refused.
+    """
+    chosen: dict[str, Pin] = {}
+    for text in texts:
+        for pin in pins(text):
+            if not holds(pin.marker, machine):
+                continue
+            other = chosen.setdefault(pin.name, pin)
+            if (other.version, other.hashes) != (pin.version, pin.hashes):
+                raise ValueError(f"{pin.name} is pinned as {other.version} and as {pin.version}")
+    lines: dict[str, list[str]] = {target: [] for target in parts.NAMES}
+    for name in sorted(chosen.keys() - parts.NOWHERE):
+        lines[_target(name)].append(str(chosen[name]))
+    return {target: "".join(f"{line}\n" for line in some) for target, some in lines.items()}
+
+
+def download(python: str, lock: str, wheels: str, machine: str) -> list[str]:
+    """Return the command that fetches the wheels of a lock, for the images and not for here."""
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
+    platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
+    return [
+        python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--require-hashes", "--only-binary=:all:", "--implementation=cp",
+        f"--python-version={parts.PYTHON}", f"--abi=cp{parts.PYTHON.replace('.', '')}",
+        "--abi=abi3", "--abi=none", *(f"--platform={each}" for each in platforms),
+        "--dest", wheels, "--requirement", lock,
+    ]  # fmt: skip
+
+
+def wheel_names(locks: Mapping[str, str]) -> set[str]:
+    """Return how the names of the wheels of all locks begin: `name-version-`, in lower case."""
+    return {
+        f"{pin.name.replace('-', '_').replace('.', '_')}-{pin.version}-".lower()
+        for text in locks.values()
+        for pin in pins(text)
+    }
+
+
+def _target(name: str) -> str:
+    if name in parts.ONLY_AGENT:
+        return "agent"
+    return "postgres" if name in parts.ONLY_POSTGRES else "services"
