@@ -137,6 +137,8 @@ def smoke(arguments: argparse.Namespace) -> None:
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     command = [sys.executable, "-m", "pytest", "tests/cluster/smoke", *arguments.pytest]
     try:
+        make.make(make.Asked())
+        import_images(arguments)
         code = subprocess.run(command, env=environment, check=False).returncode
     finally:
         take_down(arguments)

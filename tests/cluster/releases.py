@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from images import make
+from images.parts import Refused
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
@@ -31,6 +34,8 @@ READY_S_MAX = 60.0
 COMPONENTS = ("operator", "postgres", "sync", "coordinator", "agent")
 TRUST_DOMAIN = "midstreamer.local"
 CLIENTS = "client/test-*"
+PYTHON = "/opt/midstreamer/bin/python"
+"""In the images."""
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 
@@ -42,7 +47,6 @@ class Release:
     kubernetes: Kubernetes
     name: str = "mid"
     values: Mapping[str, Any] = field(default_factory=dict)
-    images: Mapping[str, str] = field(default_factory=dict)
 
     def install(self) -> None:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
@@ -120,7 +124,7 @@ class Release:
     def _values(self) -> dict[str, Any]:
         service = {"service": {"type": "NodePort"}}
         return {
-            "images": {"pullPolicy": "Never", **self.images},
+            "images": images(),
             "allowlist": [CLIENTS],
             "coordinator": service,
         }
@@ -150,6 +154,19 @@ class Release:
             "spec": spec,
         }
         self.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+
+
+def images() -> dict[str, str]:
+    """The chart's values about images: what `make images` built last; raises KitError without.
+
+    REGISTRY says where they were pushed to; without it they must be in the nodes.
+    """
+    try:
+        tag = str(make.found()["tag"])
+    except Refused as error:
+        raise host.KitError(str(error)) from error
+    registry = os.environ.get("REGISTRY", "")
+    return {"registry": registry, "tag": tag, "pullPolicy": "IfNotPresent" if registry else "Never"}
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -1,0 +1,148 @@
+"""The fleet in pods: every one earns its certificate, and none needs the operator to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import host, releases
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import PYTHON, Release
+
+pytestmark = [pytest.mark.cluster]
+
+READYZ = """
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen("http://127.0.0.1:9090/readyz", timeout=5)
+except urllib.error.HTTPError as error:
+    answer = error
+sys.stdout.write(answer.read().decode())
+"""
+WAITING = "is the operator of"
+
+
+@pytest.fixture(scope="module")
+def release(kubernetes: Kubernetes) -> Iterator[Release]:
+    made = Release(kubernetes)
+    made.install()
+    yield made
+    made.uninstall()
+
+
+@pytest.fixture(scope="module")
+def ready_s(release: Release) -> dict[str, float]:
+    """Seconds until each pod was ready, from an empty namespace."""
+    return release.wait_ready()
+
+
+def test_every_pod_is_ready_within_a_minute(ready_s: dict[str, float]) -> None:
+    host.say(f"ready after, in s: {json.dumps(ready_s, indent=1)}")
+    assert len(ready_s) == 9
+    assert max(ready_s.values()) <= releases.READY_S_MAX
+
+
+def test_no_pod_had_to_be_started_again(release: Release, ready_s: dict[str, float]) -> None:
+    restarts = {pod["metadata"]["name"]: _restarts(pod) for pod in release.pods()}
+
+    assert restarts == dict.fromkeys(ready_s, 0)
+
+
+def test_both_replicas_of_the_operator_are_ready_and_one_leads(
+    release: Release, ready_s: dict[str, float]
+) -> None:
+    lease = release.kubernetes.get(f"lease/{release.name}-operator")
+    holder = lease["spec"]["holderIdentity"]
+
+    operators = release.pods("operator")
+    assert all(releases.is_ready(pod) for pod in operators)
+    holders = [f"{pod['metadata']['name']}_{pod['metadata']['uid']}" for pod in operators]
+    assert holders.count(holder) == 1
+
+
+def test_each_pod_has_a_certificate_in_the_ledger_and_no_key_in_a_secret(
+    release: Release, ready_s: dict[str, float]
+) -> None:
+    entries = release.kubernetes.get("configmaps", "-l", f"midstreamer.dev/ledger={release.name}")
+    named = {entry["data"]["id"] for entry in entries["items"]}
+    wanted = {_uri(pod) for pod in release.pods() if _component(pod) != "operator"}
+
+    assert wanted <= named
+    secrets = {each["metadata"]["name"] for each in release.kubernetes.get("secrets")["items"]}
+    own = {name for name in secrets if not name.startswith("sh.helm.release.")}
+    assert own == {f"{release.name}-authority", f"{release.name}-postgres"}
+
+
+@pytest.mark.parametrize("component", ["coordinator", "agent", "sync"])
+def test_a_pod_that_is_replaced_is_ready_within_five_seconds(
+    release: Release, ready_s: dict[str, float], component: str
+) -> None:
+    old = release.pods(component)[0]["metadata"]["name"]
+
+    release.kubernetes("delete", "pod", old, "--wait=true", "--timeout=60s")
+
+    after = release.wait_ready()
+    new = [name for name in after if name not in ready_s or name == old]
+    host.say(f"{component}: {[after[name] for name in new]} s")
+    assert max(after[name] for name in new) <= 5.0
+    ready_s |= after
+
+
+def test_without_an_operator_a_new_pod_says_what_it_waits_for_and_heals(
+    release: Release, ready_s: dict[str, float]
+) -> None:
+    kubectl, name = release.kubernetes, f"{release.name}-coordinator-0"
+    kubectl("scale", "deployment", f"{release.name}-operator", "--replicas=0")
+    kubectl("wait", "--for=delete", "pod", "-l", _selector(release, "operator"), "--timeout=60s")
+    others = [pod for pod in release.pods() if pod["metadata"]["name"] != name]
+    kubectl("delete", "pod", name, "--timeout=60s")
+
+    told = host.eventually(lambda: _readyz(kubectl, name), lambda text: WAITING in text)
+    events = host.eventually(lambda: _events(kubectl, name), bool)
+
+    assert f"{release.namespace}/{release.name}" in told
+    assert WAITING in events[0]["message"]
+    assert all(releases.is_ready(pod) for pod in others)
+    kubectl("scale", "deployment", f"{release.name}-operator", "--replicas=2")
+    release.wait_ready()
+
+
+def test_no_agent_compiles_a_kernel(release: Release, ready_s: dict[str, float]) -> None:
+    logs = release.kubernetes("logs", "-l", _selector(release, "agent"), "--tail=-1")
+
+    assert "compiled in memory" not in logs
+    assert "health.opened" in logs
+
+
+def _selector(release: Release, component: str) -> str:
+    return f"{releases.INSTANCE}={release.name},{releases.COMPONENT}={component}"
+
+
+def _component(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["labels"][releases.COMPONENT])
+
+
+def _uri(pod: dict[str, Any]) -> str:
+    meta = pod["metadata"]
+    where = f"{meta['namespace']}/{meta['name']}/{meta['uid']}"
+    return f"spiffe://{releases.TRUST_DOMAIN}/{_component(pod)}/{where}"
+
+
+def _restarts(pod: dict[str, Any]) -> int:
+    return sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+
+
+def _readyz(kubectl: Kubernetes, pod: str) -> str:
+    try:
+        return kubectl("exec", pod, "--", PYTHON, "-c", READYZ)
+    except host.KitError:
+        return ""  # it is not there yet
+
+
+def _events(kubectl: Kubernetes, pod: str) -> list[dict[str, Any]]:
+    fields = f"involvedObject.name={pod},reason=WaitingForCertificate"
+    found: list[dict[str, Any]] = kubectl.get("events", "--field-selector", fields)["items"]
+    return found
