@@ -16,7 +16,7 @@ from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import MidstreamerError, shortened
 from midstreamer.runtime import tasks
 from midstreamer.telemetry import logs, metrics
-from midstreamer_operator import act, authority, handlers, observe
+from midstreamer_operator import act, authority, database, handlers, observe
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan.election import Election, Move
 from midstreamer_operator.reconcile import Signer
@@ -39,6 +39,7 @@ class Part(StrEnum):
     AUTHORITY = "authority"
     EVENTS = "events"
     SWEEP = "sweep"
+    PASSWORD = "password"  # noqa: S105 - the name of a part
 
 
 class Replica:
@@ -77,7 +78,7 @@ class Replica:
                 if self.leads:
                     await self._lead()
                 else:
-                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP)
+                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP, Part.PASSWORD)
                 await tasks.awaited(self._signals.stop, self._settings.retry_s)
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
@@ -120,6 +121,7 @@ class Replica:
     async def _sweep(self, signer: Signer) -> None:
         """Sweep now and again; one that fails is begun again at once by whoever supervises it."""
         while True:
+            await self._provide_password(signer)
             try:
                 await signer.sweep()
             except MidstreamerError as error:
@@ -127,6 +129,19 @@ class Replica:
                 raise
             self._well(Part.SWEEP)
             await asyncio.sleep(tasks.spread(self._settings.sweep_s))
+
+    async def _provide_password(self, signer: Signer) -> None:
+        """Have a password for the database; that there is none keeps nobody from being signed."""
+        if not (self._settings.makes_password and signer.may_act()):
+            return
+        try:
+            trouble = await database.provided(self._api, signer.policy)
+        except MidstreamerError as error:
+            trouble = f"the password of the database cannot be read or made: {error.message}"
+        if trouble:
+            self._ill(Part.PASSWORD, trouble)
+        else:
+            self._well(Part.PASSWORD)
 
     async def _look(self) -> None:
         """Read the lease, and take or renew it when that is ours to do."""

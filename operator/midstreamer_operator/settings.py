@@ -33,6 +33,10 @@ class OperatorSettings(Settings):
     `{"midstreamer-agent" = "agent"}`. Pods of other accounts get no certificate."""
     postgres_hosts: tuple[str, ...] = ()
     """DNS names that the database's certificate may carry: those by which sync dials it."""
+    own_database: bool | None = None
+    """Whether the installation has a database of its own, whose password the operator makes: the
+    Secret `<release>-postgres`, key `password`, unless it is there. None: when a service account
+    may be `postgres`."""
     life_s: float = Field(86_400.0, ge=600, le=90 * 86_400.0)
     """Seconds that a certificate is valid. Pods renew theirs after two thirds of that, so a third
     of it is how long the operator may be away without harm."""
@@ -61,6 +65,13 @@ class OperatorSettings(Settings):
     def me(self) -> str:
         """Who this replica is, in the lease."""
         return f"{self.pod}_{self.uid}"
+
+    @property
+    def makes_password(self) -> bool:
+        """Whether the password of the database is the operator's to make."""
+        if self.own_database is None:
+            return Kind.POSTGRES in self.accounts.values()
+        return self.own_database
 
     @property
     def policy(self) -> Policy:

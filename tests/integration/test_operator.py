@@ -43,6 +43,8 @@ pytestmark = pytest.mark.integration
 
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+PASSWORD = f"{RELEASE}-postgres"
 POD = f"{NAMESPACE}/agent-0"
 
 
@@ -211,6 +213,26 @@ async def test_an_operator_whose_role_lacks_a_right_says_so_and_tries_again(
             await until(lambda: lacking in "".join(one.replica.serving_reasons()))
             here.server.allows = lambda user, verb, path: True
             await until(lambda: one.replica.serving_reasons() == [])
+
+
+async def test_the_leader_makes_the_password_of_the_database_again_when_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with (
+        a_cluster(tmp_path) as here,
+        running(here, "operator-0", sweep_s=1.0),
+        running(here, "operator-1", sweep_s=1.0),
+    ):
+        await until(lambda: PASSWORD in here.server.objects.get(SECRETS, {}))
+        first = here.server.objects[SECRETS].pop(PASSWORD)
+        await until(lambda: PASSWORD in here.server.objects[SECRETS])
+        assert here.server.objects[SECRETS][PASSWORD]["data"] != first["data"]
+
+
+async def test_an_installation_with_a_database_elsewhere_gets_no_password(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path) as here, running(here, own_database=False, sweep_s=1.0):
+        await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) > 2)
+        assert PASSWORD not in here.server.objects[SECRETS]
 
 
 async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(

@@ -70,13 +70,16 @@ def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> 
     return carriers.build(_of_files(me, security), limits=limits_of(limits), proxy=security.proxy)
 
 
-def source(me: Identity, security: SecuritySettings) -> CredentialSource:
+def source(
+    me: Identity, security: SecuritySettings, *, hosts: Collection[str] = ()
+) -> CredentialSource:
     """Where the credentials of a service come from, by `security.key`.
 
-    Those of files are there at once; `runtime.renewing` waits for the others.
+    Those of files are there at once; `runtime.renewing` waits for the others.  ``hosts`` are DNS
+    names in the certificate.  The database has no allowlist: its clients show no certificate.
     """
     if security.key == "file":
-        return _of_files(me, security)
+        return _of_files(me, security, hosts)
 
     def waits(why: str) -> None:
         log.warning("certificate.waiting", identity=me.name, detail=why)
@@ -85,8 +88,9 @@ def source(me: Identity, security: SecuritySettings) -> CredentialSource:
     in_cluster = security.key == "cluster"
     return RequestedSource(
         me,
-        _in_cluster(security) if in_cluster else AuthorityIssuer(security.directory),
-        allowlist=_listed(security),
+        _in_cluster(security) if in_cluster else AuthorityIssuer(security.directory, hosts=hosts),
+        hosts=hosts,
+        allowlist=None if me.kind is Kind.POSTGRES else _listed(security),
         # In a cluster the issuer says whom to trust, unless the bundle is mounted.
         bundle=None if in_cluster and not trust.exists() else BundleFile(trust),
         waits=waits,
@@ -106,12 +110,12 @@ def _in_cluster(security: SecuritySettings) -> ClusterIssuer:
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 
-def _of_files(me: Identity, security: SecuritySettings) -> FileSource:
+def _of_files(me: Identity, security: SecuritySettings, hosts: Collection[str] = ()) -> FileSource:
     manager = files.CertificateManager(
-        security.directory, me, renew_before_days=security.renew_before_days
+        security.directory, me, renew_before_days=security.renew_before_days, hosts=hosts
     )
     manager.load_or_generate()
-    return FileSource(manager, _listed(security))
+    return FileSource(manager, None if me.kind is Kind.POSTGRES else _listed(security))
 
 
 def _listed(security: SecuritySettings) -> files.AllowlistFile:

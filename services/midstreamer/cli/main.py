@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -17,6 +17,7 @@ from midstreamer.cli import (
     judging,
     launch,
     options,
+    postgres,
     services,
     settings,
 )
@@ -60,10 +61,11 @@ def before_the_verb(
 
 
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
-for panel, verbs in {
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
-    FLEET: (services.sync, services.coordinator, services.agent, asking.drain),
-}.items():
+    FLEET: (services.sync, services.coordinator, services.agent, postgres.postgres, asking.drain),
+}
+for panel, verbs in PANELS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(options.taking(verb))
 for name, group in {

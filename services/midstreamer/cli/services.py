@@ -24,6 +24,7 @@ from midstreamer.cli import identities, parent, settings
 from midstreamer.cluster import telling
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
+from midstreamer.domain.errors import ConfigError, StoreError
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import health, renewing, shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
@@ -49,7 +50,7 @@ class Service(Protocol):
 
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings)
-Build: TypeAlias = Callable[[S, Carrier], AbstractAsyncContextManager[Service]]
+Build: TypeAlias = Callable[[S, Carrier, CredentialSource], AbstractAsyncContextManager[Service]]
 
 Set = typer.Option(
     None, "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
@@ -90,7 +91,10 @@ def agent(context: typer.Context, sets: list[str] = Set, print_config: bool = Pr
 
 
 @asynccontextmanager
-async def _sync_of(made: SyncSettings, carrier: Carrier) -> AsyncIterator[Service]:
+async def _sync_of(
+    made: SyncSettings, carrier: Carrier, credentials: CredentialSource
+) -> AsyncIterator[Service]:
+    from midstreamer.security import tls
     from midstreamer.store.embedded import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
     from midstreamer.sync.service import SyncService
@@ -103,6 +107,10 @@ async def _sync_of(made: SyncSettings, carrier: Carrier) -> AsyncIterator[Servic
             connections=made.connections,
             connect_s=made.connect_s,
             command_s=made.command_s,
+            trust=(lambda: tls.dialling(credentials.current.anchors))
+            if made.database_trust == "fleet"
+            else None,
+            password=_password_of(made),
         )
         yield SyncService(made, carrier, store)
     finally:
@@ -110,15 +118,36 @@ async def _sync_of(made: SyncSettings, carrier: Carrier) -> AsyncIterator[Servic
             await server.stop()
 
 
+def _password_of(made: SyncSettings) -> Callable[[], str] | None:
+    """What reads the password for the next connection; a file that is wrong may be mended."""
+    path = made.password_file
+    if path is None:
+        return None
+
+    def read() -> str:
+        from midstreamer.store import password
+
+        try:
+            return password.read(path, "sync.password_file")
+        except ConfigError as error:
+            raise StoreError(error.message, retry_after_s=1.0) from error
+
+    return read
+
+
 @asynccontextmanager
-async def _coordinator_of(made: CoordinatorSettings, carrier: Carrier) -> AsyncIterator[Service]:
+async def _coordinator_of(
+    made: CoordinatorSettings, carrier: Carrier, _credentials: CredentialSource
+) -> AsyncIterator[Service]:
     from midstreamer.coordinator.service import CoordinatorService
 
     yield CoordinatorService(made, carrier)
 
 
 @asynccontextmanager
-async def _agent_of(made: AgentSettings, carrier: Carrier) -> AsyncIterator[Service]:
+async def _agent_of(
+    made: AgentSettings, carrier: Carrier, _credentials: CredentialSource
+) -> AsyncIterator[Service]:
     from midstreamer.agent.service import AgentService  # loads the kernels
 
     yield AgentService(made, carrier)
@@ -140,6 +169,11 @@ def _serve(made: S, build: Build[S]) -> None:
     tracing.configure(made.telemetry.traces, service=made.section)
     life = Lifecycle(drain_s=made.drain_s)
     stopped = shutdown.run(_run(made, build, life), lambda number: life.begin(number.name))
+    ended_by(stopped)
+
+
+def ended_by(stopped: signal.Signals | None) -> None:
+    """End as a process that was interrupted does, when it was."""
     if stopped is signal.SIGINT:
         raise typer.Exit(130)
 
@@ -159,8 +193,8 @@ async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
         carrier = carriers.build(
             source, limits=identities.limits_of(made.limits), proxy=made.security.proxy
         )
-        async with build(made, carrier) as service:
-            asked.about(service, carrier)
+        async with build(made, carrier, source) as service:
+            asked.about(service, carrier.warnings)
             _spare_collector()
             await service.run(life)
 
@@ -171,16 +205,16 @@ class Asked:
     def __init__(self, source: CredentialSource) -> None:
         self._source = source
         self._service: Service | None = None
-        self._carrier: Carrier | None = None
+        self._warned: health.Warnings = health.unwarned
         self.checks = health.Checks(
             ready=lambda: "; ".join(self._lacks(lambda service: service.serving_reasons())),
             complete=lambda: "; ".join(self._lacks(lambda service: service.complete_reasons())),
-            warnings=lambda: self._carrier.warnings() if self._carrier else (),
+            warnings=lambda: self._warned(),  # noqa: PLW0108 - it is replaced
         )
 
-    def about(self, service: Service, carrier: Carrier) -> None:
+    def about(self, service: Service, warnings: health.Warnings) -> None:
         """From now on ask these."""
-        self._service, self._carrier = service, carrier
+        self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
         if self._service is not None:

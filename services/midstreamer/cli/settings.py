@@ -17,6 +17,7 @@ from midstreamer.cli.config import RunSettings
 from midstreamer.client.config import ClientSettings
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import BadInput
+from midstreamer.postgres.config import PostgresSettings
 from midstreamer.runtime import config
 from midstreamer.runtime.config import Settings
 from midstreamer.sync.config import SyncSettings
@@ -26,7 +27,14 @@ _KEY = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_.-]{0,63}\s*")
 
 SECTIONS: Mapping[str, type[Settings]] = {
     each.section: each
-    for each in (SyncSettings, CoordinatorSettings, AgentSettings, ClientSettings, RunSettings)
+    for each in (
+        SyncSettings,
+        CoordinatorSettings,
+        AgentSettings,
+        PostgresSettings,
+        ClientSettings,
+        RunSettings,
+    )
 }
 """Every section that belongs to a command; the shared ones are shown inside each."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -10,6 +11,9 @@ from pydantic_settings import NoDecode
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.transport import address
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 
 
 def _address(value: str) -> str:
@@ -39,10 +43,23 @@ def _listed(value: Any) -> Any:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no JSON list of addresses") from error
+            raise ValueError(f"{value!r} is no JSON list") from error
     return [part.strip() for part in value.split(",")]
 
 
+def _host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no DNS name: letters, digits, '-' and '.', at most 253")
+    return value
+
+
+HostNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_host_name)], ...],
+    NoDecode,
+    BeforeValidator(_listed),
+    Field(min_length=1, max_length=32),
+]
+"""DNS names; as text with commas between them."""
 Addresses = Annotated[
     tuple[Address, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1, max_length=256)
 ]

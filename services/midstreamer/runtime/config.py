@@ -48,6 +48,7 @@ SECTIONS = (
     "sync",
     "coordinator",
     "agent",
+    "postgres",
     "client",
     "run",
     "operator",

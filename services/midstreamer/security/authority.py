@@ -57,11 +57,18 @@ class Authority:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
-    def certify(self, identity: Identity, *, now_s: float, days: float = LEAF_DAYS) -> Issued:
+    def certify(
+        self,
+        identity: Identity,
+        *,
+        now_s: float,
+        days: float = LEAF_DAYS,
+        dns_names: Collection[str] = (),
+    ) -> Issued:
         """A new key and a certificate for it; BadInput for an identity of another domain."""
         key = ec.generate_private_key(ec.SECP256R1())
-        public = key.public_key()
-        return Issued(self._certificate(identity, public, _names(identity), now_s, days), key)
+        names = _names(identity, dns_names)
+        return Issued(self._certificate(identity, key.public_key(), names, now_s, days), key)
 
     def sign(
         self,

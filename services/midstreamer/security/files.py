@@ -22,7 +22,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +98,14 @@ def issue(
     directory: Path,
     *,
     days: float = LEAF_DAYS,
+    hosts: Collection[str] = (),
     now: Now = time.time,
 ) -> Path:
-    """Certify an identity into a directory, which then also trusts the authority."""
-    issued = authority.certify(identity, now_s=now(), days=days)
+    """Certify an identity into a directory, which then also trusts the authority.
+
+    ``hosts`` are DNS names in the certificate besides the identity.
+    """
+    issued = authority.certify(identity, now_s=now(), days=days, dns_names=hosts)
     path = identity_path(directory, identity)
     _own_directory(directory)
     _own_directory(path.parent)
@@ -170,8 +174,10 @@ class CertificateManager:
         authority_directory: Path | None = None,
         days: float = LEAF_DAYS,
         renew_before_days: float = RENEW_BEFORE_DAYS,
+        hosts: Collection[str] = (),
         now: Now = time.time,
     ) -> None:
+        """``hosts`` are DNS names that a certificate made here carries besides."""
         self.identity = identity
         self.complaints: dict[Watched, str] = {}
         """What is wrong with each file since it was last good; empty when nothing is."""
@@ -179,6 +185,7 @@ class CertificateManager:
         self._authority_directory = authority_directory or directory
         self._days = days
         self._renew_before_days = renew_before_days
+        self._hosts = hosts
         self._now = now
         self._path = identity_path(directory, identity)
         self._current: Credentials | None = None
@@ -232,7 +239,10 @@ class CertificateManager:
     def _renew(self) -> None:
         if self._is_due() and self._can_issue():
             signer = open_authority(self._authority_directory)
-            issue(signer, self.identity, self._directory, days=self._days, now=self._now)
+            issue(
+                signer, self.identity, self._directory,
+                days=self._days, hosts=self._hosts, now=self._now,
+            )  # fmt: skip
 
     def _load_own(self) -> _Own:
         own = _load_pair(self._path, f"run `midstreamer certs issue {self.identity.name}`")

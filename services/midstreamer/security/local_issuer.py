@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography import x509
@@ -19,11 +20,17 @@ class AuthorityIssuer:
     """An `Issuer`: the local authority, opened for each request, so that it may be replaced."""
 
     def __init__(
-        self, directory: Path, *, days: float = LEAF_DAYS, now: files.Now = time.time
+        self,
+        directory: Path,
+        *,
+        days: float = LEAF_DAYS,
+        hosts: Collection[str] = (),
+        now: files.Now = time.time,
     ) -> None:
-        """``days``: how long its certificates are valid."""
+        """``days``: how long its certificates are valid; ``hosts``: DNS names they may carry."""
         self._directory = directory
         self._days = days
+        self._hosts = hosts
         self._now = now
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
@@ -31,7 +38,10 @@ class AuthorityIssuer:
         return await asyncio.to_thread(self._sign, request_pem, identity)
 
     def _sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        shown = signed(self._directory, request_pem, identity, days=self._days, now=self._now)
+        shown = signed(
+            self._directory, request_pem, identity,
+            days=self._days, hosts=self._hosts, now=self._now,
+        )  # fmt: skip
         return Signed(shown, files.certificates_in(files.trust_path(self._directory)))
 
 
@@ -41,6 +51,7 @@ def signed(
     identity: Identity,
     *,
     days: float = LEAF_DAYS,
+    hosts: Collection[str] = (),
     now: files.Now = time.time,
 ) -> tuple[x509.Certificate, ...]:
     """The certificate for a request by the authority in a folder, and those behind it."""
@@ -52,7 +63,9 @@ def signed(
             " `openssl req -new` makes one"
         ) from error
     authority = files.open_authority(directory)
-    return authority.chain(authority.sign(request, identity, now_s=now(), days=days))
+    return authority.chain(
+        authority.sign(request, identity, now_s=now(), days=days, dns_names=hosts)
+    )
 
 
 class BundleFile:

@@ -68,6 +68,12 @@ class Dsn:
         """The whole text, for whoever connects."""
         return self._text
 
+    @property
+    def has_password(self) -> bool:
+        """Whether a password is written in it."""
+        parts = urlsplit(self._text)
+        return bool(parts.password) or "password" in dict(parse_qsl(parts.query))
+
     def __str__(self) -> str:
         return shown(self._text)
 
@@ -113,8 +119,13 @@ class Dsn:
         )
 
 
-def checked(dsn: str | Dsn, environment: Mapping[str, str] | None = None) -> str:
-    """The DSN to use; ConfigError says what is wrong with this one and never shows a password."""
+def checked(
+    dsn: str | Dsn, environment: Mapping[str, str] | None = None, *, by_fleet: bool = False
+) -> str:
+    """The DSN to use; ConfigError says what is wrong with this one and never shows a password.
+
+    ``by_fleet``: the fleet's own authorities judge the database, also one on this machine.
+    """
     environment = os.environ if environment is None else environment
     dsn = dsn.reveal() if isinstance(dsn, Dsn) else dsn
     if told := problem(dsn):
@@ -122,6 +133,9 @@ def checked(dsn: str | Dsn, environment: Mapping[str, str] | None = None) -> str
     _check_no_service(dsn, environment)
     parts = urlsplit(dsn)
     query = dict(parse_qsl(parts.query))
+    if by_fleet:
+        _check_for_fleet(dsn, query, hosts(dsn, environment))
+        return dsn
     remote = [host for host in hosts(dsn, environment) if not is_local(host)]
     if not remote:
         return dsn
@@ -133,6 +147,17 @@ def checked(dsn: str | Dsn, environment: Mapping[str, str] | None = None) -> str
         )
     query["sslmode"] = mode or "verify-full"
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote, safe="/")))
+
+
+def _check_for_fleet(dsn: str, query: Mapping[str, str], named: list[str]) -> None:
+    """The fleet's authorities can judge a name that is dialled, and nothing may say otherwise."""
+    told = f"sync.dsn = {shown(dsn)!r} with sync.database_trust = 'fleet':"
+    if query.get("sslmode", "verify-full") != "verify-full":
+        raise ConfigError(f"{told} sslmode must be verify-full, or left out")
+    if given := [key for key in ("sslrootcert", "sslcrl", "sslcert", "sslkey") if key in query]:
+        raise ConfigError(f"{told} {given[0]} would not be looked at; leave it out")
+    if not named or any(host.startswith(("/", "@", "%2F", "%2f")) for host in named):
+        raise ConfigError(f"{told} it must name the host that the database's certificate carries")
 
 
 def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -32,12 +33,23 @@ from urllib.parse import quote
 from midstreamer.domain.errors import StoreError
 from midstreamer.store import installation, leftovers
 from midstreamer.store.installation import Installation
+from midstreamer.store.setup import (
+    ADVICE,
+    ALONE,
+    BECOME,
+    DATABASE,
+    ROLE,
+    SETTINGS,
+    SHOWS_NO_STATEMENT,
+    Setup,
+)
 
-DATABASE = "midstreamer"
-ROLE = "midstreamer"
 START_S = 120.0
 """Recovery after a crash replays at most ``max_wal_size`` of log; a slow disk does 20 MB/s."""
 STOP_S = 20.0
+OTHER_S = 60.0
+"""A server of this directory that we cannot see, because it runs in another container, ends in that
+time, or we give up."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 _POLL_S = 0.02
 _WATCH_S = 0.25
@@ -46,57 +58,29 @@ _WATCH_S = 0.25
 _SOCKET_FOLDER_BYTES_MAX = 107 - len("/.s.PGSQL.5432")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-")
 
-# Runs in a bare interpreter: ask for SIGINT at the parent's death (prctl 1), drop to the
-# account, become the server.  A preexec_fn would fork a process that may hold any lock.
-_BECOME = """
-import ctypes, os, sys
-uid, gid, parent, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-os.umask(0o077)
-if os.geteuid() != uid:
-    os.setgroups([]); os.setgid(gid); os.setuid(uid)
-ctypes.CDLL(None).prctl(1, 2, 0, 0, 0)
-if os.getppid() != parent:
-    sys.exit("the launcher ended while the server was starting")
-os.chdir("/")
-os.execve(path, sys.argv[4:], {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"})
-"""
-
-_SETTINGS = """\
-# Written at every start by midstreamer.store.embedded; changes here are lost.
-listen_addresses = ''
-port = 5432
-unix_socket_directories = '{socket}'
-unix_socket_permissions = 0700
-# An acknowledged write must survive a power cut.
-fsync = on
-synchronous_commit = on
-full_page_writes = on
-# For a laptop: one writer, a few readers, some hundred MB of data.
-max_connections = 40
-shared_buffers = 128MB
-max_wal_size = 512MB
-checkpoint_timeout = 15min
-wal_compression = on
-huge_pages = off
-jit = off
-# After a crash: one call instead of one for each file of the data directory.
-recovery_init_sync_method = syncfs
-max_parallel_workers = 2
-logging_collector = off
-log_line_prefix = '%m [%p] '
-log_checkpoints = off
-"""
-
 
 class EmbeddedServer:
     """One PostgreSQL server that belongs to a directory."""
 
-    def __init__(self, directory: Path, *, root_home: Path = installation.ROOT_HOME) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        root_home: Path = installation.ROOT_HOME,
+        setup: Setup = ALONE,
+    ) -> None:
         self.directory = directory
+        self._setup = setup
         self._root_home = root_home
         self._installed: Installation | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
+        self._server_lock: IO[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        """The socket by which the server is reached."""
+        return self._socket() / ".s.PGSQL.5432"
 
     @property
     def pid(self) -> int | None:
@@ -136,17 +120,23 @@ class EmbeddedServer:
                 return True
         return False
 
-    async def start(self) -> str:
-        """Start, or start again; returns the DSN once the server takes connections."""
+    async def start(self, words: Sequence[str] = ()) -> str:
+        """Start, or start again; returns the DSN once the server takes connections.
+
+        ``words`` are statements of the superuser, done before anybody can connect.
+        """
         if self.pid is not None:
             return self.dsn
         self._hold()
         try:
             self._forget()
             await self._clear_leftovers()
+            await self._hold_from_others()
             self._check_version()
             await asyncio.to_thread(self._make_data)
             self._write_settings()
+            if words:
+                await asyncio.to_thread(self._say, self.data, words)
             await self._launch()
         except BaseException:
             await self._end(signal.SIGQUIT)
@@ -173,7 +163,12 @@ class EmbeddedServer:
         home, socket = self.home, self._socket()
         for folder in (home / "data", home / "data.making", socket):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.log, self.log.with_suffix(".log.old"), home / "launcher.lock"):
+        for file in (
+            self.log,
+            self.log.with_suffix(".log.old"),
+            home / "launcher.lock",
+            home / "server.lock",
+        ):
             file.unlink(missing_ok=True)
         if self._where().changes_user:
             shutil.rmtree(home)
@@ -201,7 +196,39 @@ class EmbeddedServer:
             ) from error
         self._lock = held
 
+    async def _hold_from_others(self) -> None:
+        """Take the lock that the server inherits: it is held as long as any process of it lives.
+
+        Where the last server runs in another container its processes are not seen, and the lock
+        is what tells of them.
+        """
+        self._let_go()
+        held = (self.home / "server.lock").open("ab")
+        give_up = time.monotonic() + OTHER_S
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > give_up:
+                    held.close()
+                    raise StoreError(
+                        f"a server that is not seen from here, in another container or on another"
+                        f" machine, has worked in {self.home} for {OTHER_S:.0f} s: stop it"
+                    ) from error
+            except BaseException:
+                held.close()
+                raise
+            await asyncio.sleep(_POLL_S)
+        self._server_lock = held
+
+    def _let_go(self) -> None:
+        if self._server_lock is not None:
+            self._server_lock.close()
+            self._server_lock = None
+
     def _release(self) -> None:
+        self._let_go()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -241,12 +268,15 @@ class EmbeddedServer:
 
     def _make_data(self) -> None:
         if self.data.exists():
+            # Kubernetes gives volumes to a group, and PostgreSQL refuses a folder of a group.
+            if self.data.stat().st_mode & 0o077:
+                self.data.chmod(0o700)
             return
         making = self.home / "data.making"
         shutil.rmtree(making, ignore_errors=True)
         self._run(
             "initdb",
-            *("--pgdata", str(making), "--username", ROLE, "--encoding", "UTF8"),
+            *("--pgdata", str(making), "--username", self._setup.superuser, "--encoding", "UTF8"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             *("--auth-local=peer", "--auth-host=reject", "--no-instructions"),
             "--sync-method=syncfs",  # one call instead of one for each of a thousand files
@@ -254,14 +284,18 @@ class EmbeddedServer:
         with (making / "postgresql.conf").open("a") as settings:
             settings.write("\ninclude 'midstreamer.conf'\n")
         self._private(making / "midstreamer.conf", "")
-        said = self._run(
-            "postgres", "--single", "-D", str(making), "postgres",
-            words=f"CREATE DATABASE {DATABASE}\n",
-        )  # fmt: skip
-        if "ERROR" in said:
-            raise self._trouble("cannot make its database", said)
+        self._say(making, self._setup.first)
         # Only a whole data directory ever bears the name: a crash before this starts over.
         making.rename(self.data)
+
+    def _say(self, data: Path, words: Sequence[str]) -> None:
+        """Statements of the superuser, while no server runs; they are in no argument and no log."""
+        said = self._run(
+            "postgres", "--single", *SHOWS_NO_STATEMENT, "-D", str(data), "postgres",
+            words="".join(f"{one}\n" for one in words),
+        )  # fmt: skip
+        if "ERROR:" in said:
+            raise self._trouble("cannot make its database or its role", said)
 
     def _run(self, program: str, *arguments: str, words: str = "") -> str:
         done = subprocess.run(  # noqa: S603 - our own binaries
@@ -277,12 +311,13 @@ class EmbeddedServer:
         where = self._where()
         identity = [str(where.account.uid), str(where.account.gid), str(os.getpid())]
         path = str(where.binaries / program)  # argv[0] must be the full path
-        return [sys.executable, "-I", "-S", "-c", _BECOME, *identity, path, *arguments]
+        return [sys.executable, "-I", "-S", "-c", BECOME, *identity, path, *arguments]
 
     def _write_settings(self) -> None:
         where = self._where()
-        self._private(self.data / "midstreamer.conf", _SETTINGS.format(socket=self._socket()))
-        self._private(self.data / "pg_hba.conf", f"local all {ROLE} peer map=midstreamer\n")
+        settings = SETTINGS.format(socket=self._socket()) + self._setup.settings
+        self._private(self.data / "midstreamer.conf", settings)
+        self._private(self.data / "pg_hba.conf", self._setup.rules)
         names = sorted({where.client.name, where.account.name})
         self._private(
             self.data / "pg_ident.conf",
@@ -328,24 +363,34 @@ class EmbeddedServer:
 
     async def _launch(self) -> None:
         where = self._where()
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".log.old"))
-        with self.log.open("ab") as log:
-            begin = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - ours; it returns at once
-                self._command("postgres", "-D", str(self.data)),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                start_new_session=True,  # Ctrl-C on the terminal is for the services first
-            )  # fmt: skip
-        if where.changes_user:
-            os.chown(self.log, where.account.uid, where.account.gid)
+        begin = 0
+        if self._setup.tells_here:
+            self._begin(None)
+        else:
+            if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+                self.log.replace(self.log.with_suffix(".log.old"))
+            with self.log.open("ab") as log:
+                begin = log.tell()
+                self._begin(log)
+            if where.changes_user:
+                os.chown(self.log, where.account.uid, where.account.gid)
         give_up = time.monotonic() + START_S
         while not self._ready():
-            if self._process.poll() is not None:
+            if self.pid is None:
                 raise self._trouble("ended while starting", self._said_since(begin))
             if time.monotonic() > give_up:
                 raise self._trouble(f"not ready after {START_S:.0f} s", self._said_since(begin))
             await asyncio.sleep(_POLL_S)
+
+    def _begin(self, log: IO[bytes] | None) -> None:
+        assert self._server_lock is not None  # noqa: S101 - `start` took it
+        self._process = subprocess.Popen(  # noqa: S603 - ours; it returns at once
+            self._command("postgres", "-D", str(self.data)),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/",
+            start_new_session=True,  # Ctrl-C on the terminal is for the services first
+            pass_fds=(self._server_lock.fileno(),),
+        )  # fmt: skip
+        self._let_go()  # from now on it is the server's
 
     def _ready(self) -> bool:
         try:
@@ -366,27 +411,19 @@ class EmbeddedServer:
             give_up = time.monotonic() + 5.0
 
     def _said_since(self, begin: int) -> str:
+        if self._setup.tells_here:
+            return "what it said is above, on standard output"
         with self.log.open("rb") as log:
             log.seek(begin)
             return log.read(64 * 1024).decode(errors="replace")
 
     def _trouble(self, what: str, said: str) -> StoreError:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        known = next(((sign, way) for sign, way in _ADVICE if sign in said), None)
+        known = next(((sign, way) for sign, way in ADVICE if sign in said), None)
         sign, advice = known or ("", f"see {self.log}")
         telling = [line for line in lines if sign and sign in line]
         message = " | ".join(dict.fromkeys([*telling[:1], *lines[-3:]])) or "it said nothing"
         return StoreError(f"embedded PostgreSQL in {self.home}: {what}: {message}; {advice}")
-
-
-_ADVICE = (
-    ("No space left on device", "free some space there, or choose another directory"),
-    ("already exists", "another server uses this directory or socket: stop it"),
-    ("could not bind", "its socket is in use: stop the other server"),
-    ("Is another postmaster", "its socket is in use: stop the other server"),
-    ("incompatible with server", "made by another major version: choose another directory"),
-    ("Permission denied", "its account lacks rights there: choose another directory"),
-)
 
 
 def _short(folder: str) -> bool:

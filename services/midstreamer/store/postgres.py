@@ -1,4 +1,4 @@
-"""The store on PostgreSQL, 14 or newer: the only module that knows asyncpg.
+"""The store on PostgreSQL, 14 or newer.
 
 A pool of connections that are made again by themselves; one transaction at a time writes (see
 `store.ports` and `store.transaction`), reads run beside it on connections of their own.  Every
@@ -7,18 +7,18 @@ error leaves here as a StoreError that says what to do.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-
 from midstreamer.domain.decision import Decision
-from midstreamer.domain.errors import Behind, ConfigError, StoreError, UnknownSeries, shortened
+from midstreamer.domain.errors import Behind, StoreError, UnknownSeries, shortened
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
-from midstreamer.store import copying, dsn, listening, migrate, queries, reading, rows, trouble
+from midstreamer.store import copying, dsn, listening, migrate, queries, reading, rows
+from midstreamer.store.driver import Connection, Way, door
 from midstreamer.store.listening import Ear
 from midstreamer.store.ports import (
     CataloguePage,
@@ -42,22 +42,6 @@ SERVER_MIN = 14
 
 _SQL = queries.load()
 _CHECKS = reading.CHECKS
-Connection = Any  # asyncpg ships no types of its own
-
-
-@asynccontextmanager
-async def _door() -> AsyncIterator[None]:
-    """Where asyncpg's errors become ours."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        raise trouble.explain(error.sqlstate or "", str(error)) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
-        raise trouble.absent(error) from error
-
-
-async def _as_it_is(_connection: Connection) -> None:
-    """In place of asyncpg's RESET ALL: no session state is ever set, and it is a round trip."""
 
 
 class PostgresStore:
@@ -70,11 +54,14 @@ class PostgresStore:
         connections: int = 6,
         connect_s: float = 5.0,
         command_s: float = 60.0,
+        trust: Callable[[], ssl.SSLContext] | None = None,
+        password: Callable[[], str] | None = None,
     ) -> None:
-        self._dsn = dsn.checked(source)
+        """``trust`` judges the database, and ``password`` is asked, for each new connection."""
+        checked = dsn.checked(source, by_fleet=trust is not None)
+        self._way = Way(checked, connect_s, command_s, trust, password)
         self._connections = connections
         self._connect_s = connect_s
-        self._command_s = command_s
         self._pool: Any = None
         self._writer_pid = 0
         """Of the PostgreSQL process that serves our transactions."""
@@ -84,18 +71,10 @@ class PostgresStore:
     async def open(self) -> None:
         """Connect and migrate; after a failure it may be called again."""
         await self.close()
-        async with _door(), self._readable():
-            pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=1,
-                max_size=self._connections,
-                timeout=self._connect_s,
-                command_timeout=self._command_s,
-                reset=_as_it_is,
-                server_settings={"application_name": "midstreamer", "jit": "off"},
-            )
+        async with door():
+            pool = await self._way.pool(self._connections)
         try:
-            async with _door(), pool.acquire() as connection:
+            async with door(), pool.acquire() as connection:
                 self._check_server(connection)
                 async with connection.transaction():
                     await migrate.migrate(connection)
@@ -103,17 +82,6 @@ class PostgresStore:
             pool.terminate()
             raise
         self._pool = pool
-
-    @asynccontextmanager
-    async def _readable(self) -> AsyncIterator[None]:
-        """A DSN that only the driver cannot read: its words may quote a password."""
-        try:
-            yield
-        except asyncpg.InterfaceError:
-            raise
-        except (ValueError, IndexError):
-            told = f"sync.dsn = {dsn.shown(self._dsn)!r} cannot be read by the driver"
-            raise ConfigError(f"{told}: write {dsn.FORM}") from None
 
     def _check_server(self, connection: Connection) -> None:
         version = connection.get_server_version()
@@ -131,7 +99,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        async with _door():
+        async with door():
             if self._pool is None:
                 raise StoreError("the store is not open yet: wait", retry_after_s=0.5)
             async with self._pool.acquire(timeout=self._connect_s) as connection:
@@ -235,13 +203,8 @@ class PostgresStore:
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
         """Listen on a connection of its own, and look at the position as well."""
-        async with _door():
-            connection = await asyncpg.connect(
-                self._dsn,
-                timeout=self._connect_s,
-                command_timeout=self._connect_s,
-                server_settings={"application_name": "midstreamer feed"},
-            )
+        async with door():
+            connection = await self._way.connect("midstreamer feed", command_s=self._connect_s)
             try:
                 ear = Ear(connection, heard, ours=lambda pid: pid == self._writer_pid)
                 await ear.listen(period_s=period_s, ring=self._ring)

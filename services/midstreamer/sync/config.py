@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from midstreamer.protocol import frames
 from midstreamer.runtime.addresses import Address
@@ -35,6 +35,14 @@ class SyncSettings(Settings):
     """PostgreSQL 14 or newer, as `postgresql://user@host/database?sslmode=verify-full`. Over a
     network only a verified TLS connection is accepted. A password belongs into the environment
     or a file, never into a flag; it is never shown. Empty: an embedded server of our own."""
+    password_file: Path | None = None
+    """File with the password for `dsn`, read again for each new connection: so a changed one needs
+    no restart. None: what `dsn` and the environment say."""
+    database_trust: Literal["dsn", "fleet"] = "dsn"
+    """Who vouches for the database. `dsn`: the authorities that `dsn` names by sslrootcert, else
+    those of the system. `fleet`: those that vouch for this process's peers, as they are when a
+    connection is made; for `midstreamer postgres`. The host in `dsn` must be a name in its
+    certificate."""
     directory: Path = Path("var/store")
     """Where the embedded server belongs. As root its data really is below /var/lib/midstreamer,
     because PostgreSQL does not run as root."""
@@ -91,6 +99,16 @@ class SyncSettings(Settings):
     """Bounds between peers."""
     security: SecuritySettings = SecuritySettings()
     """Certificates of this process and whom it lets in."""
+
+    @model_validator(mode="after")
+    def _check_database(self) -> SyncSettings:
+        if self.password_file is not None and not self.dsn:
+            raise ValueError("password_file is for a server named by dsn, and dsn is empty")
+        if self.password_file is not None and self.dsn.has_password:
+            raise ValueError("dsn holds a password, and password_file names another: leave one out")
+        if self.database_trust == "fleet" and not self.dsn:
+            raise ValueError("database_trust is for a server named by dsn, and dsn is empty")
+        return self
 
     @property
     def quotas(self) -> quota.Quotas:

@@ -204,6 +204,10 @@ SECURITY_FILE_WRONG = _gauges(
     " new certificate was obtained.",
     {"file": words.FILES},
 )
+POSTGRES_CONNECTIONS = _gauge(
+    "midstreamer_postgres_connections",
+    "Connections that the process `postgres` has open to its clients, logged in or not.",
+)
 OPERATOR_LEADER = _gauge(
     "midstreamer_operator_leader",
     "1 while this replica of the operator leads, that is, holds the lease and works.",

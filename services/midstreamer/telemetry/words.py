@@ -61,6 +61,7 @@ TASKS = _words(
     sync.commit sync.feed sync.watch sync.house sync.lease sync.opening sync.asked
     coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
+    postgres.server postgres.files postgres.login postgres.guest
     security.renewal operator.sweep
     """
 )
@@ -75,8 +76,8 @@ SIGNED = _words(
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
-    decision.unsettled frame.refused frame.unknown handshake.failed link.ended link.failed
-    peer.dropped peer.failed peer.refused
+    decision.unsettled frame.refused frame.unknown guest.refused handshake.failed
+    link.ended link.failed peer.dropped peer.failed peer.refused
     peer.removed request.denied request.failed statement.failed survey.remembered
     verdict.unlearned verdict.void wire.failed write.refused
     """

@@ -124,7 +124,7 @@ def test_the_schema_of_the_settings_has_every_section(
 ) -> None:
     assert main.execute(["config", "schema"]) == 0
     sections = json.loads(capsys.readouterr().out)["properties"]
-    assert set(sections) == {"sync", "coordinator", "agent", "client", "run"}
+    assert set(sections) == {"sync", "coordinator", "agent", "postgres", "client", "run"}
 
 
 def test_certificates_are_made_shown_and_allowed(

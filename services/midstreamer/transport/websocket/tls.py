@@ -8,15 +8,13 @@ identity and kind are judged by `security.chain` as on QUIC, where each has a na
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
-from midstreamer.domain.errors import ConfigError, Refused
-from midstreamer.security import decide
+from midstreamer.domain.errors import Refused
+from midstreamer.security import decide, tls
 from midstreamer.security.chain import Presented
 from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
@@ -54,35 +52,9 @@ def context(credentials: Credentials | None, *, server_side: bool) -> ssl.SSLCon
         made.num_tickets = 0  # a resumed session would present no certificate
     made.set_alpn_protocols([_ALPN])
     if credentials is not None:
-        if credentials.anchors:
-            made.load_verify_locations(cadata=b"".join(map(_der, credentials.anchors)))
-        _load(made, credentials)
+        tls.trust(made, credentials.anchors)
+        tls.show(made, credentials)
     return made
-
-
-def _load(made: ssl.SSLContext, credentials: Credentials) -> None:
-    """Give `ssl` certificate and key, which it takes from a path alone.
-
-    The file is anonymous memory of this process: it has no name, no disk under it, and is gone
-    when it is closed.
-    """
-    if not hasattr(os, "memfd_create"):
-        raise ConfigError("wss:// needs Linux: a key is handed to TLS in anonymous memory")
-    key = credentials.key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    shown = (credentials.certificate, *credentials.intermediates)
-    handle = os.memfd_create("", os.MFD_CLOEXEC)
-    with os.fdopen(handle, "wb", closefd=True) as file:
-        file.write(key + b"".join(one.public_bytes(serialization.Encoding.PEM) for one in shown))
-        file.flush()
-        made.load_cert_chain(f"/proc/self/fd/{handle}")
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 class Tls:

@@ -1,0 +1,90 @@
+"""The database's password is made once, by whichever replica leads, and nobody's is overwritten."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from typing import Any
+
+import pytest
+
+from midstreamer.domain.errors import Refused
+from midstreamer.domain.identity import Kind
+from midstreamer_operator import database
+from midstreamer_operator.resources import passwords
+from midstreamer_operator.settings import OperatorSettings
+from tests.support.api_server import ApiServer, Caller
+from tests.support.operating import NAMESPACE, POLICY, RELEASE
+
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+
+
+def password_in(given: dict[str, Any]) -> str:
+    return base64.b64decode(given["data"]["password"]).decode()
+
+
+async def test_a_password_is_made_where_there_is_none_and_then_stays() -> None:
+    server = ApiServer()
+    assert await database.provided(Caller(server), POLICY) == ""
+    (made,) = server.all(SECRETS)
+    assert made["metadata"]["name"] == f"{RELEASE}-postgres"
+    assert len(password_in(made)) == 43
+    began = len(server.calls)
+    assert await database.provided(Caller(server), POLICY) == ""
+    assert server.calls[began:] == [("GET", f"{SECRETS}/{RELEASE}-postgres")]
+    assert server.all(SECRETS) == [made]
+
+
+async def test_no_two_installations_have_the_same_password() -> None:
+    several = [ApiServer(), ApiServer()]
+    for server in several:
+        await database.provided(Caller(server), POLICY)
+    assert len({password_in(server.all(SECRETS)[0]) for server in several}) == 2
+
+
+async def test_of_two_that_come_together_the_first_ones_password_stays() -> None:
+    server = ApiServer()
+    one, other = (database.provided(Caller(server), POLICY) for _ in range(2))
+    for step in (one, other) * 3:  # both have looked before one writes
+        with contextlib.suppress(StopIteration):
+            step.send(None)
+    assert [method for method, _ in server.calls] == ["GET", "GET", "POST", "POST"]
+    assert len(server.all(SECRETS)) == 1
+
+
+@pytest.mark.parametrize("data", [{}, None, {"password": "c2hvcnQ="}, {"password": "§"}])
+async def test_a_secret_without_a_usable_password_is_named_and_left(data: Any) -> None:
+    server = ApiServer()
+    there = {"metadata": {"name": f"{RELEASE}-postgres"}, "data": data}
+    server.put(SECRETS, there)
+    told = await database.provided(Caller(server), POLICY)
+    assert "Secret mid-postgres has no password of 16" in told
+    assert "delete the Secret: then it is made again" in told
+    assert server.all(SECRETS)[0]["data"] == data
+
+
+async def test_a_password_of_somebody_elses_is_as_good() -> None:
+    server = ApiServer()
+    server.put(SECRETS, passwords.secret(RELEASE, "written by hand, long enough"))
+    assert await database.provided(Caller(server), POLICY) == ""
+
+
+async def test_an_operator_that_may_not_write_secrets_says_so() -> None:
+    server = ApiServer(lambda user, verb, path: verb != "POST")
+    with pytest.raises(Refused, match="the role of this service account must allow it"):
+        await database.provided(Caller(server), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("own", "accounts", "makes"),
+    [
+        (None, {"mid-postgres": Kind.POSTGRES}, True),
+        (None, {"mid-sync": Kind.SYNC}, False),
+        (False, {"mid-postgres": Kind.POSTGRES}, False),
+        (True, {"mid-sync": Kind.SYNC}, True),
+    ],
+)
+def test_it_is_the_operators_where_a_pod_may_be_the_database_or_as_is_set(
+    own: bool | None, accounts: dict[str, Kind], makes: bool
+) -> None:
+    assert OperatorSettings(own_database=own, accounts=accounts).makes_password is makes
