@@ -39,6 +39,9 @@ UNUSED_TO_RUN = (
 )  # fmt: skip
 OF_THE_MACHINE = frozenset({"etc/resolv.conf", "etc/hostname", "etc/hosts"})
 """What mmdebstrap copies from where it runs."""
+PROGRAM_FOLDERS = frozenset({"bin", "sbin", "usr/bin", "usr/sbin"})
+PROGRAMS = frozenset({"dash", "python3", "python3.11", "sh"})
+"""What there is to run in a base to run on. The shell is for PostgreSQL, which asks one."""
 CONTAINERFILE = "FROM scratch\nADD base.tar /\n"
 
 
@@ -74,15 +77,19 @@ def reference(base: str, machine: str, source: bytes) -> str:
     return f"{parts.LOCAL}/midstreamer-{base}-base:{made_of[:12]}"
 
 
-def cleaned(given: IO[bytes], to: IO[bytes]) -> None:
-    """Copy an archive without what it has from the machine and without devices.
+def cleaned(given: IO[bytes], to: IO[bytes], *, base: str) -> None:
+    """Copy the archive of a base without what it has from the machine and without devices.
 
-    Nothing is setuid or setgid, and nobody but root may write anywhere but in /tmp.
+    Nothing is setuid or setgid, and nobody but root may write anywhere but in /tmp. A base to run
+    on keeps PROGRAMS alone: their packages want others with programs of their own.
     """
     with tarfile.open(fileobj=given) as old, tarfile.open(fileobj=to, mode="w") as new:
         for member in old:
             name = member.name.removeprefix("./")
+            folder, _, last = name.rpartition("/")
             if name in OF_THE_MACHINE or name.startswith("dev/"):
+                continue
+            if base == RUN and folder in PROGRAM_FOLDERS and last not in PROGRAMS:
                 continue
             if not member.issym():
                 member.mode = 0o1777 if name == "tmp" else member.mode & 0o755

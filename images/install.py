@@ -1,47 +1,88 @@
-"""Runs inside of a build: puts wheels of one lock, or our own packages, where images have them.
+"""Runs inside of a build, as root, and fills /opt/midstreamer of an image.
 
-    python install.py wheels LOCK FOLDER
-    python install.py compile FOLDER
-    python install.py base FOLDER      an environment in FOLDER, and bytecode of Python itself
+    python3 install.py base         an environment without pip, and bytecode of Python itself
+    python3 install.py wheels NAME  what the lock `made/NAME.txt` pins
+    python3 install.py kernels      bytecode of the kernels, and their code compiled ahead
+    python3 install.py sources      bytecode of what was copied besides, and its commands
 
-Only wheels from /wheels with the hashes of the lock are taken, and there is no network. What a
-running process never reads is dropped. Bytecode is made here and never checked against a time
-again, as layers keep whole seconds.
+Only wheels from /tmp/wheels with the hashes of the lock are taken, and there is no network. What a
+running process never reads is dropped. Bytecode is never checked against a time again, as layers
+keep whole seconds.
 """
 
 from __future__ import annotations
 
 import compileall
+import os
+import platform
 import py_compile
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 from pathlib import Path
 
-WHEELS = "/wheels"
-FOLDERS = ("tests", "include", "pkgconfig", "__pycache__")
+TOP = Path("/opt/midstreamer")
+WHEELS = Path("/tmp/wheels")  # noqa: S108 - mounted there by the Containerfile
+TOOLS = Path("/tmp/tools")  # noqa: S108 - likewise
+AHEAD_FOR = "x86_64"
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
+FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
 """Of a package's metadata, what is no longer true of it."""
 
 
-def wheels(lock: Path, folder: Path) -> None:
-    """Install what a lock pins; an empty lock gives an empty folder."""
-    folder.mkdir(parents=True)
-    if not lock.read_text(encoding="utf-8").strip():
-        return
-    command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--no-cache-dir", "--root-user-action=ignore", "--no-index", "--find-links", WHEELS,
-        "--require-hashes", "--no-deps", "--no-compile", "--target", str(folder),
-        "--requirement", str(lock),
-    ]  # fmt: skip
-    subprocess.run(command, check=True)  # noqa: S603 - this very Python
-    shrink(folder)
-    make_bytecode(folder)
+def base() -> None:
+    """Make the environment, and compile Python itself: in a base no package's script has run."""
+    venv.create(TOP, symlinks=True, with_pip=False)
+    for path in (TOP / "bin").glob("[Aa]ctivate*"):
+        path.unlink()
+    skipped = re.compile(r"/(test|tests|site-packages|dist-packages)/")
+    library = sysconfig.get_path("stdlib")
+    compileall.compile_dir(library, quiet=2, workers=2, rx=skipped, invalidation_mode=UNCHECKED)
+
+
+def wheels(name: str) -> None:
+    """Install what a lock pins, shrunk elsewhere first."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "made")
+        command = [
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-cache-dir", "--root-user-action=ignore", "--no-index", "--no-deps",
+            "--find-links", str(WHEELS), "--require-hashes", "--no-compile",
+            "--target", str(folder), "--requirement", str(TOP / "made" / f"{name}.txt"),
+        ]  # fmt: skip
+        pip = next((TOOLS / "lib").glob("python3*/site-packages"))
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(pip)})  # noqa: S603
+        shrink(folder)
+        make_bytecode(folder)
+        shutil.copytree(folder, site(), symlinks=True, dirs_exist_ok=True)
+
+
+def kernels() -> None:
+    """Compile the kernels ahead for each level, whichever this machine has."""
+    make_bytecode(site() / "midstreamer_kernels")
+    (TOP / "ahead").mkdir()
+    if platform.machine() == AHEAD_FOR:
+        words = ["-m", "midstreamer_kernels", "ahead", str(TOP / "ahead"), "--searches"]
+        subprocess.run([TOP / "bin/python", *words], check=True)  # noqa: S603
+
+
+def sources() -> None:
+    """Compile our own sources, and let everybody run the commands."""
+    for name in ("midstreamer", "midstreamer_operator"):
+        make_bytecode(site() / name)
+    for path in (TOP / "bin").glob("midstreamer*"):
+        path.chmod(0o755)
+
+
+def site() -> Path:
+    """Return where packages are."""
+    return next((TOP / "lib").glob("python3*/site-packages"))
 
 
 def shrink(folder: Path) -> None:
@@ -63,31 +104,21 @@ def unused(path: Path) -> bool:
 
 
 def make_bytecode(folder: Path) -> None:
-    """Compile what is in a folder; ends with 1 when a file cannot be compiled."""
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    if not compileall.compile_dir(folder, quiet=1, workers=2, invalidation_mode=mode):
+    """Compile all in a folder, for where it will be; ends with 1 when a file cannot be compiled."""
+    place = folder if folder.is_relative_to(TOP) else site()
+    if not compileall.compile_dir(
+        folder, quiet=1, workers=2, stripdir=str(folder), prependdir=str(place),
+        invalidation_mode=UNCHECKED,
+    ):  # fmt: skip
         sys.exit(f"install: some of {folder} cannot be compiled, see above")
 
 
-def base(folder: Path) -> None:
-    """Make an environment without pip, and compile Python itself: no package's script did."""
-    venv.create(folder, symlinks=True, with_pip=False)
-    for path in (folder / "bin").glob("[Aa]ctivate*"):
-        path.unlink()
-    skipped = re.compile(r"/(test|tests|site-packages|dist-packages)/")
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    library = sysconfig.get_path("stdlib")
-    compileall.compile_dir(library, quiet=2, workers=2, rx=skipped, invalidation_mode=mode)
-
-
-def main(arguments: list[str]) -> None:
-    """Do what the two or three words say."""
-    if arguments[0] == "wheels":
-        wheels(Path(arguments[1]), Path(arguments[2]))
-    elif arguments[0] == "base":
-        base(Path(arguments[1]))
+def main(words: list[str]) -> None:
+    """Do what the words say."""
+    if words[0] == "wheels":
+        wheels(words[1])
     else:
-        make_bytecode(Path(arguments[1]))
+        {"base": base, "kernels": kernels, "sources": sources}[words[0]]()
 
 
 if __name__ == "__main__":

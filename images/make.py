@@ -77,14 +77,18 @@ def cache() -> Path:
 
 
 def found() -> dict[str, Any]:
-    """Return what the newest build left in images.json; raises Refused before the first one."""
-    newest = _kept()
-    if not newest:
-        raise Refused("there are no images yet: run `make images`")
-    told: dict[str, Any] = json.loads((newest[0] / MARK).read_text(encoding="utf-8"))
-    for image in told["images"].values():
-        image["archive"] = str(newest[0] / image["archive"])
-    return told
+    """Return what images.json says of the images of these very sources; raises Refused without any.
+
+    Paths of archives are absolute.
+    """
+    contents, pinned = _contents(), _locks()
+    for folder in _kept():
+        told: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        if told["made_of"] == _made_of(contents, pinned, told.get("bases", [])):
+            for image in told["images"].values():
+                image["archive"] = str(folder / image["archive"])
+            return told
+    raise Refused("there are no images of these sources: run `make images`")
 
 
 def make(asked: Asked) -> Path:
@@ -95,10 +99,7 @@ def make(asked: Asked) -> Path:
         asked = _with_bases(asked, tools)
         pinned = _locks()
         contents = _contents()
-        made_of = parts.key(
-            contents | {name: text.encode() for name, text in pinned.items()},
-            [platform.machine(), asked.build_base, asked.run_base],
-        )
+        made_of = _made_of(contents, pinned, [asked.build_base, asked.run_base])
         version = parts.version(contents["services/midstreamer/__init__.py"].decode())
         tag = parts.tag(asked.tag, version, made_of)
         folder = cache() / tag
@@ -162,7 +163,7 @@ def _make_bases(wanted: dict[str, str], tools: Tools) -> None:
             folder.mkdir()
             (folder / "Containerfile").write_text(bases.CONTAINERFILE)
             with tar.open("rb") as old, (folder / "base.tar").open("wb") as new:
-                bases.cleaned(old, new)
+                bases.cleaned(old, new, base=base)
             tools.run(
                 commands.build(
                     tools.builder, str(folder), str(folder / "Containerfile"), wanted[base]
@@ -188,6 +189,11 @@ def _contents() -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in names.items() if parts.is_source(name)}
 
 
+def _made_of(contents: dict[str, bytes], pinned: dict[str, str], some: Sequence[str]) -> str:
+    texts = {name: text.encode() for name, text in pinned.items()}
+    return parts.key(contents | texts, [platform.machine(), *some])
+
+
 def _is_made(folder: Path, made_of: str, tools: Tools, tag: str, *, push: bool) -> bool:
     try:
         told = json.loads((folder / MARK).read_text(encoding="utf-8"))
@@ -210,6 +216,7 @@ def _build(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     told: dict[str, Any] = {"tag": tag, "made_of": made_of, "images": {}}
+    told["bases"] = [asked.build_base, asked.run_base]
     for image in parts.images(tag):
         begun_s = time.monotonic()
         printed = tools.run(

@@ -137,7 +137,6 @@ def smoke(arguments: argparse.Namespace) -> None:
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     command = [sys.executable, "-m", "pytest", "tests/cluster/smoke", *arguments.pytest]
     try:
-        make.make(make.Asked())
         import_images(arguments)
         code = subprocess.run(command, env=environment, check=False).returncode
     finally:
@@ -176,7 +175,7 @@ def kill_pod(arguments: argparse.Namespace) -> None:
 
 
 def import_images(arguments: argparse.Namespace) -> None:
-    """Import what `make images` built last into every node; names the tag to use."""
+    """Import what `make images` built of these sources into every node; names the tag to use."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     try:
