@@ -63,7 +63,7 @@ def wire_of(fleet: QuicFleet) -> QuicWire:
     """The connection of the one client."""
     listener = fleet.coordinator()._server
     assert listener is not None
-    server = listener.server
+    server = listener._inside.server
     assert isinstance(server, QuicServer)
     (found,) = [w for w, each in server._judged.items() if each.identity == CLIENT]
     return found
@@ -280,7 +280,7 @@ async def test_a_client_gets_in_while_forged_senders_flood_the_port(
 ) -> None:
     listener = fleet.coordinator()._server
     assert listener is not None
-    server = listener.server
+    server = listener._inside.server
     assert isinstance(server, QuicServer)
     await flood(server, 300)
     assert server._half_open.crowded

@@ -35,6 +35,7 @@ PLACES = {
     "runtime/lifecycle.py::Lifecycle.__init__": "the owner of all others of a process",
     "runtime/lifecycle.py::Lifecycle.spawn": "the owner of all others of a process",
     "runtime/listener.py::_attended": "the function, which ends what it began",
+    "runtime/lookups.py::Lookups.places": "the look-ups: `close` ends what is under way",
     "runtime/peer.py::Session.__init__": "the group of `run`, before it is entered",
     "runtime/peer.py::Session.run": "a group that lasts as long as the method",
     "runtime/peer.py::Session.reached": "the method, which ends what it began",

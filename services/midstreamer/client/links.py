@@ -233,6 +233,10 @@ class Door:
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._refusals: dict[str, asyncio.Future[Refused]] = {}
+        """Of each address, once every place that it leads to has turned us away."""
+        self._places: dict[str, frozenset[str]] = {}
+        self._refused: dict[str, Refused] = {}
+        """Places that did so when they were last dialled."""
 
     @property
     def me(self) -> Identity:
@@ -249,16 +253,28 @@ class Door:
         """As the carrier says."""
         return self._carrier.credentials
 
+    async def places(self, address: str) -> Sequence[str]:
+        """As the carrier says; each is dialled for this address."""
+        found = await self._carrier.places(address)
+        self._places[address] = frozenset(found)
+        return found
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link; a refusal is remembered until the next link is opened."""
-        refusal = self._refusal(address)
+        named = [each for each, places in self._places.items() if address in places] or [address]
+        refusals = [(each, self._refusal(each)) for each in named]
         try:
             link = await self._carrier.dial(address, expect=expect)
         except Refused as error:
-            if not refusal.done():
-                refusal.set_result(error)
+            self._refused[address] = error
+            for each, refusal in refusals:
+                others = self._places.get(each, frozenset())
+                if others <= self._refused.keys() and not refusal.done():
+                    refusal.set_result(error)
             raise
-        self._refusals.pop(address, None)
+        self._refused.pop(address, None)
+        for each in named:
+            self._refusals.pop(each, None)
         return link
 
     async def serve(self, address: str, on_link: OnLink) -> Server:

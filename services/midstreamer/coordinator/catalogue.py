@@ -183,12 +183,14 @@ class Catalogue:
         count = self._series[shard.series].count
         return shard.first(self.shard_points) + window <= count
 
-    def coordinators(self) -> tuple[Place, ...]:
-        """Where coordinators serve that do not drain."""
+    def coordinators(self, *, outside: bool = False) -> tuple[Place, ...]:
+        """Where coordinators serve that do not drain; ``outside``: as seen from there."""
         serving = [
-            Place(m.name, where(m))
+            Place(m.name, address)
             for m in self.members
-            if m.name.startswith(f"{Kind.COORDINATOR}/") and m.address and not m.draining
+            if m.name.startswith(f"{Kind.COORDINATOR}/")
+            and not m.draining
+            and (address := where(m, outside=outside))
         ]
         return tuple(serving[:PLACES_MAX])
 

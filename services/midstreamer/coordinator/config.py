@@ -31,6 +31,13 @@ class CoordinatorSettings(Settings):
     advertise: Address | None = None
     """The address agents are told to dial, when it is not the one listened on (behind a
     service, or when listening on every interface). None: `listen`, as really bound."""
+    outside_listen: Address | None = None
+    """A second place to listen, for clients outside of the network that the fleet shares (behind a
+    NodePort or a LoadBalancer). Who comes by it is never told an address of `advertise`. It has
+    the bounds of `limits` once more. None: there is none."""
+    outside_advertise: Address | None = None
+    """The address of this coordinator alone that those are told who come by `outside_listen` of
+    any coordinator. None: they are told none, which is right where all share one address."""
     sync: Addresses = ("127.0.0.1:7450",)
     """Where sync listens: one address, or a list of several. It begins at a random one, and changes
     over to another when that one drains or does not answer."""
@@ -72,6 +79,15 @@ class CoordinatorSettings(Settings):
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
+
+    @model_validator(mode="after")
+    def _advertises_what_listens(self) -> Self:
+        if self.outside_advertise is not None and self.outside_listen is None:
+            raise ValueError(
+                f"outside_advertise = {self.outside_advertise} leads nowhere while outside_listen"
+                " is not set: set both, or neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_fits_a_frame(self) -> Self:

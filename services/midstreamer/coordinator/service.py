@@ -15,17 +15,18 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from midstreamer import reasoning
-from midstreamer.coordinator import checks, core, outbox
+from midstreamer.coordinator import checks, core, entrances
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.coordinator.entrances import Entrances
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.readiness import Readiness
 from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.states import States
-from midstreamer.coordinator.writer import Writer
+from midstreamer.coordinator.writer import Writer, limits_of
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Overloaded, Unavailable
 from midstreamer.domain.identity import Identity, Kind
@@ -100,7 +101,7 @@ class CoordinatorService:
             setting="RELAYS_MAX",
             retry_after_s=RETRY_AFTER_S,
         )
-        self._writer = Writer(self._write, _outbox_limits(config))
+        self._writer = Writer(self._write, limits_of(config))
         self._spool = _spool_of(config)
         self._intake = Intake(self._writer, self._spool)
         self._readiness = Readiness(
@@ -113,7 +114,7 @@ class CoordinatorService:
             self._catalogue,
         )
         self._reporter = evidence.Reporter(carrier)
-        self._server: Listener | None = None
+        self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
         """Its stage, and a way to begin draining; `run` may be given another."""
         self._refusing = False
@@ -156,26 +157,27 @@ class CoordinatorService:
             ends.push_async_callback(self._flush)
             dispatching = life.background("coordinator.dispatch", self._dispatcher.run)
             await ends.enter_async_context(dispatching)
-            self._server = await listen(
-                self._carrier,
-                self._config.listen,
-                handle=self._reporter.counting(self._handle),
-                closed=self._closed,
-                told_drain=self._told_drain,
-                in_flight_max=self._config.limits.in_flight_max,
-            )
-            ends.push_async_callback(self._server.close)
-            log.info("coordinator.listening", address=self._server.address)
+            self._server = await entrances.opened(self._config, self._listen, ends)
             leasing = life.background("coordinator.lease", self._membership.run)
             await ends.enter_async_context(leasing)
             life.serve()
             await life.drain_asked()
             await life.drained(self._drain(self._server))
 
+    async def _listen(self, place: str) -> Listener:
+        return await listen(
+            self._carrier,
+            place,
+            handle=self._reporter.counting(self._handle),
+            closed=self._closed,
+            told_drain=self._told_drain,
+            in_flight_max=self._config.limits.in_flight_max,
+        )
+
     def _drain_soon(self, why: str) -> None:
         self.life.drain(why)
 
-    async def _drain(self, server: Listener) -> None:
+    async def _drain(self, server: Entrances) -> None:
         """Lease first, links last; what is under way is answered, what waits is written."""
         server.refuse_new()
         await self._membership.leave()
@@ -266,7 +268,10 @@ class CoordinatorService:
             address=place,
             position=max(self._follower.position, 0),
             evidence=self._reporter.evidence(
-                self.life.stage, self.complete_reasons, carriers=carriers
+                self.life.stage,
+                self.complete_reasons,
+                carriers=carriers,
+                outside=self._config.outside_advertise or "",
             ),
         )
 
@@ -295,7 +300,7 @@ class CoordinatorService:
             case frames.Lookup(experience_ids=()):
                 return frames.Experiences(
                     position=max(self._follower.position, 0),
-                    coordinators=self._catalogue.coordinators(),
+                    coordinators=self._catalogue.coordinators(outside=self._outside(peer)),
                 )
             case frames.Lookup():
                 checks.check_lookup(frame)
@@ -306,6 +311,9 @@ class CoordinatorService:
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
+
+    def _outside(self, peer: Peer) -> bool:
+        return self._server is not None and self._server.is_outside(peer)
 
     def _told_drain(self, peer: Peer) -> None:
         if peer.identity.kind is Kind.AGENT and peer.leaving:
@@ -431,16 +439,6 @@ class CoordinatorService:
 
 def _deadline_s(request: frames.Request) -> float:
     return asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
-
-
-def _outbox_limits(config: CoordinatorSettings) -> outbox.Limits:
-    return outbox.Limits(
-        items_max=config.outbox_items_max,
-        bytes_max=config.outbox_bytes_max,
-        batch_bytes_max=config.batch_bytes_max,
-        items_setting="coordinator.outbox_items_max",
-        bytes_setting="coordinator.outbox_bytes_max",
-    )
 
 
 def _spool_of(config: CoordinatorSettings) -> Spool | None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 from midstreamer.coordinator import outbox
+from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.items import Item, Receipt
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
@@ -90,3 +91,14 @@ class Writer:
             self._empty.set()
         metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
         self._wakeups.changed()
+
+
+def limits_of(config: CoordinatorSettings) -> outbox.Limits:
+    """The bounds of the outbox, as the settings say."""
+    return outbox.Limits(
+        items_max=config.outbox_items_max,
+        bytes_max=config.outbox_bytes_max,
+        batch_bytes_max=config.batch_bytes_max,
+        items_setting="coordinator.outbox_items_max",
+        bytes_setting="coordinator.outbox_bytes_max",
+    )

@@ -26,7 +26,10 @@ class Capability(StrEnum):
     CANCEL = "cancel"
     """Ends the work for a request when it is told Cancel."""
     EVIDENCE = "evidence"
-    """Takes leases with all of `frames.EVIDENCE_KEYS`, and lists members of kind sync."""
+    """Takes leases with `frames.EVIDENCE_KEYS`, but for what `EVIDENCE_NEEDS` names, and lists
+    members of kind sync."""
+    OUTSIDE = "outside"
+    """Takes leases that tell an address for those outside of the fleet's network."""
     RETIRE = "retire"
     """Answers Retire, and says in Fleet that a member has been asked to drain."""
     SCHEMES = "schemes"
@@ -44,6 +47,9 @@ NEEDS: dict[type[Frame], Capability] = {
     frames.Retire: Capability.RETIRE,
 }
 """Frames that go only to peers with a capability."""
+
+EVIDENCE_NEEDS: dict[str, Capability] = {"outside": Capability.OUTSIDE}
+"""Keys of a lease that go only to a sync with a capability: another refuses the whole lease."""
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
 """Changes that go only to peers with a capability; to others the position alone is told."""

@@ -222,6 +222,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "version",  # of the software
     "capabilities",  # named in its handshakes, with spaces between
     "carriers",  # that lead to its address, as `quic+wss`; absent where QUIC alone does
+    "outside",  # address that leads to it from outside of the fleet's network
 }
 """What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
 DRAINING = "draining"

@@ -39,7 +39,8 @@ def _listed(value: Any) -> Any:
     """A list given as text: JSON, or addresses with commas between them."""
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("["):
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):  # `[::1]:7450` ends with its port
         try:
             return json.loads(value)
         except ValueError as error:

@@ -53,6 +53,8 @@ class Facts:
     capabilities: Sequence[str] = capabilities.OURS
     carriers: str = ""
     """Of a server: those that lead to its address, where it is not QUIC alone."""
+    outside: str = ""
+    """Of a coordinator: the address that leads to it from outside, with its carriers."""
 
 
 def told(facts: Facts) -> dict[str, str]:
@@ -72,6 +74,8 @@ def told(facts: Facts) -> dict[str, str]:
         texts["engine"] = facts.engine
     if facts.carriers:
         texts["carriers"] = facts.carriers
+    if facts.outside:
+        texts["outside"] = facts.outside
     if facts.trust.serial:
         texts["serial"] = facts.trust.serial
         texts["not_after"] = f"{facts.trust.not_after_s:.0f}"
@@ -81,11 +85,14 @@ def told(facts: Facts) -> dict[str, str]:
     return texts
 
 
-def where(member: Member) -> str:
+def where(member: Member, *, outside: bool = False) -> str:
     """Where to dial a member: its address, with its carriers in front where it tells them.
 
-    They stand apart because a peer of an older version reads the address alone.
+    They stand apart because a peer of an older version reads the address alone.  ``outside``: the
+    address that leads to it from there; empty where it tells none.
     """
+    if outside:
+        return member.evidence.get("outside", "")
     carriers = member.evidence.get("carriers", "")
     return f"{carriers}://{member.address}" if carriers and member.address else member.address
 
@@ -201,6 +208,7 @@ class Reporter:
         *,
         shards_left: int | None = None,
         carriers: str = "",
+        outside: str = "",
     ) -> dict[str, str]:
         """What the lease tells now; ``missing`` says why the service is not complete."""
         clocks = read_clocks()
@@ -215,6 +223,7 @@ class Reporter:
                 shards_left=shards_left,
                 engine=self._engine,
                 carriers=carriers,
+                outside=outside,
                 trust=self._carrier.trust_report(),
             )
         )

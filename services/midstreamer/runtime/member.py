@@ -14,7 +14,7 @@ import msgspec
 
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
-from midstreamer.protocol.capabilities import Capability
+from midstreamer.protocol.capabilities import EVIDENCE_NEEDS, Capability
 from midstreamer.protocol.frames import EVIDENCE_KEYS_BASE, Fleet, Member, Renew
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.runtime.tasks import awaited
@@ -128,9 +128,12 @@ class Membership:
     def _described(self, peer: Peer) -> Member:
         """As it describes itself, with no more evidence than this sync takes."""
         member = self._describe()
-        if _takes_evidence(peer):
-            return member
-        known = {key: member.evidence[key] for key in member.evidence.keys() & EVIDENCE_KEYS_BASE}
+        known = {
+            key: text
+            for key, text in member.evidence.items()
+            if EVIDENCE_NEEDS.get(key, Capability.EVIDENCE) in peer.capabilities
+            or key in EVIDENCE_KEYS_BASE
+        }
         return msgspec.structs.replace(member, evidence=known)
 
 

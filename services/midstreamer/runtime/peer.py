@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,22 +15,18 @@ from dataclasses import dataclass
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
-from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
+from midstreamer.runtime.dialling import BACKOFF, Dialler
 from midstreamer.runtime.listener import SILENT, Listener, beside, listen, quiet
-from midstreamer.runtime.targets import Targets
-from midstreamer.runtime.tasks import drop, pause, spread
+from midstreamer.runtime.tasks import drop, spread
 from midstreamer.runtime.ways import Ways
 from midstreamer.telemetry import logs
-from midstreamer.transport import racing
 from midstreamer.transport.carrier import Carrier, Link
 
 __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "dial", "listen"]
 
 log = logs.get(__name__)
 
-BACKOFF = Backoff(first_s=0.05, most_s=2.0)
-"""Between two attempts to dial one address."""
 LINK_AGE_S = 3600.0
 LOOK_S = 1.0
 """So often a session looks whether this process has a new certificate."""
@@ -92,12 +87,12 @@ class Session:
         link_age_s: float = LINK_AGE_S,
     ) -> None:
         self._carrier = carrier
+        self._dialler = Dialler(carrier, expect)
         self._addresses = _several(address)
         self._expect = expect
         self._handle = handle
         self._opened = opened
         self._link_age_s = link_age_s
-        self._targets = Targets(pause=functools.partial(pause, backoff=BACKOFF), dice=random.random)
         self._ways = Ways(random.random)
         self._line: _Line | None = None
         self._tasks = asyncio.TaskGroup()
@@ -144,6 +139,7 @@ class Session:
                     last, self._line = self._line, None
                     self._changed.clear()
         finally:
+            await self._dialler.close()
             if last is not None:  # what runs it may have been cancelled before it began
                 await last.peer.close()
 
@@ -224,7 +220,7 @@ class Session:
         ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
         if self._leaving or not ways:
             return False
-        dialling = asyncio.ensure_future(self._first([(line.address, way) for way in ways]))
+        dialling = asyncio.ensure_future(self._beside(line.address, ways))
         waking = asyncio.ensure_future(self._wake.wait())
         try:
             await asyncio.wait(
@@ -250,32 +246,19 @@ class Session:
 
     async def _dialled(self) -> _Line:
         """The first of the addresses that answers, the best first."""
-        addresses = self._addresses()
-        if not addresses:
+        if not (addresses := self._addresses()):
             await asyncio.sleep(BACKOFF.most_s)
             raise Unavailable(f"no {self._expect} is known", retry_after_s=BACKOFF.most_s)
-        loop = asyncio.get_running_loop()
-        order = self._targets.order(addresses, loop.time())
-        await asyncio.sleep(order[0][0] - loop.time())
-        ready = [address for free_s, address in order if free_s <= loop.time()]
-        return await self._first([(address, address) for address in ready])
-
-    async def _first(self, ways: Sequence[tuple[str, str]]) -> _Line:
-        """A link by the first that answers of some ways; before each the address it belongs to."""
-        loop = asyncio.get_running_loop()
-
-        async def attempt(address: str, way: str) -> tuple[str, Link]:
-            try:
-                return address, await self._carrier.dial(way, expect=self._expect)
-            except (MidstreamerError, OSError):
-                if way == address:  # else there is a link to it already
-                    self._targets.failed(address, loop.time())
-                raise
-
         credentials = self._carrier.credentials
-        address, link = await racing.first(
-            [functools.partial(attempt, *each) for each in ways], discard=_discard
-        )
+        return self._lined(*await self._dialler.next(addresses), credentials)
+
+    async def _beside(self, address: str, ways: Sequence[str]) -> _Line:
+        """A line by another carrier of the address that there is a link to."""
+        credentials = self._carrier.credentials
+        return self._lined(*await self._dialler.first(address, ways), credentials)
+
+    def _lined(self, address: str, link: Link, credentials: object) -> _Line:
+        loop = asyncio.get_running_loop()
         peer = Peer(link, self._carrier.me, self._handle)
         peer.on_drain = self._told_to_move
         now_s = loop.time()
@@ -298,9 +281,8 @@ class Session:
             if self._line is line:
                 self._line = None
                 self._changed.clear()
-                if loop.time() - began_s > STEADY_S:
-                    self._targets.steady(line.address)
-                self._targets.failed(line.address, loop.time())
+                steady = loop.time() - began_s > STEADY_S
+                self._dialler.ended(line.address, line.peer.identity.name, steady=steady)
                 self._wake.set()
 
     async def _worn(self) -> None:
@@ -309,10 +291,12 @@ class Session:
         while (line := self._line) is not None and not line.peer.closed:
             if line.peer.draining:
                 self._sent_away = line.peer.leaving
-                if line.peer.leaving:
-                    self._targets.sent_away(line.address, loop.time())
-                if loop.time() - line.began_s < STEADY_S:  # it may do so to the next one too
-                    self._targets.failed(line.address, loop.time())
+                self._dialler.drains(
+                    line.address,
+                    line.peer.identity.name,
+                    leaving=line.peer.leaving,
+                    steady=loop.time() - line.began_s >= STEADY_S,
+                )
                 return
             if loop.time() >= line.worn_s or line.credentials != self._carrier.credentials:
                 return
@@ -370,10 +354,6 @@ async def _dropped(dialling: asyncio.Future[_Line]) -> None:
     drop(dialling)
     if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
         await dialling.result().peer.close()
-
-
-async def _discard(dialled: tuple[str, Link]) -> None:
-    await dialled[1].close()
 
 
 def _several(

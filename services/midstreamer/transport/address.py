@@ -7,6 +7,7 @@ takes the second while the first does not answer.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,7 +33,12 @@ class Address:
 
     schemes: tuple[Scheme, ...]
     place: str
-    """``host:port``."""
+    """``host:port``; brackets around IPv6, and around nothing else."""
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it needs no look-up."""
+        return _ip(self.place.rpartition(":")[0].strip("[]")) is not None
 
     def __str__(self) -> str:
         """As it is written; QUIC alone, which is the default, is left out."""
@@ -78,4 +84,29 @@ def parse(text: str) -> Address:
     numbered = port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS_MAX
     if not (colon and host and numbered and int(port) < 65_536):
         raise ConfigError(f"{quoted(text)} is not <host>:<port>")
-    return Address(schemes, place)
+    return Address(schemes, f"{_host(host, text)}:{port}")
+
+
+def _host(host: str, text: str) -> str:
+    """A host as it is written in an address.
+
+    A template gives ``[10.0.0.1]`` or ``fd00::1`` where it does not know which kind of address
+    it puts in: both are understood.
+    """
+    bracketed = host.startswith("[") and host.endswith("]")
+    inner = host[1:-1] if bracketed else host
+    if (ip := _ip(inner)) is not None:
+        return f"[{ip}]" if ip.version == 6 else inner
+    if bracketed or set("[]:") & set(host):
+        raise ConfigError(
+            f"{quoted(text)} is not <host>:<port>: {quoted(inner)} is no IP address, and"
+            " brackets and colons belong to those alone, as in [::1]:7400"
+        )
+    return host
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -7,7 +7,7 @@ passes the same conformance suite.  A link is handed out only after its peer was
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -140,8 +140,18 @@ class Carrier(Protocol):
     def credentials(self) -> object:
         """Equal as long as a new link would show the same certificate and trust the same."""
 
+    async def places(self, address: str) -> Sequence[str]:
+        """An address for each place that this one leads to now, for `dial`; Unavailable: none.
+
+        A name is looked up, and what is no name is given back.
+        """
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away."""
+        """Open a link. Refused names why either side turned the other away.
+
+        Each dial goes out from a port of its own, so that behind an address that several servers
+        share another may answer.
+        """
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen; ``on_link`` runs as a task of its own for every judged link."""

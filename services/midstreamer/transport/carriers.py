@@ -52,6 +52,19 @@ class Carriers(CertifiedCarrier):
         self._proxy = proxy
         self._made: dict[Scheme, OneCarrier] = {}
 
+    async def places(self, address: str) -> Sequence[str]:
+        """An address for each place that this one leads to now, for `dial`; Unavailable: none.
+
+        A name that a proxy leads to stays a name: the proxy looks it up.
+        """
+        where = addresses.parse(address)
+        if self._proxy and Scheme.WSS in where.schemes:
+            from midstreamer.transport.websocket.proxy import way_to
+
+            if way_to(where.place, self._proxy).proxy is not None:
+                return (str(where),)
+        return await super().places(address)
+
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away.
 

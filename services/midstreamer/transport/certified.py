@@ -11,13 +11,17 @@ each dial looks first.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity
 from midstreamer.security.credentials import Watched
 from midstreamer.telemetry import logs
+from midstreamer.transport import address as addresses
+from midstreamer.transport import hosts
 from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.trust import Trust
 
@@ -112,6 +116,14 @@ class CertifiedCarrier:
     def credentials(self) -> object:
         """Equal as long as a new link would show the same certificate and trust the same."""
         return self._trust.current
+
+    async def places(self, address: str) -> Sequence[str]:
+        """An address for each place that this one leads to now, for `dial`; Unavailable: none."""
+        where = addresses.parse(address)
+        if where.is_literal:
+            return (str(where),)
+        found = await hosts.resolve(where.place, socket.SOCK_DGRAM)
+        return [addresses.written(where.schemes, hosts.written(place)) for _, place in found]
 
     def grant(self, peer: Identity) -> Grant:
         """What a judged peer may do, by the allowlist in force now."""

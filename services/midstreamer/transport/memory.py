@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from midstreamer.domain.errors import Overloaded, Refused, Unavailable
 from midstreamer.domain.grant import EVERYTHING, Grant
@@ -95,6 +95,10 @@ class MemoryCarrier:
     def credentials(self) -> object:
         """Nothing here is renewed."""
         return ""
+
+    async def places(self, address: str) -> Sequence[str]:
+        """The address itself: there are no names here."""
+        return (address,)
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link. Refused names why either side turned the other away."""

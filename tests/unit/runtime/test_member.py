@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from midstreamer.domain import errors
-from midstreamer.protocol.capabilities import OURS
+from midstreamer.protocol.capabilities import OURS, Capability
 from midstreamer.protocol.frames import Answer, Fleet, Member, Renew
 from midstreamer.runtime import member
 from midstreamer.runtime.member import Membership
@@ -170,3 +170,23 @@ async def test_leaving_does_not_wait_long_for_a_sync_that_is_silent(
     assert len(sync.renewals) == 1
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "kept"),
+    [
+        ((), {"stage", "engine", "outside"}),
+        ((Capability.OUTSIDE,), {"stage", "engine"}),
+        ((Capability.OUTSIDE, Capability.EVIDENCE), {"engine"}),
+    ],
+)
+async def test_a_sync_of_an_older_version_is_told_only_what_it_takes(
+    lacking: tuple[str, ...], kept: set[str]
+) -> None:
+    sync = Sync()
+    sync.capabilities = frozenset(OURS) - set(lacking)
+    evidence = {"stage": "serving", "engine": "numba", "outside": "lb.test:7400"}
+    me = Member("coordinator/c1", "i", "10.0.0.1:7400", evidence=evidence)
+    made = Membership(sync, lambda: me, lambda _fleet: None)  # type: ignore[arg-type]
+    await run_until_renewed(made, sync, 1)
+    assert sync.renewals[0].member.evidence.keys() == kept

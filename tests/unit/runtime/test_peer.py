@@ -20,7 +20,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.runtime import conversation, ways
+from midstreamer.runtime import conversation, dialling, ways
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
@@ -509,7 +509,7 @@ async def test_a_link_that_opens_and_fails_again_and_again_is_dialled_ever_more_
     async def opened(peer: Peer) -> None:
         raise RemoteProtocolError("Surveyed of 4,294,968 B exceeds frame_bytes_max")
 
-    monkeypatch.setattr(peers, "pause", pause)
+    monkeypatch.setattr(dialling, "pause", pause)
     network = MemoryNetwork()
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
     session = Session(MemoryCarrier(network, CLIENT), AT, expect=Kind.COORDINATOR, opened=opened)

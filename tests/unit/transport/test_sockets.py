@@ -37,7 +37,14 @@ async def test_a_name_without_an_address_may_have_one_later() -> None:
 
 @pytest.mark.parametrize(
     ("host", "size"),
-    [("127.0.0.1", 8192), ("::1", 8192), ("192.0.2.1", 1200), ("fe80::1%eth0", 1200)],
+    [
+        ("127.0.0.1", 8192),
+        ("::1", 8192),
+        ("::ffff:127.0.0.1", 8192),
+        ("192.0.2.1", 1200),
+        ("::ffff:192.0.2.1", 1200),
+        ("fe80::1%eth0", 1200),
+    ],
 )
 def test_datagrams_are_larger_only_inside_one_machine(host: str, size: int) -> None:
     assert sockets.datagram_bytes((host, 7400)) == size

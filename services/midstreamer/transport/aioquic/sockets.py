@@ -108,7 +108,7 @@ def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]
 
 def datagram_bytes(place: SocketAddress) -> int:
     """The largest datagram to send to an address."""
-    host = place[0].partition("%")[0]
+    host = hosts.plain(place[0].partition("%")[0])
     return LOOPBACK_DATAGRAM_BYTES if ipaddress.ip_address(host).is_loopback else DATAGRAM_BYTES
 
 

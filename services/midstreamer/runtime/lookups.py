@@ -1,0 +1,107 @@
+"""Looking names up for one session, before each dial; `Names` decides, this waits.
+
+A name is looked up once at a time: a resolver that does not answer takes one thread, however
+often the session dials meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from midstreamer.domain.errors import MidstreamerError, Unavailable, quoted
+from midstreamer.runtime.names import Names
+from midstreamer.runtime.tasks import drop
+from midstreamer.telemetry import logs
+from midstreamer.transport.carrier import Carrier
+
+log = logs.get(__name__)
+
+KNOWN_S = 0.25
+"""So long a look-up is waited for where some place is known; a later answer serves the next
+dial."""
+NONE_KNOWN_S = 5.0
+"""So long it is waited for where none is."""
+
+
+class Lookups:
+    """The places that the addresses of one session lead to; `close` when it has ended."""
+
+    def __init__(self, carrier: Carrier, names: Names) -> None:
+        self._carrier = carrier
+        self._names = names
+        self._under_way: dict[str, asyncio.Task[Sequence[str]]] = {}
+        self._error: MidstreamerError | OSError | None = None
+        """Of the look-up that failed last."""
+
+    @property
+    def free_s(self) -> float:
+        """When a name whose look-up failed may be looked up again; infinite: none did."""
+        return self._names.free_s
+
+    async def close(self) -> None:
+        """End the look-ups that are under way."""
+        tasks, self._under_way = list(self._under_way.values()), {}
+        for task in tasks:
+            drop(task)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def places(self, addresses: Sequence[str]) -> list[str]:
+        """Every place known after looking again; an error when there is none."""
+        loop = asyncio.get_running_loop()
+        due = self._names.due(addresses, loop.time())
+        if not due and not self._names.places:
+            await asyncio.sleep(self._names.free_s - loop.time())
+            due = self._names.due(addresses, loop.time())
+        for gone in self._under_way.keys() - set(addresses):
+            drop(self._under_way.pop(gone))
+        for name in due:
+            if name not in self._under_way:
+                self._under_way[name] = asyncio.create_task(self._look_up(name))
+        await self._waited(loop.time() + NONE_KNOWN_S)
+        if not self._names.places:
+            raise self._none()
+        return self._names.places
+
+    async def _look_up(self, name: str) -> Sequence[str]:
+        if not (found := await self._carrier.places(name)):
+            raise Unavailable(f"{quoted(name)} has no address", retry_after_s=1.0)
+        return found
+
+    async def _waited(self, until_s: float) -> None:
+        """Wait for what is under way: for a moment where a place is known, else until one is."""
+        loop = asyncio.get_running_loop()
+        while self._under_way:
+            known = bool(self._names.places)
+            await asyncio.wait(
+                self._under_way.values(),
+                timeout=KNOWN_S if known else max(0.0, until_s - loop.time()),
+                return_when=asyncio.ALL_COMPLETED if known else asyncio.FIRST_COMPLETED,
+            )
+            self._take()
+            if known or loop.time() >= until_s:
+                return
+
+    def _take(self) -> None:
+        """Take in what the look-ups found that have ended."""
+        for name, task in list(self._under_way.items()):
+            if not task.done():
+                continue
+            del self._under_way[name]
+            try:
+                self._names.found(name, task.result())
+            except (MidstreamerError, OSError) as error:
+                log.debug("session.not_found", name=name, detail=str(error))
+                self._names.failed(name, asyncio.get_running_loop().time())
+                self._error = error
+
+    def _none(self) -> MidstreamerError | OSError:
+        """Why no place is known."""
+        for name in self._under_way:
+            self._names.failed(name, asyncio.get_running_loop().time())
+            self._error = Unavailable(
+                f"the resolver does not say within {NONE_KNOWN_S:g} s where {quoted(name)} is",
+                retry_after_s=1.0,
+            )
+        return self._error or Unavailable("no address was found", retry_after_s=1.0)

@@ -1,0 +1,83 @@
+"""Which servers behind one address are left out, and how often others are looked for."""
+
+from __future__ import annotations
+
+import itertools
+
+from midstreamer.runtime.avoiding import (
+    ALONE_S,
+    BURST,
+    TRIES_AWAY,
+    TRIES_FAILED,
+    Avoiding,
+)
+from midstreamer.runtime.targets import AWAY_S
+
+AT, C1, C2 = "10.0.0.1:30400", "coordinator/c1", "coordinator/c2"
+
+
+def _avoiding() -> Avoiding:
+    return Avoiding(dice=lambda: 0.5)
+
+
+def _tries(avoiding: Avoiding, now_s: float) -> int:
+    for tries in itertools.count():
+        if avoiding.again(AT, tries, now_s) is None:
+            return tries
+    raise AssertionError
+
+
+def test_a_server_that_sent_us_away_is_left_out_by_its_identity_for_a_while() -> None:
+    avoiding = _avoiding()
+    avoiding.sent_away(AT, C1, 0.0)
+    assert avoiding.avoids(C1, AWAY_S - 0.1)
+    assert not avoiding.avoids(C2, 0.0)
+    assert not avoiding.avoids(C1, AWAY_S)
+
+
+def test_another_server_is_looked_for_a_bounded_number_of_times() -> None:
+    avoiding = _avoiding()
+    assert _tries(avoiding, 0.0) == 0
+    avoiding.sent_away(AT, C1, 0.0)
+    assert _tries(avoiding, 0.0) == TRIES_AWAY
+    assert avoiding.again("elsewhere:1", 0, 0.0) is None
+
+
+def test_after_a_failure_less_often() -> None:
+    avoiding = _avoiding()
+    avoiding.failed(AT, C1, 0.0)
+    assert avoiding.avoids(C1, 0.0)
+    assert _tries(avoiding, 0.0) == TRIES_FAILED
+
+
+def test_a_server_that_alone_answered_is_taken_at_once_after_the_next_failure() -> None:
+    avoiding = _avoiding()
+    avoiding.failed(AT, C1, 0.0)
+    avoiding.opened(AT, C1, 1.0, tries=TRIES_FAILED)
+    avoiding.failed(AT, C1, 100.0)
+    assert _tries(avoiding, 100.0) == 0
+    avoiding.failed(AT, C1, ALONE_S + 2.0)
+    assert _tries(avoiding, ALONE_S + 2.0) == TRIES_FAILED
+
+
+def test_once_another_answers_nobody_is_in_doubt() -> None:
+    avoiding = _avoiding()
+    avoiding.sent_away(AT, C1, 0.0)
+    assert avoiding.doubts(AT, 0.0)
+    avoiding.opened(AT, C2, 0.1, tries=1)
+    assert not avoiding.doubts(AT, 0.1)
+
+
+def test_however_often_it_is_sent_away_it_dials_no_storm() -> None:
+    avoiding, tried = _avoiding(), 0
+    for tenth in range(600):
+        avoiding.sent_away(AT, C1, tenth / 10)
+        tried += _tries(avoiding, tenth / 10)
+    assert tried <= BURST + 60
+
+
+def test_an_address_that_did_not_answer_is_in_doubt_and_not_dialled_more_often() -> None:
+    avoiding = _avoiding()
+    avoiding.unanswered(AT, 0.0)
+    assert avoiding.doubts(AT, 1.0)
+    assert _tries(avoiding, 1.0) == 0
