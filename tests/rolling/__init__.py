@@ -7,7 +7,8 @@
 
 * `plan`       pure: which processes there are, and in what order each is restarted, from a seed
 * `fleet`      the processes: PostgreSQL, 2 syncs, 2 coordinators, 3 agents; starts and replaces
-* `load`       one client as a process of its own, with the SDK of either version
+* `load`       one client as a process of its own, with the SDK of either version; its requests, and
+               the audit of what was acknowledged to it, are those of `tests.load`
 * `judgement`  pure: what each event did to the requests, and what did not hold
 * `drive`      carries a plan out under load, and looks into the store and the logs afterwards
 

@@ -8,21 +8,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
-import msgspec
 
-from midstreamer.cli import checking, state
+from midstreamer.cli import state
 from midstreamer.domain import shard
-from midstreamer.domain.decision import Decision
-from midstreamer.store import audit
-from midstreamer.store.postgres import PostgresStore
-from tests.rolling import judgement, load
+from tests.load import asking, audit
+from tests.load.records import Heard
+from tests.rolling import judgement
 from tests.rolling.fleet import Fleet, client_environment
-from tests.rolling.judgement import Evidence, Happened, Outcome, Request, Retry
+from tests.rolling.judgement import Evidence, Happened, Outcome
 from tests.rolling.plan import CLIENTS, Event, Plan, Version
 from tests.support import before
 
@@ -50,31 +47,6 @@ class Options:
 
 
 @dataclass
-class Heard:
-    """What the clients told."""
-
-    requests: list[Request] = field(default_factory=list)
-    retries: list[Retry] = field(default_factory=list)
-    stored: list[tuple[str, int, int]] = field(default_factory=list)
-    """Acknowledged ticks: series, index of the first, how many."""
-    decisions: dict[str, float] = field(default_factory=dict)
-    """Acknowledged decisions: probability by experience id."""
-    troubles: list[str] = field(default_factory=list)
-
-    def take(self, client: str, said: dict[str, Any]) -> None:
-        """One line of a client."""
-        if "stored" in said:
-            self.stored.append(tuple(said["stored"]))
-        elif "retry" in said:
-            self.retries.append(Retry(client, said["at_s"], said["retry"]))
-        elif "what" in said:
-            made = Request(client, said["what"], said["due_s"], said["end_s"], said["error"])
-            self.requests.append(made)
-            if "decision" in said:
-                self.decisions[said["decision"][0]] = said["decision"][1]
-
-
-@dataclass
 class Result:
     """Everything that a run came to."""
 
@@ -93,7 +65,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
         try:
             async with fleet:
                 async with clients(fleet, plan.clients, options.rate, heard):
-                    fleet.shards = shard.REPLICAS * load.SERIES * len(CLIENTS)
+                    fleet.shards = shard.REPLICAS * asking.SERIES * len(CLIENTS)
                     await fleet.whole()
                     await asyncio.sleep(options.calm_s)
                     for event in plan.events:
@@ -108,8 +80,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
                 await fleet.server.erase()
     found = judgement.outcomes(happened, heard.requests, heard.retries)
     broken = judgement.broken(found, evidence, kill=options.kill) + heard.troubles
-    ticks = sum(count for _, _, count in heard.stored)
-    return Result(found, evidence, broken, ticks, len(heard.decisions))
+    return Result(found, evidence, broken, heard.ticks, len(heard.decisions))
 
 
 async def perform(fleet: Fleet, event: Event, options: Options) -> Happened:
@@ -215,52 +186,12 @@ async def listen(
 
 async def look(fleet: Fleet, heard: Heard) -> Evidence:
     """What is stored of what was acknowledged, and what contradicts itself in the store."""
-    evidence = Evidence()
     connection = await asyncpg.connect(fleet.server.dsn)
     try:
-        rows = await connection.fetch(
-            "SELECT s.name, p.time, p.value FROM points p JOIN series s ON s.id = p.series_id"
-        )
-        evidence.lost += lost_ticks(heard.stored, {(row[0], row[1]): row[2] for row in rows})
-        rows = await connection.fetch("SELECT experience_id, body FROM decisions")
-        bodies = {row[0].hex(): row[1] for row in rows}
-        evidence.lost += lost_decisions(heard.decisions, bodies)
+        found = await audit.stored(connection, heard)
     finally:
         await connection.close()
-    store = PostgresStore(fleet.server.dsn)
-    await store.open()
-    try:
-        async with store.auditing() as reader:
-            report = await audit.Audit(reader, checking.rules()).run()
-        evidence.faults += [str(each) for each in report.kept]
-    finally:
-        await store.close()
-    return evidence
-
-
-def lost_ticks(
-    acknowledged: list[tuple[str, int, int]], stored: dict[tuple[str, int], float]
-) -> list[str]:
-    """Acknowledged ticks that are not stored, or with another value."""
-    lost = []
-    for series, first, count in acknowledged:
-        values = load.values_of(series.partition("/")[2])
-        for index in range(first, first + count):
-            value = stored.get((series, load.time_at(index)))
-            if value != float(values[index]):
-                lost.append(f"tick {index} of {series}: sent {values[index]}, stored {value}")
-    return lost
-
-
-def lost_decisions(acknowledged: dict[str, float], bodies: dict[str, bytes]) -> list[str]:
-    """Acknowledged decisions that are not stored, or with another probability."""
-    lost = []
-    for experience_id, probability in acknowledged.items():
-        body = bodies.get(experience_id)
-        stored = msgspec.msgpack.decode(body, type=Decision).probability if body else None
-        if stored != probability:
-            lost.append(f"decision {experience_id}: answered {probability}, stored {stored}")
-    return lost
+    return Evidence(audit.lost(heard, found), await audit.faults(fleet.server.dsn))
 
 
 def read_logs(folder: Path) -> list[str]:

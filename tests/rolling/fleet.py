@@ -237,7 +237,8 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        shared |= before.environment()
+        # The config.toml of the working directory has sections that the version before lacks.
+        shared |= before.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 

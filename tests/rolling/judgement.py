@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tests.load.records import Request, Retry
+
 OPEN_S = 1.0
 SLOW_S = 0.5
 """Above this a request counts as delayed: some ten times what one takes while nothing happens."""
@@ -21,30 +23,6 @@ WRONG_LINE = re.compile(
     r"Traceback \(most recent call last\)|unexpected|was never (retrieved|awaited)"
 )
 """What no log may say, whichever process is restarted."""
-
-
-class Request(NamedTuple):
-    """One call of the SDK, as its caller saw it; times are of the machine's monotonic clock."""
-
-    client: str
-    what: str
-    due_s: float
-    end_s: float
-    error: str = ""
-    """``<code>: <message>``; empty when it was answered."""
-
-    @property
-    def took_s(self) -> float:
-        """Seconds from when the request was due, so that a stall is felt by all behind it."""
-        return self.end_s - self.due_s
-
-
-class Retry(NamedTuple):
-    """One attempt that failed and was repeated by the SDK; its caller does not see that."""
-
-    client: str
-    at_s: float
-    error: str
 
 
 class Happened(NamedTuple):

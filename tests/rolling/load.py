@@ -2,13 +2,9 @@
 
     python -m tests.rolling.load --identity client/u1 --certs DIR --addresses A,B …
 
-It imports only the SDK, so that it runs with this version and with the version before.  It writes
-one JSON object a line to stdout: first ``{"ready": true}``, when the history is stored; then one
-for each request and each repeated attempt.  SIGTERM ends it when all open requests have ended.
-
-Requests start when they are due, whatever became of others (an open loop).  A series takes ticks
-in the order of their times only.  So there are several series, an append takes one that no other
-append is using, and an append that failed is repeated later, with the same ticks.
+It writes one JSON object a line to stdout: first ``{"ready": true}``, when the history is stored;
+then one for each request and each repeated attempt.  SIGTERM ends it when all open requests have
+ended.  Like `tests.load.asking` it imports only the SDK.
 """
 
 from __future__ import annotations
@@ -16,148 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
-import json
-import random
 import signal
-import sys
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from midstreamer import AsyncClient, Specification, Tick
-from midstreamer.domain.errors import MidstreamerError
-from midstreamer.domain.specification import Transform
+from midstreamer import AsyncClient
 from midstreamer.telemetry import logs
+from tests.load.asking import Load, at_rate, say
 
-UNIVERSE = "rolling"
-HOUR = 3_600_000_000
-SERIES = 24
 LINK_AGE_S = 5.0
-HISTORY = 96
-WARM_MATCHES = 3
-POINTS_MAX = 20_000
-TICKS = 4
-"""Of one append: so there are more new windows than matches, and each match makes a decision."""
-WANTED = Specification(
-    UNIVERSE, window=16, horizon=2, neighbours=10, band=2, grid=4, transform=Transform.IDENTITY
-)
-
-
-@dataclass
-class Lane:
-    """One series: its values, and how many of them are acknowledged."""
-
-    name: str
-    values: Any
-    count: int = 0
-
-    def ticks(self, count: int) -> list[Tick]:
-        """The next ticks to append."""
-        return [
-            Tick(self.name, time_at(index), float(self.values[index]))
-            for index in range(self.count, self.count + count)
-        ]
-
-
-def time_at(index: int) -> int:
-    """Time of a tick; the first is at one hour."""
-    return (index + 1) * HOUR
-
-
-def values_of(name: str) -> Any:
-    """All values that a series will ever have: a noisy wave, made from its name."""
-    dice = np.random.default_rng(list(name.encode()))
-    steps = np.arange(POINTS_MAX)
-    phase = dice.uniform(0, 6)
-    wave = 100.0 + 20.0 * np.sin(steps * (2 * np.pi / 24) + phase)
-    return wave + dice.standard_normal(POINTS_MAX)
-
-
-class Load:
-    """The requests of one client."""
-
-    def __init__(self, client: AsyncClient, name: str, say: Callable[[dict[str, Any]], None]):
-        self._client, self._say = client, say
-        self.lanes = [
-            Lane(f"{UNIVERSE}/{name}-{number:02d}", values_of(f"{name}-{number:02d}"))
-            for number in range(SERIES)
-        ]
-        self._free: asyncio.Queue[Lane] = asyncio.Queue()
-        self._fresh: deque[tuple[Lane, int]] = deque(maxlen=1000)
-        self._dice = random.Random(name)
-        client.on_retry = self._retried
-
-    async def begin(self) -> None:
-        """Append the history that is matched against, and let every agent make ready for it."""
-        for lane in self.lanes:
-            await self._client.append(lane.ticks(HISTORY))
-            self._acknowledged(lane, HISTORY)
-            self._free.put_nowait(lane)
-        for lane in self.lanes[:WARM_MATCHES]:
-            values = lane.values[HISTORY - WANTED.window : HISTORY]
-            await self._client.match(lane.name, time_at(HISTORY - 1), values, WANTED)
-
-    async def append(self, due_s: float) -> None:
-        """Append the next ticks of a series that no other append is using."""
-        lane = await self._free.get()
-        try:
-            if await self._timed("append", due_s, self._client.append(lane.ticks(TICKS))):
-                self._acknowledged(lane, TICKS)
-        finally:
-            self._free.put_nowait(lane)
-
-    async def match(self, due_s: float) -> None:
-        """Match the oldest window that was not matched yet, or the last of a series."""
-        if self._fresh:
-            lane, end = self._fresh.popleft()
-        else:
-            lane = self._dice.choice(self.lanes)
-            end = lane.count - 1
-        values = lane.values[end + 1 - WANTED.window : end + 1]
-        await self._timed(
-            "match", due_s, self._client.match(lane.name, time_at(end), values, WANTED)
-        )
-
-    def _acknowledged(self, lane: Lane, count: int) -> None:
-        self._say({"stored": [lane.name, lane.count, count]})
-        self._fresh.extend((lane, index) for index in range(lane.count, lane.count + count))
-        if lane.count == 0:  # windows of the history are not new
-            self._fresh.clear()
-        lane.count += count
-
-    async def _timed(self, what: str, due_s: float, asking: Awaitable[Any]) -> bool:
-        said: dict[str, Any] = {"what": what, "due_s": due_s, "error": ""}
-        try:
-            answer = await asking
-        except MidstreamerError as error:
-            said["error"] = f"{error.code}: {error}"
-        except Exception as error:
-            said["error"] = f"{type(error).__name__}: {error}"
-        else:
-            if what == "match":
-                said["decision"] = [answer.experience_id.hex(), answer.probability]
-        self._say(said | {"end_s": time.monotonic()})
-        return not said["error"]
-
-    def _retried(self, error: MidstreamerError, delay_s: float) -> None:
-        self._say({"retry": f"{error.code}: {error}", "at_s": time.monotonic()})
-
-
-async def at_rate(
-    ask: Callable[[float], Awaitable[None]], per_s: float, stop: asyncio.Event
-) -> None:
-    """Start a request whenever one is due, until told to stop; wait for all that are open."""
-    begin_s, number = time.monotonic(), 0
-    async with asyncio.TaskGroup() as group:
-        while not stop.is_set():
-            due_s = begin_s + number / per_s
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            group.create_task(ask(due_s))  # type: ignore[arg-type]
-            number += 1
 
 
 def _link_age() -> dict[str, Any]:
@@ -184,12 +46,6 @@ async def run(arguments: argparse.Namespace) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(at_rate(load.append, arguments.appends_per_s, stop))
             group.create_task(at_rate(load.match, arguments.matches_per_s, stop))
-
-
-def say(words: dict[str, Any]) -> None:
-    """One line to whoever started this process."""
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

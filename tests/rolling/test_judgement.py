@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from tests.rolling import drive, judgement, load
-from tests.rolling.judgement import Evidence, Happened, Outcome, Request, Retry
-from tests.support.store import a_decision
+from tests.load.records import Request, Retry
+from tests.rolling import judgement
+from tests.rolling.judgement import Evidence, Happened, Outcome
 
 FIRST, SECOND = Happened("s1 old → new", "SIGTERM", 10.0), Happened("c1 old → new", "SIGTERM", 20.0)
 
@@ -97,27 +96,3 @@ def test_a_process_that_had_to_be_killed_breaks_it() -> None:
 def test_a_line_that_no_log_may_hold_is_found(line: str) -> None:
     text = f"[info] sync.listening\n{line}\n[info] process.stopping"
     assert judgement.wrong_lines("s1-1-old.log", text) == [f"s1-1-old.log: {line}"]
-
-
-def test_an_acknowledged_tick_that_is_not_stored_or_has_another_value_is_lost() -> None:
-    values = load.values_of("u1-00")
-    stored = {("rolling/u1-00", load.time_at(index)): float(values[index]) for index in range(4)}
-    assert drive.lost_ticks([("rolling/u1-00", 0, 4)], stored) == []
-    del stored["rolling/u1-00", load.time_at(1)]
-    stored["rolling/u1-00", load.time_at(2)] += 1.0
-    lost = drive.lost_ticks([("rolling/u1-00", 0, 4)], stored)
-    assert [each.partition(":")[0] for each in lost] == [
-        "tick 1 of rolling/u1-00",
-        "tick 2 of rolling/u1-00",
-    ]
-
-
-def test_an_acknowledged_decision_that_is_not_stored_or_is_another_is_lost() -> None:
-    made = a_decision(7)
-    name, bodies = (
-        made.experience_id.hex(),
-        {made.experience_id.hex(): msgspec.msgpack.encode(made)},
-    )
-    assert drive.lost_decisions({name: made.probability}, bodies) == []
-    assert len(drive.lost_decisions({name: made.probability + 0.25}, bodies)) == 1
-    assert len(drive.lost_decisions({name: made.probability}, {})) == 1

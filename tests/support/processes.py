@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from midstreamer.cli import checking, child, state
+from midstreamer.cli import child, state
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local import LocalFleet
 from midstreamer.client.api import AsyncClient
@@ -26,8 +26,7 @@ from midstreamer.domain.specification import Specification, Transform
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import feeds, replay
 from midstreamer.market.feeds import Table
-from midstreamer.store import audit
-from midstreamer.store.postgres import PostgresStore
+from tests.load import audit
 
 POSTGRES = "postgres"
 WITHIN_S = 60.0
@@ -121,14 +120,7 @@ class Processes:
 
     async def faults(self) -> list[str]:
         """What contradicts a promise, when all that can be is derived again."""
-        store = PostgresStore(self.fleet.server.dsn)
-        await store.open()
-        try:
-            async with store.auditing() as reader:
-                report = await audit.Audit(reader, checking.rules()).run()
-            return [str(one) for one in report.kept]
-        finally:
-            await store.close()
+        return await audit.faults(self.fleet.server.dsn)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local import SYNC, TRUST_DOMAIN, LocalFleet, free_ports
 from midstreamer.domain.identity import Identity
 from midstreamer.telemetry import logs
-from tests.rolling.load import TICKS, Load, at_rate, say
+from tests.load.asking import TICKS, Load, at_rate, say
 from tests.support import networks
 
 PER_S = 20.0

@@ -1,0 +1,98 @@
+"""Whether everything that was acknowledged is in PostgreSQL: exactly once, and as acknowledged.
+
+`lost` judges and is pure; `stored` reads by a connection that the caller has made.  `faults`
+derives again all that can be, as `midstreamer db check` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from midstreamer.cli import checking
+from midstreamer.domain.decision import Decision
+from midstreamer.store import audit
+from midstreamer.store.postgres import PostgresStore
+from tests.load import asking
+from tests.load.records import Heard
+
+IDS_PER_QUERY = 5_000
+
+
+@dataclass
+class Stored:
+    """What PostgreSQL holds, by natural key; a list has as many entries as there are rows."""
+
+    ticks: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """Values by series and time."""
+    decisions: dict[str, list[float]] = field(default_factory=dict)
+    """Probabilities by experience id."""
+
+
+async def stored(connection: Any, heard: Heard) -> Stored:
+    """Read the rows of all series and decisions that were acknowledged."""
+    found = Stored()
+    series = sorted({name for name, _, _ in heard.stored})
+    rows = await connection.fetch(
+        "SELECT s.name, p.time, p.value FROM points p JOIN series s ON s.id = p.series_id"
+        " WHERE s.name = ANY($1)",
+        series,
+    )
+    for name, time, value in rows:
+        found.ticks.setdefault((name, time), []).append(value)
+    ids = [bytes.fromhex(each) for each in heard.decisions]
+    for at in range(0, len(ids), IDS_PER_QUERY):
+        rows = await connection.fetch(
+            "SELECT experience_id, body FROM decisions WHERE experience_id = ANY($1)",
+            ids[at : at + IDS_PER_QUERY],
+        )
+        for experience_id, body in rows:
+            made = msgspec.msgpack.decode(body, type=Decision)
+            found.decisions.setdefault(experience_id.hex(), []).append(made.probability)
+    return found
+
+
+def lost(heard: Heard, found: Stored) -> list[str]:
+    """What was acknowledged and is not there exactly once, as it was acknowledged."""
+    return lost_ticks(heard.stored, found.ticks) + lost_decisions(heard.decisions, found.decisions)
+
+
+def lost_ticks(
+    acknowledged: Sequence[tuple[str, int, int]], found: Mapping[tuple[str, int], list[float]]
+) -> list[str]:
+    """Acknowledged ticks that are not stored, or several times, or with another value."""
+    wrong = []
+    for series, first, count in acknowledged:
+        values = asking.values_of(series.partition("/")[2])
+        for index in range(first, first + count):
+            there = found.get((series, asking.time_at(index)), [])
+            if there != [float(values[index])]:
+                wrong.append(f"tick {index} of {series}: sent {values[index]}, stored {there}")
+    return wrong
+
+
+def lost_decisions(
+    acknowledged: Mapping[str, float], found: Mapping[str, list[float]]
+) -> list[str]:
+    """Acknowledged decisions that are not stored, or several times, or with another probability."""
+    wrong = []
+    for experience_id, probability in acknowledged.items():
+        there = found.get(experience_id, [])
+        if there != [probability]:
+            wrong.append(f"decision {experience_id}: answered {probability}, stored {there}")
+    return wrong
+
+
+async def faults(dsn: str) -> list[str]:
+    """What contradicts a promise in a store, when all that can be is derived again."""
+    store = PostgresStore(dsn)
+    await store.open()
+    try:
+        async with store.auditing() as reader:
+            report = await audit.Audit(reader, checking.rules()).run()
+        return [str(each) for each in report.kept]
+    finally:
+        await store.close()
