@@ -146,7 +146,7 @@ livenessProbe:
 {{- /* The settings of every process, as config.toml. */ -}}
 {{- define "midstreamer.settings" -}}
 {{- $security := dict "key" "cluster" "release" .Release.Name "trust_domain" .Values.trustDomain "allowlist" "/etc/midstreamer/allowlist" }}
-{{- $telemetry := dict "json_logs" true "listen" (printf "0.0.0.0:%v" .Values.healthPort) }}
+{{- $telemetry := dict "json_logs" true "listen" (printf "%s:%v" .Values.listenAddress .Values.healthPort) }}
 {{- $made := dict "security" $security "telemetry" $telemetry }}
 {{- mergeOverwrite $made (deepCopy .Values.config) | toToml }}
 {{- end -}}
