@@ -20,6 +20,9 @@ from tests.cluster import host
 ROOT = Path("/sys/fs/cgroup")
 CONTROL = "control"
 SYSTEM = "system"
+SHARES = {"cpu.shares": "8192", "cpu.weight": "800"}
+"""Of a cluster's pods beside what else the machine does, for cgroup v1 and v2: eight times that of
+one process.  As they come, all pods together would get no more than a single process of ours."""
 END_S_MAX = 20.0
 REMOVE_S_MAX = 10.0
 
@@ -74,7 +77,15 @@ def make(path: str, leaf: str) -> None:
                 if (place / name).exists():
                     inherited = (place.parent / name).read_text(encoding="ascii")
                     (place / name).write_text(inherited, encoding="ascii")
+        for place in [tree, *_between(tree, path)]:
+            _weigh(place)
     (membership(path) / leaf).mkdir(parents=True, exist_ok=True)
+
+
+def _weigh(place: Path) -> None:
+    for name, share in SHARES.items():
+        if (place / name).exists():
+            (place / name).write_text(share, encoding="ascii")
 
 
 def _between(tree: Path, path: str) -> list[Path]:
@@ -88,6 +99,7 @@ def _make_v2(path: str, leaf: str) -> None:
         place = place / part
         place.mkdir(exist_ok=True)
         _hand_down(place)
+        _weigh(place)
     (place / leaf).mkdir(exist_ok=True)
 
 
