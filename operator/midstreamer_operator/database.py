@@ -27,5 +27,5 @@ async def provided(api: Api, policy: Policy) -> str:
         return passwords.problem(found)
     made = passwords.secret(policy.release, secrets.token_urlsafe(PASSWORD_BYTES))
     if await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", made) is not None:
-        log.info("password.made", secret=f"{namespace}/{name}")
+        log.info("password.made", name=f"{namespace}/{name}")
     return ""

@@ -32,6 +32,7 @@ from midstreamer.domain.series import Tick
 from midstreamer.security import files
 from midstreamer.security.chain import Presented, Role
 from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.leftovers import processes_in
 from midstreamer.transport.trust import Judged, Trust
 from tests.support.processes import readiness, until
 from tests.support.security import DOMAIN, stranger_key, who
@@ -39,6 +40,7 @@ from tests.support.security import DOMAIN, stranger_key, who
 pytestmark = pytest.mark.integration
 
 SECRET_BYTES = 32
+WORD = "a-password-of-the-test-0123456789"
 TELLING_KEYS = """
 import os, sys
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -136,6 +138,20 @@ def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
                 yield line, (place / "map_files" / line.split()[0]).read_bytes()
 
 
+STORED = ("/pg_wal/", "/base/", "/global/", "/pg_xact/")
+"""What a server has stored: some 60 MB, in which keys are not looked for, but words are."""
+
+
+def told_by(pid: int) -> list[tuple[str, bytes]]:
+    """Arguments and variables of a process that may end meanwhile, as a session of PostgreSQL."""
+    with contextlib.suppress(OSError):
+        place = Path(f"/proc/{pid}")
+        return [
+            (f"{name} of {pid}", (place / name).read_bytes()) for name in ("cmdline", "environ")
+        ]
+    return []
+
+
 def on_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file below a folder."""
     for path in sorted(folder.rglob("*")):
@@ -223,12 +239,30 @@ class Place:
         self.ends.callback(made.end)
         return made
 
-    def fleet(self) -> list[Started]:
+    def database(self) -> tuple[Started, dict[str, str]]:
+        """PostgreSQL with TLS, and the settings by which sync finds it."""
+        (port,) = free_ports(1, datagram=False)
+        (self.folder / "password").write_text(WORD)
+        server = EmbeddedServer(self.folder / "postgres")
+        self.ends.push_async_callback(server.erase)
+        password = str(self.folder / "password")
+        started = self.start(
+            "postgres", listen=f"127.0.0.1:{port}", password_file=password,
+            directory=str(server.directory),
+        )  # fmt: skip
+        return started, {
+            "dsn": f"postgresql://midstreamer@localhost:{port}/midstreamer?sslmode=verify-full",
+            "password_file": password,
+            "database_trust": "fleet",
+        }
+
+    def fleet(self, **of_sync: str) -> list[Started]:
         """Sync, a coordinator and an agent."""
         store = EmbeddedServer(self.folder / "store")
         self.ends.push_async_callback(store.erase)
+        of_sync = of_sync or {"directory": str(self.folder / "store")}
         return [
-            self.start("sync", listen=self.sync, directory=str(self.folder / "store")),
+            self.start("sync", listen=self.sync, **of_sync),
             self.start(
                 "coordinator", id="c1", listen=f"quic+wss://{self.coordinator}", sync=self.sync,
                 spool_dir=str(self.folder / "spool"),
@@ -309,6 +343,62 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     assert [path.name for path in place.certs.iterdir() if path.is_dir()] == []
     for one in reversed(fleet):
         assert one.stopped() == 0
+
+
+async def test_a_fleet_with_a_database_of_its_own_keeps_keys_and_password_to_itself(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    since_s = time.time()
+    database, found_by = place.database()
+    fleet = [database, *place.fleet(**found_by)]
+    for one in fleet:
+        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+    folder = a_client(place, tmp_path_factory)
+    async with AsyncClient.connect(place.coordinator, directory=folder) as client:
+        await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
+    home = EmbeddedServer(place.folder / "postgres").home
+    server = list(processes_in(home / "data"))
+    secrets = {one.verb: one.told() for one in fleet}
+    assert {verb: len(told) for verb, told in secrets.items()} == {
+        "postgres": 1, "sync": 1, "coordinator": 1, "agent": 1,
+    }  # fmt: skip
+    traces = []
+    for where, data in [
+        *on_disk(place.folder),
+        *on_disk(home),
+        *(entry for one in fleet for entry in of_process(one.process.pid, since_s)),
+        *(entry for pid in server for entry in told_by(pid)),
+    ]:
+        if not any(folder in where for folder in STORED):
+            traces += [f"{verb} in {where}" for verb, (key,) in secrets.items() if found(key, data)]
+        if WORD.encode() in data and not where.endswith("/password"):
+            traces.append(f"password in {where}")
+    assert traces == []
+    for one in reversed(fleet):
+        assert one.stopped() == 0
+
+
+async def test_sync_goes_on_with_a_new_password_once_its_connections_are_lost(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    database, found_by = place.database()
+    fleet = place.fleet(**found_by)
+    for one in (database, *fleet):
+        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+    folder = a_client(place, tmp_path_factory)
+    async with AsyncClient.connect(place.coordinator, directory=folder) as client:
+        await client.append([Tick("walk/00", 1, 1.0)])
+        (place.folder / "password").write_text("another-password-of-the-test")
+
+        async def is_taken() -> bool:
+            return "password.changed" in database.log.read_text()
+
+        await until(is_taken, "the new password to be taken over")
+        home = EmbeddedServer(place.folder / "postgres").home
+        os.kill(int((home / "data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        await client.append([Tick("walk/00", 2, 1.0)])
+        assert (await client.survey()).members
+    assert "another-password" not in "".join(one.log.read_text() for one in (database, *fleet))
 
 
 async def test_a_process_says_what_its_first_certificate_waits_for_and_can_be_stopped(

@@ -99,3 +99,49 @@ def test_any_text_is_a_dsn_or_named_as_none(text: str) -> None:
         remote = [host for host in dsn.hosts(found, {}) if not dsn.is_local(host)]
         assert not remote or "sslmode=verify-" in found
         assert dsn.shown(found).startswith(shown.partition("?")[0])
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "postgresql://me@db.example/db",
+        "postgresql://me@db.example/db?sslmode=verify-full",
+        "postgresql://me@localhost:5433/db",
+    ],
+)
+def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> None:
+    assert dsn.checked(named, {}, by_fleet=True) == named
+
+
+@pytest.mark.parametrize(
+    ("named", "environment", "told"),
+    [
+        ("postgresql://me@db.example/db?sslmode=disable", {}, "sslmode must be verify-full"),
+        ("postgresql://me@localhost/db?sslmode=prefer", {}, "sslmode must be verify-full"),
+        ("postgresql://me@db.example/db?sslmode=verify-ca", {}, "sslmode must be verify-full"),
+        ("postgresql://me@db.example/db?sslrootcert=ca.pem", {}, "sslrootcert would not be"),
+        ("postgresql:///db", {}, "must name the host"),
+        ("postgresql:///db", {"PGHOST": "/run"}, "must name the host"),
+        ("postgresql://me@/db?host=/run/postgresql", {}, "must name the host"),
+        ("postgresql://me@db.example,%2Frun/db", {}, "must name the host"),
+        ("postgresql://me@db.example/db?service=x", {}, "service file"),
+    ],
+)
+def test_what_the_fleets_authorities_cannot_judge_is_refused(
+    named: str, environment: dict[str, str], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        dsn.checked(named, environment, by_fleet=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("postgresql://me@db.example/db", False),
+        ("postgresql://me:word@db.example/db", True),
+        ("postgresql://me@db.example/db?password=word", True),
+        ("", False),
+    ],
+)
+def test_a_dsn_knows_whether_it_holds_a_password(text: str, has: bool) -> None:
+    assert dsn.Dsn(text).has_password is has

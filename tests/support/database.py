@@ -1,0 +1,183 @@
+"""`midstreamer postgres` as a process of a test, with an authority of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from midstreamer.cli.local import free_ports
+from midstreamer.postgres import service
+from midstreamer.postgres.config import PostgresSettings
+from midstreamer.security import files, tls
+from midstreamer.store.embedded import EmbeddedServer
+from tests.support.processes import readiness, until
+from tests.support.security import DOMAIN
+
+WORD = "a-password-of-the-test-0123456789"
+NAMES = ("localhost", "db.test")
+PUBLIC_PYTHON = "/usr/bin/python3"
+"""One that any user may run; that of a test may be below a closed folder."""
+
+
+@dataclass
+class Database:
+    """One process, and who it trusts."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    before: Sequence[str] = ()
+    """Words before the command: what runs it."""
+    uid: int = 0
+    """Whose files it reads; without ``before`` it runs as this user."""
+    process: subprocess.Popen[bytes] | None = None
+    port: int = 0
+    health: str = ""
+
+    def __post_init__(self) -> None:
+        self.port, health = free_ports(2, datagram=False)
+        self.health = f"127.0.0.1:{health}"
+        self.certs.mkdir(exist_ok=True)
+        if not files.authority_path(self.certs).exists():
+            files.init_authority(self.certs, DOMAIN)
+        self.tell_password(WORD)
+
+    @property
+    def certs(self) -> Path:
+        return self.folder / "certs"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def said(self) -> str:
+        """All that it and its server have written."""
+        return (self.folder / "postgres.log").read_text()
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://midstreamer@localhost:{self.port}/midstreamer"
+
+    @property
+    def home(self) -> Path:
+        """Where its data really are."""
+        return EmbeddedServer(self.data).home
+
+    def tell_password(self, word: str) -> None:
+        """Replace the file, as Kubernetes does."""
+        new = self.folder / "password.new"
+        new.write_text(f"{word}\n")
+        new.chmod(0o600)
+        if self.uid:
+            os.chown(new, self.uid, 0)
+        new.replace(self.folder / "password")
+
+    def start(self) -> None:
+        """Start it, and do not wait."""
+        given = {
+            "listen": f"127.0.0.1:{self.port}",
+            "names": ",".join(NAMES),
+            "password_file": str(self.folder / "password"),
+            "directory": str(self.data),
+            "telemetry.listen": self.health,
+            "telemetry.level": "debug",
+            "security.key": "memory",
+            "security.directory": str(self.certs),
+            "security.trust_domain": DOMAIN,
+            **self.settings,
+        }
+        is_other = self.uid and not self.before
+        python, environ = sys.executable, {**os.environ}
+        if self.uid:
+            python = PUBLIC_PYTHON
+            environ["PYTHONPATH"] = os.pathsep.join(
+                one for one in sys.path if "/lib/python" not in one or "site-packages" in one
+            )
+        sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+        with (self.folder / "postgres.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.before, python, "-m", "midstreamer", "postgres", *sets],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                user=self.uid if is_other else None,
+                group=0 if is_other else None,
+                extra_groups=[] if is_other else None,
+                env={**environ, "TMPDIR": str(self.folder), "HOME": str(self.folder)},
+            )
+
+    async def ready(self) -> None:
+        """Wait until it says that it is."""
+
+        async def well() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.said
+            return (await readiness(self.health)).startswith("ok")
+
+        try:
+            await until(well, "PostgreSQL to be ready")
+        except AssertionError as error:
+            error.add_note(f"{await readiness(self.health)}\n{self.said}")
+            raise
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it and wait for its end; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(20)
+
+    def erase(self) -> None:
+        """Leave nothing."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
+            self.process.kill()
+            self.process.wait()
+        if not self.uid:
+            setup = service.set_up(PostgresSettings())
+            with ThreadPoolExecutor(1) as thread:  # the test's own thread may run a loop
+                thread.submit(asyncio.run, EmbeddedServer(self.data, setup=setup).erase()).result()
+
+    def trust(self) -> ssl.SSLContext:
+        """As sync with the fleet's trust has it."""
+        return tls.dialling(files.certificates_in(files.trust_path(self.certs)))
+
+    @asynccontextmanager
+    async def connected(self, **changes: Any) -> AsyncIterator[Any]:
+        """A connection with the right password, but for what is changed."""
+        given = {"dsn": self.dsn, "password": WORD, "ssl": self.trust(), "timeout": 10, **changes}
+        connection = await asyncpg.connect(**given)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def ask(self, query: str, **changes: Any) -> Any:
+        """The one value that a query gives."""
+        async with self.connected(**changes) as connection:
+            return await connection.fetchval(query)
+
+
+@contextmanager
+def a_database(folder: Path, **given: Any) -> Iterator[Database]:
+    """A process that was started; nothing of it is left after."""
+    made = Database(folder, **given)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.erase()
