@@ -133,7 +133,7 @@ test-cluster: dev  ## tests in the cluster of KUBECONFIG, which must be marked a
 	@$(BIN)/python -m tests.cluster mark
 	$(BIN)/pytest tests/cluster/smoke $(ARGS)
 
-cluster-smoke: dev images  ## a cluster up, tests in it, down again; nothing is left (ARGS="-k name")
+cluster-smoke: dev  ## a cluster up, tests in it, down again; nothing is left (ARGS="-k name")
 	@$(BIN)/python -m tests.cluster --name smoke smoke --nodes $(NODES) -- $(ARGS)
 
 full: check test docs judge interop fuzz soak rolling  ## everything that must hold before a release; an hour

@@ -34,6 +34,9 @@ def main() -> None:
         make.make(make.Asked(**vars(given)))
     except Refused as error:
         sys.exit(f"images: {error}")
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read has gone, as `| head` does; nothing is left to say
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("images: interrupted; the next `make images` goes on")
 

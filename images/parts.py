@@ -39,7 +39,8 @@ NOWHERE = frozenset(
 """What the lock files name and no image needs."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-_REGISTRY = re.compile(r"[a-z0-9]+([.:/_-]+[a-z0-9]+)*/?\Z")
+_PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_REGISTRY = re.compile(rf"{_PART}(?::\d+)?(?:/{_PART})*/?\Z")
 
 
 class Refused(Exception):

@@ -131,12 +131,13 @@ def take_down(arguments: argparse.Namespace) -> None:
 
 
 def smoke(arguments: argparse.Namespace) -> None:
-    """Bring a cluster up, run the tests in it, and take it down; ends as the tests ended."""
+    """Bring a cluster up with our images, run the tests in it, and take it down; ends as they."""
     cluster = names.cluster(arguments.name)
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     command = [sys.executable, "-m", "pytest", "tests/cluster/smoke", *arguments.pytest]
     try:
+        _make_images()
         import_images(arguments)
         code = subprocess.run(command, env=environment, check=False).returncode
     finally:
@@ -187,6 +188,13 @@ def import_images(arguments: argparse.Namespace) -> None:
         nodes.import_image(cluster, Path(image["archive"]))
         host.say(image["reference"])
     host.say(f"imported in {time.monotonic() - begun_s:.1f} s; images.tag={found['tag']}")
+
+
+def _make_images() -> None:
+    try:
+        make.make(make.Asked())
+    except Refused as error:
+        raise host.KitError(f"images: {error}") from error
 
 
 def run_inside(arguments: argparse.Namespace) -> None:

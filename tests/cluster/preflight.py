@@ -16,6 +16,8 @@ COMMANDS = {
     "nsenter": "util-linux",
     "mount": "mount",
     "umount": "mount",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
 }
 CNI_DIRECTORY = "/usr/lib/cni"
 CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")

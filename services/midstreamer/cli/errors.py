@@ -43,6 +43,14 @@ def told(error: BaseException, *, debug: bool) -> int:
         place = f"{found.filename}: " if found.filename else ""
         sys.stderr.write(f"error[error]: {logs.scrub(place)}{found.strerror}\n")
         return FAILED
+    if isinstance(found, ModuleNotFoundError) and found.name:
+        package = found.name.partition(".")[0]
+        sys.stderr.write(
+            f"error[error]: this command needs the package {package}, which is not installed here:"
+            " install it, or run the command where it is (of the images, only midstreamer-agent"
+            " has the kernels, and none has data sets)\n"
+        )
+        return FAILED
     hint = "" if debug else "; the same command with --debug shows where"
     sys.stderr.write(
         f"error[error]: unexpected {type(found).__name__}: {logs.scrub(str(found))}{hint}\n"

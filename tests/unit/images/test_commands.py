@@ -1,0 +1,78 @@
+"""What builders are told, and what is said of a machine that has none."""
+
+import pytest
+
+from images import commands
+from images.parts import Refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "taken"),
+    [
+        ("", {"docker", "buildah", "podman"}, "buildah"),
+        ("", {"docker", "podman"}, "podman"),
+        ("docker", {"docker", "buildah"}, "docker"),
+        ("podman", {"docker", "buildah"}, ""),
+        ("", {"mmdebstrap"}, ""),
+    ],
+)
+def test_the_builder_is_the_one_asked_for_or_the_first_there(
+    asked: str, there: set[str], taken: str
+) -> None:
+    assert commands.chosen(asked, there) == taken
+
+
+def test_an_unknown_builder_is_refused_by_name() -> None:
+    with pytest.raises(Refused, match="BUILDER=kaniko: it is one of buildah, podman, docker"):
+        commands.chosen("kaniko", {"buildah"})
+
+
+def test_all_that_is_missing_is_said_at_once_with_one_line_that_installs_it() -> None:
+    told = commands.missing("", "", set(), own_bases=True, root=False)
+
+    assert len(told) == 3
+    assert "buildah, or podman or docker" in told[0]
+    assert "BUILD_BASE and RUN_BASE" in told[1]
+    assert told[2].endswith("sudo apt-get install --no-install-recommends buildah mmdebstrap")
+
+
+def test_only_what_is_used_can_be_missing() -> None:
+    assert commands.missing("podman", "", {"podman"}, own_bases=False, root=True) == []
+    assert len(commands.missing("podman", "", {"podman"}, own_bases=True, root=True)) == 2
+
+
+@pytest.mark.parametrize("builder", commands.BUILDERS)
+def test_a_build_names_target_base_and_tag_and_fetches_no_base(builder: str) -> None:
+    command = commands.build(
+        builder, "folder", "folder/Containerfile", "localhost/x:1", target="agent",
+        arguments={"RUN_BASE": "localhost/y:2"},
+    )  # fmt: skip
+
+    assert command[:2] == [builder, "build"]
+    assert command[-1] == "folder"
+    assert {"--target=agent", "--build-arg=RUN_BASE=localhost/y:2", "localhost/x:1"} <= {*command}
+    assert not {"--pull", "--pull=always", "--network=host"} & {*command}
+
+
+def test_archives_and_pushes_are_in_each_builders_words() -> None:
+    assert commands.save("buildah", "x:1", "/f.tar")[-1] == "docker-archive:/f.tar:x:1"
+    assert "--format=docker-archive" in commands.save("podman", "x:1", "/f.tar")
+    assert commands.save("docker", "x:1", "/f.tar") == [
+        "docker",
+        "save",
+        "--output",
+        "/f.tar",
+        "x:1",
+    ]
+    assert commands.push("buildah", "x:1", "r/x:1")[-1][-1] == "docker://r/x:1"
+    assert commands.push("podman", "x:1", "r/x:1") == [
+        ["podman", "push", "--quiet", "x:1", "r/x:1"]
+    ]
+    assert commands.push("docker", "x:1", "r/x:1")[0] == ["docker", "tag", "x:1", "r/x:1"]
+
+
+def test_root_builds_without_namespaces_unless_told_otherwise() -> None:
+    assert commands.environment("buildah", {}, root=True) == {"BUILDAH_ISOLATION": "chroot"}
+    assert commands.environment("buildah", {"BUILDAH_ISOLATION": "oci"}, root=True) == {}
+    assert commands.environment("buildah", {}, root=False) == {}
+    assert commands.environment("docker", {}, root=True) == {"DOCKER_BUILDKIT": "1"}

@@ -1,0 +1,148 @@
+"""Building anew only what has changed, with a builder that only takes notes."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images import __main__ as command
+from images import make
+from images.make import Asked
+from images.parts import Refused
+
+BUILDER = """\
+#!/bin/sh
+echo "$@" >> {log}
+case "$1" in
+  build)
+    case "$*" in *"--target=$(cat {log}.fails)"*) echo "no space left" >&2; exit 1;; esac
+    echo sha256:0123 ;;
+  push)
+    file="${{4#docker-archive:}}"
+    [ "$file" = "$4" ] || echo x > "${{file%%:*}}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a buildah that writes here what it is told, and an empty cache."""
+    told, programs = tmp_path / "log", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "buildah").write_text(BUILDER.format(log=told))
+    (programs / "buildah").chmod(0o755)
+    told.with_suffix(".fails").write_text("nothing")
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(make, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(make, "_fetch", lambda _, context: context.mkdir(exist_ok=True))
+    return told
+
+
+ASKED = Asked(builder="buildah", build_base="b", run_base="r")
+
+
+def builds(log: Path) -> list[str]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line for line in lines if line.startswith("build ")]
+
+
+def test_the_same_sources_are_built_once(log: Path) -> None:
+    folder = make.make(ASKED)
+    again = make.make(ASKED)
+
+    assert folder == again
+    assert len(builds(log)) == 3
+    told = json.loads((folder / "images.json").read_text())
+    assert sorted(told["images"]) == ["agent", "postgres", "services"]
+    assert told["images"]["agent"]["id"] == "0123"
+    assert make.found()["images"]["agent"]["archive"] == str(folder / "midstreamer-agent.tar")
+
+
+@pytest.mark.parametrize("changed", [{"run_base": "other"}, {"tag": "mine"}])
+def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -> None:
+    make.make(ASKED)
+
+    make.make(replace(ASKED, **changed))
+
+    assert len(builds(log)) == 6
+
+
+def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make.make(ASKED)
+    contents = make._contents()
+    changed = contents | {"services/midstreamer/new.py": b"x = 1\n"}
+    monkeypatch.setattr(make, "_contents", lambda: changed)
+
+    with pytest.raises(Refused, match="no images of these sources: run `make images`"):
+        make.found()
+    make.make(ASKED)
+
+    assert len(builds(log)) == 6
+    assert (make.cache() / "context/services/midstreamer/new.py").read_bytes() == b"x = 1\n"
+
+
+def test_a_build_that_failed_leaves_no_images(log: Path) -> None:
+    log.with_suffix(".fails").write_text("postgres")
+
+    with pytest.raises(Refused, match="no space left"):
+        make.make(ASKED)
+
+    with pytest.raises(Refused, match="no images"):
+        make.found()
+    log.with_suffix(".fails").write_text("nothing")
+    make.make(ASKED)
+    assert make.found()["images"]
+
+
+def test_files_are_laid_out_with_one_time_so_that_layers_are_found_again(log: Path) -> None:
+    make.make(ASKED)
+
+    context = make.cache() / "context"
+    files = [path for path in context.rglob("*") if path.is_file()]
+    names = {path.relative_to(context).as_posix() for path in files}
+    assert {"Containerfile", "install.py", "locks/agent.txt", "accounts/passwd"} <= names
+    assert {"kernels/midstreamer_kernels/ahead.py", "commands/midstreamer-operator"} <= names
+    assert {path.stat().st_mtime for path in files} == {0}
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_images_are_pushed_where_it_is_asked(log: Path) -> None:
+    make.make(replace(ASKED, push="registry.example/team", tag="1"))
+
+    pushed = [line for line in log.read_text().splitlines() if "docker://" in line]
+    assert pushed == [
+        f"push --quiet localhost/{name}:1 docker://registry.example/team/{name}:1"
+        for name in ("midstreamer", "midstreamer-agent", "midstreamer-postgres")
+    ]
+
+
+def test_only_the_newest_sets_are_kept(log: Path) -> None:
+    for number in range(make.KEPT + 2):
+        folder = make.make(replace(ASKED, tag=f"t{number}"))
+        os.utime(folder, (number, number))
+
+    kept = {path.parent.name for path in make.cache().glob("*/images.json")}
+    assert kept == {"t2", "t3", "t4"}
+
+
+def test_a_machine_without_a_builder_is_told_all_in_one_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["images"])
+
+    with pytest.raises(SystemExit) as end:
+        command.main()
+
+    assert "a builder: buildah" in str(end.value)
+    assert "apt-get install --no-install-recommends buildah mmdebstrap" in str(end.value)
+
+
+def test_one_base_alone_is_refused(log: Path) -> None:
+    with pytest.raises(Refused, match="given together or not at all"):
+        make.make(Asked(run_base="r"))
