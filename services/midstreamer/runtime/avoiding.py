@@ -23,6 +23,12 @@ TRIES_AWAY = 8
 address, one in 256 such searches misses the other."""
 TRIES_FAILED = 2
 """Likewise after a link failed: mostly the same server is well again, or alone."""
+BESIDE_AWAY = 8, 0.15
+"""Most dials beside one that is not answered, and seconds between two, after a server sent us away:
+a source port that leads to one that is gone is never answered."""
+BESIDE_FAILED = 2, 0.5
+"""Likewise after a failure. Many may come back at once then, and a server that is only slow must
+not get their handshakes many times."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Between those dials."""
 BURST = 10
@@ -36,6 +42,8 @@ class _Doubt:
     until_s: float
     tries: int
     """Dials beyond the first that look for another server."""
+    beside: tuple[int, float]
+    """Most dials beside a slow one, and seconds between two."""
 
 
 class Avoiding:
@@ -53,16 +61,17 @@ class Avoiding:
 
     def sent_away(self, address: str, server: str, now_s: float) -> None:
         """The server at an address drains."""
-        self._note(address, server, TRIES_AWAY, AWAY_S, now_s)
+        self._alone_s.pop(address, None)
+        self._note(address, server, TRIES_AWAY, BESIDE_AWAY, now_s)
 
     def failed(self, address: str, server: str, now_s: float) -> None:
         """A link to the server at an address ended by itself."""
-        alone = self._alone_s.get(address, float("-inf")) > now_s
-        self._note(address, server, 0 if alone else TRIES_FAILED, AWAY_S, now_s)
+        tries = 0 if self._is_alone(address, now_s) else TRIES_FAILED
+        self._note(address, server, tries, BESIDE_FAILED, now_s)
 
     def unanswered(self, address: str, now_s: float) -> None:
         """A dial of an address failed, and which server that was is not known."""
-        doubt = self._doubts.setdefault(address, _Doubt(now_s, 0))
+        doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
     def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
@@ -77,13 +86,17 @@ class Avoiding:
         """Whether a link to this server is not to be taken while another may answer."""
         return self._until_s.get(server, float("-inf")) > now_s
 
-    def doubts(self, address: str, now_s: float) -> bool:
-        """Whether some server behind the address may not answer."""
-        return address in self._doubts and self._doubts[address].until_s > now_s
+    def beside(self, address: str, now_s: float) -> tuple[int, float]:
+        """Most dials beside one that is not answered, and seconds between two; 0: none."""
+        doubt = self._doubts.get(address)
+        if doubt is None or doubt.until_s <= now_s or self._is_alone(address, now_s):
+            return 0, 0.0
+        return doubt.beside
 
     def again(self, address: str, tries: int, now_s: float) -> float | None:
         """Seconds until the address is dialled again for another server; None: it is not."""
-        if not self.doubts(address, now_s) or tries >= self._doubts[address].tries:
+        doubt = self._doubts.get(address)
+        if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:
             return None
         return PAUSES.after(tries + 1, dice=self._dice()) if self.take(now_s) else None
 
@@ -98,11 +111,16 @@ class Avoiding:
         self._tokens -= 1.0
         return True
 
-    def _note(self, address: str, server: str, tries: int, away_s: float, now_s: float) -> None:
+    def _is_alone(self, address: str, now_s: float) -> bool:
+        return self._alone_s.get(address, float("-inf")) > now_s
+
+    def _note(
+        self, address: str, server: str, tries: int, beside: tuple[int, float], now_s: float
+    ) -> None:
         self._until_s = {each: s for each, s in self._until_s.items() if s > now_s}
         self._doubts = {each: one for each, one in self._doubts.items() if one.until_s > now_s}
         self._alone_s = {each: s for each, s in self._alone_s.items() if s > now_s}
-        self._until_s[server] = now_s + away_s
-        before = self._doubts.get(address)
-        tries = max(tries, before.tries if before else 0)
-        self._doubts[address] = _Doubt(now_s + DOUBT_S, tries)
+        self._until_s[server] = now_s + AWAY_S
+        if (before := self._doubts.get(address)) is not None:
+            tries, beside = max(tries, before.tries), max(beside, before.beside)
+        self._doubts[address] = _Doubt(now_s + DOUBT_S, tries, beside)

@@ -27,10 +27,6 @@ log = logs.get(__name__)
 
 BACKOFF = Backoff(first_s=0.05, most_s=2.0)
 """Between two attempts to dial one address."""
-BESIDE_S = 0.5
-"""After so long without an answer an address in doubt is dialled again, beside the first dial."""
-BESIDE_MAX = 2
-"""Dials beside the first."""
 
 
 class _Enough(Exception):
@@ -134,12 +130,11 @@ class Dialler:
                 raise _Enough
             return await dial()
 
-        if not self._avoiding.doubts(place, loop.time()):
-            return await dial()
+        most, stagger_s = self._avoiding.beside(place, loop.time())
         return await racing.first(
-            [dial, *[beside] * BESIDE_MAX],
+            [dial, *[beside] * most],
             discard=Link.close,
-            stagger_s=BESIDE_S,
+            stagger_s=stagger_s,
             is_final=lambda error: not isinstance(error, _Enough),
         )
 

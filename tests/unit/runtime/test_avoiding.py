@@ -6,6 +6,8 @@ import itertools
 
 from midstreamer.runtime.avoiding import (
     ALONE_S,
+    BESIDE_AWAY,
+    BESIDE_FAILED,
     BURST,
     TRIES_AWAY,
     TRIES_FAILED,
@@ -56,6 +58,7 @@ def test_a_server_that_alone_answered_is_taken_at_once_after_the_next_failure() 
     avoiding.opened(AT, C1, 1.0, tries=TRIES_FAILED)
     avoiding.failed(AT, C1, 100.0)
     assert _tries(avoiding, 100.0) == 0
+    assert avoiding.beside(AT, 100.0) == (0, 0.0)
     avoiding.failed(AT, C1, ALONE_S + 2.0)
     assert _tries(avoiding, ALONE_S + 2.0) == TRIES_FAILED
 
@@ -63,9 +66,9 @@ def test_a_server_that_alone_answered_is_taken_at_once_after_the_next_failure() 
 def test_once_another_answers_nobody_is_in_doubt() -> None:
     avoiding = _avoiding()
     avoiding.sent_away(AT, C1, 0.0)
-    assert avoiding.doubts(AT, 0.0)
+    assert avoiding.beside(AT, 0.0) == BESIDE_AWAY
     avoiding.opened(AT, C2, 0.1, tries=1)
-    assert not avoiding.doubts(AT, 0.1)
+    assert avoiding.beside(AT, 0.1) == (0, 0.0)
 
 
 def test_however_often_it_is_sent_away_it_dials_no_storm() -> None:
@@ -79,5 +82,5 @@ def test_however_often_it_is_sent_away_it_dials_no_storm() -> None:
 def test_an_address_that_did_not_answer_is_in_doubt_and_not_dialled_more_often() -> None:
     avoiding = _avoiding()
     avoiding.unanswered(AT, 0.0)
-    assert avoiding.doubts(AT, 1.0)
+    assert avoiding.beside(AT, 1.0) == BESIDE_FAILED
     assert _tries(avoiding, 1.0) == 0

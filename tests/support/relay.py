@@ -1,0 +1,88 @@
+"""One UDP port in front of several servers, as a NodePort or a LoadBalancer is.
+
+Each source port sticks to the server that it met first, for as long as the relay lives, though
+that server may have gone: nothing comes back then, not even that its port is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+DATAGRAM_BYTES_MAX = 65_535
+HOST = "127.0.0.1"
+
+
+class Relay:
+    """Passes datagrams on, both ways."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        self._front = _socket()
+        self._front.bind((HOST, 0))
+        self._flows: dict[Any, socket.socket] = {}
+        self.servers: list[tuple[str, int]] = []
+        """Where a new source port is led to, by chance."""
+        self.led: list[tuple[str, int]] = []
+        """The server of each source port that was met, in order."""
+        self._loop.add_reader(self._front, self._from_client)
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self._front.getsockname()[1]}"
+
+    @property
+    def sources(self) -> list[Any]:
+        """All source addresses, in the order in which they came."""
+        return list(self._flows)
+
+    def close(self) -> None:
+        for each in (self._front, *self._flows.values()):
+            self._loop.remove_reader(each)
+            each.close()
+
+    def _from_client(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, source = self._front.recvfrom(DATAGRAM_BYTES_MAX)
+                flow = self._flows.get(source) or self._begin(source)
+                with contextlib.suppress(OSError):
+                    flow.send(data)
+
+    def _begin(self, source: Any) -> socket.socket:
+        server = self._dice.choice(self.servers)
+        self.led.append(server)
+        flow = self._flows[source] = _socket()
+        flow.connect(server)
+        self._loop.add_reader(flow, self._from_server, flow, source)
+        return flow
+
+    def _from_server(self, flow: socket.socket, source: Any) -> None:
+        with contextlib.suppress(OSError):  # nothing more, or the port is closed
+            while True:
+                self._front.sendto(flow.recv(DATAGRAM_BYTES_MAX), source)
+
+
+def _socket() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
+
+
+@asynccontextmanager
+async def relayed(servers: Sequence[str], *, seed: int) -> AsyncIterator[Relay]:
+    """A relay in front of servers at ``host:port``."""
+    relay = Relay(random.Random(seed))
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        relay.servers.append((host, int(port)))
+    try:
+        yield relay
+    finally:
+        relay.close()
