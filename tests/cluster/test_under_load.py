@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -10,13 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from midstreamer.cli import identities
 from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
 from midstreamer.security import files
-from tests.cluster import events, host
+from tests.cluster import certificates, events, host
 from tests.cluster.events import Event, Kind
 from tests.cluster.releases import Release
 from tests.cluster.trials import Trial
@@ -29,6 +31,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 RATES = ("--matches-per-s", "20", "--appends-per-s", "8")
 """A part of the usual load: other tests run beside this one."""
 WITHIN_S = 90.0
+SERVER = "postgres.nowhere.invalid"
 LINES = 3
 """Seconds of calm before something is done."""
 TOP = Path(__file__).parents[2]
@@ -120,6 +123,35 @@ def _told(trial: Trial) -> list[str]:
     return (trial.folder / "load.seconds.jsonl").read_text().splitlines()
 
 
+@asynccontextmanager
+async def behind_tls(dsn: str, folder: Path) -> AsyncIterator[str]:
+    """The same database on a port of this machine behind TLS; its DSN for `SERVER`."""
+    authority = certificates.authority(folder, "ca")
+    certificates.leaf(folder, authority, "server", "server", dns_names=(SERVER,))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(folder / "server.crt", folder / "server.key")
+    socket = parse_qs(urlsplit(dsn).query)["host"][0]
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            target.write(data)
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # it asks for TLS
+        writer.write(b"S")
+        await writer.start_tls(tls)
+        far_reader, far_writer = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield (
+            f"postgresql://midstreamer@{SERVER}:{port}/midstreamer"
+            f"?sslmode=verify-full&sslrootcert={folder}/ca.crt"
+        )
+
+
 async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_is_found(
     tmp_path: Path,
 ) -> None:
@@ -136,6 +168,15 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
 
         table = await asyncio.to_thread(trial.report)
         whole = await done("report", *words, "--faults")
+        password = tmp_path / "password"
+        password.write_text("not asked for here\n")
+        led = ("--password-file", str(password), "--address", "127.0.0.1")
+        async with behind_tls(running.fleet.server.dsn, tmp_path) as dsn:
+            load = ("--load", str(trial.load_file))
+            verified = await done("report", *load, "--dsn", dsn, *led)
+            wrong_name = await done(
+                "report", *load, "--dsn", dsn.replace(SERVER, "else.invalid"), *led
+            )
         await running.sql(
             "DELETE FROM points WHERE (series_id, index)"
             " IN (SELECT series_id, index FROM points LIMIT 1)"
@@ -145,6 +186,10 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
     assert "kill agent-1" in table
     assert whole.code == 0, whole
     assert "each is stored exactly once" in whole.output
+    assert verified.code == 0, verified
+    assert "each is stored exactly once" in verified.output
+    assert wrong_name.code == 2, wrong_name
+    assert "certificate is not valid for 'else.invalid'" in wrong_name.error
     assert one_less.code == 1, one_less
     assert one_less.output.count("does not hold: lost: tick ") == 1
     trial.load_file.write_text("")
