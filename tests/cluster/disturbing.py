@@ -222,7 +222,7 @@ def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
 def main() -> int:
     """Disturb; returns the exit code."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("disturbing: ended by SIGTERM"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and the proxy ends
     try:
         mark.check()
         cluster = kit_cluster(arguments)

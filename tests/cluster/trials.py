@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -160,9 +161,10 @@ def _run(command: list[str], timeout_s: float) -> str:
             late.cancel()
             process.terminate()
     if code:
-        raise host.KitError(
-            f"`{' '.join(command[1:4])}` ended with {code}: {''.join(told)[-4000:]}"
-        )
+        why = f"ended with {code}"
+        if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            why = f"was ended by SIGTERM; it may take {timeout_s:g} s"
+        raise host.KitError(f"`{' '.join(command[1:4])}` {why}: {''.join(told)[-4000:]}")
     return "".join(told)
 
 
