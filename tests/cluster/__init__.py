@@ -11,4 +11,8 @@ The others do it: `machine` observes, `host` runs commands and waits, `build` co
 brings one up, and `leftovers` takes it down; `nodes` starts and breaks nodes, `crashes` kills what
 runs in pods; `relay` is the way in from outside the network namespace; `mark` keeps tests off
 other people's clusters; `pods` is kubectl and small objects for tests.
+
+On a release of the chart: `load` drives it from outside, `disturbances` (pure) and `disturbing`
+break its pods one after the other by way of `apiproxy`, `events` (pure) and `report` tell what that
+did, `replay` compares decisions with those of a local run; `trials` puts them together.
 """

@@ -219,7 +219,8 @@ def _run_in(namespace: str, kubeconfig: Path, command: list[str]) -> None:
         raise host.KitError("there is no command to run: write it after the verb")
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     entered = commands.inside(namespace, words)
-    sys.exit(subprocess.run(entered, env=environment, check=False).returncode)
+    # In the place of this process, so that a signal to it reaches the command.
+    os.execvpe(entered[0], entered, environment)
 
 
 def parser() -> argparse.ArgumentParser:

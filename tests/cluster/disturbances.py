@@ -16,8 +16,8 @@ from typing import Any
 
 from tests.cluster import crashes
 from tests.cluster.events import Kind
+from tests.cluster.releases import COMPONENT
 
-INSTANCE, COMPONENT = "app.kubernetes.io/instance", "app.kubernetes.io/component"
 COMPONENTS = ("agent", "coordinator", "sync", "operator")
 DATABASE = "postgres"
 PROCESSES = ("node-0-containerd", "node-0-kubelet", "kube-apiserver")

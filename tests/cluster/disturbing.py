@@ -2,7 +2,6 @@
 
     python -m tests.cluster.disturbing --namespace N --release R --write events.jsonl
     … --acts delete --components agent sync        deletions alone, of these kinds alone
-    … --cluster NAME                               the kit's cluster that KUBECONFIG names
 
 `disturbances` says what is done and in which order.  After each step the installation must be
 whole again before the next begins: all pods ready, nothing of the disturbed one left, and agents,
@@ -28,10 +27,11 @@ from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import quote
 
-from tests.cluster import apiproxy, crashes, disturbances, events, host, mark, names, state, up
+from tests.cluster import apiproxy, crashes, disturbances, events, host, mark, names, up
 from tests.cluster.apiproxy import Api, Away
 from tests.cluster.disturbances import COMPONENTS, DATABASE, PROCESSES, Act, Pod, Step
 from tests.cluster.events import Event
+from tests.cluster.releases import INSTANCE
 
 POLL_S = 0.2
 WITHIN_S = 120.0
@@ -80,7 +80,7 @@ class InCluster:
 
     def pods(self) -> list[Pod]:
         """See `Hands`."""
-        selector = quote(f"{disturbances.INSTANCE}={self.release}")
+        selector = quote(f"{INSTANCE}={self.release}")
         return disturbances.pods_of(self.api.get(f"{self._pods}?labelSelector={selector}"))
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
@@ -195,9 +195,8 @@ def parser() -> argparse.ArgumentParser:
         "python -m tests.cluster.disturbing", description=__doc__, formatter_class=shown
     )
     made.add_argument("--namespace", required=True)
-    made.add_argument("--release", required=True, help=f"as in {disturbances.INSTANCE}")
+    made.add_argument("--release", required=True, help=f"as in {INSTANCE}")
     made.add_argument("--write", required=True, type=Path, help="file of events, replaced")
-    made.add_argument("--cluster", default=names.NAME_DEFAULT, help="name of the kit's cluster")
     made.add_argument("--acts", nargs="+", type=Act, choices=list(Act), default=list(Act))
     made.add_argument("--components", nargs="+", default=[*COMPONENTS, DATABASE])
     made.add_argument("--processes", nargs="*", default=list(PROCESSES))
@@ -209,16 +208,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
-    """The kit's cluster where one is needed; raises KitError when it is not KUBECONFIG's."""
-    cluster = names.cluster(arguments.cluster)
-    if not set(arguments.acts) & {Act.KILL, Act.RESTART}:
-        return None
-    state.read(cluster)
-    named = os.environ.setdefault("KUBECONFIG", str(cluster.kubeconfig))
-    if Path(named) not in (cluster.kubeconfig, cluster.state / "admin.conf"):
+    """The kit's cluster that KUBECONFIG names; raises KitError when one is needed."""
+    cluster = mark.made_here()
+    if cluster is None and set(arguments.acts) & {Act.KILL, Act.RESTART}:
         raise host.KitError(
-            f"KUBECONFIG is {named}, and kills and restarts are for cluster {cluster.name!r}, whose"
-            f" file is {cluster.kubeconfig}: name the cluster by --cluster, or take --acts delete"
+            f"KUBECONFIG={os.environ.get('KUBECONFIG', '')} is no file of a cluster that"
+            " `make cluster` made here, and kills and restarts reach into its processes: take"
+            " --acts delete"
         )
     return cluster
 
@@ -226,10 +222,10 @@ def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
 def main() -> int:
     """Disturb; returns the exit code."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("disturbing: ended by SIGTERM"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and the proxy ends
     try:
-        cluster = kit_cluster(arguments)
         mark.check()
+        cluster = kit_cluster(arguments)
         with (
             arguments.write.open("w", encoding="utf-8") as file,
             apiproxy.proxied(mark.kubectl()) as api,

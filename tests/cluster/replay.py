@@ -17,7 +17,6 @@ and else with 1 and the first differences.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import sys
@@ -40,6 +39,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import replay
+from midstreamer.runtime import shutdown
 from midstreamer.telemetry import logs
 from tests.cluster import host
 from tests.cluster.load import add_client_arguments
@@ -244,8 +244,13 @@ def main() -> int:
     try:
         if arguments.verb == "compare":
             return compare(arguments)
-        asyncio.run(write(arguments))
-        return 0
+        stopped = shutdown.run(write(arguments))
+        if stopped is None:
+            return 0
+        sys.stderr.write(
+            "replay: stopped; the same command goes on where it stopped if the fleet is there\n"
+        )
+        return 128 + stopped
     except MidstreamerError as error:
         told = f"error[{error.code}]: {error.message}"
     except (host.KitError, OSError) as error:
@@ -255,7 +260,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("replay: interrupted; the same command goes on where it stopped")
+    sys.exit(main())

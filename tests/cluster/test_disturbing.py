@@ -20,6 +20,7 @@ from tests.cluster.apiproxy import Api, Away
 from tests.cluster.disturbances import Act, Pod, Step
 from tests.cluster.disturbing import Disturber, InCluster
 from tests.cluster.events import Kind
+from tests.cluster.releases import COMPONENT
 
 COUNTS = {"agent": 2, "coordinator": 1, "sync": 1, "operator": 1, "postgres": 1}
 
@@ -99,7 +100,7 @@ def test_a_pod_to_which_something_is_missing_is_not_whole() -> None:
 def test_pods_are_read_as_the_api_server_writes_them() -> None:
     metadata = {
         "name": "x-0", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
-        "labels": {disturbances.COMPONENT: "sync"},
+        "labels": {COMPONENT: "sync"},
     }  # fmt: skip
     status = {
         "phase": "Running",

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import io
 import json
+import os
 import re
 import socket
 import tarfile
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import (
+    __main__,
     archive,
     cgroups,
     commands,
@@ -438,3 +440,16 @@ def test_the_relay_listens_on_this_machine_only() -> None:
     with relay.listen() as listener:
         assert listener.family == socket.AF_INET
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_command_inside_takes_the_place_of_the_kit_so_that_signals_reach_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execvpe", lambda *words: begun.append(words))
+
+    __main__._run_in("some", tmp_path / "admin.conf", ["--", "sleep", "7"])
+
+    ((program, words, environment),) = begun
+    assert (program, words[-2:]) == ("nsenter", ["sleep", "7"])
+    assert environment["KUBECONFIG"] == str(tmp_path / "admin.conf")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, urlsplit
 
-import asyncpg
 import pytest
 
-from tests.cluster import events
+from midstreamer.cli import identities
+from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
+from midstreamer.security import files
+from tests.cluster import certificates, events, host
 from tests.cluster.events import Event, Kind
+from tests.cluster.releases import Release
+from tests.cluster.trials import Trial
 from tests.support import processes
 from tests.support.client import a_csv
 from tests.support.processes import Processes, World
@@ -26,6 +31,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 RATES = ("--matches-per-s", "20", "--appends-per-s", "8")
 """A part of the usual load: other tests run beside this one."""
 WITHIN_S = 90.0
+SERVER = "postgres.nowhere.invalid"
 LINES = 3
 """Seconds of calm before something is done."""
 TOP = Path(__file__).parents[2]
@@ -67,73 +73,139 @@ def client_words(running: Processes) -> list[str]:
     return ["--addresses", fleet.coordinator, "--certs", str(fleet.state.certs)]
 
 
+@dataclass(frozen=True)
+class LocalRelease:
+    """A fleet of processes in the place of a release: one node, this machine."""
+
+    fleet: LocalFleet
+    name: str = "here"
+
+    @property
+    def kubernetes(self) -> LocalRelease:
+        return self
+
+    def get(self, what: str) -> dict[str, Any]:
+        host, _, port = self.fleet.coordinator.rpartition(":")
+        address = {"type": "InternalIP", "address": host}
+        objects: dict[str, dict[str, Any]] = {
+            "service/here": {"spec": {"ports": [{"nodePort": int(port)}]}},
+            "nodes": {"items": [{"status": {"addresses": [address]}}]},
+        }
+        return objects[what]
+
+    def client(self, directory: Path) -> None:
+        authority = files.open_authority(self.fleet.state.certs)
+        files.issue(authority, identities.named("client/local", TRUST_DOMAIN), directory)
+
+
 @asynccontextmanager
-async def driven(running: Processes, file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A load that has begun; at the end it is told to stop, and has ended by itself."""
-    words = [*client_words(running), "--write", str(file), *RATES]
-    process = await started("load", *words)
+async def driven(trial: Trial) -> AsyncIterator[None]:
+    """A load that has begun; at the end it has ended by itself."""
+    load = trial.load(*RATES)
+    await asyncio.to_thread(load.__enter__)
     try:
-        async with asyncio.timeout(WITHIN_S):
-            await told(process, "ready")
-            yield process
-            process.send_signal(signal.SIGTERM)
-            _, error = await process.communicate()
-        assert process.returncode == 0, error.decode()
+        yield
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await asyncio.to_thread(load.__exit__, None, None, None)
 
 
-async def told(process: asyncio.subprocess.Process, word: str, count: int = 1) -> None:
-    """Wait for so many lines with a word."""
-    assert process.stdout is not None
-    while count:
-        said = await process.stdout.readline()
-        assert said, (await process.communicate())[1].decode()
-        count -= word in json.loads(said)
+async def seconds(trial: Trial, count: int) -> None:
+    """Wait until the load has told of so many more seconds."""
+    before = len(_told(trial))
+
+    async def are_told() -> bool:
+        return len(_told(trial)) >= before + count
+
+    await processes.until(are_told, f"{count} seconds of the load")
+
+
+def _told(trial: Trial) -> list[str]:
+    return (trial.folder / "load.seconds.jsonl").read_text().splitlines()
+
+
+@asynccontextmanager
+async def behind_tls(dsn: str, folder: Path) -> AsyncIterator[str]:
+    """The same database on a port of this machine behind TLS; its DSN for `SERVER`."""
+    authority = certificates.authority(folder, "ca")
+    certificates.leaf(folder, authority, "server", "server", dns_names=(SERVER,))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(folder / "server.crt", folder / "server.key")
+    socket = parse_qs(urlsplit(dsn).query)["host"][0]
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            target.write(data)
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # it asks for TLS
+        writer.write(b"S")
+        await writer.start_tls(tls)
+        far_reader, far_writer = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield (
+            f"postgresql://midstreamer@{SERVER}:{port}/midstreamer"
+            f"?sslmode=verify-full&sslrootcert={folder}/ca.crt"
+        )
 
 
 async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_is_found(
     tmp_path: Path,
 ) -> None:
-    file, table = tmp_path / "load.jsonl", tmp_path / "events.jsonl"
     async with processes.a_fleet(tmp_path, agents=2) as running:
-        async with driven(running, file) as load:
-            await told(load, "second", LINES)
+        trial = Trial(cast("Release", LocalRelease(running.fleet)), tmp_path)
+        async with driven(trial):
+            await seconds(trial, LINES)
             from_s = time.monotonic()
             await running.back("agent-1", after=running.kill("agent-1"))
-            await told(load, "second", LINES)
+            await seconds(trial, LINES)
             killed = Event("kill agent-1", Kind.CRASH, from_s, time.monotonic())
-        table.write_text(events.line(killed))
-        words = ("--load", str(file), "--dsn", running.fleet.server.dsn)
+        trial.events_file.write_text(events.line(killed))
+        words = ("--load", str(trial.load_file), "--dsn", running.fleet.server.dsn)
 
-        whole = await done("report", *words, "--events", str(table), "--faults")
-        connection = await asyncpg.connect(running.fleet.server.dsn)
-        try:
-            await connection.execute(
-                "DELETE FROM points WHERE (series_id, index)"
-                " IN (SELECT series_id, index FROM points LIMIT 1)"
+        table = await asyncio.to_thread(trial.report)
+        whole = await done("report", *words, "--faults")
+        password = tmp_path / "password"
+        password.write_text("not asked for here\n")
+        led = ("--password-file", str(password), "--address", "127.0.0.1")
+        async with behind_tls(running.fleet.server.dsn, tmp_path) as dsn:
+            load = ("--load", str(trial.load_file))
+            verified = await done("report", *load, "--dsn", dsn, *led)
+            wrong_name = await done(
+                "report", *load, "--dsn", dsn.replace(SERVER, "else.invalid"), *led
             )
-        finally:
-            await connection.close()
+        await running.sql(
+            "DELETE FROM points WHERE (series_id, index)"
+            " IN (SELECT series_id, index FROM points LIMIT 1)"
+        )
         one_less = await done("report", *words)
 
+    assert "kill agent-1" in table
     assert whole.code == 0, whole
     assert "each is stored exactly once" in whole.output
-    assert "kill agent-1" in whole.output
+    assert verified.code == 0, verified
+    assert "each is stored exactly once" in verified.output
+    assert wrong_name.code == 2, wrong_name
+    assert "certificate is not valid for 'else.invalid'" in wrong_name.error
     assert one_less.code == 1, one_less
     assert one_less.output.count("does not hold: lost: tick ") == 1
+    trial.load_file.write_text("")
+    with pytest.raises(host.KitError, match="no request was made"):
+        trial.report()
 
 
-async def test_a_load_that_reaches_nobody_says_so_without_a_traceback(tmp_path: Path) -> None:
+async def test_a_load_that_does_not_begin_is_told_with_its_complaint(tmp_path: Path) -> None:
     async with processes.a_fleet(tmp_path, agents=1) as running:
-        words = ["--certs", str(running.fleet.state.certs), "--write", str(tmp_path / "load.jsonl")]
-        ended = await done("load", "--addresses", "127.0.0.1:1", *words, "--deadline-s", "1")
+        trial = Trial(cast("Release", LocalRelease(running.fleet)), tmp_path)
+        running.fleet.coordinator = "127.0.0.1:1"
+        with pytest.raises(host.KitError, match="the load did not begin: ") as told:
+            await asyncio.to_thread(trial.load("--deadline-s", "1").__enter__)
 
-    assert ended.code == 2
-    assert "load: error[deadline]: append had no answer" in ended.error
-    assert "Traceback" not in ended.error
+    assert "load: error[deadline]: append had no answer" in str(told.value)
+    assert "Traceback" not in str(told.value)
 
 
 async def test_a_replay_to_two_agents_equals_one_to_a_fleet_of_its_own_to_the_bit(
