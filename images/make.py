@@ -48,6 +48,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What images are made of, and what they will be called."""
+
+    tag: str
+    version: str
+    made_of: str
+    bases: tuple[str, str]
+    """To build in, and to run on."""
+    contents: dict[str, bytes]
+    """Files, by their path in the repository."""
+    pinned: dict[str, str]
+    """The lock of each target, as text for pip."""
+
+
+@dataclass(frozen=True)
 class Tools:
     """A builder that is there, and how it is called."""
 
@@ -96,23 +111,28 @@ def make(asked: Asked) -> Path:
     registry = parts.registry(asked.push)
     tools = _tools(asked)
     with _locked(cache() / "lock"):
-        asked = _with_bases(asked, tools)
-        pinned = _locks()
-        contents = _contents()
-        made_of = _made_of(contents, pinned, [asked.build_base, asked.run_base])
-        version = parts.version(contents["services/midstreamer/__init__.py"].decode())
-        tag = parts.tag(asked.tag, version, made_of)
-        folder = cache() / tag
-        if not _is_made(folder, made_of, tools, tag, push=bool(registry)):
-            _build(asked, tools, pinned, contents, folder, made_of, version, tag)
+        wanted = _wanted(_with_bases(asked, tools))
+        folder = cache() / wanted.tag
+        if not _is_made(folder, wanted, tools, push=bool(registry)):
+            _build(wanted, tools, folder)
         os.utime(folder)
         _tell(folder)
-        for image in parts.images(tag) if registry else ():
+        for image in parts.images(wanted.tag) if registry else ():
             say(f"pushing {image.at(registry)}")
             for command in commands.push(tools.builder, image.reference, image.at(registry)):
                 tools.run(command)
         _drop_old(tools)
+        say(f"for the chart: images.registry={registry or '(empty)'}, images.tag={wanted.tag}")
     return folder
+
+
+def _wanted(asked: Asked) -> Wanted:
+    contents, pinned = _contents(), _locks()
+    bases = (asked.build_base, asked.run_base)
+    made_of = _made_of(contents, pinned, bases)
+    version = parts.version(contents["services/midstreamer/__init__.py"].decode())
+    tag = parts.tag(asked.tag, version, made_of)
+    return Wanted(tag, version, made_of, bases, contents, pinned)
 
 
 def _tools(asked: Asked) -> Tools:
@@ -194,53 +214,63 @@ def _made_of(contents: dict[str, bytes], pinned: dict[str, str], some: Sequence[
     return parts.key(contents | texts, [platform.machine(), *some])
 
 
-def _is_made(folder: Path, made_of: str, tools: Tools, tag: str, *, push: bool) -> bool:
+def _is_made(folder: Path, wanted: Wanted, tools: Tools, *, push: bool) -> bool:
     try:
         told = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    archives = all((folder / image.file).is_file() for image in parts.images(tag))
-    here = not push or all(tools.has(image.reference) for image in parts.images(tag))
-    return told["made_of"] == made_of and archives and here
+    images = parts.images(wanted.tag)
+    archives = all((folder / image.file).is_file() for image in images)
+    here = not push or all(tools.has(image.reference) for image in images)
+    return bool(told["made_of"] == wanted.made_of and archives and here)
 
 
-def _build(
-    asked: Asked, tools: Tools, pinned: dict[str, str], contents: dict[str, bytes],
-    folder: Path, made_of: str, version: str, tag: str,
-) -> None:  # fmt: skip
+def _build(wanted: Wanted, tools: Tools, folder: Path) -> None:
     context = cache() / "context"
-    _fetch(pinned, context)
-    _fill(context, pinned, contents)
-    arguments = {"BUILD_BASE": asked.build_base, "RUN_BASE": asked.run_base, "VERSION": version}
+    _fetch(wanted.pinned, context)
+    _fill(context, wanted)
     unfinished = cache() / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    told: dict[str, Any] = {"tag": tag, "made_of": made_of, "images": {}}
-    told["bases"] = [asked.build_base, asked.run_base]
-    for image in parts.images(tag):
-        begun_s = time.monotonic()
-        printed = tools.run(
-            commands.build(
-                tools.builder, str(context), str(context / "Containerfile"), image.reference,
-                target=image.target, arguments=arguments,
-            )
-        )  # fmt: skip
-        built_s = time.monotonic()
-        archive = unfinished / image.file
-        tools.run(commands.save(tools.builder, image.reference, str(archive)))
-        told["images"][image.target] = {
-            "reference": image.reference,
-            "archive": image.file,
-            "id": printed.split()[-1].removeprefix("sha256:"),
-            "bytes": archive.stat().st_size,
-        }
-        say(
-            f"{image.reference}: built in {built_s - begun_s:.1f} s, "
-            f"kept in {time.monotonic() - built_s:.1f} s"
-        )
+    told = {
+        "tag": wanted.tag,
+        "made_of": wanted.made_of,
+        "bases": wanted.bases,
+        "images": {
+            image.target: _build_one(image, wanted, tools, context, unfinished)
+            for image in parts.images(wanted.tag)
+        },
+    }
     (unfinished / MARK).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def _build_one(
+    image: parts.Image, wanted: Wanted, tools: Tools, context: Path, to: Path
+) -> dict[str, Any]:
+    build_base, run_base = wanted.bases
+    arguments = {"BUILD_BASE": build_base, "RUN_BASE": run_base, "VERSION": wanted.version}
+    begun_s = time.monotonic()
+    printed = tools.run(
+        commands.build(
+            tools.builder, str(context), str(context / "Containerfile"), image.reference,
+            target=image.target, arguments=arguments,
+        )
+    )  # fmt: skip
+    built_s = time.monotonic()
+    archive = to / image.file
+    tools.run(commands.save(tools.builder, image.reference, str(archive)))
+    say(
+        f"{image.reference}: built in {built_s - begun_s:.1f} s, "
+        f"kept in {time.monotonic() - built_s:.1f} s"
+    )
+    return {
+        "reference": image.reference,
+        "archive": image.file,
+        "id": printed.split()[-1].removeprefix("sha256:"),
+        "bytes": archive.stat().st_size,
+    }
 
 
 def _fetch(pinned: dict[str, str], context: Path) -> None:
@@ -266,16 +296,18 @@ def _fetch(pinned: dict[str, str], context: Path) -> None:
     say(f"wheels fetched in {time.monotonic() - begun_s:.0f} s, {size / 1e6:.0f} MB")
 
 
-def _fill(context: Path, pinned: dict[str, str], contents: dict[str, bytes]) -> None:
+def _fill(context: Path, wanted: Wanted) -> None:
     """Lay out what the Containerfile copies; times are all the same, so that layers are found."""
     for path in context.iterdir():
         if path.name != "wheels":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    files = {Path(name).name: contents[name] for name in ("Containerfile", "images/install.py")}
-    files |= {f"locks/{target}.txt": text.encode() for target, text in pinned.items()}
+    files = {
+        Path(name).name: wanted.contents[name] for name in ("Containerfile", "images/install.py")
+    }
+    files |= {f"locks/{target}.txt": text.encode() for target, text in wanted.pinned.items()}
     files |= {f"accounts/{name}": data for name, data in bases.account_files().items()}
     files |= {f"commands/{name}": data for name, data in parts.commands().items()}
-    for name, data in contents.items():
+    for name, data in wanted.contents.items():
         for package in parts.PACKAGES.values():
             if name.startswith(f"{package}/"):
                 files[name] = data

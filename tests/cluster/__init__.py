@@ -4,7 +4,7 @@ The command line is `python -m tests.cluster --help`.
 
 Pure modules decide: `names` (names, addresses, paths), `preflight` (what the machine lacks),
 `programs` (what is built, and from what), `configuration` and `commands` (files and command lines
-of the components), `archive` (image archives).
+of the components), `archive` (image archives). `images`, beside `tests`, builds our own images.
 
 The others do it: `machine` observes, `host` runs commands and waits, `build` compiles;
 `certificates`, `cgroups`, `network`, `processes` and `state` are what a cluster stands on; `up`

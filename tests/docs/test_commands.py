@@ -38,6 +38,8 @@ OTHERS = {
     ' "subjectAltName=URI:spiffe://midstreamer.local/agent/a1"': "runs for real, below",
     "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a foreign cluster;"
     " tests/cluster/test_kit.py holds the refusal to the same words",
+    "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
+    "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }
 RUN_BY = {"README.md": "tests/docs/test_readme.py runs its sh block"}
 
