@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,17 +25,9 @@ WAITING = "is the operator of"
 
 
 @pytest.fixture(scope="module")
-def release(kubernetes: Kubernetes) -> Iterator[Release]:
-    made = Release(kubernetes)
-    made.install()
-    yield made
-    made.uninstall()
-
-
-@pytest.fixture(scope="module")
-def ready_s(release: Release) -> dict[str, float]:
+def ready_s(installed: Release) -> dict[str, float]:
     """Seconds until each pod was ready, from an empty namespace."""
-    return release.wait_ready()
+    return installed.wait_ready()
 
 
 def test_every_pod_is_ready_within_a_minute(ready_s: dict[str, float]) -> None:

@@ -41,7 +41,7 @@ WEAK = rsa.generate_private_key(65537, 1024)
 
 
 @pytest.fixture(scope="module")
-def installed(
+def signing(
     kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     made = Installation(kubernetes, tmp_path_factory.mktemp("accounts"))
@@ -51,9 +51,9 @@ def installed(
 
 
 @pytest.fixture(scope="module")
-def members(installed: Installation) -> dict[str, Bound]:
+def members(signing: Installation) -> dict[str, Bound]:
     accounts = ("operator", "agent", "postgres", "stranger")
-    return {name: installed.pod(f"{name}-0", f"mid-{name}") for name in accounts}
+    return {name: signing.pod(f"{name}-0", f"mid-{name}") for name in accounts}
 
 
 def settings_of(pod: Bound) -> OperatorSettings:
@@ -171,57 +171,57 @@ FORGED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("what", FORGED)
 async def test_a_forged_request_is_denied_with_an_event_that_says_why(
-    installed: Installation, members: dict[str, Bound], what: str
+    signing: Installation, members: dict[str, Bound], what: str
 ) -> None:
     reason, who, template, given = FORGED[what]
     pod = members[who]
-    uri = template.format(d=DOMAIN, n=installed.namespace, u=pod.uid)
+    uri = template.format(d=DOMAIN, n=signing.namespace, u=pod.uid)
     with pytest.raises(Refused) as raised:
         async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
             await issuer(pod).sign(csr_pem(uri, **given), named(pod))
     assert raised.value.reason == reason
-    events = installed.kubernetes.get("events", f"--field-selector=reason={reason}")["items"]
+    events = signing.kubernetes.get("events", f"--field-selector=reason={reason}")["items"]
     assert {each["involvedObject"]["name"] for each in events} == {pod.name}
 
 
 async def test_two_names_and_server_usage_are_denied(
-    installed: Installation, members: dict[str, Bound]
+    signing: Installation, members: dict[str, Bound]
 ) -> None:
     agent = members["agent"]
     uri = named(agent).uri
     two = await posted(agent, csr_pem(uri, uri))
     usage = await posted(agent, csr_pem(uri), usages=list(naming.usages(Kind.COORDINATOR)))
     async with operating(members["operator"]):
-        await until(lambda: conditions(installed.kubernetes, usage), within_s=WITHIN_S)
-        await until(lambda: conditions(installed.kubernetes, two), within_s=WITHIN_S)
-    assert conditions(installed.kubernetes, two) == {"Denied": "NotOneName"}
-    assert conditions(installed.kubernetes, usage) == {"Denied": "WrongUsage"}
+        await until(lambda: conditions(signing.kubernetes, usage), within_s=WITHIN_S)
+        await until(lambda: conditions(signing.kubernetes, two), within_s=WITHIN_S)
+    assert conditions(signing.kubernetes, two) == {"Denied": "NotOneName"}
+    assert conditions(signing.kubernetes, usage) == {"Denied": "WrongUsage"}
 
 
 async def test_a_pod_that_was_deleted_before_the_approval_is_denied(
-    installed: Installation, members: dict[str, Bound]
+    signing: Installation, members: dict[str, Bound]
 ) -> None:
-    gone = installed.pod("gone-0", "mid-agent")
+    gone = signing.pod("gone-0", "mid-agent")
     name = await posted(gone, csr_pem(named(gone).uri))
-    installed.kubernetes("delete", "pod", "gone-0", "--grace-period=0", "--force")
+    signing.kubernetes("delete", "pod", "gone-0", "--grace-period=0", "--force")
     async with operating(members["operator"]):
-        await until(lambda: conditions(installed.kubernetes, name), within_s=WITHIN_S)
-    assert conditions(installed.kubernetes, name) == {"Denied": "PodGone"}
+        await until(lambda: conditions(signing.kubernetes, name), within_s=WITHIN_S)
+    assert conditions(signing.kubernetes, name) == {"Denied": "PodGone"}
 
 
 async def test_what_was_approved_while_no_operator_ran_is_signed_if_it_agrees_and_else_fails(
-    installed: Installation, members: dict[str, Bound]
+    signing: Installation, members: dict[str, Bound]
 ) -> None:
     agent = members["agent"]
     good = await posted(agent, csr_pem(named(agent).uri))
     forged = await posted(agent, csr_pem(named(agent, Kind.COORDINATOR).uri))
     other = await posted(agent, csr_pem(named(agent).uri), signerName="example.org/other")
-    installed.kubernetes("certificate", "approve", good, forged, other)
+    signing.kubernetes("certificate", "approve", good, forged, other)
     async with operating(members["operator"]):
-        await until(lambda: "Failed" in conditions(installed.kubernetes, forged), within_s=WITHIN_S)
-        await until(lambda: certificate(installed.kubernetes, good), within_s=WITHIN_S)
-    assert conditions(installed.kubernetes, forged)["Failed"] == "WrongKind"
-    untouched = installed.kubernetes.get(f"csr/{other}")["status"]
+        await until(lambda: "Failed" in conditions(signing.kubernetes, forged), within_s=WITHIN_S)
+        await until(lambda: certificate(signing.kubernetes, good), within_s=WITHIN_S)
+    assert conditions(signing.kubernetes, forged)["Failed"] == "WrongKind"
+    untouched = signing.kubernetes.get(f"csr/{other}")["status"]
     assert [each["type"] for each in untouched["conditions"]] == ["Approved"]
     assert "certificate" not in untouched
 
@@ -234,9 +234,9 @@ async def test_a_request_that_is_none_does_not_even_reach_the_operator(
 
 
 async def test_two_replicas_are_ready_and_one_leads(
-    installed: Installation, members: dict[str, Bound]
+    signing: Installation, members: dict[str, Bound]
 ) -> None:
-    second = installed.pod("operator-1", "mid-operator")
+    second = signing.pod("operator-1", "mid-operator")
     async with operating(members["operator"]) as one, Client(second.account) as client:
         signals = Signals()
         two = Replica(settings_of(second), client, second.account, signals)
@@ -249,14 +249,14 @@ async def test_two_replicas_are_ready_and_one_leads(
 
 
 def test_the_ledger_has_each_certificate_that_was_handed_over_once(
-    installed: Installation,
+    signing: Installation,
 ) -> None:
     label = f"--selector={ledger.selector(RELEASE)}"
-    found = installed.kubernetes.get("configmaps", label)["items"]
+    found = signing.kubernetes.get("configmaps", label)["items"]
     recorded = [ledger.read(each).certificate for each in found]
     handed = [
         base64.b64decode(each["status"]["certificate"]).decode()
-        for each in requests(installed.kubernetes)
+        for each in requests(signing.kubernetes)
         if each["status"].get("certificate")
     ]
     assert handed

@@ -1,0 +1,43 @@
+"""Everything that can die does, under load: no request fails, nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import host, mark
+from tests.cluster.releases import Release
+from tests.cluster.trials import Trial
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+AWAY_S = 600.0
+
+
+def test_no_request_fails_whatever_is_deleted_killed_or_restarted(
+    release: Release, tmp_path: Path
+) -> None:
+    trial = Trial(release, tmp_path)
+    acts = ("delete", "kill", "restart") if mark.made_here() else ("delete",)
+
+    with trial.load():
+        trial.disturb("--acts", *acts)
+
+    trial.report()
+
+
+def test_ten_minutes_without_an_operator_are_not_felt(release: Release, tmp_path: Path) -> None:
+    trial, kubectl = Trial(release, tmp_path), release.kubernetes
+    operator = ("deployment", f"{release.name}-operator")
+
+    with trial.load():
+        kubectl("scale", *operator, "--replicas=0")
+        time.sleep(AWAY_S)
+        kubectl("scale", *operator, "--replicas=2")
+        release.wait_ready()
+
+    host.say(trial.report())
+    shutil.rmtree(tmp_path)
