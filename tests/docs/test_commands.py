@@ -38,6 +38,28 @@ OTHERS = {
     ' "subjectAltName=URI:spiffe://midstreamer.local/agent/a1"': "runs for real, below",
     "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a foreign cluster;"
     " tests/cluster/test_kit.py holds the refusal to the same words",
+    **dict.fromkeys(
+        (
+            "helm install mid charts/midstreamer --namespace fleet --create-namespace"
+            " --set images.registry=registry.example.com/team --set images.tag=TAG",
+            "kubectl --namespace fleet get pods",
+            "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
+            " --set 'allowlist={client/desk-*}' --set coordinator.service.type=NodePort",
+            "mkdir -m 700 certs",
+            "(umask 077; kubectl --namespace fleet get secret mid-authority -o"
+            " go-template='{{range .data}}{{base64decode .}}{{end}}' > certs/authority.pem)",
+            "rm certs/authority.pem",
+            "kubectl --namespace fleet create secret generic database"
+            " --from-file=password=password.txt",
+            "helm install mid charts/midstreamer --namespace fleet --set images.tag=TAG"
+            " --set postgres.enabled=false --set postgres.passwordSecret=database"
+            "      --set 'postgres.dsn=postgresql://midstreamer@db.example.com/midstreamer"
+            "?sslmode=verify-full'",
+            "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
+            "curl localhost:9090/readyz",
+        ),
+        "needs a cluster: tests/cluster/smoke",
+    ),
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }

@@ -17,8 +17,8 @@ KEY_MATERIAL = re.compile(
 )
 TOKENS = re.compile(rb"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[bap]-[0-9A-Za-z-]{10,})\b")
 REGISTRIES = re.compile(
-    rb"p[y]pi\.org|[p]ythonhosted|n[p]mjs\.|registry[.]|[a]rtifactory|--[i]ndex-url"
-    rb"|--[f]ind-links|[c]rates\.io/api|[p]roxy\.golang"
+    rb"p[y]pi\.org|[p]ythonhosted|n[p]mjs\.|registry[.](?!example\b)[a-z0-9-]+[.]|[a]rtifactory"
+    rb"|--[i]ndex-url|--[f]ind-links\W+\w+:/|[c]rates\.io/api|[p]roxy\.golang"
 )
 ONE_MACHINE = re.compile(rb"/[r]oot/|/[h]ome/\w|/[w]ork/|/opt/[w]heels|\.[p]yenv")
 FORBIDDEN = {

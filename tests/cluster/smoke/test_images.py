@@ -10,7 +10,7 @@ import pytest
 
 import midstreamer
 from images import make
-from images.parts import NAMES, Refused
+from images.parts import NAMES
 from tests.cluster import pods
 from tests.cluster.pods import READY_S_MAX, Kubernetes
 
@@ -111,10 +111,7 @@ def pod(name: str, image: str, user: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def fleet(kubernetes: Kubernetes) -> Fleet:
     """Pods that wait, of all images and for all users."""
-    try:
-        found = make.found()["images"]
-    except Refused as error:
-        pytest.skip(f"{error}, and `python -m tests.cluster images`")
+    found = make.found()["images"]
     images = {target: found[target]["reference"] for target in NAMES}
     items = [
         pod(f"{target}-{user}", image, user, command=["python", *WAITING])
@@ -171,17 +168,19 @@ def test_the_operator_is_a_command_beside_it(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("told", ["", "x86-64-v3"])
 def test_searches_in_a_pod_compile_nothing_and_load_what_the_processor_has(
-    fleet: Fleet, user: str
+    fleet: Fleet, user: str, told: str
 ) -> None:
-    seen = fleet.python("agent", user, COMPILATIONS.read_text().replace(
-        "from __future__ import annotations", "") + SEARCH)  # fmt: skip
+    naming = f"import os; os.environ['NUMBA_CPU_NAME'] = '{told}'\n" if told else ""
+    counting = COMPILATIONS.read_text().replace("from __future__ import annotations", "")
+    seen = fleet.python("agent", user, naming + counting + SEARCH)
 
     level, other = "avx512", "avx2"
     if seen["level"] == "x86-64-v3":
         level, other = other, level
     assert seen["found"]
-    assert seen["level"]
+    assert seen["level"] == (told or seen["level"]) != ""
     assert seen["compiled"] == []
     assert seen["read"]
     assert [path for path in seen["read"] if f"-{level}." not in path] == []
