@@ -36,7 +36,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,12 +131,15 @@ cluster-down: setup  ## end it; no process, mount, cgroup or namespace is left (
 
 test-cluster: dev  ## tests in the cluster of KUBECONFIG, which must be marked as a test cluster
 	@$(BIN)/python -m tests.cluster mark
-	$(BIN)/pytest tests/cluster/smoke $(ARGS)
+	$(BIN)/pytest tests/cluster/smoke tests/cluster/full $(ARGS)
 
-cluster-smoke: dev  ## a cluster up, tests in it, down again; nothing is left (ARGS="-k name")
+cluster-smoke: dev  ## a cluster up, the fleet and its tests in it, down again; nothing is left (ARGS="-k name")
 	@$(BIN)/python -m tests.cluster --name smoke smoke --nodes $(NODES) -- $(ARGS)
 
-full: check test docs judge interop fuzz soak rolling  ## everything that must hold before a release; an hour
+cluster-full: dev  ## the same, and all that takes long: whatever can die does, under load
+	@$(BIN)/python -m tests.cluster --name full smoke --full --nodes $(NODES) -- $(ARGS)
+
+full: check test docs judge interop fuzz soak rolling cluster-full  ## everything that must hold before a release; an hour
 	$(BIN)/python -m tests.rolling --kill
 	$(BIN)/python -m tests.rolling --alone
 

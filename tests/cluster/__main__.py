@@ -4,6 +4,7 @@
     python -m tests.cluster up --nodes 2 --name other
     python -m tests.cluster down               end it, and leave nothing
     python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
+    python -m tests.cluster smoke --full       and those of tests/cluster/full
     python -m tests.cluster check              only say what this machine lacks
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
@@ -135,7 +136,8 @@ def smoke(arguments: argparse.Namespace) -> None:
     cluster = names.cluster(arguments.name)
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    command = [sys.executable, "-m", "pytest", "tests/cluster/smoke", *arguments.pytest]
+    folders = ["tests/cluster/smoke", *(["tests/cluster/full"] if arguments.full else [])]
+    command = [sys.executable, "-m", "pytest", *folders, *arguments.pytest]
     try:
         _make_images()
         import_images(arguments)
@@ -232,6 +234,7 @@ def parser() -> argparse.ArgumentParser:
     _up_arguments(verbs.add_parser("up"))
     one = verbs.add_parser("smoke")
     _up_arguments(one)
+    one.add_argument("--full", action="store_true", help="the tests that take long as well")
     one.add_argument("pytest", nargs="*", help="options of pytest, after --")
     one.set_defaults(do=smoke)
     verbs.add_parser("down").set_defaults(do=take_down)

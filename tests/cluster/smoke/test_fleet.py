@@ -21,6 +21,16 @@ except urllib.error.HTTPError as error:
     answer = error
 sys.stdout.write(answer.read().decode())
 """
+MEMORY = """
+import os, pathlib
+held = 0
+for place in pathlib.Path("/proc").glob("[0-9]*"):
+    if int(place.name) != os.getpid():
+        rows = (place / "smaps_rollup").read_text().splitlines()
+        held += sum(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+print(held)
+"""
+"""Prints kB."""
 WAITING = "is the operator of"
 
 
@@ -108,6 +118,15 @@ def test_no_agent_compiles_a_kernel(release: Release, ready_s: dict[str, float])
     assert "health.opened" in logs
 
 
+def test_each_kind_of_pod_takes_no_more_memory_than_the_chart_asks_for(release: Release) -> None:
+    taken = {pod["metadata"]["name"]: (_component(pod), _memory_mb(release, pod))
+             for pod in release.pods()}  # fmt: skip
+
+    host.say(f"memory in MB: {json.dumps(taken, indent=1)}")
+    asked = {_component(pod): _asked_mb(pod) for pod in release.pods()}
+    assert {name: mb for name, (kind, mb) in taken.items() if mb > asked[kind]} == {}
+
+
 def _selector(release: Release, component: str) -> str:
     return f"{releases.INSTANCE}={release.name},{releases.COMPONENT}={component}"
 
@@ -120,6 +139,18 @@ def _uri(pod: dict[str, Any]) -> str:
     meta = pod["metadata"]
     where = f"{meta['namespace']}/{meta['name']}/{meta['uid']}"
     return f"spiffe://{releases.TRUST_DOMAIN}/{_component(pod)}/{where}"
+
+
+def _memory_mb(release: Release, pod: dict[str, Any]) -> float:
+    """What the processes of a pod hold, pages that they share counted once."""
+    told = release.kubernetes("exec", pod["metadata"]["name"], "--", PYTHON, "-c", MEMORY)
+    return round(int(told) / 1024, 1)
+
+
+def _asked_mb(pod: dict[str, Any]) -> float:
+    asked = pod["spec"]["containers"][0]["resources"]["requests"]["memory"]
+    assert asked.endswith("Mi")
+    return float(asked.removesuffix("Mi"))
 
 
 def _restarts(pod: dict[str, Any]) -> int:
