@@ -26,7 +26,7 @@ async def opened(api: Api, policy: Policy, now_s: float) -> Authority:
         made = authorities.secret(policy.release, establish(policy.trust_domain, now_s=now_s))
         found = await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", made)
         if found is not None:
-            log.info("authority.made", secret=f"{namespace}/{name}")
+            log.info("authority.made", place=f"{namespace}/{name}")
         else:
             found = await observe.secret(api, namespace, name)
     if found is None:

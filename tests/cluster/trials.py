@@ -120,6 +120,18 @@ class Trial:
         command += ["--write", str(self.events_file), *words]
         _run(command, timeout_s)
 
+    def replayed(self, *words: str, timeout_s: float = 1800.0) -> str:
+        """Replay the shipped history from outside and on one machine, and compare: what it says.
+
+        `words` choose a part of it.  Raises KitError with the first differences.
+        """
+        here, there = str(self.folder / "here.jsonl"), str(self.folder / "there.jsonl")
+        client = [*self.client_words(), "--write", there, *words]
+        local = [sys.executable, "-m", "tests.cluster.replay"]
+        _run(self.outside("replay", "fleet", *client), timeout_s)
+        _run([*local, "local", "--write", here, *words], timeout_s)
+        return _run([*local, "compare", here, there], timeout_s)
+
     def report(self) -> str:
         """Table and audit in words; raises KitError with all that did not hold."""
         words = ["--load", str(self.load_file), "--markdown", str(self.table)]

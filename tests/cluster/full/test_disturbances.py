@@ -29,6 +29,10 @@ def test_no_request_fails_whatever_is_deleted_killed_or_restarted(
     trial.report()
 
 
+def test_all_of_the_history_is_decided_as_on_one_machine(release: Release, tmp_path: Path) -> None:
+    host.say(Trial(release, tmp_path).replayed())
+
+
 def test_ten_minutes_without_an_operator_are_not_felt(release: Release, tmp_path: Path) -> None:
     trial, kubectl = Trial(release, tmp_path), release.kubernetes
     operator = ("deployment", f"{release.name}-operator")

@@ -31,6 +31,7 @@ for place in pathlib.Path("/proc").glob("[0-9]*"):
 print(held)
 """
 """Prints kB."""
+REFUSED, REASON = "the request is for the kind coordinator", "WrongKind"
 WAITING = "is the operator of"
 
 
@@ -111,6 +112,33 @@ def test_without_an_operator_a_new_pod_says_what_it_waits_for_and_heals(
     release.wait_ready()
 
 
+def test_a_pod_of_the_wrong_account_is_refused_and_says_why_everywhere(release: Release) -> None:
+    kubectl, name = release.kubernetes, "impostor"
+    kubectl("apply", "-f", "-", stdin=json.dumps(_impostor(release, name)))
+
+    told = host.eventually(lambda: _readyz(kubectl, name), lambda text: REFUSED in text)
+    events = host.eventually(lambda: _events(kubectl, name), bool)
+    kubectl("exec", name, "--", PYTHON, "-c", "import os; os.kill(1, 15)")
+    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=30s")
+
+    (container,) = kubectl.get(f"pod/{name}")["status"]["containerStatuses"]
+    by_operator = kubectl.get("events", "--field-selector", f"reason={REASON}")["items"]
+    assert "waiting for a certificate" in told
+    assert REFUSED in events[0]["message"]
+    assert REFUSED in container["state"]["terminated"]["message"]
+    assert {each["involvedObject"]["name"] for each in by_operator} == {name}
+    kubectl("delete", "pod", name, "--timeout=30s")
+
+
+def test_all_pods_together_ask_for_one_processor_and_two_gigabytes_at_most(
+    release: Release,
+) -> None:
+    asked = [pod["spec"]["containers"][0]["resources"]["requests"] for pod in release.pods()]
+
+    assert sum(int(each["cpu"].removesuffix("m")) for each in asked) <= 1000
+    assert sum(_asked_mb(pod) for pod in release.pods()) <= 2048
+
+
 def test_no_agent_compiles_a_kernel(release: Release, ready_s: dict[str, float]) -> None:
     logs = release.kubernetes("logs", "-l", _selector(release, "agent"), "--tail=-1")
 
@@ -129,6 +157,22 @@ def test_each_kind_of_pod_takes_no_more_memory_than_the_chart_asks_for(release: 
 
 def _selector(release: Release, component: str) -> str:
     return f"{releases.INSTANCE}={release.name},{releases.COMPONENT}={component}"
+
+
+def _impostor(release: Release, name: str) -> dict[str, Any]:
+    """A coordinator that runs as sync's service account."""
+    (model, *_) = release.pods("coordinator")
+    spec = json.loads(json.dumps(model["spec"]))
+    for key in ("nodeName", "hostname", "subdomain"):
+        spec.pop(key, None)
+    mounted = {each["name"] for each in spec["volumes"] if "projected" in each}
+    spec["volumes"] = [each for each in spec["volumes"] if each["name"] not in mounted]
+    (container,) = spec["containers"]
+    mounts = container["volumeMounts"]
+    container["volumeMounts"] = [each for each in mounts if each["name"] not in mounted]
+    spec["serviceAccount"] = spec["serviceAccountName"] = f"{release.name}-sync"
+    spec["restartPolicy"] = "Never"
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 def _component(pod: dict[str, Any]) -> str:
