@@ -134,6 +134,11 @@ def take_down(arguments: argparse.Namespace) -> None:
 def smoke(arguments: argparse.Namespace) -> None:
     """Bring a cluster up with our images, run the tests in it, and take it down; ends as they."""
     cluster = names.cluster(arguments.name)
+    if up.is_up(cluster):
+        raise host.KitError(
+            f"cluster {cluster.name!r} is up: another run uses it, or one that was killed left it; "
+            f"end it with `make cluster-down NAME={cluster.name}`"
+        )
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     folders = ["tests/cluster/smoke", *(["tests/cluster/full"] if arguments.full else [])]
