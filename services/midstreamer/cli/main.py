@@ -17,7 +17,6 @@ from midstreamer.cli import (
     judging,
     launch,
     options,
-    postgres,
     services,
     settings,
 )
@@ -63,7 +62,7 @@ def before_the_verb(
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
-    FLEET: (services.sync, services.coordinator, services.agent, postgres.postgres, asking.drain),
+    FLEET: (services.sync, services.coordinator, services.agent, services.postgres, asking.drain),
 }
 for panel, verbs in PANELS.items():
     for verb in verbs:

@@ -13,7 +13,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -26,6 +26,7 @@ from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError, StoreError
 from midstreamer.domain.identity import Kind
+from midstreamer.postgres.config import PostgresSettings
 from midstreamer.runtime import health, renewing, shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.security.credentials import CredentialSource, Renewed
@@ -49,8 +50,10 @@ class Service(Protocol):
         """Serve until drained or cancelled."""
 
 
-S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings)
-Build: TypeAlias = Callable[[S, Carrier, CredentialSource], AbstractAsyncContextManager[Service]]
+S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings, PostgresSettings)
+Built: TypeAlias = AbstractAsyncContextManager[tuple[Service, health.Warnings]]
+Build: TypeAlias = Callable[[S, CredentialSource], Built]
+"""How a process is made of its settings and credentials, and what should be mended about it."""
 
 Set = typer.Option(
     None, "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
@@ -90,15 +93,28 @@ def agent(context: typer.Context, sets: list[str] = Set, print_config: bool = Pr
         _serve(made, _agent_of)
 
 
+def postgres(
+    context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig
+) -> None:
+    """Run PostgreSQL with verified TLS, for evaluation; sync dials it.
+
+    Example: midstreamer postgres --set password_file=password --set names=db.example
+    """
+    made = _settings(context, PostgresSettings, sets, print_config)
+    if made is not None:
+        _serve(made, _postgres_of, hosts=made.names)
+
+
 @asynccontextmanager
 async def _sync_of(
-    made: SyncSettings, carrier: Carrier, credentials: CredentialSource
-) -> AsyncIterator[Service]:
+    made: SyncSettings, credentials: CredentialSource
+) -> AsyncIterator[tuple[Service, health.Warnings]]:
     from midstreamer.security import tls
     from midstreamer.store.embedded import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
     from midstreamer.sync.service import SyncService
 
+    carrier = _carrier(made, credentials)
     server = None if made.dsn else EmbeddedServer(made.directory)
     try:
         source = made.dsn if server is None else await server.start()
@@ -112,7 +128,7 @@ async def _sync_of(
             else None,
             password=_password_of(made),
         )
-        yield SyncService(made, carrier, store)
+        yield SyncService(made, carrier, store), carrier.warnings
     finally:
         if server is not None:
             await server.stop()
@@ -137,20 +153,41 @@ def _password_of(made: SyncSettings) -> Callable[[], str] | None:
 
 @asynccontextmanager
 async def _coordinator_of(
-    made: CoordinatorSettings, carrier: Carrier, _credentials: CredentialSource
-) -> AsyncIterator[Service]:
+    made: CoordinatorSettings, credentials: CredentialSource
+) -> AsyncIterator[tuple[Service, health.Warnings]]:
     from midstreamer.coordinator.service import CoordinatorService
 
-    yield CoordinatorService(made, carrier)
+    carrier = _carrier(made, credentials)
+    yield CoordinatorService(made, carrier), carrier.warnings
 
 
 @asynccontextmanager
 async def _agent_of(
-    made: AgentSettings, carrier: Carrier, _credentials: CredentialSource
-) -> AsyncIterator[Service]:
+    made: AgentSettings, credentials: CredentialSource
+) -> AsyncIterator[tuple[Service, health.Warnings]]:
     from midstreamer.agent.service import AgentService  # loads the kernels
 
-    yield AgentService(made, carrier)
+    carrier = _carrier(made, credentials)
+    yield AgentService(made, carrier), carrier.warnings
+
+
+@asynccontextmanager
+async def _postgres_of(
+    made: PostgresSettings, credentials: CredentialSource
+) -> AsyncIterator[tuple[Service, health.Warnings]]:
+    from midstreamer.postgres.service import PostgresService
+
+    service = PostgresService(made, credentials)
+    yield service, service.warnings
+
+
+def _carrier(
+    made: SyncSettings | CoordinatorSettings | AgentSettings, credentials: CredentialSource
+) -> Carrier:
+    from midstreamer.transport import carriers
+
+    limits = identities.limits_of(made.limits)
+    return carriers.build(credentials, limits=limits, proxy=made.security.proxy)
 
 
 def _settings(
@@ -163,40 +200,30 @@ def _settings(
     return made
 
 
-def _serve(made: S, build: Build[S]) -> None:
+def _serve(made: S, build: Build[S], *, hosts: Collection[str] = ()) -> None:
     parent.follow(os.environ)
     logs.configure(made.telemetry.json_logs, made.telemetry.level)
     tracing.configure(made.telemetry.traces, service=made.section)
     life = Lifecycle(drain_s=made.drain_s)
-    stopped = shutdown.run(_run(made, build, life), lambda number: life.begin(number.name))
-    ended_by(stopped)
-
-
-def ended_by(stopped: signal.Signals | None) -> None:
-    """End as a process that was interrupted does, when it was."""
+    stopped = shutdown.run(_run(made, build, hosts, life), lambda number: life.begin(number.name))
     if stopped is signal.SIGINT:
         raise typer.Exit(130)
 
 
-async def _run(made: S, build: Build[S], life: Lifecycle) -> None:
-    from midstreamer.transport import carriers
-
+async def _run(made: S, build: Build[S], hosts: Collection[str], life: Lifecycle) -> None:
     me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
-    source = identities.source(me, made.security)
+    source = identities.source(me, made.security, hosts=hosts)
     asked = Asked(source)
     teller = identities.teller(me, made.security)
     async with (
         health.served(made.telemetry.listen, asked.checks),
         telling.told(teller, source),
         renewing.kept(source),
+        build(made, source) as (service, warnings),
     ):
-        carrier = carriers.build(
-            source, limits=identities.limits_of(made.limits), proxy=made.security.proxy
-        )
-        async with build(made, carrier, source) as service:
-            asked.about(service, carrier.warnings)
-            _spare_collector()
-            await service.run(life)
+        asked.about(service, warnings)
+        _spare_collector()
+        await service.run(life)
 
 
 class Asked:
