@@ -13,6 +13,7 @@ from typing import Any, cast
 import kopf
 
 from midstreamer.cluster.account import Account
+from midstreamer.runtime import tasks
 from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources import requests
 
@@ -82,9 +83,7 @@ async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) ->
         for task in ended:
             task.result()
     finally:
-        for task in started:
-            task.cancel()
-        await asyncio.wait(started)
+        await tasks.ended(started)
 
 
 def _is_for(wanted: str) -> Callable[..., bool]:

@@ -21,7 +21,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.runtime.config import SecuritySettings, TelemetrySettings
 from midstreamer.security.requested import RequestedSource
 from midstreamer.telemetry import metrics
-from midstreamer_operator import process
+from midstreamer_operator import handlers, process
 from midstreamer_operator.leading import Replica
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
@@ -34,6 +34,7 @@ from tests.support.operating import (
     RELEASE,
     UID,
     a_name,
+    a_signer,
     csr_pem,
     posted,
     uri,
@@ -255,6 +256,18 @@ async def test_the_api_server_may_go_and_come_back(tmp_path: Path) -> None:
             assert (await RequestedSource(a_name(), issuer).obtain()).identity == a_name()
 
 
+async def test_nothing_of_kopf_is_left_however_often_its_end_is_asked_for(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path) as here:
+        signer, account = a_signer(here.server), here.account("admin")
+        listening = asyncio.create_task(handlers.run(signer, account, begun=lambda: None))
+        await until(lambda: here.watches > 0)
+        while not listening.done():
+            listening.cancel()
+            await asyncio.sleep(0)
+        assert listening.cancelled()
+        assert not {name for name in _tasks() if "watcher" in name or "activities" in name}
+
+
 async def test_a_signal_ends_the_process_and_gives_the_lease_back(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as here:
         who = here.account("admin")
@@ -289,12 +302,12 @@ def given_out(server: ApiServer, given: dict[str, Any]) -> object:
     return found["status"].get("certificate")
 
 
+def _tasks() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
 def _kopf_tasks() -> set[str]:
-    return {
-        task.get_name()
-        for task in asyncio.all_tasks()
-        if "watcher" in task.get_name() or "operator." in task.get_name()
-    }
+    return {name for name in _tasks() if "watcher" in name or "operator." in name}
 
 
 def test_the_signer_of_the_tests_is_that_of_the_settings() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from midstreamer.runtime.backoff import Backoff
@@ -52,6 +52,24 @@ def drop(task: asyncio.Future[Any]) -> None:
     """Cancel what nobody waits for any more, and take no notice of how it ends."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def ended(work: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel work and wait until all of it has ended, however often this is cancelled meanwhile.
+
+    Else a second cancel would leave half closed what the first one began to close.  Each may be
+    cancelled once only, so that it can close in peace; a cancel of this comes out at the end.
+    """
+    for future in work:
+        future.cancel()
+    asked: asyncio.CancelledError | None = None
+    while not all(future.done() for future in work):
+        try:
+            await asyncio.wait(work)
+        except asyncio.CancelledError as error:
+            asked = error
+    if asked is not None:
+        raise asked
 
 
 async def awaited(event: asyncio.Event, period_s: float) -> None:
