@@ -47,13 +47,17 @@ def start(
 
 
 def running(cluster: names.Cluster, name: str) -> bool:
-    """Whether a process that was started is there and no zombie."""
+    """Whether a process that was started is there, with any thread of it.
+
+    A process that was killed is a zombie as soon as its first thread has ended; until the last
+    one has, its ports are taken.
+    """
     try:
         process = _recall(cluster, name)["pid"]
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        threads = list(Path(f"/proc/{process}/task").iterdir())
     except (OSError, host.KitError):
         return False
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+    return any(_alive(thread) for thread in threads)
 
 
 def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
@@ -78,6 +82,14 @@ def complaints(cluster: names.Cluster) -> str:
         if lines:
             told += [f"--- {log}", *(line[:300] for line in lines)]
     return "\n".join(told)
+
+
+def _alive(thread: Path) -> bool:
+    try:
+        status = (thread / "stat").read_text(encoding="utf-8")
+    except OSError:
+        return False  # it ended in this moment
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:

@@ -129,7 +129,12 @@ def _start_control_plane(cluster: names.Cluster, timing: Timing) -> None:
     for name in commands.FIRST:
         _start(cluster, name, lines[name])
     _start_relay(cluster)
+    _wait_until_it_answers(cluster)
+    for name in commands.REST:
+        _start(cluster, name, lines[name])
 
+
+def _wait_until_it_answers(cluster: names.Cluster) -> None:
     def ready() -> bool:
         for name in commands.FIRST:
             if not processes.running(cluster, name):
@@ -137,8 +142,6 @@ def _start_control_plane(cluster: names.Cluster, timing: Timing) -> None:
         return state.answers(cluster)
 
     host.until("the API server is ready", ready, timeout_s=API_S_MAX)
-    for name in commands.REST:
-        _start(cluster, name, lines[name])
 
 
 def _start(
@@ -177,7 +180,7 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     else:
         processes.start_again(cluster, name)
     if name in commands.FIRST:
-        host.until("the API server is ready", lambda: state.answers(cluster), timeout_s=API_S_MAX)
+        _wait_until_it_answers(cluster)
 
 
 def _start_dns(cluster: names.Cluster) -> None:
