@@ -20,11 +20,6 @@ TAG :=
 BUILDER :=
 BUILD_BASE :=
 RUN_BASE :=
-OPTION_PUSH := --push
-OPTION_TAG := --tag
-OPTION_BUILDER := --builder
-OPTION_BUILD_BASE := --build-base
-OPTION_RUN_BASE := --run-base
 
 # uv has its own names for what pip users may have set.
 ifdef PIP_INDEX_URL
@@ -118,7 +113,7 @@ rolling: setup  ## every process of a fleet restarted under load, in two version
 	$(BIN)/python -m tests.rolling $(ARGS)
 
 images: setup  ## container images, as archives in .cache/images (PUSH=registry.example/team TAG= BUILDER= BUILD_BASE= RUN_BASE=)
-	@$(BIN)/python -m images $(foreach word,PUSH TAG BUILDER BUILD_BASE RUN_BASE,$(if $($(word)),$(OPTION_$(word)) "$($(word))")) $(ARGS)
+	@$(BIN)/python -m images --push "$(PUSH)" --tag "$(TAG)" --builder "$(BUILDER)" --build-base "$(BUILD_BASE)" --run-base "$(RUN_BASE)" $(ARGS)
 
 cluster: setup  ## a real Kubernetes for tests, built and run on this machine (NAME=other NODES=2)
 	@$(CLUSTER) up --nodes $(NODES) $(ARGS)
@@ -136,10 +131,10 @@ test-cluster: dev  ## tests in the cluster of KUBECONFIG, which must be marked a
 cluster-smoke: dev  ## a cluster up, the fleet and its tests in it, down again; nothing is left (ARGS="-k name")
 	@$(BIN)/python -m tests.cluster --name smoke smoke --nodes $(NODES) -- $(ARGS)
 
-cluster-full: dev  ## the same, and all that takes long: whatever can die does, under load
+cluster-full: dev  ## the same, and what takes long: each pod and process of the cluster ended once, under load
 	@$(BIN)/python -m tests.cluster --name full smoke --full --nodes $(NODES) -- $(ARGS)
 
-full: check test docs judge interop fuzz soak rolling cluster-full  ## everything that must hold before a release; an hour
+full: check test docs judge interop fuzz soak rolling cluster-full  ## everything that must hold before a release; an hour, and half an hour in a cluster
 	$(BIN)/python -m tests.rolling --kill
 	$(BIN)/python -m tests.rolling --alone
 
