@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.cluster import crashes
 from tests.cluster.events import Kind
-from tests.cluster.releases import COMPONENT
+from tests.cluster.releases import COMPONENT, is_ready
 
 COMPONENTS = ("agent", "coordinator", "sync", "operator")
 DATABASE = "postgres"
@@ -111,14 +111,13 @@ def pods_of(listing: Mapping[str, Any]) -> list[Pod]:
 
 
 def _pod(found: Mapping[str, Any]) -> Pod:
-    metadata, status = found["metadata"], found.get("status", {})
-    ready = {"type": "Ready", "status": "True"}
+    metadata = found["metadata"]
     return Pod(
         metadata["name"],
         metadata.get("labels", {}).get(COMPONENT, ""),
         metadata["uid"],
         metadata["creationTimestamp"],
-        any(ready.items() <= each.items() for each in status.get("conditions", [])),
+        is_ready(found),
         "deletionTimestamp" in metadata,
         crashes.containers(dict(found)),
     )

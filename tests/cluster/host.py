@@ -54,19 +54,18 @@ def succeeds(command: Sequence[str | Path], *, timeout_s: float = 10.0) -> bool:
 
 def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
     """Wait until something holds; raises KitError that names it after `timeout_s`."""
-    deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline_s:
-            raise KitError(f"{what}: not so after {timeout_s:g} s")
-        time.sleep(POLL_S)
+    eventually(what, holds, bool, timeout_s=timeout_s)
 
 
-def eventually(look: Callable[[], T], holds: Callable[[T], bool], *, timeout_s: float = 30.0) -> T:
+def eventually(
+    what: str, look: Callable[[], T], holds: Callable[[T], bool], *, timeout_s: float = 30.0
+) -> T:
     """Look until what is seen holds, and return it; raises KitError with what was seen last."""
     deadline_s = time.monotonic() + timeout_s
     while not holds(seen := look()):
         if time.monotonic() > deadline_s:
-            raise KitError(f"not so after {timeout_s:g} s; seen last: {str(seen)[:500]!r}")
+            told = "" if seen is False else f"; seen last: {str(seen)[:500]}"
+            raise KitError(f"{what}: not so after {timeout_s:g} s{told}")
         time.sleep(POLL_S)
     return seen
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import operator
 import os
 import secrets
 import time
@@ -16,22 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from images import make
 from images.parts import Refused
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
-from midstreamer.security.authority import Authority
+from midstreamer_operator.resources import authorities, passwords
 from tests.cluster import host, mark, names
 from tests.cluster.pods import Kubernetes
 
 CHART = Path(__file__).parents[2] / "charts/midstreamer"
 READY_S_MAX = 60.0
-COMPONENTS = ("operator", "postgres", "sync", "coordinator", "agent")
 TRUST_DOMAIN = "midstreamer.local"
 CLIENTS = "client/test-*"
 PYTHON = "/opt/midstreamer/bin/python"
@@ -80,12 +76,7 @@ class Release:
 
         Raises KitError that names the pods which are not, and what each waits for.
         """
-        deadline_s = time.monotonic() + timeout_s
-        while lacking := self.lacking():
-            if time.monotonic() > deadline_s:
-                told = "; ".join(lacking)
-                raise host.KitError(f"not ready after {timeout_s:g} s: {told}")
-            time.sleep(0.2)
+        host.eventually("every pod is ready", self.lacking, operator.not_, timeout_s=timeout_s)
         return {pod["metadata"]["name"]: _ready_after_s(pod) for pod in self.pods()}
 
     def lacking(self) -> list[str]:
@@ -107,26 +98,22 @@ class Release:
 
         The authority's key is read as an administrator may, and written nowhere.
         """
-        secret = self.kubernetes.get(f"secret/{self.name}-authority")["data"]
-        key = serialization.load_pem_private_key(base64.b64decode(secret["tls.key"]), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["tls.crt"]))
-        authority = Authority(TRUST_DOMAIN, certificate, key)
+        secret = self.kubernetes.get(f"secret/{authorities.secret_name(self.name)}")
+        authority = authorities.authority(secret, TRUST_DOMAIN)
         files.issue(authority, identity.make(TRUST_DOMAIN, Kind.CLIENT, label), directory, days=1)
         coordinators = f"coordinator/{self.namespace}/{self.name}-coordinator-*"
         files.write_allowlist(directory / "allowlist", [coordinators])
 
     def password(self) -> str:
         """The database's password, as an administrator may read it."""
-        secret = self.kubernetes.get(f"secret/{self.name}-postgres")["data"]
-        return base64.b64decode(secret["password"]).decode()
+        secret = self.kubernetes.get(f"secret/{passwords.secret_name(self.name)}")
+        return base64.b64decode(secret["data"][passwords.KEY]).decode()
 
     def _values(self) -> dict[str, Any]:
-        service = {"service": {"type": "NodePort"}}
         return {
             "images": images(),
             "allowlist": [CLIENTS],
-            "coordinator": service,
+            "coordinator": {"service": {"type": "NodePort"}},
         }
 
     @property
@@ -157,7 +144,7 @@ class Release:
 
 
 def images() -> dict[str, str]:
-    """The chart's values about images: what `make images` built last; raises KitError without.
+    """The chart's values about the images of these very sources; raises KitError without any.
 
     REGISTRY says where they were pushed to; without it they must be in the nodes.
     """
