@@ -107,6 +107,8 @@ class Gate:
     async def _joined(self, guest: Guest) -> None:
         """Join a client with the server until one of them ends."""
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
+        if guest.transport.is_closing():  # nobody would tell `start_tls`, not even its timeout
+            raise ConnectionError("it left before its handshake")
         secured = await loop.start_tls(
             guest.transport, near, self._tls(), server_side=True,
             ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=CLOSE_S,
