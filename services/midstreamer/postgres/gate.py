@@ -231,7 +231,8 @@ class Pipe(asyncio.Protocol):
         """Pass it on, or keep it until there is somebody to pass it to."""
         if self.other is not None:
             self.other.write_out(data)
-        elif len(self.early) + len(data) > EARLY_BYTES_MAX:
+        elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
+            self.ended.set()  # there may be no transport yet, and nothing is passed on with a gap
             self.abort()
         else:
             self.early += data

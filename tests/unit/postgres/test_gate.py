@@ -7,9 +7,10 @@ import socket
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 from midstreamer.domain import identity
-from midstreamer.postgres.gate import Gate
+from midstreamer.postgres.gate import EARLY_BYTES_MAX, Gate, Pipe
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.security.authority import establish
 from midstreamer.security.credentials import Credentials
@@ -54,3 +55,45 @@ async def test_a_client_that_resets_once_it_asked_for_tls_leaves_nothing_behind(
             async with asyncio.timeout(2.0):
                 while not gate.begun or gate.attended:  # noqa: ASYNC110 - sets no event
                     await asyncio.sleep(0.01)
+
+
+class Transport(asyncio.Transport):
+    """One that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+def joined(*early: bytes) -> Transport:
+    """What the server is told by a client that said these before its transport was there."""
+    near, far, behind = Pipe(), Pipe(), Transport()
+    for piece in early:
+        near.data_received(piece)
+    near.connection_made(Transport())
+    far.connection_made(behind)
+    near.join(far)
+    return behind
+
+
+def test_what_came_with_the_end_of_the_handshake_is_passed_on() -> None:
+    behind = joined(b"a", b"b")
+    assert (behind.written, behind.closed) == (b"ab", False)
+
+
+def test_of_too_much_that_came_early_nothing_is_passed_on() -> None:
+    behind = joined(bytes(EARLY_BYTES_MAX + 1), b"as if nothing had come before")
+    assert (behind.written, behind.closed) == (b"", True)
