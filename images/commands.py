@@ -70,6 +70,13 @@ def exists(builder: str, reference: str) -> list[str]:
     return [builder, *inspect, reference]
 
 
+def identify(builder: str, reference: str) -> list[str]:
+    """Return the command that prints the id of an image that is here."""
+    if builder == "buildah":
+        return [builder, "inspect", "--type=image", "--format={{.FromImageID}}", reference]
+    return [builder, "image", "inspect", "--format={{.Id}}", reference]
+
+
 def save(builder: str, reference: str, file: str) -> list[str]:
     """Return the command that writes an image into an archive, its layers not compressed."""
     if builder == "buildah":

@@ -56,6 +56,8 @@ class Wanted:
     made_of: str
     bases: tuple[str, str]
     """To build in, and to run on."""
+    made_from: tuple[str, ...]
+    """The bases again, and of our own the ids: made anew they have the same names."""
     contents: dict[str, bytes]
     """Files, by their path in the repository."""
     pinned: dict[str, str]
@@ -78,6 +80,10 @@ class Tools:
         command = commands.exists(self.builder, reference)
         done = subprocess.run(command, env=self.environment, capture_output=True, check=False)  # noqa: S603
         return done.returncode == 0
+
+    def identified(self, reference: str) -> str:
+        """Return the id of an image that is here."""
+        return self.run(commands.identify(self.builder, reference)).strip()
 
 
 def say(text: str) -> None:
@@ -111,7 +117,10 @@ def make(asked: Asked) -> Path:
     registry = parts.registry(asked.push)
     tools = _tools(asked)
     with _locked(cache() / "lock"):
-        wanted = _wanted(_with_bases(asked, tools))
+        based = _with_bases(asked, tools)
+        named = (based.build_base, based.run_base)
+        ids = [] if asked.build_base else [tools.identified(each) for each in named]
+        wanted = _wanted(based, (*named, *ids))
         folder = cache() / wanted.tag
         if not _is_made(folder, wanted, tools, push=bool(registry)):
             _build(wanted, tools, folder)
@@ -126,13 +135,13 @@ def make(asked: Asked) -> Path:
     return folder
 
 
-def _wanted(asked: Asked) -> Wanted:
+def _wanted(asked: Asked, made_from: tuple[str, ...]) -> Wanted:
     contents, pinned = _contents(), _locks()
     bases = (asked.build_base, asked.run_base)
-    made_of = _made_of(contents, pinned, bases)
+    made_of = _made_of(contents, pinned, made_from)
     version = parts.version(contents["services/midstreamer/__init__.py"].decode())
     tag = parts.tag(asked.tag, version, made_of)
-    return Wanted(tag, version, made_of, bases, contents, pinned)
+    return Wanted(tag, version, made_of, bases, made_from, contents, pinned)
 
 
 def _tools(asked: Asked) -> Tools:
@@ -235,7 +244,7 @@ def _build(wanted: Wanted, tools: Tools, folder: Path) -> None:
     told = {
         "tag": wanted.tag,
         "made_of": wanted.made_of,
-        "bases": wanted.bases,
+        "bases": wanted.made_from,
         "images": {
             image.target: _build_one(image, wanted, tools, context, unfinished)
             for image in parts.images(wanted.tag)

@@ -366,6 +366,7 @@ UNREADABLE = (
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
 )
 """What `cryptography` raises for a request, or a part of it, that it cannot read."""
 CHECKS: tuple[Check, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,7 @@ def held(given: Mapping[str, Any], holder: str, lease_s: float, now_s: float) ->
     if holder and spec.get("holderIdentity") != holder:
         transitions = int(spec.get("leaseTransitions") or 0) + 1
         spec |= {"acquireTime": moment, "leaseTransitions": transitions}
-    duration_s = max(1, round(lease_s)) if holder else 1
+    # Whole seconds, and never fewer than its holder counts on.
+    duration_s = max(1, math.ceil(lease_s)) if holder else 1
     spec |= {"holderIdentity": holder, "renewTime": moment, "leaseDurationSeconds": duration_s}
     return {**given, "spec": spec}

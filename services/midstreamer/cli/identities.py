@@ -10,7 +10,7 @@ from midstreamer.cluster.api import Client
 from midstreamer.cluster.requesting import ClusterIssuer
 from midstreamer.cluster.telling import Teller
 from midstreamer.domain import identity
-from midstreamer.domain.errors import BadInput
+from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.security import files
@@ -88,7 +88,9 @@ def source(
     in_cluster = security.key == "cluster"
     return RequestedSource(
         me,
-        _in_cluster(security) if in_cluster else AuthorityIssuer(security.directory, hosts=hosts),
+        _in_cluster(me, security)
+        if in_cluster
+        else AuthorityIssuer(security.directory, hosts=hosts),
         hosts=hosts,
         allowlist=None if me.kind is Kind.POSTGRES else _listed(security),
         # In a cluster the issuer says whom to trust, unless the bundle is mounted.
@@ -101,13 +103,24 @@ def teller(me: Identity, security: SecuritySettings) -> Teller | None:
     """Who tells in the cluster what this process waits for; None outside of one."""
     if security.key != "cluster":
         return None
+    _check_pod(me)
     return Teller(Client(account.in_pod(), idle_max=0), me)
 
 
-def _in_cluster(security: SecuritySettings) -> ClusterIssuer:
+def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
+    _check_pod(me)
     who = account.in_pod()
     client = Client(who, idle_max=0)  # it is used once in hours
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
+
+
+def _check_pod(me: Identity) -> None:
+    """The operator certifies pods by these three, and no other name."""
+    if me.id.count("/") != 2:
+        raise ConfigError(
+            f"{me.kind}.id = {me.id}: with security.key = cluster it is <namespace>/<pod>/<uid> of"
+            " this pod, from its fields metadata.namespace, metadata.name and metadata.uid"
+        )
 
 
 def _of_files(me: Identity, security: SecuritySettings, hosts: Collection[str] = ()) -> FileSource:

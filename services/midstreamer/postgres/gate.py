@@ -107,6 +107,8 @@ class Gate:
     async def _joined(self, guest: Guest) -> None:
         """Join a client with the server until one of them ends."""
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
+        if guest.transport.is_closing():  # nobody would tell `start_tls`, not even its timeout
+            raise ConnectionError("it left before its handshake")
         secured = await loop.start_tls(
             guest.transport, near, self._tls(), server_side=True,
             ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=CLOSE_S,
@@ -229,7 +231,8 @@ class Pipe(asyncio.Protocol):
         """Pass it on, or keep it until there is somebody to pass it to."""
         if self.other is not None:
             self.other.write_out(data)
-        elif len(self.early) + len(data) > EARLY_BYTES_MAX:
+        elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
+            self.ended.set()  # there may be no transport yet, and nothing is passed on with a gap
             self.abort()
         else:
             self.early += data

@@ -156,15 +156,25 @@ class PostgresService:
         self._complaint = ""
         if wanted == self._password:
             return
+        try:
+            await self._change_password(self._password, wanted)
+        except MidstreamerError as error:
+            # The answer to an earlier change may have been lost: then the new one is in force.
+            try:
+                await self._change_password(wanted, wanted)
+            except MidstreamerError:
+                raise error from None
+        self._password = wanted
+        log.info("password.changed")
+
+    async def _change_password(self, present: str, wanted: str) -> None:
         async with driver.door():
-            way = Way(self._server.dsn, LOGIN_S, LOGIN_S, password=lambda: self._password)
+            way = Way(self._server.dsn, LOGIN_S, LOGIN_S, password=lambda: present)
             connection = await way.connect("midstreamer password")
             try:
                 await connection.execute(_own(wanted))
             finally:
                 connection.terminate()
-        self._password = wanted
-        log.info("password.changed")
 
     def _read(self) -> str:
         path = self._settings.password_file

@@ -88,7 +88,13 @@ class Authority:
         try:
             key, names = _requested(request, identity, dns_names)
             return self._certificate(identity, key, names, now_s, days)
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        except (
+            ValueError,
+            TypeError,
+            UnsupportedAlgorithm,
+            x509.DuplicateExtension,
+            x509.UnsupportedGeneralNameType,
+        ) as error:
             raise BadInput(f"the signing request cannot be read: {error}") from error
 
     def chain(self, leaf: x509.Certificate) -> tuple[x509.Certificate, ...]:

@@ -45,6 +45,8 @@ def dialling(anchors: Iterable[x509.Certificate]) -> ssl.SSLContext:
     """How to dial a server that has a host name: TLS 1.3, its chain and its name are checked."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Else a certificate without host names would hold for the one that is its common name.
+    made.hostname_checks_common_name = False
     # An authority that another one signed may be trusted by itself.
     made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     trust(made, anchors)

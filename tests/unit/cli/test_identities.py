@@ -1,5 +1,6 @@
 """The allowlist as commands write it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def test_adding_an_entry_keeps_grants_and_comments(tmp_path: Path) -> None:
 def in_cluster(directory: Path) -> SecuritySettings:
     (directory / "allowlist").write_text("agent/*\n")
     return SecuritySettings(directory=directory, key="cluster", release="mid")
+
+
+@pytest.mark.parametrize("ask", [identities.source, identities.teller])
+def test_a_key_of_the_cluster_is_for_pods_alone_and_says_how_they_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    with pytest.raises(ConfigError, match=r"agent\.id = agent-1: .* <namespace>/<pod>/<uid>"):
+        ask(who(Kind.AGENT, "agent-1"), in_cluster(tmp_path))
 
 
 def test_outside_of_a_pod_a_key_of_the_cluster_says_what_is_missing(

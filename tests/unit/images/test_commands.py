@@ -54,6 +54,15 @@ def test_a_build_names_target_base_and_tag_and_fetches_no_base(builder: str) -> 
     assert not {"--pull", "--pull=always", "--network=host"} & {*command}
 
 
+@pytest.mark.parametrize("builder", commands.BUILDERS)
+def test_the_id_of_an_image_is_asked_for_by_its_name(builder: str) -> None:
+    command = commands.identify(builder, "localhost/y:2")
+
+    assert command[0] == builder
+    assert "inspect" in command
+    assert command[-1] == "localhost/y:2"
+
+
 def test_archives_and_pushes_are_in_each_builders_words() -> None:
     assert commands.save("buildah", "x:1", "/f.tar")[-1] == "docker-archive:/f.tar:x:1"
     assert "--format=docker-archive" in commands.save("podman", "x:1", "/f.tar")

@@ -20,6 +20,8 @@ case "$1" in
   build)
     case "$*" in *"--target=$(cat {log}.fails)"*) echo "no space left" >&2; exit 1;; esac
     echo sha256:0123 ;;
+  inspect)
+    case "$*" in *--format*) cat {log}.ids;; esac ;;
   push)
     file="${{4#docker-archive:}}"
     [ "$file" = "$4" ] || echo x > "${{file%%:*}}" ;;
@@ -35,6 +37,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (programs / "buildah").write_text(BUILDER.format(log=told))
     (programs / "buildah").chmod(0o755)
     told.with_suffix(".fails").write_text("nothing")
+    told.with_suffix(".ids").write_text("sha256:first")
+    (programs / "mmdebstrap").touch(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setattr(make, "cache", lambda: tmp_path / "cache")
     monkeypatch.setattr(make, "_fetch", lambda _, context: context.mkdir(exist_ok=True))
@@ -68,6 +72,25 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
     make.make(replace(ASKED, **changed))
 
     assert len(builds(log)) == 6
+
+
+def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes keep the image of a tag that they have."""
+    monkeypatch.setattr(
+        make, "_make_bases", lambda *_: log.with_suffix(".ids").write_text("sha256:second")
+    )
+    asked = Asked(builder="buildah")
+    first = make.make(asked)
+    assert make.make(asked) == first
+    assert len(builds(log)) == 3
+
+    second = make.make(replace(asked, fresh=True))
+
+    assert len(builds(log)) == 6
+    assert second != first
+    assert make.found()["tag"] == second.name
 
 
 def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(

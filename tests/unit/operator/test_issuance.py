@@ -41,6 +41,10 @@ FOREIGN = a_pod_user("elsewhere", "mid-agent", "agent-0", UID)
 WEAK_RSA = rsa.generate_private_key(65537, 1024)
 CA = x509.BasicConstraints(ca=True, path_length=None)
 IP = x509.IPAddress(ipaddress.ip_address("10.0.0.1"))
+EDI_PARTY = x509.UnrecognizedExtension(
+    x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3007a505a1030c0161")
+)
+"""A subject alternative name of a kind that `cryptography` does not read."""
 GOOD = csr_pem(uri())
 """Always the same bytes."""
 FORGED: list[tuple[str, Reason, dict[str, Any]]] = [
@@ -55,6 +59,7 @@ FORGED: list[tuple[str, Reason, dict[str, Any]]] = [
     ),
     ("nothing", Reason.UNREADABLE, {"pem": b""}),
     ("garbage", Reason.UNREADABLE, {"pem": b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA"}),
+    ("a kind of name", Reason.UNREADABLE, {"pem": csr_pem(extensions=(EDI_PARTY,))}),
     ("a weak key", Reason.WEAK_KEY, {"pem": csr_pem(uri(), key=WEAK_RSA)}),
     (
         "a weak curve",

@@ -393,3 +393,14 @@ async def test_two_signers_at_once_hand_out_one_certificate_that_is_recorded(
     assert not running
     assert certificate(server, given)
     assert len(entries(server)) == 1
+
+
+async def test_a_request_that_nobody_can_read_is_denied_and_keeps_no_other_waiting() -> None:
+    server = an_installation()
+    san = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3007a505a1030c0161")
+    )
+    first, second = posted(server, csr_pem(extensions=(san,))), posted(server)
+    assert await a_signer(server).sweep() == 2
+    assert condition(server, first)["reason"] == Reason.UNREADABLE
+    assert certificate(server, second)

@@ -125,6 +125,20 @@ def test_what_else_a_request_asks_for_is_not_granted() -> None:
     assert not constraints.ca
 
 
+def test_a_request_with_a_kind_of_name_that_nobody_reads_is_not_signed() -> None:
+    party = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3007a505a1030c0161")
+    )
+    made = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(party, critical=False)
+        .sign(KEY, hashes.SHA256())
+    )
+    with pytest.raises(BadInput, match="cannot be read"):
+        signed(made)
+
+
 HOSTS = ("postgres", "postgres.fleet.svc")
 
 

@@ -1,0 +1,71 @@
+"""A password that changes while the server runs, whatever becomes of the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from midstreamer.domain.errors import StoreError
+from midstreamer.postgres import service
+from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.service import PostgresService
+from midstreamer.store import driver
+
+FIRST, SECOND = "the-first-password", "the-second-password"
+
+
+class Server:
+    """One that lets in by the password in force."""
+
+    def __init__(self) -> None:
+        self.word = FIRST
+        self.loses_answers = False
+
+    async def connect(self, given: str) -> Server:
+        if given != self.word:
+            raise TimeoutError("it does not let us in")
+        return self
+
+    async def execute(self, statement: str) -> None:
+        self.word = statement
+        if self.loses_answers:
+            raise TimeoutError("no answer")
+
+    def terminate(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+
+    async def connect(way: driver.Way, _name: str) -> Any:
+        assert way.password is not None
+        return await made.connect(way.password())
+
+    monkeypatch.setattr(driver.Way, "connect", connect)
+    monkeypatch.setattr(service, "Trust", lambda *_: None)
+    monkeypatch.setattr(service, "_own", lambda word: word)
+    return made
+
+
+async def test_a_change_whose_answer_was_lost_is_taken_over_at_the_next_look(
+    tmp_path: Path, server: Server
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(SECOND)
+    made = PostgresService(PostgresSettings(password_file=file), cast("Any", None))
+    made._server = cast("Any", SimpleNamespace(dsn="postgresql://"))
+    made._password = FIRST
+    server.loses_answers = True
+    with pytest.raises(StoreError, match="no answer"):
+        await made._take_password()
+    assert server.word == SECOND
+
+    server.loses_answers = False
+    await made._take_password()
+
+    assert made._password == SECOND
