@@ -2,8 +2,8 @@
 
 `ApiServer` holds the objects and knows the rules that matter: resource versions and conflicts,
 names that are taken, what `/approval` and `/status` of a signing request let pass, ConfigMaps that
-are immutable, who may do what.  `Caller` is an `Api` that speaks to it directly; `served_api` has
-the same over HTTPS.
+are immutable, generations, server-side apply, who may do what.  `Caller` is an `Api` that speaks
+to it directly; `served_api` has the same over HTTPS.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ from midstreamer.domain.errors import Unavailable
 
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
 PARTS = ("approval", "status")
+PLURALS = (
+    "pods",
+    "podtemplates",
+    "events",
+    "configmaps",
+    "secrets",
+    "leases",
+    "deployments",
+    "agentpools",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class ApiServer:
         self.users: dict[str, User] = {"admin": ADMIN}
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
+        self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
+        """Why an applied object is not let pass, as by a quota or its validation."""
         self.is_away = False
         self.refused = 0
         """Requests that it has not answered because it was away."""
@@ -126,6 +138,10 @@ class ApiServer:
             part = ""
         name = path.rpartition("/")[2]
         found = self.objects.get(head, {}).get(name)
+        if method == "PATCH":
+            assert body is not None
+            assert query.get("fieldManager"), "the real one answers 400"
+            return 200, self._applied(head, name, found, body, part)
         if found is None:
             raise Refusal(404, "NotFound", f"{path} not found")
         if method == "DELETE":
@@ -170,6 +186,29 @@ class ApiServer:
             made = body
         return self._stored(collection, made, "MODIFIED")
 
+    def _applied(
+        self, collection: str, name: str, found: Object | None, body: Object, part: str
+    ) -> Object:
+        """Server-side apply by one manager who forces: what is named is so, the rest stays.
+
+        The real one also takes away what its manager named before and does not any more.
+        """
+        if body.get("metadata", {}).get("name") != name or not body.get("kind"):
+            raise Refusal(400, "BadRequest", "apply needs the kind, and the name of the path")
+        if told := self.rejects(collection, body):
+            raise Refusal(422, "Invalid", told)
+        if part == "status":
+            if found is None:
+                raise Refusal(404, "NotFound", f"{collection}/{name} not found")
+            made = {**found, "status": _merged(found.get("status", {}), body["status"])}
+        elif found is None:
+            return self._stored(collection, body, "ADDED")
+        else:
+            made = _merged(found, {key: body[key] for key in body if key != "status"})
+        if made == found:
+            return copy.deepcopy(found)  # no write, no new version, no event
+        return self._stored(collection, made, "MODIFIED")
+
     def _listed(self, path: str, query: Mapping[str, str]) -> Object:
         items = [one for one in self.all(path) if _is_selected(one, query)]
         limit, begin = int(query.get("limit", 0)), int(query.get("continue", 0))
@@ -183,6 +222,10 @@ class ApiServer:
         meta = made.setdefault("metadata", {})
         meta.setdefault("uid", str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        before = self.objects.get(collection, {}).get(meta["name"])
+        is_same = before is not None and before.get("spec") == made.get("spec")
+        generation = 0 if before is None else before["metadata"].get("generation", 0)
+        meta["generation"] = generation if is_same else generation + 1
         meta["resourceVersion"] = str(next(self._versions))
         self.objects.setdefault(collection, {})[meta["name"]] = made
         self._tell(type, collection, made)
@@ -259,21 +302,33 @@ class Caller:
 
 def _is_collection(path: str) -> bool:
     plural = path.rpartition("/")[2]
-    return plural in ("pods", "events", "configmaps", "secrets", "leases") or (
-        path == naming.REQUESTS
-    )
+    return plural in PLURALS or path == naming.REQUESTS
 
 
 def _is_selected(one: Object, query: Mapping[str, str]) -> bool:
     where = {
         "metadata.name": one["metadata"]["name"],
         "spec.signerName": one.get("spec", {}).get("signerName"),
+        "involvedObject.uid": one.get("involvedObject", {}).get("uid"),
     }
     key, _, value = query.get("fieldSelector", "").partition("=")
     if key and where[key] != value:
         return False
-    key, _, value = query.get("labelSelector", "").partition("=")
-    return not key or one["metadata"].get("labels", {}).get(key) == value
+    labels = one["metadata"].get("labels", {})
+    wanted = [each.partition("=") for each in query.get("labelSelector", "").split(",") if each]
+    return all(labels.get(key) == value if value else key in labels for key, _, value in wanted)
+
+
+def _merged(there: Object, wanted: Object) -> Object:
+    """Maps by key; lists are replaced, which is enough for one manager."""
+    made = dict(there)
+    for key, value in wanted.items():
+        old = made.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            made[key] = _merged(old, value)
+        else:
+            made[key] = value
+    return made
 
 
 def _check_request(spec: Object) -> None:

@@ -50,6 +50,9 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 """Of an answer, and of one line of a watch."""
 READ_BYTES = 64 * 1024
 RETRY_S = 1.0
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+"""A PATCH here is always server-side apply: the whole of what we want of an object, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ class _Connection:
             ("User-Agent", "midstreamer"),
         ]
         if body:
-            headers.append(("Content-Type", "application/json"))
+            headers.append(("Content-Type", APPLY if request.method == "PATCH" else JSON))
             headers.append(("Content-Length", str(len(body))))
         sent = self._http.send(
             h11.Request(method=request.method, target=request.target, headers=headers)
