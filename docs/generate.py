@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import crds, pages, reading
+from docs import charts, crds, pages, reading
 from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
@@ -48,6 +48,7 @@ def generated() -> dict[Path, str]:
     made[HERE / "reference/state-machines.md"] = "\n".join(
         [pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
     )
+    made |= charts.generated()
     return made
 
 

@@ -125,6 +125,7 @@ class Release:
         service = {"service": {"type": "NodePort"}}
         return {
             "images": images(),
+            "cluster": {"create": True},
             "allowlist": [CLIENTS],
             "coordinator": service,
         }

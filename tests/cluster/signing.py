@@ -41,8 +41,9 @@ class Installation:
 
     def apply(self) -> None:
         """Make the accounts and rights of the chart, and an account that is of no kind."""
-        shown = [f"--show-only=templates/{each}.yaml" for each in ("accounts", "rights")]
+        shown = [f"--show-only=templates/{each}.yaml" for each in ("accounts", "cluster", "rights")]
         words = ["template", RELEASE, str(releases.CHART), "--namespace", self.namespace]
+        words += ["--set", "cluster.create=true"]
         self.kubernetes("apply", "-f", "-", stdin=host.run([mark.helm(), *words, *shown]))
         self.kubernetes("create", "serviceaccount", STRANGER)
         who = f"--serviceaccount={self.namespace}:{STRANGER}"
@@ -52,7 +53,7 @@ class Installation:
 
     def remove(self) -> None:
         """Remove what does not go with the namespace."""
-        kinds = ("operator", "member")
+        kinds = ("operator", "member", "client")
         bindings = (self._wide(who) for who in (*kinds, "stranger"))
         self.kubernetes("delete", "clusterrolebinding", *bindings)
         self.kubernetes("delete", "clusterrole", *(self._wide(who) for who in kinds))

@@ -52,7 +52,7 @@ OTHERS = {
             "kubectl --namespace fleet create secret generic database"
             " --from-file=password=password.txt",
             "helm install mid charts/midstreamer --namespace fleet --set images.tag=TAG"
-            " --set postgres.enabled=false --set postgres.passwordSecret=database"
+            " --set postgres.enabled=false --set postgres.existingSecret=database"
             "      --set 'postgres.dsn=postgresql://midstreamer@db.example.com/midstreamer"
             "?sslmode=verify-full'",
             "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
