@@ -156,7 +156,7 @@ async def test_a_pool_says_what_the_api_server_has_against_it_and_heals() -> Non
     kubernetes(server)
     await pools.look()
 
-    assert refused == ("False", "Refused")
+    assert refused == ("False", "DeploymentRefused")
     assert ready_of(server) == ("True", "AllReady")
 
 
