@@ -194,7 +194,7 @@ def fleet(config: Schema) -> Schema:
         ),
         sync=_component(replicas=_replicas(), port=_whole(7550, 1, PORT_MAX)),
         agent=_component(
-            replicas=_whole(3, 0, REPLICAS_MAX),
+            replicas=_whole(3, 0, REPLICAS_MAX, optional=True),
             engine=_choice("wasm", "numba", "auto", ""),
             threads=_whole(2, 0, 256, optional=True),
             topology=_topology(),

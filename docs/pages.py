@@ -25,6 +25,7 @@ from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
 
 NOTE = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
@@ -186,6 +187,8 @@ def _all_words() -> Iterator[str]:
     yield from _members(decision.Reason)
     yield "## Denials of the operator\n\nWhy a signing request gets no certificate.\n"
     yield from _members(denials.Reason)
+    yield "## States of a pool of agents\n\nWhy an AgentPool is ready, or is not.\n"
+    yield from _members(pools.Reason)
 
 
 def _members(words: type[StrEnum]) -> Iterator[str]:

@@ -43,6 +43,10 @@ OTHERS = {
             "helm install mid charts/midstreamer --namespace fleet --create-namespace"
             " --set images.registry=registry.example.com/team --set images.tag=TAG",
             "kubectl --namespace fleet get pods",
+            "kubectl --namespace fleet get agentpools -o wide",
+            "kubectl --namespace fleet scale agentpool/mid-agent --replicas=4",
+            "kubectl --namespace fleet wait --for=condition=Ready agentpool/mid-agent"
+            " --timeout=120s",
             "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
             " --set 'allowlist={client/desk-*}' --set coordinator.service.type=NodePort",
             "mkdir -m 700 certs",

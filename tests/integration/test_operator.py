@@ -242,7 +242,7 @@ async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with a_cluster(tmp_path) as here, running(here) as one:
-        here.server.allows = lambda user, verb, path: verb != "WATCH"
+        here.server.allows = lambda user, verb, path: (verb, path) != ("WATCH", naming.REQUESTS)
         await until(lambda: "operator.events failed" in "".join(one.replica.serving_reasons()))
         given = posted(here.server)
         await until(lambda: given_out(here.server, given))

@@ -38,7 +38,7 @@ class Reason(StrEnum):
     """The chart's PodTemplate is not there, or not the one that the pool waits for."""
     NAME_TAKEN = "NameTaken"
     """A Deployment of the pool's name is there, and is not the pool's."""
-    REFUSED = "Refused"
+    DEPLOYMENT_REFUSED = "DeploymentRefused"
     """The API server refuses the Deployment."""
     PODS_REFUSED = "PodsRefused"
     """The API server refuses the pods: a quota is full, or a policy forbids them."""
@@ -209,7 +209,7 @@ def _hindrance(seen: Seen) -> Story | None:
 def _story(seen: Seen) -> Story:
     """How the Deployment, which is in force, is getting on."""
     if seen.refusal:
-        return Story(Reason.REFUSED, seen.refusal)
+        return Story(Reason.DEPLOYMENT_REFUSED, seen.refusal)
     held = seen.deployment
     if held is None or held.observed_generation < held.generation:
         return Story(Reason.STARTING, f"{_count(seen)}; Kubernetes has not taken it up yet")

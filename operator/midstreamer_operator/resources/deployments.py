@@ -5,7 +5,6 @@ The pods are those of the chart's PodTemplate, with the fields of the pool laid 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -174,7 +173,7 @@ def digest(made: Mapping[str, Any]) -> str:
 
 
 def _pods(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
-    found = copy.deepcopy(dict(template.get("template") or {}))
+    found = template.get("template") or {}
     meta, spec = found.get("metadata") or {}, dict(found.get("spec") or {})
     containers = list(spec.get("containers") or ())
     places = [at for at, each in enumerate(containers) if each.get("name") == CONTAINER]

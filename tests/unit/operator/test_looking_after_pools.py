@@ -156,7 +156,7 @@ async def test_a_pool_says_what_the_api_server_has_against_it_and_heals() -> Non
     kubernetes(server)
     await pools.look()
 
-    assert refused == ("False", "Refused")
+    assert refused == ("False", "DeploymentRefused")
     assert ready_of(server) == ("True", "AllReady")
 
 
@@ -167,9 +167,10 @@ async def test_the_events_of_a_pod_that_is_not_ready_become_the_message() -> Non
     kubernetes(server, ready=1)
     labels = deployments.labels(a_pool())
     server.put(PODS, {"metadata": {"name": "p1", "uid": "u1", "labels": labels}})
-    told = {"type": "Warning", "reason": "WrongKind", "message": "is sync"}
-    for name, uid in (("e1", "u1"), ("e2", "u2")):
-        server.put(EVENTS, {"metadata": {"name": name}, "involvedObject": {"uid": uid}, **told})
+    for uid, reason in (("u1", "WrongKind"), ("another", "FailedMount")):
+        told = {"type": "Warning", "reason": reason, "message": "so"}
+        about = {"metadata": {"name": reason}, "involvedObject": {"uid": uid}}
+        server.put(EVENTS, {**about, **told})
 
     await pools.look()
 

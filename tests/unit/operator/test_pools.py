@@ -341,7 +341,7 @@ def test_a_refusal_of_the_api_server_is_said_in_its_words_and_not_tried_again_at
     decision = plan.decide(seen, NOW_S)
 
     assert decision.apply is None
-    assert said(decision) == ("Refused", "PATCH: 422: limits: must be greater")
+    assert said(decision) == ("DeploymentRefused", "PATCH: 422: limits: must be greater")
 
 
 @pytest.mark.parametrize("reason", Reason)
