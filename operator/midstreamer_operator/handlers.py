@@ -1,13 +1,13 @@
 """What kopf calls: nothing is decided or done here, only passed on.
 
-kopf watches the signing requests of the cluster; those of our signer go to `reconcile`.  It keeps
+kopf watches the signing requests of the cluster; those of our signers go to `reconcile`.  It keeps
 nothing in them: no annotation, no finalizer, as `on.event` has none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import kopf
@@ -27,7 +27,7 @@ def registry(signer: Signer, account: Account) -> kopf.OperatorRegistry:
     def login(**_: Any) -> kopf.ConnectionInfo:
         return connection(account)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signer))
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signers))
     async def requested(event: kopf.RawEvent, **_: Any) -> None:
         await signer.attend(dict(event["object"]))
 
@@ -87,8 +87,8 @@ async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) ->
         await asyncio.wait(started)
 
 
-def _is_for(wanted: str) -> Callable[..., bool]:
+def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
-        return type != "DELETED" and requests.signer_of(body) == wanted
+        return type != "DELETED" and requests.signer_of(body) in wanted
 
     return when

@@ -55,7 +55,7 @@ class Installation:
         kinds = ("operator", "member")
         bindings = (self._wide(who) for who in (*kinds, "stranger"))
         self.kubernetes("delete", "clusterrolebinding", *bindings)
-        self.kubernetes("delete", "clusterrole", *(self._wide(who) for who in kinds))
+        self.kubernetes("delete", "clusterrole", *(self._wide(who) for who in (*kinds, "client")))
 
     def pod(self, name: str, account: str) -> Bound:
         """A pod that waits for a node for ever, and a token that is bound to it."""
