@@ -7,6 +7,8 @@ time, so it is read again for each request.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -43,6 +45,24 @@ class Account:
     def token(self) -> str:
         """The token as it is now; ConfigError when it cannot be read."""
         return _read(self.directory / "token")
+
+    def pod(self) -> tuple[str, str]:
+        """Name and uid of the pod to which the token is bound; ConfigError when it says none.
+
+        The token says it, and nobody need be believed: the API server reads the same there when a
+        certificate is asked for.
+        """
+        place = self.directory / "token"
+        try:
+            _, payload, _ = self.token().split(".")
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            pod = claims["kubernetes.io"]["pod"]
+            return str(pod["name"]), str(pod["uid"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{place} is not bound to a pod, so that nobody is certified by it: mount the token"
+                " of the pod's service account as Kubernetes does by itself"
+            ) from error
 
     def trust(self) -> ssl.SSLContext:
         """TLS that believes the cluster's authority and no other; ConfigError without one."""
