@@ -25,6 +25,10 @@ CERTIFICATES = "/apis/certificates.k8s.io/v1"
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 NAMESPACES = "/api/v1/namespaces"
 PARTS = ("approval", "status")
+COLLECTIONS = (
+    *("pods", "events", "configmaps", "secrets", "leases", "persistentvolumeclaims"),
+    *("deployments", "statefulsets", "agentpools"),
+)
 
 
 @dataclass(frozen=True)
@@ -276,9 +280,7 @@ class Caller:
 
 def _is_collection(path: str) -> bool:
     plural = path.rpartition("/")[2]
-    return plural in ("pods", "events", "configmaps", "secrets", "leases") or (
-        path == naming.REQUESTS
-    )
+    return plural in COLLECTIONS or path == naming.REQUESTS
 
 
 def _is_selected(one: Object, query: Mapping[str, str]) -> bool:

@@ -30,6 +30,15 @@ class Account:
     port: int
     namespace: str
     directory: Path = DIRECTORY
+    who: str = "this service account"
+    """What it is called in messages."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What a request says of where it goes and who asks; ConfigError without a token."""
+        return [
+            ("Host", f"{self.host}:{self.port}"),
+            ("Authorization", f"Bearer {self.token()}"),
+        ]
 
     @property
     def server(self) -> str:
@@ -74,6 +83,23 @@ class Account:
         # do not.  Chain, dates and host name are checked as ever.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return made
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """The API server behind a proxy on a Unix socket, which says by itself who asks."""
+
+    path: Path
+    who: str = "this user"
+
+    @property
+    def server(self) -> str:
+        """What it is called in messages."""
+        return f"{self.path} (kubectl's proxy)"
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The proxy answers to this name alone."""
+        return [("Host", "localhost")]
 
 
 def in_pod(environ: Mapping[str, str] = os.environ, directory: Path = DIRECTORY) -> Account:
