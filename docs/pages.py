@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import itertools
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, get_type_hints
@@ -25,6 +26,7 @@ from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.k8s import cli as k8s
 from midstreamer_operator.plan import reasons as denials
 
 NOTE = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
@@ -278,7 +280,14 @@ def command_line() -> str:
     """Every command with its options."""
     root = typer.main.get_command(app)
     intro = "`midstreamer --help` shows the same on a terminal."
-    return _page("Command line", intro, _commands(root, "midstreamer", 2))
+    in_cluster = typer.main.get_command(k8s.app)
+    return _page(
+        "Command line",
+        intro,
+        itertools.chain(
+            _commands(root, "midstreamer", 2), _commands(in_cluster, "midstreamer-k8s", 2)
+        ),
+    )
 
 
 def commands() -> list[str]:
