@@ -6,9 +6,9 @@ compares what is written with what the code would say now.
 
 from __future__ import annotations
 
+import itertools
 import json
 import textwrap
-import itertools
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, get_type_hints
