@@ -3,7 +3,8 @@
 Commands are read from the console blocks of all pages, from code spans that begin with
 `midstreamer` or `midstreamer-k8s`, and from the examples in help texts.  Each is parsed by the
 command line itself, up to the point where it would start.  Those of `CERTIFICATES` and `DEPLOY`
-run besides, in a folder of their own.  A command that is no `midstreamer` stands in `OTHERS`, with the reason.
+run besides, in a folder of their own.  A command that is no `midstreamer` stands in `OTHERS`, with
+the reason.
 """
 
 from __future__ import annotations

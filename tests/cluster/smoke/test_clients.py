@@ -61,7 +61,11 @@ def deployed(app: Kubernetes, fleet: Release) -> None:
 
 
 def log(app: Kubernetes) -> str:
-    return app("logs", "deployment/app", "--tail=2000")
+    """What the pod has said lately; nothing while its container is made."""
+    try:
+        return app("logs", "deployment/app", "--tail=2000")
+    except host.KitError:
+        return ""
 
 
 def decisions(app: Kubernetes) -> int:
@@ -74,13 +78,8 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
     deployed(app, fleet)
     label = naming.client_label(fleet.namespace, fleet.name)
 
-    def told() -> bool:
-        pods = app.get("pods")["items"]
-        return bool(pods) and f"{label}=client lets its pods in" in app(
-            "logs", "deployment/app", "--previous=false"
-        )
-
-    host.until("the pod says which label is missing", told, timeout_s=WITHIN_S)
+    missing = f"{label}=client lets its pods in"
+    host.until("it says which label is missing", lambda: missing in log(app), timeout_s=WITHIN_S)
     app("label", "namespace", app.namespace, f"{label}=client")
     host.until("it decides", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)
     (pod,) = app.get("pods")["items"]
