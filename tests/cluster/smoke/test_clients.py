@@ -36,14 +36,11 @@ def app() -> Iterator[Kubernetes]:
 @pytest.fixture(scope="module")
 def fleet(release: Release, app: Kubernetes) -> Release:
     """The fleet, which lets the application's pods and desks in."""
-    entries = [releases.CLIENTS, f"client/{app.namespace}/*", "client/desk-*"]
-    made = Release(
-        release.kubernetes,
-        release.name,
-        {"clients": {"namespaces": [app.namespace]}, "allowlist": entries},
-    )
-    made.install()
-    return made
+    entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", "client/desk-*"))
+    words = ["upgrade", release.name, str(releases.CHART), "--namespace", release.namespace]
+    words += ["--reuse-values", "--set", f"clients.namespaces={{{app.namespace}}}"]
+    host.run([mark.helm(), *words, "--set", f"allowlist={{{entries}}}"])
+    return release
 
 
 def deployed(app: Kubernetes, fleet: Release) -> None:
