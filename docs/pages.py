@@ -6,6 +6,7 @@ compares what is written with what the code would say now.
 
 from __future__ import annotations
 
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.k8s import cli as k8s
 from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
 
@@ -281,7 +283,14 @@ def command_line() -> str:
     """Every command with its options."""
     root = typer.main.get_command(app)
     intro = "`midstreamer --help` shows the same on a terminal."
-    return _page("Command line", intro, _commands(root, "midstreamer", 2))
+    in_cluster = typer.main.get_command(k8s.app)
+    return _page(
+        "Command line",
+        intro,
+        itertools.chain(
+            _commands(root, "midstreamer", 2), _commands(in_cluster, "midstreamer-k8s", 2)
+        ),
+    )
 
 
 def commands() -> list[str]:

@@ -1,6 +1,6 @@
 """What kopf calls: nothing is decided or done here, only passed on.
 
-kopf watches the signing requests of the cluster; those of our signer go to `reconcile`.  In our
+kopf watches the signing requests of the cluster; those of our signers go to `reconcile`.  In our
 namespace it watches pools, their Deployments and the template of agents, and wakes `pools`.  It
 keeps nothing in any of them: no annotation, no finalizer, as `on.event` has none.
 """
@@ -8,7 +8,7 @@ keeps nothing in any of them: no annotation, no finalizer, as `on.event` has non
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import kopf
@@ -29,7 +29,7 @@ def registry(signer: Signer, pools: Pools, account: Account) -> kopf.OperatorReg
     def login(**_: Any) -> kopf.ConnectionInfo:
         return connection(account)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signer))
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signers))
     async def requested(event: kopf.RawEvent, **_: Any) -> None:
         await signer.attend(dict(event["object"]))
 
@@ -104,8 +104,8 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         await asyncio.wait(started)
 
 
-def _is_for(wanted: str) -> Callable[..., bool]:
+def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
-        return type != "DELETED" and requests.signer_of(body) == wanted
+        return type != "DELETED" and requests.signer_of(body) in wanted
 
     return when

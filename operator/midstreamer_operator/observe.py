@@ -11,9 +11,20 @@ from urllib.parse import quote
 
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Api, Object
-from midstreamer_operator.resources import agentpools, deployments, ledger, pods, waiting
+from midstreamer_operator.plan.clients import OfAccess, OfNamespace, Question
+from midstreamer_operator.plan.issuance import Policy
+from midstreamer_operator.resources import (
+    agentpools,
+    deployments,
+    ledger,
+    namespaces,
+    pods,
+    reviews,
+    waiting,
+)
 from midstreamer_operator.resources.deployments import Deployment
 from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.requests import SigningRequest
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 PAGE = "200"
@@ -25,6 +36,19 @@ async def pod(api: Api, namespace: str, name: str) -> Pod | None:
     """The pod of this name, or None; an error when the API server does not say."""
     found = await _object(api, f"/api/v1/namespaces/{namespace}/pods/{quote(name, safe='')}")
     return None if found is None else pods.read(found)
+
+
+async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
+    """The API server's answer to what a decision about a client depends on."""
+    match asked:
+        case OfNamespace(name):
+            found = await _object(api, f"/api/v1/namespaces/{quote(name, safe='')}")
+            return found is not None and namespaces.has_clients(
+                found, policy.namespace, policy.release
+            )
+        case OfAccess(name):
+            review = reviews.made(request, policy.namespace, name)
+            return reviews.is_allowed((await api.ask("POST", reviews.PATH, review)).checked())
 
 
 async def config_map(api: Api, namespace: str, name: str) -> Object | None:

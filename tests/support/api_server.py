@@ -22,16 +22,12 @@ from midstreamer.cluster.api import Answer, Change, Object
 from midstreamer.domain.errors import Unavailable
 
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+NAMESPACES = "/api/v1/namespaces"
 PARTS = ("approval", "status")
-PLURALS = (
-    "pods",
-    "podtemplates",
-    "events",
-    "configmaps",
-    "secrets",
-    "leases",
-    "deployments",
-    "agentpools",
+COLLECTIONS = (
+    *("pods", "podtemplates", "events", "configmaps", "secrets", "leases"),
+    *("deployments", "statefulsets", "agentpools", "persistentvolumeclaims"),
 )
 
 
@@ -78,6 +74,8 @@ class ApiServer:
     def __init__(self, allows: Allows = lambda user, verb, path: True) -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.users: dict[str, User] = {"admin": ADMIN}
+        self.uses: set[tuple[str, str, str]] = set()
+        """Who may use which client identity: user, namespace of the fleet, name."""
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
         self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
@@ -105,6 +103,10 @@ class ApiServer:
         self.put(f"/api/v1/namespaces/{namespace}/pods", made)
         self.users[f"{namespace}/{name}"] = a_pod_user(namespace, account, name, uid)
         return uid
+
+    def namespace(self, name: str, **labels: str) -> None:
+        """Have a namespace with these labels."""
+        self.put(NAMESPACES, {"metadata": {"name": name, "labels": dict(labels)}})
 
     def all(self, collection: str) -> list[Object]:
         return list(self.objects.get(collection, {}).values())
@@ -154,6 +156,8 @@ class ApiServer:
         return 200, copy.deepcopy(found)
 
     def _created(self, user: User, collection: str, body: Object) -> Object:
+        if collection == REVIEWS:
+            return {**body, "status": {"allowed": self._may(body["spec"])}}
         meta = body.setdefault("metadata", {})
         if not meta.get("name"):
             meta["name"] = f"{meta['generateName']}{uuid.uuid4().hex[:5]}"
@@ -168,6 +172,13 @@ class ApiServer:
                 "extra": {name: list(values) for name, values in user.extra.items()},
             }
         return self._stored(collection, body, "ADDED")
+
+    def _may(self, spec: Object) -> bool:
+        """The answer to a review of access: it is about client identities alone."""
+        asked = spec["resourceAttributes"]
+        what = (asked["verb"], asked["group"], asked["resource"])
+        assert what == ("use", "midstreamer.dev", "clientidentities")
+        return (spec["user"], asked["namespace"], asked["name"]) in self.uses
 
     def _replaced(self, collection: str, found: Object, body: Object, part: str) -> Object:
         version = body["metadata"].get("resourceVersion")
@@ -302,7 +313,7 @@ class Caller:
 
 def _is_collection(path: str) -> bool:
     plural = path.rpartition("/")[2]
-    return plural in PLURALS or path == naming.REQUESTS
+    return plural in COLLECTIONS or path == naming.REQUESTS
 
 
 def _is_selected(one: Object, query: Mapping[str, str]) -> bool:
