@@ -17,6 +17,7 @@ from tests.cluster import host, mark, releases
 from tests.cluster.conftest import a_namespace
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
+from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster]
 
@@ -128,6 +129,33 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
     assert done.returncode == 0, done.stderr
     assert "client/desk-1: " in done.stdout
     assert (tmp_path / "certs/client/desk-1.pem").stat().st_mode & 0o777 == 0o600
+    shown = eventually_shown(fleet, tmp_path)
+    assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in shown
+
+
+def eventually_shown(fleet: Release, folder: Path) -> str:
+    """What `midstreamer status` shows outside, once the allowlist has come to the pods."""
+    cluster = mark.made_here()
+    beside = ["-m", "tests.cluster", "--name", cluster.name, "outside"] if cluster else []
+    words = [sys.executable, *beside, *([sys.executable] if cluster else []), "-m", "midstreamer"]
+    told = {
+        "MIDSTREAMER_CLIENT__IDENTITY": "client/desk-1",
+        "MIDSTREAMER_CLIENT__ADDRESSES": json.dumps(Trial(fleet, folder).addresses()),
+        "MIDSTREAMER_CLIENT__REACH_S": "10",
+        "MIDSTREAMER_SECURITY__DIRECTORY": str(folder / "certs"),
+    }
+
+    def status() -> str:
+        done = subprocess.run(
+            [*words, "status", "--json"],
+            env={**os.environ, **told},
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+        )
+        return done.stdout + done.stderr
+
+    return host.eventually(status, lambda said: '"members"' in said, timeout_s=WITHIN_S)
 
 
 def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:
@@ -165,3 +193,43 @@ def test_a_release_that_runs_is_not_purged(fleet: Release) -> None:
     assert done.returncode == 2
     assert f"helm uninstall {fleet.name} --namespace {fleet.namespace}" in done.stderr
     assert fleet.kubernetes.get(f"secret/{fleet.name}-authority")
+
+
+def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
+    kubernetes: Kubernetes,
+) -> None:
+    small = {"replicas": 0}
+    release = Release(
+        kubernetes,
+        "gone",
+        {"agent": small, "sync": small, "coordinator": {"replicas": 0}, "allowlist": []},
+    )
+    release.install()
+    kubernetes("create", "secret", "generic", "mine", "--from-literal=a=b")
+
+    def made() -> set[str]:
+        kinds = "secrets,configmaps,leases.coordination.k8s.io,persistentvolumeclaims"
+        return {each["metadata"]["name"] for each in kubernetes.get(kinds)["items"]}
+
+    left = {"gone-authority", "gone-postgres", "gone-trust", "gone-operator"}
+    left.add("data-gone-postgres-0")
+
+    def is_whole() -> bool:
+        return left <= made() and any(name.startswith("gone-issued-") for name in made())
+
+    host.until("the operator made its own", is_whole, timeout_s=WITHIN_S)
+    host.run([mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"])
+    host.until("its pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S)
+    assert left <= made()
+
+    done = k8s(release, "purge", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    host.say(done.stdout)
+    host.until(
+        "what is somebody else's stays",
+        lambda: made() == {"mine", "kube-root-ca.crt"},
+        timeout_s=WITHIN_S,
+    )
+    assert "nothing is left of" in k8s(release, "purge").stdout
+    kubernetes("delete", "persistentvolume", release._volume_name)
