@@ -42,6 +42,9 @@ OTHERS = {
     " tests/cluster/test_kit.py holds the refusal to the same words",
     **dict.fromkeys(
         (
+            "helm install midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
+            " --set 'installations[0].namespace=fleet,installations[0].release=mid'",
+            "helm test mid --namespace fleet --logs",
             "helm install mid charts/midstreamer --namespace fleet --create-namespace"
             " --set images.registry=registry.example.com/team --set images.tag=TAG",
             "kubectl --namespace fleet get pods",
