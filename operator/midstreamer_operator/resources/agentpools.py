@@ -109,8 +109,8 @@ class Spec(_Made, frozen=True, kw_only=True):
         Rule(
             "!has(self.threads) || self.threads == 0 || !has(self.resources) ||"
             " !has(self.resources.limits) || !('cpu' in self.resources.limits) ||"
-            " quantity(string(self.threads)).compareTo("
-            "quantity(string(self.resources.limits['cpu']))) <= 0",
+            " double(self.threads) <="
+            " quantity(string(self.resources.limits['cpu'])).asApproximateFloat()",
             "threads is above resources.limits.cpu, which gains nothing; lower threads, raise the"
             " limit, or write 0 for as many as the limit allows",
         ),
