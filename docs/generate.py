@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import pages, reading
+from docs import charts, crds, pages, reading
 from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
@@ -25,6 +25,7 @@ def generated() -> dict[Path, str]:
         HERE / "reference/command-line.md": pages.command_line(),
         HERE / "reference/report.md": pages.report(),
         HERE.parent / "config.toml": pages.example(),
+        HERE.parent / "charts/midstreamer-cluster/templates/agentpools.yaml": crds.agent_pools(),
         HERE / "pictures/fleet.svg": fleet.draw(),
         HERE / "pictures/cluster-pods.svg": cluster.pods(),
         HERE / "pictures/cluster-identity.svg": cluster.identity(),
@@ -47,6 +48,7 @@ def generated() -> dict[Path, str]:
     made[HERE / "reference/state-machines.md"] = "\n".join(
         [pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
     )
+    made |= charts.generated()
     return made
 
 

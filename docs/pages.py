@@ -6,6 +6,7 @@ compares what is written with what the code would say now.
 
 from __future__ import annotations
 
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.k8s import cli as k8s
+from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
 
 NOTE = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
@@ -186,6 +189,8 @@ def _all_words() -> Iterator[str]:
     yield from _members(decision.Reason)
     yield "## Denials of the operator\n\nWhy a signing request gets no certificate.\n"
     yield from _members(denials.Reason)
+    yield "## States of a pool of agents\n\nWhy an AgentPool is ready, or is not.\n"
+    yield from _members(pools.Reason)
 
 
 def _members(words: type[StrEnum]) -> Iterator[str]:
@@ -278,7 +283,14 @@ def command_line() -> str:
     """Every command with its options."""
     root = typer.main.get_command(app)
     intro = "`midstreamer --help` shows the same on a terminal."
-    return _page("Command line", intro, _commands(root, "midstreamer", 2))
+    in_cluster = typer.main.get_command(k8s.app)
+    return _page(
+        "Command line",
+        intro,
+        itertools.chain(
+            _commands(root, "midstreamer", 2), _commands(in_cluster, "midstreamer-k8s", 2)
+        ),
+    )
 
 
 def commands() -> list[str]:

@@ -50,7 +50,7 @@ def pods() -> str:
     board.titled(
         380, 60, 190, 82, "coordinator 0, 1", "StatefulSet,", "headless Service", fill="data"
     )
-    board.titled(660, 60, 190, 82, "agent × 2", "Deployment,", "kernels ahead", fill="data")
+    board.titled(660, 60, 190, 82, "agent × 2", "AgentPool,", "kernels ahead", fill="data")
     board.titled(380, 200, 190, 72, "sync × 2", "Deployment, headless", fill="learn")
     board.titled(660, 205, 190, 62, "PostgreSQL", "TLS, a volume", fill="keep")
     board.titled(

@@ -7,6 +7,8 @@ but a reason to look again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -166,6 +168,16 @@ async def create(api: Api, path: str, made: Object) -> Object | None:
 async def replace(api: Api, path: str, made: Object) -> Object:
     """Replace an object as it was read; Overtaken when it has changed since."""
     return _written(await api.ask("PUT", path, made))
+
+
+async def apply(api: Api, path: str, made: Mapping[str, Any]) -> Object:
+    """Have the API server make an object so, or create it: fields that we do not name stay.
+
+    A field that somebody else has set otherwise is ours again.  BadInput or Refused when the
+    server does not let it pass.
+    """
+    query = {"fieldManager": COMPONENT, "force": "true"}
+    return (await api.ask("PATCH", path, dict(made), query=query)).checked()
 
 
 async def _put(api: Api, given: Object, part: str, made: Object) -> Object:

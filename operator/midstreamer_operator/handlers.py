@@ -1,26 +1,28 @@
 """What kopf calls: nothing is decided or done here, only passed on.
 
-kopf watches the signing requests of the cluster; those of our signer go to `reconcile`.  It keeps
-nothing in them: no annotation, no finalizer, as `on.event` has none.
+kopf watches the signing requests of the cluster; those of our signers go to `reconcile`.  In our
+namespace it watches pools, their Deployments and the template of agents, and wakes `pools`.  It
+keeps nothing in any of them: no annotation, no finalizer, as `on.event` has none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import kopf
 
 from midstreamer.cluster.account import Account
 from midstreamer.runtime import tasks
+from midstreamer_operator.pools import Pools
 from midstreamer_operator.reconcile import Signer
-from midstreamer_operator.resources import requests
+from midstreamer_operator.resources import agentpools, deployments, requests
 
 GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
 
 
-def registry(signer: Signer, account: Account) -> kopf.OperatorRegistry:
+def registry(signer: Signer, pools: Pools, account: Account) -> kopf.OperatorRegistry:
     """The handlers of one operator."""
     made = kopf.OperatorRegistry()
 
@@ -28,9 +30,23 @@ def registry(signer: Signer, account: Account) -> kopf.OperatorRegistry:
     def login(**_: Any) -> kopf.ConnectionInfo:
         return connection(account)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signer))
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signers))
     async def requested(event: kopf.RawEvent, **_: Any) -> None:
         await signer.attend(dict(event["object"]))
+
+    @kopf.on.event(
+        agentpools.GROUP, agentpools.VERSION, agentpools.PLURAL, registry=made,
+        when=lambda body, **_: (body.get("spec") or {}).get("fleet") == pools.fleet,
+    )  # fmt: skip
+    @kopf.on.event(
+        "apps", "v1", "deployments", registry=made, labels={agentpools.LABEL: kopf.PRESENT}
+    )
+    @kopf.on.event(
+        "", "v1", "podtemplates", registry=made,
+        when=lambda name, **_: name == deployments.template_name(pools.fleet),
+    )  # fmt: skip
+    async def pool_changed(**_: Any) -> None:
+        pools.wake()
 
     return made
 
@@ -63,18 +79,19 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) -> None:
+async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable[[], None]) -> None:
     """Handle events until cancelled; ``begun`` is called when kopf has taken the signals.
 
     kopf's own way to run would, at its end, wait for every task of this loop and cancel it,
     whosever it is.  So its tasks are begun and ended here.  By themselves they only fail.
     """
     started = await kopf.spawn_tasks(
-        registry=registry(signer, account),
+        registry=registry(signer, pools, account),
         settings=settings(),
         # Else it is made of the user's name, and the user of a pod need not have one.
         identity=cast("Any", "midstreamer-operator"),
-        clusterwide=True,  # signing requests are of no namespace; else it would list namespaces
+        # Signing requests are of no namespace, and watched all the same.
+        namespaces=[pools.namespace],
         standalone=True,
     )
     begun()
@@ -86,8 +103,8 @@ async def run(signer: Signer, account: Account, *, begun: Callable[[], None]) ->
         await tasks.ended(started)
 
 
-def _is_for(wanted: str) -> Callable[..., bool]:
+def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
-        return type != "DELETED" and requests.signer_of(body) == wanted
+        return type != "DELETED" and requests.signer_of(body) in wanted
 
     return when

@@ -19,6 +19,7 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import act, authority, database, handlers, observe
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan.election import Election, Move
+from midstreamer_operator.pools import Pools
 from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources import leases
 from midstreamer_operator.settings import OperatorSettings
@@ -39,6 +40,7 @@ class Part(StrEnum):
     AUTHORITY = "authority"
     EVENTS = "events"
     SWEEP = "sweep"
+    POOLS = "pools"
     PASSWORD = "password"  # noqa: S105 - the name of a part
 
 
@@ -78,7 +80,7 @@ class Replica:
                 if self.leads:
                     await self._lead()
                 else:
-                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP, Part.PASSWORD)
+                    self._well(Part.AUTHORITY, Part.EVENTS, Part.SWEEP, Part.POOLS, Part.PASSWORD)
                 await tasks.awaited(self._signals.stop, self._settings.retry_s)
         finally:
             metrics.OPERATOR_LEADER.set(0.0)
@@ -94,11 +96,14 @@ class Replica:
         self._well(Part.AUTHORITY)
         log.info("operator.leading", holder=self.election.me)
         metrics.OPERATOR_LEADER.set(1.0)
-        events = handlers.run(signer, self._account, begun=self._signals.take)
+        pools = self._pools()
+        events = handlers.run(signer, pools, self._account, begun=self._signals.take)
         sweeps = tasks.supervise("operator.sweep", lambda: self._sweep(signer), restart=True)
+        looks = tasks.supervise("operator.pools", lambda: self._look_after(pools), restart=True)
         work = {
             asyncio.create_task(events, name="operator.events"),
             asyncio.create_task(sweeps, name="operator.sweep"),
+            asyncio.create_task(looks, name="operator.pools"),
         }
         began_s = _now_s()
         try:
@@ -117,6 +122,25 @@ class Replica:
         await authority.published(self._api, policy, opened)
         own = (self._settings.pod, self._settings.uid)
         return Signer(self._api, policy, opened, own, time.time, lambda: self.leads)
+
+    def _pools(self) -> Pools:
+        namespace, fleet, rests_s = (
+            self._settings.namespace,
+            self._settings.release,
+            self._settings.sweep_s,
+        )
+        return Pools(self._api, namespace, fleet, time.time, lambda: self.leads, rests_s)
+
+    async def _look_after(self, pools: Pools) -> None:
+        """Look after the pools; a look that fails is begun again by whoever supervises it."""
+        while True:
+            try:
+                await pools.look()
+            except MidstreamerError as error:
+                self._ill(Part.POOLS, f"the pools of agents: {error.message}")
+                raise
+            self._well(Part.POOLS)
+            await pools.rest()
 
     async def _sweep(self, signer: Signer) -> None:
         """Sweep now and again; one that fails is begun again at once by whoever supervises it."""

@@ -11,16 +11,44 @@ from urllib.parse import quote
 
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Api, Object
-from midstreamer_operator.resources import ledger, pods
+from midstreamer_operator.plan.clients import OfAccess, OfNamespace, Question
+from midstreamer_operator.plan.issuance import Policy
+from midstreamer_operator.resources import (
+    agentpools,
+    deployments,
+    ledger,
+    namespaces,
+    pods,
+    reviews,
+    waiting,
+)
+from midstreamer_operator.resources.deployments import Deployment
 from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.requests import SigningRequest
+from midstreamer_operator.resources.waiting import Told, Waiter
 
 PAGE = "200"
+ASKED_ABOUT_MAX = 5
+"""Events of so many pods of a pool are read: what is wrong is mostly wrong with all."""
 
 
 async def pod(api: Api, namespace: str, name: str) -> Pod | None:
     """The pod of this name, or None; an error when the API server does not say."""
     found = await _object(api, f"/api/v1/namespaces/{namespace}/pods/{quote(name, safe='')}")
     return None if found is None else pods.read(found)
+
+
+async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
+    """The API server's answer to what a decision about a client depends on."""
+    match asked:
+        case OfNamespace(name):
+            found = await _object(api, f"/api/v1/namespaces/{quote(name, safe='')}")
+            return found is not None and namespaces.has_clients(
+                found, policy.namespace, policy.release
+            )
+        case OfAccess(name):
+            review = reviews.made(request, policy.namespace, name)
+            return reviews.is_allowed((await api.ask("POST", reviews.PATH, review)).checked())
 
 
 async def config_map(api: Api, namespace: str, name: str) -> Object | None:
@@ -49,6 +77,42 @@ async def entries(api: Api, namespace: str, release: str) -> AsyncIterator[Objec
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     async for each in _pages(api, path, {"labelSelector": ledger.selector(release)}):
         yield each
+
+
+async def pools(api: Api, namespace: str) -> AsyncIterator[Object]:
+    """Every pool of agents of a namespace."""
+    async for each in _pages(api, agentpools.path(namespace), {}):
+        yield each
+
+
+async def pod_template(api: Api, namespace: str, name: str) -> Object | None:
+    """The PodTemplate of this name, or None."""
+    return await _object(api, f"/api/v1/namespaces/{namespace}/podtemplates/{name}")
+
+
+def deployment_path(namespace: str, name: str) -> str:
+    """Where the API server has a Deployment."""
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+
+
+async def deployment(api: Api, namespace: str, name: str) -> Deployment | None:
+    """The Deployment of this name, or None."""
+    found = await _object(api, deployment_path(namespace, name))
+    return None if found is None else deployments.read(found)
+
+
+async def waiters(api: Api, namespace: str, selector: str) -> tuple[Waiter, ...]:
+    """Every pod of a pool, with what it waits for."""
+    path, query = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
+    return tuple([waiting.read(each) async for each in _pages(api, path, query)])
+
+
+async def warnings(api: Api, namespace: str, pod: Waiter) -> tuple[Told, ...]:
+    """The warnings about a pod."""
+    path = f"/api/v1/namespaces/{namespace}/events"
+    query = {"fieldSelector": f"involvedObject.uid={pod.uid}"}
+    found = [waiting.warning(each) async for each in _pages(api, path, query)]
+    return tuple(each for each in found if each is not None)
 
 
 async def _object(api: Api, path: str) -> Object | None:

@@ -19,7 +19,7 @@ from midstreamer.security.authority import Authority
 from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import act, observe
 from midstreamer_operator.act import Overtaken
-from midstreamer_operator.plan import issuance
+from midstreamer_operator.plan import clients, issuance
 from midstreamer_operator.plan.issuance import STEPS, Decision, Deny, Fail, Policy, Sign, Step
 from midstreamer_operator.resources import ledger, requests
 from midstreamer_operator.resources.ledger import Entry
@@ -39,7 +39,7 @@ log = logs.get(__name__)
 
 @dataclass
 class Signer:
-    """The signer of one installation, with what it needs to act."""
+    """The signers of one installation, with what they need to act."""
 
     api: Api
     policy: Policy
@@ -99,16 +99,17 @@ class Signer:
         """
         trouble: MidstreamerError | None = None
         count = 0
-        async for given in observe.requests(self.api, self.policy.signer):
-            try:
-                if issuance.is_settled(requests.read(given)):
-                    continue
-                count += 1
-                await self.reconcile(given)
-            except Overtaken as error:
-                log.debug("request.overtaken", detail=str(error))
-            except MidstreamerError as error:
-                trouble = error
+        for signer in self.policy.signers:
+            async for given in observe.requests(self.api, signer):
+                try:
+                    if issuance.is_settled(requests.read(given)):
+                        continue
+                    count += 1
+                    await self.reconcile(given)
+                except Overtaken as error:
+                    log.debug("request.overtaken", detail=str(error))
+                except MidstreamerError as error:
+                    trouble = error
         if self.now() - self._pruned_s >= PRUNE_S:
             await self._prune()
             self._pruned_s = self.now()
@@ -117,6 +118,12 @@ class Signer:
         return count
 
     async def _decided(self, request: requests.SigningRequest) -> Decision:
+        if request.signer == self.policy.client_signer:
+            asked = clients.question(request, self.policy)
+            answer = False
+            if asked is not None:
+                answer = await observe.answer(self.api, request, asked, self.policy)
+            return clients.decide(request, answer, self.policy)
         is_open = request.signer == self.policy.signer and not issuance.is_settled(request)
         is_ours = request.account[0] == self.policy.namespace and request.pod_name
         pod = None

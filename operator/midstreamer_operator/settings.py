@@ -48,8 +48,8 @@ class OperatorSettings(Settings):
     retry_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two looks at the lease."""
     sweep_s: float = Field(30.0, ge=1, le=3600)
-    """Seconds between two passes over all signing requests. Events tell of each at once; a pass
-    finds what an event was lost of."""
+    """Seconds between two passes over all signing requests, and over all pools of agents. Events
+    tell of each at once; a pass finds what an event was lost of."""
     security: SecuritySettings = SecuritySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -27,6 +27,7 @@ from tests.cluster import host, mark, names
 from tests.cluster.pods import Kubernetes
 
 CHART = Path(__file__).parents[2] / "charts/midstreamer"
+DEFINITIONS = (CHART.parent / "midstreamer-cluster/templates/agentpools.yaml",)
 READY_S_MAX = 60.0
 TRUST_DOMAIN = "midstreamer.local"
 CLIENTS = "client/test-*"
@@ -48,6 +49,7 @@ class Release:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
         if cluster := mark.made_here():
             self._volume(cluster)
+        self.kubernetes("apply", "--server-side", *(f"--filename={each}" for each in DEFINITIONS))
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
         merged = json.dumps({**self._values(), **self.values})
         host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
@@ -90,6 +92,11 @@ class Release:
             seen = owner.get("status", {}).get("observedGeneration", 0)
             if ready != wanted or seen != owner["metadata"]["generation"]:
                 lines.append(f"{owner['metadata']['name']} {ready} of {wanted}")
+        for pool in self.kubernetes.get("agentpools", *selector)["items"]:
+            ready = _condition(pool, "Ready")
+            generation = pool["metadata"]["generation"]
+            if ready["status"] != "True" or ready.get("observedGeneration") != generation:
+                lines.append(f"pool {pool['metadata']['name']}: {ready['message']}")
         lines += [pod["metadata"]["name"] for pod in self.pods() if not is_ready(pod)]
         return lines
 
@@ -112,6 +119,7 @@ class Release:
     def _values(self) -> dict[str, Any]:
         return {
             "images": images(),
+            "cluster": {"create": True},
             "allowlist": [CLIENTS],
             "coordinator": {"service": {"type": "NodePort"}},
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from midstreamer.cluster import naming
 from midstreamer.cluster.account import Account
 from tests.cluster import host, mark, pods, releases
 from tests.cluster.pods import Kubernetes
@@ -41,8 +42,10 @@ class Installation:
 
     def apply(self) -> None:
         """Make the accounts and rights of the chart, and an account that is of no kind."""
-        shown = [f"--show-only=templates/{each}.yaml" for each in ("accounts", "rights")]
+        shown = [f"--show-only=templates/{each}.yaml" for each in ("accounts", "cluster", "rights")]
         words = ["template", RELEASE, str(releases.CHART), "--namespace", self.namespace]
+        words += ["--set", "cluster.create=true"]
+        words += ["--set", f"clients.namespaces={{{self.namespace}}}"]
         self.kubernetes("apply", "-f", "-", stdin=host.run([mark.helm(), *words, *shown]))
         self.kubernetes("create", "serviceaccount", STRANGER)
         who = f"--serviceaccount={self.namespace}:{STRANGER}"
@@ -52,7 +55,7 @@ class Installation:
 
     def remove(self) -> None:
         """Remove what does not go with the namespace."""
-        kinds = ("operator", "member")
+        kinds = ("operator", "member", "client")
         bindings = (self._wide(who) for who in (*kinds, "stranger"))
         self.kubernetes("delete", "clusterrolebinding", *bindings)
         self.kubernetes("delete", "clusterrole", *(self._wide(who) for who in kinds))
@@ -66,6 +69,35 @@ class Installation:
         bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}")
         words = ("create", "token", account, *bound, f"--bound-object-uid={uid}")
         return Bound(name, uid, self._account(name, self.kubernetes(*words).strip()))
+
+    def let_clients_in(self, *, labelled: bool) -> None:
+        """Label the namespace as one whose pods may be clients, or take the label away."""
+        label = naming.client_label(self.namespace, RELEASE)
+        word = f"{label}={naming.CLIENT}" if labelled else f"{label}-"
+        self.kubernetes("label", "namespace", self.namespace, word)
+
+    def person(self, name: str, *identities: str) -> Account:
+        """Somebody with a token of no pod, who may ask, and may be each of these identities."""
+        self.kubernetes("create", "serviceaccount", name)
+        for identity in identities:
+            rule = {
+                "apiGroups": [naming.GROUP],
+                "resources": [naming.CLIENT_IDENTITIES],
+                "resourceNames": [identity],
+                "verbs": [naming.USE],
+            }
+            role = {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "Role",
+                "metadata": {"name": identity},
+                "rules": [rule],
+            }
+            self.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
+            who = f"--serviceaccount={self.namespace}:{name}"
+            self.kubernetes(
+                "create", "rolebinding", f"{name}-{identity}", f"--role={identity}", who
+            )
+        return self._account(name, self.kubernetes("create", "token", name).strip())
 
     def _account(self, name: str, token: str) -> Account:
         directory = self._directory / name

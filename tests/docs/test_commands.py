@@ -1,9 +1,10 @@
 """Every command that the documentation shows is taken by the real command line, or runs for real.
 
 Commands are read from the console blocks of all pages, from code spans that begin with
-`midstreamer`, and from the examples in help texts.  Each is parsed by the command line itself, up
-to the point where it would start.  Those of `CERTIFICATES` and `DEPLOY` run besides, in a folder
-of their own.  A command that is no `midstreamer` stands in `OTHERS`, with the reason.
+`midstreamer` or `midstreamer-k8s`, and from the examples in help texts.  Each is parsed by the
+command line itself, up to the point where it would start.  Those of `CERTIFICATES` and `DEPLOY`
+run besides, in a folder of their own.  A command that is no `midstreamer` stands in `OTHERS`, with
+the reason.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import typer.main
 from midstreamer.cli import main
 from midstreamer.cli.local import free_ports
 from midstreamer.store.embedded import EmbeddedServer
+from midstreamer_operator.k8s import cli as k8s
 
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
@@ -40,19 +42,32 @@ OTHERS = {
     " tests/cluster/test_kit.py holds the refusal to the same words",
     **dict.fromkeys(
         (
+            "helm install midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
+            " --set 'installations[0].namespace=fleet,installations[0].release=mid'",
+            "helm test mid --namespace fleet --logs",
             "helm install mid charts/midstreamer --namespace fleet --create-namespace"
             " --set images.registry=registry.example.com/team --set images.tag=TAG",
             "kubectl --namespace fleet get pods",
+            "kubectl --namespace fleet get agentpools -o wide",
+            "kubectl --namespace fleet scale agentpool/mid-agent --replicas=4",
+            "kubectl --namespace fleet wait --for=condition=Ready agentpool/mid-agent"
+            " --timeout=120s",
             "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
             " --set 'allowlist={client/desk-*}' --set coordinator.service.type=NodePort",
-            "mkdir -m 700 certs",
-            "(umask 077; kubectl --namespace fleet get secret mid-authority -o"
-            " go-template='{{range .data}}{{base64decode .}}{{end}}' > certs/authority.pem)",
-            "rm certs/authority.pem",
+            "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
+            " --set 'clients.namespaces={app}' --set 'allowlist={client/app/*}'",
+            "kubectl label namespace app midstreamer.dev/fleet.mid=client",
+            "kubectl --namespace app create configmap app --from-file=examples/in-cluster/app.py",
+            "kubectl --namespace app apply -f examples/in-cluster/app.yaml",
+            "kubectl --namespace app logs -f deployment/app",
+            "kubectl --namespace fleet create rolebinding desk-1 --role=desk-1 --user=jane",
+            "kubectl --namespace fleet create rolebinding jane-asks --role=mid-client --user=jane",
+            "kubectl create clusterrolebinding jane-asks"
+            " --clusterrole=midstreamer:fleet:mid:client --user=jane",
             "kubectl --namespace fleet create secret generic database"
             " --from-file=password=password.txt",
             "helm install mid charts/midstreamer --namespace fleet --set images.tag=TAG"
-            " --set postgres.enabled=false --set postgres.passwordSecret=database"
+            " --set postgres.enabled=false --set postgres.existingSecret=database"
             "      --set 'postgres.dsn=postgresql://midstreamer@db.example.com/midstreamer"
             "?sslmode=verify-full'",
             "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
@@ -63,6 +78,7 @@ OTHERS = {
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }
+APPS = {"midstreamer": main.app, "midstreamer-k8s": k8s.app}
 RUN_BY = {"README.md": "tests/docs/test_readme.py runs its sh block"}
 
 
@@ -92,18 +108,21 @@ def in_blocks(path: Path) -> Iterator[Shown]:
 
 def in_spans(path: Path) -> Iterator[Shown]:
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for span in re.findall(r"`(midstreamer [^`]+)`", text):
+    for span in re.findall(r"`(midstreamer(?:-k8s)? [^`]+)`", text):
         yield Shown(str(path.relative_to(TOP)), " ".join(span.split()))
 
 
 def in_help() -> Iterator[Shown]:
     def examples(command: Any, name: str) -> Iterator[Shown]:
-        for found in re.findall(r"(?:Example: |- |`)(midstreamer [^`\n]*)", command.help or ""):
+        for found in re.findall(
+            r"(?:Example: |- |`)(midstreamer(?:-k8s)? [^`\n]*)", command.help or ""
+        ):
             yield Shown(f"{name} --help", found)
         for child_name, child in getattr(command, "commands", {}).items():
             yield from examples(child, f"{name} {child_name}")
 
-    yield from examples(typer.main.get_command(main.app), "midstreamer")
+    for name, app in APPS.items():
+        yield from examples(typer.main.get_command(app), name)
 
 
 BLOCKS = [shown for path in pages() for shown in in_blocks(path)]
@@ -112,18 +131,19 @@ HELP = list(in_help())
 
 
 def words_of(command: str) -> list[str] | None:
-    """The words after `midstreamer`, also of `make run ARGS=…`; None for another command."""
+    """The words from `midstreamer` on, also of `make run ARGS=…`; None for another command."""
     words = shlex.split(command.removesuffix("&"))
     if words[:2] == ["make", "run"]:
         (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]
-        return ["run", *shlex.split(arguments)]
-    return words[1:] if words[0] == "midstreamer" else None
+        return ["midstreamer", "run", *shlex.split(arguments)]
+    return words if words[0] in APPS else None
 
 
 def parsed(words: list[str]) -> str:
     """The command that the command line finds for these words; it raises what it would tell."""
-    command: Any = typer.main.get_command(main.app)
-    context, name = None, "midstreamer"
+    name, *words = words
+    command: Any = typer.main.get_command(APPS[name])
+    context = None
     while True:
         try:
             context = command.make_context(name, list(words), parent=context)
@@ -153,7 +173,7 @@ def test_a_command_that_is_shown_is_taken_by_the_command_line(shown: Shown) -> N
 @pytest.mark.parametrize("words", [["sync", "--confg", "x"], ["run", "--agents", "x"], ["walk"]])
 def test_a_command_that_would_be_refused_is_noticed(words: list[str]) -> None:
     with pytest.raises(Exception, match=r"--confg|valid integer|'walk'"):
-        parsed(words)
+        parsed(["midstreamer", *words])
 
 
 def test_every_exception_is_still_shown_somewhere() -> None:

@@ -16,6 +16,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
 
 TOP = Path(__file__).parents[2]
@@ -50,6 +51,7 @@ def test_every_code_reason_metric_frame_and_command_has_its_heading() -> None:
     assert {str(reason) for reason in decision.Reason} <= headings("errors")
     assert {str(reason) for reason in reasons.Reason} <= headings("errors")
     assert {str(reason) for reason in denials.Reason} <= headings("errors")
+    assert {str(reason) for reason in pools.Reason} <= headings("errors")
     assert {one.name for one in metrics.CATALOGUE} <= headings("metrics")
     assert set(frames.FRAMES) <= headings("frames")
     assert set(pages.commands()) <= headings("command-line")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from midstreamer.security.requested import RequestedSource
 from midstreamer.telemetry import metrics
 from midstreamer_operator import handlers, process
 from midstreamer_operator.leading import Replica
+from midstreamer_operator.pools import Pools
+from midstreamer_operator.resources import agentpools
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 from tests.support.api_over_https import Served, served
@@ -47,6 +50,8 @@ EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 PASSWORD = f"{RELEASE}-postgres"
 POD = f"{NAMESPACE}/agent-0"
+WATCHED = 4
+"""Kinds of objects: signing requests, pools, Deployments, templates."""
 
 
 def settings_of(pod: str, **changes: Any) -> OperatorSettings:
@@ -148,7 +153,7 @@ async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sw
     ):
         # The sweep lists them once, and kopf does before it watches.
         await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) == 2)
-        await until(lambda: here.watches == 1)
+        await until(lambda: here.watches == WATCHED)
         async with asyncio.timeout(5):
             assert (await issuer.sign(csr_pem(uri()), a_name())).chain
 
@@ -240,7 +245,7 @@ async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with a_cluster(tmp_path) as here, running(here) as one:
-        here.server.allows = lambda user, verb, path: verb != "WATCH"
+        here.server.allows = lambda user, verb, path: (verb, path) != ("WATCH", naming.REQUESTS)
         await until(lambda: "operator.events failed" in "".join(one.replica.serving_reasons()))
         given = posted(here.server)
         await until(lambda: given_out(here.server, given))
@@ -259,7 +264,8 @@ async def test_the_api_server_may_go_and_come_back(tmp_path: Path) -> None:
 async def test_nothing_of_kopf_is_left_however_often_its_end_is_asked_for(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as here:
         signer, account = a_signer(here.server), here.account("admin")
-        listening = asyncio.create_task(handlers.run(signer, account, begun=lambda: None))
+        pools = Pools(signer.api, NAMESPACE, RELEASE, time.time)
+        listening = asyncio.create_task(handlers.run(signer, pools, account, begun=lambda: None))
         await until(lambda: here.watches > 0)
         while not listening.done():
             listening.cancel()
@@ -312,3 +318,37 @@ def _kopf_tasks() -> set[str]:
 
 def test_the_signer_of_the_tests_is_that_of_the_settings() -> None:
     assert settings_of("operator-0").policy.signer == naming.signer(NAMESPACE, RELEASE)
+
+
+async def test_a_pool_is_seen_when_its_event_comes_and_made_into_a_deployment(
+    tmp_path: Path,
+) -> None:
+    pools, name = agentpools.path(NAMESPACE), f"{RELEASE}-agent"
+    deployments = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    template = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
+    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as one:
+        here.server.put(
+            f"/api/v1/namespaces/{NAMESPACE}/podtemplates",
+            {"metadata": {"name": name}, "template": template},
+        )
+        await until(lambda: here.watches == WATCHED)
+        here.server.put(pools, {"metadata": {"name": name}, "spec": {"fleet": RELEASE}})
+
+        await until(lambda: here.server.all(deployments))
+
+        assert one.replica.serving_reasons() == []
+        (made,) = here.server.all(deployments)
+        assert made["spec"]["replicas"] == 2
+
+
+async def test_an_operator_that_may_not_read_pools_says_so_and_signs_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with a_cluster(tmp_path) as here, running(here) as one, a_pod(here) as issuer:
+        here.server.allows = lambda user, verb, path: "agentpools" not in path
+        source = RequestedSource(a_name(), issuer)
+        async with asyncio.timeout(30):
+            made = await source.obtain()
+        await until(lambda: any("pools of agents" in why for why in one.replica.serving_reasons()))
+
+        assert made.identity == a_name()

@@ -36,6 +36,24 @@ RESOURCES: Object = {
         }
     ],
 }
+
+
+def _resource(plural: str, kind: str) -> Object:
+    """A resource of namespaces, as discovery tells of it."""
+    return {
+        "name": plural,
+        "singularName": kind.lower(),
+        "namespaced": True,
+        "kind": kind,
+        "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+    }
+
+
+def _group(name: str, version: str) -> Object:
+    named = {"groupVersion": f"{name}/{version}", "version": version}
+    return {"name": name, "versions": [named], "preferredVersion": named}
+
+
 DISCOVERY: dict[str, Object] = {
     "/version": {"major": "1", "minor": "34"},
     "/api": {"versions": ["v1"]},
@@ -49,20 +67,26 @@ DISCOVERY: dict[str, Object] = {
                 "namespaced": False,
                 "kind": "Namespace",
                 "verbs": ["get", "list", "watch"],
-            }
+            },
+            _resource("podtemplates", "PodTemplate"),
         ],
     },
     "/apis": {
         "groups": [
-            {
-                "name": "certificates.k8s.io",
-                "versions": [{"groupVersion": "certificates.k8s.io/v1", "version": "v1"}],
-                "preferredVersion": {
-                    "groupVersion": "certificates.k8s.io/v1",
-                    "version": "v1",
-                },
-            }
+            _group("certificates.k8s.io", "v1"),
+            _group("apps", "v1"),
+            _group("midstreamer.dev", "v1alpha1"),
         ]
+    },
+    "/apis/apps/v1": {
+        "kind": "APIResourceList",
+        "groupVersion": "apps/v1",
+        "resources": [_resource("deployments", "Deployment")],
+    },
+    "/apis/midstreamer.dev/v1alpha1": {
+        "kind": "APIResourceList",
+        "groupVersion": "midstreamer.dev/v1alpha1",
+        "resources": [_resource("agentpools", "AgentPool")],
     },
     "/apis/certificates.k8s.io/v1": RESOURCES,
 }

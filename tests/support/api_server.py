@@ -2,8 +2,8 @@
 
 `ApiServer` holds the objects and knows the rules that matter: resource versions and conflicts,
 names that are taken, what `/approval` and `/status` of a signing request let pass, ConfigMaps that
-are immutable, who may do what.  `Caller` is an `Api` that speaks to it directly; `served_api` has
-the same over HTTPS.
+are immutable, generations, server-side apply, who may do what.  `Caller` is an `Api` that speaks
+to it directly; `served_api` has the same over HTTPS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from midstreamer.cluster.api import Answer, Change, Object
 from midstreamer.domain.errors import Unavailable
 
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+NAMESPACES = "/api/v1/namespaces"
 PARTS = ("approval", "status")
+COLLECTIONS = (
+    *("pods", "podtemplates", "events", "configmaps", "secrets", "leases"),
+    *("deployments", "statefulsets", "agentpools", "persistentvolumeclaims"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,12 @@ class ApiServer:
     def __init__(self, allows: Allows = lambda user, verb, path: True) -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.users: dict[str, User] = {"admin": ADMIN}
+        self.uses: set[tuple[str, str, str]] = set()
+        """Who may use which client identity: user, namespace of the fleet, name."""
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
+        self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
+        """Why an applied object is not let pass, as by a quota or its validation."""
         self.is_away = False
         self.refused = 0
         """Requests that it has not answered because it was away."""
@@ -93,6 +103,10 @@ class ApiServer:
         self.put(f"/api/v1/namespaces/{namespace}/pods", made)
         self.users[f"{namespace}/{name}"] = a_pod_user(namespace, account, name, uid)
         return uid
+
+    def namespace(self, name: str, **labels: str) -> None:
+        """Have a namespace with these labels."""
+        self.put(NAMESPACES, {"metadata": {"name": name, "labels": dict(labels)}})
 
     def all(self, collection: str) -> list[Object]:
         return list(self.objects.get(collection, {}).values())
@@ -126,6 +140,10 @@ class ApiServer:
             part = ""
         name = path.rpartition("/")[2]
         found = self.objects.get(head, {}).get(name)
+        if method == "PATCH":
+            assert body is not None
+            assert query.get("fieldManager"), "the real one answers 400"
+            return 200, self._applied(head, name, found, body, part)
         if found is None:
             raise Refusal(404, "NotFound", f"{path} not found")
         if method == "DELETE":
@@ -138,6 +156,8 @@ class ApiServer:
         return 200, copy.deepcopy(found)
 
     def _created(self, user: User, collection: str, body: Object) -> Object:
+        if collection == REVIEWS:
+            return {**body, "status": {"allowed": self._may(body["spec"])}}
         meta = body.setdefault("metadata", {})
         if not meta.get("name"):
             meta["name"] = f"{meta['generateName']}{uuid.uuid4().hex[:5]}"
@@ -152,6 +172,13 @@ class ApiServer:
                 "extra": {name: list(values) for name, values in user.extra.items()},
             }
         return self._stored(collection, body, "ADDED")
+
+    def _may(self, spec: Object) -> bool:
+        """The answer to a review of access: it is about client identities alone."""
+        asked = spec["resourceAttributes"]
+        what = (asked["verb"], asked["group"], asked["resource"])
+        assert what == ("use", "midstreamer.dev", "clientidentities")
+        return (spec["user"], asked["namespace"], asked["name"]) in self.uses
 
     def _replaced(self, collection: str, found: Object, body: Object, part: str) -> Object:
         version = body["metadata"].get("resourceVersion")
@@ -170,6 +197,29 @@ class ApiServer:
             made = body
         return self._stored(collection, made, "MODIFIED")
 
+    def _applied(
+        self, collection: str, name: str, found: Object | None, body: Object, part: str
+    ) -> Object:
+        """Server-side apply by one manager who forces: what is named is so, the rest stays.
+
+        The real one also takes away what its manager named before and does not any more.
+        """
+        if body.get("metadata", {}).get("name") != name or not body.get("kind"):
+            raise Refusal(400, "BadRequest", "apply needs the kind, and the name of the path")
+        if told := self.rejects(collection, body):
+            raise Refusal(422, "Invalid", told)
+        if part == "status":
+            if found is None:
+                raise Refusal(404, "NotFound", f"{collection}/{name} not found")
+            made = {**found, "status": _merged(found.get("status", {}), body["status"])}
+        elif found is None:
+            return self._stored(collection, body, "ADDED")
+        else:
+            made = _merged(found, {key: body[key] for key in body if key != "status"})
+        if made == found:
+            return copy.deepcopy(found)  # no write, no new version, no event
+        return self._stored(collection, made, "MODIFIED")
+
     def _listed(self, path: str, query: Mapping[str, str]) -> Object:
         items = [one for one in self.all(path) if _is_selected(one, query)]
         limit, begin = int(query.get("limit", 0)), int(query.get("continue", 0))
@@ -183,6 +233,10 @@ class ApiServer:
         meta = made.setdefault("metadata", {})
         meta.setdefault("uid", str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        before = self.objects.get(collection, {}).get(meta["name"])
+        is_same = before is not None and before.get("spec") == made.get("spec")
+        generation = 0 if before is None else before["metadata"].get("generation", 0)
+        meta["generation"] = generation if is_same else generation + 1
         meta["resourceVersion"] = str(next(self._versions))
         self.objects.setdefault(collection, {})[meta["name"]] = made
         self._tell(type, collection, made)
@@ -259,21 +313,33 @@ class Caller:
 
 def _is_collection(path: str) -> bool:
     plural = path.rpartition("/")[2]
-    return plural in ("pods", "events", "configmaps", "secrets", "leases") or (
-        path == naming.REQUESTS
-    )
+    return plural in COLLECTIONS or path == naming.REQUESTS
 
 
 def _is_selected(one: Object, query: Mapping[str, str]) -> bool:
     where = {
         "metadata.name": one["metadata"]["name"],
         "spec.signerName": one.get("spec", {}).get("signerName"),
+        "involvedObject.uid": one.get("involvedObject", {}).get("uid"),
     }
     key, _, value = query.get("fieldSelector", "").partition("=")
     if key and where[key] != value:
         return False
-    key, _, value = query.get("labelSelector", "").partition("=")
-    return not key or one["metadata"].get("labels", {}).get(key) == value
+    labels = one["metadata"].get("labels", {})
+    wanted = [each.partition("=") for each in query.get("labelSelector", "").split(",") if each]
+    return all(labels.get(key) == value if value else key in labels for key, _, value in wanted)
+
+
+def _merged(there: Object, wanted: Object) -> Object:
+    """Maps by key; lists are replaced, which is enough for one manager."""
+    made = dict(there)
+    for key, value in wanted.items():
+        old = made.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            made[key] = _merged(old, value)
+        else:
+            made[key] = value
+    return made
 
 
 def _check_request(spec: Object) -> None:

@@ -21,7 +21,7 @@ from midstreamer_operator.plan.issuance import Policy
 from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources.pods import Pod
 from midstreamer_operator.resources.requests import Condition, SigningRequest
-from tests.support.api_server import ADMIN, ApiServer, Caller, a_pod_user
+from tests.support.api_server import ADMIN, ApiServer, Caller, User, a_pod_user
 
 NAMESPACE, RELEASE, DOMAIN = "fleet", "mid", "test.local"
 NOW_S = 1_800_000_000.0
@@ -105,6 +105,41 @@ def a_database_request(**changes: Any) -> SigningRequest:
     return _with(good, changes)
 
 
+CLIENTS = "app"
+"""A namespace whose pods may be clients."""
+LABEL = f"midstreamer.dev/{NAMESPACE}.{RELEASE}"
+
+
+def a_client_request(**changes: Any) -> SigningRequest:
+    """A request of pod shop-0 of a labelled namespace with which everything agrees."""
+    user = a_pod_user(CLIENTS, "default", "shop-0", UID)
+    good = a_request(
+        signer=POLICY.client_signer,
+        pem=csr_pem(uri("client", CLIENTS, "shop-0")),
+        usages=naming.usages(Kind.CLIENT),
+        username=user.username,
+        groups=user.groups,
+        pod_name="shop-0",
+    )
+    return _with(good, changes)
+
+
+def a_persons_request(**changes: Any) -> SigningRequest:
+    """A request of jane for client/desk-1 with which everything agrees."""
+    good = a_request(
+        signer=POLICY.client_signer,
+        pem=csr_pem(f"spiffe://{DOMAIN}/client/desk-1"),
+        usages=naming.usages(Kind.CLIENT),
+        username="jane",
+        groups=("desks", "system:authenticated"),
+        pod_name="",
+        pod_uid="",
+        user_uid="u-7",
+        extra={"example.org/team": ("desks",)},
+    )
+    return _with(good, changes)
+
+
 def _with(good: SigningRequest, changes: dict[str, Any]) -> SigningRequest:
     return msgspec.structs.replace(good, **changes)
 
@@ -123,6 +158,9 @@ def an_installation() -> ApiServer:
     server = ApiServer()
     server.pod(NAMESPACE, "agent-0", "mid-agent", uid=UID)
     server.pod(NAMESPACE, "postgres-0", "mid-postgres", uid=UID)
+    server.namespace(CLIENTS, **{LABEL: "client"})
+    server.pod(CLIENTS, "shop-0", "default", uid=UID)
+    server.users["jane"] = User("jane", ("desks", "system:authenticated"))
     return server
 
 

@@ -28,6 +28,7 @@ PLACES = {
     "coordinator/dispatching.py::Dispatcher._hang_up": "the group of `run`",
     "coordinator/recalling.py::Recaller._asked": "the recaller: `close` ends what still asks",
     "coordinator/writer.py::Writer.run": "a group that lasts as long as the method",
+    "midstreamer_operator/k8s/asking.py::obtained": "the function, which ends what it began",
     "midstreamer_operator/leading.py::Replica._lead": "the method, which ends what it began",
     "runtime/conversation.py::Peer._begin": "the peer: each ends with its request or the link",
     "runtime/conversation.py::Peer.start": "the peer: `close` ends it",

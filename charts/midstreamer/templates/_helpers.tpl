@@ -3,6 +3,24 @@
 app.kubernetes.io/name: midstreamer
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- with .root.Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* The metadata of an object: name, labels, annotations, those of its own among them. */ -}}
+{{- define "midstreamer.metadata" -}}
+name: {{ .name }}
+labels:
+  {{- include "midstreamer.labels" . | nindent 2 }}
+  helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.annotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "midstreamer.selector" -}}
@@ -21,7 +39,12 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "midstreamer.image" -}}
 {{- $registry := .root.Values.images.registry -}}
 {{- if $registry }}{{ trimSuffix "/" $registry }}/{{ else }}localhost/{{ end -}}
+{{- $named := ternary .component "services" (has .component (list "agent" "postgres")) -}}
+{{- with index .root.Values.images.digests $named -}}
+{{ $.image }}@{{ . }}
+{{- else -}}
 {{ .image }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- end -}}
 {{- end -}}
 
 {{- define "midstreamer.domain" -}}
@@ -41,7 +64,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- if .Values.postgres.enabled -}}
 postgresql://midstreamer@{{ include "midstreamer.postgresHost" . }}/midstreamer?sslmode=verify-full
 {{- else -}}
-{{ required "postgres.enabled is false: postgres.dsn must name your server, postgresql://user@host/database?sslmode=verify-full" .Values.postgres.dsn }}
+{{ .Values.postgres.dsn }}{{ if include "midstreamer.databaseCa" . }}&sslrootcert=/etc/postgres-ca/{{ .Values.postgres.ca.key }}{{ end }}
 {{- end -}}
 {{- end -}}
 
@@ -49,11 +72,34 @@ postgresql://midstreamer@{{ include "midstreamer.postgresHost" . }}/midstreamer?
 {{- if .Values.postgres.enabled -}}
 {{ .Release.Name }}-postgres
 {{- else -}}
-{{ .Values.postgres.passwordSecret }}
+{{ .Values.postgres.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{- define "midstreamer.passwordVolume" -}}
+- name: password
+  secret:
+    secretName: {{ include "midstreamer.passwordSecret" . }}
+    defaultMode: 0440
+    {{- if not .Values.postgres.enabled }}
+    items: [{key: {{ .Values.postgres.existingSecretKey }}, path: password}]
+    {{- end }}
+{{- end -}}
+
+{{- /* The volume's source of who vouches for a database of your own; empty without. */ -}}
+{{- define "midstreamer.databaseCa" -}}
+{{- $ca := .Values.postgres.ca -}}
+{{- if .Values.postgres.enabled -}}
+{{- else if $ca.secret -}}
+secret: {secretName: {{ $ca.secret }}, defaultMode: 0440}
+{{- else if $ca.configMap -}}
+configMap: {name: {{ $ca.configMap }}}
 {{- end -}}
 {{- end -}}
 
 {{- define "midstreamer.container" -}}
+runAsNonRoot: true
+seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
@@ -61,6 +107,9 @@ capabilities: {drop: [ALL]}
 
 {{- /* What every pod is told: who it is, and where it is. */ -}}
 {{- define "midstreamer.environment" -}}
+{{- with .root.Values.extraEnv }}
+{{- toYaml . }}
+{{ end -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_UID
@@ -82,6 +131,9 @@ capabilities: {drop: [ALL]}
 {{- define "midstreamer.podMetadata" -}}
 labels:
   {{- include "midstreamer.labels" . | nindent 2 }}
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 annotations:
   {{- /* Settings are read at the start, so a change of them starts pods again; the allowlist is not. */}}
   midstreamer.dev/settings: {{ include "midstreamer.settings" .root | sha256sum | trunc 16 }}
@@ -92,28 +144,48 @@ annotations:
 
 {{- define "midstreamer.pod" -}}
 serviceAccountName: {{ include "midstreamer.name" . }}
+automountServiceAccountToken: true
 enableServiceLinks: false
 {{- with .root.Values.images.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .root.Values.podSecurityContext }}
 securityContext:
-  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
-{{- with .root.Values.nodeSelector }}
-nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
+{{- include "midstreamer.placement" . }}
 topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "midstreamer.selector" . | nindent 8 }}
+{{- end -}}
+
+{{- /* Where pods may be. Labels and taints of one kind are beside those of all; a pool of agents has
+       its own, so that they are not in the template of its pods. */ -}}
+{{- define "midstreamer.placement" -}}
+{{- $all := .root.Values }}
+{{- $own := index .root.Values .component | default dict }}
+{{- $beside := ternary (dict) $own (eq .component "agent") }}
+{{- with merge (dict) ($beside.nodeSelector | default dict) ($all.nodeSelector | default dict) }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat ($all.tolerations | default list) ($beside.tolerations | default list) }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $own.affinity | default $all.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "midstreamer.probes" -}}
@@ -134,6 +206,9 @@ livenessProbe:
 {{- define "midstreamer.mounts" -}}
 - {name: config, mountPath: /etc/midstreamer, readOnly: true}
 - {name: tmp, mountPath: /tmp}
+{{- with .root.Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "midstreamer.volumes" -}}
@@ -141,6 +216,9 @@ livenessProbe:
   configMap: {name: {{ .root.Release.Name }}-config}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
+{{- with .root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- /* The settings of every process, as config.toml. */ -}}

@@ -15,10 +15,10 @@ are done in the order of `STEPS`.  A certificate is in the ledger before anybody
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -51,8 +51,18 @@ class Policy:
 
     @property
     def signer(self) -> str:
-        """The signer whose requests are ours."""
+        """The signer of members."""
         return naming.signer(self.namespace, self.release)
+
+    @property
+    def client_signer(self) -> str:
+        """The signer of clients, whose requests are ours as well: `plan.clients`."""
+        return naming.client_signer(self.namespace, self.release)
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Every signer whose requests are ours."""
+        return (self.signer, self.client_signer)
 
 
 @dataclass(frozen=True)
@@ -130,11 +140,16 @@ def decide(request: SigningRequest, pod: Pod | None, policy: Policy) -> Decision
     """What to do next; ``pod`` is the one of our namespace that the requester's token names."""
     if request.signer != policy.signer:
         return Ignore()
+    return judged(Case(request, policy, pod), CHECKS)
+
+
+def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -> Decision:
+    """What to do next about a request of ours, if these checks are the ones for it."""
+    request, policy = case.request, case.policy
     if is_settled(request):
         return Done()
-    case = Case(request, pod, policy)
     is_approved = request.has(APPROVED)
-    if objection := _objection(case):
+    if objection := objected(case, checks):
         return Fail(*objection) if is_approved else Deny(*objection)
     if not is_approved:
         return Approve(case.named)
@@ -154,8 +169,8 @@ class Case:
     """Everything that a check may look at."""
 
     request: SigningRequest
-    pod: Pod | None
     policy: Policy
+    pod: Pod | None = None
 
     @functools.cached_property
     def made(self) -> x509.CertificateSigningRequest:
@@ -196,6 +211,7 @@ class Case:
 
 Objection: TypeAlias = tuple[Reason, str]
 Check: TypeAlias = Callable[[Case], Objection | None]
+CaseT = TypeVar("CaseT", bound=Case)
 
 
 def comes_from_a_pod(case: Case) -> Objection | None:
@@ -387,8 +403,11 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _objection(case: Case) -> Objection | None:
+def objected(
+    case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]
+) -> Objection | None:
+    """What the first check that objects says; None when none does."""
     try:
-        return next((found for check in CHECKS if (found := check(case))), None)
+        return next((found for check in checks if (found := check(case))), None)
     except UNREADABLE as error:
         return Reason.UNREADABLE, f"the request cannot be read: {type(error).__name__}"

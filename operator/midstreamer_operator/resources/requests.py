@@ -31,6 +31,7 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     request: str = ""
     usages: tuple[str, ...] = ()
     username: str = ""
+    uid: str = ""
     groups: tuple[str, ...] = ()
     extra: dict[str, tuple[str, ...]] = {}
     expiration_seconds: int | None = None
@@ -65,6 +66,9 @@ class SigningRequest(msgspec.Struct, frozen=True, kw_only=True):
     pod_name: str = ""
     pod_uid: str = ""
     """Of the pod to which the requester's token is bound; empty when it is bound to none."""
+    user_uid: str = ""
+    extra: dict[str, tuple[str, ...]] = {}
+    """The rest of what the API server wrote about the requester: a review of access wants it."""
     expires_s: int | None = None
     """Life that is asked for, in seconds."""
     conditions: tuple[Condition, ...] = ()
@@ -96,6 +100,8 @@ def read(given: Mapping[str, Any]) -> SigningRequest:
         groups=spec.groups,
         pod_name=_only(spec.extra.get(naming.POD_NAME, ())),
         pod_uid=_only(spec.extra.get(naming.POD_UID, ())),
+        user_uid=spec.uid,
+        extra=spec.extra,
         expires_s=spec.expiration_seconds,
         conditions=status.conditions,
         has_certificate=bool(status.certificate),

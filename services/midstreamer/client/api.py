@@ -43,6 +43,8 @@ from midstreamer.transport.carrier import Carrier
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
+TRUST_DOMAIN, PORT = "midstreamer.local", 7400
+"""The values ``trustDomain`` and ``coordinator.port`` of the chart, unless they were changed."""
 
 AnswerT = TypeVar("AnswerT", bound=frames.Answer)
 ResultT = TypeVar("ResultT")
@@ -112,6 +114,37 @@ class AsyncClient:
             link_age_s=link_age_s,
         )
 
+    @classmethod
+    def in_cluster(
+        cls,
+        namespace: str,
+        release: str,
+        *,
+        trust_domain: str = TRUST_DOMAIN,
+        port: int = PORT,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        link_age_s: float = LINK_AGE_S,
+    ) -> Self:
+        """A client in a pod of the cluster that the fleet is in; ConfigError outside of a pod.
+
+        ``namespace`` and ``release`` are the fleet's, as Helm was told; ``trust_domain`` and
+        ``port`` are its values ``trustDomain`` and ``coordinator.port``. The client is
+        ``client/<namespace>/<pod>/<uid>`` of its own pod. It makes a key that never leaves its
+        memory, has it certified by the fleet's operator and renews that until it is closed.
+
+        Entering waits up to ``deadline_s`` seconds for the first certificate, then raises
+        DeadlineExceeded with the reason: the operator is away, or the words in which it denies.
+        """
+        import midstreamer.client.in_cluster as in_cluster  # h11 loads late
+
+        made = in_cluster.source(namespace, release, trust_domain)
+        return cls.connect(
+            in_cluster.address(namespace, release, port),
+            credentials=made,
+            deadline_s=deadline_s,
+            link_age_s=link_age_s,
+        )
+
     async def __aenter__(self) -> Self:
         if self._source is not None:
             await self._keep(self._source)
@@ -120,17 +153,26 @@ class AsyncClient:
 
     async def _keep(self, source: CredentialSource) -> None:
         core.check_deadline(self.deadline_s)
+        waiting = ""
+
+        def look() -> None:
+            nonlocal waiting
+            waiting = source.waiting if isinstance(source, Renewed) else ""
+
+        # Before the request is given up: afterwards it waits for nothing any more.
+        looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
                 await self._ends.enter_async_context(renewing.kept(source))
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            waiting = source.waiting if isinstance(source, Renewed) else ""
             raise DeadlineExceeded(
                 f"no certificate for {source.identity.name} within"
                 f" deadline_s = {self.deadline_s:g} s: {waiting}"
             ) from error
+        finally:
+            looking.cancel()
 
     async def __aexit__(
         self,

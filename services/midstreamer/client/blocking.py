@@ -16,7 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from midstreamer.client.api import DEFAULT_ADDRESS, DEFAULT_DEADLINE_S, AsyncClient
+from midstreamer.client.api import (
+    DEFAULT_ADDRESS,
+    DEFAULT_DEADLINE_S,
+    PORT,
+    TRUST_DOMAIN,
+    AsyncClient,
+)
 from midstreamer.client.core import Receipt
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
@@ -60,6 +66,28 @@ class Client:
             deadline_s=deadline_s,
             link_age_s=link_age_s,
             proxy=proxy,
+        )
+        return cls(made)
+
+    @classmethod
+    def in_cluster(
+        cls,
+        namespace: str,
+        release: str,
+        *,
+        trust_domain: str = TRUST_DOMAIN,
+        port: int = PORT,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        link_age_s: float = LINK_AGE_S,
+    ) -> Self:
+        """A client in a pod of the fleet's cluster; see `AsyncClient.in_cluster`."""
+        made = AsyncClient.in_cluster(
+            namespace,
+            release,
+            trust_domain=trust_domain,
+            port=port,
+            deadline_s=deadline_s,
+            link_age_s=link_age_s,
         )
         return cls(made)
 

@@ -7,6 +7,8 @@ time, so it is read again for each request.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -28,6 +30,15 @@ class Account:
     port: int
     namespace: str
     directory: Path = DIRECTORY
+    who: str = "this service account"
+    """What it is called in messages."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What a request says of where it goes and who asks; ConfigError without a token."""
+        return [
+            ("Host", f"{self.host}:{self.port}"),
+            ("Authorization", f"Bearer {self.token()}"),
+        ]
 
     @property
     def server(self) -> str:
@@ -44,6 +55,24 @@ class Account:
         """The token as it is now; ConfigError when it cannot be read."""
         return _read(self.directory / "token")
 
+    def pod(self) -> tuple[str, str]:
+        """Name and uid of the pod to which the token is bound; ConfigError when it says none.
+
+        The token says it, and nobody need be believed: the API server reads the same there when a
+        certificate is asked for.
+        """
+        place = self.directory / "token"
+        try:
+            _, payload, _ = self.token().split(".")
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            pod = claims["kubernetes.io"]["pod"]
+            return str(pod["name"]), str(pod["uid"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{place} is not bound to a pod, so that nobody is certified by it: mount the token"
+                " of the pod's service account as Kubernetes does by itself"
+            ) from error
+
     def trust(self) -> ssl.SSLContext:
         """TLS that believes the cluster's authority and no other; ConfigError without one."""
         try:
@@ -54,6 +83,23 @@ class Account:
         # do not.  Chain, dates and host name are checked as ever.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return made
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """The API server behind a proxy on a Unix socket, which says by itself who asks."""
+
+    path: Path
+    who: str = "this user"
+
+    @property
+    def server(self) -> str:
+        """What it is called in messages."""
+        return f"{self.path} (kubectl's proxy)"
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The proxy answers to this name alone."""
+        return [("Host", "localhost")]
 
 
 def in_pod(environ: Mapping[str, str] = os.environ, directory: Path = DIRECTORY) -> Account:

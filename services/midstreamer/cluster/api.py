@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 
 import h11
 
-from midstreamer.cluster.account import Account
+from midstreamer.cluster.account import Account, Proxied
 from midstreamer.domain.errors import (
     BadInput,
     MidstreamerError,
@@ -50,6 +50,9 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 """Of an answer, and of one line of a watch."""
 READ_BYTES = 64 * 1024
 RETRY_S = 1.0
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+"""A PATCH here is always server-side apply: the whole of what we want of an object, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Answer:
     status: int
     body: Object
     retry_after_s: float = 0.0
+    who: str = "this service account"
+    """Who asked, for messages."""
 
     def checked(self, allowed: Collection[int] = (200, 201)) -> Object:
         """The body when the status is one of these; else the error that the answer stands for."""
@@ -75,7 +80,7 @@ class Answer:
             case 401:
                 return Refused(f"{told}; the token is of a pod that is gone, or has expired")
             case 403:
-                return Refused(f"{told}; the role of this service account must allow it")
+                return Refused(f"{told}; the role of {self.who} must allow it")
             case 429:
                 return Overloaded(told, retry_after_s=self.retry_after_s or RETRY_S)
             case status if status >= 500:
@@ -119,11 +124,11 @@ class Api(Protocol):
 class Client:
     """The `Api` of a real server; to be closed, or used with ``async with``."""
 
-    def __init__(self, account: Account, *, idle_max: int = IDLE_MAX) -> None:
+    def __init__(self, account: Account | Proxied, *, idle_max: int = IDLE_MAX) -> None:
         """``idle_max`` connections are kept; ConfigError without the cluster's authority."""
         self._account = account
         self._idle_max = idle_max
-        self._tls = account.trust()
+        self._tls = account.trust() if isinstance(account, Account) else None
         self._idle: deque[_Connection] = deque()
 
     async def __aenter__(self) -> Client:
@@ -178,15 +183,18 @@ class Client:
                     head = await connection.answered()
                     if head.status_code != 200:
                         body = await connection.whole()
-                        raise Answer(request.told, head.status_code, _object(body)).error()
+                        told = Answer(
+                            request.told, head.status_code, _object(body), who=self._account.who
+                        )
+                        raise told.error()
                 lines = connection.lines()
                 while True:
                     async with asyncio.timeout_at(until_s):
                         line = await anext(lines, None)
                     if line is None:
                         return
-                    told = _object(line)
-                    yield Change(str(told.get("type")), told.get("object") or {})
+                    change = _object(line)
+                    yield Change(str(change.get("type")), change.get("object") or {})
 
     @asynccontextmanager
     async def _begun(self, request: _Request) -> AsyncIterator[_Connection]:
@@ -201,9 +209,8 @@ class Client:
         try:
             await connection.send(request, self._account)
             head = await connection.answered()
-            answer = Answer(
-                request.told, head.status_code, _object(await connection.whole()), _pause(head)
-            )
+            body = _object(await connection.whole())
+            answer = Answer(request.told, head.status_code, body, _pause(head), self._account.who)
         except BaseException:
             connection.close()
             raise
@@ -212,13 +219,17 @@ class Client:
 
     async def _opened(self) -> _Connection:
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(
-                self._account.host,
-                self._account.port,
-                ssl=self._tls,
-                limit=READ_BYTES,
-                ssl_handshake_timeout=CONNECT_S,
-            )
+            if isinstance(self._account, Proxied):
+                place = self._account.path
+                reader, writer = await asyncio.open_unix_connection(place, limit=READ_BYTES)
+            else:
+                reader, writer = await asyncio.open_connection(
+                    self._account.host,
+                    self._account.port,
+                    ssl=self._tls,
+                    limit=READ_BYTES,
+                    ssl_handshake_timeout=CONNECT_S,
+                )
         return _Connection(reader, writer)
 
     def _kept(self) -> _Connection | None:
@@ -263,16 +274,15 @@ class _Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._since_s = 0.0
 
-    async def send(self, request: _Request, account: Account) -> None:
+    async def send(self, request: _Request, account: Account | Proxied) -> None:
         body = b"" if request.body is None else json.dumps(request.body).encode()
         headers = [
-            ("Host", f"{account.host}:{account.port}"),
-            ("Authorization", f"Bearer {account.token()}"),
+            *account.headers(),
             ("Accept", "application/json"),
             ("User-Agent", "midstreamer"),
         ]
         if body:
-            headers.append(("Content-Type", "application/json"))
+            headers.append(("Content-Type", APPLY if request.method == "PATCH" else JSON))
             headers.append(("Content-Length", str(len(body))))
         sent = self._http.send(
             h11.Request(method=request.method, target=request.target, headers=headers)

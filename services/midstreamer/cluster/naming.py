@@ -1,6 +1,8 @@
-"""What pods and their signer must call by one name: signer, usages, trusted bundle."""
+"""What pods, people and their signers must call by one name: signers, usages, trusted bundle."""
 
 from __future__ import annotations
+
+import re
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -16,6 +18,12 @@ POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 """Where the API server writes, into a request, which pod's token it came with."""
 
+CLIENT = "client"
+"""The value of a namespace's label, below `client_label`, that lets its pods be clients."""
+GROUP, CLIENT_IDENTITIES, USE = "midstreamer.dev", "clientidentities", "use"
+"""Who may be ``client/<name>``: whoever may `USE` the `CLIENT_IDENTITIES` of that name."""
+
+_NO_NAME = re.compile(r"[^a-z0-9-]+")
 _WORDS: dict[x509.ObjectIdentifier, str] = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "client auth",
     ExtendedKeyUsageOID.SERVER_AUTH: "server auth",
@@ -25,6 +33,34 @@ _WORDS: dict[x509.ObjectIdentifier, str] = {
 def signer(namespace: str, release: str) -> str:
     """The signer of the members of one installation."""
     return f"midstreamer.dev/{namespace}.{release}.member"
+
+
+def client_signer(namespace: str, release: str) -> str:
+    """The signer of the clients of one installation."""
+    return f"midstreamer.dev/{namespace}.{release}.client"
+
+
+def signer_of(kind: Kind, namespace: str, release: str) -> str:
+    """The signer of an installation that certifies a kind."""
+    return (client_signer if kind is Kind.CLIENT else signer)(namespace, release)
+
+
+def client_label(namespace: str, release: str) -> str:
+    """The label of namespaces whose pods may be clients of one installation.
+
+    Its last part may have 63 characters: so may ``namespace`` and ``release`` together, less one.
+    """
+    return f"midstreamer.dev/{namespace}.{release}"
+
+
+def request_prefix(namespace: str, label: str) -> str:
+    """What the name of a signing request begins with; the API server adds the rest."""
+    return f"{namespace}.{_NO_NAME.sub('-', label.lower())}-"
+
+
+def coordinators(namespace: str, release: str) -> str:
+    """The DNS name that has the addresses of all coordinators, inside of the cluster."""
+    return f"{release}-coordinator.{namespace}.svc"
 
 
 def usages(kind: Kind) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""An issuer for `security.requested` in a cluster: the signer of the installation.
+"""An issuer for `security.requested` in a cluster: the signers of the installation.
 
 A request is posted to the API server, which writes beside it whose token it came with.  The signer
 compares that with the name that is asked for, approves or denies, and puts the certificate into
@@ -67,14 +67,14 @@ class ClusterIssuer:
     async def _post(self, request_pem: bytes, identity: Identity) -> str:
         spec = {
             "request": base64.b64encode(request_pem).decode(),
-            "signerName": naming.signer(self._namespace, self._release),
+            "signerName": naming.signer_of(identity.kind, self._namespace, self._release),
             "usages": list(naming.usages(identity.kind)),
             "expirationSeconds": EXPIRES_S,
         }
         made: Object = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
-            "metadata": {"generateName": f"{self._namespace}.{identity.label}-"},
+            "metadata": {"generateName": naming.request_prefix(self._namespace, identity.label)},
             "spec": spec,
         }
         answer = await self._api.ask("POST", naming.REQUESTS, made)

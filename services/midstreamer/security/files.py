@@ -117,6 +117,22 @@ def issue(
     return path
 
 
+def keep(own: Credentials, directory: Path) -> Path:
+    """Write credentials into a directory (key 0600), which then also trusts their authorities.
+
+    Returns the file of key and certificate.
+    """
+    path = identity_path(directory, own.identity)
+    _own_directory(directory)
+    _own_directory(path.parent)
+    _write(path, _key_pem(own.key) + pem_of((own.certificate, *own.intermediates)), mode=0o600)
+    trust = trust_path(directory)
+    anchors = certificates_in(trust) if trust.exists() else ()
+    if fresh := [one for one in own.anchors if one not in anchors]:
+        _write(trust, pem_of((*anchors, *fresh)), mode=0o644)
+    return path
+
+
 @dataclass(frozen=True)
 class Description:
     """A certificate file as a person reads it; never the key."""

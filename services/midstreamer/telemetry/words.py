@@ -69,7 +69,8 @@ TASKS = _words(
 SIGNED = _words(
     """
     signed NotAPod AnotherNamespace Unreadable WeakKey MoreThanNames NotOneName ForeignName
-    UnknownAccount WrongKind AnotherPod WrongHostName WrongUsage PodGone
+    UnknownAccount WrongKind AnotherPod WrongHostName WrongUsage NamespaceNotLabelled NotAllowed
+    PodGone
     """
 )
 """How the operator answers signing requests."""

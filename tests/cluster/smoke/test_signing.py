@@ -100,8 +100,10 @@ def named(pod: Bound, kind: Kind = Kind.AGENT) -> Identity:
 
 
 def requests(kubernetes: Kubernetes) -> list[dict[str, Any]]:
-    signer = f"--field-selector=spec.signerName={naming.signer(kubernetes.namespace, RELEASE)}"
-    items: list[dict[str, Any]] = kubernetes.get("csr", signer)["items"]
+    items: list[dict[str, Any]] = []
+    for signer in (naming.signer, naming.client_signer):
+        only = f"--field-selector=spec.signerName={signer(kubernetes.namespace, RELEASE)}"
+        items += kubernetes.get("csr", only)["items"]
     return items
 
 
@@ -231,6 +233,47 @@ async def test_a_request_that_is_none_does_not_even_reach_the_operator(
 ) -> None:
     with pytest.raises(BadInput, match="PEM block type must be CERTIFICATE REQUEST"):
         await posted(members["agent"], b"garbage")
+
+
+async def asked_as_client(pod: Bound, uri: str, named_: Identity) -> None:
+    """A certificate of a client, within the bound; Refused when it is denied."""
+    async with asyncio.timeout(WITHIN_S):
+        signed = await issuer(pod).sign(csr_pem(uri), named_)
+    names = signed.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [uri]
+
+
+async def test_a_pod_is_a_client_while_its_namespace_is_labelled(
+    signing: Installation, members: dict[str, Bound]
+) -> None:
+    shop = signing.pod("shop-0", "default")
+    who = named(shop, Kind.CLIENT)
+    other = named(members["agent"], Kind.CLIENT)
+    async with operating(members["operator"]):
+        with pytest.raises(Refused, match="kubectl label namespace") as raised:
+            await asked_as_client(shop, who.uri, who)
+        assert raised.value.reason == "NamespaceNotLabelled"
+        signing.let_clients_in(labelled=True)
+        await asked_as_client(shop, who.uri, who)
+        with pytest.raises(Refused) as raised:
+            await asked_as_client(shop, other.uri, other)
+        assert raised.value.reason == "AnotherPod"
+        signing.let_clients_in(labelled=False)
+        with pytest.raises(Refused) as raised:
+            await asked_as_client(shop, who.uri, who)
+        assert raised.value.reason == "NamespaceNotLabelled"
+
+
+async def test_a_person_is_the_client_that_a_role_lets_him_be_and_no_other(
+    signing: Installation, members: dict[str, Bound]
+) -> None:
+    jane = Bound("jane", "", signing.person("jane", "desk-1"))
+    desk, other = (identity.make(DOMAIN, Kind.CLIENT, name) for name in ("desk-1", "desk-2"))
+    async with operating(members["operator"]):
+        await asked_as_client(jane, desk.uri, desk)
+        with pytest.raises(Refused, match="must allow the verb use") as raised:
+            await asked_as_client(jane, other.uri, other)
+        assert raised.value.reason == "NotAllowed"
 
 
 async def test_two_replicas_are_ready_and_one_leads(

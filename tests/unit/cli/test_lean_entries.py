@@ -33,6 +33,7 @@ def ran(code: str) -> subprocess.CompletedProcess[str]:
         "midstreamer.store.postgres",
         "midstreamer.transport.carriers",
         "midstreamer_operator.cli",
+        "midstreamer_operator.k8s.cli",
     ],
 )
 def test_entries_load_without_kernels_and_without_postgresql(module: str) -> None:

@@ -28,6 +28,7 @@ from midstreamer_operator.resources import ledger
 from tests.support.api_server import ADMIN, ApiServer, Caller, until
 from tests.support.operating import (
     AUTHORITY,
+    CLIENTS,
     DOMAIN,
     HOSTS,
     NAMESPACE,
@@ -141,6 +142,62 @@ async def test_a_forged_request_that_somebody_approved_by_hand_fails() -> None:
     told = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
     assert told["Failed"]["reason"] == Reason.WRONG_KIND
     assert certificate(server, given) == b""
+
+
+async def test_a_client_pod_gets_a_certificate_and_the_pod_is_never_read() -> None:
+    server = an_installation()
+    given = posted_by_client(server)
+    server.calls.clear()
+    assert await a_signer(server).reconcile(given) == Done()
+    (leaf,) = x509.load_pem_x509_certificates(certificate(server, given))
+    who = chain.identify(Presented(leaf), [AUTHORITY.certificate], Role.DIALS, NOW_S + 1.0)
+    assert who.name == f"client/{CLIENTS}/shop-0/{UID}"
+    (entry,) = entries(server)
+    assert entry.id == who.uri
+    assert not [path for _, path in server.calls if "/pods" in path]
+
+
+async def test_a_client_pod_is_denied_once_its_namespace_is_not_labelled_any_more() -> None:
+    server = an_installation()
+    server.namespace(CLIENTS)
+    given = posted_by_client(server)
+    await a_signer(server).reconcile(given)
+    assert condition(server, given)["reason"] == Reason.NAMESPACE_NOT_LABELLED
+    (event,) = server.all(EVENTS)
+    assert event["involvedObject"]["name"] == OWN[0]
+    assert entries(server) == []
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_a_person_gets_the_name_that_he_may_use_and_no_other(may: bool) -> None:
+    server = an_installation()
+    server.uses = {("jane", NAMESPACE, "desk-1" if may else "desk-2")}
+    pem = csr_pem(f"spiffe://{DOMAIN}/client/desk-1")
+    given = posted_by_client(server, pem, by="jane")
+    await a_signer(server).reconcile(given)
+    told = {each["type"] for each in current(server, given)["status"]["conditions"]}
+    assert told == ({"Approved"} if may else {"Denied"})
+    assert [entry.id for entry in entries(server)] == may * [f"spiffe://{DOMAIN}/client/desk-1"]
+
+
+async def test_a_sweep_finds_requests_of_both_signers() -> None:
+    server = an_installation()
+    posted(server)
+    posted_by_client(server)
+    assert await a_signer(server).sweep() == 2
+    assert len(entries(server)) == 2
+
+
+def posted_by_client(
+    server: ApiServer, pem: bytes = b"", *, by: str = f"{CLIENTS}/shop-0"
+) -> Object:
+    return posted(
+        server,
+        pem or csr_pem(uri("client", CLIENTS, "shop-0")),
+        by=by,
+        signerName=POLICY.client_signer,
+        usages=list(naming.usages(Kind.CLIENT)),
+    )
 
 
 async def test_another_signers_request_is_never_written_to() -> None:

@@ -1,0 +1,133 @@
+"""The files of the charts that follow from the code: schemas of values, and what two charts share.
+
+`docs.chart_values` declares what may be set, the settings' classes what may stand below `config`,
+and the comments in values.yaml what each value means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from docs import chart_values, reading
+
+CHARTS = Path(__file__).parents[1] / "charts"
+FLEET, CLUSTER = CHARTS / "midstreamer", CHARTS / "midstreamer-cluster"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PROCESSES = ("sync", "coordinator", "agent", "postgres", "telemetry", "security", "limits")
+"""Sections of the settings that can be set below `config`."""
+SET_BY_THE_CHART = {
+    "sync": (
+        "id",
+        "listen",
+        "advertise",
+        "dsn",
+        "password_file",
+        "database_trust",
+        "directory",
+    ),
+    "coordinator": ("id", "listen", "advertise", "outside_listen", "sync"),
+    "agent": ("id", "sync"),
+    "postgres": ("id", "listen", "directory", "names", "password_file"),
+    "TelemetrySettings": ("listen",),
+    "SecuritySettings": ("directory", "key", "release", "trust_domain", "allowlist"),
+}
+"""What the chart says itself, by section or shared class: refused, as it would not be heeded."""
+_SHARED = {"telemetry": "TelemetrySettings", "security": "SecuritySettings"}
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file of the charts with the text it should have."""
+    values = {FLEET: chart_values.fleet(_config()), CLUSTER: chart_values.cluster()}
+    made = {chart / "values.schema.json": _schema(chart, values[chart]) for chart in values}
+    signing, pools = "templates/_signing.tpl", "agentpools.yaml"
+    made[FLEET / signing] = (CLUSTER / signing).read_text(encoding="utf-8")
+    definition = (CLUSTER / "templates" / pools).read_text(encoding="utf-8")
+    made[FLEET / "charts/midstreamer-definitions/crds" / pools] = definition
+    return made
+
+
+def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every value that has an example, as its path with dots and its schema."""
+    for key, value in schema["properties"].items():
+        here = f"{path}.{key}" if path else key
+        if "examples" in value:
+            yield here, value
+        elif "properties" in value:
+            yield from leaves(value, here)
+
+
+def comments(text: str) -> dict[str, str]:
+    """The comment above each key of a values.yaml, by the key's path with dots."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        bare = line.strip()
+        if bare.startswith("#"):
+            above.append(bare.removeprefix("#").strip())
+            continue
+        key, colon, _ = bare.partition(":")
+        if colon and not bare.startswith("-"):
+            indent = len(line) - len(line.lstrip())
+            path = [each for each in path if each[0] < indent] + [(indent, key)]
+            found[".".join(name for _, name in path)] = " ".join(above)
+        above = []
+    return found
+
+
+def _schema(chart: Path, values: dict[str, Any]) -> str:
+    text = (chart / "values.yaml").read_text(encoding="utf-8")
+    definitions = values["properties"].get("config", {}).pop("$defs", None)
+    _describe(values, comments(text), yaml.safe_load(text), "")
+    if chart == FLEET:  # Helm itself adds them, for the chart that this one contains
+        values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
+    made = {"$schema": DIALECT, "title": f"Values of {chart.name}", **values}
+    return json.dumps(made | ({"$defs": definitions} if definitions else {}), indent=1) + "\n"
+
+
+def _describe(schema: dict[str, Any], told: dict[str, str], defaults: Any, path: str) -> None:
+    for key, value in list(schema["properties"].items()):
+        here = f"{path}.{key}" if path else key
+        described = {"description": told[here], **value}
+        schema["properties"][key] = described
+        if "examples" in value:
+            described["default"] = defaults[key]
+        elif key != "config":
+            _describe(described, told, defaults[key], here)
+
+
+def _config() -> dict[str, Any]:
+    """What may stand below `config`: the settings of processes that the chart does not set."""
+    sections: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    for cls in reading.settings():
+        if cls.section in PROCESSES:
+            made = cls.model_json_schema()
+            shared |= made.pop("$defs", {})
+            sections[cls.section] = _told(made, SET_BY_THE_CHART.get(cls.section, ()))
+    for name, one in shared.items():
+        shared[name] = _told(one, SET_BY_THE_CHART.get(name, ()))
+    for section, name in _SHARED.items():
+        sections[section] = {"$ref": f"#/$defs/{name}"}
+    return {**_closed(sections), "$defs": shared}
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
+    """A section of the settings, of which each may be left out."""
+    if "properties" not in schema:
+        return schema
+    left = {
+        name: {key: value for key, value in one.items() if key not in {"title", "format"}}
+        for name, one in schema["properties"].items()
+        if name not in without
+    }
+    return {**_closed(left), "description": schema.get("description", "")}

@@ -1,0 +1,166 @@
+"""The command ``midstreamer-k8s``: one's own certificate, how an installation stands, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import midstreamer_operator
+from midstreamer.cli import errors
+from midstreamer.domain.errors import BadInput
+from midstreamer_operator.k8s import asking, kubectl, looking, purging, showing
+
+app = typer.Typer(
+    name="midstreamer-k8s",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Look after a Midstreamer installation in Kubernetes, with the rights of your kubectl.
+
+    Try: `midstreamer-k8s status` shows who is there, and what is waited for and why.
+    """,
+)
+certs = typer.Typer(no_args_is_help=True, help="Have client identities certified.")
+app.add_typer(certs, name="certs")
+
+NAMESPACE = typer.Option(
+    "", "--namespace", "-n", help="Namespace of the installation. Default: as kubectl's."
+)
+RELEASE = typer.Option("midstreamer", "--release", help="Its name, as Helm was told.")
+CONTEXT = typer.Option("", "--context", help="Context of the kubeconfig. Default: the current.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"midstreamer-k8s {midstreamer_operator.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_the_verb(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+    ),
+) -> None:
+    """Take the options that stand before the verb."""
+
+
+@certs.command()
+def request(
+    name: str = typer.Argument(help="Whom to be: desk-1 stands for client/desk-1."),
+    directory: Path = typer.Option(  # noqa: B008 - typer reads its options so
+        Path("certs"), "--directory", help="Where key, certificate and authorities are written."
+    ),
+    timeout: float = typer.Option(120.0, min=1.0, help="Seconds to wait for the operator."),
+    namespace: str = NAMESPACE,
+    release: str = RELEASE,
+    context: str = CONTEXT,
+) -> None:
+    """Have a client identity certified. The key is made here and goes nowhere (mode 0600).
+
+    You must be allowed to `use` the client identity of this name in the installation's namespace.
+
+    Example: midstreamer-k8s certs request desk-1 --namespace fleet --release mid
+    """
+    asking.named(name, "midstreamer.local")  # before anything is started
+    directory = directory.absolute()
+
+    async def work() -> None:
+        place = namespace or await kubectl.namespace(context)
+        async with kubectl.api(context) as api:
+            domain = await asking.trust_domain(api, place, release)
+            me = asking.named(name, domain)
+            own = await asking.obtained(api, me, place, release, timeout_s=timeout, say=_aside)
+        path = asking.kept(own, directory)
+        typer.echo(
+            f"{me.name}: {path}, until {own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        )
+        typer.echo(
+            f"use it: MIDSTREAMER_CLIENT__IDENTITY={me.name}"
+            f" MIDSTREAMER_SECURITY__DIRECTORY={directory} midstreamer status"
+        )
+
+    _run(work())
+
+
+@app.command()
+def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CONTEXT) -> None:
+    """Show the pods of an installation, what they wait for and why, and its certificates.
+
+    Example: midstreamer-k8s status --namespace fleet --release mid
+    """
+
+    async def work() -> None:
+        place = namespace or await kubectl.namespace(context)
+        async with kubectl.api(context) as api:
+            found = await looking.found(api, place, release)
+        for line in showing.shown(found, time.time()):
+            typer.echo(line)
+
+    _run(work())
+
+
+@app.command()
+def purge(
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    namespace: str = NAMESPACE,
+    release: str = RELEASE,
+    context: str = CONTEXT,
+) -> None:
+    """Remove what `helm uninstall` leaves: data, authority, password, ledger. Asks before.
+
+    Example: midstreamer-k8s purge --namespace fleet --release mid
+    """
+
+    async def work() -> None:
+        place = namespace or await kubectl.namespace(context)
+        async with kubectl.api(context) as api:
+            found = await purging.left(api, place, release)
+            if not found:
+                typer.echo(f"nothing is left of {place}/{release}")
+                return
+            typer.echo(f"left of {place}/{release}:")
+            for each in found:
+                typer.echo(f"  {each.what}")
+            _sure(len(found), yes=yes)
+            for each in found:
+                await purging.remove(api, each)
+        typer.echo(f"removed: {len(found)}")
+
+    _run(work())
+
+
+def _sure(count: int, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("nobody is at a terminal to ask: give --yes to remove all of this")
+    if not typer.confirm(f"Remove these {count} for ever?"):
+        raise typer.Exit(1)
+
+
+def _aside(text: str) -> None:
+    typer.echo(f"waiting: {text}", err=True)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def execute(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return errors.outcome(lambda: app(args=words, prog_name="midstreamer-k8s"), debug=lambda: False)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(execute())

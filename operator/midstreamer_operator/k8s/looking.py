@@ -1,0 +1,71 @@
+"""What `status` reads: as much as whoever asks may, and a note about the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from midstreamer.cluster.api import Api, Object
+from midstreamer.domain.errors import BadInput, Refused
+from midstreamer_operator import observe
+from midstreamer_operator.k8s.showing import Found
+from midstreamer_operator.resources import ledger
+from midstreamer_operator.resources.ledger import Entry
+
+INSTANCE = "app.kubernetes.io/instance"
+OWNERS = ("/apis/apps/v1/{}/deployments", "/apis/apps/v1/{}/statefulsets")
+POOLS = "/apis/midstreamer.dev/v1alpha1/{}/agentpools"
+
+
+async def found(api: Api, namespace: str, release: str) -> Found:
+    """Everything that is shown of one installation."""
+    notes: list[str] = []
+    mine = {"labelSelector": f"{INSTANCE}={release}"}
+    space = f"namespaces/{namespace}"
+    owners = []
+    for path in (*OWNERS, POOLS):
+        owners += await _listed(api, path.format(space), mine, notes)
+    return Found(
+        namespace,
+        release,
+        pods=await _listed(api, f"/api/v1/{space}/pods", mine, notes),
+        owners=owners,
+        events=await _listed(api, f"/api/v1/{space}/events", {}, notes),
+        entries=await _entries(api, namespace, release, notes),
+        notes=notes,
+    )
+
+
+async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) -> list[Object]:
+    """A list, or nothing where there is none or it may not be read."""
+    try:
+        return [one async for one in _pages(api, path, query)]
+    except Refused as error:
+        notes.append(error.message)
+    return []
+
+
+async def _pages(api: Api, path: str, query: dict[str, str]) -> AsyncIterator[Object]:
+    wanted = {**query, "limit": observe.PAGE}
+    while True:
+        answer = await api.ask("GET", path, query=wanted)
+        if answer.status == 404:  # the cluster does not know this kind
+            return
+        page = answer.checked()
+        for each in page.get("items") or ():
+            yield each
+        if not (following := (page.get("metadata") or {}).get("continue")):
+            return
+        wanted["continue"] = following
+
+
+async def _entries(api: Api, namespace: str, release: str, notes: list[str]) -> list[Entry]:
+    entries = []
+    try:
+        async for given in observe.entries(api, namespace, release):
+            try:
+                entries.append(ledger.read(given))
+            except BadInput as error:
+                notes.append(error.message)
+    except Refused as error:
+        notes.append(error.message)
+    return entries

@@ -1,0 +1,71 @@
+"""`purge`: removes what an uninstalled release leaves, so that nothing of it is found again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midstreamer.cluster import naming
+from midstreamer.cluster.api import Api
+from midstreamer.domain.errors import BadInput
+from midstreamer_operator import observe
+from midstreamer_operator.k8s.looking import INSTANCE
+from midstreamer_operator.resources import authorities, passwords
+
+
+@dataclass(frozen=True)
+class Left:
+    """One object that is left."""
+
+    what: str
+    """Kind and name, and what is lost with it."""
+    path: str
+
+
+async def left(api: Api, namespace: str, release: str) -> list[Left]:
+    """What is left of a release; BadInput while it has pods."""
+    space = f"/api/v1/namespaces/{namespace}"
+    mine = {"labelSelector": f"{INSTANCE}={release}"}
+    pods = (await api.ask("GET", f"{space}/pods", query=mine)).checked()["items"]
+    if pods:
+        raise BadInput(
+            f"{namespace}/{release} has {len(pods)} pods, such as {pods[0]['metadata']['name']}:"
+            f" helm uninstall {release} --namespace {namespace} --wait, then purge what is left"
+        )
+    found = []
+    claims = (await api.ask("GET", f"{space}/persistentvolumeclaims", query=mine)).checked()
+    names = {one["metadata"]["name"] for one in claims["items"]}
+    for name in sorted({*names, f"data-{release}-postgres-0"}):
+        path = f"{space}/persistentvolumeclaims/{name}"
+        if await _is_there(api, path):
+            found.append(Left(f"PersistentVolumeClaim {name}: all ticks and decisions", path))
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    authority, password = authorities.secret_name(release), passwords.secret_name(release)
+    trust = naming.bundle(release)
+    for what, path in (
+        (
+            f"Secret {authority}: no certificate is believed any more",
+            f"{space}/secrets/{authority}",
+        ),
+        (f"Secret {password}: the password of the database", f"{space}/secrets/{password}"),
+        (f"ConfigMap {trust}: the trusted authorities", naming.config_map(namespace, trust)),
+        (f"Lease {release}-operator", f"{leases}/{release}-operator"),
+    ):
+        if await _is_there(api, path):
+            found.append(Left(what, path))
+    async for entry in observe.entries(api, namespace, release):
+        name = entry["metadata"]["name"]
+        found.append(Left(f"ConfigMap {name} of the ledger", naming.config_map(namespace, name)))
+    return found
+
+
+async def remove(api: Api, left: Left) -> None:
+    """Remove one; one that is gone meanwhile counts as removed."""
+    (await api.ask("DELETE", left.path)).checked((200, 202, 404))
+
+
+async def _is_there(api: Api, path: str) -> bool:
+    answer = await api.ask("GET", path)
+    if answer.status == 404:
+        return False
+    answer.checked()
+    return True

@@ -1,0 +1,26 @@
+"""A Namespace, as far as it lets its pods be clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from midstreamer.cluster import naming
+from midstreamer_operator.resources.reading import converted
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    name: str = ""
+    labels: dict[str, str] | None = None
+
+
+class _Object(msgspec.Struct, frozen=True):
+    metadata: _Meta = _Meta()
+
+
+def has_clients(given: Mapping[str, Any], namespace: str, release: str) -> bool:
+    """Whether pods of this namespace may be clients of an installation; BadInput if it is none."""
+    labels = converted(given, _Object, "namespace").metadata.labels or {}
+    return labels.get(naming.client_label(namespace, release)) == naming.CLIENT

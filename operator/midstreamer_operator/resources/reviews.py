@@ -1,0 +1,50 @@
+"""A SubjectAccessReview: whether the requester may be the client that he asks to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from midstreamer.cluster import naming
+from midstreamer_operator.resources.reading import converted
+from midstreamer_operator.resources.requests import SigningRequest
+
+PATH = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+
+class _Status(msgspec.Struct, frozen=True):
+    allowed: bool = False
+    denied: bool = False
+
+
+class _Object(msgspec.Struct, frozen=True):
+    status: _Status = _Status()
+
+
+def made(request: SigningRequest, namespace: str, name: str) -> dict[str, Any]:
+    """The question whether the requester may use the client identity ``name`` in a namespace."""
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": request.username,
+            "uid": request.user_uid,
+            "groups": list(request.groups),
+            "extra": {key: list(values) for key, values in request.extra.items()},
+            "resourceAttributes": {
+                "namespace": namespace,
+                "verb": naming.USE,
+                "group": naming.GROUP,
+                "resource": naming.CLIENT_IDENTITIES,
+                "name": name,
+            },
+        },
+    }
+
+
+def is_allowed(given: Mapping[str, Any]) -> bool:
+    """What the API server answers; BadInput when it is no answer."""
+    status = converted(given, _Object, "review of access").status
+    return status.allowed and not status.denied

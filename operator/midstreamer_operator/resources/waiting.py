@@ -1,0 +1,129 @@
+"""A pod, as far as it tells what it waits for; and the Events about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from midstreamer_operator.resources import reading
+from midstreamer_operator.resources.pods import ENDED
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class _Ended(msgspec.Struct, frozen=True, rename="camel"):
+    reason: str = ""
+    message: str = ""
+    exit_code: int = 0
+
+
+class _State(msgspec.Struct, frozen=True):
+    waiting: _Waiting | None = None
+    terminated: _Ended | None = None
+
+
+class _Container(msgspec.Struct, frozen=True, rename="camel"):
+    image: str = ""
+    state: _State = _State()
+    last_state: _State = _State()
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    phase: str = ""
+    message: str = ""
+    conditions: tuple[_Condition, ...] = ()
+    init_container_statuses: tuple[_Container, ...] = ()
+    container_statuses: tuple[_Container, ...] = ()
+
+
+class _Object(msgspec.Struct, frozen=True):
+    metadata: reading.Meta = reading.Meta()
+    status: _Status = _Status()
+
+
+class Waiter(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod of a pool."""
+
+    name: str
+    uid: str = ""
+    is_ready: bool = False
+    is_going: bool = False
+    """It is being deleted, or has ended."""
+    unscheduled: str = ""
+    """Why no node takes it; empty when one has."""
+    image: str = ""
+    """Image of the container that waits."""
+    waits: str = ""
+    """The kubelet's word for what a container waits for, as `ImagePullBackOff`."""
+    why: str = ""
+    """What the kubelet says of it."""
+    last_words: str = ""
+    """What the container said when it last ended, or how it did."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An Event about a pod."""
+
+    reason: str
+    message: str
+    time: str = ""
+    """When it was last seen, in UTC; greater is later."""
+
+
+class _Event(msgspec.Struct, frozen=True, rename="camel"):
+    type: str = ""
+    reason: str = ""
+    message: str = ""
+    last_timestamp: str | None = None
+    event_time: str | None = None
+
+
+def read(given: Mapping[str, Any]) -> Waiter:
+    """A pod from the object that the API server gave; BadInput when it is none."""
+    made = reading.converted(given, _Object, "pod")
+    status, meta = made.status, made.metadata
+    conditions = {each.type: each for each in status.conditions}
+    ready, placed = conditions.get("Ready"), conditions.get("PodScheduled")
+    containers = (*status.init_container_statuses, *status.container_statuses)
+    held = next((each for each in containers if each.state.waiting), None)
+    waiting = held.state.waiting if held and held.state.waiting else _Waiting()
+    ended = [
+        end for each in containers for end in (each.last_state.terminated, each.state.terminated)
+        if end is not None and end.exit_code
+    ]  # fmt: skip
+    return Waiter(
+        name=meta.name,
+        uid=meta.uid,
+        is_ready=ready is not None and ready.status == "True",
+        is_going=meta.deletion_timestamp is not None or status.phase in ENDED,
+        unscheduled=placed.message if placed and placed.status == "False" else "",
+        image=held.image if held else "",
+        waits=waiting.reason,
+        why=waiting.message,
+        last_words=_last_words(ended[-1]) if ended else "",
+    )
+
+
+def warning(given: Mapping[str, Any]) -> Told | None:
+    """An Event when it is a warning."""
+    made = reading.converted(given, _Event, "Event")
+    if made.type != "Warning":
+        return None
+    return Told(made.reason, made.message, made.last_timestamp or made.event_time or "")
+
+
+def _last_words(end: _Ended) -> str:
+    words = " ".join(end.message.split())
+    return words or f"{end.reason or 'Error'}, exit code {end.exit_code}"

@@ -1,0 +1,302 @@
+"""What the charts render: examples as recorded, every value used, bad values refused by name."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs import charts
+from tests.cluster import host, mark, renders
+from tests.cluster.renders import objects, refusal, render
+
+pytestmark = [pytest.mark.cluster]
+
+SCHEMA: dict[str, Any] = json.loads((charts.FLEET / "values.schema.json").read_text())
+VALUES = dict(charts.leaves(SCHEMA))
+OWN_DSN = "postgresql://midstreamer@db.example.com/midstreamer?sslmode=verify-full"
+OWN_DATABASE = {"postgres": {"enabled": False, "dsn": OWN_DSN}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "postgres.dsn": {"postgres": {"enabled": False, "dsn": f"{OWN_DSN}&connect_timeout=3"}},
+    "postgres.existingSecret": OWN_DATABASE,
+    "postgres.existingSecretKey": {"postgres": {**OWN_DATABASE["postgres"], "existingSecret": "x"}},
+    "postgres.ca.secret": OWN_DATABASE,
+    "postgres.ca.configMap": OWN_DATABASE,
+    "postgres.ca.key": {"postgres": {**OWN_DATABASE["postgres"], "ca": {"secret": "x"}}},
+    "clients.namespaces": {"cluster": {"create": True}},
+    "coordinator.service.nodePort": {"coordinator": {"service": {"type": "NodePort"}}},
+    **{
+        f"coordinator.service.{key}": {"coordinator": {"service": {"type": "LoadBalancer"}}}
+        for key in ("loadBalancerClass", "loadBalancerSourceRanges", "externalTrafficPolicy")
+    },
+    **{
+        f"monitoring.{kind}.{key}": {"monitoring": {kind: {"enabled": True}}}
+        for kind in ("podMonitor", "serviceMonitor")
+        for key in ("interval", "labels")
+    },
+    "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
+}
+"""What must be set before, so that a value has a meaning."""
+ALONGSIDE = {"postgres.enabled": OWN_DATABASE}
+"""What must be set with a value that is refused without."""
+PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
+WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown key": ({"coordinatr": {}}, "additional properties 'coordinatr' not allowed"),
+    "an unknown key deep inside": (
+        {"coordinator": {"service": {"kind": "NodePort"}}},
+        "at '/coordinator/service': additional properties 'kind' not allowed",
+    ),
+    "an unknown setting": (
+        {"config": {"sync": {"leases": 3}}},
+        "at '/config/sync': additional properties 'leases' not allowed",
+    ),
+    "a setting that the chart sets": (
+        {"config": {"security": {"key": "file"}}},
+        "at '/config/security': additional properties 'key' not allowed",
+    ),
+    "a setting out of its range": (
+        {"config": {"agent": {"limits": {"links_max": 0}}}},
+        "at '/config/agent/limits/links_max': minimum: got 0, want 1",
+    ),
+    "no replica": ({"sync": {"replicas": 0}}, "at '/sync/replicas': minimum: got 0, want 1"),
+    "a number as a tag": ({"images": {"tag": 42}}, "at '/images/tag': got number, want string"),
+    "half a digest": (
+        {"images": {"digests": {"agent": "sha256:ab"}}},
+        "at '/images/digests/agent': 'sha256:ab' does not match pattern",
+    ),
+    "another type of Service": (
+        {"coordinator": {"service": {"type": "ExternalName"}}},
+        "at '/coordinator/service/type': value must be one of",
+    ),
+    "a database that is not named": (
+        {"postgres": {"enabled": False}},
+        "postgres.enabled is false and postgres.dsn is empty: name your server there",
+    ),
+    "a database beside our own": (
+        {"postgres": {"dsn": OWN_DSN}},
+        "postgres.dsn is of a server of your own, but postgres.enabled is true",
+    ),
+    "a database that is not verified": (
+        {"postgres": {"enabled": False, "dsn": "postgresql://m@db/m?sslmode=require"}},
+        "postgres.dsn must end with ?sslmode=verify-full",
+    ),
+    "two authorities of the database": (
+        {"postgres": {**OWN_DATABASE["postgres"], "ca": {"secret": "x", "configMap": "y"}}},
+        "postgres.ca.secret and postgres.ca.configMap are both set: name one of them",
+    ),
+    "a port of nodes for nobody": (
+        {"coordinator": {"service": {"nodePort": 30400}}},
+        "coordinator.service.nodePort is 30400, but coordinator.service.type is ClusterIP",
+    ),
+    "one port for two entrances": (
+        {"coordinator": {"outsidePort": 7400}},
+        "coordinator.port and coordinator.outsidePort are both 7400",
+    ),
+    "a label of the chart's own": (
+        {"labels": {"app.kubernetes.io/instance": "x"}},
+        "labels names app.kubernetes.io/instance, which the chart sets itself",
+    ),
+}
+
+
+@cache
+def _plain(needed: str) -> str:
+    return render(json.loads(needed))
+
+
+def _with(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(values))
+    *sections, key = path.split(".")
+    place = made
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[key] = value
+    return made
+
+
+@pytest.mark.parametrize("path", VALUES)
+def test_every_value_changes_what_is_rendered(path: str) -> None:
+    needed = NEEDED.get(path, {})
+    (example,) = VALUES[path]["examples"]
+
+    changed = render(_with(ALONGSIDE.get(path, needed), path, example))
+
+    assert changed != _plain(json.dumps(needed))
+
+
+def test_every_setting_of_a_process_reaches_its_file() -> None:
+    wanted = _settings(SCHEMA["properties"]["config"])
+
+    (config,) = (
+        each
+        for each in objects(render({"config": wanted}))
+        if each["metadata"]["name"] == f"{renders.RELEASE}-config"
+    )
+
+    written = tomllib.loads(config["data"]["config.toml"])
+    assert sum(map(len, wanted.values())) > 40
+    for section, settings in wanted.items():
+        assert settings.items() <= written[section].items()
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_bad_value_is_refused_by_its_name(what: str) -> None:
+    values, told = REFUSED[what]
+
+    assert told in refusal(values)
+
+
+def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated() -> None:
+    dsn = "postgresql://m:hunter2@db/m?sslmode=verify-full"
+
+    told = refusal({"postgres": {"enabled": False, "dsn": dsn}})
+
+    assert "name the Secret in postgres.existingSecret" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("file", renders.examples(), ids=lambda file: file.stem)
+def test_an_example_renders_as_recorded_each_time_the_same(file: Path) -> None:
+    recorded = renders.examples()[file].read_text(encoding="utf-8")
+
+    assert renders.of_example(file) == recorded, "python -m tests.cluster.renders records anew"
+    assert renders.of_example(file) == recorded
+
+
+@pytest.mark.parametrize("chart", [charts.FLEET, charts.CLUSTER], ids=lambda chart: chart.name)
+def test_helm_finds_nothing_to_say_about_a_chart(chart: Path) -> None:
+    told = host.run([mark.helm(), "lint", "--strict", str(chart)])
+
+    assert "[WARNING]" not in told
+
+
+def test_nothing_belongs_to_the_cluster_unless_it_is_wanted() -> None:
+    assert not WIDE & {each["kind"] for each in objects(render())}
+    made = objects(render({"cluster": {"create": True}}))
+    assert {each["kind"] for each in made} >= WIDE
+
+
+def test_two_fleets_have_no_name_of_the_cluster_in_common() -> None:
+    values = {"cluster": {"create": True}}
+    one, other = (
+        _wide_names(render(values, namespace=namespace, release=release))
+        for namespace, release in (("a", "mid"), ("b", "mid"))
+    )
+
+    assert one
+    assert not one & other
+    assert one == _wide_names(render(values, namespace="a", release="mid"))
+
+
+def test_the_administrators_chart_gives_a_fleet_what_it_would_give_itself() -> None:
+    own = _wide(render({"cluster": {"create": True}}))
+    values = {"installations": [{"namespace": renders.NAMESPACE, "release": renders.RELEASE}]}
+
+    given = _wide(render(values, chart=charts.CLUSTER))
+
+    assert own
+    assert own.items() <= given.items()
+
+
+def test_only_pods_that_ask_the_api_server_have_a_token() -> None:
+    made = objects(render())
+    accounts = [each for each in made if each["kind"] == "ServiceAccount"]
+    pods = [_pod(each) for each in made if each["kind"] in PLACED]
+
+    assert {each["automountServiceAccountToken"] for each in accounts} == {False}
+    assert {each["automountServiceAccountToken"] for each in pods} == {True}
+    assert {each["serviceAccountName"] for each in pods} == {
+        each["metadata"]["name"] for each in accounts
+    }
+
+
+@pytest.mark.parametrize("user", [{}, {"podSecurityContext": None}], ids=["ours", "the cluster's"])
+def test_pods_are_restricted_whoever_chooses_their_user(user: dict[str, Any]) -> None:
+    pods = [_pod(each) for each in objects(render(user)) if each["kind"] in PLACED]
+
+    assert len(pods) == 6
+    for pod in pods:
+        assert ("securityContext" in pod) == (not user)
+        (container,) = pod["containers"]
+        held = container["securityContext"]
+        assert held["runAsNonRoot"] is True
+        assert held["allowPrivilegeEscalation"] is False
+        assert held["readOnlyRootFilesystem"] is True
+        assert held["capabilities"] == {"drop": ["ALL"]}
+        assert held["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_pods_of_a_kind_are_spread_over_the_nodes_that_take_them() -> None:
+    for pod in (_pod(each) for each in objects(render()) if each["kind"] in PLACED):
+        (spread,) = pod["topologySpreadConstraints"]
+        assert spread["nodeTaintsPolicy"] == "Honor"
+
+
+def test_a_budget_for_disruptions_selects_the_pods_of_its_kind() -> None:
+    made = objects(render())
+    selected = {
+        each["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
+        for each in made
+        if each["kind"] == "PodDisruptionBudget"
+    }
+
+    assert selected == {"coordinator", "sync", "agent", "operator"}
+
+
+def test_a_digest_wins_over_the_tag() -> None:
+    digest = f"sha256:{'c' * 64}"
+
+    text = render({"images": {"tag": "x", "digests": {"agent": digest}}})
+
+    assert f"midstreamer-agent@{digest}" in text
+    assert "midstreamer-agent:x" not in text
+    assert "localhost/midstreamer:x" in text
+
+
+def _settings(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A value for each plain setting of each section, as far as its schema says one."""
+    shared = SCHEMA["$defs"]
+    made: dict[str, dict[str, Any]] = {}
+    for section, told in schema["properties"].items():
+        named = told.get("$ref", "").rpartition("/")[2]
+        properties = (shared[named] if named else told)["properties"]
+        made[section] = {
+            name: _other(one) for name, one in properties.items() if _other(one) is not None
+        }
+    return {section: settings for section, settings in made.items() if settings}
+
+
+def _other(schema: dict[str, Any]) -> Any:
+    match schema.get("type"):
+        case "boolean":
+            return not schema.get("default", False)
+        case "integer" if "default" in schema:
+            return schema["default"] + (1 if schema["default"] < schema["maximum"] else -1)
+        case "number" if "default" in schema:
+            return schema["default"] / 2 + 1
+    return None
+
+
+def _pod(owner: dict[str, Any]) -> dict[str, Any]:
+    if owner["kind"] == "Pod":
+        return dict(owner["spec"])
+    template = owner["template"] if owner["kind"] == "PodTemplate" else owner["spec"]["template"]
+    return dict(template["spec"])
+
+
+def _wide(text: str) -> dict[tuple[str, str], Any]:
+    """Roles and bindings of the cluster, but for who made them."""
+    return {
+        (each["kind"], each["metadata"]["name"]): each.get("rules", each.get("subjects"))
+        for each in objects(text)
+        if each["kind"] in {"ClusterRole", "ClusterRoleBinding"}
+    }
+
+
+def _wide_names(text: str) -> set[str]:
+    return {name for _, name in _wide(text)}

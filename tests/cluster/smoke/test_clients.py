@@ -1,0 +1,237 @@
+"""Clients let in by the ways of the handbook: an application's pod, and a person with kubectl."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from midstreamer.cluster import naming
+from tests.cluster import host, mark, releases
+from tests.cluster.conftest import a_namespace
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import Release
+from tests.cluster.trials import Trial
+
+pytestmark = [pytest.mark.cluster]
+
+EXAMPLE = Path(__file__).parents[3] / "examples/in-cluster"
+WITHIN_S = 90.0
+FEW = 5
+"""Decisions that show that it works."""
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Kubernetes]:
+    """The namespace of an application."""
+    with a_namespace() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fleet(release: Release, app: Kubernetes) -> Release:
+    """The fleet, which lets the application's pods and desks in."""
+    entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", "client/desk-*"))
+    words = ["upgrade", release.name, str(releases.CHART), "--namespace", release.namespace]
+    words += ["--reuse-values", "--set", f"clients.namespaces={{{app.namespace}}}"]
+    host.run([mark.helm(), *words, "--set", f"allowlist={{{entries}}}"])
+    return release
+
+
+def deployed(app: Kubernetes, fleet: Release) -> None:
+    """The example as it is, but for its image, the fleet and its rate."""
+    text = (EXAMPLE / "app.yaml").read_text()
+    images = releases.images()
+    registry = images["registry"] or "localhost"
+    text = text.replace("localhost/midstreamer:TAG", f"{registry}/midstreamer:{images['tag']}")
+    text = text.replace("value: fleet", f"value: {fleet.namespace}")
+    text = text.replace("value: mid}", f"value: {fleet.name}}}")
+    rate = '- {name: PER_SECOND, value: "50"}'
+    text = re.sub(r"^( +)env:$", rf"\1env:\n\1  {rate}", text, flags=re.MULTILINE)
+    app("create", "configmap", "app", f"--from-file={EXAMPLE / 'app.py'}")
+    app("apply", "-f", "-", stdin=text)
+
+
+def log(app: Kubernetes) -> str:
+    """What the pod has said lately; nothing while its container is made."""
+    try:
+        return app("logs", "deployment/app", "--tail=200")
+    except host.KitError:
+        return ""
+
+
+def decisions(app: Kubernetes) -> int:
+    """How many the pod has counted."""
+    told = re.findall(r"^([0-9]+): ", log(app), flags=re.MULTILINE)
+    return int(told[-1]) if told else 0
+
+
+def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
+    app: Kubernetes, fleet: Release
+) -> None:
+    deployed(app, fleet)
+    label = naming.client_label(fleet.namespace, fleet.name)
+
+    missing = f"{label}=client lets its pods in"
+    host.until("it says which label is missing", lambda: missing in log(app), timeout_s=WITHIN_S)
+    app("label", "namespace", app.namespace, f"{label}=client")
+    host.until("it decides", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)
+    (pod,) = app.get("pods")["items"]
+    wanted = f"client/{app.namespace}/{pod['metadata']['name']}/{pod['metadata']['uid']}"
+    entries = fleet.kubernetes.get("configmaps", "-l", f"midstreamer.dev/ledger={fleet.name}")
+    assert any(each["data"]["id"].endswith(wanted) for each in entries["items"])
+
+
+@pytest.mark.parametrize("component", ["coordinator", "sync", "agent", "operator", "postgres"])
+def test_the_example_goes_on_while_pods_of_the_fleet_are_replaced(
+    app: Kubernetes, fleet: Release, component: str
+) -> None:
+    before = _restarts(app)
+    victim = fleet.pods(component)[0]["metadata"]["name"]
+    fleet.kubernetes("delete", "pod", victim, "--timeout=60s")
+    fleet.wait_ready()
+    at = decisions(app)
+    host.until("it goes on", lambda: decisions(app) >= at + FEW, timeout_s=WITHIN_S)
+    assert _restarts(app) == before
+    assert "error[" not in log(app)
+
+
+def _restarts(app: Kubernetes) -> int:
+    pods = app.get("pods")["items"]
+    return sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"])
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+def k8s(fleet: Release, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `midstreamer-k8s` as the user of KUBECONFIG."""
+    path = f"{mark.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
+    there = ("--namespace", fleet.namespace, "--release", fleet.name)
+    code = "from midstreamer_operator.k8s.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words, *there],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+    )
+
+
+def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
+    fleet: Release, tmp_path: Path
+) -> None:
+    done = k8s(fleet, "certs", "request", "desk-1", "--directory", str(tmp_path / "certs"))
+    assert done.returncode == 0, done.stderr
+    assert "client/desk-1: " in done.stdout
+    assert (tmp_path / "certs/client/desk-1.pem").stat().st_mode & 0o777 == 0o600
+    shown = eventually_shown(fleet, tmp_path)
+    assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in shown
+
+
+def eventually_shown(fleet: Release, folder: Path) -> str:
+    """What `midstreamer status` shows outside, once the allowlist has come to the pods."""
+    cluster = mark.made_here()
+    beside = ["-m", "tests.cluster", "--name", cluster.name, "outside"] if cluster else []
+    words = [sys.executable, *beside, *([sys.executable] if cluster else []), "-m", "midstreamer"]
+    told = {
+        "MIDSTREAMER_CLIENT__IDENTITY": "client/desk-1",
+        "MIDSTREAMER_CLIENT__ADDRESSES": json.dumps(Trial(fleet, folder).addresses()),
+        "MIDSTREAMER_CLIENT__REACH_S": "10",
+        "MIDSTREAMER_SECURITY__DIRECTORY": str(folder / "certs"),
+    }
+
+    def status() -> str:
+        done = subprocess.run(
+            [*words, "status", "--json"],
+            env={**os.environ, **told},
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+        )
+        return done.stdout + done.stderr
+
+    return host.eventually(status, lambda said: '"members"' in said, timeout_s=WITHIN_S)
+
+
+def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:
+    fleet.wait_ready()
+    done = k8s(fleet, "status")
+    assert done.returncode == 0, done.stderr
+    host.say(done.stdout)
+    for component, count in (("operator", 2), ("postgres", 1), ("sync", 2), ("coordinator", 2)):
+        assert re.search(rf"^{component} +{count} of {count}$", done.stdout, re.MULTILINE)
+    assert "not shown" not in done.stdout
+    assert "waits" not in done.stdout
+    for pod in (*fleet.pods("sync"), *fleet.pods("agent")):
+        assert pod["metadata"]["name"] in done.stdout
+
+
+def test_a_screen_says_why_a_pod_waits(fleet: Release) -> None:
+    patch = [{"op": "replace", "path": "/spec/replicas", "value": 3}]
+    patch.append({"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"no": "node"}})
+    name = f"deployment/{fleet.name}-sync"
+    fleet.kubernetes("patch", name, "--type=json", "-p", json.dumps(patch))
+    try:
+        host.until(
+            "it says why",
+            lambda: "Unschedulable: 0/" in k8s(fleet, "status").stdout,
+            timeout_s=WITHIN_S,
+        )
+    finally:
+        fleet.kubernetes("rollout", "undo", name)
+        fleet.kubernetes("scale", name, "--replicas=2")
+    fleet.wait_ready()
+
+
+def test_a_release_that_runs_is_not_purged(fleet: Release) -> None:
+    done = k8s(fleet, "purge", "--yes")
+    assert done.returncode == 2
+    assert f"helm uninstall {fleet.name} --namespace {fleet.namespace}" in done.stderr
+    assert fleet.kubernetes.get(f"secret/{fleet.name}-authority")
+
+
+def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
+    kubernetes: Kubernetes,
+) -> None:
+    small = {"replicas": 0}
+    release = Release(
+        kubernetes,
+        "gone",
+        {"agent": small, "sync": small, "coordinator": {"replicas": 0}, "allowlist": []},
+    )
+    release.install()
+    kubernetes("create", "secret", "generic", "mine", "--from-literal=a=b")
+
+    def made() -> set[str]:
+        kinds = "secrets,configmaps,leases.coordination.k8s.io,persistentvolumeclaims"
+        return {each["metadata"]["name"] for each in kubernetes.get(kinds)["items"]}
+
+    left = {"gone-authority", "gone-postgres", "gone-trust", "gone-operator"}
+    left.add("data-gone-postgres-0")
+
+    def is_whole() -> bool:
+        return left <= made() and any(name.startswith("gone-issued-") for name in made())
+
+    host.until("the operator made its own", is_whole, timeout_s=WITHIN_S)
+    host.run([mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"])
+    host.until("its pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S)
+    assert left <= made()
+
+    done = k8s(release, "purge", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    host.say(done.stdout)
+    host.until(
+        "what is somebody else's stays",
+        lambda: made() == {"mine", "kube-root-ca.crt"},
+        timeout_s=WITHIN_S,
+    )
+    assert "nothing is left of" in k8s(release, "purge").stdout
+    kubernetes("delete", "persistentvolume", release._volume_name)

@@ -1,0 +1,23 @@
+"""`helm test` in a cluster: real ticks, a real match, and the same answer twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster import host, mark
+from tests.cluster.releases import Release
+
+pytestmark = [pytest.mark.cluster]
+
+AGREES = "900 ticks are stored, and the 12 nearest windows are those that were found here"
+
+
+def the_logs(release: Release) -> str:
+    """What `helm test` prints; raises KitError with its complaint when it fails."""
+    words = ["test", release.name, "--namespace", release.namespace]
+    return host.run([mark.helm(), *words, "--logs", "--timeout", "120s"])
+
+
+def test_it_is_green_as_often_as_it_runs(release: Release) -> None:
+    assert AGREES in the_logs(release)
+    assert AGREES in the_logs(release)

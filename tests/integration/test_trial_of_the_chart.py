@@ -1,0 +1,64 @@
+"""What `helm test` runs agrees with a fleet, and sees when a fleet answers otherwise."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midstreamer import window
+from midstreamer.domain.match import Match
+from tests.support import fleet
+
+pytestmark = [pytest.mark.integration]
+
+TRIAL: dict[str, Any] = runpy.run_path(
+    str(Path(__file__).parents[2] / "charts/midstreamer/files/trial.py")
+)
+
+
+async def the_matches() -> list[Match]:
+    """What a fleet answers to the trial."""
+    series, time, values = TRIAL["asked"]()
+    async with fleet.running() as running:
+        client = await running.client()
+        appended = await fleet.append(client, *TRIAL["history"]())
+        asked = window(values, series=series, time=time)
+        answer = await fleet.match(
+            client, TRIAL["SPECIFICATION"], asked, at_least=appended.position
+        )
+    (decision,) = answer.decisions
+    return list(decision.matches)
+
+
+async def test_a_fleet_finds_what_the_trial_finds_by_itself() -> None:
+    matches = await the_matches()
+
+    assert len({match.series for match in matches}) > 1
+    assert TRIAL["differences"](matches) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"distance": 0.5}, "match 3: the fleet has"),
+        ({"start": 0}, "match 3: the fleet has"),
+        ({"outcome": 0.5}, "match 3: the fleet has"),
+    ],
+    ids=["distance", "start", "outcome"],
+)
+def test_another_answer_is_told(change: dict[str, Any], told: str) -> None:
+    matches = [Match(one.series, one.start, 0, *one[2:]) for one in TRIAL["expected"]()]
+    matches[3] = matches[3]._replace(**change)
+
+    (line,) = TRIAL["differences"](matches)
+
+    assert line.startswith(told)
+
+
+def test_a_missing_match_is_told() -> None:
+    matches = [Match(one.series, one.start, 0, *one[2:]) for one in TRIAL["expected"]()]
+
+    assert TRIAL["differences"](matches[:-1]) == ["the fleet has 11 matches, here it is 12"]

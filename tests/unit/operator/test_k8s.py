@@ -1,0 +1,421 @@
+"""`midstreamer-k8s`: one's own certificate, what is shown, what is removed, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from midstreamer.client import certificates
+from midstreamer.cluster import naming
+from midstreamer.cluster.api import Api
+from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded, Refused
+from midstreamer.security import files
+from midstreamer.security.authority import establish
+from midstreamer.security.file_source import FileSource
+from midstreamer_operator import authority, database
+from midstreamer_operator.k8s import asking, cli, kubectl, looking, purging, showing
+from midstreamer_operator.k8s.showing import Found
+from midstreamer_operator.resources.ledger import Entry
+from tests.support.api_server import ApiServer, Caller, User
+from tests.support.operating import (
+    DOMAIN,
+    NAMESPACE,
+    POLICY,
+    RELEASE,
+    UID,
+    a_signer,
+    an_installation,
+)
+
+NOW_S = 1_800_000_000.0
+SPACE = f"/api/v1/namespaces/{NAMESPACE}"
+APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+
+
+# --- certs request --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def signing(server: ApiServer) -> AsyncIterator[None]:
+    """An operator that answers, with the clock of this machine."""
+    signer = a_signer(server, now=time.time, authority=establish(DOMAIN, now_s=time.time()))
+    await authority.published(Caller(server), POLICY, signer.authority)
+
+    async def work() -> None:
+        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
+            if change.type != "DELETED":
+                await signer.attend(change.object)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def jane(server: ApiServer, *names: str) -> Api:
+    server.uses = {("jane", NAMESPACE, name) for name in names}
+    return Caller(server, server.users["jane"])
+
+
+async def asked(api: Api, name: str = "desk-1", timeout_s: float = 10.0, **more: Any) -> Any:
+    me = asking.named(name, await asking.trust_domain(api, NAMESPACE, RELEASE))
+    say = more.get("say", lambda _: None)
+    return await asking.obtained(api, me, NAMESPACE, RELEASE, timeout_s=timeout_s, say=say)
+
+
+async def test_a_certificate_that_was_asked_for_is_one_that_the_sdk_takes(tmp_path: Path) -> None:
+    server = an_installation()
+    async with signing(server):
+        own = await asked(jane(server, "desk-1"))
+    path = asking.kept(own, tmp_path / "certs")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    who = certificates.find(tmp_path / "certs", "client/desk-1")
+    manager = files.CertificateManager(tmp_path / "certs", who)
+    manager.load_or_generate()
+    assert FileSource(manager, None).current == own
+    assert "PRIVATE KEY" not in str(server.objects)
+
+
+async def test_a_second_certificate_replaces_the_first_and_trusts_both_authorities(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        server = an_installation()
+        async with signing(server):
+            asking.kept(await asked(jane(server, "desk-1")), tmp_path)
+    assert len(files.certificates_in(files.trust_path(tmp_path))) == 2
+
+
+async def test_a_name_that_one_may_not_use_is_refused_with_the_right_that_is_missing() -> None:
+    server = an_installation()
+    async with signing(server):
+        with pytest.raises(Refused, match="'jane' may not be client/desk-1: a role in namespace"):
+            await asked(jane(server, "desk-2"))
+
+
+async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking, "LOOK_S", 0.05)
+    server = an_installation()
+    async with signing(server):
+        pass
+    told: list[str] = []
+    with pytest.raises(DeadlineExceeded, match=r"is the operator of fleet/mid running\?"):
+        await asked(jane(server, "desk-1"), timeout_s=0.3, say=told.append)
+    (line,) = told
+    assert "neither approved nor denied yet" in line
+    assert server.all(naming.REQUESTS) == []
+
+
+async def test_an_installation_that_is_not_there_is_named() -> None:
+    with pytest.raises(BadInput, match="there is no ConfigMap fleet/mid-trust: no installation"):
+        await asking.trust_domain(Caller(ApiServer()), NAMESPACE, RELEASE)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["certs", "request", "app/shop-0/uid"], "has several parts, which are for pods"),
+        (["certs", "request", "desk 1"], "'desk 1' in identity client/'desk 1'"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.execute(words) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
+    assert naming.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+def a_pod(name: str, component: str, *, ready: bool = False, uid: str = "", **status: Any) -> Any:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    return {
+        "metadata": {"name": name, "uid": uid or name, "labels": labels},
+        "status": {"conditions": conditions, **status},
+    }
+
+
+def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Pod") -> Any:
+    return {
+        "metadata": {"name": f"{about}.{reason}.{at}"},
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": f"2026-01-01T00:00:{at:02d}Z",
+        "involvedObject": {"kind": kind, "name": about, "uid": about},
+    }
+
+
+def an_owner(name: str, component: str, replicas: int) -> Any:
+    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}}
+
+
+def an_entry(uri: str, ends_s: float, serial: str = "1") -> Entry:
+    return Entry(serial, "", uri, "", f"{ends_s:.0f}", "r", "")
+
+
+WAITING = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
+PULL = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}
+CRASH = {
+    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+    "lastState": {"terminated": {"exitCode": 1, "message": "first\nno AVX2 here"}},
+}
+UNSCHEDULED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: insufficient cpu.",
+}
+SERVING_NOT = an_event("Unhealthy", "Readiness probe failed: 503", "p", 9)
+WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
+    (
+        "no node",
+        {"conditions": [UNSCHEDULED]},
+        [],
+        "Unschedulable: 0/1 nodes are available: insufficient cpu.",
+    ),
+    (
+        "a missing secret",
+        WAITING,
+        [an_event("FailedMount", 'secret "mid-postgres" not found', "p")],
+        'FailedMount: secret "mid-postgres" not found',
+    ),
+    (
+        "no image",
+        {"containerStatuses": [{"state": {"waiting": PULL}}]},
+        [an_event("BackOff", "Back-off", "p")],
+        'ImagePullBackOff: Back-off pulling image "x"',
+    ),
+    (
+        "a crash",
+        {"containerStatuses": [CRASH]},
+        [an_event("WaitingForCertificate", "earlier", "p")],
+        "CrashLoopBackOff: no AVX2 here",
+    ),
+    (
+        "a certificate",
+        {"containerStatuses": [{"state": {"running": {}}}]},
+        [an_event("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
+        "WaitingForCertificate: is the operator running?",
+    ),
+    (
+        "a symptom alone",
+        {"containerStatuses": [{"state": {"running": {}}}]},
+        [SERVING_NOT],
+        "Unhealthy: Readiness probe failed: 503",
+    ),
+    ("another pod's event", WAITING, [an_event("FailedMount", "x", "q")], "starting"),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "events", "told"), WHYS, ids=[w[0] for w in WHYS])
+def test_a_pod_that_is_not_ready_says_why_in_one_line(
+    name: str, status: dict[str, Any], events: list[Any], told: str
+) -> None:
+    assert showing.why(a_pod("p", "sync", **status), events) == told
+
+
+def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> None:
+    def uri(kind: str, rest: str) -> str:
+        return f"spiffe://{DOMAIN}/{kind}/{rest}"
+
+    found = Found(
+        NAMESPACE,
+        RELEASE,
+        pods=[
+            a_pod("mid-sync-1", "sync", ready=True, uid=UID),
+            a_pod("mid-agent-1", "agent", containerStatuses=[]),
+        ],
+        owners=[an_owner("mid-sync", "sync", 2), an_owner("mid-agent", "agent", 1)],
+        events=[an_event("FailedCreate", "exceeded quota", "mid-sync-5d", 0, "ReplicaSet")],
+        entries=[
+            an_entry(uri("sync", f"{NAMESPACE}/mid-sync-1/{UID}"), NOW_S + 7200, "2"),
+            an_entry(uri("sync", f"{NAMESPACE}/mid-sync-1/{UID}"), NOW_S + 60, "1"),
+            an_entry(uri("agent", f"{NAMESPACE}/gone/{UID[:-1]}0"), NOW_S + 60),
+            an_entry(uri("client", f"app/shop-0/{UID}"), NOW_S + 90_000),
+            an_entry(uri("client", "desk-1"), NOW_S - 5),
+        ],
+        notes=["GET x: the API server answers 403"],
+    )
+    assert showing.shown(found, NOW_S) == [
+        "fleet/mid",
+        "",
+        "pods          ready",
+        "sync          1 of 2",
+        "agent         0 of 1",
+        "",
+        "waits",
+        "  mid-agent-1: starting",
+        "  sync: 1 of 2 pods are not made: FailedCreate: exceeded quota",
+        "",
+        "certificates: 2 in force",
+        "  client/app/shop-0  ends in 25 h 00 min",
+        "  sync/mid-sync-1    ends in 2 h 00 min",
+        "  1 of pods that are gone",
+        "  1 that have ended",
+        "",
+        "not shown",
+        "  GET x: the API server answers 403",
+    ]
+
+
+async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
+    def allows(user: User, verb: str, path: str) -> bool:
+        return not path.endswith(("events", "configmaps"))
+
+    server = ApiServer(allows)
+    server.put(f"{SPACE}/pods", a_pod("mid-sync-1", "sync", ready=True))
+    server.put(f"{SPACE}/pods", {"metadata": {"name": "stranger"}})
+    server.put(f"{APPS}/deployments", an_owner("mid-sync", "sync", 1))
+    found = await looking.found(Caller(server), NAMESPACE, RELEASE)
+    assert [pod["metadata"]["name"] for pod in found.pods] == ["mid-sync-1"]
+    assert len(found.owners) == 1
+    assert len(found.notes) == 2
+    assert all("must allow it" in note for note in found.notes)
+
+
+# --- purge ----------------------------------------------------------------------------------------
+
+
+async def an_uninstalled_release() -> ApiServer:
+    """What is left of a release, beside another one."""
+    server = ApiServer()
+    api = Caller(server)
+    for release in (RELEASE, "other"):
+        policy = POLICY.__class__(DOMAIN, NAMESPACE, release, {}, {})
+        made = await authority.opened(api, policy, NOW_S)
+        await authority.published(api, policy, made)
+        await database.provided(api, policy)
+        name = f"data-{release}-postgres-0"
+        labels = {looking.INSTANCE: release}
+        server.put(
+            f"{SPACE}/persistentvolumeclaims", {"metadata": {"name": name, "labels": labels}}
+        )
+        label = {"midstreamer.dev/ledger": release}
+        entry = {"metadata": {"name": f"{release}-issued-1", "labels": label}}
+        server.put(f"{SPACE}/configmaps", entry)
+    return server
+
+
+async def test_a_purge_removes_all_of_one_release_and_nothing_of_another() -> None:
+    server = await an_uninstalled_release()
+    api = Caller(server)
+    found = await purging.left(api, NAMESPACE, RELEASE)
+    for each in found:
+        await purging.remove(api, each)
+    names = {name for objects in server.objects.values() for name in objects}
+    assert names == {
+        "other-authority", "other-postgres", "other-trust", "other-issued-1",
+        "data-other-postgres-0",
+    }  # fmt: skip
+    assert len(found) == 5
+    assert await purging.left(api, NAMESPACE, RELEASE) == []
+    await purging.remove(api, found[0])
+
+
+async def test_a_release_that_runs_is_not_purged() -> None:
+    server = await an_uninstalled_release()
+    server.put(f"{SPACE}/pods", a_pod("mid-sync-1", "sync", ready=True))
+    with pytest.raises(BadInput, match="helm uninstall mid --namespace fleet --wait"):
+        await purging.left(Caller(server), NAMESPACE, RELEASE)
+
+
+# --- kubectl --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder of programs, but for a shell and what it needs."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def a_kubectl(programs: Path, script: str) -> None:
+    path = programs / "kubectl"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_without_kubectl_it_says_what_to_install(
+    programs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.execute(["status"]) == 2
+    assert "kubectl is not on the PATH: install it" in capsys.readouterr().err
+
+
+async def test_a_kubectl_that_ends_at_once_is_told(programs: Path) -> None:
+    a_kubectl(programs, "exit 1")
+    with pytest.raises(ConfigError, match="does `kubectl version` work"):
+        async with kubectl.api():
+            pass
+    with pytest.raises(ConfigError, match="set KUBECONFIG, or give --context"):
+        await kubectl.namespace("nowhere")
+
+
+async def test_the_namespace_is_that_of_the_context(programs: Path) -> None:
+    a_kubectl(programs, 'case "$1" in --context=one) echo fleet;; esac')
+    assert await kubectl.namespace("one") == "fleet"
+    assert await kubectl.namespace() == "default"
+
+
+async def test_the_api_is_asked_through_a_socket_that_nobody_else_reaches(
+    programs: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Host"]))
+        assert "Authorization" not in request.headers
+        return web.json_response({"message": "no"}, status=403)
+
+    application = web.Application()
+    application.router.add_route("*", "/{rest:.*}", handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    real = tmp_path / "api"
+    await web.UnixSite(runner, str(real)).start()
+    log = tmp_path / "places"
+    a_kubectl(
+        programs,
+        f'place="${{2#--unix-socket=}}"; echo "$place" > {log}; /bin/ln -s {real} "$place"\n'
+        "echo Starting to serve; exec /bin/sleep 60",
+    )
+    try:
+        async with kubectl.api() as api:
+            place = Path(log.read_text().strip())
+            assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+            with pytest.raises(Refused, match="the role of this user must allow it"):
+                (await api.ask("GET", f"{SPACE}/pods")).checked()
+        assert seen == [(f"{SPACE}/pods", "localhost")]
+        assert not place.parent.exists()
+    finally:
+        await runner.cleanup()
+
+
+def test_its_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.execute(["--version"]) == 0
+    assert "midstreamer-k8s 0." in capsys.readouterr().out

@@ -1,0 +1,435 @@
+"""What is done about a pool of agents, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from midstreamer.cluster.api import Object
+from midstreamer.domain.errors import BadInput
+from midstreamer_operator.plan import pools as plan
+from midstreamer_operator.plan.pools import Applied, Decision, Reason, Seen, Story
+from midstreamer_operator.resources import agentpools, deployments, waiting
+from midstreamer_operator.resources.agentpools import Pool
+from midstreamer_operator.resources.deployments import Condition, Deployment
+from midstreamer_operator.resources.waiting import Told, Waiter
+from tests.support.operating import NOW_S, RELEASE
+from tests.support.pooling import NAME, a_deployment, a_pool, a_template
+
+
+def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
+    """The pool with its Deployment applied as it is wanted."""
+    template = template or a_template()
+    digest = deployments.digest(deployments.wanted(pool, template))
+    return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)
+
+
+def said(decision: Decision) -> tuple[str, str]:
+    """Reason and message of Ready."""
+    assert decision.status is not None
+    ready = decision.status.conditions[0]
+    assert ready.type == "Ready"
+    return ready.reason, ready.message
+
+
+# --- what is applied ------------------------------------------------------------------------------
+
+
+def applied(**spec: Any) -> Object:
+    return deployments.wanted(a_pool(**spec), a_template())
+
+
+def pod_of(made: Object) -> Object:
+    spec: Object = made["spec"]["template"]["spec"]
+    return spec
+
+
+def agent_of(made: Object) -> Object:
+    found: Object = pod_of(made)["containers"][1]
+    return found
+
+
+def test_a_pool_without_wishes_has_the_pods_of_the_template() -> None:
+    made, template = applied(), a_template()["template"]
+
+    assert pod_of(made) == template["spec"]
+    assert made["spec"]["template"]["metadata"]["annotations"] == {"settings": "s1"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "expected"),
+    [
+        ({"image": "agent:2"}, "image", "agent:2"),
+        (
+            {"resources": {"requests": {"cpu": 2}}},
+            "resources",
+            {"requests": {"cpu": 2}},
+        ),
+        (
+            {"engine": "wasm", "threads": 0},
+            "env",
+            [
+                {"name": "POD_NAME"},
+                {"name": "MIDSTREAMER_AGENT__ENGINE", "value": "wasm"},
+                {"name": "MIDSTREAMER_AGENT__THREADS", "value": "0"},
+            ],
+        ),
+    ],
+)
+def test_a_wish_for_the_container_goes_to_the_agent_alone(
+    spec: dict[str, Any], field: str, expected: object
+) -> None:
+    made = applied(**spec)
+
+    assert agent_of(made)[field] == expected
+    assert pod_of(made)["containers"][0] == {"name": "beside"}
+
+
+def test_node_selector_and_tolerations_go_beside_those_of_the_template() -> None:
+    made = applied(nodeSelector={"disk": "fast"}, tolerations=[{"key": "spot"}])
+
+    assert pod_of(made)["nodeSelector"] == {"kubernetes.io/os": "linux", "disk": "fast"}
+    assert pod_of(made)["tolerations"] == [{"key": "all"}, {"key": "spot"}]
+
+
+def test_a_topology_replaces_the_one_of_the_template_and_spreads_this_pool_alone() -> None:
+    made = applied(topology=[{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}])
+
+    (spread,) = pod_of(made)["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["maxSkew"]) == ("zone", 1)
+    assert spread["labelSelector"]["matchLabels"][agentpools.LABEL] == NAME
+    assert spread["nodeTaintsPolicy"] == "Honor"
+
+
+def test_the_deployment_goes_with_its_pool_and_nothing_waits_for_the_operator() -> None:
+    made = applied()
+
+    (owner,) = made["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == ("pool-uid", True)
+    assert not owner["blockOwnerDeletion"]
+    assert "finalizers" not in made["metadata"]
+
+
+def test_labels_select_the_pods_and_the_selector_says_the_same() -> None:
+    made, pool = applied(), a_pool()
+
+    selected = made["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    assert dict(each.split("=") for each in deployments.selector(pool).split(",")) == selected
+
+
+def test_a_template_without_an_agent_is_said_to_have_none() -> None:
+    template = a_template()
+    template["template"]["spec"]["containers"] = [{"name": "beside"}]
+
+    decision = plan.decide(Seen(a_pool(), template), NOW_S)
+
+    reason, message = said(decision)
+    assert (decision.apply, reason) == (None, "TemplateMissing")
+    assert "no container 'agent'" in message
+
+
+# --- when it is applied ---------------------------------------------------------------------------
+
+WHOLE = in_force(a_pool(), a_deployment())
+
+
+OUT_OF_FORCE = {
+    "no deployment": Seen(a_pool(), a_template()),
+    "nothing remembered": Seen(a_pool(), a_template(), a_deployment()),
+    "another scale": replace(WHOLE, pool=a_pool(replicas=3)),
+    "another template": replace(WHOLE, template=a_template(image="agent:2")),
+    "changed by somebody": replace(WHOLE, deployment=a_deployment(generation=6)),
+}
+
+
+@pytest.mark.parametrize("seen", OUT_OF_FORCE.values(), ids=OUT_OF_FORCE)
+def test_the_deployment_is_applied_when_it_is_not_known_to_be_in_force(seen: Seen) -> None:
+    decision = plan.decide(seen, NOW_S)
+
+    assert decision.apply == deployments.wanted(seen.pool, seen.template or {})
+    assert decision.status is None
+
+
+def test_what_is_in_force_is_left_alone() -> None:
+    decision = plan.decide(WHOLE, NOW_S)
+
+    assert decision.apply is None
+    assert said(decision) == ("AllReady", "2 of 2 agents ready")
+    assert not decision.waits
+
+
+# --- what hinders it ------------------------------------------------------------------------------
+
+HINDERED = {
+    "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is not there"),
+    "an older template": (
+        Seen(a_pool(templateRevision="r2"), a_template("r1")),
+        "TemplateMissing",
+        "is revision r1, and the pool waits for r2",
+    ),
+    "a Deployment of nobody": (
+        replace(WHOLE, deployment=a_deployment(owner_uid="", owner="")),
+        "NameTaken",
+        "Deployment mid-agent is there and belongs to nobody; delete it",
+    ),
+    "another one's Deployment": (
+        replace(WHOLE, deployment=a_deployment(owner_uid="x", owner="Rollout web")),
+        "NameTaken",
+        "belongs to Rollout web",
+    ),
+    "an earlier Deployment": (
+        replace(WHOLE, deployment=a_deployment(is_going=True)),
+        "Starting",
+        "is being deleted",
+    ),
+}
+
+
+@pytest.mark.parametrize(("seen", "reason", "words"), HINDERED.values(), ids=HINDERED)
+def test_what_is_not_the_pools_is_not_touched_and_the_pool_says_why(
+    seen: Seen, reason: str, words: str
+) -> None:
+    decision = plan.decide(seen, NOW_S)
+
+    assert decision.apply is None
+    assert said(decision)[0] == reason
+    assert words in said(decision)[1]
+    assert decision.waits
+
+
+def test_nothing_is_done_about_a_pool_that_is_being_deleted() -> None:
+    going = msgspec.structs.replace(a_pool(), is_going=True)
+
+    assert plan.decide(Seen(going, a_template()), NOW_S) == Decision()
+
+
+def test_a_pool_made_by_hand_takes_any_revision_of_the_template() -> None:
+    decision = plan.decide(Seen(a_pool(templateRevision=""), a_template("r9")), NOW_S)
+
+    assert decision.apply is not None
+
+
+# --- what is waited for ---------------------------------------------------------------------------
+
+SHORT = a_deployment(ready=1)
+
+
+def a_waiter(**changes: Any) -> Waiter:
+    return msgspec.structs.replace(Waiter(name="p1", uid="u1"), **changes)
+
+
+def waiting_for(pod: Waiter, *events: Told) -> Seen:
+    return in_force(a_pool(), SHORT, pods=(pod,), events={pod.name: events})
+
+
+def failing(message: str) -> Deployment:
+    told = Condition("ReplicaFailure", "True", "FailedCreate", message)
+    return a_deployment(ready=1, conditions=(told,))
+
+
+CAUSES = {
+    "a full quota": (
+        in_force(a_pool(), failing("pods is forbidden: exceeded quota: small")),
+        "PodsRefused",
+        "1 of 2 agents ready: pods is forbidden: exceeded quota: small",
+    ),
+    "no node": (
+        waiting_for(a_waiter(unscheduled="0/2 nodes are available: 2 Insufficient cpu.")),
+        "Unschedulable",
+        "1 of 2 agents ready: no node takes pod p1: 0/2 nodes are available: 2 Insufficient cpu.",
+    ),
+    "an image": (
+        waiting_for(
+            a_waiter(waits="ImagePullBackOff", why="Back-off pulling", image="agent:9"),
+            Told("Failed", "no such manifest"),
+        ),
+        "ImageNotPulled",
+        "1 of 2 agents ready: pod p1: image agent:9 cannot be pulled: no such manifest",
+    ),
+    "an image without Events": (
+        waiting_for(a_waiter(waits="ErrImageNeverPull", why="not present", image="agent:9")),
+        "ImageNotPulled",
+        "1 of 2 agents ready: pod p1: image agent:9 cannot be pulled: not present",
+    ),
+    "a Secret that it names": (
+        waiting_for(a_waiter(waits="CreateContainerConfigError", why='secret "x" not found')),
+        "NotStarted",
+        '1 of 2 agents ready: pod p1: CreateContainerConfigError: secret "x" not found',
+    ),
+    "a volume": (
+        waiting_for(a_waiter(), Told("FailedMount", 'configmap "mid-config" not found')),
+        "NotStarted",
+        '1 of 2 agents ready: pod p1: configmap "mid-config" not found',
+    ),
+    "a crash": (
+        waiting_for(a_waiter(waits="CrashLoopBackOff", why="back-off", last_words="no AVX2")),
+        "Crashing",
+        "1 of 2 agents ready: pod p1 ends again and again: no AVX2",
+    ),
+    "a denial": (
+        waiting_for(a_waiter(), Told("WrongKind", "is sync")),
+        "CertificateDenied",
+        "1 of 2 agents ready: pod p1 is denied a certificate: WrongKind: is sync",
+    ),
+    "a certificate": (
+        waiting_for(a_waiter(), Told("WaitingForCertificate", "is the operator there?")),
+        "NotReady",
+        "1 of 2 agents ready: pod p1: is the operator there?",
+    ),
+    "what it says last": (
+        waiting_for(
+            a_waiter(),
+            Told("WaitingForCertificate", "later", "2026-01-01T00:00:02Z"),
+            Told("WrongKind", "earlier", "2026-01-01T00:00:01Z"),
+        ),
+        "NotReady",
+        "1 of 2 agents ready: pod p1: later",
+    ),
+    "a restart": (
+        waiting_for(a_waiter(last_words="OOMKilled, exit code 137")),
+        "NotReady",
+        "1 of 2 agents ready: pod p1 was started again: OOMKilled, exit code 137",
+    ),
+    "nothing known": (waiting_for(a_waiter()), "Starting", "1 of 2 agents ready"),
+    "a roll": (
+        in_force(a_pool(), a_deployment(replicas=3, updated=1)),
+        "Rolling",
+        "2 of 2 agents ready, 1 of 2 of the present template",
+    ),
+    "Kubernetes": (
+        in_force(a_pool(), a_deployment(observed_generation=4)),
+        "Starting",
+        "2 of 2 agents ready; Kubernetes has not taken it up yet",
+    ),
+}
+
+
+@pytest.mark.parametrize(("seen", "reason", "message"), CAUSES.values(), ids=CAUSES)
+def test_one_line_says_what_is_waited_for(seen: Seen, reason: str, message: str) -> None:
+    decision = plan.decide(seen, NOW_S)
+
+    assert said(decision) == (reason, message)
+    assert decision.waits
+
+
+def test_what_needs_somebody_is_said_before_what_mends_by_itself() -> None:
+    pods = (a_waiter(name="a", last_words="OOMKilled"), a_waiter(name="b", unscheduled="full"))
+
+    decision = plan.decide(in_force(a_pool(), SHORT, pods=pods), NOW_S)
+
+    assert said(decision)[0] == "Unschedulable"
+
+
+def test_pods_that_are_ready_or_going_are_not_blamed() -> None:
+    pods = (
+        a_waiter(name="a", unscheduled="full", is_going=True),
+        a_waiter(name="b", last_words="OOMKilled", is_ready=True),
+    )
+
+    assert said(plan.decide(in_force(a_pool(), SHORT, pods=pods), NOW_S))[0] == "Starting"
+
+
+def test_a_refusal_of_the_api_server_is_said_in_its_words_and_not_tried_again_at_once() -> None:
+    seen = Seen(a_pool(), a_template(), refusal="PATCH: 422: limits: must be greater")
+
+    decision = plan.decide(seen, NOW_S)
+
+    assert decision.apply is None
+    assert said(decision) == ("DeploymentRefused", "PATCH: 422: limits: must be greater")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_ready_and_progressing_are_never_both_true(reason: Reason) -> None:
+    status = plan.status_of(WHOLE, Story(reason, "why"), NOW_S)
+
+    ready, progressing = (each.status == "True" for each in status.conditions)
+    assert ready == (reason is Reason.ALL_READY)
+    assert progressing == (reason in plan.MENDING)
+
+
+def test_a_condition_keeps_its_time_while_its_status_holds() -> None:
+    first = plan.status_of(WHOLE, Story(Reason.STARTING, "one"), NOW_S)
+    pool = a_pool(status=first)
+
+    same = plan.status_of(in_force(pool, SHORT), Story(Reason.STARTING, "two"), NOW_S + 9)
+    other = plan.status_of(in_force(pool, SHORT), Story(Reason.ALL_READY, "all"), NOW_S + 9)
+
+    assert same.conditions[0].last_transition_time == first.conditions[0].last_transition_time
+    assert other.conditions[0].last_transition_time == "2027-01-15T08:00:09Z"
+
+
+def test_a_status_that_says_the_same_is_not_written_again() -> None:
+    told = plan.decide(WHOLE, NOW_S).status
+    assert told is not None
+
+    again = plan.decide(in_force(a_pool(status=told), a_deployment()), NOW_S + 60)
+
+    assert again == Decision()
+
+
+counts = st.integers(0, 4)
+
+
+@given(counts, counts, counts, counts, st.booleans())
+@settings(max_examples=300)
+def test_ready_means_that_all_of_the_present_template_are_ready(
+    wanted: int, replicas: int, updated: int, ready: int, is_seen: bool
+) -> None:
+    held = a_deployment(
+        wanted=wanted,
+        replicas=replicas,
+        updated=updated,
+        ready=ready,
+        observed_generation=5 if is_seen else 4,
+    )
+    decision = plan.decide(in_force(a_pool(replicas=wanted), held), NOW_S)
+
+    whole = is_seen and replicas == updated == ready == wanted
+    assert (said(decision)[0] == "AllReady") == whole
+    assert decision.waits == (not whole)
+    assert decision.status is not None
+    assert (decision.status.replicas, decision.status.ready_replicas) == (replicas, ready)
+
+
+@given(st.text(max_size=3000))
+def test_a_message_is_one_line_of_bounded_length_whatever_the_server_says(text: str) -> None:
+    message = said(plan.decide(Seen(a_pool(), a_template(), refusal=f"x{text}"), NOW_S))[1]
+
+    assert len(message.splitlines()) == 1
+    assert len(message) <= plan.MESSAGE_CHARACTERS_MAX
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def test_a_pod_tells_what_it_waits_for() -> None:
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    stuck = {"image": "agent:9", "state": {"waiting": {"reason": "W", "message": "why"}}}
+    status = {
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [{**stuck, "lastState": {"terminated": ended}}],
+    }
+
+    pod = waiting.read({"metadata": {"name": "p", "uid": "u"}, "status": status})
+
+    assert (pod.waits, pod.why, pod.image) == ("W", "why", "agent:9")
+    assert pod.last_words == "OOMKilled, exit code 137"
+    assert (pod.unscheduled, pod.is_ready, pod.is_going) == ("", False, False)
+
+
+def test_what_is_no_warning_is_not_heard() -> None:
+    normal = {"type": "Normal", "reason": "Pulled", "message": "m"}
+
+    assert waiting.warning(normal) is None
+    assert waiting.warning({**normal, "type": "Warning"}) == Told("Pulled", "m")
+
+
+def test_a_pool_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(BadInput, match="AgentPool mid-agent cannot be read"):
+        agentpools.read({"metadata": {"name": NAME}, "spec": {"fleet": RELEASE, "replicas": "x"}})
