@@ -121,13 +121,31 @@ class Release:
         secret = self.kubernetes.get(f"secret/{self.name}-postgres")["data"]
         return base64.b64decode(secret["password"]).decode()
 
+    @property
+    def monitoring(self) -> dict[str, str]:
+        """Labels of namespaces from which metrics are read and to which traces are sent."""
+        return {"midstreamer-test/monitors": self.namespace}
+
     def _values(self) -> dict[str, Any]:
         service = {"service": {"type": "NodePort"}}
         return {
             "images": images(),
             "allowlist": [CLIENTS],
             "coordinator": service,
+            "networkPolicies": self._network_policies(),
         }
+
+    def _network_policies(self) -> dict[str, Any]:
+        """As narrow as the cluster's networks are known."""
+        narrow: dict[str, Any] = {
+            "prometheus": {"namespaceLabels": self.monitoring},
+            "otlp": {"namespaceLabels": self.monitoring, "ports": [4317]},
+        }
+        if mark.made_here():
+            api = f"{names.API_ADDRESS}/32"
+            narrow["apiServer"] = {"cidrs": [api], "ports": [names.API_PORT]}
+            narrow["outside"] = {"cidrs": ["0.0.0.0/0"], "except": [names.PODS]}
+        return narrow
 
     @property
     def _volume_name(self) -> str:

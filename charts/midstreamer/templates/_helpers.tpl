@@ -111,6 +111,7 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "midstreamer.selector" . | nindent 8 }}
