@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,16 +97,16 @@ class Visitors:
         """Who should reach whom."""
         return {pair: self._meant(*pair) for pair in self._pairs()}
 
-    def tried(self) -> Table:
-        """Who reaches whom."""
+    def tried(self, sources: Collection[str] = ()) -> Table:
+        """Who reaches whom; of these sources alone when some are given."""
         with ThreadPoolExecutor(AT_ONCE) as trying:
-            rows = list(trying.map(self._row, self.sources))
+            rows = list(trying.map(self._row, sources or self.sources))
         return {pair: open_ for row in rows for pair, open_ in row.items()}
 
-    def settled(self, wanted: Table) -> None:
+    def settled(self, wanted: Table, sources: Collection[str] = ()) -> None:
         """Wait until it is as wanted; raises KitError that names the pairs which are not."""
         host.eventually(
-            lambda: differences(wanted, self.tried()),
+            lambda: differences(wanted, self.tried(sources)),
             lambda found: not found,
             timeout_s=SETTLE_S_MAX,
         )
@@ -139,7 +139,7 @@ def differences(wanted: Table, found: Table) -> list[str]:
     """The pairs in which two tables differ, in words."""
     return [
         f"{source} to {target}: {'open' if found[source, target] else 'closed'}"
-        for source, target in wanted
+        for source, target in found
         if wanted[source, target] != found[source, target]
     ]
 

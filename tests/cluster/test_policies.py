@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import enforcing, names, policies
+from tests.cluster import enforcing, host, names, policies
 from tests.cluster.policies import Pod, Port, World
 
 HERE, THERE = "here", "there"
@@ -317,3 +318,23 @@ def test_the_gateways_of_nodes_are_no_pods() -> None:
     made = enforcing.world(objects, {}, [names.cluster("test").node(n) for n in (0, 10)])
 
     assert made.gateways == ("198.18.0.1", "198.18.10.1")
+
+
+def test_before_the_process_has_begun_nothing_is_said_to_be_enforced(tmp_path: Path) -> None:
+    cluster = names.cluster("test", tmp_path)
+    cluster.state.mkdir()
+
+    with pytest.raises(host.KitError, match="no NetworkPolicy is enforced in 'test' yet"):
+        enforcing.complaints(cluster)
+
+    assert enforcing.enforced_on(cluster) == []
+
+
+def test_what_the_process_says_is_read_again(tmp_path: Path) -> None:
+    cluster = names.cluster("test", tmp_path)
+    cluster.state.mkdir()
+    told = {"nodes": ["node-0"], "complaints": ["NetworkPolicy a/b"]}
+    (cluster.state / enforcing.STATUS).write_text(json.dumps(told))
+
+    assert enforcing.enforced_on(cluster) == ["node-0"]
+    assert enforcing.complaints(cluster) == ["NetworkPolicy a/b"]
