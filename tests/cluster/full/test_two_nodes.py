@@ -5,11 +5,13 @@ Needs a cluster of two nodes or more: `make cluster NODES=2`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.cluster import doors, host
+from tests.cluster import doors, host, pods
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 
@@ -37,6 +39,60 @@ def cordoned(kubernetes: Kubernetes, nodes: list[str]) -> Iterator[str]:
 
 def places(release: Release, kind: str) -> list[str]:
     return sorted(pod["spec"]["nodeName"] for pod in release.pods(kind))
+
+
+def asked(kubernetes: Kubernetes, source: str, address: str, protocol: str) -> str:
+    """The name of the pod that answers, or nothing when none does."""
+    port = {"tcp": 8080, "udp": 9000}[protocol]
+    try:
+        words = ("/probe", "ask", protocol, f"{address}:{port}")
+        return kubernetes("exec", source, "--", *words).split()[0]
+    except host.KitError:
+        return ""
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_policy_holds_between_pods_of_every_pair_of_nodes(
+    kubernetes: Kubernetes, nodes: list[str], protocol: str
+) -> None:
+    placed = {f"{role}-{node}": node for role in ("server", "friend", "other") for node in nodes}
+    kubernetes("apply", "-f", "-", stdin=json.dumps(_on_nodes(placed)))
+    for name in placed:
+        kubernetes("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    servers = {f"server-{node}" for node in nodes}
+    where = {name: kubernetes.get(f"pod/{name}")["status"]["podIP"] for name in servers}
+    pairs = [(source, server) for source in set(placed) - servers for server in servers]
+    before = {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs}
+
+    kubernetes("apply", "-f", "-", stdin=json.dumps(_friends_only()))
+    wanted = {pair: pair[1] if pair[0].startswith("friend") else "" for pair in pairs}
+    host.eventually(
+        lambda: {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs},
+        lambda found: found == wanted,
+        timeout_s=60.0,
+    )
+
+    assert before == {pair: pair[1] for pair in pairs}
+    kubernetes("delete", "networkpolicy", "friends-only")
+
+
+def _on_nodes(placed: dict[str, str]) -> dict[str, Any]:
+    items = [pods.pod(name, "serve") for name in placed]
+    for made, node in zip(items, placed.values(), strict=True):
+        made["metadata"]["labels"] = {"role": made["metadata"]["name"].partition("-")[0]}
+        made["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _friends_only() -> dict[str, Any]:
+    friend = {"podSelector": {"matchLabels": {"role": "friend"}}}
+    spec = {"podSelector": {"matchLabels": {"role": "server"}}, "ingress": [{"from": [friend]}]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "friends-only"},
+        "spec": spec,
+    }
 
 
 @pytest.mark.parametrize("kind", SPREAD)
