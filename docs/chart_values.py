@@ -159,6 +159,35 @@ def _postgres() -> Schema:
     )
 
 
+def _networks(*, empty: bool) -> Schema:
+    """Networks, as 192.0.2.0/24; an empty list is everybody to Kubernetes, so most refuse it."""
+    ruled = {} if empty else {"minItems": 1}
+    block = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
+    return {**_many(block, "192.0.2.0/24"), **ruled}
+
+
+def _ports(example: int) -> Schema:
+    port = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
+    return {**_many(port, example), "minItems": 1}
+
+
+def _network_policies() -> Schema:
+    return _section(
+        enabled=_flag(False),
+        apiServer=_section(cidrs=_networks(empty=False), ports=_ports(8443)),
+        dns=_section(ports=_ports(5353)),
+        postgres=_section(cidrs=_networks(empty=False), ports=_ports(6432)),
+        clients=_section(namespaceLabels=_texts({"team": "quants"})),
+        outside=_section(cidrs=_networks(empty=True), **{"except": _networks(empty=True)}),
+        prometheus=_section(namespaceLabels=_texts({"team": "metrics"})),
+        otlp=_section(
+            namespaceLabels=_texts({"team": "traces"}),
+            cidrs=_networks(empty=True),
+            ports=_ports(4319),
+        ),
+    )
+
+
 def _topology() -> Schema:
     one = {**_OBJECT, "required": ["topologyKey"]}
     return _many(one, {"topologyKey": "topology.kubernetes.io/zone"})
@@ -209,6 +238,7 @@ def fleet(config: Schema) -> Schema:
         test=_section(
             enabled=_flag(False), deadlineSeconds=_whole(90, 5, 3600), resources=_resources()
         ),
+        networkPolicies=_network_policies(),
         nodeSelector=_texts({"pool": "fleet"}),
         tolerations=TOLERATIONS,
         affinity=AFFINITY,

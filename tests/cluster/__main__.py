@@ -106,8 +106,8 @@ def bring_up(arguments: argparse.Namespace) -> None:
 def _tell(cluster: names.Cluster) -> None:
     if state.read(cluster).filters_bridges:
         host.say(
-            "NetworkPolicies: this kernel can enforce them (br_netfilter works), "
-            "but nothing in this cluster does so yet"
+            "NetworkPolicies are enforced on every node, between pods of one node too "
+            f"(log/{up.ENFORCER}.log says what cannot be)"
         )
     else:
         host.say(

@@ -14,7 +14,7 @@ from tests.cluster import names, preflight
 
 PROBE_IMAGE = "localhost/midstreamer-probe:1"
 KUBECONFIG_CONTEXT = "midstreamer-test"
-DNS_PORT = 10053
+DNS_PORT = 53
 DNS_READY_PORT = 10181
 
 

@@ -116,13 +116,31 @@ class Release:
         secret = self.kubernetes.get(f"secret/{passwords.secret_name(self.name)}")
         return base64.b64decode(secret["data"][passwords.KEY]).decode()
 
+    @property
+    def monitoring(self) -> dict[str, str]:
+        """Labels of namespaces from which metrics are read and to which traces are sent."""
+        return {"midstreamer-test/monitors": self.namespace}
+
     def _values(self) -> dict[str, Any]:
         return {
             "images": images(),
             "cluster": {"create": True},
             "allowlist": [CLIENTS],
             "coordinator": {"service": {"type": "NodePort"}},
+            "networkPolicies": self._network_policies(),
         }
+
+    def _network_policies(self) -> dict[str, Any]:
+        """As narrow as the cluster's networks are known."""
+        narrow: dict[str, Any] = {
+            "prometheus": {"namespaceLabels": self.monitoring},
+            "otlp": {"namespaceLabels": self.monitoring, "ports": [4317]},
+        }
+        if mark.made_here():
+            api = f"{names.API_ADDRESS}/32"
+            narrow["apiServer"] = {"cidrs": [api], "ports": [names.API_PORT]}
+            narrow["outside"] = {"cidrs": ["0.0.0.0/0"], "except": [names.PODS]}
+        return narrow
 
     @property
     def _volume_name(self) -> str:

@@ -14,6 +14,7 @@ from tests.cluster import (
     cgroups,
     commands,
     configuration,
+    enforcing,
     host,
     leftovers,
     mark,
@@ -27,9 +28,11 @@ from tests.cluster import (
 from tests.cluster.configuration import Smaller, Timing
 
 RELAY = "relay"
+ENFORCER = "policies"
 API_S_MAX = 90.0
 DNS_S_MAX = 60.0
 ACCOUNT_S_MAX = 60.0
+POLICIES_S_MAX = 20.0
 DIRECTORIES = ("bin", "etcd", "log", "nodes", "pids", "pki")
 # Asks for a page and ends with 0 if it is there; a proxy of the environment is not asked.
 ASK = (
@@ -43,6 +46,8 @@ REPOSITORY = Path(__file__).parents[2]
 def is_up(cluster: names.Cluster) -> bool:
     """Whether a cluster was brought up to the end, and nothing of its first node has crashed."""
     needed = [*commands.FIRST, *commands.REST, RELAY]
+    if state.complete(cluster) and state.read(cluster).filters_bridges:
+        needed.append(ENFORCER)
     needed += [f"{cluster.node(0).name}-{name}" for name in nodes.PROCESSES]
     return (
         state.complete(cluster)
@@ -63,6 +68,7 @@ def bring_up(
         _prepare(cluster, programs, timing)
         _start_control_plane(cluster, timing)
         host.say(f"API server ready after {time.monotonic() - started_s:.1f} s")
+        _start_enforcer(cluster)
         _start_dns(cluster)
         first = cluster.node(0)
         nodes.start_agents(first)
@@ -70,6 +76,7 @@ def bring_up(
         for index in range(1, count):
             nodes.add(cluster.node(index))
         _wait_until_pods_are_taken(cluster)
+        _wait_until_policies_hold(cluster)
         state.set_complete(cluster)
     except host.KitError as error:
         raise host.KitError(f"{error}\n{processes.complaints(cluster)}") from error
@@ -166,6 +173,23 @@ def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
         _start(cluster, RELAY, [*way, str(file)], inherited=(file,))
     (cluster.state / "relay-port").write_text(str(port), encoding="ascii")
     state.write_kubeconfig(cluster, "kubeconfig", "admin", f"https://127.0.0.1:{port}")
+
+
+def _start_enforcer(cluster: names.Cluster) -> None:
+    """Before any pod runs: each is isolated from its first moment."""
+    if state.read(cluster).filters_bridges:
+        way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.enforcing"]
+        _start(cluster, ENFORCER, [*way, cluster.name])
+
+
+def _wait_until_policies_hold(cluster: names.Cluster) -> None:
+    if state.read(cluster).filters_bridges:
+        wanted = [node.name for node in state.nodes(cluster)]
+        host.until(
+            "NetworkPolicies are enforced on every node",
+            lambda: enforcing.enforced_on(cluster) == wanted,
+            timeout_s=POLICIES_S_MAX,
+        )
 
 
 def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:

@@ -38,6 +38,12 @@ NEEDED: dict[str, dict[str, Any]] = {
         for kind in ("podMonitor", "serviceMonitor")
         for key in ("interval", "labels")
     },
+    **{
+        f"networkPolicies.postgres.{key}": {"postgres": OWN_DATABASE["postgres"]}
+        for key in ("cidrs", "ports")
+    },
+    "networkPolicies.outside.except": {"coordinator": {"service": {"type": "NodePort"}}},
+    "networkPolicies.otlp.ports": {"networkPolicies": {"otlp": {"namespaceLabels": {"a": "b"}}}},
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
 """What must be set before, so that a value has a meaning."""

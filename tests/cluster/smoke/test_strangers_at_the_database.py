@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import host, pods, releases
-from tests.cluster.releases import PYTHON, Release
+from tests.cluster.releases import COMPONENT, INSTANCE, PYTHON, Release
 
 pytestmark = [pytest.mark.cluster]
 
@@ -56,12 +56,14 @@ def tried(release: Release) -> Iterator[dict[str, str]]:
     server = f"{release.name}-postgres.{release.namespace}.svc"
     (postgres,) = release.pods("postgres")
     words = ["-c", TRY, server, postgres["status"]["podIP"]]
+    kubectl("apply", "-f", "-", stdin=json.dumps(_let_in(release, name)))
     kubectl("apply", "-f", "-", stdin=json.dumps(_pod(release, name, words)))
     try:
         kubectl.wait(name, "Succeeded")
         yield json.loads(kubectl("logs", name))
     finally:
         kubectl("delete", "pod", name, "--timeout=30s")
+        kubectl("delete", "networkpolicy", name)
 
 
 def test_only_verified_tls_with_the_right_password_leads_in(tried: dict[str, str]) -> None:
@@ -84,6 +86,18 @@ def test_only_verified_tls_with_the_right_password_leads_in(tried: dict[str, str
 )
 def test_each_stranger_is_told_why(tried: dict[str, str], what: str, why: str) -> None:
     assert why in tried[what]
+
+
+def _let_in(release: Release, name: str) -> dict[str, Any]:
+    """The policy of somebody who opens the network: the database judges for itself."""
+    postgres = {"matchLabels": {INSTANCE: release.name, COMPONENT: "postgres"}}
+    stranger = {"podSelector": {"matchLabels": {"app": name}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"podSelector": postgres, "ingress": [{"from": [stranger]}]},
+    }
 
 
 def _pod(release: Release, name: str, words: list[str]) -> dict[str, Any]:

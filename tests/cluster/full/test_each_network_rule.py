@@ -1,0 +1,129 @@
+"""No rule of the chart's NetworkPolicies is there for nothing: without it somebody notices."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import doors, host, releases
+from tests.cluster.doors import Table, Visitors
+from tests.cluster.releases import Release
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+NOTICED_S_MAX = 20.0
+PEERS = {"ingress": "from", "egress": "to"}
+Policy = dict[str, Any]
+
+
+def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: Release) -> None:
+    kubectl, there = release.kubernetes, _policies(release)
+    changes: dict[str, list[str]] = {}
+
+    with doors.visitors(release) as visiting:
+        visiting.settled(visiting.expected())
+        for policy in there.values():
+            for what, less in _lesser(policy):
+                try:
+                    kubectl("replace", "-f", "-", stdin=json.dumps(less))
+                    changes[what] = _noticed(visiting, visiting.expected())
+                finally:
+                    kubectl("apply", "-f", "-", stdin=json.dumps(policy))
+                noticed = {line.partition(" to ")[0] for line in changes[what]}
+                visiting.settled(visiting.expected(), noticed)
+    release.wait_ready()
+
+    lines = [f"| {what} | {'; '.join(seen)} |" for what, seen in changes.items()]
+    host.say("\n".join(["| without | what changes |", "|---|---|", *lines]))
+    assert {what.partition(",")[0] for what in changes} == set(there) - {
+        f"{release.name}-default-deny"
+    }
+    assert [what for what, seen in changes.items() if not seen] == []
+
+
+def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
+    release: Release,
+) -> None:
+    kubectl, there = release.kubernetes, _policies(release)
+    default, monitors = f"{release.name}-default-deny", f"{release.name}-prometheus"
+    gone = json.dumps(_list(there[default], there[monitors]))
+
+    with doors.visitors(release) as visiting:
+        # As the chart comes nobody reads metrics, so that no other policy is about each pod.
+        unread = visiting.expected() | {("collector", target): False for target in doors.HEALTH}
+        try:
+            kubectl("delete", "networkpolicy", monitors)
+            visiting.settled(unread)
+            kubectl("delete", "networkpolicy", default)
+            opened = _noticed(visiting, unread)
+        finally:
+            kubectl("apply", "-f", "-", stdin=gone)
+        visiting.settled(visiting.expected())
+
+    host.say("; ".join(opened))
+    assert {f"stranger to {kind} health: open" for kind in ("operator", "agent")} <= set(opened)
+
+
+def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
+    """What differs from a table; empty when nothing did in time."""
+    try:
+        return host.eventually(
+            lambda: doors.differences(wanted, visiting.tried()), bool, timeout_s=NOTICED_S_MAX
+        )
+    except host.KitError:
+        return []
+
+
+def _policies(release: Release) -> dict[str, Policy]:
+    """Those of a release, by name, as they can be applied again."""
+    chosen = ("networkpolicies", "-l", f"{releases.INSTANCE}={release.name}")
+    found = [_bare(policy) for policy in release.kubernetes.get(*chosen)["items"]]
+    return {policy["metadata"]["name"]: policy for policy in found}
+
+
+def _list(*items: Policy) -> Policy:
+    return {"apiVersion": "v1", "kind": "List", "items": list(items)}
+
+
+def _bare(policy: Policy) -> Policy:
+    kept = {key: policy["metadata"][key] for key in ("name", "labels", "annotations")}
+    return {"apiVersion": policy["apiVersion"], "kind": policy["kind"], "metadata": kept,
+            "spec": policy["spec"]}  # fmt: skip
+
+
+def _lesser(policy: Policy) -> Iterator[tuple[str, Policy]]:
+    """The policy without each rule, each of several peers or ports, each exception.
+
+    A rule keeps its last peer and its last port: without them it would be wider.
+    """
+    name = policy["metadata"]["name"]
+    for direction, peers in PEERS.items():
+        for at, rule in enumerate(policy["spec"].get(direction) or []):
+            yield f"{name}, {direction} {at}", _without(policy, direction, at)
+            for key in (peers, "ports"):
+                for index in range(len(several) if len(several := rule.get(key) or []) > 1 else 0):
+                    told = json.dumps(several[index])
+                    yield (
+                        f"{name}, {direction} {at}: {told}",
+                        _without(policy, direction, at, key, index),
+                    )
+            for index, peer in enumerate(rule.get(peers) or []):
+                if "except" in peer.get("ipBlock", {}):
+                    told = ", ".join(peer["ipBlock"]["except"])
+                    yield (
+                        f"{name}, {direction} {at}: except {told}",
+                        _without(policy, direction, at, peers, index, "ipBlock", "except"),
+                    )
+
+
+def _without(policy: Policy, *way: str | int) -> Policy:
+    made = copy.deepcopy(policy)
+    place: Any = made["spec"]
+    for step in way[:-1]:
+        place = place[step]
+    del place[way[-1]]
+    return made

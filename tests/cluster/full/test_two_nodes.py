@@ -1,0 +1,124 @@
+"""A release on two nodes: spread over both, and whole again while one takes no pods.
+
+Needs a cluster of two nodes or more: `make cluster NODES=2`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import doors, host, pods
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import Release
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+SPREAD = ("agent", "coordinator", "sync", "operator")
+
+
+@pytest.fixture(autouse=True)
+def nodes(kubernetes: Kubernetes) -> list[str]:
+    """The names of the nodes."""
+    there = [str(node["metadata"]["name"]) for node in kubernetes.get("nodes")["items"]]
+    if len(there) < 2:
+        pytest.skip("needs two nodes: `make cluster NODES=2`")
+    return there
+
+
+@pytest.fixture
+def cordoned(kubernetes: Kubernetes, nodes: list[str]) -> Iterator[str]:
+    """A node that takes no new pod; it does again after the test."""
+    kubernetes("cordon", nodes[-1])
+    yield nodes[-1]
+    kubernetes("uncordon", nodes[-1])
+
+
+def places(release: Release, kind: str) -> list[str]:
+    return sorted(pod["spec"]["nodeName"] for pod in release.pods(kind))
+
+
+def asked(kubernetes: Kubernetes, source: str, address: str, protocol: str) -> str:
+    """The name of the pod that answers, or nothing when none does."""
+    port = {"tcp": 8080, "udp": 9000}[protocol]
+    try:
+        words = ("/probe", "ask", protocol, f"{address}:{port}")
+        return kubernetes("exec", source, "--", *words).split()[0]
+    except host.KitError:
+        return ""
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_policy_holds_between_pods_of_every_pair_of_nodes(
+    kubernetes: Kubernetes, nodes: list[str], protocol: str
+) -> None:
+    placed = {f"{role}-{node}": node for role in ("server", "friend", "other") for node in nodes}
+    kubernetes("apply", "-f", "-", stdin=json.dumps(_on_nodes(placed)))
+    for name in placed:
+        kubernetes("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    servers = {f"server-{node}" for node in nodes}
+    where = {name: kubernetes.get(f"pod/{name}")["status"]["podIP"] for name in servers}
+    pairs = [(source, server) for source in set(placed) - servers for server in servers]
+    before = {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs}
+
+    kubernetes("apply", "-f", "-", stdin=json.dumps(_friends_only()))
+    wanted = {pair: pair[1] if pair[0].startswith("friend") else "" for pair in pairs}
+    host.eventually(
+        lambda: {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs},
+        lambda found: found == wanted,
+        timeout_s=60.0,
+    )
+
+    assert before == {pair: pair[1] for pair in pairs}
+    kubernetes("delete", "networkpolicy", "friends-only")
+
+
+def _on_nodes(placed: dict[str, str]) -> dict[str, Any]:
+    items = [pods.pod(name, "serve") for name in placed]
+    for made, node in zip(items, placed.values(), strict=True):
+        made["metadata"]["labels"] = {"role": made["metadata"]["name"].partition("-")[0]}
+        made["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _friends_only() -> dict[str, Any]:
+    friend = {"podSelector": {"matchLabels": {"role": "friend"}}}
+    spec = {"podSelector": {"matchLabels": {"role": "server"}}, "ingress": [{"from": [friend]}]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "friends-only"},
+        "spec": spec,
+    }
+
+
+@pytest.mark.parametrize("kind", SPREAD)
+def test_the_pods_of_a_kind_are_on_both_nodes(
+    release: Release, nodes: list[str], kind: str
+) -> None:
+    assert places(release, kind) == nodes[:2]
+
+
+def test_each_port_is_open_to_those_it_is_meant_for_across_nodes(release: Release) -> None:
+    with doors.visitors(release) as visiting:
+        visiting.settled(visiting.expected())
+
+        host.say(doors.markdown(visiting.tried()))
+        there = {target.node for target in visiting.targets.values()}
+    assert {"node-0", "node-1"} <= there
+
+
+def test_a_node_that_takes_no_pods_keeps_none_waiting(
+    release: Release, kubernetes: Kubernetes, cordoned: str
+) -> None:
+    before = places(release, "sync")
+    (leaving,) = [pod for pod in release.pods("sync") if pod["spec"]["nodeName"] == cordoned]
+
+    release.kubernetes("delete", "pod", leaving["metadata"]["name"], "--timeout=60s")
+    release.wait_ready()
+
+    other = next(node for node in before if node != cordoned)
+    assert places(release, "sync") == [other, other]

@@ -1,0 +1,67 @@
+"""Try whether ports are reached from wherever this runs.
+
+    python reaching.py '[["tcp", "198.18.0.5", 5432], ["quic", "198.18.0.6", 7400]]'
+
+prints a list of true and false.  Of the standard library alone, so that any pod with Python can
+run its text.  Whatever comes back means reached, a refusal as well: a closed way is silent.
+
+    tcp    a connection is made
+    quic   a server answers a version that nobody speaks with those that it speaks (RFC 9000, 6.1)
+    dns    a server answers a question over UDP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+WAIT_S = 0.6
+TRIES = 3
+QUIC_BYTES_MIN = 1200
+"""A shorter packet is not answered."""
+QUESTION = bytes.fromhex("2a2a01000001000000000000") + b"\x0akubernetes\x00\x00\x01\x00\x01"
+
+
+def reached(kind: str, address: str, port: int) -> bool:
+    """Whether anything comes back from there."""
+    try:
+        if kind == "tcp":
+            with socket.create_connection((address, port), timeout=WAIT_S * TRIES):
+                return True
+        return _answered(address, port, QUESTION if kind == "dns" else _unknown_version())
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # silence, or no route
+        return False
+
+
+def _answered(address: str, port: int, packet: bytes) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect((address, port))
+        asking.settimeout(WAIT_S)
+        for _ in range(TRIES):
+            asking.send(packet)
+            try:
+                return bool(asking.recv(2048))
+            except TimeoutError:
+                continue
+    return False
+
+
+def _unknown_version() -> bytes:
+    ids = b"\x08" + os.urandom(8) + b"\x08" + os.urandom(8)
+    return (b"\xc0\x1a\x2a\x3a\x4a" + ids).ljust(QUIC_BYTES_MIN, b"\0")
+
+
+def main() -> None:
+    """Try all at once."""
+    ways = json.loads(sys.argv[1])
+    with ThreadPoolExecutor(len(ways) or 1) as trying:
+        print(json.dumps(list(trying.map(lambda way: reached(*way), ways))))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
