@@ -106,6 +106,7 @@ class Visitors:
     def settled(self, wanted: Table, sources: Collection[str] = ()) -> None:
         """Wait until it is as wanted; raises KitError that names the pairs which are not."""
         host.eventually(
+            "doors are as they should be",
             lambda: differences(wanted, self.tried(sources)),
             lambda found: not found,
             timeout_s=SETTLE_S_MAX,

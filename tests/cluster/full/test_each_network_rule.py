@@ -72,7 +72,10 @@ def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
     """What differs from a table; empty when nothing did in time."""
     try:
         return host.eventually(
-            lambda: doors.differences(wanted, visiting.tried()), bool, timeout_s=NOTICED_S_MAX
+            "the rule is missed",
+            lambda: doors.differences(wanted, visiting.tried()),
+            bool,
+            timeout_s=NOTICED_S_MAX,
         )
     except host.KitError:
         return []

@@ -67,6 +67,7 @@ def test_a_policy_holds_between_pods_of_every_pair_of_nodes(
     kubernetes("apply", "-f", "-", stdin=json.dumps(_friends_only()))
     wanted = {pair: pair[1] if pair[0].startswith("friend") else "" for pair in pairs}
     host.eventually(
+        "policies are in force",
         lambda: {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs},
         lambda found: found == wanted,
         timeout_s=60.0,

@@ -73,7 +73,9 @@ def condition(release: Release, name: str) -> dict[str, str]:
 def becomes(release: Release, name: str, reason: str) -> str:
     """The message of Ready once it gives this reason; fails when it does not."""
     found = host.eventually(
-        lambda: condition(release, name), lambda told: told.get("reason") == reason
+        f"pool {name} says {reason}",
+        lambda: condition(release, name),
+        lambda told: told.get("reason") == reason,
     )
     return found["message"]
 
@@ -117,7 +119,11 @@ def test_kubectl_scales_a_pool_as_it_scales_a_deployment(release: Release) -> No
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
         release.kubernetes("scale", f"agentpool/{name}", "--replicas=2")
-        host.eventually(lambda: condition(release, name), lambda told: told["status"] == "False")
+        host.eventually(
+            "it is not ready",
+            lambda: condition(release, name),
+            lambda told: told["status"] == "False",
+        )
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
         scale = json.loads(
@@ -170,7 +176,7 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
         finally:
             with_operator(release)
 
-        host.eventually(lambda: pods(release, name), bool)
+        host.eventually("it has pods", lambda: pods(release, name), bool)
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
 

@@ -157,7 +157,9 @@ def eventually_shown(fleet: Release, folder: Path) -> str:
         )
         return done.stdout + done.stderr
 
-    return host.eventually(status, lambda said: '"members"' in said, timeout_s=WITHIN_S)
+    return host.eventually(
+        "the status is told", status, lambda said: '"members"' in said, timeout_s=WITHIN_S
+    )
 
 
 def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:

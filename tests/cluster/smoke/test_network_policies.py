@@ -69,7 +69,7 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     strange = {"egress": [{}, {"ports": [{"protocol": "SCTP", "port": 7}]}]}
     kubernetes("apply", "-f", "-", stdin=json.dumps(_policy("strange", strange)))
 
-    told = host.eventually(lambda: enforcing.complaints(cluster), bool)
+    told = host.eventually("it is complained of", lambda: enforcing.complaints(cluster), bool)
 
     api = kubernetes.get("service/kubernetes", "--namespace=default")["spec"]["clusterIP"]
     kubernetes("apply", "-f", "-", stdin=_list(_python("closed", EARLY, "tcp", api, "443")))
@@ -77,7 +77,9 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     assert json.loads(kubernetes("logs", "closed"))["reached"] == 0
     assert f"NetworkPolicy {kubernetes.namespace}/strange: protocol SCTP" in told[0]
     kubernetes("delete", "networkpolicy", "strange")
-    host.eventually(lambda: enforcing.complaints(cluster), lambda lines: not lines)
+    host.eventually(
+        "all is well again", lambda: enforcing.complaints(cluster), lambda lines: not lines
+    )
 
 
 def _made_here() -> names.Cluster:
