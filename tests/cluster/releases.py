@@ -123,7 +123,7 @@ class Release:
 
     def _values(self) -> dict[str, Any]:
         return {
-            "images": images(),
+            "image": images(),
             "cluster": {"create": True},
             "allowlist": [CLIENTS],
             "coordinator": {"service": {"type": "NodePort"}},
