@@ -112,7 +112,7 @@ def _digest() -> Schema:
     return _text(f"sha256:{'ab' * 32}", _optional(r"^sha256:[0-9a-f]{64}$"))
 
 
-def _images() -> Schema:
+def _image() -> Schema:
     image = r"^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$"
     return _section(
         registry=_text("registry.example.com/team", r"^([^@:/]+(:[0-9]+)?(/[^@:]*)?)?$"),
@@ -139,7 +139,7 @@ def _service() -> Schema:
     )
 
 
-def _postgres() -> Schema:
+def _postgresql() -> Schema:
     secret = _optional(NAME)
     return _component(
         enabled=_flag(False),
@@ -176,7 +176,7 @@ def _network_policies() -> Schema:
         enabled=_flag(False),
         apiServer=_section(cidrs=_networks(empty=False), ports=_ports(8443)),
         dns=_section(ports=_ports(5353)),
-        postgres=_section(cidrs=_networks(empty=False), ports=_ports(6432)),
+        postgresql=_section(cidrs=_networks(empty=False), ports=_ports(6432)),
         clients=_section(namespaceLabels=_texts({"team": "quants"})),
         outside=_section(cidrs=_networks(empty=True), **{"except": _networks(empty=True)}),
         prometheus=_section(namespaceLabels=_texts({"team": "metrics"})),
@@ -207,7 +207,7 @@ def fleet(config: Schema) -> Schema:
         "examples": ["25%"],
     }
     return _section(
-        images=_images(),
+        image=_image(),
         trustDomain=_text("fleet.example", r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"),
         allowlist=_many({"type": "string", "pattern": entry}, "client/desk-*"),
         clients=_section(namespaces=_many({"type": "string", "pattern": LABEL}, "shop")),
@@ -231,7 +231,7 @@ def fleet(config: Schema) -> Schema:
         operator=_component(
             replicas=_replicas(), certificateLifeSeconds=_whole(7200, 600, 90 * 86400)
         ),
-        postgres=_postgres(),
+        postgresql=_postgresql(),
         podSecurityContext=_user(),
         podDisruptionBudgets=_section(enabled=_flag(False), maxUnavailable=budget),
         monitoring=_section(podMonitor=_monitor(), serviceMonitor=_monitor()),

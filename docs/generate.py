@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import charts, crds, pages, reading
+from docs import charts, crds, pages, reading, values_page
 from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
@@ -24,6 +24,7 @@ def generated() -> dict[Path, str]:
         HERE / "reference/frames.md": pages.frame_types(),
         HERE / "reference/command-line.md": pages.command_line(),
         HERE / "reference/report.md": pages.report(),
+        HERE / "reference/chart-values.md": values_page.page(pages.NOTE),
         HERE.parent / "config.toml": pages.example(),
         HERE.parent / "charts/midstreamer-cluster/templates/agentpools.yaml": crds.agent_pools(),
         HERE / "pictures/fleet.svg": fleet.draw(),

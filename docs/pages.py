@@ -91,12 +91,16 @@ def _kind(schema: dict[str, Any]) -> str:
 def schema() -> str:
     """JSON Schema of a whole configuration file."""
     sections = {cls.section: cls.model_json_schema() for cls in reading.settings()}
+    shared: dict[str, Any] = {}
+    for section in sections.values():
+        shared |= section.pop("$defs", {})  # references lead to the root of the document
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Midstreamer configuration",
         "type": "object",
         "additionalProperties": False,
         "properties": sections,
+        "$defs": shared,
     }
     return json.dumps(made, indent=2) + "\n"
 

@@ -131,7 +131,7 @@ def make(asked: Asked) -> Path:
             for command in commands.push(tools.builder, image.reference, image.at(registry)):
                 tools.run(command)
         _drop_old(tools)
-        say(f"for the chart: images.registry={registry or '(empty)'}, images.tag={wanted.tag}")
+        say(f"for the chart: image.registry={registry or '(empty)'}, image.tag={wanted.tag}")
     return folder
 
 

@@ -194,7 +194,7 @@ def import_images(arguments: argparse.Namespace) -> None:
     for image in found["images"].values():
         nodes.import_image(cluster, Path(image["archive"]))
         host.say(image["reference"])
-    host.say(f"imported in {time.monotonic() - begun_s:.1f} s; images.tag={found['tag']}")
+    host.say(f"imported in {time.monotonic() - begun_s:.1f} s; image.tag={found['tag']}")
 
 
 def _make_images() -> None:

@@ -56,6 +56,11 @@ def helm() -> Path:
     return _program("helm")
 
 
+def check_of_charts(name: str) -> Path:
+    """kubeconform or kube-score, as `helm`."""
+    return _program(name)
+
+
 def _program(name: str) -> Path:
     cache = build.cache_directory()
     if not build.missing(cache):

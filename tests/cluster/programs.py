@@ -1,8 +1,8 @@
 """The programs of a test cluster, and what each is built from.  Pure; `build` compiles.
 
 A component is a directory below `programs/` with go.mod and go.sum, so that every module is
-pinned with its hash.  Kubernetes, etcd and Helm are named there as `tool`; the others are a
-main.go.
+pinned with its hash.  Kubernetes, etcd, Helm and the checks of charts are named there as `tool`;
+the others are a main.go.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ COMPONENTS = (
     Component("etcd", ("etcd",), target="tool", renamed={"server": "etcd"}),
     Component("coredns", ("coredns",)),
     Component("helm", ("helm",), target="tool"),
+    Component("checks", ("kubeconform", "kube-score"), target="tool"),
     Component("probe", ("probe",)),
 )
 

@@ -49,7 +49,7 @@ class Release:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
         if cluster := mark.made_here():
             self._volume(cluster)
-        self.kubernetes("apply", "--server-side", *(f"--filename={each}" for each in DEFINITIONS))
+        install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
         merged = json.dumps({**self._values(), **self.values})
         host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
@@ -123,7 +123,7 @@ class Release:
 
     def _values(self) -> dict[str, Any]:
         return {
-            "images": images(),
+            "image": images(),
             "cluster": {"create": True},
             "allowlist": [CLIENTS],
             "coordinator": {"service": {"type": "NodePort"}},
@@ -180,6 +180,11 @@ def images() -> dict[str, str]:
         raise host.KitError(str(error)) from error
     registry = os.environ.get("REGISTRY", "")
     return {"registry": registry, "tag": tag, "pullPolicy": "IfNotPresent" if registry else "Never"}
+
+
+def install_definitions(kubernetes: Kubernetes) -> None:
+    """Have the kinds of our own in the cluster, as its administrator would."""
+    kubernetes("apply", "--server-side", *(f"--filename={each}" for each in DEFINITIONS))
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -127,5 +127,7 @@ def test_programs_that_nobody_used_for_a_fortnight_go(fake_go: Path) -> None:
 
 
 def test_a_program_that_is_not_built_is_named(tmp_path: Path) -> None:
-    with pytest.raises(host.KitError, match="not built: kubernetes, etcd, coredns, helm, probe"):
+    with pytest.raises(
+        host.KitError, match="not built: kubernetes, etcd, coredns, helm, checks, probe"
+    ):
         build.binaries(tmp_path)

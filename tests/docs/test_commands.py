@@ -46,7 +46,7 @@ OTHERS = {
             " --set 'installations[0].namespace=fleet,installations[0].release=mid'",
             "helm test mid --namespace fleet --logs",
             "helm install mid charts/midstreamer --namespace fleet --create-namespace"
-            " --set images.registry=registry.example.com/team --set images.tag=TAG",
+            " --set image.registry=registry.example.com/team --set image.tag=TAG",
             "kubectl --namespace fleet get pods",
             "kubectl --namespace fleet get agentpools -o wide",
             "kubectl --namespace fleet scale agentpool/mid-agent --replicas=4",
@@ -66,9 +66,9 @@ OTHERS = {
             " --clusterrole=midstreamer:fleet:mid:client --user=jane",
             "kubectl --namespace fleet create secret generic database"
             " --from-file=password=password.txt",
-            "helm install mid charts/midstreamer --namespace fleet --set images.tag=TAG"
-            " --set postgres.enabled=false --set postgres.existingSecret=database"
-            "      --set 'postgres.dsn=postgresql://midstreamer@db.example.com/midstreamer"
+            "helm install mid charts/midstreamer --namespace fleet --set image.tag=TAG"
+            " --set postgresql.enabled=false --set postgresql.existingSecret=database"
+            "      --set 'postgresql.dsn=postgresql://midstreamer@db.example.com/midstreamer"
             "?sslmode=verify-full'",
             "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
             "curl localhost:9090/readyz",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -131,3 +132,14 @@ def test_every_decision_record_has_its_four_parts() -> None:
         text = path.read_text(encoding="utf-8")
         for part in ("Context", "Decision", "Consequences", "Alternatives"):
             assert f"**{part}.**" in text, f"{path.name} lacks {part}"
+
+
+@pytest.mark.parametrize(
+    "path", ["docs/reference/configuration.schema.json", "charts/midstreamer/values.schema.json"]
+)
+def test_every_reference_of_a_schema_leads_somewhere(path: str) -> None:
+    schema = json.loads((TOP / path).read_text(encoding="utf-8"))
+    named = set(re.findall(r'"\$ref": "#/\$defs/([^"]+)"', json.dumps(schema)))
+
+    assert named
+    assert named <= schema["$defs"].keys()

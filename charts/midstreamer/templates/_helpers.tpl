@@ -37,13 +37,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "midstreamer.image" -}}
-{{- $registry := .root.Values.images.registry -}}
+{{- $registry := .root.Values.image.registry -}}
 {{- if $registry }}{{ trimSuffix "/" $registry }}/{{ else }}localhost/{{ end -}}
 {{- $named := ternary .component "services" (has .component (list "agent" "postgres")) -}}
-{{- with index .root.Values.images.digests $named -}}
+{{- with index .root.Values.image.digests $named -}}
 {{ $.image }}@{{ . }}
 {{- else -}}
-{{ .image }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{ .image }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
@@ -61,18 +61,18 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "midstreamer.dsn" -}}
-{{- if .Values.postgres.enabled -}}
+{{- if .Values.postgresql.enabled -}}
 postgresql://midstreamer@{{ include "midstreamer.postgresHost" . }}/midstreamer?sslmode=verify-full
 {{- else -}}
-{{ .Values.postgres.dsn }}{{ if include "midstreamer.databaseCa" . }}&sslrootcert=/etc/postgres-ca/{{ .Values.postgres.ca.key }}{{ end }}
+{{ .Values.postgresql.dsn }}{{ if include "midstreamer.databaseCa" . }}&sslrootcert=/etc/postgres-ca/{{ .Values.postgresql.ca.key }}{{ end }}
 {{- end -}}
 {{- end -}}
 
 {{- define "midstreamer.passwordSecret" -}}
-{{- if .Values.postgres.enabled -}}
+{{- if .Values.postgresql.enabled -}}
 {{ .Release.Name }}-postgres
 {{- else -}}
-{{ .Values.postgres.existingSecret }}
+{{ .Values.postgresql.existingSecret }}
 {{- end -}}
 {{- end -}}
 
@@ -81,15 +81,15 @@ postgresql://midstreamer@{{ include "midstreamer.postgresHost" . }}/midstreamer?
   secret:
     secretName: {{ include "midstreamer.passwordSecret" . }}
     defaultMode: 0440
-    {{- if not .Values.postgres.enabled }}
-    items: [{key: {{ .Values.postgres.existingSecretKey }}, path: password}]
+    {{- if not .Values.postgresql.enabled }}
+    items: [{key: {{ .Values.postgresql.existingSecretKey }}, path: password}]
     {{- end }}
 {{- end -}}
 
 {{- /* The volume's source of who vouches for a database of your own; empty without. */ -}}
 {{- define "midstreamer.databaseCa" -}}
-{{- $ca := .Values.postgres.ca -}}
-{{- if .Values.postgres.enabled -}}
+{{- $ca := .Values.postgresql.ca -}}
+{{- if .Values.postgresql.enabled -}}
 {{- else if $ca.secret -}}
 secret: {secretName: {{ $ca.secret }}, defaultMode: 0440}
 {{- else if $ca.configMap -}}
@@ -146,7 +146,7 @@ annotations:
 serviceAccountName: {{ include "midstreamer.name" . }}
 automountServiceAccountToken: true
 enableServiceLinks: false
-{{- with .root.Values.images.pullSecrets }}
+{{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -172,7 +172,7 @@ topologySpreadConstraints:
        its own, so that they are not in the template of its pods. */ -}}
 {{- define "midstreamer.placement" -}}
 {{- $all := .root.Values }}
-{{- $own := index .root.Values .component | default dict }}
+{{- $own := index .root.Values (ternary "postgresql" .component (eq .component "postgres")) | default dict }}
 {{- $beside := ternary (dict) $own (eq .component "agent") }}
 {{- with merge (dict) ($beside.nodeSelector | default dict) ($all.nodeSelector | default dict) }}
 nodeSelector:

@@ -8,7 +8,7 @@ from midstreamer.cluster.api import Api, Object
 from midstreamer.domain.errors import BadInput, Refused
 from midstreamer_operator import observe
 from midstreamer_operator.k8s.showing import Found
-from midstreamer_operator.resources import ledger
+from midstreamer_operator.resources import agentpools, ledger
 from midstreamer_operator.resources.ledger import Entry
 
 INSTANCE = "app.kubernetes.io/instance"
@@ -22,17 +22,26 @@ async def found(api: Api, namespace: str, release: str) -> Found:
     mine = {"labelSelector": f"{INSTANCE}={release}"}
     space = f"namespaces/{namespace}"
     owners = []
-    for path in (*OWNERS, POOLS):
-        owners += await _listed(api, path.format(space), mine, notes)
+    for path in OWNERS:
+        listed = await _listed(api, path.format(space), mine, notes)
+        owners += [one for one in listed if not _is_of_a_pool(one)]
+    # A pool that somebody made by hand need not have our labels.
+    pools = await _listed(api, POOLS.format(space), {}, notes)
     return Found(
         namespace,
         release,
         pods=await _listed(api, f"/api/v1/{space}/pods", mine, notes),
         owners=owners,
+        pools=[one for one in pools if (one.get("spec") or {}).get("fleet") == release],
         events=await _listed(api, f"/api/v1/{space}/events", {}, notes),
         entries=await _entries(api, namespace, release, notes),
         notes=notes,
     )
+
+
+def _is_of_a_pool(owner: Object) -> bool:
+    owned_by = (owner.get("metadata") or {}).get("ownerReferences") or ()
+    return any(each.get("kind") == agentpools.KIND for each in owned_by)
 
 
 async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) -> list[Object]:

@@ -18,7 +18,8 @@ from midstreamer_operator.resources.ledger import Entry
 Object: TypeAlias = Mapping[str, Any]
 
 COMPONENT = "app.kubernetes.io/component"
-COMPONENTS = ("operator", "postgres", "sync", "coordinator", "agent")
+AGENT = "agent"
+COMPONENTS = ("operator", "postgres", "sync", "coordinator", AGENT)
 LINE_CHARACTERS_MAX = 300
 NOT_TELLING = ("ContainerCreating", "PodInitializing")
 """Reasons that say only that it is not there yet."""
@@ -34,7 +35,9 @@ class Found:
     release: str
     pods: Sequence[Object] = ()
     owners: Sequence[Object] = ()
-    """Deployments, StatefulSets and AgentPools."""
+    """Deployments and StatefulSets, but for those of pools."""
+    pools: Sequence[Object] = ()
+    """AgentPools."""
     events: Sequence[Object] = ()
     entries: Sequence[Entry] = ()
     notes: Sequence[str] = field(default=())
@@ -91,6 +94,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
 def _counts(found: Found) -> Iterator[str]:
     yield f"{'pods':<14}ready"
     there = {_component(one) for one in (*found.pods, *found.owners)} - {""}
+    there |= {AGENT} if found.pools else set()
     for component in sorted(there, key=_order):
         pods = [pod for pod in found.pods if _component(pod) == component]
         wanted = _wanted(found, component)
@@ -105,7 +109,14 @@ def _waits(found: Found) -> Iterator[str]:
     for pod in pods:
         if not is_ready(pod):
             yield f"{_name(pod)}: {why(pod, found.events)}"
+    for pool in sorted(found.pools, key=_name):
+        ready = _condition(pool, "Ready")
+        if ready.get("status") != "True":
+            told = _line(ready.get("reason") or "Unseen", ready.get("message"))
+            yield f"pool {_name(pool)}: {told}"
     for component in COMPONENTS:
+        if component == AGENT:
+            continue  # their pools have said it
         wanted = _wanted(found, component)
         there = sum(_component(pod) == component for pod in pods)
         if wanted is not None and there < wanted:
@@ -133,11 +144,9 @@ def _parts(about: str, name: str) -> tuple[str, ...]:
 
 
 def _wanted(found: Found, component: str) -> int | None:
-    counts = [
-        int((one.get("spec") or {}).get("replicas", 1))
-        for one in found.owners
-        if _component(one) == component
-    ]
+    of_pools = found.pools if component == AGENT else ()
+    owners = [one for one in found.owners if _component(one) == component]
+    counts = [int((one.get("spec") or {}).get("replicas", 1)) for one in (*owners, *of_pools)]
     return sum(counts) if counts else None
 
 

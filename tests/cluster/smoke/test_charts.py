@@ -19,14 +19,16 @@ pytestmark = [pytest.mark.cluster]
 SCHEMA: dict[str, Any] = json.loads((charts.FLEET / "values.schema.json").read_text())
 VALUES = dict(charts.leaves(SCHEMA))
 OWN_DSN = "postgresql://midstreamer@db.example.com/midstreamer?sslmode=verify-full"
-OWN_DATABASE = {"postgres": {"enabled": False, "dsn": OWN_DSN}}
+OWN_DATABASE = {"postgresql": {"enabled": False, "dsn": OWN_DSN}}
 NEEDED: dict[str, dict[str, Any]] = {
-    "postgres.dsn": {"postgres": {"enabled": False, "dsn": f"{OWN_DSN}&connect_timeout=3"}},
-    "postgres.existingSecret": OWN_DATABASE,
-    "postgres.existingSecretKey": {"postgres": {**OWN_DATABASE["postgres"], "existingSecret": "x"}},
-    "postgres.ca.secret": OWN_DATABASE,
-    "postgres.ca.configMap": OWN_DATABASE,
-    "postgres.ca.key": {"postgres": {**OWN_DATABASE["postgres"], "ca": {"secret": "x"}}},
+    "postgresql.dsn": {"postgresql": {"enabled": False, "dsn": f"{OWN_DSN}&connect_timeout=3"}},
+    "postgresql.existingSecret": OWN_DATABASE,
+    "postgresql.existingSecretKey": {
+        "postgresql": {**OWN_DATABASE["postgresql"], "existingSecret": "x"}
+    },
+    "postgresql.ca.secret": OWN_DATABASE,
+    "postgresql.ca.configMap": OWN_DATABASE,
+    "postgresql.ca.key": {"postgresql": {**OWN_DATABASE["postgresql"], "ca": {"secret": "x"}}},
     "clients.namespaces": {"cluster": {"create": True}},
     "coordinator.service.nodePort": {"coordinator": {"service": {"type": "NodePort"}}},
     **{
@@ -39,7 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         for key in ("interval", "labels")
     },
     **{
-        f"networkPolicies.postgres.{key}": {"postgres": OWN_DATABASE["postgres"]}
+        f"networkPolicies.postgresql.{key}": {"postgresql": OWN_DATABASE["postgresql"]}
         for key in ("cidrs", "ports")
     },
     "networkPolicies.outside.except": {"coordinator": {"service": {"type": "NodePort"}}},
@@ -47,7 +49,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
 """What must be set before, so that a value has a meaning."""
-ALONGSIDE = {"postgres.enabled": OWN_DATABASE}
+ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
 """What must be set with a value that is refused without."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
@@ -70,30 +72,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "at '/config/agent/limits/links_max': minimum: got 0, want 1",
     ),
     "no replica": ({"sync": {"replicas": 0}}, "at '/sync/replicas': minimum: got 0, want 1"),
-    "a number as a tag": ({"images": {"tag": 42}}, "at '/images/tag': got number, want string"),
+    "a number as a tag": ({"image": {"tag": 42}}, "at '/image/tag': got number, want string"),
     "half a digest": (
-        {"images": {"digests": {"agent": "sha256:ab"}}},
-        "at '/images/digests/agent': 'sha256:ab' does not match pattern",
+        {"image": {"digests": {"agent": "sha256:ab"}}},
+        "at '/image/digests/agent': 'sha256:ab' does not match pattern",
     ),
     "another type of Service": (
         {"coordinator": {"service": {"type": "ExternalName"}}},
         "at '/coordinator/service/type': value must be one of",
     ),
     "a database that is not named": (
-        {"postgres": {"enabled": False}},
-        "postgres.enabled is false and postgres.dsn is empty: name your server there",
+        {"postgresql": {"enabled": False}},
+        "postgresql.enabled is false and postgresql.dsn is empty: name your server there",
     ),
     "a database beside our own": (
-        {"postgres": {"dsn": OWN_DSN}},
-        "postgres.dsn is of a server of your own, but postgres.enabled is true",
+        {"postgresql": {"dsn": OWN_DSN}},
+        "postgresql.dsn is of a server of your own, but postgresql.enabled is true",
     ),
     "a database that is not verified": (
-        {"postgres": {"enabled": False, "dsn": "postgresql://m@db/m?sslmode=require"}},
-        "postgres.dsn must end with ?sslmode=verify-full",
+        {"postgresql": {"enabled": False, "dsn": "postgresql://m@db/m?sslmode=require"}},
+        "postgresql.dsn must end with ?sslmode=verify-full",
     ),
     "two authorities of the database": (
-        {"postgres": {**OWN_DATABASE["postgres"], "ca": {"secret": "x", "configMap": "y"}}},
-        "postgres.ca.secret and postgres.ca.configMap are both set: name one of them",
+        {"postgresql": {**OWN_DATABASE["postgresql"], "ca": {"secret": "x", "configMap": "y"}}},
+        "postgresql.ca.secret and postgresql.ca.configMap are both set: name one of them",
     ),
     "a port of nodes for nobody": (
         {"coordinator": {"service": {"nodePort": 30400}}},
@@ -160,9 +162,9 @@ def test_a_bad_value_is_refused_by_its_name(what: str) -> None:
 def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated() -> None:
     dsn = "postgresql://m:hunter2@db/m?sslmode=verify-full"
 
-    told = refusal({"postgres": {"enabled": False, "dsn": dsn}})
+    told = refusal({"postgresql": {"enabled": False, "dsn": dsn}})
 
-    assert "name the Secret in postgres.existingSecret" in told
+    assert "name the Secret in postgresql.existingSecret" in told
     assert "hunter2" not in told
 
 
@@ -257,7 +259,7 @@ def test_a_budget_for_disruptions_selects_the_pods_of_its_kind() -> None:
 def test_a_digest_wins_over_the_tag() -> None:
     digest = f"sha256:{'c' * 64}"
 
-    text = render({"images": {"tag": "x", "digests": {"agent": digest}}})
+    text = render({"image": {"tag": "x", "digests": {"agent": digest}}})
 
     assert f"midstreamer-agent@{digest}" in text
     assert "midstreamer-agent:x" not in text

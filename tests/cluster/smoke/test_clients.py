@@ -202,12 +202,10 @@ def test_a_release_that_runs_is_not_purged(fleet: Release) -> None:
 def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
     kubernetes: Kubernetes,
 ) -> None:
-    small = {"replicas": 0}
-    release = Release(
-        kubernetes,
-        "gone",
-        {"agent": small, "sync": small, "coordinator": {"replicas": 0}, "allowlist": []},
-    )
+    small = {"replicas": 1}
+    none = {"replicas": 0}
+    values = {"agent": none, "sync": small, "coordinator": small, "allowlist": []}
+    release = Release(kubernetes, "gone", values)
     release.install()
     kubernetes("create", "secret", "generic", "mine", "--from-literal=a=b")
 

@@ -23,6 +23,7 @@ from midstreamer.security.file_source import FileSource
 from midstreamer_operator import authority, database
 from midstreamer_operator.k8s import asking, cli, kubectl, looking, purging, showing
 from midstreamer_operator.k8s.showing import Found
+from midstreamer_operator.resources import agentpools
 from midstreamer_operator.resources.ledger import Entry
 from tests.support.api_server import ApiServer, Caller, User
 from tests.support.operating import (
@@ -172,6 +173,15 @@ def an_owner(name: str, component: str, replicas: int) -> Any:
     return {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}}
 
 
+def a_pool(
+    name: str, replicas: int, reason: str = "", message: str = "", fleet: str = RELEASE
+) -> Any:
+    status = "False" if reason else "True"
+    ready = {"type": "Ready", "status": status, "reason": reason, "message": message}
+    spec = {"fleet": fleet, "replicas": replicas}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": [ready]}}
+
+
 def an_entry(uri: str, ends_s: float, serial: str = "1") -> Entry:
     return Entry(serial, "", uri, "", f"{ends_s:.0f}", "r", "")
 
@@ -248,7 +258,8 @@ def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> N
             a_pod("mid-sync-1", "sync", ready=True, uid=UID),
             a_pod("mid-agent-1", "agent", containerStatuses=[]),
         ],
-        owners=[an_owner("mid-sync", "sync", 2), an_owner("mid-agent", "agent", 1)],
+        owners=[an_owner("mid-sync", "sync", 2)],
+        pools=[a_pool("mid-agent", 1), a_pool("mid-agent-spot", 2, "PodsRefused", "quota")],
         events=[an_event("FailedCreate", "exceeded quota", "mid-sync-5d", 0, "ReplicaSet")],
         entries=[
             an_entry(uri("sync", f"{NAMESPACE}/mid-sync-1/{UID}"), NOW_S + 7200, "2"),
@@ -264,10 +275,11 @@ def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> N
         "",
         "pods          ready",
         "sync          1 of 2",
-        "agent         0 of 1",
+        "agent         0 of 3",
         "",
         "waits",
         "  mid-agent-1: starting",
+        "  pool mid-agent-spot: PodsRefused: quota",
         "  sync: 1 of 2 pods are not made: FailedCreate: exceeded quota",
         "",
         "certificates: 2 in force",
@@ -289,9 +301,15 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     server.put(f"{SPACE}/pods", a_pod("mid-sync-1", "sync", ready=True))
     server.put(f"{SPACE}/pods", {"metadata": {"name": "stranger"}})
     server.put(f"{APPS}/deployments", an_owner("mid-sync", "sync", 1))
+    of_a_pool = an_owner("mid-agent", "agent", 2)
+    of_a_pool["metadata"]["ownerReferences"] = [{"kind": "AgentPool", "name": "mid-agent"}]
+    server.put(f"{APPS}/deployments", of_a_pool)
+    server.put(agentpools.path(NAMESPACE), a_pool("mid-agent", 2))
+    server.put(agentpools.path(NAMESPACE), a_pool("another-agent", 2, fleet="another"))
     found = await looking.found(Caller(server), NAMESPACE, RELEASE)
     assert [pod["metadata"]["name"] for pod in found.pods] == ["mid-sync-1"]
-    assert len(found.owners) == 1
+    assert [one["metadata"]["name"] for one in found.owners] == ["mid-sync"]
+    assert [one["metadata"]["name"] for one in found.pools] == ["mid-agent"]
     assert len(found.notes) == 2
     assert all("must allow it" in note for note in found.notes)
 

@@ -1,0 +1,99 @@
+"""What kubeconform and kube-score say about the renders of the charts' examples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import mark, releases, renders, schemas
+from tests.cluster.pods import Kubernetes
+
+pytestmark = [pytest.mark.cluster]
+
+ELSEWHERE = ("PodMonitor", "ServiceMonitor")
+"""Kinds of the Prometheus operator, whose definitions this cluster does not have."""
+NOT_SCORED = {
+    "container-image-pull-policy": "a digest, or a tag with the hash of the content, never changes",
+    "container-ephemeral-storage-request-and-limit": "the root is read-only and /tmp is a volume "
+    "with a bound; a limit would evict pods for the logs that the kubelet rotates",
+    "deployment-has-host-podantiaffinity": "topologySpreadConstraints do it, and let pods start "
+    "where there are fewer nodes than pods",
+    "statefulset-has-host-podantiaffinity": "the same",
+    "networkpolicy-targets-pod": "agents are made by the operator from an AgentPool, and so are "
+    "not in the render; full/test_each_network_rule.py shows that each rule is needed",
+}
+"""Checks of kube-score that are not asked for, and why."""
+OF_EXAMPLE = {
+    "kind": {
+        "deployment-replicas": "one of each, for a cluster on one machine",
+        "container-image-tag": "images are loaded into its nodes under this tag",
+        "service-type": "there is no balancer",
+    },
+    "openshift": {
+        "container-security-context-user-group-id": "the cluster chooses the user",
+        "pod-probes": "the Service for metrics selects the pod of `helm test` as well, which has "
+        "no port of its name and so is not in it",
+    },
+}
+"""The same for one example alone."""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, kubernetes: Kubernetes) -> Path:
+    """The schemas of this cluster, AgentPool's among them, in a folder."""
+    releases.install_definitions(kubernetes)
+    folder = tmp_path_factory.mktemp("schemas")
+    for name, schema in schemas.of_kinds(
+        json.loads(kubernetes("get", "--raw=/openapi/v2"))
+    ).items():
+        (folder / name).write_text(json.dumps(schema), encoding="utf-8")
+    return folder
+
+
+def conforms(published: Path, text: str) -> str:
+    """What kubeconform finds wrong; empty when nothing is."""
+    command = [
+        str(mark.check_of_charts("kubeconform")),
+        "-strict",
+        f"-schema-location={published}/{schemas.LOCATION}",
+        f"-skip={','.join(ELSEWHERE)}",
+    ]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+@pytest.mark.parametrize("file", renders.examples(), ids=lambda file: file.stem)
+def test_every_object_of_an_example_is_as_the_cluster_knows_it(file: Path, published: Path) -> None:
+    text = renders.examples()[file].read_text(encoding="utf-8")
+
+    assert conforms(published, text) == ""
+    assert "kind: " in text
+
+
+def test_a_misspelt_field_is_found(published: Path) -> None:
+    text = renders.render().replace("automountServiceAccountToken", "automountServiceAcountToken")
+
+    assert "automountServiceAcountToken" in conforms(published, text)
+
+
+@pytest.mark.parametrize("file", renders.examples(), ids=lambda file: file.stem)
+def test_nothing_is_found_that_is_not_meant_to_be_so(file: Path) -> None:
+    ignored = NOT_SCORED | OF_EXAMPLE.get(file.stem, {})
+    command = [
+        str(mark.check_of_charts("kube-score")),
+        "score",
+        "--output-format=ci",
+        # A limit of CPU makes searches wait though the node has time; requests share it fairly.
+        "--ignore-container-cpu-limit",
+        *(f"--ignore-test={each}" for each in ignored),
+        str(renders.examples()[file]),
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    found = [line for line in done.stdout.splitlines() if line.startswith(("[WARN", "[CRIT"))]
+    assert found == []
+    assert file.parents[1].name == "midstreamer-cluster" or "[OK]" in done.stdout, done.stderr
