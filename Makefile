@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json fi
 
 bench-abandoned: setup  ## what matches cost that nobody waits for (ARGS="--searches 200 --json")
 	$(BIN)/python -m benchmarks.abandoned $(ARGS)
+
+bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS="--json figures.json")
+	$(BIN)/python -m benchmarks.sizing $(ARGS)
 
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)

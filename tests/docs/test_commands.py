@@ -72,6 +72,11 @@ OTHERS = {
             "?sslmode=verify-full'",
             "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
             "curl localhost:9090/readyz",
+            "kind create cluster",
+            "for image in midstreamer midstreamer-agent midstreamer-postgres; do kind load"
+            " image-archive .cache/images/TAG/$image.tar; done",
+            "helm install mid charts/midstreamer --namespace fleet --create-namespace --values"
+            " charts/midstreamer/ci/kind.yaml --set image.tag=TAG --wait",
         ),
         "needs a cluster: tests/cluster/smoke",
     ),

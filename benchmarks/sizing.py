@@ -1,0 +1,131 @@
+"""What a fleet takes as its history grows: memory of each process, disk, time of a match.
+
+    make bench-sizing
+
+Two agents, so that each holds the whole history.  Series of random walks are appended step by
+step; at each step every process is looked at once it has searched.  Memory is what the kernel
+counts as resident, and so has the code that processes share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import reached
+from midstreamer import AsyncClient, Specification, window
+from midstreamer.cli import state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import LocalFleet
+from midstreamer.domain import series
+from midstreamer.domain.series import Column
+from midstreamer.domain.specification import Transform
+from midstreamer.telemetry import logs
+
+POINTS = (0, 250_000, 500_000, 1_000_000)
+SERIES = 20
+WINDOW = 48
+MATCHES = 20
+MINUTE = 60_000_000
+
+
+def walks(first: int, count: int, dice: np.random.Generator) -> list[Column]:
+    """The next ``count`` points of each series, from the ``first`` on."""
+    times = (np.arange(first, first + count) * MINUTE).tolist()
+    return [
+        series.column(f"size/s{each}", times, dice.standard_normal(count).cumsum().tolist())
+        for each in range(SERIES)
+    ]
+
+
+def resident_mb(process: int) -> float:
+    """The resident memory of a process."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    (line,) = (each for each in status.splitlines() if each.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def disk_mb(folder: Path) -> float:
+    """Everything below a folder, the log of the database among it."""
+    return sum(each.stat().st_blocks * 512 for each in folder.rglob("*") if each.is_file()) / 1e6
+
+
+async def looked_at(fleet: LocalFleet, client: AsyncClient, points: int) -> dict[str, Any]:
+    """One row: what everything takes with so many points."""
+    taken = []
+    specification = Specification("size", window=WINDOW, horizon=4, transform=Transform.IDENTITY)
+    dice = np.random.default_rng(2)
+    for _ in range(MATCHES if points else 0):
+        time_us = (points // SERIES - 1) * MINUTE
+        asked = window(dice.standard_normal(WINDOW).cumsum(), time=time_us)
+        begin_s = time.perf_counter()
+        await client.match_many([asked], specification, record=False)
+        taken.append(time.perf_counter() - begin_s)
+    memory = {each.verb: resident_mb(each.process.pid) for each in fleet.children if each.process}
+    return {
+        "points": points,
+        **{f"{verb}_mb": memory[verb] for verb in ("agent", "sync", "coordinator")},
+        "disk_mb": disk_mb(fleet.state.postgres),
+        "match_ms": statistics.median(taken) * 1e3 if taken else None,
+    }
+
+
+async def measured(folder: Path, news: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A row for each size."""
+    rows, held = [], 0
+    dice = np.random.default_rng(1)
+    with state.held(folder) as kept:
+        fleet = LocalFleet(kept, RunSettings(agents=2), config_file=None, news=news)
+        async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+            agents = [child.health for child in fleet.children if child.verb == "agent"]
+            for points in POINTS:
+                news(f"appending until {points} points are there")
+                while held < points:
+                    count = min(5_000, (points - held) // SERIES)
+                    await client.append(walks(held // SERIES, count, dice))
+                    held += count * SERIES
+                await asyncio.gather(*(reached(each, client.position) for each in agents))
+                rows.append(await looked_at(fleet, client, points))
+        await fleet.server.erase()
+    return rows
+
+
+def shown(rows: list[dict[str, Any]]) -> Table:
+    """The rows as a table."""
+    table = Table(title=f"{SERIES} series, windows of {WINDOW}, each agent with all of it")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*("" if value is None else f"{value:,.0f}" for value in row.values()))
+    return table
+
+
+def main() -> int:
+    """Measure, print, and with ``--json`` write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    arguments = parser.parse_args()
+    logs.configure(json=False, level="error")
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = asyncio.run(measured(Path(folder) / "state", console.print))
+    console.print(shown(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
