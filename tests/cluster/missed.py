@@ -1,7 +1,7 @@
 """What is missed when a right of the charts is taken away: a row for each, tried in a cluster.
 
-``python -m tests.cluster.missed`` prints the table of docs/explanation/security-in-a-cluster.md.
-A right without a row fails `tests/docs`, and one that nobody misses has to leave the charts.
+``python -m tests.cluster.missed`` writes the table of docs/explanation/security-in-a-cluster.md.
+A right without a row fails a test, and one that nobody misses has to leave the charts.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from docs import charts
+from docs import charts, figures
 from tests.cluster import deeds, host, renders, rights
 from tests.cluster.deeds import Deed
 from tests.cluster.rights import Right
 
+PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
 """A namespace with clients, in the renders from which rights are counted."""
 SAYS = "`/readyz` of the operator"
@@ -241,5 +242,12 @@ def lacking() -> set[str]:
     return {right.told() for right in rights.rights(rendered())} ^ set(ROWS)
 
 
+def main() -> None:
+    """Put the table into the handbook."""
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(figures.replaced(text, "rights", table()), encoding="utf-8")
+    host.say(f"wrote {PAGE}")
+
+
 if __name__ == "__main__":
-    host.say(table())
+    main()
