@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Answer, Object
-from midstreamer.domain.errors import BadInput, Conflict, Unavailable
+from midstreamer.domain.errors import BadInput, Conflict, Refused, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import establish
@@ -253,6 +253,18 @@ async def test_the_next_leader_reads_in_the_ledger_how_many_there_are() -> None:
     ended_s = NOW_S + 86_401.0
     await a_signer(server, policy=policy, now=lambda: ended_s).reconcile(later)
     assert certificate(server, later)
+
+
+async def test_the_last_certificate_of_an_identity_is_handed_over_by_the_next_leader() -> None:
+    server, policy = an_installation(), replace(POLICY, live_max=1)
+    given = posted(server)
+    server.allows = lambda user, verb, path: not path.endswith("/status")
+    with pytest.raises(Refused):
+        await a_signer(server, policy=policy).reconcile(given)
+    server.allows = lambda user, verb, path: True
+    assert len(entries(server)) == 1
+    assert await a_signer(server, policy=policy).reconcile(current(server, given)) == Done()
+    assert certificate(server, given)
 
 
 async def test_an_event_that_cannot_be_written_keeps_no_denial_from_being_written() -> None:
