@@ -72,10 +72,10 @@ async def requests(api: Api, signer: str) -> AsyncIterator[Object]:
         yield each
 
 
-async def entries(api: Api, namespace: str, release: str) -> AsyncIterator[Object]:
-    """Every entry of an installation's ledger."""
+async def entries(api: Api, namespace: str, release: str, uri: str = "") -> AsyncIterator[Object]:
+    """Every entry of an installation's ledger, or those of one identity."""
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    async for each in _pages(api, path, {"labelSelector": ledger.selector(release)}):
+    async for each in _pages(api, path, {"labelSelector": ledger.selector(release, uri)}):
         yield each
 
 

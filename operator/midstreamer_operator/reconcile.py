@@ -20,9 +20,12 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import act, observe
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan import clients, issuance
+from midstreamer_operator.plan.holders import Holders
 from midstreamer_operator.plan.issuance import STEPS, Decision, Deny, Fail, Policy, Sign, Step
+from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources import ledger, requests
 from midstreamer_operator.resources.ledger import Entry
+from midstreamer_operator.resources.requests import SigningRequest
 
 PASSES_MAX = 8
 ATTEMPTS_MAX = 6
@@ -54,6 +57,7 @@ class Signer:
     )
     _settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED_MAX), repr=False)
     """Uids of requests that were answered lately."""
+    _holders: Holders = field(default_factory=Holders, repr=False)
     _pruned_s: float = 0.0
 
     async def reconcile(self, given: Object) -> Decision:
@@ -117,7 +121,33 @@ class Signer:
             raise trouble
         return count
 
-    async def _decided(self, request: requests.SigningRequest) -> Decision:
+    async def _decided(self, request: SigningRequest) -> Decision:
+        """What to do next; a certificate that is about to be made counts from here on."""
+        decision = await self._agreed(request)
+        if not isinstance(decision, issuance.Approve | Sign):
+            return decision
+        uri, now_s = decision.identity.uri, self.now()
+        if not self._holders.knows(uri):
+            self._holders.learn(uri, await self._recorded(uri))
+        live = self._holders.live(uri, now_s, but=request.uid)
+        decision = issuance.bounded(request, decision, live, self.policy)
+        if isinstance(decision, Sign):
+            self._holders.sign(uri, request.uid, now_s + decision.life_s)
+        return decision
+
+    async def _recorded(self, uri: str) -> dict[str, float]:
+        """When each certificate of an identity ends, by the uid of its request."""
+        namespace, release = self.policy.namespace, self.policy.release
+        found = {}
+        async for given in observe.entries(self.api, namespace, release, uri):
+            try:
+                found[ledger.request_uid(release, given)] = ledger.read(given).ends_s
+            except BadInput as error:
+                log.warning("ledger.unreadable", detail=error.message)
+        return found
+
+    async def _agreed(self, request: SigningRequest) -> Decision:
+        """What to do next, however many certificates there are."""
         if request.signer == self.policy.client_signer:
             asked = clients.question(request, self.policy)
             answer = False
@@ -149,15 +179,7 @@ class Signer:
                     assert entry is not None  # noqa: S101 - the order of the plan
                     given = await act.hand_over(self.api, given, entry)
                 case Step.TELL, Deny(reason, message) | Fail(reason, message):
-                    await act.tell(
-                        self.api,
-                        request,
-                        self.policy,
-                        self.own,
-                        reason=reason,
-                        message=message,
-                        now_s=self.now(),
-                    )
+                    await self._told(request, reason, message)
                 case Step.DENY, Deny(reason, message):
                     given = await act.deny(self.api, given, reason, message)
                 case Step.FAIL, Fail(reason, message):
@@ -167,8 +189,19 @@ class Signer:
         _tell(request.name, decision, entry)
         return given
 
+    async def _told(self, request: SigningRequest, reason: Reason, message: str) -> None:
+        """Write an Event; one that cannot be written keeps no denial from being written."""
+        policy, own, now_s = self.policy, self.own, self.now()
+        try:
+            await act.tell(
+                self.api, request, policy, own, reason=reason, message=message, now_s=now_s
+            )
+        except MidstreamerError as error:
+            log.warning("event.not_written", request=request.name, detail=error.message)
+
     async def _prune(self) -> None:
         """Forget certificates that have ended long ago."""
+        self._holders.forget(self.now())
         namespace, release = self.policy.namespace, self.policy.release
         async for given in observe.entries(self.api, namespace, release):
             try:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime.config import SecuritySettings, Settings, TelemetrySettings
-from midstreamer_operator.plan.issuance import Policy
+from midstreamer_operator.plan.issuance import LIVE_MAX, Policy
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$"
 
@@ -40,6 +40,10 @@ class OperatorSettings(Settings):
     life_s: float = Field(86_400.0, ge=600, le=90 * 86_400.0)
     """Seconds that a certificate is valid. Pods renew theirs after two thirds of that, so a third
     of it is how long the operator may be away without harm."""
+    live_max: int = Field(LIVE_MAX, ge=8, le=100_000)
+    """Certificates of one pod, or of one client identity, that may be valid at once; further
+    requests are denied. A pod needs two, and one more for each start of a container that crashed:
+    with the kubelet's pauses 300 in a day."""
     lease_s: float = Field(6.0, ge=2, le=600)
     """Seconds after which a leader that is silent is replaced."""
     renew_within_s: float = Field(4.0, ge=1, le=600)
@@ -83,4 +87,5 @@ class OperatorSettings(Settings):
             kinds=self.accounts,
             host_names={Kind.POSTGRES: frozenset(self.postgres_hosts)},
             life_s=self.life_s,
+            live_max=self.live_max,
         )

@@ -34,6 +34,7 @@ from midstreamer_operator.resources.pods import Pod
 from midstreamer_operator.resources.requests import APPROVED, DENIED, FAILED, SigningRequest
 
 LIFE_S = 86_400.0
+LIVE_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Policy:
     host_names: Mapping[Kind, Collection[str]]
     """The DNS names that certificates of a kind may carry besides; none for most."""
     life_s: float = LIFE_S
+    live_max: int = LIVE_MAX
+    """Certificates of one identity that may be valid at once."""
 
     @property
     def signer(self) -> str:
@@ -129,7 +132,8 @@ STEPS: Mapping[type[Decision], tuple[Step, ...]] = {
     Done: (),
     Approve: (Step.APPROVE,),
     Sign: (Step.RECORD, Step.HAND_OVER),
-    # The Event comes first: after the denial nobody looks at the request again.
+    # The Event comes first: after the denial nobody looks at the request again.  One that cannot be
+    # written is logged, and keeps no denial from being written.
     Deny: (Step.TELL, Step.DENY),
     Fail: (Step.TELL, Step.FAIL),
 }
@@ -154,6 +158,19 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
     if not is_approved:
         return Approve(case.named)
     return Sign(case.named, case.hosts, min(policy.life_s, request.expires_s or policy.life_s))
+
+
+def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
+    """The decision, unless its identity has ``live`` certificates already and that is enough."""
+    if not isinstance(decision, Approve | Sign) or live < policy.live_max:
+        return decision
+    message = (
+        f"{decision.identity.uri} has {live} valid certificates, and may have {policy.live_max}"
+        " (operator.live_max); one ends in time, a pod that is deleted comes back as another, and"
+        " whoever asks so often should be looked at"
+    )
+    denied = Fail if request.has(APPROVED) else Deny
+    return denied(Reason.TOO_MANY, message)
 
 
 def is_settled(request: SigningRequest) -> bool:

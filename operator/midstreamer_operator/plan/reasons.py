@@ -36,5 +36,7 @@ class Reason(StrEnum):
     """The pod's namespace is not labelled as one whose pods may be clients."""
     NOT_ALLOWED = "NotAllowed"
     """Nobody has allowed the requester to use a client identity of this name."""
+    TOO_MANY = "TooManyCertificates"
+    """As many certificates of this identity are valid as one may have."""
     POD_GONE = "PodGone"
     """The pod does not exist any more, or is being deleted, or is another."""

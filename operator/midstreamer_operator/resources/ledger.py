@@ -7,6 +7,7 @@ first wrote.  The certificate itself stands in it, so that whoever goes on hands
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ import msgspec
 from midstreamer.domain.errors import BadInput
 
 LABEL = "midstreamer.dev/ledger"
+HOLDER = "midstreamer.dev/holder"
+"""Label that finds the entries of one identity; entries of earlier versions have none."""
+HOLDER_CHARACTERS = 40
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,12 +47,23 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
 
 def name(release: str, request_uid: str) -> str:
     """The name of the entry for a request."""
-    return f"{release}-issued-{request_uid}"
+    return f"{_prefix(release)}{request_uid}"
 
 
-def selector(release: str) -> str:
-    """The label selector of all entries of an installation."""
-    return f"{LABEL}={release}"
+def request_uid(release: str, given: Mapping[str, Any]) -> str:
+    """The uid of the request that the entry in a ConfigMap answers."""
+    named = str((given.get("metadata") or {}).get("name") or "")
+    return named.removeprefix(_prefix(release))
+
+
+def selector(release: str, uri: str = "") -> str:
+    """The label selector of all entries of an installation, or of those of one identity."""
+    return f"{LABEL}={release}" + (f",{HOLDER}={holder(uri)}" if uri else "")
+
+
+def holder(uri: str) -> str:
+    """An identity as the value of a label, which may be no URI."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:HOLDER_CHARACTERS]
 
 
 def written(release: str, request_uid: str, entry: Entry) -> dict[str, Any]:
@@ -56,7 +71,10 @@ def written(release: str, request_uid: str, entry: Entry) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name(release, request_uid), "labels": {LABEL: release}},
+        "metadata": {
+            "name": name(release, request_uid),
+            "labels": {LABEL: release, HOLDER: holder(entry.id)},
+        },
         "immutable": True,
         "data": msgspec.to_builtins(entry),
     }
@@ -73,3 +91,7 @@ def read(given: Mapping[str, Any]) -> Entry:
             f"ConfigMap {named} is no entry of the ledger ({error}); delete it if nobody needs it"
         ) from error
     return entry
+
+
+def _prefix(release: str) -> str:
+    return f"{release}-issued-"

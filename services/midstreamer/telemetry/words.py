@@ -70,7 +70,7 @@ SIGNED = _words(
     """
     signed NotAPod AnotherNamespace Unreadable WeakKey MoreThanNames NotOneName ForeignName
     UnknownAccount WrongKind AnotherPod WrongHostName WrongUsage NamespaceNotLabelled NotAllowed
-    PodGone
+    TooManyCertificates PodGone
     """
 )
 """How the operator answers signing requests."""

@@ -218,6 +218,24 @@ def test_a_life_is_as_asked_for_and_at_most_that_of_the_policy() -> None:
         assert decision.life_s == life_s
 
 
+def test_an_identity_has_no_more_live_certificates_than_one_may_have() -> None:
+    few, many = POLICY.live_max - 1, POLICY.live_max
+    for conditions, denied in (((), Deny), (approved(), Fail)):
+        request = a_request(conditions=conditions)
+        agreed = decided(request)
+        assert issuance.bounded(request, agreed, few, POLICY) == agreed
+        decision = issuance.bounded(request, agreed, many, POLICY)
+        assert isinstance(decision, denied)
+        assert decision.reason is Reason.TOO_MANY
+        assert f"{uri()} has {many} valid certificates, and may have {many}" in decision.message
+
+
+def test_a_request_that_is_denied_anyway_keeps_its_own_word() -> None:
+    request = a_request(pem=csr_pem(uri("sync")))
+    agreed = decided(request)
+    assert issuance.bounded(request, agreed, 10**6, POLICY) == agreed
+
+
 def test_the_ledger_is_written_before_the_certificate_is_handed_over() -> None:
     assert STEPS[Sign] == (Step.RECORD, Step.HAND_OVER)
     assert STEPS[Deny][-1] is Step.DENY
@@ -227,7 +245,8 @@ def test_the_ledger_is_written_before_the_certificate_is_handed_over() -> None:
 def test_every_reason_is_a_word_of_the_metric_and_explains_itself() -> None:
     assert frozenset(Reason) | {"signed"} == words.SIGNED
     of_clients = {Reason.NAMESPACE_NOT_LABELLED, Reason.NOT_ALLOWED}  # tests/.../test_clients.py
-    assert {reason for _, reason, _ in FORGED} | {Reason.POD_GONE} == set(Reason) - of_clients
+    others = {Reason.POD_GONE, Reason.TOO_MANY}
+    assert {reason for _, reason, _ in FORGED} | others == set(Reason) - of_clients
 
 
 @settings(max_examples=300, deadline=None)

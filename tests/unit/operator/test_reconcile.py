@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Answer, Object
-from midstreamer.domain.errors import BadInput, Conflict, Unavailable
+from midstreamer.domain.errors import BadInput, Conflict, Refused, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import establish
@@ -60,6 +60,10 @@ def certificate(server: ApiServer, given: Object) -> bytes:
 def condition(server: ApiServer, given: Object) -> dict[str, Any]:
     (made,) = current(server, given)["status"]["conditions"]
     return dict(made)
+
+
+def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
+    return list(current(server, given)["status"].get("conditions") or ())
 
 
 def entries(server: ApiServer) -> list[ledger.Entry]:
@@ -216,6 +220,60 @@ async def test_a_stale_request_is_left_to_the_next_event() -> None:
     with pytest.raises(Overtaken):
         await a_signer(server).reconcile(given)
     assert len(entries(server)) == 1
+
+
+async def test_a_pod_that_asks_for_ever_more_is_denied_and_nobody_else_is() -> None:
+    server = an_installation()
+    given = [posted(server) for _ in range(4)]
+    signer = a_signer(server, policy=replace(POLICY, live_max=3))
+    await asyncio.gather(*(signer.reconcile(each) for each in given))
+    database = posted(
+        server,
+        csr_pem(uri("postgres", pod="postgres-0"), hosts=HOSTS),
+        by=f"{NAMESPACE}/postgres-0",
+        usages=list(naming.usages(Kind.POSTGRES)),
+    )
+    assert await signer.reconcile(database) == Done()
+    kinds = [{each["type"] for each in conditions(server, one)} for one in given]
+    assert sum("Failed" in each or "Denied" in each for each in kinds) == 1
+    assert len(entries(server)) == 4
+    (event,) = server.all(EVENTS)
+    assert event["reason"] == Reason.TOO_MANY
+
+
+async def test_the_next_leader_reads_in_the_ledger_how_many_there_are() -> None:
+    server = an_installation()
+    policy = replace(POLICY, live_max=3)
+    for _ in range(3):
+        await a_signer(server, policy=policy).reconcile(posted(server))
+    given = posted(server)
+    await a_signer(server, policy=policy).reconcile(given)
+    assert condition(server, given)["reason"] == Reason.TOO_MANY
+    later = posted(server)
+    ended_s = NOW_S + 86_401.0
+    await a_signer(server, policy=policy, now=lambda: ended_s).reconcile(later)
+    assert certificate(server, later)
+
+
+async def test_the_last_certificate_of_an_identity_is_handed_over_by_the_next_leader() -> None:
+    server, policy = an_installation(), replace(POLICY, live_max=1)
+    given = posted(server)
+    server.allows = lambda user, verb, path: not path.endswith("/status")
+    with pytest.raises(Refused):
+        await a_signer(server, policy=policy).reconcile(given)
+    server.allows = lambda user, verb, path: True
+    assert len(entries(server)) == 1
+    assert await a_signer(server, policy=policy).reconcile(current(server, given)) == Done()
+    assert certificate(server, given)
+
+
+async def test_an_event_that_cannot_be_written_keeps_no_denial_from_being_written() -> None:
+    server = an_installation()
+    server.allows = lambda user, verb, path: not path.endswith("/events")
+    given = posted(server, csr_pem(uri(pod="agent-1")))
+    assert await a_signer(server).reconcile(given) == Done()
+    assert condition(server, given)["reason"] == Reason.ANOTHER_POD
+    assert server.all(EVENTS) == []
 
 
 async def test_whoever_leads_no_more_writes_nothing() -> None:

@@ -1,0 +1,202 @@
+"""No right of the charts is there for nothing: without it somebody says what fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from midstreamer.cluster import naming
+from tests.cluster import deeds, host, missed, rights, signing
+from tests.cluster.conftest import a_namespace
+from tests.cluster.deeds import Deed, Place
+from tests.cluster.missed import ROWS, WAYS
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import Release
+from tests.cluster.rights import Right
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+
+WELL_S_MAX = 40.0
+MISSED_S_MAX = 25.0
+ACCOUNTS = {
+    "operator": "operator",
+    "cluster operator": "operator",
+    "member": "agent",
+    "cluster member": "agent",
+    "client": "test",
+    "cluster client": "test",
+    "test": "test",
+}
+PEOPLE = {"agentpools:view": "view", "agentpools:edit": "edit", "clientidentities:use": "admin"}
+REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+PACE = {"MIDSTREAMER_OPERATOR__SWEEP_S": "1"}
+"""What an event was lost of is found at once: none of that is tried here."""
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Kubernetes]:
+    with a_namespace() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def place(
+    kubernetes: Kubernetes, app: Kubernetes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """A fleet that is as small as can be, installed after the administrator's chart."""
+    one = {"replicas": 1}
+    values = {
+        "cluster": {"create": False},
+        "coordinator": one,
+        "sync": one,
+        "agent": one,
+        "operator": one,
+        "test": {"deadlineSeconds": 12},
+        "extraEnv": [{"name": name, "value": value} for name, value in PACE.items()],
+    }
+    release = Release(kubernetes, values=values)
+    wide = json.dumps(_list(_of_cluster(release, app)))
+    kubernetes("apply", "-f", "-", stdin=wide)
+    release.install()
+    release.wait_ready()
+    for role in ("view", "edit", "admin"):
+        kubernetes("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}")
+    app("label", "namespace", app.namespace, f"{_label(release)}={naming.CLIENT}")
+    yield _place(release, app, tmp_path_factory)
+    release.uninstall()
+    kubernetes("delete", "-f", "-", stdin=wide)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way in {row.way for row in ROWS.values()}])
+def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes, way: str) -> None:
+    made = missed.rendered(place.release.namespace, place.release.name, app.namespace)
+    mine = [right for right in rights.rights(made) if ROWS[_told(place, right)].way == way]
+    deed, unnoticed = WAYS[way].deed, []
+
+    assert mine
+    _well(place, deed)
+    for right in mine:
+        begun_s = time.monotonic()
+        with _taken(place, right):
+            seen = _missed(place, deed, ROWS[_told(place, right)].evidence(right))
+        noticed_s = time.monotonic() - begun_s
+        _well(place, deed)
+        again_s = time.monotonic() - begun_s - noticed_s
+        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, well again {again_s:.1f} s; {seen}")
+        unnoticed += [] if seen else [right]
+    assert unnoticed == []
+
+
+def test_every_right_has_a_row_and_every_row_a_right() -> None:
+    assert missed.lacking() == set()
+
+
+# --- trying ---------------------------------------------------------------------------------------
+
+
+def _well(place: Place, deed: Deed) -> None:
+    """The deed succeeds."""
+    with _begun(place, deed) as look:
+        host.eventually("all is well", look, lambda told: not told, timeout_s=WELL_S_MAX)
+        until_s = time.monotonic() + deed.steady_s
+        while time.monotonic() < until_s:
+            assert look() == ""
+
+
+def _missed(place: Place, deed: Deed, evidence: str) -> str:
+    """What the product says; empty when it does not say what it should."""
+    told = ""
+    with _begun(place, deed) as look, contextlib.suppress(host.KitError):
+        told = host.eventually(
+            "the right is missed", look, lambda told: evidence in told, timeout_s=MISSED_S_MAX
+        )
+    at = told.find(evidence)
+    return told[max(0, at - 120) : at + 160].replace("\n", " ")
+
+
+@contextmanager
+def _begun(place: Place, deed: Deed) -> Iterator[deeds.Look]:
+    try:
+        yield deed.begin(place)
+    finally:
+        while place.undo:
+            place.undo.pop()()
+
+
+@contextmanager
+def _taken(place: Place, right: Right) -> Iterator[None]:
+    """A right is taken away, and given back at the end."""
+    name = f"{right.kind.lower()}/{right.role}"
+    role = place.kubernetes.get(name)
+    less = rights.without(role, right)["rules"]
+    try:
+        _patch(place, name, less)
+        host.until(f"{right} is denied", lambda: not _may(place, right), timeout_s=20.0)
+        yield
+    finally:
+        _patch(place, name, role["rules"])
+        host.until(f"{right} is allowed", lambda: _may(place, right), timeout_s=20.0)
+
+
+def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
+    place.kubernetes("patch", name, "--type=merge", "-p", json.dumps({"rules": rules}))
+
+
+def _may(place: Place, right: Right) -> bool:
+    """Whether the API server lets whoever has the role do so."""
+    role = _told(place, right).rpartition(": ")[0]
+    resource, _, part = right.resource.partition("/")
+    asked = {"group": right.group, "resource": resource, "subresource": part, "verb": right.verb}
+    asked |= {"namespace": place.release.namespace, "name": right.name}
+    account = f"{place.release.name}-{ACCOUNTS.get(role)}"
+    user = PEOPLE.get(role) or f"system:serviceaccount:{place.release.namespace}:{account}"
+    made = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": asked},
+    }
+    told = place.kubernetes("create", "--raw", REVIEW, "-f", "-", stdin=json.dumps(made))
+    return bool(json.loads(told)["status"]["allowed"])
+
+
+def _told(place: Place, right: Right) -> str:
+    return right.told(place.release.namespace, place.release.name)
+
+
+# --- the place ------------------------------------------------------------------------------------
+
+
+def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -> Place:
+    members = signing.Installation(release.kubernetes, factory.mktemp("members"))
+    others = signing.Installation(app, factory.mktemp("others"))
+    agent = members.pod("agent-0", f"{release.name}-agent")
+    shop = others.pod("shop-0", "default")
+    jane = signing.Bound("jane", "", others.person("jane"))
+    who = f"--serviceaccount={app.namespace}:jane"
+    use = Right("Role", "desk", naming.GROUP, naming.CLIENT_IDENTITIES, "desk", naming.USE)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": [use.rule]}
+    role |= {"metadata": {"name": "desk"}}
+    release.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
+    release.kubernetes("create", "rolebinding", "desk", "--role=desk", who)
+    made = Place(release, members, agent, shop, jane)
+    deeds.a_pool(made, deeds.STUCK, replicas=1, nodeSelector={"no-such": "node"})
+    return made
+
+
+def _label(release: Release) -> str:
+    return naming.client_label(release.namespace, release.name)
+
+
+def _of_cluster(release: Release, app: Kubernetes) -> list[dict[str, Any]]:
+    made = missed.rendered(release.namespace, release.name, app.namespace)
+    return [each for each in made if str(each["kind"]).startswith("ClusterRole")]
+
+
+def _list(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": items}

@@ -1,0 +1,19 @@
+"""What the handbook says of rights is what is tried in a cluster."""
+
+from __future__ import annotations
+
+from docs import figures
+from tests.cluster import missed
+
+
+def test_the_handbook_has_the_table_of_what_fails_without_each_right() -> None:
+    text = missed.PAGE.read_text(encoding="utf-8")
+
+    assert missed.table() in text
+    assert figures.replaced(text, "rights", missed.table()) == text, (
+        "python -m tests.cluster.missed writes it anew"
+    )
+
+
+def test_every_row_names_a_way_and_every_way_has_a_row() -> None:
+    assert {row.way for row in missed.ROWS.values()} == set(missed.WAYS)
