@@ -7,18 +7,43 @@ is used.  Anything that is not declared is refused.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
-Schema: TypeAlias = dict[str, Any]
+from docs.chart_refusals import Schema, matching, not_empty
 
-NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
 
 
-def _text(example: str, pattern: str = "", **more: Any) -> Schema:
-    ruled = {"pattern": pattern} if pattern else {}
+class Rule(NamedTuple):
+    """A pattern, and the sentence that is printed after "value must be"."""
+
+    pattern: str
+    told: str
+
+
+NAME = Rule(
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "a name in Kubernetes: lower-case letters, digits, - and ."
+)
+LABEL = Rule(
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "a name in Kubernetes: lower-case letters, digits and -"
+)
+SECRET_KEY = Rule(
+    r"^[-._a-zA-Z0-9]+$", "a key inside of a Secret or ConfigMap: letters, digits, -, _ and ."
+)
+IMAGE = Rule(
+    r"^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$",
+    "the name of an image alone, in lower case: registry, tag and digest have their own keys",
+)
+NETWORK = Rule(
+    r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", "a network with its length, as 192.0.2.0/24 or 192.0.2.7/32"
+)
+SIZE = Rule(r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "a size with its unit, as 20Gi or 500Mi")
+INTERVAL = Rule(r"^[0-9]+(ms|s|m|h)$", "a number with its unit ms, s, m or h, as 30s")
+
+
+def _text(example: str, rule: Rule | None = None, **more: Any) -> Schema:
+    ruled = matching(*rule) if rule else {}
     return {"type": "string", **ruled, **more, "examples": [example]}
 
 
@@ -48,9 +73,9 @@ def _texts(example: dict[str, str]) -> Schema:
     return {"type": "object", "additionalProperties": {"type": "string"}, "examples": [example]}
 
 
-def _optional(pattern: str) -> str:
-    """The same pattern, or nothing."""
-    return f"^$|{pattern}"
+def _optional(rule: Rule) -> Rule:
+    """The same, or nothing."""
+    return Rule(f"^$|{rule.pattern}", f"empty, or {rule.told}")
 
 
 _OBJECT: Schema = {"type": "object"}
@@ -63,7 +88,10 @@ _AMOUNTS = {
     "type": "object",
     "additionalProperties": {
         "type": ["string", "integer", "number"],
-        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+        **matching(
+            r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+            "an amount as Kubernetes writes it: 500m or 2 of cpu, 512Mi or 2Gi of memory",
+        ),
     },
 }
 _TAINT = {"key": "gpu", "operator": "Exists"}
@@ -104,24 +132,33 @@ def _replicas() -> Schema:
 
 
 def _monitor() -> Schema:
-    every = _text("45s", r"^[0-9]+(ms|s|m|h)$")
+    every = _text("45s", INTERVAL)
     return _section(enabled=_flag(True), interval=every, labels=LABELS)
 
 
 def _digest() -> Schema:
-    return _text(f"sha256:{'ab' * 32}", _optional(r"^sha256:[0-9a-f]{64}$"))
+    rule = Rule(r"^sha256:[0-9a-f]{64}$", "the whole digest of the image, sha256:<64 digits>")
+    return _text(f"sha256:{'ab' * 32}", _optional(rule))
 
 
 def _image() -> Schema:
-    image = r"^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$"
+    registry = Rule(
+        r"^([^@:/]+(:[0-9]+)?(/[^@:]*)?)?$",
+        "empty, or a registry and a path without https:// and without a tag,"
+        " as registry.example.com/team",
+    )
+    tag = Rule(
+        r"^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$",
+        "a tag: at most 128 letters, digits, _, - and .; the name of the image is another key",
+    )
     return _section(
-        registry=_text("registry.example.com/team", r"^([^@:/]+(:[0-9]+)?(/[^@:]*)?)?$"),
-        tag=_text("9f3c2a", _optional(r"^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$")),
+        registry=_text("registry.example.com/team", registry),
+        tag=_text("9f3c2a", _optional(tag)),
         pullPolicy=_choice("Always", "IfNotPresent", "Never"),
         pullSecrets=_many(_NAMED, {"name": "registry"}),
-        services=_text("fleet", image),
-        agent=_text("fleet-agent", image),
-        postgres=_text("fleet-postgres", image),
+        services=_text("fleet", IMAGE),
+        agent=_text("fleet-agent", IMAGE),
+        postgres=_text("fleet-postgres", IMAGE),
         digests=_section(services=_digest(), agent=_digest(), postgres=_digest()),
     )
 
@@ -132,9 +169,7 @@ def _service() -> Schema:
         nodePort=_whole(30400, 1, PORT_MAX, optional=True),
         annotations=ANNOTATIONS,
         loadBalancerClass=_text("example.com/udp"),
-        loadBalancerSourceRanges=_many(
-            {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}, "192.0.2.0/24"
-        ),
+        loadBalancerSourceRanges=_networks(),
         externalTrafficPolicy=_choice("Local", "Cluster"),
     )
 
@@ -145,44 +180,45 @@ def _postgresql() -> Schema:
         enabled=_flag(False),
         dsn=_text("postgresql://midstreamer@db.example.com/midstreamer?sslmode=verify-full"),
         existingSecret=_text("database", secret),
-        existingSecretKey=_text("pass", r"^[-._a-zA-Z0-9]+$"),
+        existingSecretKey=_text("pass", SECRET_KEY),
         ca=_section(
             secret=_text("database-ca", secret),
             configMap=_text("database-ca", secret),
-            key=_text("ca.pem", r"^[-._a-zA-Z0-9]+$"),
+            key=_text("ca.pem", SECRET_KEY),
         ),
         storage=_section(
             enabled=_flag(False),
-            size=_text("20Gi", r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"),
+            size=_text("20Gi", SIZE),
             className=_text("fast", secret),
         ),
     )
 
 
-def _networks(*, empty: bool) -> Schema:
-    """Networks, as 192.0.2.0/24; an empty list is everybody to Kubernetes, so most refuse it."""
-    ruled = {} if empty else {"minItems": 1}
-    block = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
-    return {**_many(block, "192.0.2.0/24"), **ruled}
+def _networks(*, narrow: str = "") -> Schema:
+    """Networks; an empty list is everybody to Kubernetes, so that most refuse it with a reason."""
+    block = {"type": "string", **matching(*NETWORK)}
+    return {**_many(block, "192.0.2.0/24"), **(not_empty(narrow) if narrow else {})}
 
 
 def _ports(example: int) -> Schema:
     port = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
-    return {**_many(port, example), "minItems": 1}
+    told = "one port at least: to Kubernetes an empty list is every port"
+    return {**_many(port, example), **not_empty(told)}
 
 
 def _network_policies() -> Schema:
+    narrow = "one network at least: to Kubernetes an empty list is everybody"
     return _section(
         enabled=_flag(False),
-        apiServer=_section(cidrs=_networks(empty=False), ports=_ports(8443)),
+        apiServer=_section(cidrs=_networks(narrow=narrow), ports=_ports(8443)),
         dns=_section(ports=_ports(5353)),
-        postgresql=_section(cidrs=_networks(empty=False), ports=_ports(6432)),
+        postgresql=_section(cidrs=_networks(narrow=narrow), ports=_ports(6432)),
         clients=_section(namespaceLabels=_texts({"team": "quants"})),
-        outside=_section(cidrs=_networks(empty=True), **{"except": _networks(empty=True)}),
+        outside=_section(cidrs=_networks(), **{"except": _networks()}),
         prometheus=_section(namespaceLabels=_texts({"team": "metrics"})),
         otlp=_section(
             namespaceLabels=_texts({"team": "traces"}),
-            cidrs=_networks(empty=True),
+            cidrs=_networks(),
             ports=_ports(4319),
         ),
     )
@@ -199,18 +235,26 @@ def _user() -> Schema:
 
 def fleet(config: Schema) -> Schema:
     """The values of `charts/midstreamer`; ``config`` is what the settings' classes say."""
-    entry = r"^(client|agent|coordinator|sync|postgres)/\S+( .+)?$"
+    entry = Rule(
+        r"^(client|agent|coordinator|sync|postgres)/\S+( .+)?$",
+        "<kind>/<id> or <kind>/<prefix>*, as client/desk-*; kinds are client, agent, coordinator,"
+        " sync and postgres",
+    )
+    domain = Rule(
+        r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$",
+        "the first part of a SPIFFE identity alone, in lower case, as fleet.example",
+    )
     budget = {
         "type": ["integer", "string"],
         "minimum": 1,
-        "pattern": r"^[1-9][0-9]?%$",
+        **matching(r"^[1-9][0-9]?%$", "a number of pods, 1 or more, or a share as 25%"),
         "examples": ["25%"],
     }
     return _section(
         image=_image(),
-        trustDomain=_text("fleet.example", r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"),
-        allowlist=_many({"type": "string", "pattern": entry}, "client/desk-*"),
-        clients=_section(namespaces=_many({"type": "string", "pattern": LABEL}, "shop")),
+        trustDomain=_text("fleet.example", domain),
+        allowlist=_many({"type": "string", **matching(*entry)}, "client/desk-*"),
+        clients=_section(namespaces=_many({"type": "string", **matching(*LABEL)}, "shop")),
         cluster=_section(create=_flag(True)),
         config=config,
         healthPort=_whole(9191, 1, PORT_MAX),
@@ -263,9 +307,9 @@ def fleet(config: Schema) -> Schema:
 def cluster() -> Schema:
     """The values of `charts/midstreamer-cluster`."""
     one = _section(
-        namespace={"type": "string", "pattern": LABEL, "maxLength": 63},
-        release={"type": "string", "pattern": LABEL, "maxLength": 40},
-        clients={"type": "array", "items": {"type": "string", "pattern": LABEL}},
+        namespace={"type": "string", **matching(*LABEL), "maxLength": 63},
+        release={"type": "string", **matching(*LABEL), "maxLength": 40},
+        clients={"type": "array", "items": {"type": "string", **matching(*LABEL)}},
     )
     installations = _many(
         {**one, "required": ["namespace", "release"]}, {"namespace": "fleet", "release": "mid"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from docs import chart_values, reading
+from docs import chart_refusals, chart_values, reading
 
 CHARTS = Path(__file__).parents[1] / "charts"
 FLEET, CLUSTER = CHARTS / "midstreamer", CHARTS / "midstreamer-cluster"
@@ -37,6 +37,15 @@ SET_BY_THE_CHART = {
     "SecuritySettings": ("directory", "key", "release", "trust_domain", "allowlist"),
 }
 """What the chart says itself, by section or shared class: refused, as it would not be heeded."""
+SENTENCES = {
+    "proxy": "empty, environment, or http://host:port without a name and a password",
+}
+"""Of settings that have a pattern: what the value must be, by the setting's name."""
+UNKNOWN_HERE = "left out: there is no such key; `helm show values` prints all there are"
+UNKNOWN_SETTING = (
+    "left out: there is no such setting, or the chart sets it itself;"
+    " docs/reference/configuration.md lists them"
+)
 _SHARED = {"telemetry": "TelemetrySettings", "security": "SecuritySettings"}
 
 
@@ -86,6 +95,8 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
     _describe(values, comments(text), yaml.safe_load(text), "")
     if chart == FLEET:  # Helm itself adds them, for the chart that this one contains
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
+    chart_refusals.in_words(values, {}, name=chart.name)
+    values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)
     made = {"$schema": DIALECT, "title": f"Values of {chart.name}", **values}
     return json.dumps(made | ({"$defs": definitions} if definitions else {}), indent=1) + "\n"
 
@@ -112,6 +123,8 @@ def _config() -> dict[str, Any]:
             sections[cls.section] = _told(made, SET_BY_THE_CHART.get(cls.section, ()))
     for name, one in shared.items():
         shared[name] = _told(one, SET_BY_THE_CHART.get(name, ()))
+    for one in (*sections.values(), *shared.values()):
+        chart_refusals.in_words(one, SENTENCES, UNKNOWN_SETTING)
     for section, name in _SHARED.items():
         sections[section] = {"$ref": f"#/$defs/{name}"}
     return {**_closed(sections), "$defs": shared}

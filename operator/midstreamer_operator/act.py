@@ -139,7 +139,7 @@ async def tell(
     pod, uid = (request.pod_name, request.pod_uid) if is_ours else own
     if not pod:
         return
-    made = events.warning(
+    made = events.written(
         namespace=policy.namespace,
         pod=pod,
         uid=uid,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from midstreamer.cluster import account
+from midstreamer.cluster import account, telling
 from midstreamer.cluster.account import Account
 from midstreamer.cluster.api import Client
+from midstreamer.cluster.telling import Standing, Teller
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import health
 from midstreamer_operator.leading import Replica
@@ -23,7 +24,18 @@ async def run(settings: OperatorSettings, who: Account | None = None) -> None:
         async with Client(who, idle_max=PASSES_AT_ONCE) as api:
             replica = Replica(settings, api, who, signals)
             asked = health.Checks(ready=lambda: "; ".join(replica.serving_reasons()))
-            async with health.served(settings.telemetry.listen, asked):
+            teller = Teller(api, namespace=settings.namespace, pod=settings.pod, uid=settings.uid)
+
+            def standing() -> Standing | None:
+                if signals.stop.is_set():
+                    return None
+                why = asked.ready()
+                return Standing(telling.NOT_READY, why) if why else telling.WELL
+
+            async with (
+                health.served(settings.telemetry.listen, asked),
+                telling.told(teller, standing),
+            ):
                 await replica.run()
     finally:
         signals.release()

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from midstreamer.cluster import telling
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.identity import Kind
+from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources.ledger import Entry
 
 Object: TypeAlias = Mapping[str, Any]
@@ -25,6 +27,10 @@ NOT_TELLING = ("ContainerCreating", "PodInitializing")
 """Reasons that say only that it is not there yet."""
 SYMPTOMS = ("Unhealthy", "BackOff")
 """Reasons of Events that say that something is wrong, and not what."""
+DENIALS = frozenset(map(str, Reason))
+"""Reasons of Events about pods whose certificates the operator denied."""
+OWN = telling.COMPONENT
+"""The component of Events that a pod writes about itself: the last of them still holds."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         and (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
     ]  # fmt: skip
     told = [event for event in about if event.get("reason") not in SYMPTOMS]
+    if _runs(pod):  # what kept it from starting is over
+        told = [event for event in told if _is_own(event) or event.get("reason") in DENIALS]
     states = list(_states(pod))
     last = max(told, key=_moment, default=None)
     if last is not None and not any(reason == "CrashLoopBackOff" for reason, _ in states):
@@ -86,6 +94,19 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         return _line(symptom.get("reason"), symptom.get("message"))
     ready = _condition(pod, "Ready")
     return _line(ready.get("reason") or "starting", ready.get("message"))
+
+
+def lacks(pod: Object, events: Iterable[Object]) -> str:
+    """What a ready pod said last that it lacks, in one line; empty when it took that back."""
+    uid = _meta(pod).get("uid")
+    own = [
+        event for event in events
+        if _is_own(event) and (event.get("involvedObject") or {}).get("uid") == uid
+    ]  # fmt: skip
+    last = max(own, key=_moment, default=None)
+    if last is None or last.get("reason") != telling.INCOMPLETE:
+        return ""
+    return _line(last.get("reason"), last.get("message"))
 
 
 # --- pods -----------------------------------------------------------------------------------------
@@ -107,8 +128,9 @@ def _counts(found: Found) -> Iterator[str]:
 def _waits(found: Found) -> Iterator[str]:
     pods = sorted(found.pods, key=lambda pod: (_order(_component(pod)), _name(pod)))
     for pod in pods:
-        if not is_ready(pod):
-            yield f"{_name(pod)}: {why(pod, found.events)}"
+        said = lacks(pod, found.events) if is_ready(pod) else why(pod, found.events)
+        if said:
+            yield f"{_name(pod)}: {said}"
     for pool in sorted(found.pools, key=_name):
         ready = _condition(pool, "Ready")
         if ready.get("status") != "True":
@@ -148,6 +170,16 @@ def _wanted(found: Found, component: str) -> int | None:
     owners = [one for one in found.owners if _component(one) == component]
     counts = [int((one.get("spec") or {}).get("replicas", 1)) for one in (*owners, *of_pools)]
     return sum(counts) if counts else None
+
+
+def _runs(pod: Object) -> bool:
+    """Whether a container of the pod runs, or has ended."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return any((each.get("state") or {}).keys() & {"running", "terminated"} for each in statuses)
+
+
+def _is_own(event: Object) -> bool:
+    return (event.get("source") or {}).get("component") == OWN
 
 
 def _states(pod: Object) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,8 @@ IMAGE_WORDS = frozenset(
 FIXED_WORDS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 DENIALS = frozenset(map(str, reasons.Reason))
 MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
-WAITING = "WaitingForCertificate"
+SAID_BY_THE_POD = frozenset({"WaitingForCertificate", "NotReady"})
+"""Reasons of Events that a pod writes about itself, as `midstreamer.cluster.telling` has them."""
 
 
 class Applied(NamedTuple):
@@ -267,7 +268,7 @@ def _waits_for(pod: Waiter, events: tuple[Told, ...]) -> Story | None:
             )
         if told.reason in MOUNTS:
             return Story(Reason.NOT_STARTED, f"pod {pod.name}: {told.message}")
-        if told.reason == WAITING:
+        if told.reason in SAID_BY_THE_POD:
             return Story(Reason.NOT_READY, f"pod {pod.name}: {told.message}")
     if pod.last_words:
         return Story(Reason.NOT_READY, f"pod {pod.name} was started again: {pod.last_words}")

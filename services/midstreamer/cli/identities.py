@@ -104,7 +104,9 @@ def teller(me: Identity, security: SecuritySettings) -> Teller | None:
     if security.key != "cluster":
         return None
     _check_pod(me)
-    return Teller(Client(account.in_pod(), idle_max=0), me)
+    namespace, pod, uid = me.id.split("/")
+    api = Client(account.in_pod(), idle_max=0)
+    return Teller(api, namespace=namespace, pod=pod, uid=uid)
 
 
 def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:

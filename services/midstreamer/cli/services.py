@@ -22,6 +22,7 @@ import typer
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli import identities, parent, settings
 from midstreamer.cluster import telling
+from midstreamer.cluster.telling import Standing
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError, StoreError
@@ -217,7 +218,7 @@ async def _run(made: S, build: Build[S], hosts: Collection[str], life: Lifecycle
     teller = identities.teller(me, made.security)
     async with (
         health.served(made.telemetry.listen, asked.checks),
-        telling.told(teller, source),
+        telling.told(teller, lambda: None if life.draining else asked.standing()),
         renewing.kept(source),
         build(made, source) as (service, warnings),
     ):
@@ -239,6 +240,17 @@ class Asked:
             warnings=lambda: self._warned(),  # noqa: PLW0108 - it is replaced
         )
 
+    def standing(self) -> Standing:
+        """How the process stands, as far as others should be told."""
+        if self._service is None:
+            waits = self._waits()
+            return Standing(telling.WAITING, waits) if waits else telling.WELL
+        if why := self.checks.ready():
+            return Standing(telling.NOT_READY, why)
+        if why := self.checks.complete():
+            return Standing(telling.INCOMPLETE, why)
+        return telling.WELL
+
     def about(self, service: Service, warnings: health.Warnings) -> None:
         """From now on ask these."""
         self._service, self._warned = service, warnings
@@ -246,8 +258,11 @@ class Asked:
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
         if self._service is not None:
             return reasons(self._service)
+        return [self._waits() or "starting"]
+
+    def _waits(self) -> str:
         waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
-        return [f"waiting for a certificate: {waiting}" if waiting else "starting"]
+        return f"waiting for a certificate: {waiting}" if waiting else ""
 
 
 def _spare_collector() -> None:

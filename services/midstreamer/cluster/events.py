@@ -16,7 +16,7 @@ def path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/events"
 
 
-def warning(
+def written(
     *,
     namespace: str,
     pod: str,
@@ -26,8 +26,9 @@ def warning(
     message: str,
     component: str,
     now_s: float,
+    is_warning: bool = True,
 ) -> dict[str, Any]:
-    """A warning about a pod by a ``component``; ``about`` makes its name: it is written once."""
+    """An Event about a pod by a ``component``; ``about`` makes its name: it is written once."""
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {
         "apiVersion": "v1",
@@ -40,7 +41,7 @@ def warning(
             "name": pod,
             "uid": uid,
         },
-        "type": "Warning",
+        "type": "Warning" if is_warning else "Normal",
         "reason": reason,
         "message": shortened(message, MESSAGE_CHARACTERS_MAX),
         "source": {"component": component},

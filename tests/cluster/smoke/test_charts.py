@@ -1,4 +1,4 @@
-"""What the charts render: examples as recorded, every value used, bad values refused by name."""
+"""What the charts render: examples as recorded, every value used, what does not agree refused."""
 
 from __future__ import annotations
 
@@ -54,33 +54,6 @@ ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "an unknown key": ({"coordinatr": {}}, "additional properties 'coordinatr' not allowed"),
-    "an unknown key deep inside": (
-        {"coordinator": {"service": {"kind": "NodePort"}}},
-        "at '/coordinator/service': additional properties 'kind' not allowed",
-    ),
-    "an unknown setting": (
-        {"config": {"sync": {"leases": 3}}},
-        "at '/config/sync': additional properties 'leases' not allowed",
-    ),
-    "a setting that the chart sets": (
-        {"config": {"security": {"key": "file"}}},
-        "at '/config/security': additional properties 'key' not allowed",
-    ),
-    "a setting out of its range": (
-        {"config": {"agent": {"limits": {"links_max": 0}}}},
-        "at '/config/agent/limits/links_max': minimum: got 0, want 1",
-    ),
-    "no replica": ({"sync": {"replicas": 0}}, "at '/sync/replicas': minimum: got 0, want 1"),
-    "a number as a tag": ({"image": {"tag": 42}}, "at '/image/tag': got number, want string"),
-    "half a digest": (
-        {"image": {"digests": {"agent": "sha256:ab"}}},
-        "at '/image/digests/agent': 'sha256:ab' does not match pattern",
-    ),
-    "another type of Service": (
-        {"coordinator": {"service": {"type": "ExternalName"}}},
-        "at '/coordinator/service/type': value must be one of",
-    ),
     "a database that is not named": (
         {"postgresql": {"enabled": False}},
         "postgresql.enabled is false and postgresql.dsn is empty: name your server there",
@@ -88,6 +61,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a database beside our own": (
         {"postgresql": {"dsn": OWN_DSN}},
         "postgresql.dsn is of a server of your own, but postgresql.enabled is true",
+    ),
+    "a database of another make": (
+        {"postgresql": {"enabled": False, "dsn": "mysql://m@db/m"}},
+        "postgresql.dsn names no server: it begins with postgresql://",
+    ),
+    "a database's Secret beside our own": (
+        {"postgresql": {"existingSecret": "x"}},
+        "postgresql.existingSecret is of a server of your own, but postgresql.enabled is true",
+    ),
+    "an authority of a database beside our own": (
+        {"postgresql": {"ca": {"secret": "x"}}},
+        "postgresql.ca is of a server of your own, but postgresql.enabled is true",
+    ),
+    "an authority of the database named twice": (
+        {
+            "postgresql": {
+                **OWN_DATABASE["postgresql"],
+                "dsn": f"{OWN_DSN}&sslrootcert=/x",
+                "ca": {"secret": "x"},
+            }
+        },
+        "postgresql.dsn names sslrootcert and postgresql.ca is set: leave sslrootcert out",
     ),
     "a database that is not verified": (
         {"postgresql": {"enabled": False, "dsn": "postgresql://m@db/m?sslmode=require"}},
@@ -101,6 +96,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"coordinator": {"service": {"nodePort": 30400}}},
         "coordinator.service.nodePort is 30400, but coordinator.service.type is ClusterIP",
     ),
+    "a balancer without one": (
+        {"coordinator": {"service": {"loadBalancerClass": "x"}}},
+        "loadBalancerSourceRanges need coordinator.service.type LoadBalancer; it is ClusterIP",
+    ),
     "one port for two entrances": (
         {"coordinator": {"outsidePort": 7400}},
         "coordinator.port and coordinator.outsidePort are both 7400",
@@ -110,6 +109,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "labels names app.kubernetes.io/instance, which the chart sets itself",
     ),
 }
+"""Values that do not go together: what each may be alone is tried in `test_bad_values`."""
 
 
 @cache
@@ -153,7 +153,7 @@ def test_every_setting_of_a_process_reaches_its_file() -> None:
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_bad_value_is_refused_by_its_name(what: str) -> None:
+def test_values_that_do_not_go_together_are_refused_with_what_to_change(what: str) -> None:
     values, told = REFUSED[what]
 
     assert told in refusal(values)
