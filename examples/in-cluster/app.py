@@ -25,18 +25,24 @@ def main() -> None:
     fleet = (os.environ.get("FLEET_NAMESPACE", "fleet"), os.environ.get("FLEET_RELEASE", "mid"))
     wanted = Specification(universe="example", window=WINDOW, horizon=5)
     values: deque[float] = deque(maxlen=WINDOW)
-    value, asked = 100.0, 0
+    value, asked, due_s = 100.0, 0, time.monotonic()
     with Client.in_cluster(*fleet) as client:
         print(f"connected to {'/'.join(fleet)} as a client with a key in memory", flush=True)
-        while not stopped.wait(PAUSE_S):
+        while not stopped.wait(max(0.0, due_s - time.monotonic())):
+            due_s = max(due_s + PAUSE_S, time.monotonic())  # what was missed is not made up for
             value *= 1.0 + random.gauss(0.0, 0.001)
             now = time.time_ns() // 1000
+            begun_s = time.monotonic()
             client.append([Tick(SERIES, now, value)])
+            stored_s = time.monotonic()
             values.append(value)
             if len(values) == WINDOW:
                 decision = client.match(SERIES, now, values, wanted)
                 asked += 1
-                print(f"{asked}: {decision.direction or decision.reason}", flush=True)
+                took = (
+                    f"append {stored_s - begun_s:.3f} s, match {time.monotonic() - stored_s:.3f} s"
+                )
+                print(f"{asked}: {decision.direction or decision.reason}, {took}", flush=True)
 
 
 if __name__ == "__main__":

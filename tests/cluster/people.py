@@ -116,7 +116,13 @@ class Forward:
 
     def run(self) -> None:
         """Keep it up until told to stop."""
-        words = [mark.kubectl(), "-n", self.release.namespace, "port-forward", f"pod/{self.pod}"]
+        words = [
+            str(mark.kubectl()),
+            "-n",
+            self.release.namespace,
+            "port-forward",
+            f"pod/{self.pod}",
+        ]
         words += ["--address=127.0.0.1", f"{self.port}:{OUTSIDE_PORT}"]
         while not self._stop.is_set():
             with self._lock:
