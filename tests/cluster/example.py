@@ -15,7 +15,7 @@ from tests.cluster.releases import Release
 from tests.load.records import Request
 
 EXAMPLE = Path(__file__).parents[2] / "examples/in-cluster"
-PER_SECOND = 50
+PER_SECOND, SERIES = 50, 6
 LINE = re.compile(r"^(\S+) \d+: .*, append (\S+) s, match (\S+) s$")
 
 
@@ -48,8 +48,9 @@ def deployed(app: Kubernetes, fleet: Release) -> None:
     text = text.replace("localhost/midstreamer:TAG", f"{registry}/midstreamer:{images['tag']}")
     text = text.replace("value: fleet", f"value: {fleet.namespace}")
     text = text.replace("value: mid}", f"value: {fleet.name}}}")
-    rate = f'- {{name: PER_SECOND, value: "{PER_SECOND}"}}'
-    text = re.sub(r"^( +)env:$", rf"\1env:\n\1  {rate}", text, flags=re.MULTILINE)
+    told = {"PER_SECOND": PER_SECOND, "SERIES": SERIES}
+    rates = "".join(rf'\n\1  - {{name: {name}, value: "{told[name]}"}}' for name in told)
+    text = re.sub(r"^( +)env:$", rf"\1env:{rates}", text, flags=re.MULTILINE)
     app("create", "configmap", "app", f"--from-file={EXAMPLE / 'app.py'}")
     app("apply", "-f", "-", stdin=text)
 
