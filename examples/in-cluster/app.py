@@ -1,9 +1,11 @@
-"""A pod that appends a tick and asks for a match, again and again, from any namespace.
+"""A pod that appends ticks and asks for matches, again and again, from any namespace.
 
-It holds the last values of its series and nothing else.  FLEET_NAMESPACE and FLEET_RELEASE name
-the fleet; its certificate is asked for by `in_cluster` and renewed meanwhile.
+It walks SERIES series at once and holds the last values of each, and nothing else.
+FLEET_NAMESPACE and FLEET_RELEASE name the fleet; its certificate is asked for by `in_cluster` and
+renewed meanwhile.
 """
 
+import itertools
 import os
 import random
 import signal
@@ -11,32 +13,50 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 from midstreamer import Client, MidstreamerError, Specification, Tick
 
-SERIES = f"example/{os.environ.get('HOSTNAME', 'app')}"
-WINDOW, PAUSE_S = 64, 1.0 / float(os.environ.get("PER_SECOND", "1"))
+SERIES = int(os.environ.get("SERIES", "1"))
+PAUSE_S = SERIES / float(os.environ.get("PER_SECOND", "1"))
+WINDOW = 64
+WANTED = Specification(universe="example", window=WINDOW, horizon=5)
 stopped = threading.Event()
+asked = itertools.count(1)
 
 
 def main() -> None:
-    """Walk at random until SIGTERM; print a line for each decision."""
+    """Walk until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     fleet = (os.environ.get("FLEET_NAMESPACE", "fleet"), os.environ.get("FLEET_RELEASE", "mid"))
-    wanted = Specification(universe="example", window=WINDOW, horizon=5)
-    values: deque[float] = deque(maxlen=WINDOW)
-    value, asked = 100.0, 0
-    with Client.in_cluster(*fleet) as client:
+    pod = os.environ.get("HOSTNAME", "app")
+    with Client.in_cluster(*fleet) as client, ThreadPoolExecutor(SERIES) as walking:
         print(f"connected to {'/'.join(fleet)} as a client with a key in memory", flush=True)
-        while not stopped.wait(PAUSE_S):
+        names = [f"example/{pod}-{number}" for number in range(SERIES)]
+        for walked in [walking.submit(walk, client, name) for name in names]:
+            walked.result()
+
+
+def walk(client: Client, series: str) -> None:
+    """Walk at random, and print a line for each decision; an error ends all walks."""
+    values: deque[float] = deque(maxlen=WINDOW)
+    value, due_s = 100.0, time.monotonic() + random.uniform(0.0, PAUSE_S)
+    try:
+        while not stopped.wait(max(0.0, due_s - time.monotonic())):
+            due_s = max(due_s + PAUSE_S, time.monotonic())  # what was missed is not made up for
             value *= 1.0 + random.gauss(0.0, 0.001)
-            now = time.time_ns() // 1000
-            client.append([Tick(SERIES, now, value)])
             values.append(value)
+            now, begun_s = time.time_ns() // 1000, time.monotonic()
+            client.append([Tick(series, now, value)])
+            stored_s = time.monotonic()
             if len(values) == WINDOW:
-                decision = client.match(SERIES, now, values, wanted)
-                asked += 1
-                print(f"{asked}: {decision.direction or decision.reason}", flush=True)
+                decision = client.match(series, now, values, WANTED)
+                took = (
+                    f"append {stored_s - begun_s:.3f} s, match {time.monotonic() - stored_s:.3f} s"
+                )
+                print(f"{next(asked)}: {decision.direction or decision.reason}, {took}", flush=True)
+    finally:
+        stopped.set()
 
 
 if __name__ == "__main__":

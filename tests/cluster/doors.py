@@ -219,6 +219,7 @@ def _arranged(release: Release, spaces: Mapping[str, Kubernetes]) -> Visitors:
     targets = {
         "coordinator": _target("quic", last["coordinator"], 7400),
         "coordinator outside": _target("quic", last["coordinator"], 7401),
+        "coordinator wss": _target("tcp", last["coordinator"], 7401),
         "sync": _target("quic", last["sync"], 7450),
         "postgres": _target("tcp", last["postgres"], 5432),
         **{f"{kind} health": _target("tcp", pod, 9090) for kind, pod in last.items()},

@@ -49,16 +49,25 @@ class Release:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
         if cluster := mark.made_here():
             self._volume(cluster)
+        self.put()
+
+    def put(self) -> None:
+        """The same where its volume is there already, as after `take_away`; raises KitError."""
         install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
         merged = json.dumps({**self._values(), **self.values})
         host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
 
-    def uninstall(self) -> None:
-        """Remove the release, its volume and what the operator made; raises KitError."""
+    def take_away(self) -> None:
+        """`helm uninstall`: its data stay, and what the operator made; raises KitError."""
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
         host.run([mark.helm(), *words, "--timeout", "90s"])
-        self.kubernetes("delete", "persistentvolumeclaim", "--all", "--timeout=60s")
+
+    def uninstall(self) -> None:
+        """Remove the release, its volume and what the operator made; raises KitError."""
+        self.take_away()
+        claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"
+        self.kubernetes("delete", claim, "--timeout=60s", "--ignore-not-found")
         if mark.made_here():
             self.kubernetes("delete", "persistentvolume", self._volume_name, "--timeout=60s")
 

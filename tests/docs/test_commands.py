@@ -71,6 +71,10 @@ OTHERS = {
             "      --set 'postgresql.dsn=postgresql://midstreamer@db.example.com/midstreamer"
             "?sslmode=verify-full'",
             "kubectl --namespace fleet port-forward mid-coordinator-0 9090 &",
+            "(while sleep 1; do kubectl --namespace fleet port-forward pod/mid-coordinator-0"
+            " 7440:7401; done) &",
+            "(while sleep 1; do kubectl --namespace fleet port-forward pod/mid-coordinator-1"
+            " 7441:7401; done) &",
             "curl localhost:9090/readyz",
             "kind create cluster",
             "for image in midstreamer midstreamer-agent midstreamer-postgres; do kind load"

@@ -104,6 +104,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"coordinator": {"outsidePort": 7400}},
         "coordinator.port and coordinator.outsidePort are both 7400",
     ),
+    "one port for clients outside and for probes": (
+        {"coordinator": {"outsidePort": 9090}},
+        "healthPort and coordinator.outsidePort are both 9090",
+    ),
     "a label of the chart's own": (
         {"labels": {"app.kubernetes.io/instance": "x"}},
         "labels names app.kubernetes.io/instance, which the chart sets itself",

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cluster import naming
-from tests.cluster import host, mark, releases
+from tests.cluster import example, host, mark
 from tests.cluster.conftest import a_namespace
+from tests.cluster.example import decisions, deployed, log, restarts
+from tests.cluster.people import k8s
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster]
 
-EXAMPLE = Path(__file__).parents[3] / "examples/in-cluster"
 WITHIN_S = 90.0
 FEW = 5
 """Decisions that show that it works."""
@@ -37,39 +38,8 @@ def app() -> Iterator[Kubernetes]:
 @pytest.fixture(scope="module")
 def fleet(release: Release, app: Kubernetes) -> Release:
     """The fleet, which lets the application's pods and desks in."""
-    entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", "client/desk-*"))
-    words = ["upgrade", release.name, str(releases.CHART), "--namespace", release.namespace]
-    words += ["--reuse-values", "--set", f"clients.namespaces={{{app.namespace}}}"]
-    host.run([mark.helm(), *words, "--set", f"allowlist={{{entries}}}"])
+    example.let_in(release, app, "client/desk-*")
     return release
-
-
-def deployed(app: Kubernetes, fleet: Release) -> None:
-    """The example as it is, but for its image, the fleet and its rate."""
-    text = (EXAMPLE / "app.yaml").read_text()
-    images = releases.images()
-    registry = images["registry"] or "localhost"
-    text = text.replace("localhost/midstreamer:TAG", f"{registry}/midstreamer:{images['tag']}")
-    text = text.replace("value: fleet", f"value: {fleet.namespace}")
-    text = text.replace("value: mid}", f"value: {fleet.name}}}")
-    rate = '- {name: PER_SECOND, value: "50"}'
-    text = re.sub(r"^( +)env:$", rf"\1env:\n\1  {rate}", text, flags=re.MULTILINE)
-    app("create", "configmap", "app", f"--from-file={EXAMPLE / 'app.py'}")
-    app("apply", "-f", "-", stdin=text)
-
-
-def log(app: Kubernetes) -> str:
-    """What the pod has said lately; nothing while its container is made."""
-    try:
-        return app("logs", "deployment/app", "--tail=200")
-    except host.KitError:
-        return ""
-
-
-def decisions(app: Kubernetes) -> int:
-    """How many the pod has counted."""
-    told = re.findall(r"^([0-9]+): ", log(app), flags=re.MULTILINE)
-    return int(told[-1]) if told else 0
 
 
 def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
@@ -92,36 +62,17 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
 def test_the_example_goes_on_while_pods_of_the_fleet_are_replaced(
     app: Kubernetes, fleet: Release, component: str
 ) -> None:
-    before = _restarts(app)
+    before = restarts(app)
     victim = fleet.pods(component)[0]["metadata"]["name"]
     fleet.kubernetes("delete", "pod", victim, "--timeout=60s")
     fleet.wait_ready()
     at = decisions(app)
     host.until("it goes on", lambda: decisions(app) >= at + FEW, timeout_s=WITHIN_S)
-    assert _restarts(app) == before
+    assert restarts(app) == before
     assert "error[" not in log(app)
 
 
-def _restarts(app: Kubernetes) -> int:
-    pods = app.get("pods")["items"]
-    return sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"])
-
-
 # --- people ---------------------------------------------------------------------------------------
-
-
-def k8s(fleet: Release, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `midstreamer-k8s` as the user of KUBECONFIG."""
-    path = f"{mark.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
-    there = ("--namespace", fleet.namespace, "--release", fleet.name)
-    code = "from midstreamer_operator.k8s.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words, *there],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-    )
 
 
 def test_a_person_gets_a_certificate_by_which_the_fleet_answers(

@@ -1,0 +1,54 @@
+"""The example's pod matches 50 times a second while every pod of the fleet ends: nothing fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import events, example, host, mark, report
+from tests.cluster.conftest import a_namespace
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import Release
+from tests.cluster.trials import Trial
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+WITHIN_S = 90.0
+FEW = 5
+CALM_S = 20.0
+SHARE = 0.9
+"""Of the rate, while nothing is done."""
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Kubernetes]:
+    """The namespace of an application."""
+    with a_namespace() as made:
+        yield made
+
+
+def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted_and_killed(
+    app: Kubernetes, release: Release, tmp_path: Path
+) -> None:
+    acts = ("delete", "kill") if mark.made_here() else ("delete",)
+    trial = Trial(release, tmp_path)
+    example.let_in(release, app)
+    example.label(app, release)
+    example.deployed(app, release)
+    host.until("it decides", lambda: example.decisions(app) >= FEW, timeout_s=WITHIN_S)
+
+    trial.disturb("--acts", *acts, "--calm-s", f"{CALM_S:g}")
+
+    told = app("logs", "deployment/app", "--timestamps").splitlines()
+    requests = example.requests(told)
+    rows = events.rows(report.happened(trial.events_file), requests)
+    host.say(events.markdown(rows))
+    assert events.broken(rows, len(requests)) == []
+    assert example.restarts(app) == 0
+    assert not [line for line in told if "error[" in line]
+    begun_s = requests[0].due_s
+    calm = [each for each in requests if each.what == "match" and each.due_s - begun_s < CALM_S]
+    host.say(f"{len(calm) / CALM_S:.1f} matches a second while nothing is done")
+    assert len(calm) >= SHARE * example.PER_SECOND * CALM_S

@@ -1,0 +1,65 @@
+"""A person outside, by each way that leads in: nothing fails, whatever pod of the fleet ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import host, mark, people, releases
+from tests.cluster.conftest import a_namespace
+from tests.cluster.people import Desk
+from tests.cluster.releases import Release
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+WAYS = ("quic", "wss")
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Release]:
+    """A fleet that lets desks in."""
+    with a_namespace() as made:
+        release = Release(made, values={"allowlist": [releases.CLIENTS, "client/desk-*"]})
+        release.install()
+        release.wait_ready()
+        yield release
+        release.uninstall()
+
+
+@pytest.fixture(params=WAYS)
+def desk(request: pytest.FixtureRequest, fleet: Release, tmp_path: Path) -> Iterator[Desk]:
+    """Somebody with a certificate of `midstreamer-k8s`, by the node port or by a forward."""
+    if request.param == "quic":
+        yield Desk(fleet, tmp_path)
+        return
+    with people.forwarded(fleet) as ways:
+        yield Desk(fleet, tmp_path, ways=ways)
+
+
+def test_commands_and_the_sdk_work_from_outside(desk: Desk, fleet: Release) -> None:
+    prices, series = desk.folder / "prices.csv", f"desks/{'wss' if desk.ways else 'quic'}"
+    begun = datetime(2020, 1, 1, tzinfo=UTC)
+    rows = [f"{begun + timedelta(hours=at):%Y-%m-%dT%H:%M:%SZ},{series},{100 + at % 24}"
+            for at in range(ROWS)]  # fmt: skip
+    prices.write_text("\n".join(["time,series,value", *rows]), encoding="utf-8")
+
+    told = desk.midstreamer("replay", str(prices), "--window", "16", "--horizon", "2")
+    shown = desk.midstreamer("status", "--json")
+
+    host.say(told)
+    assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in shown
+    assert f'"{series}"' in shown
+    assert "equal to the bit" in desk.replayed("--stop", "2020-03-01")
+
+
+def test_no_request_from_outside_fails_while_pods_are_deleted_and_killed(desk: Desk) -> None:
+    acts = ("delete", "kill") if mark.made_here() else ("delete",)
+
+    with desk.load():
+        desk.disturb("--acts", *acts)
+
+    desk.report()

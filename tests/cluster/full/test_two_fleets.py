@@ -1,0 +1,324 @@
+"""Two fleets in one cluster, of one name in two namespaces: neither feels what the other does.
+
+Both are small and under load.  What the one does is an event of the other's load, with a limit of
+its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from midstreamer.cluster import naming
+from midstreamer_operator.act import COMPONENT as OPERATOR
+from midstreamer_operator.resources import authorities
+from tests.cluster import events, host, releases, report
+from tests.cluster.conftest import a_namespace
+from tests.cluster.events import Event, Kind
+from tests.cluster.releases import COMPONENT, Release
+from tests.cluster.trials import Trial
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+Fleets = tuple[Release, Release]
+RATE = ("--matches-per-s", "20", "--appends-per-s", "10")
+LIVES_S = (600, 690)
+"""Of certificates, for each fleet.  Pods renew after two thirds: not both fleets at once."""
+FELT_S_MAX = 2.0
+"""The slowest answer of a fleet while the other one does anything."""
+SHORT_S = 10.0
+LOOK_S = 3.0
+"""A look takes several processes, which the load would feel."""
+ENDS = "midstreamer_certificate_not_after_seconds"
+
+
+def small(life_s: int) -> dict[str, Any]:
+    """Values of a fleet with one pod of each kind."""
+    return {
+        "coordinator": {"replicas": 1, "service": {"type": "NodePort"}},
+        "sync": {"replicas": 1},
+        "agent": {"replicas": 1},
+        "operator": {"replicas": 1, "certificateLifeSeconds": life_s},
+    }
+
+
+OWNERS = {
+    "agent": "deployment/mid-agent",
+    "coordinator": "statefulset/mid-coordinator",
+    "sync": "deployment/mid-sync",
+    "operator": "deployment/mid-operator",
+    "postgres": "statefulset/mid-postgres",
+}
+BOTH_ORDERS = pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one", "other"])
+
+
+@pytest.fixture(scope="module")
+def fleets() -> Iterator[Fleets]:
+    """Two of them."""
+    with ExitStack() as ends:
+        made = []
+        for life_s in LIVES_S:
+            release = Release(ends.enter_context(a_namespace()), values=small(life_s))
+            release.install()
+            ends.callback(release.uninstall)
+            release.wait_ready()
+            made.append(release)
+        yield made[0], made[1]
+
+
+def trial(release: Release, folder: Path, what: str) -> Trial:
+    """A load of a fleet with files of its own."""
+    place = folder / f"{release.namespace}-{what}"
+    place.mkdir()
+    return Trial(release, place)
+
+
+@contextmanager
+def felt_by(one: Trial, name: str, kind: Kind = Kind.DELETION) -> Iterator[None]:
+    """What is done inside is an event of a load."""
+    from_s = time.monotonic()
+    yield
+    happened(one, Event(name, kind, from_s, time.monotonic()))
+
+
+def happened(one: Trial, event: Event) -> None:
+    """Write an event for the report of a load."""
+    with one.events_file.open("a", encoding="utf-8") as file:
+        file.write(events.line(event))
+
+
+def judged(one: Trial, slowest_s: float) -> None:
+    """Nothing failed, all is stored once, and nothing took longer than this while events were."""
+    one.report()
+    rows = events.rows(report.happened(one.events_file), report.heard_of([one.load_file]).requests)
+    host.say(events.markdown(rows))
+    assert {row.name: row.slowest_s() for row in rows if row.slowest_s() > slowest_s} == {}
+
+
+# --- certificates ---------------------------------------------------------------------------------
+
+
+def ledger(release: Release) -> list[dict[str, str]]:
+    """All certificates that were given out."""
+    chosen = ("configmaps", "-l", f"midstreamer.dev/ledger={release.name}")
+    return [each["data"] for each in release.kubernetes.get(*chosen)["items"]]
+
+
+def not_renewed(release: Release) -> list[str]:
+    """Pods that do not use a second certificate yet."""
+    given = ledger(release)
+    lines = []
+    for pod in release.pods():
+        meta = pod["metadata"]
+        if meta["labels"][COMPONENT] != "operator":
+            ends = [int(each["ends"]) for each in given if each["id"].endswith(f"/{meta['uid']}")]
+            if len(ends) < 2 or used_until(release, meta["name"]) != max(ends):
+                lines.append(meta["name"])
+    return lines
+
+
+def used_until(release: Release, pod: str) -> int:
+    """When the certificate expires that a pod uses, in seconds since 1970."""
+    path = f"/api/v1/namespaces/{release.namespace}/pods/{pod}:9090/proxy/metrics"
+    metrics = release.kubernetes("get", "--raw", path)
+    (found,) = re.findall(rf"^{ENDS} (\S+)$", metrics, flags=re.MULTILINE)
+    return int(float(found))
+
+
+def rotation(release: Release) -> tuple[float, float]:
+    """Wait until every pod has renewed its certificate; when the first had, and the last."""
+    total = len(not_renewed(release))
+
+    def look() -> int:
+        time.sleep(LOOK_S)
+        return len(not_renewed(release))
+
+    def some(left: int) -> bool:
+        return left < total
+
+    def none(left: int) -> bool:
+        return left == 0
+
+    times = []
+    for what, enough in (("a pod renews", some), ("every pod has renewed", none)):
+        host.eventually(
+            f"{release.namespace}: {what}",
+            look,
+            enough,
+            timeout_s=max(LIVES_S),
+        )
+        times.append(time.monotonic())
+    return times[0], times[1]
+
+
+def test_neither_fleet_feels_that_the_other_renews_its_certificates(
+    fleets: Fleets, tmp_path: Path
+) -> None:
+    trials = [trial(fleet, tmp_path, "rotates") for fleet in fleets]
+
+    with ExitStack() as loads:
+        for each in trials:
+            loads.enter_context(each.load(*RATE))
+        with ThreadPoolExecutor(len(fleets)) as watching:
+            times = list(watching.map(rotation, fleets))
+        time.sleep(SHORT_S)
+
+    for each, (from_s, to_s) in zip(trials, reversed(times), strict=True):
+        happened(each, Event("the other renews", Kind.DELETION, from_s - SHORT_S, to_s))
+        judged(each, FELT_S_MAX)
+
+
+# --- restarts -------------------------------------------------------------------------------------
+
+
+@BOTH_ORDERS
+def test_a_fleet_does_not_feel_that_every_kind_of_the_other_restarts(
+    fleets: Fleets, order: Sequence[int], tmp_path: Path
+) -> None:
+    one, other = (fleets[at] for at in order)
+    own, watched = trial(one, tmp_path, "restarts"), trial(other, tmp_path, "watches")
+
+    with own.load(*RATE), watched.load(*RATE):
+        for kind, owner in OWNERS.items():
+            with (
+                felt_by(watched, f"{kind} of the other restarts"),
+                felt_by(own, f"{kind} restarts", Kind.CRASH),
+            ):
+                one.kubernetes("rollout", "restart", owner)
+                one.kubernetes("rollout", "status", owner, "--timeout=90s")
+                one.wait_ready()
+
+    judged(watched, FELT_S_MAX)
+    judged(own, Kind.CRASH.limit_s)
+
+
+# --- gone and back --------------------------------------------------------------------------------
+
+
+@BOTH_ORDERS
+def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_feels_nothing(
+    fleets: Fleets, order: Sequence[int], tmp_path: Path
+) -> None:
+    one, other = (fleets[at] for at in order)
+    own, watched = trial(one, tmp_path, "before"), trial(other, tmp_path, "watches")
+    authority = _authority(one)
+
+    with watched.load(*RATE):
+        with own.load(*RATE, "--for-s", f"{SHORT_S:g}"):
+            time.sleep(SHORT_S)
+        with felt_by(watched, "the other is uninstalled"):
+            one.take_away()
+            host.until("its pods are gone", lambda: not _pods(one), timeout_s=90.0)
+        with felt_by(watched, "the other is installed again"):
+            one.put()
+            one.wait_ready()
+
+    judged(watched, FELT_S_MAX)
+    own.report()  # what was acknowledged before is in the database of now
+    assert _authority(one) == authority
+    after = trial(one, tmp_path, "after")
+    with after.load(*RATE, "--for-s", f"{SHORT_S:g}"):
+        time.sleep(SHORT_S)
+    after.report()
+
+
+def test_a_fleet_of_another_name_works_in_a_namespace_where_one_was(
+    fleets: Fleets, tmp_path: Path
+) -> None:
+    one, other = fleets
+    own, watched = trial(one, tmp_path, "before"), trial(other, tmp_path, "watches")
+    with own.load(*RATE, "--for-s", f"{SHORT_S:g}"):
+        time.sleep(SHORT_S)
+    again = Release(one.kubernetes, "again", one.values)
+
+    with watched.load(*RATE), felt_by(watched, "the other is there under another name"):
+        one.take_away()
+        again.install()
+        again.wait_ready()
+        renamed = trial(again, tmp_path, "renamed")
+        with renamed.load(*RATE, "--for-s", f"{SHORT_S:g}"):
+            time.sleep(SHORT_S)
+        renamed.report()
+        again.uninstall()
+        one.put()
+        one.wait_ready()
+
+    judged(watched, FELT_S_MAX)
+    own.report()
+
+
+def _pods(release: Release) -> list[Any]:
+    found: list[Any] = release.kubernetes.get("pods")["items"]
+    return found
+
+
+# --- who signed -----------------------------------------------------------------------------------
+
+
+def _authority(release: Release) -> x509.Certificate:
+    secret = release.kubernetes.get(f"secret/{authorities.secret_name(release.name)}")
+    return authorities.authority(secret, releases.TRUST_DOMAIN).certificate
+
+
+def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
+    fleets: Fleets,
+) -> None:
+    for one, other in (fleets, fleets[::-1]):
+        authority, signer = _authority(one), naming.signer(one.namespace, one.name)
+        mark = authority.fingerprint(hashes.SHA256()).hex()
+        given = ledger(one)
+        names = {each["request"] for each in given}
+        asked = [
+            each
+            for each in one.kubernetes.get("certificatesigningrequests")["items"]
+            if each["spec"]["signerName"] == signer
+        ]
+
+        host.say(f"{one.namespace}: {len(asked)} requests, {len(given)} certificates")
+        assert {each["authority"] for each in given} == {mark}
+        assert all(f"/{one.namespace}/" in each["id"] for each in given)
+        assert not names & {each["request"] for each in ledger(other)}
+        assert asked
+        for each in asked:
+            _check(each, one, authority)
+        assert _told_by_operators(one) == []
+        account = f"system:serviceaccount:{other.namespace}:{other.name}-operator"
+        assert not _may(one, account, "approve", signer)
+        assert not _may(one, account, "sign", signer)
+        assert _may(one, account.replace(other.namespace, one.namespace), "sign", signer)
+
+
+def _check(request: dict[str, Any], release: Release, authority: x509.Certificate) -> None:
+    """A request is of a pod of this release, and its certificate of this authority."""
+    assert request["spec"]["username"].startswith(f"system:serviceaccount:{release.namespace}:")
+    certificate = base64.b64decode(request["status"]["certificate"])
+    leaf = x509.load_pem_x509_certificates(certificate)[0]
+    leaf.verify_directly_issued_by(authority)
+
+
+def _told_by_operators(release: Release) -> list[str]:
+    """Complaints of an operator about signing requests."""
+    found = release.kubernetes.get("events")["items"]
+    return [each["message"] for each in found if each["source"].get("component") == OPERATOR]
+
+
+def _may(release: Release, account: str, verb: str, signer: str) -> bool:
+    attributes = {"group": "certificates.k8s.io", "resource": "signers", "verb": verb}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": account, "resourceAttributes": {**attributes, "name": signer}},
+    }
+    told = release.kubernetes("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
+    return bool(json.loads(told)["status"]["allowed"])
