@@ -189,6 +189,7 @@ ROWS: dict[str, Row] = dict(
         *_rows("client", {"get configmaps trust": "helm test"}),
         *_rows("test", {"use clientidentities test": "helm test: must allow the verb use"}),
         *_rows("clientidentities:use", {"use clientidentities": f"installs: {ESCALATES}"}),
+        *_rows("agentpools:admin", {"patch agentpools/status": f"installs: {ESCALATES}"}),
         *_rows("agentpools:view", {
             "get agentpools": "sees a pool",
             "list agentpools": f"installs: {ESCALATES}",
@@ -205,7 +206,6 @@ ROWS: dict[str, Row] = dict(
             "patch agentpools/scale": "scales",
             "get agentpools/scale": "scales from",
             "update agentpools/scale": "scales from",
-            "patch agentpools/status": f"installs: {ESCALATES}",
             "create podtemplates": "creates templates",
             "patch podtemplates": "changes templates",
             "update podtemplates": "replaces templates",

@@ -33,7 +33,12 @@ ACCOUNTS = {
     "cluster client": "test",
     "test": "test",
 }
-PEOPLE = {"agentpools:view": "view", "agentpools:edit": "edit", "clientidentities:use": "admin"}
+PEOPLE = {
+    "agentpools:admin": "admin",
+    "agentpools:edit": "edit",
+    "agentpools:view": "view",
+    "clientidentities:use": "admin",
+}
 REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 PACE = {"MIDSTREAMER_OPERATOR__SWEEP_S": "1"}
 """What an event was lost of is found at once: none of that is tried here."""
@@ -63,14 +68,16 @@ def place(
     release = Release(kubernetes, values=values)
     wide = json.dumps(_list(_of_cluster(release, app)))
     kubernetes("apply", "-f", "-", stdin=wide)
-    release.install()
-    release.wait_ready()
-    for role in ("view", "edit", "admin"):
-        kubernetes("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}")
-    app("label", "namespace", app.namespace, f"{_label(release)}={naming.CLIENT}")
-    yield _place(release, app, tmp_path_factory)
-    release.uninstall()
-    kubernetes("delete", "-f", "-", stdin=wide)
+    try:
+        release.install()
+        release.wait_ready()
+        for role in ("view", "edit", "admin"):
+            kubernetes("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}")
+        app("label", "namespace", app.namespace, f"{_label(release)}={naming.CLIENT}")
+        yield _place(release, app, tmp_path_factory)
+    finally:
+        release.uninstall()
+        kubernetes("delete", "-f", "-", stdin=wide)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way in {row.way for row in ROWS.values()}])
@@ -180,8 +187,12 @@ def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -
     jane = signing.Bound("jane", "", others.person("jane"))
     who = f"--serviceaccount={app.namespace}:jane"
     use = Right("Role", "desk", naming.GROUP, naming.CLIENT_IDENTITIES, "desk", naming.USE)
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": [use.rule]}
-    role |= {"metadata": {"name": "desk"}}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "desk"},
+        "rules": [use.rule],
+    }
     release.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
     release.kubernetes("create", "rolebinding", "desk", "--role=desk", who)
     made = Place(release, members, agent, shop, jane)

@@ -16,6 +16,7 @@ from tests.cluster.rights import Right
 pytestmark = [pytest.mark.cluster]
 
 FOR_PEOPLE = {
+    "midstreamer:agentpools:admin",
     "midstreamer:agentpools:edit",
     "midstreamer:agentpools:view",
     "midstreamer:clientidentities:use",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -37,6 +38,7 @@ pytestmark = [pytest.mark.cluster]
 
 DOMAIN = "test.local"
 WITHIN_S = 20.0
+ENDS = ("Denied", "Failed")
 WEAK = rsa.generate_private_key(65537, 1024)
 
 
@@ -74,12 +76,13 @@ def settings_of(pod: Bound) -> OperatorSettings:
 
 
 @asynccontextmanager
-async def operating(pod: Bound) -> AsyncIterator[Replica]:
-    """A replica of the operator that leads."""
+async def operating(pod: Bound, **changes: Any) -> AsyncIterator[Replica]:
+    """A replica of the operator that leads, with its settings but for the changes."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(pod.account))
-        replica = Replica(settings_of(pod), client, pod.account, signals)
+        settings = settings_of(pod).model_copy(update=changes)
+        replica = Replica(settings, client, pod.account, signals)
         task = asyncio.create_task(replica.run())
         try:
             await until(lambda: replica.leads, within_s=WITHIN_S)
@@ -226,6 +229,32 @@ async def test_what_was_approved_while_no_operator_ran_is_signed_if_it_agrees_an
     untouched = signing.kubernetes.get(f"csr/{other}")["status"]
     assert [each["type"] for each in untouched["conditions"]] == ["Approved"]
     assert "certificate" not in untouched
+
+
+async def test_a_pod_that_asks_for_ever_more_is_denied_whoever_leads_by_then(
+    signing: Installation, members: dict[str, Bound]
+) -> None:
+    greedy, told = signing.pod("greedy-0", "mid-agent"), []
+    for count in (7, 4):
+        names = {await posted(greedy, csr_pem(named(greedy).uri)) for _ in range(count)}
+        async with operating(members["operator"], live_max=8), asyncio.timeout(WITHIN_S):
+            reasons: list[str] = []
+            while len(reasons) < count:
+                reasons = await asyncio.to_thread(answers, signing.kubernetes, names)
+        told.append(Counter(reasons))
+    assert told == [{"IdentityAgrees": 7}, {"IdentityAgrees": 1, "TooManyCertificates": 3}]
+
+
+def answers(kubernetes: Kubernetes, names: set[str]) -> list[str]:
+    """Why each of these requests was signed or denied; those that are open are left out."""
+    statuses = [
+        each["status"] for each in requests(kubernetes) if each["metadata"]["name"] in names
+    ]
+    return [
+        status["conditions"][-1]["reason"]
+        for status in statuses
+        if status.get("certificate") or status.get("conditions", [{}])[-1].get("type") in ENDS
+    ]
 
 
 async def test_a_request_that_is_none_does_not_even_reach_the_operator(
