@@ -45,21 +45,21 @@ class Release:
     name: str = "mid"
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def install(self) -> None:
+    def install(self, *, volume: bool = True) -> None:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
-        if cluster := mark.made_here():
-            self._volume(cluster)
+        if volume and (cluster := mark.made_here()):
+            self.volume(cluster)
         install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
         merged = json.dumps({**self._values(), **self.values})
         host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
 
-    def uninstall(self) -> None:
+    def uninstall(self, *, volume: bool = True) -> None:
         """Remove the release, its volume and what the operator made; raises KitError."""
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
         host.run([mark.helm(), *words, "--timeout", "90s"])
         self.kubernetes("delete", "persistentvolumeclaim", "--all", "--timeout=60s")
-        if mark.made_here():
+        if volume and mark.made_here():
             self.kubernetes("delete", "persistentvolume", self._volume_name, "--timeout=60s")
 
     @property
@@ -146,7 +146,7 @@ class Release:
     def _volume_name(self) -> str:
         return f"{self.namespace}-{self.name}"
 
-    def _volume(self, cluster: names.Cluster) -> None:
+    def volume(self, cluster: names.Cluster) -> None:
         """A volume on node-0 that is bound to the claim of the database's pod."""
         place = cluster.state / "volumes" / f"{self._volume_name}-{secrets.token_hex(3)}"
         place.mkdir(parents=True)
