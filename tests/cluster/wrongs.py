@@ -231,7 +231,7 @@ WRONGS = (
             lambda place: place.fleet(cluster={"create": False}).install(volume=False),
             lambda place: place.again("sync"),
         ),
-        "midstreamer-cluster",
+        "by installations of the chart midstreamer-cluster",
         lambda place: place.fleet().install(volume=False),
     ),
     Wrong(
