@@ -48,7 +48,7 @@ class Release:
     def install(self) -> None:
         """Install the chart, without waiting; raises KitError with Helm's complaint."""
         if cluster := mark.made_here():
-            self._volume(cluster)
+            self.volume(cluster)
         self.put()
 
     def put(self) -> None:
@@ -63,12 +63,12 @@ class Release:
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
         host.run([mark.helm(), *words, "--timeout", "90s"])
 
-    def uninstall(self) -> None:
+    def uninstall(self, *, volume: bool = True) -> None:
         """Remove the release, its volume and what the operator made; raises KitError."""
         self.take_away()
         claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"
         self.kubernetes("delete", claim, "--timeout=60s", "--ignore-not-found")
-        if mark.made_here():
+        if volume and mark.made_here():
             self.kubernetes("delete", "persistentvolume", self._volume_name, "--timeout=60s")
 
     @property
@@ -155,7 +155,7 @@ class Release:
     def _volume_name(self) -> str:
         return f"{self.namespace}-{self.name}"
 
-    def _volume(self, cluster: names.Cluster) -> None:
+    def volume(self, cluster: names.Cluster) -> None:
         """A volume on node-0 that is bound to the claim of the database's pod."""
         place = cluster.state / "volumes" / f"{self._volume_name}-{secrets.token_hex(3)}"
         place.mkdir(parents=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ def render(
     return host.run([mark.helm(), *words, "--values", given], stdin=stdin)
 
 
-def refusal(values: Mapping[str, Any]) -> str:
-    """Helm's complaint about values of the fleet's chart; empty when it takes them."""
+def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
+    """Helm's complaint about values of the fleet's chart; empty when it takes them.
+
+    ``has`` are versions of the API, or kinds with theirs, that the cluster has.
+    """
     words = [str(mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
+    words += [f"--api-versions={each}" for each in has]
     done = subprocess.run(
         [*words, "--values", "-"],
         input=json.dumps(values),

@@ -80,12 +80,20 @@ class Answer:
             case 401:
                 return Refused(f"{told}; the token is of a pod that is gone, or has expired")
             case 403:
-                return Refused(f"{told}; the role of {self.who} must allow it")
+                return Refused(f"{self._wide()}{told}; the role of {self.who} must allow it")
             case 429:
                 return Overloaded(told, retry_after_s=self.retry_after_s or RETRY_S)
             case status if status >= 500:
                 return Unavailable(told, retry_after_s=self.retry_after_s or RETRY_S)
         return BadInput(told)
+
+    def _wide(self) -> str:
+        """Whose right is missing, where it is one of the cluster: it is the administrator's."""
+        if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
+            return ""
+        return (
+            "an administrator gives this right, by installations of the chart midstreamer-cluster; "
+        )
 
     def _message(self) -> str:
         return shortened(str(self.body.get("message") or "without a message"), 500)

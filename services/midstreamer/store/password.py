@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from midstreamer.domain.errors import ConfigError
@@ -19,6 +20,11 @@ def read(path: Path, setting: str, *, characters_min: int = 1) -> str:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
         text = data.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except PermissionError as error:
+        raise ConfigError(
+            f"{told}: {error.strerror} for user {os.geteuid()}, group {os.getegid()}; let them read"
+            " it, in a pod by fsGroup (podSecurityContext)"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{told}: {error.strerror}; it holds the password") from error
     except UnicodeDecodeError:

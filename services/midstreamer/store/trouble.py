@@ -7,6 +7,7 @@ begins an error's code applies.
 
 from __future__ import annotations
 
+import socket
 from typing import NamedTuple
 
 from midstreamer.domain.errors import BadInput, MidstreamerError, StoreError
@@ -67,7 +68,16 @@ def explain(sqlstate: str, message: str) -> MidstreamerError:
 def absent(error: BaseException) -> StoreError:
     """The StoreError for a server that does not answer."""
     said = str(error) or type(error).__name__
-    return StoreError(
-        f"PostgreSQL: {AWAY.what} or cannot be made ({said}); start it, or correct sync.dsn",
-        retry_after_s=AWAY.retry_after_s,
-    )
+    match error:
+        case socket.gaierror():
+            told = f"the name of its host has no address ({said}); correct sync.dsn, or see the DNS"
+        case TimeoutError():
+            told = (
+                f"it did not answer in time ({said}); open the network to it, start it,"
+                " or correct sync.dsn"
+            )
+        case ConnectionRefusedError():
+            told = f"nothing listens at its address ({said}); start it, or correct sync.dsn"
+        case _:
+            told = f"{AWAY.what} or cannot be made ({said}); start it, or correct sync.dsn"
+    return StoreError(f"PostgreSQL: {told}", retry_after_s=AWAY.retry_after_s)

@@ -163,6 +163,17 @@ def test_values_that_do_not_go_together_are_refused_with_what_to_change(what: st
     assert told in refusal(values)
 
 
+def test_a_cluster_without_the_administrators_chart_is_refused_with_what_he_does() -> None:
+    cluster, pools = "apiregistration.k8s.io/v1/APIService", "midstreamer.dev/v1alpha1/AgentPool"
+
+    told = refusal({}, has=[cluster])
+
+    assert "an administrator installs the chart midstreamer-cluster, once, with" in told
+    assert "[{namespace: fleet, release: mid}]" in told
+    assert refusal({}, has=[cluster, pools]) == ""
+    assert refusal({"cluster": {"create": True}}, has=[cluster]) == ""
+
+
 def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated() -> None:
     dsn = "postgresql://m:hunter2@db/m?sslmode=verify-full"
 

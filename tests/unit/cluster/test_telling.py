@@ -1,42 +1,64 @@
-"""A pod that waits for its certificate says so: in an Event, and in its termination message."""
+"""A pod that is not well says why: in an Event, and in its termination message while it waits."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from midstreamer.cluster import events, telling
 from midstreamer.cluster.api import Object
-from midstreamer.cluster.telling import Teller
-from midstreamer.domain import identity
-from midstreamer.domain.identity import Kind
-from midstreamer.security.credentials import Credentials
+from midstreamer.cluster.telling import (
+    INCOMPLETE,
+    NOT_READY,
+    RECOVERED,
+    WAITING,
+    WELL,
+    Standing,
+    Teller,
+)
 from tests.support.api_server import ApiServer, Caller, until
 from tests.support.operating import NAMESPACE, UID, an_installation
 
 POD = f"{NAMESPACE}/agent-0"
-WHY = "signing request mid-agent-0-x was denied: another pod's name"
+WHY = "waiting for a certificate: signing request mid-agent-0-x was denied: another pod's name"
 
 
-class Waits:
-    """A source that says what it is told to say."""
+class Process:
+    """It stands as it is told to."""
 
-    waiting = WHY
+    def __init__(self, stands: Standing | None = None) -> None:
+        self.stands = stands
 
-    async def obtain(self) -> Credentials:
-        raise NotImplementedError
-
-    async def run(self) -> None:
-        raise NotImplementedError
+    def look(self) -> Standing | None:
+        return self.stands
 
 
-def a_teller(server: ApiServer, termination: Path) -> Teller:
-    me = identity.make("test.local", Kind.AGENT, f"{POD}/{UID}")
-    return Teller(Caller(server, server.users[POD]), me, termination=termination, steady_s=0.0)
+def a_teller(server: ApiServer, termination: Path, *, steady_s: float = 0.0) -> Teller:
+    return Teller(
+        Caller(server, server.users[POD]),
+        namespace=NAMESPACE,
+        pod="agent-0",
+        uid=UID,
+        termination=termination,
+        steady_s=steady_s,
+    )
+
+
+@asynccontextmanager
+async def followed(server: ApiServer, process: Process, end: Path) -> AsyncIterator[None]:
+    async with telling.told(a_teller(server, end), process.look):
+        yield
 
 
 def events_of(server: ApiServer) -> list[Object]:
     return server.all(events.path(NAMESPACE))
+
+
+def told(server: ApiServer) -> list[tuple[object, object]]:
+    found = sorted(events_of(server), key=lambda each: each["reason"] == RECOVERED)
+    return [(each["reason"], each["type"]) for each in found]
 
 
 async def test_a_reason_that_lasts_is_an_event_once_and_the_termination_message(
@@ -44,18 +66,77 @@ async def test_a_reason_that_lasts_is_an_event_once_and_the_termination_message(
 ) -> None:
     server, end = an_installation(), tmp_path / "termination-log"
     end.touch()
-    source = Waits()
-    task = asyncio.create_task(a_teller(server, end).follow(source))
-
-    await until(lambda: bool(events_of(server)))
-    assert WHY in end.read_text()
-    source.waiting = ""
-    await task
+    process = Process(Standing(WAITING, WHY))
+    async with followed(server, process, end):
+        await until(lambda: bool(events_of(server)))
+        assert end.read_text() == WHY
+        await asyncio.sleep(3 * telling.LOOK_S)
 
     (event,) = events_of(server)
-    assert event["reason"] == telling.REASON
-    assert WHY in str(event["message"])
+    assert (event["reason"], event["message"], event["type"]) == (WAITING, WHY, "Warning")
+
+
+async def test_what_is_over_is_taken_back_by_an_event_and_in_the_termination_message(
+    tmp_path: Path,
+) -> None:
+    server, end = an_installation(), tmp_path / "termination-log"
+    end.touch()
+    process = Process(Standing(NOT_READY, "store: PostgreSQL refused the login"))
+    async with followed(server, process, end):
+        await until(lambda: bool(events_of(server)))
+        process.stands = WELL
+        await until(lambda: len(events_of(server)) == 2)
+
+    assert told(server) == [(NOT_READY, "Warning"), (RECOVERED, "Normal")]
     assert end.read_text() == ""
+
+
+async def test_a_ready_process_tells_what_it_lacks_and_would_not_end_with_it(
+    tmp_path: Path,
+) -> None:
+    server, end = an_installation(), tmp_path / "termination-log"
+    end.touch()
+    async with followed(server, Process(Standing(INCOMPLETE, "store: away")), end):
+        await until(lambda: bool(events_of(server)))
+
+    assert told(server) == [(INCOMPLETE, "Warning")]
+    assert end.read_text() == ""
+
+
+async def test_a_process_that_is_well_or_leaves_tells_nothing(tmp_path: Path) -> None:
+    server = an_installation()
+    process = Process(WELL)
+    async with followed(server, process, tmp_path / "none"):
+        await asyncio.sleep(2 * telling.LOOK_S)
+        process.stands = None
+        await asyncio.sleep(2 * telling.LOOK_S)
+
+    assert events_of(server) == []
+
+
+async def test_what_does_not_last_is_not_told(tmp_path: Path) -> None:
+    server, shown = an_installation(), iter(range(100))
+
+    def look() -> Standing:
+        return Standing(NOT_READY, f"{next(shown)} of its own shards are not loaded yet")
+
+    async with telling.told(a_teller(server, tmp_path / "none", steady_s=0.6), look):
+        await asyncio.sleep(4 * telling.LOOK_S)
+
+    assert events_of(server) == []
+
+
+async def test_a_process_that_goes_to_and_fro_writes_ever_fewer_events(tmp_path: Path) -> None:
+    server, looks = an_installation(), iter(range(10_000))
+
+    def look() -> Standing:
+        return WELL if next(looks) % 2 else Standing(NOT_READY, "x")
+
+    async with telling.told(a_teller(server, tmp_path / "none"), look):
+        await until(lambda: len(events_of(server)) >= 3)
+        await asyncio.sleep(4.0)
+
+    assert len(events_of(server)) <= 4
 
 
 async def test_without_the_right_to_write_events_the_rest_is_told(tmp_path: Path) -> None:
@@ -63,7 +144,7 @@ async def test_without_the_right_to_write_events_the_rest_is_told(tmp_path: Path
     server.allows = lambda *_: False
     end.touch()
 
-    await a_teller(server, end).tell(WHY)
+    await a_teller(server, end).tell(Standing(WAITING, WHY))
 
     assert WHY in end.read_text()
     assert not events_of(server)
@@ -72,7 +153,7 @@ async def test_without_the_right_to_write_events_the_rest_is_told(tmp_path: Path
 async def test_outside_of_a_pod_no_file_is_made(tmp_path: Path) -> None:
     server, end = an_installation(), tmp_path / "termination-log"
 
-    await a_teller(server, end).tell(WHY)
+    await a_teller(server, end).tell(Standing(WAITING, WHY))
 
     assert not end.exists()
     assert len(events_of(server)) == 1

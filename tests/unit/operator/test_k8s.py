@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from midstreamer.client import certificates
-from midstreamer.cluster import naming
+from midstreamer.cluster import naming, telling
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded, Refused
 from midstreamer.security import files
@@ -168,6 +168,14 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
     }
 
 
+def said(reason: str, message: str, about: str, at: int = 0) -> Any:
+    """An Event that a pod wrote about itself."""
+    source = {"source": {"component": showing.OWN}}
+    warning = reason != telling.RECOVERED
+    made = an_event(reason, message, about, at)
+    return {**made, **source, "type": "Warning" if warning else "Normal"}
+
+
 def an_owner(name: str, component: str, replicas: int) -> Any:
     labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
     return {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}}
@@ -227,8 +235,14 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     (
         "a certificate",
         {"containerStatuses": [{"state": {"running": {}}}]},
-        [an_event("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
+        [said("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
         "WaitingForCertificate: is the operator running?",
+    ),
+    (
+        "what is over since it runs",
+        {"containerStatuses": [{"state": {"running": {}}}]},
+        [an_event("FailedMount", "x", "p", 5), said("NotReady", "store: away", "p", 2)],
+        "NotReady: store: away",
     ),
     (
         "a symptom alone",
@@ -245,6 +259,16 @@ def test_a_pod_that_is_not_ready_says_why_in_one_line(
     name: str, status: dict[str, Any], events: list[Any], told: str
 ) -> None:
     assert showing.why(a_pod("p", "sync", **status), events) == told
+
+
+def test_a_ready_pod_says_what_it_lacks_until_it_takes_that_back() -> None:
+    pod = a_pod("p", "sync", ready=True)
+    lacking = said("Incomplete", "store: away", "p", 1)
+
+    assert showing.lacks(pod, [lacking]) == "Incomplete: store: away"
+    assert showing.lacks(pod, [lacking, said("Recovered", "no longer", "p", 2)]) == ""
+    assert showing.lacks(pod, [said("NotReady", "x", "p", 1)]) == ""
+    assert showing.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
 
 
 def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> None:

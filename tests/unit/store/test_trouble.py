@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from midstreamer.domain.errors import BadInput
@@ -37,6 +39,22 @@ def test_an_unforeseen_code_is_not_worth_another_try() -> None:
 def test_a_server_that_is_not_there_says_how_to_reach_one() -> None:
     assert "sync.dsn" in trouble.absent(ConnectionRefusedError("refused")).message
     assert "TimeoutError" in trouble.absent(TimeoutError()).message
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the name of its host has no address"),
+        (TimeoutError(), "it did not answer in time"),
+        (ConnectionRefusedError(111, "refused"), "nothing listens at its address"),
+        (ConnectionResetError(104, "reset"), "the connection was lost"),
+    ],
+)
+def test_a_server_that_is_not_reached_says_what_is_in_the_way(error: OSError, says: str) -> None:
+    told = trouble.absent(error)
+
+    assert says in told.message
+    assert told.retry_after_s > 0
 
 
 @pytest.mark.parametrize("sqlstate", ["22000", "22003", "22021", "22P02"])
