@@ -35,7 +35,7 @@ Fleets = tuple[Release, Release]
 RATE = ("--matches-per-s", "20", "--appends-per-s", "10")
 LIVES_S = (600, 690)
 """Of certificates, for each fleet.  Pods renew after two thirds: not both fleets at once."""
-FELT_S_MAX = 2.0
+FELT_S_MAX = 3.0
 """The slowest answer of a fleet while the other one does anything."""
 SHORT_S = 10.0
 LOOK_S = 3.0
@@ -102,7 +102,6 @@ def judged(one: Trial, slowest_s: float) -> None:
     """Nothing failed, all is stored once, and nothing took longer than this while events were."""
     one.report()
     rows = events.rows(report.happened(one.events_file), report.heard_of([one.load_file]).requests)
-    host.say(events.markdown(rows))
     assert {row.name: row.slowest_s() for row in rows if row.slowest_s() > slowest_s} == {}
 
 
@@ -182,6 +181,11 @@ def test_neither_fleet_feels_that_the_other_renews_its_certificates(
 # --- restarts -------------------------------------------------------------------------------------
 
 
+def uids(release: Release, kind: str) -> set[str]:
+    """Of the pods of a kind."""
+    return {str(pod["metadata"]["uid"]) for pod in release.pods(kind)}
+
+
 @BOTH_ORDERS
 def test_a_fleet_does_not_feel_that_every_kind_of_the_other_restarts(
     fleets: Fleets, order: Sequence[int], tmp_path: Path
@@ -191,6 +195,7 @@ def test_a_fleet_does_not_feel_that_every_kind_of_the_other_restarts(
 
     with own.load(*RATE), watched.load(*RATE):
         for kind, owner in OWNERS.items():
+            before = uids(one, kind)
             with (
                 felt_by(watched, f"{kind} of the other restarts"),
                 felt_by(own, f"{kind} restarts", Kind.CRASH),
@@ -198,6 +203,7 @@ def test_a_fleet_does_not_feel_that_every_kind_of_the_other_restarts(
                 one.kubernetes("rollout", "restart", owner)
                 one.kubernetes("rollout", "status", owner, "--timeout=90s")
                 one.wait_ready()
+            assert not before & uids(one, kind)
 
     judged(watched, FELT_S_MAX)
     judged(own, Kind.CRASH.limit_s)
