@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 WITHIN_S = 90.0
 FEW = 5
+LIMIT_S = events.Kind.CRASH.limit_s
+"""For each answer.  What it is on a machine of one's own, `test_disturbances` judges."""
 CALM_S = 20.0
 SHARE = 0.9
 """Of the rate, while nothing is done."""
@@ -43,7 +45,7 @@ def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted
 
     told = app("logs", "deployment/app", "--timestamps").splitlines()
     requests = example.requests(told)
-    rows = events.rows(report.happened(trial.events_file), requests)
+    rows = events.rows(report.happened(trial.events_file), requests, LIMIT_S)
     host.say(events.markdown(rows))
     assert events.broken(rows, len(requests)) == []
     assert example.restarts(app) == 0
