@@ -54,6 +54,8 @@ class Row:
 
     event: Event | None
     requests: list[Request] = field(default_factory=list)
+    most_s: float | None = None
+    """A limit in place of that of its kind."""
 
     @property
     def name(self) -> str:
@@ -68,6 +70,8 @@ class Row:
     @property
     def limit_s(self) -> float:
         """The slowest answer that is allowed, in seconds."""
+        if self.most_s is not None:
+            return self.most_s
         return self.event.kind.limit_s if self.event else Kind.DELETION.limit_s
 
     def slowest_s(self, what: str = "") -> float:
@@ -100,10 +104,17 @@ class Row:
         return wrong
 
 
-def rows(happened: Sequence[Event], requests: Iterable[Request]) -> list[Row]:
-    """One row for each event, in the order of their beginnings, and a first one for no event."""
-    calm = Row(None)
-    found = [Row(event) for event in sorted(happened, key=lambda event: event.from_s)]
+def rows(
+    happened: Sequence[Event], requests: Iterable[Request], most_s: float | None = None
+) -> list[Row]:
+    """One row for each event, in the order of their beginnings, and a first one for no event.
+
+    `most_s` is a limit for each, in place of those of their kinds.
+    """
+    calm = Row(None, most_s=most_s)
+    found = [
+        Row(event, most_s=most_s) for event in sorted(happened, key=lambda event: event.from_s)
+    ]
     for request in requests:
         met = [row for row in found if row.event and row.event.meets(request)]
         for row in met or [calm]:

@@ -15,7 +15,7 @@ from tests.cluster.releases import Release
 from tests.load.records import Request
 
 EXAMPLE = Path(__file__).parents[2] / "examples/in-cluster"
-PER_SECOND, SERIES = 50, 6
+PER_SECOND = 50
 LINE = re.compile(r"^(\S+) \d+: .*, append (\S+) s, match (\S+) s$")
 
 
@@ -40,15 +40,18 @@ def label(app: Kubernetes, fleet: Release) -> None:
     )
 
 
-def deployed(app: Kubernetes, fleet: Release) -> None:
-    """The example as it is, but for its image, the fleet and its rate."""
+def deployed(app: Kubernetes, fleet: Release, series: int = 1) -> None:
+    """The example as it is, but for its image, the fleet, its rate and how many series it walks.
+
+    A series waits for each answer, so that one alone may not come to the rate.
+    """
     text = (EXAMPLE / "app.yaml").read_text()
     images = releases.images()
     registry = images["registry"] or "localhost"
     text = text.replace("localhost/midstreamer:TAG", f"{registry}/midstreamer:{images['tag']}")
     text = text.replace("value: fleet", f"value: {fleet.namespace}")
     text = text.replace("value: mid}", f"value: {fleet.name}}}")
-    told = {"PER_SECOND": PER_SECOND, "SERIES": SERIES}
+    told = {"PER_SECOND": PER_SECOND, "SERIES": series}
     rates = "".join(rf'\n\1  - {{name: {name}, value: "{told[name]}"}}' for name in told)
     text = re.sub(r"^( +)env:$", rf"\1env:{rates}", text, flags=re.MULTILINE)
     app("create", "configmap", "app", f"--from-file={EXAMPLE / 'app.py'}")

@@ -106,6 +106,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     made.add_argument("--load", required=True, type=Path, action="append", help="can be repeated")
     made.add_argument("--events", type=Path, help="file of tests.cluster.disturbing")
     made.add_argument("--markdown", type=Path, help="write the table there too")
+    made.add_argument("--limit-s", type=float, help="of each answer; default: by kinds of events")
     made.add_argument("--dsn", default="", help="where to look for what was acknowledged")
     made.add_argument("--password-file", type=Path, help="of the user of --dsn")
     made.add_argument("--address", default="", help="IP address of the host of --dsn")
@@ -119,7 +120,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 def judged(arguments: argparse.Namespace) -> list[str]:
     """Print the table, look into the store, and return all that did not hold."""
     heard = heard_of(arguments.load)
-    rows = events.rows(happened(arguments.events), heard.requests)
+    rows = events.rows(happened(arguments.events), heard.requests, arguments.limit_s)
     host.say(events.plain(rows))
     if arguments.markdown:
         arguments.markdown.write_text(events.markdown(rows), encoding="utf-8")

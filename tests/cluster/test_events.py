@@ -16,6 +16,16 @@ def a_request(due_s: float, end_s: float, error: str = "", what: str = "match") 
     return Request("u1", what, due_s, end_s, error)
 
 
+def test_a_limit_that_is_given_is_that_of_each_row() -> None:
+    slow = [a_request(12.0, 18.0), a_request(31.0, 37.0), a_request(1.0, 7.0)]
+
+    strict = events.rows([DELETED, KILLED], slow, 5.9)
+    wide = events.rows([DELETED, KILLED], slow, 6.1)
+
+    assert [row.held for row in strict] == [False, False, False]
+    assert [row.held for row in wide] == [True, True, True]
+
+
 def names_of(request: Request, *happened: Event) -> list[str]:
     return [row.name for row in events.rows(happened, [request]) if row.requests]
 

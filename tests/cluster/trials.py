@@ -132,9 +132,13 @@ class Trial:
         _run([*local, "local", "--write", here, *words], timeout_s)
         return _run([*local, "compare", here, there], timeout_s)
 
-    def report(self) -> str:
-        """Table and audit in words; raises KitError with all that did not hold."""
+    def report(self, limit_s: float | None = None) -> str:
+        """Table and audit in words; raises KitError with all that did not hold.
+
+        `limit_s` is for each answer, in place of the limits of kinds of events.
+        """
         words = ["--load", str(self.load_file), "--markdown", str(self.table)]
+        words += [] if limit_s is None else ["--limit-s", f"{limit_s:g}"]
         if self.events_file.exists():
             words += ["--events", str(self.events_file)]
         if mark.made_here():

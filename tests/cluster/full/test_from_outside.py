@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster import host, mark, people, releases
 from tests.cluster.conftest import a_namespace
+from tests.cluster.events import Kind
 from tests.cluster.people import Desk
 from tests.cluster.releases import Release
 
@@ -17,6 +18,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 WAYS = ("quic", "wss")
 ROWS = 300
+LIMIT_S = Kind.CRASH.limit_s
+"""For each answer.  What it is on a machine of one's own, `test_disturbances` judges."""
 
 
 @pytest.fixture(scope="module")
@@ -62,4 +65,4 @@ def test_no_request_from_outside_fails_while_pods_are_deleted_and_killed(desk: D
     with desk.load():
         desk.disturb("--acts", *acts)
 
-    desk.report()
+    desk.report(LIMIT_S)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from midstreamer.cluster import naming
 from midstreamer_operator.act import COMPONENT as OPERATOR
 from midstreamer_operator.resources import authorities
-from tests.cluster import events, host, releases, report
+from tests.cluster import events, host, releases
 from tests.cluster.conftest import a_namespace
 from tests.cluster.events import Event, Kind
 from tests.cluster.releases import COMPONENT, Release
@@ -35,7 +35,7 @@ Fleets = tuple[Release, Release]
 RATE = ("--matches-per-s", "20", "--appends-per-s", "10")
 LIVES_S = (600, 690)
 """Of certificates, for each fleet.  Pods renew after two thirds: not both fleets at once."""
-FELT_S_MAX = 2.0
+FELT_S_MAX = 3.0
 """The slowest answer of a fleet while the other one does anything."""
 SHORT_S = 10.0
 LOOK_S = 3.0
@@ -85,25 +85,17 @@ def trial(release: Release, folder: Path, what: str) -> Trial:
 
 
 @contextmanager
-def felt_by(one: Trial, name: str, kind: Kind = Kind.DELETION) -> Iterator[None]:
+def felt_by(one: Trial, name: str) -> Iterator[None]:
     """What is done inside is an event of a load."""
     from_s = time.monotonic()
     yield
-    happened(one, Event(name, kind, from_s, time.monotonic()))
+    happened(one, Event(name, Kind.DELETION, from_s, time.monotonic()))
 
 
 def happened(one: Trial, event: Event) -> None:
     """Write an event for the report of a load."""
     with one.events_file.open("a", encoding="utf-8") as file:
         file.write(events.line(event))
-
-
-def judged(one: Trial, slowest_s: float) -> None:
-    """Nothing failed, all is stored once, and nothing took longer than this while events were."""
-    one.report()
-    rows = events.rows(report.happened(one.events_file), report.heard_of([one.load_file]).requests)
-    host.say(events.markdown(rows))
-    assert {row.name: row.slowest_s() for row in rows if row.slowest_s() > slowest_s} == {}
 
 
 # --- certificates ---------------------------------------------------------------------------------
@@ -176,10 +168,15 @@ def test_neither_fleet_feels_that_the_other_renews_its_certificates(
 
     for each, (from_s, to_s) in zip(trials, reversed(times), strict=True):
         happened(each, Event("the other renews", Kind.DELETION, from_s - SHORT_S, to_s))
-        judged(each, FELT_S_MAX)
+        each.report(FELT_S_MAX)
 
 
 # --- restarts -------------------------------------------------------------------------------------
+
+
+def uids(release: Release, kind: str) -> set[str]:
+    """Of the pods of a kind."""
+    return {str(pod["metadata"]["uid"]) for pod in release.pods(kind)}
 
 
 @BOTH_ORDERS
@@ -191,16 +188,18 @@ def test_a_fleet_does_not_feel_that_every_kind_of_the_other_restarts(
 
     with own.load(*RATE), watched.load(*RATE):
         for kind, owner in OWNERS.items():
+            before = uids(one, kind)
             with (
                 felt_by(watched, f"{kind} of the other restarts"),
-                felt_by(own, f"{kind} restarts", Kind.CRASH),
+                felt_by(own, f"{kind} restarts"),
             ):
                 one.kubernetes("rollout", "restart", owner)
                 one.kubernetes("rollout", "status", owner, "--timeout=90s")
                 one.wait_ready()
+            assert not before & uids(one, kind)
 
-    judged(watched, FELT_S_MAX)
-    judged(own, Kind.CRASH.limit_s)
+    watched.report(FELT_S_MAX)
+    own.report(Kind.CRASH.limit_s)
 
 
 # --- gone and back --------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
             one.put()
             one.wait_ready()
 
-    judged(watched, FELT_S_MAX)
+    watched.report(FELT_S_MAX)
     own.report()  # what was acknowledged before is in the database of now
     assert _authority(one) == authority
     after = trial(one, tmp_path, "after")
@@ -254,7 +253,7 @@ def test_a_fleet_of_another_name_works_in_a_namespace_where_one_was(
         one.put()
         one.wait_ready()
 
-    judged(watched, FELT_S_MAX)
+    watched.report(FELT_S_MAX)
     own.report()
 
 
