@@ -54,6 +54,16 @@ WATCHED = 4
 """Kinds of objects: signing requests, pools, Deployments, templates."""
 
 
+@pytest.fixture(autouse=True)
+def stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that does not end fails the test; outside of tests it ends the process at once."""
+
+    def stuck(status: int) -> None:
+        raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
+
+    monkeypatch.setattr("midstreamer_operator.leading.os._exit", stuck)
+
+
 def settings_of(pod: str, **changes: Any) -> OperatorSettings:
     return OperatorSettings(
         **{
@@ -62,7 +72,7 @@ def settings_of(pod: str, **changes: Any) -> OperatorSettings:
             "pod": pod,
             "uid": f"uid-of-{pod}",
             "accounts": dict(POLICY.kinds),
-            "lease_s": 2.0,
+            "lease_s": 4.0,
             "renew_within_s": 1.5,
             "retry_s": 0.1,
             "security": SecuritySettings(trust_domain=DOMAIN),
