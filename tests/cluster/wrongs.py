@@ -254,13 +254,13 @@ def found(place: Place, wrong: Wrong, *, timeout_s: float = 120.0) -> str:
     return next(line.strip() for line in screen.splitlines() if wrong.symptom in line)
 
 
-def well(place: Place, wrong: Wrong, *, timeout_s: float = 240.0) -> None:
+def well(place: Place, name: str = "mid", *, timeout_s: float = 240.0) -> None:
     """Wait until every pod is ready, and the screen names nothing any more."""
-    release = place.server if wrong.release == "db" else place.fleet()
+    release = place.server if name == "db" else place.fleet()
     release.wait_ready(timeout_s=timeout_s)
     host.eventually(
         "the screen names nothing that is waited for",
-        lambda: place.screen(wrong.release),
+        lambda: place.screen(name),
         lambda told: "\nwaits\n" not in told,
         timeout_s=timeout_s,
     )

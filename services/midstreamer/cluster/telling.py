@@ -29,7 +29,7 @@ LOOK_S = 0.5
 STEADY_S = 3.0
 """What has stood for so long is told; most waits are shorter."""
 GAP_S, GAP_S_MAX = 1.0, 300.0
-"""Seconds from one Event to the next: doubled by each, and short again after a long quiet."""
+"""Seconds from one bad news to the next: doubled by each, and short again after a long quiet."""
 WAITING, NOT_READY, INCOMPLETE = "WaitingForCertificate", "NotReady", "Incomplete"
 RECOVERED = "Recovered"
 """Reasons of Events, the last one when nothing is in the way any more."""
@@ -78,13 +78,12 @@ class Teller:
             if (stands := look()) is not None:
                 if stands != last:
                     since_s, last = now_s, stands
-                if (
-                    stands != told
-                    and now_s - since_s >= self._steady_s
-                    and now_s - spoke_s >= gap_s
-                ):
-                    gap_s = GAP_S if now_s - spoke_s > GAP_S_MAX else min(2 * gap_s, GAP_S_MAX)
-                    spoke_s, before, told = now_s, told, stands
+                may_speak = stands == WELL or now_s - spoke_s >= gap_s
+                if stands != told and now_s - since_s >= self._steady_s and may_speak:
+                    if stands != WELL:
+                        gap_s = GAP_S if now_s - spoke_s > GAP_S_MAX else min(2 * gap_s, GAP_S_MAX)
+                        spoke_s = now_s
+                    before, told = told, stands
                     await self.tell(stands, before)
             await asyncio.sleep(LOOK_S)
 

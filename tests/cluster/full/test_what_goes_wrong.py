@@ -44,10 +44,26 @@ def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
     )
     wrong.end(place)
     ended_s = time.monotonic()
-    wrongs.well(place, wrong)
+    wrongs.well(place, wrong.release)
 
     healed_s = time.monotonic() - ended_s
     host.say(
         f"| {wrong.what} | `{line}` | {own[-1][:200]} | {changed_s - began_s:.0f}"
         f" | {named_s - changed_s:.0f} | {healed_s:.0f} |"
     )
+
+
+def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place: Place) -> None:
+    """As on a node without AVX2, where no level of the image's code is chosen either.
+
+    The processor of a pod cannot be changed; so the folder of compiled code is taken away.
+    """
+    began_s = time.monotonic()
+    nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}
+    place.fleet(extraEnv=[nowhere]).install(volume=False)
+    wrongs.well(place)
+
+    (agent,) = place.fleet().pods("agent")
+    log = place.kubernetes("logs", agent["metadata"]["name"])
+    host.say(f"an agent that compiles by itself was ready after {time.monotonic() - began_s:.0f} s")
+    assert "MIDSTREAMER_KERNELS_AHEAD=/nowhere: there is no such folder" in log
