@@ -168,6 +168,7 @@ def test_neither_fleet_feels_that_the_other_renews_its_certificates(
 
     for each, (from_s, to_s) in zip(trials, reversed(times), strict=True):
         happened(each, Event("the other renews", Kind.DELETION, from_s - SHORT_S, to_s))
+    for each in trials:
         each.report(FELT_S_MAX)
 
 
