@@ -57,6 +57,9 @@ OTHERS = {
             " --set 'allowlist={client/app/*,client/desk-*}'"
             " --set coordinator.service.type=NodePort",
             "kubectl --namespace fleet get service mid",
+            "export MIDSTREAMER_CLIENT__ADDRESSES=192.0.2.7:30269",
+            "MIDSTREAMER_CLIENT__IDENTITY=client/desk-1 MIDSTREAMER_SECURITY__DIRECTORY=certs"
+            " midstreamer status",
             "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
             " --set 'allowlist={client/app/*}'",
             "helm upgrade midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
