@@ -181,8 +181,8 @@ def _begun(pod: Object) -> dt.datetime:
     begun = [_time("")]
     for each in (pod.get("status") or {}).get("containerStatuses", ()):
         for state in (each.get("state") or {}, each.get("lastState") or {}):
-            for kind in ("running", "terminated"):
-                begun.append(_time((state.get(kind) or {}).get("startedAt")))
+            kinds = (state.get(kind) or {} for kind in ("running", "terminated"))
+            begun += [_time(one.get("startedAt")) for one in kinds]
     return max(begun)
 
 
