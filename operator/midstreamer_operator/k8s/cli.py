@@ -85,7 +85,8 @@ def request(
         )
         typer.echo(
             f"use it: MIDSTREAMER_CLIENT__ADDRESSES=HOST:PORT"
-            f" MIDSTREAMER_CLIENT__IDENTITY={me.name} MIDSTREAMER_SECURITY__DIRECTORY={directory} midstreamer status"
+            f" MIDSTREAMER_CLIENT__IDENTITY={me.name}"
+            f" MIDSTREAMER_SECURITY__DIRECTORY={directory} midstreamer status"
         )
 
     _run(work())
