@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 Schema: TypeAlias = dict[str, Any]
 
 LOCATION = "{{.ResourceKind}}-{{.ResourceAPIVersion}}-{{.Group}}.json"
-"""Where kubeconform finds a kind, below the folder: ``deployment-v1-apps.json``."""
+"""Where kubeconform finds a kind, below the folder: ``pod-v1-v1.json``."""
 KINDS = "x-kubernetes-group-version-kind"
 _PREFIX = "#/definitions/"
 # The document of version 2 cannot say that a value is of one of two types.
@@ -30,7 +30,9 @@ def of_kinds(published: Mapping[str, Any]) -> dict[str, Schema]:
     made = {}
     for name, each in published["definitions"].items():
         for kind in each.get(KINDS, ()):
-            file = f"{kind['kind']}-{kind['version']}-{kind['group']}".lower()
+            # kubeconform takes the version for the group where there is none.
+            group = kind["group"] or kind["version"]
+            file = f"{kind['kind']}-{kind['version']}-{group}".lower()
             needed = _needed(name, definitions)
             made[f"{file}.json"] = {"$ref": f"{_PREFIX}{name}", "definitions": needed}
     return made

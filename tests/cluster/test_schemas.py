@@ -11,7 +11,10 @@ PUBLISHED: dict[str, Any] = {
         "apps.v1.Thing": {
             "type": "object",
             "properties": {"spec": {"$ref": "#/definitions/apps.v1.Spec"}},
-            schemas.KINDS: [{"group": "apps.example", "kind": "Thing", "version": "v1"}],
+            schemas.KINDS: [
+                {"group": "apps.example", "kind": "Thing", "version": "v1"},
+                {"group": "", "kind": "Thing", "version": "v1"},
+            ],
         },
         "apps.v1.Spec": {
             "type": "object",
@@ -29,7 +32,7 @@ PUBLISHED: dict[str, Any] = {
 def test_each_kind_has_a_schema_with_what_it_refers_to_and_no_more() -> None:
     made = schemas.of_kinds(PUBLISHED)
 
-    assert list(made) == ["thing-v1-apps.example.json"]
+    assert list(made) == ["thing-v1-apps.example.json", "thing-v1-v1.json"]
     assert set(made["thing-v1-apps.example.json"]["definitions"]) == {
         "apps.v1.Thing",
         "apps.v1.Spec",

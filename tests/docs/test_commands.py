@@ -45,7 +45,8 @@ OTHERS = {
             "helm install midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
             " --set 'installations[0].namespace=fleet,installations[0].release=mid'",
             "helm test mid --namespace fleet --logs",
-            "helm install mid charts/midstreamer --namespace fleet --create-namespace"
+            "kubectl create namespace fleet",
+            "helm install mid charts/midstreamer --namespace fleet"
             " --set image.registry=registry.example.com/team --set image.tag=TAG",
             "kubectl --namespace fleet get pods",
             "kubectl --namespace fleet get agentpools -o wide",
@@ -53,9 +54,16 @@ OTHERS = {
             "kubectl --namespace fleet wait --for=condition=Ready agentpool/mid-agent"
             " --timeout=120s",
             "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
-            " --set 'allowlist={client/desk-*}' --set coordinator.service.type=NodePort",
+            " --set 'allowlist={client/app/*,client/desk-*}'"
+            " --set coordinator.service.type=NodePort",
+            "kubectl --namespace fleet get service mid",
+            "export MIDSTREAMER_CLIENT__ADDRESSES=192.0.2.7:30269",
+            "MIDSTREAMER_CLIENT__IDENTITY=client/desk-1 MIDSTREAMER_SECURITY__DIRECTORY=certs"
+            " midstreamer status",
             "helm upgrade mid charts/midstreamer --namespace fleet --reuse-values"
-            " --set 'clients.namespaces={app}' --set 'allowlist={client/app/*}'",
+            " --set 'allowlist={client/app/*}'",
+            "helm upgrade midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
+            " --values fleets.yaml",
             "kubectl label namespace app midstreamer.dev/fleet.mid=client",
             "kubectl --namespace app create configmap app --from-file=examples/in-cluster/app.py",
             "kubectl --namespace app apply -f examples/in-cluster/app.yaml",

@@ -84,7 +84,8 @@ def request(
             f"{me.name}: {path}, until {own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
         )
         typer.echo(
-            f"use it: MIDSTREAMER_CLIENT__IDENTITY={me.name}"
+            f"use it: MIDSTREAMER_CLIENT__ADDRESSES=HOST:PORT"
+            f" MIDSTREAMER_CLIENT__IDENTITY={me.name}"
             f" MIDSTREAMER_SECURITY__DIRECTORY={directory} midstreamer status"
         )
 

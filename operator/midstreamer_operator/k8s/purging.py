@@ -11,6 +11,9 @@ from midstreamer_operator import observe
 from midstreamer_operator.k8s.looking import INSTANCE
 from midstreamer_operator.resources import authorities, passwords
 
+ENDED = ("Succeeded", "Failed")
+"""Phases of a pod that runs no more. Helm leaves that of `helm test` behind."""
+
 
 @dataclass(frozen=True)
 class Left:
@@ -26,12 +29,17 @@ async def left(api: Api, namespace: str, release: str) -> list[Left]:
     space = f"/api/v1/namespaces/{namespace}"
     mine = {"labelSelector": f"{INSTANCE}={release}"}
     pods = (await api.ask("GET", f"{space}/pods", query=mine)).checked()["items"]
+    ended = [pod for pod in pods if (pod.get("status") or {}).get("phase") in ENDED]
+    pods = [pod for pod in pods if pod not in ended]
     if pods:
         raise BadInput(
             f"{namespace}/{release} has {len(pods)} pods, such as {pods[0]['metadata']['name']}:"
             f" helm uninstall {release} --namespace {namespace} --wait, then purge what is left"
         )
-    found = []
+    found = [
+        Left(f"Pod {name}: it has ended", f"{space}/pods/{name}")
+        for name in (pod["metadata"]["name"] for pod in ended)
+    ]
     claims = (await api.ask("GET", f"{space}/persistentvolumeclaims", query=mine)).checked()
     names = {one["metadata"]["name"] for one in claims["items"]}
     for name in sorted({*names, f"data-{release}-postgres-0"}):

@@ -68,6 +68,11 @@ def is_ready(pod: Object) -> bool:
     )
 
 
+def is_done(pod: Object) -> bool:
+    """Whether a pod has done what it was there for, as that of `helm test`."""
+    return (pod.get("status") or {}).get("phase") == "Succeeded"
+
+
 def why(pod: Object, events: Iterable[Object]) -> str:
     """Why a pod is not ready, in one line: the cause if anything names it, else a symptom."""
     if _meta(pod).get("deletionTimestamp"):
@@ -79,6 +84,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         event for event in events
         if event.get("type") == "Warning"
         and (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
+        and _moment(event) >= _begun(pod)
     ]  # fmt: skip
     told = [event for event in about if event.get("reason") not in SYMPTOMS]
     if _runs(pod):  # what kept it from starting is over
@@ -91,7 +97,8 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         return _line(reason, message)
     if about:
         symptom = max(about, key=_moment)
-        return _line(symptom.get("reason"), symptom.get("message"))
+        more = "; its /readyz says why" if symptom.get("reason") == "Unhealthy" else ""
+        return _line(symptom.get("reason"), f"{symptom.get('message')}{more}")
     ready = _condition(pod, "Ready")
     return _line(ready.get("reason") or "starting", ready.get("message"))
 
@@ -117,17 +124,23 @@ def _counts(found: Found) -> Iterator[str]:
     there = {_component(one) for one in (*found.pods, *found.owners)} - {""}
     there |= {AGENT} if found.pools else set()
     for component in sorted(there, key=_order):
-        pods = [pod for pod in found.pods if _component(pod) == component]
+        pods = [pod for pod in found.pods if _component(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
+        if wanted is None and not pods:
+            continue  # of a test that has passed
         ready = sum(map(is_ready, pods))
         yield f"{component:<14}{ready} of {len(pods) if wanted is None else wanted}"
-    if not there:
+    if not there and found.notes:
+        yield "none is seen, and not all may be: what was refused is below"
+    elif not there:
         yield "none: no release of this name is here, or it was uninstalled"
 
 
 def _waits(found: Found) -> Iterator[str]:
     pods = sorted(found.pods, key=lambda pod: (_order(_component(pod)), _name(pod)))
     for pod in pods:
+        if is_done(pod):
+            continue
         said = lacks(pod, found.events) if is_ready(pod) else why(pod, found.events)
         if said:
             yield f"{_name(pod)}: {said}"
@@ -195,6 +208,16 @@ def _states(pod: Object) -> Iterator[tuple[str, str]]:
                 yield reason, str(_ending(ended) or waiting.get("message") or "")
         elif (terminated := state.get("terminated")) and terminated.get("exitCode"):
             yield str(terminated.get("reason") or "Error"), _ending(terminated)
+
+
+def _begun(pod: Object) -> dt.datetime:
+    """When a container of a pod was last started: Events from before it are over."""
+    begun = [_time("")]
+    for each in (pod.get("status") or {}).get("containerStatuses", ()):
+        for state in (each.get("state") or {}, each.get("lastState") or {}):
+            kinds = (state.get(kind) or {} for kind in ("running", "terminated"))
+            begun += [_time(one.get("startedAt")) for one in kinds]
+    return max(begun)
 
 
 def _ending(terminated: Object) -> str:
@@ -286,7 +309,11 @@ def _about(event: Object) -> str:
 
 
 def _moment(event: Object) -> dt.datetime:
-    text = event.get("lastTimestamp") or event.get("eventTime") or "1970-01-01T00:00:00Z"
+    return _time(event.get("lastTimestamp") or event.get("eventTime"))
+
+
+def _time(text: object) -> dt.datetime:
+    """A time of an object; the beginning of all times if it has none that can be read."""
     try:
         return dt.datetime.fromisoformat(str(text))
     except ValueError:

@@ -21,7 +21,7 @@ from contextlib import aclosing, suppress
 from midstreamer.cluster import naming
 from midstreamer.cluster.api import Api, Change, Object
 from midstreamer.domain.errors import BadInput, MidstreamerError, Refused, Unavailable, shortened
-from midstreamer.domain.identity import Identity
+from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.requested import Signed
 from midstreamer.telemetry import logs
 
@@ -78,7 +78,23 @@ class ClusterIssuer:
             "spec": spec,
         }
         answer = await self._api.ask("POST", naming.REQUESTS, made)
+        if answer.status == 403:
+            raise Refused(f"{self._unnamed(identity)}: {answer.error().message}")
         return str(answer.checked()["metadata"]["name"])
+
+    def _unnamed(self, identity: Identity) -> str:
+        """Who may ask is said by an administrator; in a few words, as screens cut long lines."""
+        fleet = f"{self._namespace}/{self._release}"
+        if identity.kind is Kind.CLIENT:
+            role = f"midstreamer:{self._namespace}:{self._release}:client"
+            return (
+                f"no right to ask {fleet} for certificates; an administrator binds the ClusterRole"
+                f" {role}"
+            )
+        return (
+            f"no right to ask for certificates; an administrator adds {fleet} to `installations` of"
+            " the chart midstreamer-cluster"
+        )
 
     async def _answered(self, name: str) -> bytes:
         """Wait for the certificate.  A watch ends now and then, and a broken one begins again."""

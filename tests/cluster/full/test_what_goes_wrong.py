@@ -60,7 +60,7 @@ def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place
     """
     began_s = time.monotonic()
     nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}
-    place.fleet(extraEnv=[nowhere]).install(volume=False)
+    place.fleet(extraEnv=[nowhere]).put()
     wrongs.well(place)
 
     (agent,) = place.fleet().pods("agent")

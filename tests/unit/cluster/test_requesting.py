@@ -163,6 +163,23 @@ async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
         await an_issuer(server).sign(csr_pem(uri()), a_name())
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Kind.AGENT, f"adds {NAMESPACE}/{RELEASE} to `installations` of the chart"),
+        (Kind.CLIENT, f"binds the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
+    ],
+)
+async def test_whoever_may_not_ask_learns_first_what_an_administrator_does(
+    kind: Kind, told: str
+) -> None:
+    server = an_installation()
+    server.allows = lambda user, verb, path: verb != "POST"
+    with pytest.raises(Refused) as raised:
+        await an_issuer(server).sign(csr_pem(uri()), a_name(kind))
+    assert told in raised.value.message[:200]
+
+
 async def test_a_request_that_somebody_deleted_is_not_waited_for() -> None:
     server = an_installation()
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))

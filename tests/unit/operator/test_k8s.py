@@ -248,7 +248,13 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
         "a symptom alone",
         {"containerStatuses": [{"state": {"running": {}}}]},
         [SERVING_NOT],
-        "Unhealthy: Readiness probe failed: 503",
+        "Unhealthy: Readiness probe failed: 503; its /readyz says why",
+    ),
+    (
+        "what was over before the container started",
+        {"containerStatuses": [{"state": {"running": {"startedAt": "2100-01-01T00:00:00Z"}}}]},
+        [an_event("FailedMount", 'secret "mid-postgres" not found', "p")],
+        "starting",
     ),
     ("another pod's event", WAITING, [an_event("FailedMount", "x", "q")], "starting"),
 ]
@@ -269,6 +275,17 @@ def test_a_ready_pod_says_what_it_lacks_until_it_takes_that_back() -> None:
     assert showing.lacks(pod, [lacking, said("Recovered", "no longer", "p", 2)]) == ""
     assert showing.lacks(pod, [said("NotReady", "x", "p", 1)]) == ""
     assert showing.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
+
+
+def test_a_pod_of_a_test_that_passed_is_not_waited_for() -> None:
+    found = Found(NAMESPACE, RELEASE, pods=[a_pod("mid-test", "test", phase="Succeeded")])
+    assert "mid-test" not in "\n".join(showing.shown(found, NOW_S))
+
+
+def test_nothing_seen_by_somebody_who_may_see_nothing_is_not_nothing_there() -> None:
+    lines = showing.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
+    assert "none is seen, and not all may be: what was refused is below" in lines
+    assert not any("uninstalled" in line for line in lines)
 
 
 def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> None:
@@ -382,6 +399,15 @@ async def test_a_release_that_runs_is_not_purged() -> None:
     server.put(f"{SPACE}/pods", a_pod("mid-sync-1", "sync", ready=True))
     with pytest.raises(BadInput, match="helm uninstall mid --namespace fleet --wait"):
         await purging.left(Caller(server), NAMESPACE, RELEASE)
+
+
+async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
+    server = await an_uninstalled_release()
+    server.put(f"{SPACE}/pods", a_pod("mid-test", "test", phase="Failed"))
+    found = await purging.left(Caller(server), NAMESPACE, RELEASE)
+    assert (found[0].what, found[0].path) == (
+        "Pod mid-test: it has ended", f"{SPACE}/pods/mid-test",
+    )  # fmt: skip
 
 
 # --- kubectl --------------------------------------------------------------------------------------
