@@ -55,8 +55,11 @@ class Release:
         """The same where its volume is there already, as after `take_away`; raises KitError."""
         install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
-        merged = json.dumps({**self._values(), **self.values})
-        host.run([mark.helm(), *words, "--values", "-"], stdin=merged)
+        host.run([mark.helm(), *words, "--values", "-"], stdin=self.given())
+
+    def given(self) -> str:
+        """The values that the chart is installed with, as Helm reads them."""
+        return json.dumps({**self._values(), **self.values})
 
     def take_away(self) -> None:
         """`helm uninstall`: its data stay, and what the operator made; raises KitError."""

@@ -1,0 +1,61 @@
+"""Somebody with `admin` of one namespace installs a fleet, after an administrator's one command."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from docs.charts import CLUSTER
+from tests.cluster import host, mark
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import CHART, READY_S_MAX, Release
+from tests.cluster.smoke.test_helm_test import AGREES
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+ANN = "ann"
+WIDE = "midstreamer-cluster"
+
+
+@pytest.fixture
+def release(kubernetes: Kubernetes) -> Iterator[Release]:
+    """A release that an administrator has prepared, and nothing of it is installed."""
+    made = Release(kubernetes, values={"cluster": {"create": False}})
+    installations = [{"namespace": made.namespace, "release": made.name}]
+    words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]
+    # The definition of AgentPool may be there from another test.
+    owned = (*words, "--take-ownership", "--values", "-")
+    host.run([mark.helm(), *owned], stdin=json.dumps({"installations": installations}))
+    kubernetes("create", "rolebinding", ANN, "--clusterrole=admin", f"--user={ANN}")
+    if cluster := mark.made_here():
+        made.volume(cluster)
+    try:
+        yield made
+    finally:
+        made.uninstall()
+        host.run([mark.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"])
+
+
+def as_ann(release: Release, verb: str, *words: str, stdin: str = "") -> str:
+    """What Helm says to Ann, about her release; raises KitError with its complaint."""
+    about = [release.name, *words, "--namespace", release.namespace, "--kube-as-user", ANN]
+    return host.run([mark.helm(), verb, *about], stdin=stdin)
+
+
+def test_admin_of_one_namespace_is_enough(release: Release) -> None:
+    began_s = time.monotonic()
+    ready = ("--wait", f"--timeout={READY_S_MAX:g}s", "--values", "-")
+    as_ann(release, "install", str(CHART), *ready, stdin=release.given())
+    took_s = time.monotonic() - began_s
+
+    began_s = time.monotonic()
+    said = as_ann(release, "test", "--logs", "--timeout=60s")
+
+    tested_s = time.monotonic() - began_s
+    host.say(f"helm install --wait took {took_s:.1f} s, helm test {tested_s:.1f} s")
+    assert AGREES in said
+    assert release.lacking() == []
+    assert took_s < READY_S_MAX
