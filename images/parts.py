@@ -124,5 +124,6 @@ def commands() -> dict[str, bytes]:
     entries = {
         "midstreamer": "midstreamer.cli.main",
         "midstreamer-operator": "midstreamer_operator.cli",
+        "midstreamer-k8s": "midstreamer_operator.k8s.cli",
     }
     return {name: text.format(module).encode() for name, module in entries.items()}

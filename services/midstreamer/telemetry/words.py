@@ -62,7 +62,7 @@ TASKS = _words(
     coordinator.sync coordinator.outbox coordinator.dispatch coordinator.lease
     coordinator.spool coordinator.replay coordinator.refuse
     postgres.server postgres.files postgres.login postgres.guest
-    security.renewal operator.sweep
+    security.renewal operator.sweep operator.pools
     """
 )
 """Background loops, by the names that services start them under."""
