@@ -94,7 +94,9 @@ def request(
 
 @app.command()
 def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CONTEXT) -> None:
-    """Show the pods of an installation, what they wait for and why, and its certificates.
+    """Show pods, what they wait for and why, shards and lag, and certificates.
+
+    Shards and lag are asked of pods through the API server: that takes `get` on `pods/proxy`.
 
     Example: midstreamer-k8s status --namespace fleet --release mid
     """

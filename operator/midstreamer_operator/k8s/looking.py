@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from midstreamer.cluster.api import Api, Object
-from midstreamer.domain.errors import BadInput, Refused
+from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer_operator import observe
+from midstreamer_operator.k8s import measures, showing
+from midstreamer_operator.k8s.measures import Measured
 from midstreamer_operator.k8s.showing import Found
 from midstreamer_operator.resources import agentpools, ledger
 from midstreamer_operator.resources.ledger import Entry
 
+FOLLOWING = ("sync", "coordinator", "agent")
+HEALTH = "health"
+"""The name of the port at which pods show their metrics."""
 INSTANCE = "app.kubernetes.io/instance"
 OWNERS = ("/apis/apps/v1/{}/deployments", "/apis/apps/v1/{}/statefulsets")
 POOLS = "/apis/midstreamer.dev/v1alpha1/{}/agentpools"
@@ -27,16 +32,45 @@ async def found(api: Api, namespace: str, release: str) -> Found:
         owners += [one for one in listed if not _is_of_a_pool(one)]
     # A pool that somebody made by hand need not have our labels.
     pools = await _listed(api, POOLS.format(space), {}, notes)
+    pods = await _listed(api, f"/api/v1/{space}/pods", mine, notes)
     return Found(
         namespace,
         release,
-        pods=await _listed(api, f"/api/v1/{space}/pods", mine, notes),
+        pods=pods,
+        measured=await _measured(api, space, pods, notes),
         owners=owners,
         pools=[one for one in pools if (one.get("spec") or {}).get("fleet") == release],
         events=await _listed(api, f"/api/v1/{space}/events", {}, notes),
         entries=await _entries(api, namespace, release, notes),
         notes=notes,
     )
+
+
+async def _measured(api: Api, space: str, pods: list[Object], notes: list[str]) -> list[Measured]:
+    """The metrics of ready pods that follow the feed, which the API server hands on."""
+    measured = []
+    for pod in pods:
+        component = (pod["metadata"].get("labels") or {}).get(showing.COMPONENT)
+        port = _health_port(pod)
+        if component not in FOLLOWING or not port or not showing.is_ready(pod):
+            continue
+        name = pod["metadata"]["name"]
+        try:
+            path = f"/api/v1/{space}/pods/{name}:{port}/proxy/metrics"
+            text = (await api.ask("GET", path)).checked()
+            measured.append(measures.read(name, str(component), str(text.get("message") or "")))
+        except Refused as error:
+            notes.append(f"shards and lag: {error.message}")
+            break
+        except (MidstreamerError, ValueError) as error:
+            notes.append(f"shards and lag of {name}: {error}")
+    return measured
+
+
+def _health_port(pod: Object) -> int:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    ports = (each for one in containers for each in one.get("ports") or ())
+    return next((int(each["containerPort"]) for each in ports if each.get("name") == HEALTH), 0)
 
 
 def _is_of_a_pool(owner: Object) -> bool:

@@ -14,6 +14,8 @@ from midstreamer.cluster import telling
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.identity import Kind
+from midstreamer_operator.k8s import measures
+from midstreamer_operator.k8s.measures import Measured
 from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources.ledger import Entry
 
@@ -45,6 +47,8 @@ class Found:
     pools: Sequence[Object] = ()
     """AgentPools."""
     events: Sequence[Object] = ()
+    measured: Sequence[Measured] = ()
+    """What pods say of shards and lag."""
     entries: Sequence[Entry] = ()
     notes: Sequence[str] = field(default=())
     """What could not be read, and why."""
@@ -55,6 +59,8 @@ def shown(found: Found, now_s: float) -> list[str]:
     lines = [f"{found.namespace}/{found.release}", "", *_counts(found)]
     if waits := list(_waits(found)):
         lines += ["", "waits", *(f"  {line}" for line in waits)]
+    if found.measured:
+        lines += ["", "history", *measures.shown(found.measured)]
     lines += ["", *_certificates(found, now_s)]
     if found.notes:
         lines += ["", "not shown", *(f"  {note}" for note in found.notes)]

@@ -398,12 +398,12 @@ def _check_size(body: bytearray) -> None:
 
 
 def _object(body: bytes) -> Object:
-    """The JSON object of a body; proxies answer pages of text, which become its message."""
+    """The JSON object of a body; text, as proxies and pods behind them answer, is its message."""
     try:
         read = json.loads(body)
     except ValueError:
         read = None
-    return read if isinstance(read, dict) else {"message": body[:500].decode("utf-8", "replace")}
+    return read if isinstance(read, dict) else {"message": body.decode("utf-8", "replace")}
 
 
 def _pause(head: h11.Response) -> float:

@@ -23,6 +23,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.parser import text_string_to_metric_families
 
 from midstreamer.telemetry import words
 from midstreamer.telemetry.words import Words
@@ -234,3 +235,18 @@ PlatformCollector(registry=REGISTRY)
 def render() -> bytes:
     """Everything in Prometheus's text format."""
     return generate_latest(REGISTRY)
+
+
+def read(text: str) -> dict[str, float]:
+    """The values without labels of what `render` made; ValueError when it is no such text."""
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.labels
+    }
+
+
+def name(gauge: Gauge) -> str:
+    """The name under which `render` shows a gauge."""
+    return str(next(iter(gauge.describe())).name)

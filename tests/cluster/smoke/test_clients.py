@@ -122,6 +122,7 @@ def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:
         assert re.search(rf"^{component} +{count} of {count}$", done.stdout, re.MULTILINE)
     assert "not shown" not in done.stdout
     assert "waits" not in done.stdout
+    assert re.search(r"^  mid-agent-\S+ +up to date, holds \d+ shards$", done.stdout, re.MULTILINE)
     for pod in (*fleet.pods("sync"), *fleet.pods("agent")):
         assert pod["metadata"]["name"] in done.stdout
 

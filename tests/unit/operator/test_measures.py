@@ -1,0 +1,112 @@
+"""How far pods are with the history, from their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from midstreamer.cluster.api import Answer, Object
+from midstreamer.telemetry import metrics
+from midstreamer_operator.k8s import looking, measures, showing
+from midstreamer_operator.k8s.measures import Measured
+from tests.support.api_server import ApiServer, Caller
+from tests.support.operating import NAMESPACE, RELEASE
+
+
+@pytest.fixture
+def exposed() -> str:
+    """What a process shows at /metrics that holds three shards and has reached position 7."""
+    gauges = {metrics.FEED_POSITION: 7.0, metrics.SHARDS_HELD: 3.0, metrics.COMPLETE: 1.0}
+    for gauge, value in gauges.items():
+        gauge.set(value)
+    text = metrics.render().decode()
+    for gauge in gauges:
+        gauge.set(0.0)
+    return text
+
+
+def test_what_a_process_shows_is_read(exposed: str) -> None:
+    assert measures.read("a", "agent", exposed) == Measured("a", 7, 3, is_complete=True)
+    assert measures.read("c", "coordinator", exposed) == Measured("c", 7, None, is_complete=True)
+    assert measures.read("x", "sync", "") == Measured("x", None, None, is_complete=False)
+
+
+def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
+    lines = list(
+        measures.shown(
+            [
+                Measured("mid-sync-1", 12, None, is_complete=True),
+                Measured("mid-agent-1", 9, 4, is_complete=False),
+                Measured("mid-operator-1", None, None, is_complete=False),
+            ]
+        )
+    )
+
+    assert lines == [
+        "  mid-agent-1  3 changes behind, holds 4 shards, something is missing",
+        "  mid-sync-1   up to date",
+    ]
+
+
+@dataclass
+class Proxying(Caller):
+    """The API server with pods behind it that show metrics."""
+
+    text: str = ""
+    status: int = 200
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        if path.endswith(f"/pods/mid-sync-1:{PORT}/proxy/metrics"):
+            return Answer(f"{method} {path}", self.status, {"message": self.text})
+        return await super().ask(method, path, body, query=query)
+
+
+PORT = 9191
+
+
+def a_pod(name: str, component: str) -> Any:
+    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    ports = [{"name": "health", "containerPort": PORT}]
+    return {
+        "metadata": {"name": name, "uid": name, "labels": labels},
+        "spec": {"containers": [{"name": component, "ports": ports}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def a_server() -> ApiServer:
+    server = ApiServer()
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    server.put(pods, a_pod("mid-sync-1", "sync"))
+    server.put(pods, a_pod("mid-operator-1", "operator"))
+    return server
+
+
+async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(exposed: str) -> None:
+    found = await looking.found(Proxying(a_server(), text=exposed), NAMESPACE, RELEASE)
+
+    assert found.measured == [Measured("mid-sync-1", 7, None, is_complete=True)]
+    assert "  mid-sync-1  up to date" in showing.shown(found, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "told"),
+    [(403, "pods/proxy is forbidden", "shards and lag: GET"),
+     (503, "no route to host", "shards and lag of mid-sync-1: GET"),
+     (200, "<html>{", "shards and lag of mid-sync-1: ")],
+)  # fmt: skip
+async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, told: str) -> None:
+    found = await looking.found(Proxying(a_server(), text=text, status=status), NAMESPACE, RELEASE)
+
+    assert found.measured == []
+    assert [note for note in found.notes if note.startswith(told)]
