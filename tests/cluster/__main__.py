@@ -4,7 +4,7 @@
     python -m tests.cluster up --nodes 2 --name other
     python -m tests.cluster down               end it, and leave nothing
     python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
-    python -m tests.cluster smoke --full       and those of tests/cluster/full
+    python -m tests.cluster smoke --full       and those marked long, and of tests/cluster/full
     python -m tests.cluster check              only say what this machine lacks
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
@@ -141,8 +141,12 @@ def smoke(arguments: argparse.Namespace) -> None:
         )
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    folders = ["tests/cluster/smoke", *(["tests/cluster/full"] if arguments.full else [])]
-    command = [sys.executable, "-m", "pytest", *folders, *arguments.pytest]
+    chosen = (
+        ["tests/cluster/smoke", "tests/cluster/full"]
+        if arguments.full
+        else ["tests/cluster/smoke", "-m", "not long"]
+    )
+    command = [sys.executable, "-m", "pytest", *chosen, *arguments.pytest]
     try:
         _make_images()
         import_images(arguments)

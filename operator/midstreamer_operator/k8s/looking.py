@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from midstreamer.cluster.api import Api, Object
@@ -47,24 +48,32 @@ async def found(api: Api, namespace: str, release: str) -> Found:
 
 
 async def _measured(api: Api, space: str, pods: list[Object], notes: list[str]) -> list[Measured]:
-    """The metrics of ready pods that follow the feed, which the API server hands on."""
-    measured = []
-    for pod in pods:
-        component = (pod["metadata"].get("labels") or {}).get(showing.COMPONENT)
-        port = _health_port(pod)
-        if component not in FOLLOWING or not port or not showing.is_ready(pod):
-            continue
-        name = pod["metadata"]["name"]
-        try:
-            path = f"/api/v1/{space}/pods/{name}:{port}/proxy/metrics"
-            text = (await api.ask("GET", path)).checked()
-            measured.append(measures.read(name, str(component), str(text.get("message") or "")))
-        except Refused as error:
-            notes.append(f"shards and lag: {error.message}")
-            break
-        except (MidstreamerError, ValueError) as error:
-            notes.append(f"shards and lag of {name}: {error}")
-    return measured
+    """The metrics of ready pods that follow the feed, which the API server hands on.
+
+    All are asked at once, because the lag is the distance between their answers.
+    """
+    following = [pod for pod in pods if _component(pod) in FOLLOWING and _health_port(pod)]
+    asked = [pod for pod in following if showing.is_ready(pod)]
+    answers = await asyncio.gather(*(_measured_at(api, space, pod) for pod in asked))
+    notes += sorted({each for each in answers if isinstance(each, str)})
+    return [each for each in answers if isinstance(each, Measured)]
+
+
+async def _measured_at(api: Api, space: str, pod: Object) -> Measured | str:
+    """What one pod says, or why it says nothing."""
+    name = str(pod["metadata"]["name"])
+    path = f"/api/v1/{space}/pods/{name}:{_health_port(pod)}/proxy/metrics"
+    try:
+        text = (await api.ask("GET", path)).checked()
+        return measures.read(name, _component(pod), str(text.get("message") or ""))
+    except Refused:
+        return "shards and lag: to ask pods for their metrics takes the right `get` on pods/proxy"
+    except (MidstreamerError, ValueError) as error:
+        return f"shards and lag of {name}: {error}"
+
+
+def _component(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(showing.COMPONENT))
 
 
 def _health_port(pod: Object) -> int:

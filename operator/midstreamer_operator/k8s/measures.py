@@ -42,7 +42,11 @@ def shown(measured: Sequence[Measured]) -> Iterator[str]:
     width = max((len(each.pod) for each in following), default=0)
     for each in sorted(following, key=lambda one: one.pod):
         behind = furthest - (each.position or 0)
-        lag = f"{behind} changes behind" if behind else "up to date"
-        held = "" if each.shards is None else f", holds {each.shards} shards"
+        lag = f"{_count(behind, 'change')} behind" if behind else "up to date"
+        held = "" if each.shards is None else f", holds {_count(each.shards, 'shard')}"
         lacks = "" if each.is_complete else ", something is missing"
         yield f"  {each.pod:<{width}}  {lag}{held}{lacks}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

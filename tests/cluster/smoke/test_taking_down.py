@@ -116,6 +116,7 @@ def test_a_cluster_of_two_nodes_with_pods_leaves_nothing(cluster: names.Cluster)
         assert leftovers.found(cluster) == []
 
 
+@pytest.mark.long
 def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) -> None:
     before = traces()
     subprocess.run(command("up"), check=True)
@@ -130,6 +131,7 @@ def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) 
     assert left_since(before) == {}
 
 
+@pytest.mark.long
 def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Cluster) -> None:
     starting = subprocess.Popen(command("up"))
     last = commands.REST[-1]  # the API server answers, and no node is there
@@ -180,6 +182,7 @@ def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) 
     assert answer("udp", f"{address}:9000") == ""
 
 
+@pytest.mark.long
 def test_a_killed_pod_is_started_again_and_its_neighbours_go_on(cluster: names.Cluster) -> None:
     subprocess.run(command("up"), check=True)
     running_pods(cluster)
@@ -195,6 +198,7 @@ def test_a_killed_pod_is_started_again_and_its_neighbours_go_on(cluster: names.C
     assert restarts() == [1, 0, 0]
 
 
+@pytest.mark.long
 def test_a_node_comes_and_goes_and_leaves_nothing(cluster: names.Cluster) -> None:
     subprocess.run(command("up"), check=True)
     node = cluster.node(1)

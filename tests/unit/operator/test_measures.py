@@ -39,14 +39,14 @@ def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
         measures.shown(
             [
                 Measured("mid-sync-1", 12, None, is_complete=True),
-                Measured("mid-agent-1", 9, 4, is_complete=False),
+                Measured("mid-agent-1", 9, 1, is_complete=False),
                 Measured("mid-operator-1", None, None, is_complete=False),
             ]
         )
     )
 
     assert lines == [
-        "  mid-agent-1  3 changes behind, holds 4 shards, something is missing",
+        "  mid-agent-1  3 changes behind, holds 1 shard, something is missing",
         "  mid-sync-1   up to date",
     ]
 
@@ -101,7 +101,7 @@ async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(expose
 
 @pytest.mark.parametrize(
     ("status", "text", "told"),
-    [(403, "pods/proxy is forbidden", "shards and lag: GET"),
+    [(403, "pods/proxy is forbidden", "shards and lag: to ask pods"),
      (503, "no route to host", "shards and lag of mid-sync-1: GET"),
      (200, "<html>{", "shards and lag of mid-sync-1: ")],
 )  # fmt: skip
