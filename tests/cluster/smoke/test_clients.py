@@ -58,6 +58,7 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
     assert any(each["data"]["id"].endswith(wanted) for each in entries["items"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("component", ["coordinator", "sync", "agent", "operator", "postgres"])
 def test_the_example_goes_on_while_pods_of_the_fleet_are_replaced(
     app: Kubernetes, fleet: Release, component: str
