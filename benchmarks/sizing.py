@@ -34,7 +34,7 @@ from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform
 from midstreamer.telemetry import logs
 
-POINTS = (0, 250_000, 500_000, 1_000_000)
+POINTS = (0, 500_000, 1_000_000, 2_000_000, 4_000_000)
 SERIES = 20
 WINDOW = 48
 MATCHES = 20
@@ -77,7 +77,7 @@ async def looked_at(fleet: LocalFleet, client: AsyncClient, points: int) -> dict
     return {
         "points": points,
         **{f"{verb}_mb": memory[verb] for verb in ("agent", "sync", "coordinator")},
-        "disk_mb": disk_mb(fleet.state.postgres),
+        "disk_mb": disk_mb(fleet.server.data),
         "match_ms": statistics.median(taken) * 1e3 if taken else None,
     }
 
