@@ -160,6 +160,7 @@ def test_kubectl_works_again_after_any_process_was_killed(cluster: names.Cluster
     running_pods(cluster)
 
 
+@pytest.mark.long
 def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) -> None:
     subprocess.run(command("up", "--nodes", "2"), check=True)
     running_pods(cluster)
