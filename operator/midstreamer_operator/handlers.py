@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, cast
 
 import kopf
+from kopf._cogs.structs.credentials import Vault
 
 from midstreamer.cluster.account import Account
 from midstreamer.runtime import tasks
@@ -19,6 +21,7 @@ from midstreamer_operator.pools import Pools
 from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources import agentpools, deployments, requests
 
+LEFT_S = 0.2
 GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
 
 
@@ -85,8 +88,10 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
     kopf's own way to run would, at its end, wait for every task of this loop and cancel it,
     whosever it is.  So its tasks are begun and ended here.  By themselves they only fail.
     """
+    vault = Vault()
     started = await kopf.spawn_tasks(
         registry=registry(signer, pools, account),
+        vault=vault,
         settings=settings(),
         # Else it is made of the user's name, and the user of a pod need not have one.
         identity=cast("Any", "midstreamer-operator"),
@@ -100,7 +105,23 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         for task in ended:
             task.result()
     finally:
-        await tasks.ended(started)
+        try:
+            await tasks.ended(started)
+        finally:
+            # Its scan of the API leaves tasks behind when it is cancelled, and they open
+            # connections that nobody closes.
+            if left := _left():
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left, timeout=LEFT_S)
+            await vault.close()
+
+
+def _left() -> list[asyncio.Task[Any]]:
+    """Tasks of kopf that are under way."""
+    home = str(Path(kopf.__file__).parent)
+    code = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
+    return [task for task, each in code if each and each.co_filename.startswith(home)]
 
 
 def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
