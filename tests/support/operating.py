@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +21,7 @@ from midstreamer.cluster import naming
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.authority import Authority, establish
+from midstreamer_operator import authority
 from midstreamer_operator.plan.issuance import Policy
 from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources.pods import Pod
@@ -168,6 +173,31 @@ def a_signer(server: ApiServer, **changes: Any) -> Signer:
     """The signer of the installation, which leads."""
     made = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
     return replace(made, **changes)
+
+
+@asynccontextmanager
+async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
+    """The operator's signer answers each signing request as soon as it is there."""
+    signer = a_signer(server, **changes)
+    await authority.published(signer.api, POLICY, signer.authority)
+
+    async def work() -> None:
+        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
+            if change.type != "DELETED":
+                await signer.attend(change.object)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def signing_now(server: ApiServer) -> AbstractAsyncContextManager[None]:
+    """The same with the clock of this machine, as those need who check the certificate by it."""
+    now_s = time.time()
+    return signing(server, now=time.time, authority=establish(DOMAIN, now_s=now_s))
 
 
 def posted(

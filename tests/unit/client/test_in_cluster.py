@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import threading
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,24 +12,20 @@ import pytest
 from midstreamer.client import in_cluster
 from midstreamer.client.api import AsyncClient
 from midstreamer.client.blocking import Client
-from midstreamer.cluster import naming
 from midstreamer.cluster.account import HOST, PORT, Account
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded
-from midstreamer.security.authority import establish
 from midstreamer.security.requested import RequestedSource
-from midstreamer_operator import authority
 from tests.support.api_over_https import Served, served
-from tests.support.api_server import ApiServer, Caller, a_pod_user
+from tests.support.api_server import a_pod_user
 from tests.support.operating import (
     CLIENTS,
     DOMAIN,
     LABEL,
     NAMESPACE,
-    POLICY,
     RELEASE,
     UID,
-    a_signer,
     an_installation,
+    signing_now,
 )
 
 
@@ -55,25 +47,6 @@ def a_source(who: Account) -> RequestedSource:
     return in_cluster.source(NAMESPACE, RELEASE, DOMAIN, who)
 
 
-@asynccontextmanager
-async def signing(server: ApiServer) -> AsyncIterator[None]:
-    """An operator that answers, with the clock of this machine."""
-    signer = a_signer(server, now=time.time, authority=establish(DOMAIN, now_s=time.time()))
-    await authority.published(Caller(server), POLICY, signer.authority)
-
-    async def work() -> None:
-        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
-            if change.type != "DELETED":
-                await signer.attend(change.object)
-
-    task = asyncio.create_task(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
 async def why(source: RequestedSource, deadline_s: float = 1.0) -> str:
     """What an opening client says when it has no certificate at its deadline."""
     client = AsyncClient.connect("127.0.0.1:1", credentials=source, deadline_s=deadline_s)
@@ -83,7 +56,7 @@ async def why(source: RequestedSource, deadline_s: float = 1.0) -> str:
 
 
 async def test_a_pod_of_a_labelled_namespace_earns_its_certificate(tmp_path: Path) -> None:
-    async with served(an_installation(), tmp_path) as here, signing(here.server):
+    async with served(an_installation(), tmp_path) as here, signing_now(here.server):
         source = a_source(an_account(here))
         async with AsyncClient.connect("127.0.0.1:1", credentials=source, deadline_s=10.0):
             assert source.current.identity.name == f"client/{CLIENTS}/shop-0/{UID}"
@@ -93,7 +66,7 @@ async def test_a_pod_of_a_labelled_namespace_earns_its_certificate(tmp_path: Pat
 async def test_a_denied_pod_says_which_label_its_namespace_lacks(tmp_path: Path) -> None:
     server = an_installation()
     server.namespace(CLIENTS)
-    async with served(server, tmp_path) as here, signing(server):
+    async with served(server, tmp_path) as here, signing_now(server):
         told = await why(a_source(an_account(here)))
     assert f"no certificate for client/{CLIENTS}/shop-0/{UID} within deadline_s = 1 s" in told
     assert f"kubectl label namespace {CLIENTS} {LABEL}=client lets its pods in" in told

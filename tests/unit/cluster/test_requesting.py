@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -27,6 +25,7 @@ from tests.support.operating import (
     a_signer,
     an_installation,
     csr_pem,
+    signing,
     uri,
 )
 
@@ -36,25 +35,6 @@ MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 
 def an_issuer(server: ApiServer, pod: str = POD) -> ClusterIssuer:
     return ClusterIssuer(Caller(server, server.users[pod]), namespace=NAMESPACE, release=RELEASE)
-
-
-@asynccontextmanager
-async def signing(server: ApiServer) -> AsyncIterator[None]:
-    """An operator that answers each request as soon as it is there."""
-    signer = a_signer(server)
-
-    async def work() -> None:
-        await authority.published(signer.api, POLICY, AUTHORITY)
-        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
-            if change.type != "DELETED":
-                await signer.attend(change.object)
-
-    task = asyncio.create_task(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 async def open_request(server: ApiServer) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,6 @@ from midstreamer.cluster import naming, telling
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded, Refused
 from midstreamer.security import files
-from midstreamer.security.authority import establish
 from midstreamer.security.file_source import FileSource
 from midstreamer_operator import authority, database
 from midstreamer_operator.k8s import asking, cli, kubectl, looking, purging, showing
@@ -32,8 +27,8 @@ from tests.support.operating import (
     POLICY,
     RELEASE,
     UID,
-    a_signer,
     an_installation,
+    signing_now,
 )
 
 NOW_S = 1_800_000_000.0
@@ -42,25 +37,6 @@ APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 
 
 # --- certs request --------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def signing(server: ApiServer) -> AsyncIterator[None]:
-    """An operator that answers, with the clock of this machine."""
-    signer = a_signer(server, now=time.time, authority=establish(DOMAIN, now_s=time.time()))
-    await authority.published(Caller(server), POLICY, signer.authority)
-
-    async def work() -> None:
-        async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
-            if change.type != "DELETED":
-                await signer.attend(change.object)
-
-    task = asyncio.create_task(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def jane(server: ApiServer, *names: str) -> Api:
@@ -76,7 +52,7 @@ async def asked(api: Api, name: str = "desk-1", timeout_s: float = 10.0, **more:
 
 async def test_a_certificate_that_was_asked_for_is_one_that_the_sdk_takes(tmp_path: Path) -> None:
     server = an_installation()
-    async with signing(server):
+    async with signing_now(server):
         own = await asked(jane(server, "desk-1"))
     path = asking.kept(own, tmp_path / "certs")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -93,14 +69,14 @@ async def test_a_second_certificate_replaces_the_first_and_trusts_both_authoriti
 ) -> None:
     for _ in range(2):
         server = an_installation()
-        async with signing(server):
+        async with signing_now(server):
             asking.kept(await asked(jane(server, "desk-1")), tmp_path)
     assert len(files.certificates_in(files.trust_path(tmp_path))) == 2
 
 
 async def test_a_name_that_one_may_not_use_is_refused_with_the_right_that_is_missing() -> None:
     server = an_installation()
-    async with signing(server):
+    async with signing_now(server):
         with pytest.raises(Refused, match="'jane' may not be client/desk-1: a role in namespace"):
             await asked(jane(server, "desk-2"))
 
@@ -110,7 +86,7 @@ async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
 ) -> None:
     monkeypatch.setattr(asking, "LOOK_S", 0.05)
     server = an_installation()
-    async with signing(server):
+    async with signing_now(server):
         pass
     told: list[str] = []
     with pytest.raises(DeadlineExceeded, match=r"is the operator of fleet/mid running\?"):
