@@ -68,20 +68,20 @@ async def lease(api: Api, namespace: str, name: str) -> Object | None:
 
 async def requests(api: Api, signer: str) -> AsyncIterator[Object]:
     """Every signing request for a signer."""
-    async for each in _pages(api, naming.REQUESTS, {"fieldSelector": f"spec.signerName={signer}"}):
+    async for each in pages(api, naming.REQUESTS, {"fieldSelector": f"spec.signerName={signer}"}):
         yield each
 
 
 async def entries(api: Api, namespace: str, release: str, uri: str = "") -> AsyncIterator[Object]:
     """Every entry of an installation's ledger, or those of one identity."""
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    async for each in _pages(api, path, {"labelSelector": ledger.selector(release, uri)}):
+    async for each in pages(api, path, {"labelSelector": ledger.selector(release, uri)}):
         yield each
 
 
 async def pools(api: Api, namespace: str) -> AsyncIterator[Object]:
     """Every pool of agents of a namespace."""
-    async for each in _pages(api, agentpools.path(namespace), {}):
+    async for each in pages(api, agentpools.path(namespace), {}):
         yield each
 
 
@@ -104,14 +104,14 @@ async def deployment(api: Api, namespace: str, name: str) -> Deployment | None:
 async def waiters(api: Api, namespace: str, selector: str) -> tuple[Waiter, ...]:
     """Every pod of a pool, with what it waits for."""
     path, query = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
-    return tuple([waiting.read(each) async for each in _pages(api, path, query)])
+    return tuple([waiting.read(each) async for each in pages(api, path, query)])
 
 
 async def warnings(api: Api, namespace: str, pod: Waiter) -> tuple[Told, ...]:
     """The warnings about a pod."""
     path = f"/api/v1/namespaces/{namespace}/events"
     query = {"fieldSelector": f"involvedObject.uid={pod.uid}"}
-    found = [waiting.warning(each) async for each in _pages(api, path, query)]
+    found = [waiting.warning(each) async for each in pages(api, path, query)]
     return tuple(each for each in found if each is not None)
 
 
@@ -120,10 +120,16 @@ async def _object(api: Api, path: str) -> Object | None:
     return None if answer.status == 404 else answer.checked()
 
 
-async def _pages(api: Api, path: str, query: dict[str, str]) -> AsyncIterator[Object]:
+async def pages(
+    api: Api, path: str, query: dict[str, str], *, is_known: bool = True
+) -> AsyncIterator[Object]:
+    """Every object of a list; none of a kind that the cluster need not know and does not."""
     wanted = {**query, "limit": PAGE}
     while True:
-        page = (await api.ask("GET", path, query=wanted)).checked()
+        answer = await api.ask("GET", path, query=wanted)
+        if answer.status == 404 and not is_known:
+            return
+        page = answer.checked()
         for each in page.get("items") or ():
             yield each
         following = (page.get("metadata") or {}).get("continue")

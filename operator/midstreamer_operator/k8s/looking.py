@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from midstreamer.cluster.api import Api, Object
 from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
@@ -11,28 +10,26 @@ from midstreamer_operator import observe
 from midstreamer_operator.k8s import measures, showing
 from midstreamer_operator.k8s.measures import Measured
 from midstreamer_operator.k8s.showing import Found
-from midstreamer_operator.resources import agentpools, ledger
+from midstreamer_operator.resources import agentpools, deployments, ledger
 from midstreamer_operator.resources.ledger import Entry
 
 FOLLOWING = ("sync", "coordinator", "agent")
 HEALTH = "health"
 """The name of the port at which pods show their metrics."""
-INSTANCE = "app.kubernetes.io/instance"
 OWNERS = ("/apis/apps/v1/{}/deployments", "/apis/apps/v1/{}/statefulsets")
-POOLS = "/apis/midstreamer.dev/v1alpha1/{}/agentpools"
 
 
 async def found(api: Api, namespace: str, release: str) -> Found:
     """Everything that is shown of one installation."""
     notes: list[str] = []
-    mine = {"labelSelector": f"{INSTANCE}={release}"}
+    mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     space = f"namespaces/{namespace}"
     owners = []
     for path in OWNERS:
         listed = await _listed(api, path.format(space), mine, notes)
         owners += [one for one in listed if not _is_of_a_pool(one)]
     # A pool that somebody made by hand need not have our labels.
-    pools = await _listed(api, POOLS.format(space), {}, notes)
+    pools = await _listed(api, agentpools.path(namespace), {}, notes)
     pods = await _listed(api, f"/api/v1/{space}/pods", mine, notes)
     return Found(
         namespace,
@@ -52,7 +49,9 @@ async def _measured(api: Api, space: str, pods: list[Object], notes: list[str]) 
 
     All are asked at once, because the lag is the distance between their answers.
     """
-    following = [pod for pod in pods if _component(pod) in FOLLOWING and _health_port(pod)]
+    following = [
+        pod for pod in pods if showing.component_of(pod) in FOLLOWING and _health_port(pod)
+    ]
     asked = [pod for pod in following if showing.is_ready(pod)]
     answers = await asyncio.gather(*(_measured_at(api, space, pod) for pod in asked))
     notes += sorted({each for each in answers if isinstance(each, str)})
@@ -65,15 +64,11 @@ async def _measured_at(api: Api, space: str, pod: Object) -> Measured | str:
     path = f"/api/v1/{space}/pods/{name}:{_health_port(pod)}/proxy/metrics"
     try:
         text = (await api.ask("GET", path)).checked()
-        return measures.read(name, _component(pod), str(text.get("message") or ""))
+        return measures.read(name, showing.component_of(pod), str(text.get("message") or ""))
     except Refused:
         return "shards and lag: to ask pods for their metrics takes the right `get` on pods/proxy"
     except (MidstreamerError, ValueError) as error:
         return f"shards and lag of {name}: {error}"
-
-
-def _component(pod: Object) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(showing.COMPONENT))
 
 
 def _health_port(pod: Object) -> int:
@@ -90,24 +85,10 @@ def _is_of_a_pool(owner: Object) -> bool:
 async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) -> list[Object]:
     """A list, or nothing where there is none or it may not be read."""
     try:
-        return [one async for one in _pages(api, path, query)]
+        return [one async for one in observe.pages(api, path, query, is_known=False)]
     except Refused as error:
         notes.append(error.message)
     return []
-
-
-async def _pages(api: Api, path: str, query: dict[str, str]) -> AsyncIterator[Object]:
-    wanted = {**query, "limit": observe.PAGE}
-    while True:
-        answer = await api.ask("GET", path, query=wanted)
-        if answer.status == 404:  # the cluster does not know this kind
-            return
-        page = answer.checked()
-        for each in page.get("items") or ():
-            yield each
-        if not (following := (page.get("metadata") or {}).get("continue")):
-            return
-        wanted["continue"] = following
 
 
 async def _entries(api: Api, namespace: str, release: str, notes: list[str]) -> list[Entry]:

@@ -8,11 +8,8 @@ from midstreamer.cluster import naming
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput
 from midstreamer_operator import observe
-from midstreamer_operator.k8s.looking import INSTANCE
-from midstreamer_operator.resources import authorities, passwords
-
-ENDED = ("Succeeded", "Failed")
-"""Phases of a pod that runs no more. Helm leaves that of `helm test` behind."""
+from midstreamer_operator.resources import authorities, deployments, passwords
+from midstreamer_operator.resources.pods import ENDED
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,9 @@ class Left:
 async def left(api: Api, namespace: str, release: str) -> list[Left]:
     """What is left of a release; BadInput while it has pods."""
     space = f"/api/v1/namespaces/{namespace}"
-    mine = {"labelSelector": f"{INSTANCE}={release}"}
+    mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     pods = (await api.ask("GET", f"{space}/pods", query=mine)).checked()["items"]
+    # Helm leaves the pod of `helm test` behind.
     ended = [pod for pod in pods if (pod.get("status") or {}).get("phase") in ENDED]
     pods = [pod for pod in pods if pod not in ended]
     if pods:

@@ -17,11 +17,11 @@ from midstreamer.domain.identity import Kind
 from midstreamer_operator.k8s import measures
 from midstreamer_operator.k8s.measures import Measured
 from midstreamer_operator.plan.reasons import Reason
+from midstreamer_operator.resources import deployments
 from midstreamer_operator.resources.ledger import Entry
 
 Object: TypeAlias = Mapping[str, Any]
 
-COMPONENT = "app.kubernetes.io/component"
 AGENT = "agent"
 COMPONENTS = ("operator", "postgres", "sync", "coordinator", AGENT)
 LINE_CHARACTERS_MAX = 300
@@ -79,6 +79,11 @@ def is_done(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") == "Succeeded"
 
 
+def component_of(one: Object) -> str:
+    """Which kind of pod it is, or the owner of which; empty when it does not say."""
+    return str((_meta(one).get("labels") or {}).get(deployments.COMPONENT) or "")
+
+
 def why(pod: Object, events: Iterable[Object]) -> str:
     """Why a pod is not ready, in one line: the cause if anything names it, else a symptom."""
     if _meta(pod).get("deletionTimestamp"):
@@ -89,7 +94,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
     about = [
         event for event in events
         if event.get("type") == "Warning"
-        and (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
+        and _concerns(event, pod)
         and _moment(event) >= _begun(pod)
     ]  # fmt: skip
     told = [event for event in about if event.get("reason") not in SYMPTOMS]
@@ -111,11 +116,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
 
 def lacks(pod: Object, events: Iterable[Object]) -> str:
     """What a ready pod said last that it lacks, in one line; empty when it took that back."""
-    uid = _meta(pod).get("uid")
-    own = [
-        event for event in events
-        if _is_own(event) and (event.get("involvedObject") or {}).get("uid") == uid
-    ]  # fmt: skip
+    own = [event for event in events if _is_own(event) and _concerns(event, pod)]
     last = max(own, key=_moment, default=None)
     if last is None or last.get("reason") != telling.INCOMPLETE:
         return ""
@@ -127,10 +128,10 @@ def lacks(pod: Object, events: Iterable[Object]) -> str:
 
 def _counts(found: Found) -> Iterator[str]:
     yield f"{'pods':<14}ready"
-    there = {_component(one) for one in (*found.pods, *found.owners)} - {""}
+    there = {component_of(one) for one in (*found.pods, *found.owners)} - {""}
     there |= {AGENT} if found.pools else set()
     for component in sorted(there, key=_order):
-        pods = [pod for pod in found.pods if _component(pod) == component and not is_done(pod)]
+        pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
         if wanted is None and not pods:
             continue  # of a test that has passed
@@ -143,7 +144,7 @@ def _counts(found: Found) -> Iterator[str]:
 
 
 def _waits(found: Found) -> Iterator[str]:
-    pods = sorted(found.pods, key=lambda pod: (_order(_component(pod)), _name(pod)))
+    pods = sorted(found.pods, key=lambda pod: (_order(component_of(pod)), _name(pod)))
     for pod in pods:
         if is_done(pod):
             continue
@@ -159,7 +160,7 @@ def _waits(found: Found) -> Iterator[str]:
         if component == AGENT:
             continue  # their pools have said it
         wanted = _wanted(found, component)
-        there = sum(_component(pod) == component for pod in pods)
+        there = sum(component_of(pod) == component for pod in pods)
         if wanted is not None and there < wanted:
             yield f"{component}: {wanted - there} of {wanted} pods are not made: " + _unmade(
                 found, component
@@ -168,25 +169,25 @@ def _waits(found: Found) -> Iterator[str]:
 
 def _unmade(found: Found, component: str) -> str:
     """Why the owner of a component's pods, or its ReplicaSet, makes none."""
-    owners = [_name(one) for one in found.owners if _component(one) == component]
+    owners = [_name(one) for one in found.owners if component_of(one) == component]
     about = [
         event for event in found.events
         if event.get("type") == "Warning"
         and (event.get("involvedObject") or {}).get("kind") != "Pod"
-        and any(_about(event) in (name, *_parts(_about(event), name)) for name in owners)
+        and any(_is_of(_about(event), name) for name in owners)
     ]  # fmt: skip
     last = max(about, key=_moment, default=None)
     return "no Event says why" if last is None else _line(last.get("reason"), last.get("message"))
 
 
-def _parts(about: str, name: str) -> tuple[str, ...]:
-    """The name of a ReplicaSet, if it is one of this owner."""
-    return (about,) if about.startswith(f"{name}-") else ()
+def _is_of(about: str, owner: str) -> bool:
+    """Whether this is the name of an owner, or of a ReplicaSet of it."""
+    return about == owner or about.startswith(f"{owner}-")
 
 
 def _wanted(found: Found, component: str) -> int | None:
     of_pools = found.pools if component == AGENT else ()
-    owners = [one for one in found.owners if _component(one) == component]
+    owners = [one for one in found.owners if component_of(one) == component]
     counts = [int((one.get("spec") or {}).get("replicas", 1)) for one in (*owners, *of_pools)]
     return sum(counts) if counts else None
 
@@ -296,8 +297,8 @@ def _name(one: Object) -> str:
     return str(_meta(one).get("name") or "")
 
 
-def _component(one: Object) -> str:
-    return str((_meta(one).get("labels") or {}).get(COMPONENT) or "")
+def _concerns(event: Object, pod: Object) -> bool:
+    return (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
 
 
 def _order(component: str) -> tuple[int, str]:

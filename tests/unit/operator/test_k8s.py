@@ -18,7 +18,7 @@ from midstreamer.security.file_source import FileSource
 from midstreamer_operator import authority, database
 from midstreamer_operator.k8s import asking, cli, kubectl, looking, purging, showing
 from midstreamer_operator.k8s.showing import Found
-from midstreamer_operator.resources import agentpools
+from midstreamer_operator.resources import agentpools, deployments
 from midstreamer_operator.resources.ledger import Entry
 from tests.support.api_server import ApiServer, Caller, User
 from tests.support.operating import (
@@ -126,7 +126,7 @@ def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
 
 def a_pod(name: str, component: str, *, ready: bool = False, uid: str = "", **status: Any) -> Any:
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    labels = {deployments.COMPONENT: component, deployments.INSTANCE: RELEASE}
     return {
         "metadata": {"name": name, "uid": uid or name, "labels": labels},
         "status": {"conditions": conditions, **status},
@@ -153,7 +153,7 @@ def said(reason: str, message: str, about: str, at: int = 0) -> Any:
 
 
 def an_owner(name: str, component: str, replicas: int) -> Any:
-    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    labels = {deployments.COMPONENT: component, deployments.INSTANCE: RELEASE}
     return {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}}
 
 
@@ -344,7 +344,7 @@ async def an_uninstalled_release() -> ApiServer:
         await authority.published(api, policy, made)
         await database.provided(api, policy)
         name = f"data-{release}-postgres-0"
-        labels = {looking.INSTANCE: release}
+        labels = {deployments.INSTANCE: release}
         server.put(
             f"{SPACE}/persistentvolumeclaims", {"metadata": {"name": name, "labels": labels}}
         )

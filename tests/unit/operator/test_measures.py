@@ -12,6 +12,7 @@ from midstreamer.cluster.api import Answer, Object
 from midstreamer.telemetry import metrics
 from midstreamer_operator.k8s import looking, measures, showing
 from midstreamer_operator.k8s.measures import Measured
+from midstreamer_operator.resources import deployments
 from tests.support.api_server import ApiServer, Caller
 from tests.support.operating import NAMESPACE, RELEASE
 
@@ -75,7 +76,7 @@ PORT = 9191
 
 
 def a_pod(name: str, component: str) -> Any:
-    labels = {showing.COMPONENT: component, looking.INSTANCE: RELEASE}
+    labels = {deployments.COMPONENT: component, deployments.INSTANCE: RELEASE}
     ports = [{"name": "health", "containerPort": PORT}]
     return {
         "metadata": {"name": name, "uid": name, "labels": labels},
