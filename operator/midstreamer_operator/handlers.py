@@ -22,6 +22,7 @@ from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources import agentpools, deployments, requests
 
 LEFT_S = 0.2
+"""How long tasks that kopf leaves behind may take to end: some never do."""
 GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
 
 
@@ -108,7 +109,7 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         try:
             await tasks.ended(started)
         finally:
-            # Its scan of the API leaves tasks behind when it is cancelled, and they open
+            # kopf's scan of the API leaves tasks behind when it is cancelled, and these open
             # connections that nobody closes.
             if left := _left():
                 for task in left:
@@ -118,7 +119,7 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
 
 
 def _left() -> list[asyncio.Task[Any]]:
-    """Tasks of kopf that are under way."""
+    """The tasks that run code of kopf, whoever began them."""
     home = str(Path(kopf.__file__).parent)
     code = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
     return [task for task, each in code if each and each.co_filename.startswith(home)]
