@@ -65,16 +65,9 @@ class Desk(Trial):
         where = ["--addresses", ",".join(self.addresses()), "--certs", str(certs)]
         return [*where, "--identity", f"client/{LABEL}"]
 
-    def outside(self, module: str, *words: str) -> list[str]:
-        """See `Trial`: where the addresses lead there from here, here."""
-        return self.beside(sys.executable, "-m", f"tests.cluster.{module}", *words)
-
     def beside(self, *command: str) -> list[str]:
-        """A command, run where the addresses lead to the fleet."""
-        cluster = None if self.ways else mark.made_here()
-        if cluster is None:
-            return list(command)
-        return [sys.executable, "-m", "tests.cluster", "--name", cluster.name, "outside", *command]
+        """See `Trial`; `ways` lead there from here."""
+        return list(command) if self.ways else super().beside(*command)
 
     def midstreamer(self, *words: str) -> str:
         """What the command `midstreamer` prints as this person; raises KitError."""

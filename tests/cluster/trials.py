@@ -101,15 +101,12 @@ class Trial:
                 reader.join()
 
     def outside(self, module: str, *words: str) -> list[str]:
-        """The command line of a module of this package, run as a client beside the nodes."""
-        return self._placed("outside", module, *words)
+        """The command line of a module of this package, run as a client of the fleet."""
+        return self.beside(*_module(module, *words))
 
-    def _placed(self, verb: str, module: str, *words: str) -> list[str]:
-        command = [sys.executable, "-m", f"tests.cluster.{module}", *words]
-        cluster = mark.made_here()
-        if cluster is None:
-            return command
-        return [sys.executable, "-m", "tests.cluster", "--name", cluster.name, verb, *command]
+    def beside(self, *command: str) -> list[str]:
+        """A command, run where `addresses` lead to the fleet: beside the nodes."""
+        return _placed("outside", *command)
 
     # --- what is done, and what became of it ---
 
@@ -143,7 +140,7 @@ class Trial:
             words += ["--events", str(self.events_file)]
         if mark.made_here():
             words += self._store_words()
-        return _run(self._placed("inside", "report", *words), REPORT_S_MAX)
+        return _run(_placed("inside", *_module("report", *words)), REPORT_S_MAX)
 
     def _store_words(self) -> list[str]:
         name = f"{self.release.name}-postgres"
@@ -157,6 +154,18 @@ class Trial:
         dsn += f"?sslmode=verify-full&sslrootcert={trust}"
         where = ["--address", pod["status"]["podIP"]]
         return ["--dsn", dsn, "--password-file", str(password), *where]
+
+
+def _module(name: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", f"tests.cluster.{name}", *words]
+
+
+def _placed(verb: str, *command: str) -> list[str]:
+    """A command, run `inside` or `outside` of a cluster that was made here; else as it is."""
+    cluster = mark.made_here()
+    if cluster is None:
+        return list(command)
+    return [sys.executable, "-m", "tests.cluster", "--name", cluster.name, verb, *command]
 
 
 def _run(command: list[str], timeout_s: float) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from midstreamer.cluster import naming
+from midstreamer.telemetry import metrics
 from midstreamer_operator.act import COMPONENT as OPERATOR
 from midstreamer_operator.resources import authorities
 from tests.cluster import events, host, releases
@@ -40,7 +40,6 @@ FELT_S_MAX = 3.0
 SHORT_S = 10.0
 LOOK_S = 3.0
 """A look takes several processes, which the load would feel."""
-ENDS = "midstreamer_certificate_not_after_seconds"
 
 
 def small(life_s: int) -> dict[str, Any]:
@@ -84,6 +83,12 @@ def trial(release: Release, folder: Path, what: str) -> Trial:
     return Trial(release, place)
 
 
+def for_a_while(one: Trial) -> None:
+    """Load a fleet for `SHORT_S`, with nothing done meanwhile."""
+    with one.load(*RATE, "--for-s", f"{SHORT_S:g}"):
+        time.sleep(SHORT_S)
+
+
 @contextmanager
 def felt_by(one: Trial, name: str) -> Iterator[None]:
     """What is done inside is an event of a load."""
@@ -123,9 +128,8 @@ def not_renewed(release: Release) -> list[str]:
 def used_until(release: Release, pod: str) -> int:
     """When the certificate expires that a pod uses, in seconds since 1970."""
     path = f"/api/v1/namespaces/{release.namespace}/pods/{pod}:9090/proxy/metrics"
-    metrics = release.kubernetes("get", "--raw", path)
-    (found,) = re.findall(rf"^{ENDS} (\S+)$", metrics, flags=re.MULTILINE)
-    return int(float(found))
+    shown = metrics.read(release.kubernetes("get", "--raw", path))
+    return int(shown[metrics.name(metrics.CERTIFICATE_EXPIRY_S)])
 
 
 def rotation(release: Release) -> tuple[float, float]:
@@ -215,8 +219,7 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
     authority = _authority(one)
 
     with watched.load(*RATE):
-        with own.load(*RATE, "--for-s", f"{SHORT_S:g}"):
-            time.sleep(SHORT_S)
+        for_a_while(own)
         with felt_by(watched, "the other is uninstalled"):
             one.take_away()
             host.until("its pods are gone", lambda: not _pods(one), timeout_s=90.0)
@@ -228,8 +231,7 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
     own.report()  # what was acknowledged before is in the database of now
     assert _authority(one) == authority
     after = trial(one, tmp_path, "after")
-    with after.load(*RATE, "--for-s", f"{SHORT_S:g}"):
-        time.sleep(SHORT_S)
+    for_a_while(after)
     after.report()
 
 
@@ -238,8 +240,7 @@ def test_a_fleet_of_another_name_works_in_a_namespace_where_one_was(
 ) -> None:
     one, other = fleets
     own, watched = trial(one, tmp_path, "before"), trial(other, tmp_path, "watches")
-    with own.load(*RATE, "--for-s", f"{SHORT_S:g}"):
-        time.sleep(SHORT_S)
+    for_a_while(own)
     again = Release(one.kubernetes, "again", one.values)
 
     with watched.load(*RATE), felt_by(watched, "the other is there under another name"):
@@ -247,8 +248,7 @@ def test_a_fleet_of_another_name_works_in_a_namespace_where_one_was(
         again.install()
         again.wait_ready()
         renamed = trial(again, tmp_path, "renamed")
-        with renamed.load(*RATE, "--for-s", f"{SHORT_S:g}"):
-            time.sleep(SHORT_S)
+        for_a_while(renamed)
         renamed.report()
         again.uninstall()
         one.put()

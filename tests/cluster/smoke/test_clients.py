@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +13,9 @@ from midstreamer.cluster import naming
 from tests.cluster import example, host, mark
 from tests.cluster.conftest import a_namespace
 from tests.cluster.example import decisions, deployed, log, restarts
-from tests.cluster.people import k8s
+from tests.cluster.people import Desk, k8s
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
-from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster]
 
@@ -89,25 +85,13 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
 
 def eventually_shown(fleet: Release, folder: Path) -> str:
     """What `midstreamer status` shows outside, once the allowlist has come to the pods."""
-    cluster = mark.made_here()
-    beside = ["-m", "tests.cluster", "--name", cluster.name, "outside"] if cluster else []
-    words = [sys.executable, *beside, *([sys.executable] if cluster else []), "-m", "midstreamer"]
-    told = {
-        "MIDSTREAMER_CLIENT__IDENTITY": "client/desk-1",
-        "MIDSTREAMER_CLIENT__ADDRESSES": json.dumps(Trial(fleet, folder).addresses()),
-        "MIDSTREAMER_CLIENT__REACH_S": "10",
-        "MIDSTREAMER_SECURITY__DIRECTORY": str(folder / "certs"),
-    }
+    desk = Desk(fleet, folder)
 
     def status() -> str:
-        done = subprocess.run(
-            [*words, "status", "--json"],
-            env={**os.environ, **told},
-            capture_output=True,
-            text=True,
-            timeout=WITHIN_S,
-        )
-        return done.stdout + done.stderr
+        try:
+            return desk.midstreamer("status", "--json")
+        except host.KitError as error:
+            return str(error)
 
     return host.eventually(
         "the status is told", status, lambda said: '"members"' in said, timeout_s=WITHIN_S
