@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from midstreamer_operator.resources import authorities
 from tests.cluster import host, mark, releases
+from tests.cluster.people import k8s
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import COMPONENT, INSTANCE, Release
 
@@ -97,17 +95,7 @@ class Place:
 
     def screen(self, release: str) -> str:
         """What `midstreamer-k8s status` prints."""
-        path = f"{mark.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
-        there = ("--namespace", self.kubernetes.namespace, "--release", release)
-        code = "from midstreamer_operator.k8s.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "status", *there],
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=60.0,
-            check=False,
-        )
+        done = k8s(Release(self.kubernetes, release), "status")
         return done.stdout + done.stderr
 
     def said(self) -> Iterator[str]:
