@@ -25,7 +25,7 @@ from midstreamer.market import report as reports
 from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
 from midstreamer.security import reasons
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, words
 from midstreamer_operator.k8s import cli as k8s
 from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
@@ -219,13 +219,21 @@ def metric_names() -> str:
 def _metric(one: metrics.Described) -> str:
     labels = (
         "; ".join(
-            f"`{label}` ({', '.join(sorted(words))}; {metrics.OTHER} for any other word)"
-            for label, words in one.labels.items()
+            f"`{label}` ({_allowed(allowed)}; {metrics.OTHER} for any other word)"
+            for label, allowed in one.labels.items()
         )
         or "none"
     )
     buckets = f" · buckets {', '.join(f'{edge:g}' for edge in one.buckets)}" if one.buckets else ""
     return f"## {one.name}\n\n{one.help}\n\n{one.kind} · labels: {labels}{buckets}\n"
+
+
+def _allowed(allowed: words.Words | words.FirstNames) -> str:
+    if isinstance(allowed, words.FirstNames):
+        return allowed.what
+    return ", ".join(
+        "the version" if allowed is words.VERSIONS else each for each in sorted(allowed)
+    )
 
 
 # --- frames ---------------------------------------------------------------------------------------

@@ -386,7 +386,8 @@ class CoordinatorService:
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
             decision = reasoning.decide(found, state)
-            metrics.DECISIONS.labels(outcome=decision.direction or decision.reason or "").inc()
+            outcome = decision.direction or decision.reason or ""
+            metrics.DECISIONS.labels(outcome, decision.specification.universe).inc()
             decisions.append(decision)
         return decisions
 

@@ -86,7 +86,7 @@ def respond(head: bytes, checks: Checks) -> Response:
     match target.split(b"?", 1)[0]:
         case b"/metrics":
             metrics.COMPLETE.set(float(not checks.complete()))
-            return Response(200, metrics.render(), metrics.CONTENT_TYPE)
+            return Response(200, *metrics.render_for(_accepted(head)))
         case b"/livez":
             return _checked(checks.live)
         case b"/readyz":
@@ -95,6 +95,13 @@ def respond(head: bytes, checks: Checks) -> Response:
             return _checked(checks.complete)
         case _:
             return Response(404, b"known: /metrics /livez /readyz /completez\n")
+
+
+def _accepted(head: bytes) -> str:
+    """What the headers ``Accept`` of a request say."""
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    fields = (line.partition(":") for line in lines)
+    return ",".join(value for name, _, value in fields if name.strip().lower() == "accept")
 
 
 def _checked(check: Check) -> Response:

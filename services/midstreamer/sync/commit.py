@@ -18,7 +18,7 @@ from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction, Unreadable
-from midstreamer.sync import core, parts, quota, settle
+from midstreamer.sync import core, counting, parts, quota, settle
 from midstreamer.sync.core import Facts, Plan, Taken
 from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
@@ -146,6 +146,7 @@ class Committer:
             self._states.move_to_end(stream)
         while len(self._states) > self._streams_memory:
             self._states.popitem(last=False)
+        counting.count_licences(self._states.values())
 
 
 def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:

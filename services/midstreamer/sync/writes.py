@@ -17,7 +17,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
-from midstreamer.sync import core
+from midstreamer.sync import core, counting
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
@@ -184,9 +184,8 @@ class Writes:
             else:
                 waiting.answer.set_result(outcome)
         metrics.WRITE_BATCH_ROWS.observe(committed.rows)
+        counting.count_verdicts(committed.verdicts)
         for verdict in committed.verdicts:
-            hit = "void" if verdict.void else str(verdict.hit).lower()
-            metrics.VERDICTS.labels(hit).inc()
             if verdict.void:
                 name = verdict.experience_id.hex()
                 log.warning("verdict.void", experience=name, series=verdict.series)

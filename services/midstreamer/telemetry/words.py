@@ -7,6 +7,8 @@ tests/unit/telemetry/test_words.py compares them with the code that uses them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.metadata import version
 from typing import TypeAlias
 
 from midstreamer.domain.decision import Direction, Reason
@@ -15,6 +17,33 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.specification import Measure
 
 Words: TypeAlias = frozenset[str]
+
+
+class FirstNames:
+    """The first names that were met, at most so many: for what people name, and not peers.
+
+    A name that is in it stays in it while the process lives, so that a series does not end when
+    another begins.
+    """
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what = what
+        self.most = most
+        self._met: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the name is one of the first; it becomes one while there is room."""
+        if name not in self._met and len(self._met) < self.most:
+            self._met.add(name)
+        return name in self._met
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, sorted, as far as they are known."""
+        return iter(sorted(self._met))
+
+
+UNIVERSES = FirstNames("the first 16 universes met", 16)
+POOLS = FirstNames("the first 32 pools met", 32)
 
 OTHER = "other"
 """What a label says for every word that is not in its set."""
@@ -35,6 +64,24 @@ STAGES = _words("starting serving draining stopped")
 STORE_STEPS = _words("commit feed load")
 FILES = _words("certificate bundle authority allowlist request")
 """Files that decide who is trusted, and the request for a certificate."""
+YES_NO = _words("true false")
+TICKS = _words("stored repeated")
+COMMITS = _words("committed clashed failed")
+CANCELLED = "cancelled"
+"""What the caller's side says of a request that it stopped to wait for."""
+CARRIERS = _words("quic wss memory")
+DIRECTIONS = _words("received sent")
+PACKET_FATES = _words("sent lost")
+ATTEMPTS = _words("answered failed abandoned")
+SHARD_STATES = _words("total underreplicated unheld")
+POOL_STATES = _words("busy idle")
+OPERATOR_WORK = _words("requests pools")
+RUNS = _words("ok failed")
+POOL_AGENTS = _words("wanted ready")
+SPANS = _words("exported dropped")
+LOAD_USERS = _words("quic sdk")
+LOAD_REQUESTS = _words("handshake reconnect append match lookup survey refusal")
+VERSIONS: Words = frozenset({version("midstreamer")})
 QUEUES = _words("matches outbox requests searches writes")
 FRAMES = _words(
     """

@@ -46,6 +46,23 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
     assert alive.endswith(b"\r\n\r\nok\n")
 
 
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        (b"", b"text/plain; version=0.0.4"),
+        (b"Accept: text/plain\r\n", b"text/plain; version=0.0.4"),
+        (b"ACCEPT: application/openmetrics-text;version=1.0.0;q=0.5,*/*\r\n", b"openmetrics-text"),
+        (b"X-Not-Accept: application/openmetrics-text\r\n", b"text/plain; version=0.0.4"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_is_asked_for(headers: bytes, told: bytes) -> None:
+    answer = health.respond(
+        b"GET /metrics HTTP/1.1\r\n" + headers + b"\r\n", health.Checks(health.well)
+    )
+    assert told in answer.content_type.encode()
+    assert answer.body.endswith(b"# EOF\n") == (told == b"openmetrics-text")
+
+
 async def test_a_missing_part_is_told_and_leaves_the_process_ready() -> None:
     missing = "3 shards are held by no agent in reach"
     checks = health.Checks(health.well, complete=lambda: missing)
