@@ -7,8 +7,10 @@ in time, and gives the lease back when it ends, so that the other one takes over
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 
 from midstreamer.cluster.account import Account
@@ -120,6 +122,8 @@ class Replica:
         policy = self._settings.policy
         opened = await authority.opened(self._api, policy, time.time())
         await authority.published(self._api, policy, opened)
+        ends = opened.certificate.not_valid_after_utc
+        metrics.AUTHORITY_EXPIRY_S.set(ends.timestamp())
         own = (self._settings.pod, self._settings.uid)
         return Signer(self._api, policy, opened, own, time.time, lambda: self.leads)
 
@@ -135,7 +139,8 @@ class Replica:
         """Look after the pools; a look that fails is begun again by whoever supervises it."""
         while True:
             try:
-                await pools.look()
+                with _counted("pools"):
+                    await pools.look()
             except MidstreamerError as error:
                 self._ill(Part.POOLS, f"the pools of agents: {error.message}")
                 raise
@@ -147,7 +152,8 @@ class Replica:
         while True:
             await self._provide_password(signer)
             try:
-                await signer.sweep()
+                with _counted("requests"):
+                    await signer.sweep()
             except MidstreamerError as error:
                 self._ill(Part.SWEEP, error.message)
                 raise
@@ -242,3 +248,16 @@ def _ended(work: set[asyncio.Task[None]]) -> bool:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+@contextlib.contextmanager
+def _counted(work: str) -> Iterator[None]:
+    """Count one time of going over something, with what it took and whether it failed."""
+    began_s, result = time.monotonic(), "failed"
+    try:
+        yield
+        result = "ok"
+        metrics.OPERATOR_LAST_OK_S.labels(work).set_to_current_time()
+    finally:
+        metrics.OPERATOR_RUNS.labels(work, result).inc()
+        metrics.OPERATOR_RUN_S.labels(work).observe(time.monotonic() - began_s)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer.runtime import tasks
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import act, observe
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan import pools as plan
@@ -44,6 +44,8 @@ class Pools:
     """Between two looks when every pool is as it should be and no event comes."""
     _applied: dict[str, Applied] = field(default_factory=dict, repr=False)
     """By uid of the pool."""
+    _agents: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """Agents wanted and ready in each pool, as seen in the last look."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _waits: bool = False
 
@@ -64,6 +66,7 @@ class Pools:
         """
         trouble: MidstreamerError | None = None
         self._waits, there = False, set()
+        self._agents.clear()
         async for given in observe.pools(self.api, self.namespace):
             if (given.get("spec") or {}).get("fleet") != self.fleet:
                 continue
@@ -76,6 +79,7 @@ class Pools:
             except MidstreamerError as error:
                 trouble = error
         self._applied = {uid: kept for uid, kept in self._applied.items() if uid in there}
+        self._measure()
         if trouble is not None:
             raise trouble
 
@@ -84,6 +88,8 @@ class Pools:
         refusal = ""
         for _ in range(PASSES_MAX):
             seen = replace(await self._seen(pool), refusal=refusal)
+            ready = seen.deployment.ready if seen.deployment else 0
+            self._agents[pool.name] = (pool.spec.replicas, ready)
             decision = plan.decide(seen, self.now())
             if (decision.apply or decision.status) and not self.may_act():
                 raise Overtaken("this replica does not lead any more")
@@ -107,6 +113,13 @@ class Pools:
                 self._applied[pool.uid] = Applied(digest, made.generation)
                 log.info("pool.applied", pool=pool.name, replicas=pool.spec.replicas)
         raise Overtaken(f"pool {pool.name} is not settled after {PASSES_MAX} passes")
+
+    def _measure(self) -> None:
+        """Tell the agents of each pool in metrics."""
+        metrics.POOL_AGENTS.clear()
+        for pool, (wanted, ready) in self._agents.items():
+            metrics.POOL_AGENTS.labels(pool, "wanted").inc(wanted)
+            metrics.POOL_AGENTS.labels(pool, "ready").inc(ready)
 
     async def _seen(self, pool: Pool) -> Seen:
         name = deployments.template_name(self.fleet)

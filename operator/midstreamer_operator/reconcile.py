@@ -8,12 +8,14 @@ writes through, and the ledger has one entry for each request.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from midstreamer.cluster.api import Api, Object
+from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, MidstreamerError
+from midstreamer.domain.identity import Kind
 from midstreamer.runtime import tasks
 from midstreamer.security.authority import Authority
 from midstreamer.telemetry import logs, metrics
@@ -102,7 +104,7 @@ class Signer:
         One that fails does not keep the others from their turn; the last error is raised.
         """
         trouble: MidstreamerError | None = None
-        count = 0
+        count = failed = 0
         for signer in self.policy.signers:
             async for given in observe.requests(self.api, signer):
                 try:
@@ -114,6 +116,8 @@ class Signer:
                     log.debug("request.overtaken", detail=str(error))
                 except MidstreamerError as error:
                     trouble = error
+                    failed += 1
+        metrics.SIGNING_REQUESTS_WAITING.set(failed)
         if self.now() - self._pruned_s >= PRUNE_S:
             await self._prune()
             self._pruned_s = self.now()
@@ -169,8 +173,8 @@ class Signer:
             if not self.may_act():
                 raise Overtaken("this replica does not lead any more")
             match step, decision:
-                case Step.APPROVE, issuance.Approve(identity):
-                    given = await act.approve(self.api, given, f"{identity.uri} agrees")
+                case Step.APPROVE, issuance.Approve(holder):
+                    given = await act.approve(self.api, given, f"{holder.uri} agrees")
                 case Step.RECORD, Sign():
                     entry = await act.record(
                         self.api, request, decision, self.policy, self.authority, self.now()
@@ -202,25 +206,32 @@ class Signer:
     async def _prune(self) -> None:
         """Forget certificates that have ended long ago."""
         self._holders.forget(self.now())
+        live: Counter[str] = Counter()
         namespace, release = self.policy.namespace, self.policy.release
         async for given in observe.entries(self.api, namespace, release):
             try:
-                ends_s = ledger.read(given).ends_s
+                entry = ledger.read(given)
+                holder = identity.parse(entry.id)
             except BadInput as error:
                 log.warning("ledger.unreadable", detail=error.message)
                 continue
+            ends_s = entry.ends_s
+            if ends_s > self.now():
+                live[holder.kind] += 1
             if ends_s + KEPT_S < self.now() and self.may_act():
                 await act.forget(self.api, namespace, given["metadata"]["name"])
+        for kind in Kind:
+            metrics.LIVE_CERTIFICATES.labels(kind).set(live[kind])
 
 
 def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
     """One line and one count for each decision that was carried out."""
     match decision:
-        case issuance.Approve(identity):
-            log.info("request.approved", request=name, identity=identity.name)
-        case Sign(identity):
+        case issuance.Approve(holder):
+            log.info("request.approved", request=name, identity=holder.name)
+        case Sign(holder):
             serial = entry.serial if entry else ""
-            log.info("certificate.issued", request=name, identity=identity.name, serial=serial)
+            log.info("certificate.issued", request=name, identity=holder.name, serial=serial)
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)

@@ -81,7 +81,7 @@ class AgentService:
         self._membership = Membership(
             self._session,
             self._describe,
-            lambda fleet: self._joined(fleet.members, fleet.position),
+            self._renewed,
             self._drain_soon,
         )
         self._library = Library(
@@ -308,6 +308,10 @@ class AgentService:
             whole_at=self._core.whole_at,
         )
 
+    def _renewed(self, fleet: frames.Fleet) -> None:
+        self._follower.heard(fleet.position)
+        self._joined(fleet.members, fleet.position)
+
     def _joined(self, members: tuple[Member, ...], position: int) -> None:
         self._do(self._core.handle(core.Joined(members, position)))
         self._hang_up()
@@ -371,12 +375,10 @@ class AgentService:
         if not isinstance(frame, Search):
             raise BadInput(f"an agent does not answer {type(frame).__name__}")
         self._searches += 1
-        metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
         try:
             return await self._search(peer.identity.name, frame)
         finally:
             self._searches -= 1
-            metrics.QUEUE_DEPTH.labels(queue="searches").set(self._searches)
 
     async def _search(self, coordinator: str, request: Search) -> frames.Found:
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s
@@ -430,6 +432,7 @@ def _places(config: AgentSettings) -> Admission:
         running,
         line=config.searches_max - running,
         what="searches",
+        queue="searches",
         setting="agent.searches_max",
         retry_after_s=RETRY_AFTER_S,
     )

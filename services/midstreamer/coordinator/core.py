@@ -142,6 +142,8 @@ class Dispatch:
         self._requests: dict[int, _Request] = {}
         self._attempts: dict[int, _Attempt] = {}
         self._numbers = itertools.count(1)
+        self.overdue = 0
+        """Attempts that were silent for too long, since the beginning."""
 
     @property
     def depth(self) -> int:
@@ -156,6 +158,10 @@ class Dispatch:
     def held(self, shard: Shard) -> bool:
         """Whether an agent in reach reports this shard."""
         return bool(self._holders.of(shard))
+
+    def holders(self, shard: Shard) -> int:
+        """How many agents in reach report this shard."""
+        return len(self._holders.of(shard))
 
     def agents(self) -> dict[str, int]:
         """The agents in reach, and the feed position each has reported."""
@@ -399,6 +405,7 @@ class Dispatch:
             for attempt in list(request.attempts.values()):
                 if attempt.state is State.ASKED and now_s >= attempt.overdue_s:
                     self._move(attempt, Outcome.SILENT)
+                    self.overdue += 1
                     self._wait_again(request, attempt.shards)
             effects += self._advance(request, now_s)
         return effects

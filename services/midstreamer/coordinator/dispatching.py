@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from midstreamer.coordinator import core, events, merging, parting
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
-from midstreamer.domain.shard import Shard
+from midstreamer.domain.shard import REPLICAS, Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Found, Holdings, Search
 from midstreamer.runtime.admission import Admission
@@ -32,6 +32,18 @@ from midstreamer.telemetry import logs, metrics, tracing
 HOLDINGS_MISMATCH = "holdings_mismatch"
 """Why a link was closed: what the agent says it holds is not what is known of it here."""
 log = logs.get(__name__)
+
+_ANSWERED = metrics.DISPATCH_ATTEMPTS.labels("answered")
+_FAILED = metrics.DISPATCH_ATTEMPTS.labels("failed")
+_ABANDONED = metrics.DISPATCH_ATTEMPTS.labels("abandoned")
+
+
+class Coverage(NamedTuple):
+    """Shards: all, those that fewer agents hold than should, those that none holds."""
+
+    total: int
+    underreplicated: int
+    unheld: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Dispatcher:
         self._places = Admission(
             requests_max,
             what="requests under way",
+            queue="matches",
             setting="coordinator.requests_max",
             retry_after_s=limits.pause_s,
         )
@@ -79,6 +92,14 @@ class Dispatcher:
         self._tasks = asyncio.TaskGroup()
         self._sending: dict[int, asyncio.Task[None]] = {}
         """The task of each attempt under way."""
+        self._overdue = 0
+        """Attempts counted as overdue."""
+
+    def coverage(self, shards: Iterable[Shard]) -> Coverage:
+        """By how many agents in reach each of these shards is held."""
+        holders = [self._core.holders(shard) for shard in shards]
+        few = sum(count < REPLICAS for count in holders)
+        return Coverage(len(holders), few, holders.count(0))
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those that no agent in reach reports."""
@@ -204,13 +225,16 @@ class Dispatcher:
                 case events.Abandon(attempt):
                     if (sending := self._sending.get(attempt)) is not None:
                         sending.cancel()
+                        _ABANDONED.inc()
                 case events.Finish(key, answers):
                     self._settle(key, answers)
                 case events.Fail(key, error):
                     self._settle(key, error)
                 case events.HangUp(agent, reason):
                     self._hang_up(agent, reason)
-        metrics.QUEUE_DEPTH.labels(queue="matches").set(self._core.depth + self._places.waiting)
+        if self._core.overdue != self._overdue:
+            metrics.DISPATCH_OVERDUE.inc(self._core.overdue - self._overdue)
+            self._overdue = self._core.overdue
         self._wakeups.changed()
 
     def _settle(self, key: int, outcome: tuple[object, ...] | MidstreamerError) -> None:
@@ -241,8 +265,10 @@ class Dispatcher:
     async def _send(self, send: events.Send) -> None:
         try:
             event: events.Event = events.Answered(send.attempt, await self._ask(send))
+            _ANSWERED.inc()
         except MidstreamerError as error:
             event = events.Failed(send.attempt, error)
+            _FAILED.inc()
         self._handle(event)
 
     async def _ask(self, send: events.Send) -> tuple[Evidence, ...]:

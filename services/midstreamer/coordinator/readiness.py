@@ -15,6 +15,7 @@ from midstreamer.coordinator.intake import Intake
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Session
+from midstreamer.telemetry import metrics
 
 
 class Readiness:
@@ -53,13 +54,17 @@ class Readiness:
         return reasons
 
     def complete(self) -> list[str]:
-        """Why some request might be refused now."""
+        """Why some request might be refused now; counts what is held for the metrics too."""
         reasons = self.of_its_own()
-        unheld = self._dispatcher.unheld(self._catalogue.shards(self._catalogue.universes()))
-        if unheld:
+        shards = self._catalogue.shards(self._catalogue.universes())
+        coverage = self._dispatcher.coverage(shards)
+        for state, count in coverage._asdict().items():
+            metrics.SHARDS.labels(state).set(count)
+        if coverage.unheld:
+            first = self._dispatcher.unheld(shards)[0]
             reasons.append(
-                f"{len(unheld)} shards are held by no agent in reach, {unheld[0].series} shard"
-                f" {unheld[0].number} among them"
+                f"{coverage.unheld} shards are held by no agent in reach, {first.series} shard"
+                f" {first.number} among them"
             )
         return reasons
 

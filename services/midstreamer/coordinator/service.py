@@ -87,7 +87,7 @@ class CoordinatorService:
         self._membership = Membership(
             self._session,
             self._describe,
-            lambda fleet: self._joined(fleet.members),
+            self._joined,
             self._drain_soon,
         )
         self._dispatcher = Dispatcher(
@@ -249,8 +249,9 @@ class CoordinatorService:
         self._catalogue.clear()
         self._states.clear()
 
-    def _joined(self, members: tuple[Member, ...]) -> None:
-        self._catalogue.members = members
+    def _joined(self, fleet: frames.Fleet) -> None:
+        self._catalogue.members = fleet.members
+        self._follower.heard(fleet.position)
         self._progressed()
 
     def _progressed(self) -> None:

@@ -12,7 +12,7 @@ from midstreamer.coordinator.items import Item, Receipt
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
 from midstreamer.runtime.wakeups import Wakeups
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import queues
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
 """Send a Write and await its answer, within so many seconds."""
@@ -28,13 +28,27 @@ class Writer:
         self._ask = ask
         self._budget_s = budget_s
         self._keys = itertools.count(1)
-        self._results: dict[int, asyncio.Future[Receipt]] = {}
+        self._results: dict[int, tuple[asyncio.Future[Receipt], float]] = {}
+        """What each item became, and when it was offered: the oldest first."""
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
         self._wakeups = Wakeups(
             self._outbox.next_wakeup_s, lambda now_s: self._handle(outbox.Tick(), now_s)
         )
         self._empty = asyncio.Event()
         self._empty.set()
+        queues.watch(
+            "outbox",
+            self,
+            depth=lambda writer: writer.depth,
+            capacity=lambda writer: writer._outbox.limits.items_max,  # noqa: SLF001 - its own
+            oldest_s=Writer.oldest_s,
+        )
+
+    def oldest_s(self) -> float:
+        """Seconds since the oldest item that is not settled was offered; 0 when there is none."""
+        for _, since_s in self._results.values():
+            return asyncio.get_running_loop().time() - since_s
+        return 0.0
 
     @property
     def depth(self) -> int:
@@ -44,8 +58,9 @@ class Writer:
     def offer(self, item: Item) -> asyncio.Future[Receipt]:
         """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""
         key = next(self._keys)
-        result: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._results[key] = result
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Receipt] = loop.create_future()
+        self._results[key] = result, loop.time()
         self._handle(outbox.Offered(key, item))
         if result.done() and (error := result.exception()) is not None:
             raise error
@@ -80,16 +95,17 @@ class Writer:
                 case outbox.Post(write):
                     self._posts.put_nowait(write)
                 case outbox.Settle(key, receipt):
-                    if not (result := self._results.pop(key)).done():
+                    result, _ = self._results.pop(key)
+                    if not result.done():
                         result.set_result(receipt)
                 case outbox.Reject(key, error):
-                    if not (result := self._results.pop(key)).done():
+                    result, _ = self._results.pop(key)
+                    if not result.done():
                         result.set_exception(error)
         if self._outbox.depth:
             self._empty.clear()
         else:
             self._empty.set()
-        metrics.QUEUE_DEPTH.labels(queue="outbox").set(self._outbox.depth)
         self._wakeups.changed()
 
 

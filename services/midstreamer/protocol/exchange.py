@@ -104,7 +104,8 @@ class Exchange:
         self.heard = self.leaving = False
         """The other side said Drain; that its process is about to stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
-        self._in_flight_max = in_flight_max
+        self.in_flight_max = in_flight_max
+        """Requests of the other side that are worked on at once."""
         self._follow_max = follow_max
         self._asked: dict[int, Ask] = {}
         self._taken: dict[int, Work] = {}
@@ -252,10 +253,10 @@ class Exchange:
         return [Begin(request)]
 
     def _no_room(self, number: int) -> errors.MidstreamerError | None:
-        if len(self._taken) >= self._in_flight_max:
+        if len(self._taken) >= self.in_flight_max:
             return Overloaded(
                 f"{len(self._taken)} requests of {self.peer.name} are under way,"
-                f" in_flight_max={self._in_flight_max}",
+                f" in_flight_max={self.in_flight_max}",
                 retry_after_s=RETRY_AFTER_S,
             )
         if number in self._taken:

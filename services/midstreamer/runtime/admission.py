@@ -14,6 +14,7 @@ from types import TracebackType
 
 from midstreamer.domain.errors import Overloaded
 from midstreamer.runtime.places import Entry, Places
+from midstreamer.telemetry import queues
 
 
 class Admission:
@@ -27,13 +28,24 @@ class Admission:
         setting: str,
         retry_after_s: float,
         line: int | None = None,
+        queue: str = "",
     ) -> None:
+        """``queue`` is the word under which metrics show it, with what has a place counted too."""
         self._places = Places(limit, line=line)
         self._what = what
         self._setting = setting
         self._retry_after_s = retry_after_s
         self._keys = itertools.count(1)
-        self._waiting: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._waiting: dict[int, tuple[str, asyncio.Future[None], float]] = {}
+        """Who waits, for what, and since when: the oldest first."""
+        if queue:
+            queues.watch(
+                queue,
+                self,
+                depth=lambda admission: admission.taken + admission.waiting,
+                capacity=lambda admission: admission.room,
+                oldest_s=lambda admission: admission.oldest_s,
+            )
 
     @property
     def taken(self) -> int:
@@ -44,6 +56,18 @@ class Admission:
     def waiting(self) -> int:
         """Requests that wait for a place."""
         return self._places.waiting
+
+    @property
+    def room(self) -> int:
+        """Requests that may have a place or wait for one, at most."""
+        return self._places.limit + self._places.line
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds that the oldest request has waited for a place; 0 when none waits."""
+        for _, _, since_s in self._waiting.values():
+            return asyncio.get_running_loop().time() - since_s
+        return 0.0
 
     def place(self, identity: str, deadline_s: float, *, origin: str = "") -> _Place:
         """A place for as long as the block lasts; Overloaded when none comes free in time."""
@@ -64,13 +88,14 @@ class Admission:
     def leave(self, key: int) -> None:
         """Give a place back; whoever is next has it at once."""
         for admitted in self._places.leave(key):
-            _, turn = self._waiting[admitted]
+            _, turn, _ = self._waiting[admitted]
             if not turn.done():  # else its caller is on its way to leave
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = identity, turn
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting[key] = identity, turn, loop.time()
         try:
             async with asyncio.timeout_at(deadline_s):
                 await turn
@@ -88,7 +113,7 @@ class Admission:
                 turn.exception()  # seen, even when its caller was cancelled at the same time
 
     def _refuse(self, key: int) -> None:
-        identity, turn = self._waiting[key]
+        identity, turn, _ = self._waiting[key]
         if not turn.done():
             turn.set_exception(self._overloaded(identity))
 

@@ -14,9 +14,7 @@ mostly is).  `runtime.peer` makes peers.
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -31,7 +29,8 @@ from midstreamer.domain.identity import Identity
 from midstreamer.protocol import exchange, frames, requests
 from midstreamer.protocol.exchange import FOLLOW_MAX, IN_FLIGHT_MAX, Exchange
 from midstreamer.protocol.frames import Answer, Changes, Failure, Frame, Request, Tail
-from midstreamer.telemetry import logs, metrics, tracing
+from midstreamer.runtime import measuring
+from midstreamer.telemetry import logs, metrics, tracing, words
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Link
 
@@ -50,13 +49,6 @@ BULK: frozenset[type[Frame]] = frozenset(
 )
 """Frames that may be large: they take the second stream, so that no small one waits for them.
 Frames of one type always share a stream, and so keep their order."""
-
-_peers: weakref.WeakSet[Peer] = weakref.WeakSet()
-metrics.QUEUE_DEPTH.labels("requests").set_function(
-    lambda: sum(len(peer._working) for peer in tuple(_peers) if not peer.closed)  # noqa: SLF001
-)  # asked for when somebody looks: counting up and down costs each request something
-_latency_s = functools.cache(metrics.REQUEST_LATENCY_S.labels)
-"""Finding a metric by its labels costs as much as counting in it ten times."""
 
 Handle = Callable[["Peer", Frame], Awaitable[Answer | None]]
 OnPeer = Callable[["Peer"], Awaitable[None]]
@@ -92,7 +84,7 @@ class Peer:
         self.on_drain: Callable[[Peer], None] = _unheard
         """Called when the other side says Drain."""
         self._calm = asyncio.Event()
-        _peers.add(self)
+        measuring.watch(self)
 
     @property
     def identity(self) -> Identity:
@@ -130,6 +122,11 @@ class Peer:
         return self._exchange.busy
 
     @property
+    def load(self) -> tuple[int, int]:
+        """Requests of the other side that are worked on, and how many there may be."""
+        return (0, 0) if self.closed else (len(self._working), self._exchange.in_flight_max)
+
+    @property
     def draining(self) -> bool:
         """Whether the other side said Drain."""
         return self._exchange.heard
@@ -154,16 +151,24 @@ class Peer:
         number, sent = request.request, False
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting[number] = answer
+        began_s, result = loop.time(), words.CANCELLED
         try:
             # Alone, there is nobody to share a datagram with.
             self._send(request, at_once=core.asked == 1)
             sent = True
             if core.next_wakeup_s() < self._timer_s:
                 self._set_timer()
-            return await answer
+            answered = await answer
+            result = words.OK
+            return answered
+        except MidstreamerError as error:
+            result = error.code
+            raise
         finally:
             del self._waiting[number]
             self._carry_out(core.leave(number, sent=sent))
+            took_s = loop.time() - began_s
+            measuring.called_s(_name(frame), result).observe(took_s, tracing.exemplar())
 
     def drain(self, *, leaving: bool = False) -> None:
         """Ask the other side to send its next requests elsewhere, if it understands that."""
@@ -345,12 +350,12 @@ class Peer:
     async def _work(self, request: Request) -> None:
         began_s, task = self._loop.time(), self._working[request.request]
         answer: Answer | None = None
-        try:
-            with tracing.span(_name(request), parent=request.trace, peer=str(self.identity.kind)):
+        with tracing.span(_name(request), parent=request.trace, peer=str(self.identity.kind)):
+            try:
                 answer = await self._answered(request)
-        finally:
-            # Here and not in a callback of the task, which would cost a turn of the loop.
-            self._worked(request, task, answer, began_s)
+            finally:
+                # Here and not in a callback of the task, which would cost a turn of the loop.
+                self._worked(request, task, answer, began_s)
 
     def _worked(
         self, request: Request, task: asyncio.Task[None], answer: Answer | None, began_s: float
@@ -364,7 +369,8 @@ class Peer:
         self._carry_out(effects)
         if effects and isinstance(sent := effects[0], requests.Send):
             result = sent.frame.code if isinstance(sent.frame, Failure) else "ok"
-            _latency_s(_name(request), result).observe(self._loop.time() - began_s)
+            took_s = self._loop.time() - began_s
+            measuring.served_s(_name(request), result).observe(took_s, tracing.exemplar())
 
     async def _answered(self, request: Request) -> Answer | None:
         if self._handle is None:

@@ -13,14 +13,16 @@ identity holds at most half of the places to wait in.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Protocol
 
 from midstreamer.domain.errors import Behind, LinkClosed, Overloaded
 from midstreamer.protocol.frames import Changes, Tail
 from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.lag import FeedLag
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.tasks import pause
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, queues
 
 RETRY_AFTER_S = 0.05
 AHEAD_MAX = 10_000
@@ -69,6 +71,9 @@ class Follower:
         self._fruitless = 0
         """Times the feed failed in a row without having told anything."""
         self._moved = asyncio.Event()
+        self.lag = FeedLag(monotonic())
+        """How far behind the feed this is."""
+        queues.shown(metrics.FEED_LAG_S, self.lag, lambda lag: lag.lag_s(monotonic()))
         self._waits = Admission(
             waits_max,
             what="waits for a position",
@@ -95,8 +100,11 @@ class Follower:
                 log.warning("feed.restarted", position=self.position, detail=error.message)
                 self._reader.forget()
                 self.position = UNKNOWN
+                self.lag.forget(UNKNOWN)
             finally:
                 self.following = self.following and moving
+                if not self.following:
+                    self.lag.left(monotonic())
             if self._fruitless:
                 await asyncio.sleep(pause(self._fruitless))
 
@@ -111,12 +119,18 @@ class Follower:
                 await self._reader.begun(peer)
                 fresh = False
             self.following, self._fruitless = True, 0
+            self.lag.follows()
             self._move(changes.position)
+
+    def heard(self, position: int) -> None:
+        """The feed is known to have this position."""
+        self.lag.heard(position, monotonic())
 
     def _move(self, position: int) -> None:
         if position <= self.position:
             return
         self.position = position
+        self.lag.reached(position)
         metrics.FEED_POSITION.set(position)
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -22,11 +23,12 @@ from midstreamer.domain.errors import Behind, Overloaded, StoreError
 from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
 from midstreamer.protocol.sizes import change_bytes
+from midstreamer.runtime.lag import FeedLag
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store
 from midstreamer.sync import members
 from midstreamer.sync.recent import Recent
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, queues
 
 FRAME_BYTES = 1024 * 1024
 """A Changes frame is closed when it has reached this; one change may be larger than it."""
@@ -46,6 +48,8 @@ class Feed:
         self._told = 0
         """Position that followers were last woken up for."""
         self._begun = False
+        self._lag = FeedLag(monotonic())
+        queues.shown(metrics.FEED_LAG_S, self._lag, lambda lag: lag.lag_s(monotonic()))
         self._moved = asyncio.Event()
         self._missing = asyncio.Event()
         self._following: weakref.WeakKeyDictionary[Peer, asyncio.Task[Any] | None] = (
@@ -66,6 +70,7 @@ class Feed:
     def heard(self, position: int) -> None:
         """Somebody committed this position; what is missing up to it is read soon."""
         self._recent.heard(position)
+        self._lag.heard(position, monotonic())
         self._tell()
 
     async def begin(self) -> None:
@@ -79,6 +84,7 @@ class Feed:
         if position < before or not self._begun:
             self._recent.skip(position)
             self._begun = True
+            self._lag.follows()
         self.heard(position)
 
     async def run(self) -> None:
@@ -104,6 +110,7 @@ class Feed:
                 self.publish(before, changes)
             elif before == self.position:
                 self._recent.nothing_more()
+                self._lag.forget(self.position)
         self._missing.clear()
         self._tell()
 
@@ -113,6 +120,7 @@ class Feed:
             self._missing.set()
         if self.position != self._told:
             self._told = self.position
+            self._lag.reached(self.position)
             metrics.FEED_POSITION.set(self.position)
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()

@@ -46,6 +46,7 @@ class Reads:
             max(1, config.connections - CONNECTIONS_KEPT),
             line=READS_WAITING_MAX,
             what="reads",
+            queue="reads",
             setting="sync.connections - 3",
             retry_after_s=OVERLOADED_S,
         )

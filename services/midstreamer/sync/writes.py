@@ -22,7 +22,7 @@ from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
 from midstreamer.sync.parts import Given
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, queues
 
 CLASHES_MAX = 3
 OVERLOADED_S = 0.1
@@ -38,6 +38,7 @@ class _Waiting:
     given: Given
     answer: asyncio.Future[frames.Written]
     identity: str
+    since_s: float
 
     @property
     def rows(self) -> int:
@@ -65,6 +66,19 @@ class Writes:
         self._places = Shares(config.queue_writes_max)
         self._keys = itertools.count(1)
         self._came = asyncio.Event()
+        queues.watch(
+            "writes",
+            self,
+            depth=lambda writes: writes.waiting,
+            capacity=lambda writes: writes._places.limit,  # noqa: SLF001 - its own
+            oldest_s=Writes.oldest_s,
+        )
+
+    def oldest_s(self) -> float:
+        """Seconds that the oldest write has waited for a transaction; 0 when none waits."""
+        for waiting in self._waiting.values():
+            return asyncio.get_running_loop().time() - waiting.since_s
+        return 0.0
 
     @property
     def waiting(self) -> int:
@@ -82,9 +96,10 @@ class Writes:
                 f"{places.limit:,}: send slower, or find out why PostgreSQL is slow",
                 retry_after_s=OVERLOADED_S,
             )
-        answer: asyncio.Future[frames.Written] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[frames.Written] = loop.create_future()
         writer = peer.identity.uri, peer.incarnation
-        self._queue(_Waiting(Given(writer, write), answer, identity))
+        self._queue(_Waiting(Given(writer, write), answer, identity, loop.time()))
         self._came.set()
         return await answer
 
@@ -98,7 +113,6 @@ class Writes:
             cost=waiting.rows,
             tracks=(column.series for column in write.columns),
         )
-        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
 
     async def run(self) -> None:
         """Commit whatever waits, again and again: the only writer of ticks and decisions."""
@@ -132,7 +146,6 @@ class Writes:
             if not waiting.answer.done():  # else its asker is gone or its deadline has passed
                 batch.append(waiting)
                 rows += waiting.rows
-        metrics.QUEUE_DEPTH.labels("writes").set(len(self._waiting))
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:

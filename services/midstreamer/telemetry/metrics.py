@@ -285,8 +285,8 @@ AUTHORITY_EXPIRY_S = gauge(
 )
 BUNDLE_HASH = gauge(
     "midstreamer_trust_bundle_hash",
-    "The first 48 bits of the hash of the authorities that this process trusts: the same number"
-    " everywhere when all trust the same.",
+    "The last 48 bits of the short hash of the authorities that this process trusts: the same"
+    " number everywhere when all trust the same.",
 )
 SECURITY_FILE_WRONG = gauges(
     "midstreamer_security_file_wrong",

@@ -85,6 +85,19 @@ def current() -> str:
     return carrier.get(_HEADER, "")
 
 
+def exemplar() -> dict[str, str] | None:
+    """What leads from a measured value to the trace of the span that is open here.
+
+    None when there is no such span, or when its trace is not kept.
+    """
+    if _tracer is None:
+        return None
+    here = trace.get_current_span().get_span_context()
+    if not here.trace_flags.sampled:
+        return None
+    return {"trace_id": trace.format_trace_id(here.trace_id)}
+
+
 def context() -> contextvars.Context | None:
     """What a task takes to go on in the span that is open here; None when spans are off."""
     return None if _tracer is None else contextvars.copy_context()

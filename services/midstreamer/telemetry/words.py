@@ -82,7 +82,7 @@ SPANS = _words("exported dropped")
 LOAD_USERS = _words("quic sdk")
 LOAD_REQUESTS = _words("handshake reconnect append match lookup survey refusal")
 VERSIONS: Words = frozenset({version("midstreamer")})
-QUEUES = _words("matches outbox requests searches writes")
+QUEUES = _words("matches outbox reads requests searches writes")
 FRAMES = _words(
     """
     AgentHandshake CoordinatorAck Refusal Failure Append Appended Match Matched Lookup

@@ -18,6 +18,9 @@ from midstreamer.transport.carrier import Limits, TrustReport
 GRANTS_TOLD_MAX = 20
 """Entries named in one log line."""
 
+NUMBER_BITS = 48
+"""Bits of a serial number or a hash that a metric shows: a float holds so many exactly."""
+
 log = logs.get(__name__)
 
 
@@ -52,7 +55,7 @@ class Trust:
         self._complaint = ""
         self._listed = source.allowlist
         self._shown = source.current
-        metrics.CERTIFICATE_EXPIRY_S.set(self.current.not_after_s)
+        self._measure()
         self._complain()
         self._tell_grants()
 
@@ -112,13 +115,24 @@ class Trust:
         self._complain()
         if self.current != self._shown:
             self._shown = self.current
-            metrics.CERTIFICATE_EXPIRY_S.set(self.current.not_after_s)
+            self._measure()
             log.info("certificate.loaded", identity=self.me.name)
         if self._source.allowlist != self._listed:
             self._listed = self._source.allowlist
             log.info("allowlist.loaded")
             self._tell_grants()
         return changed
+
+    def _measure(self) -> None:
+        """Tell what is shown and trusted now in metrics."""
+        current = self.current
+        leaf, anchors = current.certificate, current.anchors
+        metrics.CERTIFICATE_BEGIN_S.set(leaf.not_valid_before_utc.timestamp())
+        metrics.CERTIFICATE_EXPIRY_S.set(current.not_after_s)
+        metrics.CERTIFICATE_SERIAL.set(leaf.serial_number % 2**NUMBER_BITS)
+        metrics.BUNDLE_HASH.set(int(chain.bundle_hash(anchors), 16) % 2**NUMBER_BITS)
+        ends = [anchor.not_valid_after_utc.timestamp() for anchor in anchors]
+        metrics.AUTHORITY_EXPIRY_S.set(min(ends, default=0.0))
 
     def _complain(self) -> None:
         wrong = self.wrong

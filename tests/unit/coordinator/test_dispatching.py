@@ -16,9 +16,10 @@ from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
-from midstreamer.telemetry import tracing
+from midstreamer.telemetry import metrics, tracing
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_specification, eventually
+from tests.support.metered import shown
 from tests.support.transport import COORDINATOR
 
 AT = "local:7400"
@@ -111,6 +112,33 @@ async def test_an_agent_of_the_version_before_is_left_to_finish(
         assert (agent.cancelled, dispatcher._core._attempts) == (0, {})
         agent.let.set()
         assert await _search(dispatcher) == []
+
+
+async def test_attempts_are_counted_by_what_became_of_them() -> None:
+    def counted() -> dict[str, float]:
+        results = {
+            result: shown(metrics.DISPATCH_ATTEMPTS, result=result)
+            for result in ("answered", "failed", "abandoned")
+        }
+        return {**results, "overdue": shown(metrics.DISPATCH_OVERDUE)}
+
+    before = counted()
+    async with _a_fleet(2) as (dispatcher, agents):
+        search = _search(dispatcher)
+        await eventually(lambda: all(agent.begun for agent in agents))
+        agents[1].let.set()
+        await search
+        await eventually(lambda: agents[0].cancelled == 1)
+    gained = {key: value - before[key] for key, value in counted().items()}
+    assert gained == {"answered": 1, "failed": 0, "abandoned": 1, "overdue": 1}
+
+
+async def test_shards_are_counted_by_how_many_agents_hold_them() -> None:
+    nobodys = Shard("walk/b", 0)
+    async with _a_fleet(1) as (dispatcher, _):
+        assert dispatcher.coverage([*SHARDS, nobodys]) == (2, 2, 1)
+    async with _a_fleet(2) as (dispatcher, _):
+        assert dispatcher.coverage([*SHARDS, nobodys]) == (2, 1, 1)
 
 
 # --- two links of one agent ---------------------------------------------------------------------

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from midstreamer.domain.errors import BadInput
+from midstreamer.telemetry import metrics
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.pools import Pools
 from midstreamer_operator.resources import agentpools, deployments
 from tests.support.api_server import ADMIN, ApiServer, Caller
+from tests.support.metered import shown
 from tests.support.operating import NAMESPACE, NOW_S, RELEASE
 from tests.support.pooling import NAME, a_pool, a_template
 
@@ -205,3 +207,16 @@ async def test_a_replica_that_does_not_lead_writes_nothing() -> None:
         )
 
     assert writes(server) == []
+
+
+async def test_the_agents_of_each_pool_are_shown_and_those_of_a_pool_that_went_are_not() -> None:
+    server = a_namespace()
+    pools = looking_after(server)
+    await pools.look()
+    kubernetes(server, ready=1)
+    await pools.look()
+    states = ("wanted", "ready")
+    assert [shown(metrics.POOL_AGENTS, pool=NAME, state=each) for each in states] == [2, 1]
+    del server.objects[POOLS][NAME]
+    await pools.look()
+    assert [shown(metrics.POOL_AGENTS, pool=NAME, state=each) for each in states] == [0, 0]

@@ -20,12 +20,14 @@ from midstreamer.domain.identity import Kind
 from midstreamer.security import chain
 from midstreamer.security.authority import establish
 from midstreamer.security.chain import Presented, Role
+from midstreamer.telemetry import metrics
 from midstreamer_operator import act, observe, reconcile
 from midstreamer_operator.act import Overtaken
 from midstreamer_operator.plan.issuance import Done, Ignore
 from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources import ledger
 from tests.support.api_server import ADMIN, ApiServer, Caller, until
+from tests.support.metered import shown
 from tests.support.operating import (
     AUTHORITY,
     CLIENTS,
@@ -311,6 +313,21 @@ async def test_one_request_that_cannot_be_answered_does_not_keep_the_others_wait
     with pytest.raises(Conflict):
         await a_signer(server).sweep()
     assert certificate(server, second)
+
+
+async def test_requests_that_stay_without_an_answer_and_live_certificates_are_counted() -> None:
+    server = an_installation()
+    posted(server)
+    await a_signer(server).sweep()
+    assert shown(metrics.SIGNING_REQUESTS_WAITING) == 0
+    assert shown(metrics.LIVE_CERTIFICATES, kind="agent") == 1
+    first = posted(server)
+    entry = ledger.Entry("1", "00", uri(), "00", "9e9", "x", "another certificate")
+    server.put(LEDGER, ledger.written(RELEASE, first["metadata"]["uid"], entry))
+    with pytest.raises(Conflict):
+        await a_signer(server).sweep()
+    assert shown(metrics.SIGNING_REQUESTS_WAITING) == 1
+    assert shown(metrics.LIVE_CERTIFICATES, kind="agent") == 2
 
 
 async def test_an_object_that_cannot_be_read_is_named_and_keeps_nobody_waiting() -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from midstreamer.domain.errors import (
     BadInput,
@@ -24,10 +26,11 @@ from midstreamer.runtime import conversation, dialling, ways
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, tracing
 from midstreamer.transport.carrier import Link
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
+from tests.support.metered import shown
 from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
 
 AT = "local:7400"
@@ -140,6 +143,14 @@ async def test_an_unforeseen_error_is_told_without_its_text() -> None:
     assert "secret" not in caught.value.message
 
 
+async def surveyed(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
+    return frames.Surveyed()
+
+
+async def refusing(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
+    raise Unavailable("away")
+
+
 async def never(_peer: Peer, _frame: frames.Frame) -> frames.Answer | None:
     await asyncio.Event().wait()
     return None
@@ -212,6 +223,41 @@ async def test_requests_under_way_are_counted_until_they_are_answered() -> None:
         enough.set()
         await asyncio.gather(*held)
         assert under_way() == 0
+
+
+@pytest.mark.parametrize(
+    ("handle", "result"), [(surveyed, "ok"), (refusing, "unavailable"), (never, "cancelled")]
+)
+async def test_a_call_is_measured_by_what_came_of_it(handle: Any, result: str) -> None:
+    def measured() -> float:
+        return shown(metrics.CALL_LATENCY_S, "_count", frame="Survey", result=result)
+
+    before = measured()
+    async with a_pair(handle) as (peer, _):
+        asked = asyncio.create_task(peer.ask(frames.Survey()))
+        if result == "cancelled":
+            await asyncio.sleep(0)
+            asked.cancel()
+        await asyncio.wait([asked])
+    assert measured() == before + 1
+
+
+async def test_an_exemplar_leads_from_a_slow_request_to_its_trace() -> None:
+    tracing.configure("log", service="test", exporter=InMemorySpanExporter())
+    try:
+        async with a_pair(surveyed) as (peer, _):
+            with tracing.span("caller"):
+                trace = tracing.current().split("-")[1]
+                await peer.ask(frames.Survey())
+        text, _ = metrics.render_for(metrics.OPEN_METRICS)
+    finally:
+        tracing.configure("off", service="test")
+    told = [line for line in text.decode().splitlines() if trace in line]
+    names = {line.partition("{")[0] for line in told}
+    assert {
+        "midstreamer_call_latency_seconds_bucket",
+        "midstreamer_request_latency_seconds_bucket",
+    } <= names
 
 
 async def test_more_requests_than_allowed_are_refused_early() -> None:

@@ -1,0 +1,75 @@
+"""What a commit says of the reasoning is what its verdicts and states say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstreamer import reasoning
+from midstreamer.domain.verdict import Verdict
+from midstreamer.sync import counting
+from midstreamer.telemetry import metrics
+from tests.support.fleet import a_specification
+from tests.support.metered import shown
+
+
+def a_verdict(series: str = "counted/a", **changes: Any) -> Verdict:
+    made = Verdict(b"k", series, 1, 2, 0.1, 1.0, True, True, 0.16, (0.25,), 5.0)
+    return msgspec.structs.replace(made, **changes)
+
+
+def of(universe: str) -> dict[str, float]:
+    return {
+        "hits": shown(metrics.VERDICTS, hit="true", universe=universe),
+        "misses": shown(metrics.VERDICTS, hit="false", universe=universe),
+        "void": shown(metrics.VERDICTS, hit="void", universe=universe),
+        "covered": shown(metrics.INTERVALS, covered="true", universe=universe),
+        "confidence": shown(metrics.CONFIDENCE, universe=universe),
+        "winkler": shown(metrics.WINKLER, universe=universe),
+        "brier": shown(metrics.BRIER, universe=universe),
+    }
+
+
+def test_each_verdict_counts_in_its_universe_with_its_scores() -> None:
+    before = of("counted")
+    counting.count_verdicts([a_verdict(), a_verdict(hit=False, covered=False, brier=0.36)])
+    gained = {key: value - before[key] for key, value in of("counted").items()}
+    assert gained == pytest.approx(
+        {
+            "hits": 1,
+            "misses": 1,
+            "void": 0,
+            "covered": 1,
+            "confidence": 0.6 + 0.6,
+            "winkler": 10.0,
+            "brier": 0.52,
+        }
+    )
+
+
+def test_a_void_verdict_has_no_scores() -> None:
+    before = of("voided")
+    counting.count_verdicts([a_verdict("voided/a", void=True, hit=False, covered=False)])
+    assert of("voided") == {**before, "void": before["void"] + 1}
+
+
+@given(st.floats(0.0, 1.0), st.booleans())
+def test_the_confidence_is_read_back_from_the_brier_score(probability: float, rose: bool) -> None:
+    verdict = a_verdict(brier=(probability - rose) ** 2)
+    assert counting.confidence(verdict) == pytest.approx(max(probability, 1.0 - probability))
+
+
+def test_streams_are_counted_by_whether_they_may_speak() -> None:
+    state = reasoning.initial(a_specification())
+    universe = state.specification.universe
+    held = msgspec.structs.replace(state.licence, held=True)
+    counting.count_licences([state, state, msgspec.structs.replace(state, licence=held)])
+    assert shown(metrics.LICENCES, held="false", universe=universe) == 2
+    assert shown(metrics.LICENCES, held="true", universe=universe) == 1
+    assert shown(metrics.INTERVAL_TARGET, universe=universe) == state.specification.coverage
+    counting.count_licences([])
+    assert shown(metrics.LICENCES, held="true", universe=universe) == 0
