@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster import host, programs
@@ -59,26 +60,60 @@ def missing(cache: Path) -> tuple[str, ...]:
 
 
 def binaries(cache: Path) -> dict[str, Path]:
-    """Every program by name; raises KitError when one is not built."""
+    """Every program of a cluster by name; raises KitError when one is not built."""
     if lacking := missing(cache):
         raise host.KitError(f"not built: {', '.join(lacking)}: run `make cluster` or its `build`")
     found: dict[str, Path] = {}
     for component in programs.COMPONENTS:
-        place = directory(component, cache)
-        os.utime(place)
-        found |= {name: place / name for name in component.binaries}
+        found |= _of(component, cache)
     return found
 
 
-def build(cache: Path, *, keep_go_cache: bool = False) -> dict[str, Path]:
-    """Build what is missing; returns every program by name.  Raises KitError."""
+def program(name: str, cache: Path | None = None) -> Path:
+    """One program by its name, of a cluster or not; builds what is missing.  Raises KitError.
+
+    Prometheus takes two minutes of two cores when it is built, and nothing when it is there.
+    """
+    place = cache or cache_directory()
+    known = [*programs.COMPONENTS, *programs.OTHERS]
+    component = next((each for each in known if name in each.binaries), None)
+    if component is None:
+        there = ", ".join(binary for each in known for binary in each.binaries)
+        raise host.KitError(f"no program is called {name!r}: there are {there}")
+    if not directory(component, place).is_dir():
+        build(place, (component,))
+    return _of(component, place)[name]
+
+
+def built(name: str) -> Path | None:
+    """One program by its name if it is in the cache: for tests that do without it."""
+    known = [*programs.COMPONENTS, *programs.OTHERS]
+    component = next(each for each in known if name in each.binaries)
+    there = directory(component, cache_directory()) / name
+    return there if there.is_file() else None
+
+
+def _of(component: programs.Component, cache: Path) -> dict[str, Path]:
+    place = directory(component, cache)
+    os.utime(place)
+    return {name: place / name for name in component.binaries}
+
+
+def build(
+    cache: Path,
+    components: Sequence[programs.Component] = (),
+    *,
+    keep_go_cache: bool = False,
+) -> dict[str, Path]:
+    """Build what is missing, by default of a cluster; programs by name.  Raises KitError."""
+    wanted = components or programs.COMPONENTS
     (cache / "by-hash").mkdir(parents=True, exist_ok=True)
     with host.locked(cache / "lock"):
         _drop_unfinished(cache)
-        for component in programs.COMPONENTS:
+        for component in wanted:
             if not directory(component, cache).is_dir():
                 _build_component(component, cache)
-        found = binaries(cache)
+        found = {name: path for each in wanted for name, path in _of(each, cache).items()}
         _drop_unused(cache)
         if not keep_go_cache:
             _drop_go_cache(cache)
@@ -86,6 +121,9 @@ def build(cache: Path, *, keep_go_cache: bool = False) -> dict[str, Path]:
 
 
 def _build_component(component: programs.Component, cache: Path) -> None:
+    if not shutil.which("go"):
+        wanted = programs.go_version(sources(component)["go.mod"].decode())
+        raise host.KitError(f"building {component.name} needs Go {wanted} or newer; there is none")
     host.say(f"building {component.name}")
     started_s = time.monotonic()
     place = programs.SOURCES / component.name
@@ -95,7 +133,8 @@ def _build_component(component: programs.Component, cache: Path) -> None:
     downloaded_s = time.monotonic()
     unfinished = Path(tempfile.mkdtemp(prefix=f".{component.name}.", dir=cache / "by-hash"))
     flags = programs.linker_flags(component, (place / "go.mod").read_text(encoding="utf-8"))
-    command = ["nice", "-n", "15", "go", "build", "-ldflags", flags, "-o", f"{unfinished}/"]
+    command = ["nice", "-n", "15", "go", "build", *_tags(component)]
+    command += ["-ldflags", flags, "-o", f"{unfinished}/"]
     done = subprocess.run([*command, component.target], cwd=place, env=environment, check=False)
     if done.returncode:
         raise host.KitError(f"{component.name} could not be built, for the reason above")
@@ -114,7 +153,7 @@ def _build_component(component: programs.Component, cache: Path) -> None:
 
 def _download(component: programs.Component, place: Path, environment: dict[str, str]) -> None:
     # `go list -deps` fetches only what is compiled, `go mod download` everything that is named.
-    command = ["go", "list", "-deps", component.target]
+    command = ["go", "list", "-deps", *_tags(component), component.target]
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         done = subprocess.run(
             command, cwd=place, env=environment, capture_output=True, text=True, check=False
@@ -127,6 +166,10 @@ def _download(component: programs.Component, place: Path, environment: dict[str,
         f"the modules of {component.name} could not be fetched in {DOWNLOAD_ATTEMPTS} attempts "
         f"(GOPROXY says from where): {done.stderr.strip()[-800:]}"
     )
+
+
+def _tags(component: programs.Component) -> list[str]:
+    return ["-tags", ",".join(component.tags)] if component.tags else []
 
 
 def _drop_unfinished(cache: Path) -> None:

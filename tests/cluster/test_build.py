@@ -10,8 +10,10 @@ import pytest
 
 from tests.cluster import build, host, programs
 
+ALL = (*programs.COMPONENTS, *programs.OTHERS)
 
-@pytest.mark.parametrize("component", programs.COMPONENTS, ids=lambda c: c.name)
+
+@pytest.mark.parametrize("component", ALL, ids=lambda c: c.name)
 def test_sources_name_modules_and_hashes_but_no_host(component: programs.Component) -> None:
     files = build.sources(component)
 
@@ -20,9 +22,10 @@ def test_sources_name_modules_and_hashes_but_no_host(component: programs.Compone
 
 
 def test_every_version_that_go_mod_requires_has_its_hash() -> None:
-    for component in programs.COMPONENTS:
+    for component in ALL:
         files = build.sources(component)
-        required = re.findall(r"^\t(\S+ v\S+)", files["go.mod"].decode(), re.MULTILINE)
+        blocks = re.findall(r"^require \((.*?)^\)", files["go.mod"].decode(), re.M | re.S)
+        required = re.findall(r"^\t(\S+ v\S+)", "".join(blocks), re.MULTILINE)
         pinned = {line.rpartition(b" ")[0].decode() for line in files["go.sum"].splitlines()}
         replaced = {
             line.split()[0] for line in files["go.mod"].decode().splitlines() if "=>" in line
@@ -74,6 +77,7 @@ echo run >> "$COUNT"
 echo half > "${place}probe"
 [ -z "$FAIL" ] || exit 1
 echo whole > "${place}probe"
+echo "$@" > "${place}probe-beside"
 """
 
 
@@ -86,6 +90,7 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{go.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("COUNT", str(tmp_path / "count"))
     monkeypatch.setattr(programs, "COMPONENTS", (programs.COMPONENTS[-1],))
+    monkeypatch.setattr(programs, "OTHERS", (programs.Component("coredns", ("probe-beside",)),))
     return tmp_path
 
 
@@ -131,3 +136,40 @@ def test_a_program_that_is_not_built_is_named(tmp_path: Path) -> None:
         host.KitError, match="not built: kubernetes, etcd, coredns, helm, checks, probe"
     ):
         build.binaries(tmp_path)
+
+
+def test_what_no_cluster_needs_is_built_for_whoever_asks_for_it(fake_go: Path) -> None:
+    cache = fake_go / "cache"
+    build.build(cache)
+    assert not list((cache / "by-hash").glob("coredns-*"))
+
+    first = build.program("probe-beside", cache)
+    again = build.program("probe-beside", cache)
+
+    assert first == again
+    assert first.is_file()
+    assert (fake_go / "count").read_text(encoding="ascii") == "run\n" * 2
+
+
+def test_a_component_is_built_with_its_tags(fake_go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tagged = programs.Component("coredns", ("probe-beside",), tags=("small", "still"))
+    monkeypatch.setattr(programs, "OTHERS", (tagged,))
+
+    told = build.program("probe-beside", fake_go / "cache").read_text(encoding="ascii")
+
+    assert "-tags small,still" in told
+    plain = programs.Component("coredns", ("probe-beside",))
+    sources = build.sources(tagged)
+    assert programs.fingerprint(tagged, sources, "x") != programs.fingerprint(plain, sources, "x")
+
+
+def test_a_program_that_nobody_knows_is_named_beside_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(host.KitError, match="no program is called 'prom': there are .*promtool"):
+        build.program("prom", tmp_path)
+
+
+def test_a_machine_without_go_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(host.KitError, match="building probe needs Go .* or newer"):
+        build.program("probe", tmp_path / "cache")
