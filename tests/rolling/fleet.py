@@ -1,4 +1,6 @@
-"""The processes of a rolling restart: started in either version, ended by a signal, replaced.
+"""Two syncs, two coordinators, three agents: started in either version, ended, replaced.
+
+A rolling restart drives them, and `tests.observed` looks at them.
 
 Every member keeps its identity, its ports and its folder for all its lives, as a pod of a
 StatefulSet does; each life has a log of its own, ``<member>-<life>-<version>.log``.
@@ -12,10 +14,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pydantic import ValidationError
 
@@ -40,6 +42,19 @@ STOP_S = 60.0
 POLL_S = 0.05
 HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
 CERTIFICATE = "midstreamer_certificate_not_after_seconds"
+
+
+class Server(Protocol):
+    """Where the data are: the embedded server, or a process of ours around one."""
+
+    @property
+    def dsn(self) -> str: ...
+
+    async def start(self) -> str: ...
+
+    async def stop(self) -> None: ...
+
+    async def erase(self) -> None: ...
 
 
 @dataclass
@@ -72,6 +87,11 @@ class Fleet:
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
     """Copies of shards that all agents together hold, at least, when the fleet is whole."""
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """More of the environment of each kind, as ``{"sync": {"LEASE_S": "1"}}``."""
+    clients: tuple[str, ...] = tuple(CLIENTS)
+    """Who is certified and let in besides the members."""
+    server: Server = field(init=False)
 
     def __post_init__(self) -> None:
         self.server = EmbeddedServer(self.state.postgres)
@@ -92,6 +112,12 @@ class Fleet:
     ) -> None:
         await self._stop()
 
+    @property
+    def named(self) -> list[str]:
+        """Everybody who has a certificate, as ``<kind>/<id>``."""
+        members = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
+        return [*members, *(f"client/{name}" for name in self.clients)]
+
     def coordinators(self, version: Version) -> list[str]:
         """Addresses for a client of a version."""
         return [
@@ -102,23 +128,24 @@ class Fleet:
 
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
-        await asyncio.to_thread(before.unpacked)  # first: it may have to be built
-        await self.server.start()
-        named = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
-        members = [identities.named(each, TRUST_DOMAIN) for each in [*named, *_clients()]]
+        if Version.OLD in self.versions.values():
+            await asyncio.to_thread(before.unpacked)  # first: it may have to be built
+        members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
+        await self.server.start()
         listen = free_ports(len(MEMBERS), datagram=self.carrier != "wss")
         health = free_ports(len(MEMBERS), datagram=False)
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
             self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
         # The first sync makes the tables, as an operator would upgrade: one after the other.
         for name in MEMBERS:
-            await self._begin(name, self.versions[name])
+            await self.begin(name, self.versions[name])
             if MEMBERS[name] == plan.SYNC:
                 await self._ready(name)
         await self.whole()
 
-    async def _begin(self, name: str, version: Version) -> None:
+    async def begin(self, name: str, version: Version) -> None:
+        """Start a member's next life; does not wait until it is ready."""
         place = self.places[name]
         place.lives += 1
         place.version = version
@@ -132,15 +159,16 @@ class Fleet:
     async def replace(self, name: str, version: Version, how: signal.Signals) -> Happened:
         """End a member, start it again in this version, and wait until the fleet is whole."""
         at_s = time.monotonic()
-        complaint = await self._end(name, how)
+        complaint = await self.end(name, how)
         ended_s = time.monotonic() - at_s
         event = f"{name} {self.places[name].version} → {version}"
-        await self._begin(name, version)
+        await self.begin(name, version)
         await self.whole()
         back_s = time.monotonic() - at_s
         return Happened(event, how.name, at_s, ended_s, back_s, complaint)
 
-    async def _end(self, name: str, how: signal.Signals) -> str:
+    async def end(self, name: str, how: signal.Signals) -> str:
+        """Signal a member and wait for its end; what is wrong with how it ended, or nothing."""
         one = self.places[name].child
         assert one is not None
         assert one.process is not None
@@ -161,7 +189,7 @@ class Fleet:
         at_s = time.monotonic()
         held = {name: await self._certificate_ends(name) for name in MEMBERS}
         authority = files.open_authority(self.state.certs)
-        for member in [*(f"{kind}/{name}" for name, kind in MEMBERS.items()), *_clients()]:
+        for member in self.named:
             identity = identities.named(member, TRUST_DOMAIN)
             await asyncio.to_thread(files.issue, authority, identity, self.state.certs)
         for name in MEMBERS:
@@ -228,6 +256,7 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
         own |= {"LISTEN": place.listen(version), "SPOOL_DIR": str(fleet.state.spool / name)}
     else:
         own |= {"THREADS": "1"}
+    own |= fleet.settings.get(kind, {})
     if name in HOME:
         own["SYNC"] = _syncs(name, version, fleet)
     shared = {
@@ -265,10 +294,6 @@ def _in_time(since_s: float, what: str) -> None:
     """Raise when something has been waited for too long."""
     if time.monotonic() - since_s > READY_S:
         raise AssertionError(f"{what}, after {READY_S:g} s")
-
-
-def _clients() -> list[str]:
-    return [f"client/{name}" for name in CLIENTS]
 
 
 async def scraped(address: str, metric: str) -> float | None:

@@ -1,0 +1,96 @@
+"""The process `postgres` as the database of a fleet: with metrics, TLS and a password."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from midstreamer.cli import child
+from midstreamer.cli.child import Child
+from midstreamer.cli.local import TRUST_DOMAIN, free_ports
+from midstreamer.cli.state import State
+from midstreamer.postgres import service
+from midstreamer.postgres.config import PostgresSettings
+from midstreamer.runtime import config
+from midstreamer.store.embedded import EmbeddedServer
+
+ID = "p1"
+WORD = "a-password-of-the-test-0123456789"
+READY_S = 60.0
+STOP_S = 30.0
+POLL_S = 0.05
+
+
+class PostgresProcess:
+    """`midstreamer postgres`, as the evaluation database of a cluster is run."""
+
+    def __init__(self, state: State, news: Callable[[str], None]) -> None:
+        self._data = state.folder / "database"
+        self._password = state.folder / "password"
+        self._port, health = free_ports(2, datagram=False)
+        self.health = f"127.0.0.1:{health}"
+        self.child = Child(
+            "postgres",
+            "postgres",
+            self._environment(state.certs),
+            self.health,
+            state.logs / "postgres.log",
+            0,
+            news,
+        )
+
+    @property
+    def dsn(self) -> str:
+        """How sync dials it: the host is a name in its certificate."""
+        return f"postgresql://midstreamer@localhost:{self._port}/midstreamer"
+
+    @property
+    def settings_of_sync(self) -> dict[str, str]:
+        """What a sync is told besides `dsn`."""
+        return {"PASSWORD_FILE": str(self._password), "DATABASE_TRUST": "fleet"}
+
+    def _environment(self, certs: Path) -> dict[str, str]:
+        given = {
+            "ID": ID,
+            "LISTEN": f"127.0.0.1:{self._port}",
+            "PASSWORD_FILE": str(self._password),
+            "DIRECTORY": str(self._data),
+            "TELEMETRY__LISTEN": self.health,
+            "SECURITY__KEY": "memory",
+            "SECURITY__DIRECTORY": str(certs),
+            "SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
+        }
+        return {f"{config.PREFIX}POSTGRES__{name}": value for name, value in given.items()}
+
+    async def start(self) -> str:
+        """Start it and wait until it is ready; the DSN.  Raises AssertionError with its words."""
+        self._password.write_text(f"{WORD}\n", encoding="ascii")
+        self._password.chmod(0o600)
+        process = await self.child.start()
+        try:
+            async with asyncio.timeout(READY_S):
+                while not await child.complete(self.health):
+                    if process.returncode is not None:
+                        raise AssertionError(f"the database ended: {self.child.last_words()}")
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            told = f"the database was not ready within {READY_S:g} s: {self.child.last_words()}"
+            raise AssertionError(told) from None
+        return self.dsn
+
+    async def end(self, how: signal.Signals) -> None:
+        """Signal it and wait for its end: a fault."""
+        process = self.child.process
+        assert process is not None
+        process.send_signal(how)
+        await process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to stop."""
+        await self.child.stop(STOP_S)
+
+    async def erase(self) -> None:
+        """Remove the data, which root has outside of the folder."""
+        await EmbeddedServer(self._data, setup=service.set_up(PostgresSettings())).erase()

@@ -1,0 +1,138 @@
+"""One client of an observed fleet, as a process with metrics: it asks, and is refused at times.
+
+    python -m tests.observed.load --identity client/u1 --certs DIR --addresses A,B \\
+        --listen 127.0.0.1:9100 --appends-per-s 10 --matches-per-s 10
+
+It appends and matches as `tests.load.asking` does.  Beside that it looks up what was decided, asks
+who is there, and asks for what it must not get: old ticks, unknown series, a foreign universe, a
+drain; and a stranger, who has a certificate and is on no allowlist, knocks.  Its one line on
+stdout says that the history is stored.  SIGTERM ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+from collections import deque
+from typing import Any
+
+from midstreamer import AsyncClient, Tick
+from midstreamer.cli import parent
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.runtime import health
+from midstreamer.telemetry import logs
+from tests.load.asking import HISTORY, UNIVERSE, WANTED, Load, at_rate, say, time_at
+
+LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S, STRANGERS_PER_S = 2.0, 0.5, 2.0, 0.5
+STRANGER = "client/stranger"
+STRANGER_S = 1.0
+FOREIGN = "foreign"
+log = logs.get(__name__)
+
+
+class Asking:
+    """What is asked beside appends and matches."""
+
+    def __init__(self, client: AsyncClient, arguments: argparse.Namespace) -> None:
+        self._client, self._arguments = client, arguments
+        self._decided: deque[bytes] = deque(maxlen=100)
+        self._turn = 0
+
+    def heard(self, words: dict[str, Any]) -> None:
+        """Keep what was decided, and log what failed."""
+        if "decision" in words:
+            self._decided.append(bytes.fromhex(words["decision"][0]))
+        elif words.get("error"):
+            log.warning("load.failed", what=words["what"], error=words["error"])
+
+    async def lookup(self, _due_s: float) -> None:
+        """Look up what was decided last."""
+        if self._decided:
+            await self._told(self._client.lookup([self._decided.pop()]))
+
+    async def survey(self, _due_s: float) -> None:
+        """Ask who is there."""
+        await self._told(self._client.members())
+
+    async def refused(self, _due_s: float) -> None:
+        """Ask for one thing that is not to be had, another each time."""
+        name = self._arguments.identity.partition("/")[2]
+        old = [Tick(f"{UNIVERSE}/{name}-00", time_at(0) - 1, 1.0)]
+        foreign = [Tick(f"{FOREIGN}/a", time_at(0), 1.0)]
+        values = [float(number) for number in range(WANTED.window)]
+        asked = (
+            lambda: self._client.append(old),
+            lambda: self._client.append(foreign),
+            lambda: self._client.match(f"{UNIVERSE}/nobody", time_at(HISTORY), values, WANTED),
+            lambda: self._client.drain("coordinator/c1"),
+        )
+        self._turn += 1
+        try:
+            await asked[self._turn % len(asked)]()
+        except MidstreamerError as error:
+            log.debug("load.refused", code=error.code)
+        else:
+            log.error("load.not_refused", turn=self._turn % len(asked))
+
+    async def stranger(self, _due_s: float) -> None:
+        """Knock with a certificate that is good, and on no allowlist."""
+        addresses = self._arguments.addresses.split(",")
+        directory = self._arguments.certs
+        connecting = AsyncClient.connect(
+            addresses, directory=directory, identity=STRANGER, deadline_s=STRANGER_S
+        )
+        try:
+            async with connecting as client:
+                await client.members()
+        except MidstreamerError as error:
+            log.debug("load.refused", code=error.code)
+        else:
+            log.error("load.not_refused", identity=STRANGER)
+
+    async def _told(self, asking: Any) -> None:
+        try:
+            await asking
+        except MidstreamerError as error:
+            log.warning("load.failed", error=f"{error.code}: {error}")
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Store the history, say so, and ask until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    connecting = AsyncClient.connect(
+        arguments.addresses.split(","), directory=arguments.certs, identity=arguments.identity
+    )
+    async with (
+        health.served(arguments.listen, health.Checks(ready=health.well)),
+        connecting as client,
+    ):
+        asking = Asking(client, arguments)
+        load = Load(client, arguments.identity.partition("/")[2], asking.heard)
+        await load.begin()
+        say({"ready": True})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(at_rate(load.append, arguments.appends_per_s, stop))
+            group.create_task(at_rate(load.match, arguments.matches_per_s, stop))
+            group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
+            group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
+            group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
+            group.create_task(at_rate(asking.stranger, STRANGERS_PER_S, stop))
+
+
+def main() -> None:
+    """Read the arguments and run; end with the process that started this one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.observed.load")
+    for name in ("--identity", "--certs", "--addresses", "--listen"):
+        parser.add_argument(name, required=True)
+    for name in ("--appends-per-s", "--matches-per-s"):
+        parser.add_argument(name, required=True, type=float)
+    parent.follow(os.environ)
+    logs.configure(json=False, level="info")  # to stderr: stdout is for what `say` says
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

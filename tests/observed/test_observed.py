@@ -1,0 +1,69 @@
+"""A real Prometheus sees a whole fleet, each process by its component, and what is done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from midstreamer.telemetry import metrics
+from tests.observed import fleet
+from tests.support import prometheus
+from tests.support.prometheus import Pace, Prometheus
+
+pytestmark = [
+    pytest.mark.fleet,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not prometheus.is_built(), reason=f"Prometheus is not built: {prometheus.BUILD}"
+    ),
+]
+
+PACE = Pace(scrape_s=1.0, evaluation_s=1.0)
+WITHIN_S = 60.0
+COUNTS = {"agent": 3.0, "client": 1.0, "coordinator": 2.0, "operator": 2.0, "postgres": 1.0}
+COUNTS["sync"] = 2.0
+
+
+async def until(asked: Prometheus, expression: str) -> None:
+    """Wait until an expression gives something; the message has what is scraped wrongly."""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while not await asked.query(expression):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        problems = await asked.target_problems()
+        raise AssertionError(f"never: {expression}; not scraped: {problems}") from None
+
+
+def rate(family: object, **labels: str) -> str:
+    """Whether a counter of the catalogue grows."""
+    chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return f"sum(rate({metrics.name(family)}{{{chosen}}}[10s])) > 0"  # type: ignore[arg-type]
+
+
+async def test_each_process_is_seen_at_work_and_missed_when_it_is_gone(tmp_path: Path) -> None:
+    data = tmp_path / "prometheus"
+    async with (
+        fleet.observed(tmp_path / "fleet", news=print) as seen,
+        prometheus.running(data, seen.targets(), pace=PACE) as asked,
+    ):
+        await asked.all_up()
+
+        found = await asked.query('count by (component) (up{namespace="local"})')
+        assert {one.labels["component"]: one.value for one in found} == COUNTS
+        for expression in (
+            rate(metrics.DECISIONS, component="coordinator"),
+            rate(metrics.HANDSHAKES, component="coordinator", result="not_allowed"),
+            rate(metrics.SIGNING_REQUESTS, component="operator", result="signed"),
+            f"{metrics.name(metrics.POSTGRES_CONNECTIONS)} > 0",
+            f"sum({metrics.name(metrics.OPERATOR_LEADER)}) == 1",
+        ):
+            await until(asked, expression)
+
+        await seen.end("a2", signal.SIGKILL)
+        await until(asked, 'up{pod="a2"} == 0')
+        await seen.begin("a2")
+        await until(asked, 'up{pod="a2"} == 1')
