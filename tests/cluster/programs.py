@@ -50,10 +50,10 @@ COMPONENTS = (
     Component("probe", ("probe",)),
 )
 
-# Definitions of the Prometheus operator: what the chart makes, and what chooses it.
+# Definitions of the Prometheus operator: what the chart makes, and what it does not start without.
 DEFINITIONS = tuple(
-    f"monitoring.coreos.com_{plural}"
-    for plural in ("podmonitors", "prometheuses", "prometheusrules", "servicemonitors")
+    f"monitoring.coreos.com_{plural}.yaml"
+    for plural in ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
 )
 
 # Not of a cluster: `build.program` builds them when somebody asks for one.
@@ -70,7 +70,7 @@ OTHERS = (
         ("prometheus-operator",),
         target="tool",
         renamed={"operator": "prometheus-operator"},
-        files=tuple(f"example/prometheus-operator-crd/{name}.yaml" for name in DEFINITIONS),
+        files=tuple(f"example/prometheus-operator-crd/{name}" for name in DEFINITIONS),
     ),
 )
 
