@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-traces traces wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json fi
 
 bench-abandoned: setup  ## what matches cost that nobody waits for (ARGS="--searches 200 --json")
 	$(BIN)/python -m benchmarks.abandoned $(ARGS)
+
+bench-traces: setup  ## what traces cost a request, of none, of 1 % and of all (ARGS="--rounds 5 --json figures.json")
+	$(BIN)/python -m benchmarks.traces $(ARGS)
+
+traces: dev  ## one append and one match in a real Jaeger, hop by hop, and their pictures for the docs
+	$(BIN)/python -m tests.observed.traces --pictures docs/pictures/traces $(ARGS)
 
 bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.sizing $(ARGS)

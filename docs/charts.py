@@ -39,6 +39,7 @@ SET_BY_THE_CHART = {
 """What the chart says itself, by section or shared class: refused, as it would not be heeded."""
 SENTENCES = {
     "proxy": "empty, environment, or http://host:port without a name and a password",
+    "traces_endpoint": "http://host:port or https://host:port, without a path, a name, a password",
 }
 """Of settings that have a pattern: what the value must be, by the setting's name."""
 UNKNOWN_HERE = "left out: there is no such key; `helm show values` prints all there are"

@@ -65,6 +65,8 @@ OTHERS = (
         # Only Kubernetes is asked for targets: the clients of clouds are most of the weight.
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),
+    # Takes traces by OTLP and is asked for them; keeps them in memory.
+    Component("jaeger", ("jaeger",), target="tool"),
     Component(
         "prometheus-operator",
         ("prometheus-operator",),

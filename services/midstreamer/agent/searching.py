@@ -11,8 +11,9 @@ within milliseconds, whatever it is at.
 from __future__ import annotations
 
 import time as clocks
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import DeadlineExceeded
 from midstreamer.domain.series import Window
 from midstreamer.domain.specification import Measure, Specification
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, tracing
 
 Steps = Generator[None, None, list[Evidence]]
 """A search that is under way; it goes on in whichever thread takes its next step."""
@@ -161,6 +162,19 @@ class Search:
             if held.shard.series == window.series and held.first <= index < held.end
         ]
         return min(((place, stored) for place, stored in apart if place >= 0), default=(-1, None))
+
+
+def next_step(steps: Steps) -> Callable[[], list[Evidence] | None]:
+    """What a thread is to call: `step`, in the span that is open here."""
+    context = tracing.context()
+    if context is None:
+        return partial(step, steps)
+    return partial(context.run, _traced_step, steps)
+
+
+def _traced_step(steps: Steps) -> list[Evidence] | None:
+    with tracing.span("kernel"):
+        return step(steps)
 
 
 def step(steps: Steps) -> list[Evidence] | None:

@@ -421,7 +421,7 @@ class AgentService:
         loop = asyncio.get_running_loop()
         made = None
         while made is None:
-            made = await loop.run_in_executor(self._pool, searching.step, steps)
+            made = await loop.run_in_executor(self._pool, searching.next_step(steps))
         return made
 
 

@@ -204,9 +204,21 @@ def _settings(
 def _serve(made: S, build: Build[S], *, hosts: Collection[str] = ()) -> None:
     parent.follow(os.environ)
     logs.configure(made.telemetry.json_logs, made.telemetry.level)
-    tracing.configure(made.telemetry.traces, service=made.section)
+    told = made.telemetry
+    tracing.configure(
+        told.traces,
+        service=made.section,
+        instance=made.id,
+        endpoint=told.traces_endpoint,
+        ratio=told.traces_ratio,
+    )
     life = Lifecycle(drain_s=made.drain_s)
-    stopped = shutdown.run(_run(made, build, hosts, life), lambda number: life.begin(number.name))
+    try:
+        stopped = shutdown.run(
+            _run(made, build, hosts, life), lambda number: life.begin(number.name)
+        )
+    finally:
+        tracing.close()
     if stopped is signal.SIGINT:
         raise typer.Exit(130)
 

@@ -39,6 +39,7 @@ from midstreamer.protocol.frames import Level
 from midstreamer.runtime import renewing, surveying
 from midstreamer.runtime.peer import LINK_AGE_S
 from midstreamer.security.credentials import CredentialSource, Renewed
+from midstreamer.telemetry import tracing
 from midstreamer.transport.carrier import Carrier
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -148,6 +149,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         if self._source is not None:
             await self._keep(self._source)
+        tracing.adopt()
         self._links.open()
         return self
 
@@ -294,7 +296,11 @@ class AsyncClient:
         return await self._ask("survey", request, frames.Surveyed)
 
     async def _ask(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
-        """One request through all its attempts."""
+        """One request through all its attempts, in one span."""
+        with tracing.span(f"client.{what}"):
+            return await self._asked(what, request, expect)
+
+    async def _asked(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
         core.check_deadline(self.deadline_s)
         now_s = clocks.monotonic()
         call = core.Call(

@@ -257,14 +257,17 @@ class Dispatcher:
 
     def _begin(self, send: events.Send) -> None:
         question = self._questions.get(send.key)
-        context = question.context if question else None
+        # Each in a copy: what one attempt opens there is not below what another does.
+        context = question.context.copy() if question and question.context else None
         task = self._tasks.create_task(self._send(send), name="dispatch.send", context=context)
         self._sending[send.attempt] = task
         task.add_done_callback(lambda _: self._sending.pop(send.attempt))
 
     async def _send(self, send: events.Send) -> None:
         try:
-            event: events.Event = events.Answered(send.attempt, await self._ask(send))
+            with tracing.span("attempt", agent=send.agent, shards=len(send.shards)):
+                answer = await self._ask(send)
+            event: events.Event = events.Answered(send.attempt, answer)
             _ANSWERED.inc()
         except MidstreamerError as error:
             event = events.Failed(send.attempt, error)

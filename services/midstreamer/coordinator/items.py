@@ -24,6 +24,8 @@ class Item:
     identity: str = ""
     """``<kind>/<id>`` of the caller: its places, new series and streams are counted for it. Empty
     for what is played again from the spool of an older version."""
+    trace: str = ""
+    """The span that it was asked in, as a ``traceparent``, when its trace is kept."""
 
     @property
     def ticks(self) -> int:
@@ -34,7 +36,7 @@ class Item:
     def size(self) -> int:
         """Bytes on the wire, roughly."""
         columns = sum(map(sizes.column_bytes, self.columns))
-        caller = CALLER_BYTES + len(self.identity)
+        caller = CALLER_BYTES + len(self.identity) + len(self.trace)
         return caller + columns + sum(map(sizes.decision_bytes, self.decisions))
 
 

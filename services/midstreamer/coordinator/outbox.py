@@ -232,7 +232,7 @@ class Outbox:
             columns=tuple(column for item in items for column in item.columns),
             decisions=tuple(decision for item in items for decision in item.decisions),
             callers=tuple(
-                frames.Caller(item.identity, len(item.columns), len(item.decisions))
+                frames.Caller(item.identity, len(item.columns), len(item.decisions), item.trace)
                 for item in items
             ),
         )

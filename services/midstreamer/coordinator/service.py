@@ -41,7 +41,7 @@ from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
-from midstreamer.telemetry import logs, metrics
+from midstreamer.telemetry import logs, metrics, tracing
 from midstreamer.transport import address
 from midstreamer.transport.carrier import Carrier
 
@@ -327,7 +327,7 @@ class CoordinatorService:
         checks.check_append(request)
         checks.check_granted(request, sender, self._carrier.grant(sender))
         checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
-        item = Item(columns=request.columns, identity=sender.name)
+        item = Item(columns=request.columns, identity=sender.name, trace=tracing.kept())
         receipt = await self._intake.store(item, request.level, _deadline_s(request))
         return frames.Appended(
             stored=receipt.stored,
@@ -375,7 +375,8 @@ class CoordinatorService:
             )
             checks.check_found(request, findings, self._catalogue)
             state = await self._recaller.state(request.specification, deadline_s)
-        decisions = await self._decide(findings, state)
+        with tracing.span("decide", windows=len(findings)):
+            decisions = await self._decide(findings, state)
         if not request.record:
             return frames.Matched(decisions=tuple(decisions), position=self.position)
         return await self._record(identity, request, decisions, deadline_s)
@@ -400,7 +401,7 @@ class CoordinatorService:
         deadline_s: float,
     ) -> frames.Matched:
         once = {decision.experience_id: decision for decision in decisions}
-        item = Item(decisions=tuple(once.values()), identity=identity)
+        item = Item(decisions=tuple(once.values()), identity=identity, trace=tracing.kept())
         receipt = await self._intake.store(item, request.level, deadline_s)
         stored = {decision.experience_id: decision for decision in receipt.decisions}
         return frames.Matched(

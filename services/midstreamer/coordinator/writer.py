@@ -12,7 +12,7 @@ from midstreamer.coordinator.items import Item, Receipt
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
 from midstreamer.runtime.wakeups import Wakeups
-from midstreamer.telemetry import queues
+from midstreamer.telemetry import queues, tracing
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
 """Send a Write and await its answer, within so many seconds."""
@@ -81,7 +81,9 @@ class Writer:
         while True:
             write = await self._posts.get()
             try:
-                answer = await self._ask(write, self._budget_s)
+                # A Write is for many; its own span goes into the trace of the first.
+                with tracing.within(_first_trace(write)):
+                    answer = await self._ask(write, self._budget_s)
             except errors.MidstreamerError as error:
                 self._handle(outbox.Failed(write.sequence, error))
                 continue
@@ -107,6 +109,10 @@ class Writer:
         else:
             self._empty.set()
         self._wakeups.changed()
+
+
+def _first_trace(write: frames.Write) -> str:
+    return next((caller.trace for caller in write.callers if caller.trace), "")
 
 
 def limits_of(config: CoordinatorSettings) -> outbox.Limits:

@@ -51,6 +51,8 @@ class Caller(msgspec.Struct, frozen=True):
     """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
     columns: int = 0
     decisions: int = 0
+    trace: str = ""
+    """The span that this was asked in, as a ``traceparent``, when its trace is kept."""
 
 
 class PartRefused(msgspec.Struct, frozen=True):

@@ -105,8 +105,16 @@ class TelemetrySettings(Settings):
     """Where `/metrics`, `/livez`, `/readyz` and `/completez` answer, without authentication: keep
     it on loopback or inside a pod. Port 0 takes a free one, named in the log line
     `health.opened`."""
-    traces: str = Field("off", pattern="^(off|log)$")
-    """`log` writes a span for each request as one log line `span.ended`; `off` costs nothing."""
+    traces: str = Field("off", pattern="^(off|log|otlp)$")
+    """`log` writes a span for each request as one log line `span.ended`, `otlp` sends spans to a
+    collector; `off` costs nothing."""
+    traces_endpoint: str = Field("http://127.0.0.1:4318", pattern=r"^https?://[^\s/@?#]+$")
+    """The collector that `otlp` sends to, by OTLP over HTTP, without a path. Headers and the
+    authority of an https collector come from the environment: `OTEL_EXPORTER_OTLP_HEADERS`,
+    `OTEL_EXPORTER_OTLP_CERTIFICATE`."""
+    traces_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the traces that begin in this process and are kept. A request whose trace began
+    elsewhere is kept when whoever asked keeps it."""
 
 
 class LimitSettings(Settings):

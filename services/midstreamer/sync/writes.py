@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from midstreamer.domain.errors import MidstreamerError, Overloaded, StoreError, Unavailable
@@ -22,7 +23,7 @@ from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
 from midstreamer.sync.parts import Given
-from midstreamer.telemetry import logs, metrics, queues
+from midstreamer.telemetry import logs, metrics, queues, tracing
 
 CLASHES_MAX = 3
 OVERLOADED_S = 0.1
@@ -101,7 +102,8 @@ class Writes:
         writer = peer.identity.uri, peer.incarnation
         self._queue(_Waiting(Given(writer, write), answer, identity, loop.time()))
         self._came.set()
-        return await answer
+        with tracing.each("commit.wait", traces_of([write])):
+            return await answer
 
     def _queue(self, waiting: _Waiting) -> None:
         key, write = next(self._keys), waiting.given.write
@@ -152,7 +154,7 @@ class Writes:
         if not batch:
             return
         try:
-            with metrics.SYNC_LATENCY_S.labels("commit").time():
+            with metrics.SYNC_LATENCY_S.labels("commit").time(), _commit_span(batch):
                 committed = await self._tried([waiting.given for waiting in batch])
         except Exception as error:
             if len(batch) > 1 and not is_away(error):
@@ -202,6 +204,20 @@ class Writes:
             if verdict.void:
                 name = verdict.experience_id.hex()
                 log.warning("verdict.void", experience=name, series=verdict.series)
+
+
+def _commit_span(batch: Sequence[_Waiting]) -> AbstractContextManager[object]:
+    """One span for one transaction: in the trace of the first it is for, linked to the others."""
+    traces = traces_of([waiting.given.write for waiting in batch])
+    first = traces[0] if traces else ""
+    rows = sum(waiting.rows for waiting in batch)
+    return tracing.span("commit", parent=first, links=traces[1:], rows=rows)
+
+
+def traces_of(writes: Iterable[frames.Write]) -> list[str]:
+    """The spans that writes were asked in, each once, as far as their traces are kept."""
+    named = (caller.trace for write in writes for caller in write.callers if caller.trace)
+    return list(dict.fromkeys(named))
 
 
 def stopping() -> Unavailable:

@@ -18,7 +18,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ import structlog
 from midstreamer.telemetry import metrics, words
 from midstreamer.telemetry.throttle import Throttle
 
+_trace_ids: Callable[[], Mapping[str, str]] = dict
 LEVELS = ("debug", "info", "warning", "error")
 HIDDEN = "[hidden]"
 
@@ -95,6 +96,21 @@ def limiting(throttle: Throttle) -> structlog.typing.Processor:
     return limit
 
 
+def add_trace(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Structlog processor: name the trace and span in which a line is written."""
+    event.update(_trace_ids())
+    return event
+
+
+def name_traces(ids: Callable[[], Mapping[str, str]]) -> None:
+    """Have each line name the trace and span that ``ids`` gives; `telemetry.tracing` calls this,
+    so that whoever only logs needs no OpenTelemetry."""
+    global _trace_ids
+    _trace_ids = ids
+
+
 def _hidden(value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
@@ -113,6 +129,7 @@ def _hidden(value: Any) -> Any:
 def _shared() -> list[structlog.typing.Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),

@@ -1,0 +1,225 @@
+"""What traces cost a request: matches and appends with traces off, of 1 % and of all requests.
+
+    make bench-traces
+
+Three fleets of processes run beside each other, alike but for ``telemetry.traces``; they are asked
+by turns, some requests each, so that what else the machine does meets all of them.  A collector
+that takes spans and forgets them is a process of its own; the processes share the machine with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.server
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import machine
+from midstreamer import AsyncClient, Specification, Tick
+from midstreamer.cli import state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import LocalFleet, free_ports
+from midstreamer.domain.specification import Transform
+from midstreamer.telemetry import logs
+
+ROUNDS = 30
+REQUESTS = 20
+"""Of each fleet in one round."""
+POINTS = 4000
+HOUR = 3_600_000_000
+WANTED = Specification(
+    "bench", window=32, horizon=4, neighbours=16, band=3, grid=4, transform=Transform.IDENTITY
+)
+KINDS = ("COORDINATOR", "AGENT", "SYNC")
+
+
+@dataclass
+class Arm:
+    """One fleet, and how long its requests took."""
+
+    name: str
+    ratio: float | None
+    """Share of the traces that are kept; None: traces are off."""
+    client: AsyncClient | None = None
+    taken: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Seconds by request, a list for each round."""
+    ticks: int = POINTS
+
+    def environment(self, endpoint: str) -> dict[str, str]:
+        """What its processes are told."""
+        if self.ratio is None:
+            return {}
+        told = {"TRACES": "otlp", "TRACES_ENDPOINT": endpoint, "TRACES_RATIO": str(self.ratio)}
+        return {
+            f"MIDSTREAMER_{kind}__TELEMETRY__{key}": value
+            for kind in KINDS
+            for key, value in told.items()
+        }
+
+    async def match(self) -> None:
+        """Compare one window of what is stored."""
+        assert self.client is not None
+        values = VALUES[POINTS - WANTED.window : POINTS]
+        await self.client.match("bench/a", POINTS * HOUR, values, WANTED, record=False)
+
+    async def append(self) -> None:
+        """One more tick, to its commit."""
+        assert self.client is not None
+        self.ticks += 1
+        await self.client.append([Tick("other/a", self.ticks * HOUR, 1.0)])
+
+    async def survey(self) -> None:
+        """The smallest request: a coordinator answers it alone."""
+        assert self.client is not None
+        await self.client.members()
+
+
+VALUES = 100.0 + np.random.default_rng(1).standard_normal(POINTS).cumsum()
+ASKED: dict[str, Callable[[Arm], Awaitable[None]]] = {
+    "match": Arm.match,
+    "append": Arm.append,
+    "survey": Arm.survey,
+}
+
+
+def sink(port: int) -> None:
+    """Take whatever is posted."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[str]:
+    """A collector in a process of its own; its address."""
+    (port,) = free_ports(1, datagram=False)
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.traces", "--sink", str(port)])
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
+    """The fleet of an arm with its history."""
+    told = arm.environment(endpoint)
+    os.environ.update(told)
+    try:
+        with state.held(folder / arm.name.replace(" ", "")) as kept:
+            fleet = LocalFleet(kept, RunSettings(agents=2), config_file=None, news=lambda _: None)
+            async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+                for key in told:
+                    del os.environ[key]
+                arm.client = client
+                times = range(1, POINTS + 1)
+                ticks = [Tick("bench/a", at * HOUR, float(VALUES[at - 1])) for at in times]
+                await client.append(ticks)
+                yield arm
+            await fleet.server.erase()
+    finally:
+        for key in told:
+            os.environ.pop(key, None)
+
+
+async def measure(folder: Path, rounds: int, news: Callable[[str], None]) -> list[Arm]:
+    """Ask all arms by turns."""
+    arms = [Arm("off", None), Arm("1 %", 0.01), Arm("100 %", 1.0)]
+    with collecting() as endpoint:
+        async with contextlib.AsyncExitStack() as stack:
+            for arm in arms:
+                news(f"starting a fleet with traces: {arm.name}")
+                await stack.enter_async_context(running(arm, folder, endpoint))
+            for at in range(rounds + 1):
+                news(f"round {at} of {rounds}")
+                for what, ask in ASKED.items():
+                    for arm in arms[at % len(arms) :] + arms[: at % len(arms)]:
+                        taken = []
+                        for _ in range(REQUESTS):
+                            begin_s = time.perf_counter()
+                            await ask(arm)
+                            taken.append(time.perf_counter() - begin_s)
+                        if at:  # the first round warms up
+                            arm.taken.setdefault(what, []).append(taken)
+    return arms
+
+
+def figures(arms: list[Arm]) -> list[dict[str, Any]]:
+    """One row for each request and arm; the ratio is the median over rounds of p50 to p50."""
+    rows = []
+    for what in ASKED:
+        off = [statistics.median(each) for each in arms[0].taken[what]]
+        for arm in arms:
+            medians = [statistics.median(each) for each in arm.taken[what]]
+            everything = sorted(one for each in arm.taken[what] for one in each)
+            rows.append(
+                {
+                    "request": what,
+                    "traces": arm.name,
+                    "p50_ms": 1e3 * statistics.median(everything),
+                    "p99_ms": 1e3 * everything[int(0.99 * len(everything))],
+                    "to_off": statistics.median(
+                        own / other for own, other in zip(medians, off, strict=True)
+                    ),
+                }
+            )
+    return rows
+
+
+def shown(rows: list[dict[str, Any]]) -> Table:
+    """The table."""
+    table = Table("request", "traces", "p50 ms", "p99 ms", "p50 to that of off")
+    for row in rows:
+        figures_of = (f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}", f"{row['to_off']:.3f}")
+        table.add_row(row["request"], row["traces"], *figures_of)
+    return table
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.traces")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--sink", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.sink:
+        return sink(arguments.sink)
+    logs.configure(json=False, level="error")
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+        arms = asyncio.run(measure(Path(folder), arguments.rounds, status.update))
+    rows = figures(arms)
+    console.print(shown(rows))
+    if arguments.json:
+        told = {"machine": machine(), "figures": rows}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,145 @@
+"""One append and one match through a real fleet, as a real Jaeger shows them.
+
+    python -m tests.observed.traces [--pictures docs/pictures/traces]
+
+Every process sends its spans to Jaeger by OTLP; an application with the SDK begins both traces.
+Each must be one trace with every hop, or the command says which is missing and ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from midstreamer import AsyncClient
+from tests.load.asking import HISTORY, UNIVERSE, WANTED, Lane, time_at, values_of
+from tests.observed import fleet, waterfall
+from tests.rolling.plan import Version
+from tests.support import jaeger
+from tests.support.jaeger import Jaeger, JaegerFailed, Span
+
+APPLICATION = "application"
+Hop = tuple[str, str]
+"""Process and span."""
+APPEND: frozenset[Hop] = frozenset(
+    {
+        (APPLICATION, "append of an application"),
+        (APPLICATION, "client.append"),
+        ("coordinator", "Append"),
+        ("sync", "Write"),
+        ("sync", "commit.wait"),
+        ("sync", "commit"),
+    }
+)
+MATCH: frozenset[Hop] = frozenset(
+    {
+        (APPLICATION, "match of an application"),
+        (APPLICATION, "client.match"),
+        ("coordinator", "Match"),
+        ("coordinator", "attempt"),
+        ("agent", "Search"),
+        ("agent", "kernel"),
+        ("coordinator", "decide"),
+        ("sync", "Write"),
+        ("sync", "commit.wait"),
+        ("sync", "commit"),
+    }
+)
+
+
+def settings(endpoint: str, ratio: float = 1.0) -> dict[str, dict[str, str]]:
+    """What members of each kind are told, so that they send their spans."""
+    told = {
+        "TELEMETRY__TRACES": "otlp",
+        "TELEMETRY__TRACES_ENDPOINT": endpoint,
+        "TELEMETRY__TRACES_RATIO": str(ratio),
+    }
+    return dict.fromkeys(("coordinator", "agent", "sync"), told)
+
+
+def missing(spans: Collection[Span], hops: frozenset[Hop]) -> list[Hop]:
+    """Hops that a trace lacks, or that hang on no other span of it."""
+    known = {span.id for span in spans}
+    joined = {
+        (span.service, span.name) for span in spans if not span.parent or span.parent in known
+    }
+    return sorted(hops - joined)
+
+
+async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str, list[Span]]:
+    """The traces of an append and of a match, as Jaeger has them."""
+    provider = TracerProvider(resource=Resource.create({"service.name": APPLICATION}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{seen.endpoint}/v1/traces")))
+    trace.set_tracer_provider(provider)
+    tracer = provider.get_tracer("application")
+    lane = Lane(f"{UNIVERSE}/traced", values_of("traced"))
+    ids = {}
+    connecting = AsyncClient.connect(addresses, directory=certs, identity=f"client/{fleet.CLIENT}")
+    async with connecting as client:
+        await client.append(lane.ticks(HISTORY))
+        lane.count = HISTORY
+        with tracer.start_as_current_span("append of an application") as span:
+            await client.append(lane.ticks(1))
+            ids["append"] = trace.format_trace_id(span.get_span_context().trace_id)
+        values = lane.values[HISTORY + 1 - WANTED.window : HISTORY + 1]
+        with tracer.start_as_current_span("match of an application") as span:
+            await client.match(lane.name, time_at(HISTORY), values, WANTED)
+            ids["match"] = trace.format_trace_id(span.get_span_context().trace_id)
+    await asyncio.to_thread(provider.force_flush)
+    found = {}
+    for what, hops in (("append", APPEND), ("match", MATCH)):
+        try:
+            found[what] = await seen.trace(ids[what], lambda spans: not missing(spans, hops))  # noqa: B023
+        except JaegerFailed as error:
+            spans = await seen.trace(ids[what], bool)
+            raise JaegerFailed(f"{what} lacks {missing(spans, hops)}; {error}") from error
+    return found
+
+
+async def run(folder: Path) -> dict[str, list[Span]]:
+    """A fleet, Jaeger, and the two traces; raises JaegerFailed for a hop that is missing."""
+    async with jaeger.running(folder / "jaeger") as seen:
+        told = settings(seen.endpoint)
+        rarely = 0.5
+        fleet_of = fleet.observed(folder, settings=told, appends_per_s=rarely, matches_per_s=rarely)
+        async with fleet_of as observed:
+            addresses = observed.fleet.coordinators(Version.NEW)
+            return await taken(seen, addresses, observed.fleet.state.certs)
+
+
+def main() -> int:
+    """Run, say what there is, and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.observed.traces")
+    parser.add_argument("--pictures", type=Path, help="folder for append.svg and match.svg")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            traces = asyncio.run(run(Path(folder)))
+        except AssertionError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    for what, spans in traces.items():
+        processes = len({span.service for span in spans})
+        sys.stdout.write(f"{what}: one trace, {len(spans)} spans of {processes} processes\n")
+        for depth, span in waterfall.ordered(spans):
+            line = f"{'  ' * (depth + 1)}{span.service}: {span.name}"
+            sys.stdout.write(f"{line:<50}{1e3 * span.took_s:9.2f} ms\n")
+        if arguments.pictures:
+            arguments.pictures.mkdir(parents=True, exist_ok=True)
+            title = f"One {what}, from an application to the commit"
+            (arguments.pictures / f"{what}.svg").write_text(waterfall.picture(title, spans))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

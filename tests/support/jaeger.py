@@ -1,0 +1,198 @@
+"""A real Jaeger on loopback: takes spans by OTLP, keeps them in memory, and is asked for traces.
+
+    async with jaeger.running(folder) as seen:
+        tracing.configure("otlp", service="agent", endpoint=seen.endpoint)
+        ...
+        spans = await seen.trace(trace_id)
+
+Its program is built once by `tests.cluster.build` and kept; its process ends with the context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml  # type: ignore[import-untyped]
+
+from midstreamer.cli.local import free_ports
+from tests.cluster import build
+
+READY_S = 60.0
+END_S = 15.0
+POLL_S = 0.1
+STORE = "memory"
+
+
+class JaegerFailed(AssertionError):
+    """Jaeger did not start, or has not what it was asked for; the message says what, and why."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span of a trace; times are seconds since the epoch."""
+
+    id: str
+    parent: str
+    """The id of the span above it; empty for the first."""
+    name: str
+    service: str
+    begin_s: float
+    took_s: float
+    links: int
+    """Spans of other traces that it is linked to."""
+
+    @property
+    def end_s(self) -> float:
+        """When it ended."""
+        return self.begin_s + self.took_s
+
+
+@dataclass
+class Jaeger:
+    """A Jaeger that runs."""
+
+    endpoint: str
+    """Where it takes spans, as ``telemetry.traces_endpoint`` wants it."""
+    query: str
+    session: aiohttp.ClientSession
+
+    async def trace(
+        self, trace_id: str, enough: Callable[[Collection[Span]], bool], *, within_s: float = 20.0
+    ) -> list[Span]:
+        """The spans of a trace in order of time, once there are enough of them.
+
+        Raises JaegerFailed with those that there are when that takes too long.
+        """
+        found: list[Span] = []
+        try:
+            async with asyncio.timeout(within_s):
+                while not enough(found):
+                    await asyncio.sleep(POLL_S)
+                    found = _read(await self._asked(f"traces/{trace_id}"))
+        except TimeoutError:
+            names = ", ".join(f"{span.service}/{span.name}" for span in found) or "none"
+            raise JaegerFailed(
+                f"trace {trace_id} has not what is waited for after {within_s:g} s: {names}"
+            ) from None
+        return found
+
+    async def _asked(self, path: str) -> Any:
+        async with self.session.get(f"http://{self.query}/api/{path}") as answer:
+            if answer.status == 404:
+                return {"data": []}
+            return json.loads(await answer.read())
+
+
+def _read(told: Any) -> list[Span]:
+    spans = []
+    for trace in told.get("data") or []:
+        services = {key: value["serviceName"] for key, value in trace["processes"].items()}
+        for one in trace["spans"]:
+            above = [each for each in one["references"] if each["refType"] == "CHILD_OF"]
+            spans.append(
+                Span(
+                    id=one["spanID"],
+                    parent=above[0]["spanID"] if above else "",
+                    name=one["operationName"],
+                    service=services[one["processID"]],
+                    begin_s=one["startTime"] / 1e6,
+                    took_s=one["duration"] / 1e6,
+                    links=len(one["references"]) - len(above),
+                )
+            )
+    return sorted(spans, key=lambda span: (span.begin_s, -span.took_s))
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Jaeger]:
+    """A Jaeger; built first where it is missing, which takes some minutes, once.
+
+    Raises JaegerFailed with its last words when it does not start, and KitError when it cannot be
+    built.
+    """
+    program = await asyncio.to_thread(build.program, "jaeger")
+    takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3, datagram=False))
+    settings, log = _written(folder, _settings(takes, query, grpc)), folder / "jaeger.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            f"--config={settings}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_S)) as session:
+            await _ready(process, log, f"http://{query}/api/services", session)
+            yield Jaeger(f"http://{takes}", query, session)
+    finally:
+        await _end(process)
+
+
+def _settings(takes: str, query: str, grpc: str) -> dict[str, Any]:
+    return {
+        "extensions": {
+            "jaeger_storage": {"backends": {STORE: {"memory": {"max_traces": 10_000}}}},
+            "jaeger_query": {
+                "storage": {"traces": STORE},
+                "http": {"endpoint": query},
+                "grpc": {"endpoint": grpc},
+            },
+        },
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": takes}}}},
+        "exporters": {"jaeger_storage_exporter": {"trace_storage": STORE}},
+        "service": {
+            "extensions": ["jaeger_storage", "jaeger_query"],
+            "telemetry": {"metrics": {"level": "none"}},
+            "pipelines": {
+                "traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}
+            },
+        },
+    }
+
+
+def _written(folder: Path, settings: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "jaeger.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return path
+
+
+async def _ready(
+    process: asyncio.subprocess.Process, log: Path, url: str, session: aiohttp.ClientSession
+) -> None:
+    try:
+        async with asyncio.timeout(READY_S):
+            while True:
+                if process.returncode is not None:
+                    raise JaegerFailed(f"ended with {process.returncode}: {_last_words(log)}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(url) as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise JaegerFailed(f"not ready within {READY_S:g} s: {_last_words(log)}") from None
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " | ".join(lines[-3:]) or "it said nothing"
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(END_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+    await process.wait()

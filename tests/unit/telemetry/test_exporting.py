@@ -1,0 +1,148 @@
+"""Spans reach a collector, and one that is slow, away or deaf costs no request anything."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from structlog.testing import capture_logs
+
+from midstreamer.telemetry import exporting, metrics, tracing
+from tests.support.metered import shown
+
+
+@dataclass
+class Collector:
+    """Takes spans by OTLP over HTTP, as a collector does."""
+
+    address: str
+    spans: list[str] = field(default_factory=list)
+    services: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def a_collector(status: int = 200) -> Iterator[Collector]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = ExportTraceServiceRequest.FromString(body)
+            for resource in request.resource_spans:
+                names = {each.key: each.value.string_value for each in resource.resource.attributes}
+                collector.services.add(names["service.name"])
+                for scope in resource.scope_spans:
+                    collector.spans += [span.name for span in scope.spans]
+            self.send_response(status if self.path == "/v1/traces" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    collector = Collector(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def counted() -> tuple[float, float]:
+    exported, dropped = (shown(metrics.SPANS, result=each) for each in ("exported", "dropped"))
+    return exported, dropped
+
+
+@pytest.fixture(autouse=True)
+def _off_afterwards() -> Iterator[None]:
+    yield
+    tracing.close()
+
+
+def sending_to(endpoint: str) -> None:
+    tracing.configure("otlp", service="agent", endpoint=endpoint)
+
+
+def spans(count: int) -> None:
+    for _ in range(count):
+        with tracing.span("answers"):
+            pass
+
+
+def test_ended_spans_reach_the_collector_and_are_counted() -> None:
+    before = counted()
+    with a_collector() as collector:
+        sending_to(collector.address)
+        spans(3)
+        tracing.close()
+    assert collector.spans == ["answers"] * 3
+    assert collector.services == {"agent"}
+    assert counted() == (before[0] + 3, before[1])
+
+
+def test_a_collector_that_is_away_costs_a_request_nothing_and_is_named_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        before = counted()
+        with capture_logs() as lines:
+            sending_to(f"http://127.0.0.1:{taken.getsockname()[1]}")
+            began_s = time.monotonic()
+            spans(2 * exporting.BATCH_MAX)
+            took_s = time.monotonic() - began_s
+            tracing.close()
+    assert took_s < 1.0
+    assert counted() == (before[0], before[1] + 2 * exporting.BATCH_MAX)
+    (line,) = [line for line in lines if line["log_level"] != "info"]
+    assert line["event"] == "spans.dropped"
+    assert line["detail"].startswith("http://127.0.0.1:")
+
+
+def test_a_collector_that_never_answers_does_not_keep_a_process_from_stopping() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        sending_to(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        spans(exporting.QUEUE_MAX)
+        began_s = time.monotonic()
+        tracing.close()
+        assert time.monotonic() - began_s < exporting.CLOSE_S + 2 * exporting.SEND_S + 1.0
+
+
+def test_a_full_queue_drops_the_newest_and_keeps_its_bound() -> None:
+    before = counted()
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        sending_to(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        spans(3 * exporting.QUEUE_MAX)
+        dropped = counted()[1] - before[1]
+        tracing.close()
+    assert dropped >= exporting.QUEUE_MAX - exporting.BATCH_MAX
+    assert counted() == (before[0], before[1] + 3 * exporting.QUEUE_MAX)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_spans_that_the_collector_refuses_are_counted_as_dropped(status: int) -> None:
+    before = counted()
+    with a_collector(status) as collector:
+        sending_to(collector.address)
+        spans(2)
+        tracing.close()
+    assert counted() == (before[0], before[1] + 2)
+
+
+@pytest.mark.parametrize("traces", ["off", "log"])
+def test_a_process_that_sends_nothing_loads_no_exporter(traces: str) -> None:
+    text = (
+        "import sys\nfrom midstreamer.telemetry import tracing\n"
+        f"tracing.configure({traces!r}, service='agent')\n"
+        "print([name for name in sys.modules if name.startswith(('requests', 'google'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
