@@ -254,6 +254,7 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
+        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]  # it has not heard of it yet
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) == way
