@@ -60,15 +60,25 @@ class Family(Generic[MetricT]):
     def __init__(self, metric: MetricT, labels: Labels) -> None:
         self._metric = metric
         self._words = labels
+        self._known: dict[tuple[object, ...], MetricT] = {}
+        """Children by how they were asked for: finding one anew costs ten times what counting does.
+        Those of words from outside the sets are not kept, so it is bounded as the sets are."""
 
     def labels(self, *values: str, **named: str) -> MetricT:
         """The child to count in; a word outside its label's set becomes ``other``."""
-        given = {**dict(zip(self._words, values, strict=False)), **named}
-        closed = {label: self._closed(label, word) for label, word in given.items()}
-        return cast("MetricT", self._metric.labels(**closed))
+        asked = (values, *named.items())
+        found = self._known.get(asked)
+        if found is None:
+            given = {**dict(zip(self._words, values, strict=False)), **named}
+            closed = {label: self._closed(label, word) for label, word in given.items()}
+            found = cast("MetricT", self._metric.labels(**closed))
+            if closed == given:
+                self._known[asked] = found
+        return found
 
     def clear(self) -> None:
         """Forget all children; for a gauge of things that come and go."""
+        self._known.clear()
         self._metric.clear()
 
     def describe(self) -> Iterable[Metric]:

@@ -30,6 +30,35 @@ def test_a_counter_that_is_told_nothing_shows_nothing() -> None:
     )
 
 
+def a_family() -> tuple[families.Family[Counter], CollectorRegistry]:
+    registry = CollectorRegistry()
+    counter = Counter("things", "Things.", ["kind"], registry=registry)
+    return families.Family(counter, {"kind": frozenset({"a", "b"})}), registry
+
+
+def test_a_child_is_the_same_however_it_is_asked_for() -> None:
+    family, _ = a_family()
+    assert family.labels("a") is family.labels("a") is family.labels(kind="a")
+    assert family.labels("a") is not family.labels("b")
+
+
+def test_words_from_outside_are_not_remembered() -> None:
+    family, _ = a_family()
+    for number in range(100):
+        family.labels(f"peer {number}").inc()
+    family.labels("a").inc()
+    assert len(family._known) == 1
+    assert family.labels("peer 0")._value.get() == 100
+
+
+def test_a_family_that_was_cleared_counts_anew_where_it_can_be_seen() -> None:
+    family, registry = a_family()
+    family.labels("a").inc(5)
+    family.clear()
+    family.labels("a").inc()
+    assert registry.get_sample_value("things_total", {"kind": "a"}) == 1
+
+
 def test_every_process_tells_its_version() -> None:
     (version,) = words.VERSIONS
     assert shown(metrics.BUILD, version=version) == 1
