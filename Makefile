@@ -32,6 +32,7 @@ export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-traces traces wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-telemetry wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +96,9 @@ bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS=
 
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)
+
+bench-telemetry: setup  ## what counting and being scraped cost a request (ARGS="--pairs 60 --json figures.json")
+	$(BIN)/python -m benchmarks.telemetry $(ARGS)
 
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)
