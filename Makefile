@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services operator tests benchmarks docs images examples
+SOURCES := kernels services operator tests benchmarks dashboards docs images examples
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
