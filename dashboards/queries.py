@@ -219,7 +219,7 @@ def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
         for window in re.findall(rf"\b{function}\([^\[\]]*\[([^\]]+)\]", text):
             if window == INTERVAL:
                 continue
-            seconds = grammar.parse_duration(window).total_seconds()
+            seconds = grammar.parse_duration(window.partition(":")[0]).total_seconds()
             if function != "increase" or seconds < INCREASE_LEAST_S:
                 yield f"{function} over {window}: take {INTERVAL}, or increase over hours"
 

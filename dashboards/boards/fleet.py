@@ -287,9 +287,49 @@ _decides = Row(
     ],
 )
 
+_tells = Row(
+    "Does it tell everything, and is it one version?",
+    [
+        number(
+            "Processes, by version",
+            panels.COUNT,
+            Says(
+                "How many processes run which version.",
+                "Two versions for longer than a rollout.",
+                "`kubectl rollout status` says what it waits for.",
+            ),
+            Line(ALL.total(metrics.BUILD, "version"), "{{version}}"),
+            width=8,
+        ),
+        graph(
+            "Log lines left out",
+            panels.PER_S,
+            Says(
+                "Log lines each second that were not written because a peer caused too many of"
+                " them, by event.",
+                "It goes on: somebody is trying something, or a client is broken.",
+                "The lines that were written name the peer.",
+            ),
+            Line(promql.or_zero(ALL.rate(metrics.LOG_LINES_LEFT_OUT, "event")), "{{event}}"),
+            width=8,
+        ),
+        graph(
+            "Spans for the collector of traces",
+            panels.PER_S,
+            Says(
+                "Spans each second that ended and were sampled: exported, or dropped.",
+                "Dropped: traces have holes. Requests do not suffer.",
+                "Does the collector answer? docs/how-to/observe.md.",
+            ),
+            Line(promql.or_zero(ALL.rate(metrics.SPANS, "result")), "{{result}}"),
+            width=8,
+        ),
+    ],
+)
+
 BOARD = Board(
     "fleet",
     "Fleet",
     "Whether the fleet is whole, fast and safe, and which board says more.",
-    [_missing, _fast, _full, _decides],
+    [_missing, _fast, _full, _decides, _tells],
 )
