@@ -98,6 +98,9 @@ dashboards: dev  ## boards for Grafana: built into the chart, and held to their 
 dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
 	$(BIN)/python -m dashboards live $(ARGS)
 
+dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
+	$(BIN)/python -m dashboards pictures
+
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 

@@ -1,10 +1,11 @@
-"""Boards for Grafana: ``python -m dashboards build|lint|check|list|live``.
+"""Boards for Grafana: ``python -m dashboards build|lint|check|list|live|pictures``.
 
 * ``build`` writes every board to charts/midstreamer/dashboards;
 * ``lint`` holds every board to the rules of `dashboards.linting`;
 * ``check`` does the same, and names files that differ from what would be built;
 * ``list`` names the boards with the questions of their rows;
-* ``live`` asks every query of a real Prometheus that scrapes a real fleet under load.
+* ``live`` asks every query of a real Prometheus that scrapes a real fleet under load;
+* ``pictures`` draws every board from what that run was answered.
 """
 
 from __future__ import annotations
@@ -56,9 +57,16 @@ def show() -> int:
 
 def live(seconds: float = LIVE_S) -> int:
     """Ask every query; 1 when one has no data."""
-    from dashboards import live as running  # noqa: PLC0415 - needs what tests need
+    from dashboards import live as running
 
     return asyncio.run(running.run(seconds))
+
+
+def pictures() -> int:
+    """Draw every board from the last run of ``live``; 1 when there was none."""
+    from dashboards import pictures as drawing
+
+    return drawing.main()
 
 
 COMMANDS: dict[str, Callable[[], int]] = {
@@ -66,6 +74,7 @@ COMMANDS: dict[str, Callable[[], int]] = {
     "lint": lint,
     "check": check,
     "list": show,
+    "pictures": pictures,
 }
 
 

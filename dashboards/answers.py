@@ -1,4 +1,4 @@
-"""What a Prometheus answered to the queries of boards: kept as data, judged, and told as a table."""
+"""What a Prometheus answered to the queries of boards: kept as data, judged, told as a table."""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ RULES = built.ROOT / "charts/midstreamer/rules"
 SCRAPE_S = 1.0
 INTERVAL = "15s"
 """For `$__rate_interval`, which would be 4 s: one that smooths what only a few requests make."""
+SETTLES_S = 15.0
+"""After which an interval is full."""
 STEP_S = 1.0
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
 """What variables say: all that there is."""
@@ -38,8 +40,9 @@ async def run(seconds: float) -> int:
     """Ask everything after so many seconds of load; 1 when something has no data."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-boards-") as folder:
         async with _looked_at(Path(folder)) as asked:
-            began = time.time()
             print(f"everything is scraped; {seconds:g} s of load", flush=True)
+            await asyncio.sleep(SETTLES_S)
+            began = time.time()
             await asyncio.sleep(seconds)
             kept = await everything(asked, began, time.time())
     answers.write(KEPT, kept)
