@@ -16,12 +16,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dashboards import answers, built, reading
+from dashboards import answers, built, generator, reading
 from dashboards.answers import Answer, Kept, Line
 from dashboards.board import Board
 from dashboards.reading import Query
 from tests.observed import fleet
 from tests.support import prometheus
+from tests.support.api_server import ApiServer
+from tests.support.operating import NAMESPACE
 from tests.support.prometheus import Pace, Prometheus
 
 KEPT = built.ROOT / ".cache/dashboards/answers.json"
@@ -29,6 +31,10 @@ RULES = built.ROOT / "charts/midstreamer/rules"
 SCRAPE_S = 1.0
 INTERVAL = "15s"
 """For `$__rate_interval`, which would be 4 s: one that smooths what only a few requests make."""
+ASKS_S = 60.0
+"""The load goes on so long after, while queries are asked."""
+UP_S = 120.0
+"""Longest until everything is scraped; a load test has a fleet of its own to start."""
 SETTLES_S = 15.0
 """After which an interval is full."""
 STEP_S = 1.0
@@ -39,7 +45,8 @@ VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
 async def run(seconds: float) -> int:
     """Ask everything after so many seconds of load; 1 when something has no data."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-boards-") as folder:
-        async with _looked_at(Path(folder)) as asked:
+        lasts_s = seconds + SETTLES_S + ASKS_S
+        async with _looked_at(Path(folder), lasts_s) as asked:
             print(f"everything is scraped; {seconds:g} s of load", flush=True)
             await asyncio.sleep(SETTLES_S)
             began = time.time()
@@ -51,15 +58,29 @@ async def run(seconds: float) -> int:
 
 
 @asynccontextmanager
-async def _looked_at(folder: Path) -> AsyncIterator[Prometheus]:
+async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
     pace = Pace(scrape_s=SCRAPE_S, evaluation_s=SCRAPE_S)
     rules = sorted(RULES.glob("*.yaml"))
     async with (
         fleet.observed(folder / "fleet", news=print) as seen,
-        prometheus.running(folder / "data", seen.targets(), rules=rules, pace=pace) as asked,
+        generator.running(folder / "load", lasts_s) as load,
+        prometheus.running(
+            folder / "data", [*seen.targets(), load], rules=rules, pace=pace
+        ) as asked,
     ):
-        await asked.all_up()
+        await asked.all_up(within_s=UP_S)
+        _make_ready(seen.cluster.server)
         yield asked
+
+
+def _make_ready(server: ApiServer) -> None:
+    """Say that the pods of every Deployment are ready: nobody else does, without a cluster."""
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    for made in server.all(path):
+        wanted = made["spec"].get("replicas", 1)
+        replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), wanted)
+        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
+        server.put(path, {**made, "status": {**replicas, **seen}})
 
 
 async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
