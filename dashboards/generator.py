@@ -23,7 +23,7 @@ END_S = 120.0
 @contextlib.asynccontextmanager
 async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
     """Its generator as a target, which asks for so many seconds; it has ended after the block."""
-    folder.mkdir()
+    await asyncio.to_thread(folder.mkdir)
     shape = folder / "shape.json"
     stage = {"seconds": seconds, "begin": PER_S, "end": PER_S}
     told = {"stages": [stage], "users": USERS, "reconnects_per_s": RECONNECTS_PER_S}
