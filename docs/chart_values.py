@@ -136,6 +136,19 @@ def _monitor() -> Schema:
     return _section(enabled=_flag(True), interval=every, labels=LABELS)
 
 
+def _monitoring() -> Schema:
+    return _section(
+        podMonitor=_monitor(),
+        serviceMonitor=_monitor(),
+        rules=_section(enabled=_flag(True), labels=LABELS),
+        dashboards=_section(
+            enabled=_flag(True),
+            labels=_texts({"dashboards": "here"}),
+            annotations=_texts({"grafana_folder": "Quants"}),
+        ),
+    )
+
+
 def _digest() -> Schema:
     rule = Rule(r"^sha256:[0-9a-f]{64}$", "the whole digest of the image, sha256:<64 digits>")
     return _text(f"sha256:{'ab' * 32}", _optional(rule))
@@ -278,7 +291,7 @@ def fleet(config: Schema) -> Schema:
         postgresql=_postgresql(),
         podSecurityContext=_user(),
         podDisruptionBudgets=_section(enabled=_flag(False), maxUnavailable=budget),
-        monitoring=_section(podMonitor=_monitor(), serviceMonitor=_monitor()),
+        monitoring=_monitoring(),
         test=_section(
             enabled=_flag(False), deadlineSeconds=_whole(90, 5, 3600), resources=_resources()
         ),

@@ -140,6 +140,7 @@ def _build_component(component: programs.Component, cache: Path) -> None:
         raise host.KitError(f"{component.name} could not be built, for the reason above")
     for name, wanted in component.renamed.items():
         (unfinished / name).rename(unfinished / wanted)
+    _keep_files(component, place, unfinished, environment)
     lacking = [name for name in component.binaries if not (unfinished / name).is_file()]
     if lacking:
         raise host.KitError(f"{component.name} was built without {', '.join(lacking)}")
@@ -166,6 +167,19 @@ def _download(component: programs.Component, place: Path, environment: dict[str,
         f"the modules of {component.name} could not be fetched in {DOWNLOAD_ATTEMPTS} attempts "
         f"(GOPROXY says from where): {done.stderr.strip()[-800:]}"
     )
+
+
+def _keep_files(
+    component: programs.Component, place: Path, into: Path, environment: dict[str, str]
+) -> None:
+    if not component.files:
+        return
+    tool = programs.tool((place / "go.mod").read_text(encoding="utf-8"))
+    asked = ["go", "list", "-f", "{{.Module.Dir}}", tool]
+    told = subprocess.run(asked, cwd=place, env=environment, capture_output=True, check=True)
+    module = Path(told.stdout.decode().strip())
+    for name in component.files:
+        shutil.copyfile(module / name, into / Path(name).name)
 
 
 def _tags(component: programs.Component) -> list[str]:

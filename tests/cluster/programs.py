@@ -26,6 +26,7 @@ class Component:
     renamed: Mapping[str, str] = field(default_factory=dict)  # from what `go build` calls it
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # build constraints
+    files: tuple[str, ...] = ()  # kept beside the programs; paths in the module of the first tool
 
 
 COMPONENTS = (
@@ -49,6 +50,12 @@ COMPONENTS = (
     Component("probe", ("probe",)),
 )
 
+# Definitions of the Prometheus operator: what the chart makes, and what it does not start without.
+DEFINITIONS = tuple(
+    f"monitoring.coreos.com_{plural}.yaml"
+    for plural in ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
+)
+
 # Not of a cluster: `build.program` builds them when somebody asks for one.
 OTHERS = (
     Component(
@@ -57,6 +64,13 @@ OTHERS = (
         target="tool",
         # Only Kubernetes is asked for targets: the clients of clouds are most of the weight.
         tags=("remove_all_sd", "enable_kubernetes_sd"),
+    ),
+    Component(
+        "prometheus-operator",
+        ("prometheus-operator",),
+        target="tool",
+        renamed={"operator": "prometheus-operator"},
+        files=tuple(f"example/prometheus-operator-crd/{name}" for name in DEFINITIONS),
     ),
 )
 
@@ -106,6 +120,14 @@ def module_version(go_mod: str, module: str) -> str:
     return found[1]
 
 
+def tool(go_mod: str) -> str:
+    """The first package that a go.mod names as `tool`; raises ValueError."""
+    found = re.search(r"^tool (?:\(\s+)?(\S+)", go_mod, re.MULTILINE)
+    if not found:
+        raise ValueError("go.mod names no tool")
+    return found[1]
+
+
 def go_version(go_mod: str) -> str:
     """The Go version that a go.mod wants; raises ValueError."""
     found = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
@@ -124,6 +146,6 @@ def fingerprint(component: Component, sources: Mapping[str, bytes], architecture
         digest.update(f"{name} {len(sources[name])}\n".encode())
         digest.update(sources[name])
     flags = linker_flags(component, sources["go.mod"].decode())
-    how = [*FLAGS, flags, component.target, architecture, *component.tags]
+    how = [*FLAGS, flags, component.target, architecture, *component.tags, *component.files]
     digest.update("\n".join(how).encode())
     return digest.hexdigest()[:16]

@@ -228,3 +228,10 @@ livenessProbe:
 {{- $made := dict "security" $security "telemetry" $telemetry }}
 {{- mergeOverwrite $made (deepCopy .Values.config) | toToml }}
 {{- end -}}
+
+{{- /* What a target is called, as panels and rules select it: job, namespace and pod are there. */ -}}
+{{- define "midstreamer.relabelings" -}}
+relabelings:
+  - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component]
+    targetLabel: component
+{{- end -}}

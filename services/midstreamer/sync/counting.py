@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.series import universe_of
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Written
 from midstreamer.telemetry import metrics
 
 _YES_NO = {True: "true", False: "false"}
@@ -26,6 +28,13 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> None:
         metrics.INTERVALS.labels(_YES_NO[verdict.covered], universe).inc()
         metrics.WINKLER.labels(universe).inc(verdict.winkler)
         metrics.BRIER.labels(universe).inc(verdict.brier)
+
+
+def count_ticks(outcomes: Iterable[Written | MidstreamerError]) -> None:
+    """Count the ticks of a commit: those that are new, and those that were there before."""
+    taken = [outcome for outcome in outcomes if isinstance(outcome, Written)]
+    metrics.TICKS.labels("stored").inc(sum(written.stored for written in taken))
+    metrics.TICKS.labels("repeated").inc(sum(written.repeated for written in taken))
 
 
 def confidence(verdict: Verdict) -> float:

@@ -7,8 +7,8 @@ counts as ``other``.  So nobody else can make a new time series here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, MethodType
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from prometheus_client import (
@@ -19,6 +19,7 @@ from prometheus_client import (
     Metric,
     disable_created_metrics,
 )
+from prometheus_client.samples import Sample
 
 from midstreamer.telemetry import words
 from midstreamer.telemetry.words import FirstNames, Words
@@ -97,6 +98,20 @@ def counters(name: str, help: str, labels: Labels) -> Family[Counter]:
     """A counter for each combination of the words of its labels."""
     CATALOGUE.append(Described(f"{name}_total", "counter", labels, help))
     return Family(Counter(name, help, tuple(labels), registry=REGISTRY), labels)
+
+
+def asked(counter: Counter, value: Callable[[], float | None]) -> None:
+    """Let a counter ask for its value when somebody scrapes, as `Gauge.set_function` does.
+
+    What is counted for each datagram is then a plain addition elsewhere.  The value may never go
+    down; None shows nothing, where this machine cannot tell.
+    """
+
+    def samples(_: Counter) -> Iterable[Sample]:
+        told = value()
+        return () if told is None else (Sample("_total", {}, float(told), None, None),)
+
+    counter._child_samples = MethodType(samples, counter)  # type: ignore[method-assign]  # noqa: SLF001 - as the library does
 
 
 def gauge(name: str, help: str) -> Gauge:

@@ -372,6 +372,8 @@ LOAD_PROCESSORS = gauge(
 BUILD = gauges(
     "midstreamer_build_info", "Always 1; the label is the version.", {"version": words.VERSIONS}
 )
+for _version in words.VERSIONS:
+    BUILD.labels(_version).set(1)
 SPANS = counters(
     "midstreamer_spans",
     "Spans that ended and were sampled, by what became of them: exported, or dropped because the"

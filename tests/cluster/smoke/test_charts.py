@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tomllib
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from docs import charts
 from tests.cluster import host, mark, renders
@@ -37,8 +39,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     **{
         f"monitoring.{kind}.{key}": {"monitoring": {kind: {"enabled": True}}}
-        for kind in ("podMonitor", "serviceMonitor")
-        for key in ("interval", "labels")
+        for kind in ("podMonitor", "serviceMonitor", "rules", "dashboards")
+        for key in ("interval", "labels", "annotations")
     },
     **{
         f"networkPolicies.postgresql.{key}": {"postgresql": OWN_DATABASE["postgresql"]}
@@ -51,6 +53,8 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What must be set before, so that a value has a meaning."""
 ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
 """What must be set with a value that is refused without."""
+CONFIG_MAP_BYTES_MAX = 1 << 20
+"""Of a Secret too: more the API server does not take."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -107,6 +111,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one port for clients outside and for probes": (
         {"coordinator": {"outsidePort": 9090}},
         "healthPort and coordinator.outsidePort are both 9090",
+    ),
+    "two monitors of the same pods": (
+        {"monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        "each pod would be counted twice, so set one of them to false",
     ),
     "a label of the chart's own": (
         {"labels": {"app.kubernetes.io/instance": "x"}},
@@ -269,6 +277,55 @@ def test_a_budget_for_disruptions_selects_the_pods_of_its_kind() -> None:
     }
 
     assert selected == {"coordinator", "sync", "agent", "operator"}
+
+
+def test_each_rule_is_shipped_as_it_was_built() -> None:
+    made = objects(render({"monitoring": {"rules": {"enabled": True}}}))
+    shipped = {
+        each["metadata"]["name"]: each["spec"] for each in made if each["kind"] == "PrometheusRule"
+    }
+
+    files = sorted((charts.FLEET / "rules").glob("*.yaml"))
+    assert files
+    assert shipped == {
+        f"{renders.RELEASE}-{file.stem}": yaml.safe_load(file.read_text("utf-8")) for file in files
+    }
+
+
+def test_each_dashboard_is_shipped_as_it_was_built_where_the_sidecar_looks() -> None:
+    made = objects(render({"monitoring": {"dashboards": {"enabled": True}}}))
+    shipped = [each for each in made if "-dashboard-" in each["metadata"]["name"]]
+
+    files = sorted((charts.FLEET / "dashboards").glob("*.json"))
+    assert files
+    assert {key: text for each in shipped for key, text in each["data"].items()} == {
+        f"midstreamer-{file.name}": file.read_text("utf-8") for file in files
+    }
+    for each in shipped:
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert each["metadata"]["annotations"] == {"grafana_folder": "Midstreamer"}
+        assert len(json.dumps(each)) < CONFIG_MAP_BYTES_MAX
+
+
+def test_a_release_with_all_dashboards_and_rules_fits_into_its_secret() -> None:
+    # Helm keeps what was rendered and the files of the chart, packed and then as base64.
+    values = {"monitoring": {kind: {"enabled": True} for kind in ("rules", "dashboards")}}
+    files = [file.read_text("utf-8") for file in charts.FLEET.rglob("*") if file.is_file()]
+
+    packed = gzip.compress("".join([render(values), *files]).encode())
+
+    assert len(packed) * 4 / 3 < CONFIG_MAP_BYTES_MAX * 0.8
+
+
+@pytest.mark.parametrize("kind", ["podMonitor", "serviceMonitor"])
+def test_a_target_is_called_the_same_whichever_way_it_is_found(kind: str) -> None:
+    made = objects(render({"monitoring": {kind: {"enabled": True}}}))
+    (monitor,) = (each for each in made if each["kind"].lower() == kind.lower())
+
+    (endpoint,) = monitor["spec"].get("podMetricsEndpoints") or monitor["spec"]["endpoints"]
+    assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
+    assert endpoint["port"] == "health"
+    assert [each["targetLabel"] for each in endpoint["relabelings"]] == ["component"]
 
 
 def test_a_digest_wins_over_the_tag() -> None:

@@ -1,0 +1,91 @@
+"""What the chart ships for Prometheus, turned by its real operator into what a real one scrapes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs import charts
+from tests.cluster import host, mark, monitoring
+from tests.cluster.monitoring import EVERY, Asked
+from tests.cluster.pods import Kubernetes
+from tests.cluster.releases import Release
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+PODS = {"agent": 2, "coordinator": 2, "operator": 2, "postgres": 1, "sync": 2}
+WAYS = {"podMonitor": "podMonitor", "serviceMonitor": "serviceMonitor"}
+"""What of the chart finds the pods, and how the operator calls the job made of it."""
+
+
+def values(way: str) -> dict[str, Any]:
+    return {
+        "monitoring": {
+            way: {"enabled": True, "interval": EVERY},
+            "rules": {"enabled": True},
+            "dashboards": {"enabled": True},
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def operated(
+    kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kubernetes]:
+    """The namespace of a release, looked after by the Prometheus operator."""
+    monitoring.install_definitions(kubernetes)
+    made = Release(kubernetes, values=values("podMonitor"))
+    made.install()
+    made.wait_ready()
+    monitoring.choose_all(kubernetes)
+    with monitoring.operating(kubernetes, tmp_path_factory.mktemp("operator")):
+        yield kubernetes
+    made.uninstall()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select_by(
+    way: str, operated: Kubernetes, tmp_path: Path
+) -> None:
+    cluster = mark.made_here()
+    if cluster is None:
+        pytest.skip("Prometheus runs in the network of a node, which is not here")
+    release = Release(operated, values=values(way))
+    release.put()
+    release.wait_ready()
+    made = monitoring.configuration(
+        operated, lambda found: [_way(each) for each in found["scrape_configs"]] == [WAYS[way]]
+    )
+    with monitoring.scraping(
+        cluster, made, monitoring.rules(operated), tmp_path / "prometheus"
+    ) as asked:
+        found = _all_up(asked)
+        recorded = host.eventually("rules are evaluated", asked.rule_health, _evaluated)
+
+    assert Counter(labels["component"] for labels in found) == PODS
+    assert {labels["job"] for labels in found} == {"midstreamer"}
+    assert {labels["namespace"] for labels in found} == {release.namespace}
+    assert {labels["pod"] for labels in found} == {
+        pod["metadata"]["name"] for pod in release.pods()
+    }
+    assert set(recorded.values()) == {"ok"}
+    assert len(recorded) >= len(list((charts.FLEET / "rules").glob("*.yaml")))
+
+
+def _way(job: dict[str, Any]) -> str:
+    return str(job["job_name"]).partition("/")[0]
+
+
+def _all_up(asked: Asked) -> list[Any]:
+    """The labels of every target, once each was reached."""
+    host.eventually("every target is scraped", asked.problems, lambda found: not found)
+    host.eventually("there are all", lambda: len(asked.query("up == 1")), sum(PODS.values()).__eq__)
+    return [labels for labels, _ in asked.query("up")]
+
+
+def _evaluated(found: dict[str, str]) -> bool:
+    return bool(found) and "unknown" not in found.values()
