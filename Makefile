@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs dashboards dashboards-live dashboards-pictures lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	cd services && ../$(BIN)/deptry --no-ansi .
 	cd operator && ../$(BIN)/deptry --no-ansi .
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m dashboards check
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
@@ -89,6 +90,10 @@ bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS=
 
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)
+
+dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
+	$(BIN)/python -m dashboards build
+	$(BIN)/python -m dashboards lint
 
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -137,7 +137,7 @@ def ratio(part: str, whole: str) -> str:
 
 def or_zero(expression: str) -> str:
     """The same, and 0 when there is no series, as where nothing was counted yet."""
-    return f"{expression} or vector(0)"
+    return f"({expression} or vector(0))"
 
 
 def _grown(how: str, metric: Metric, over: str, suffix: str, labels: dict[str, Wanted]) -> str:
@@ -162,10 +162,11 @@ def _matchers(what: Described, labels: dict[str, Wanted]) -> Iterator[str]:
 def _check(what: Described, label: str, match: Match) -> None:
     if label == LE and what.kind == "histogram":
         return
+    says: words.Words | words.FirstNames | None
     if label in what.labels:
         says = what.labels[label]
     elif label in known.TARGET_LABELS:
-        says = known.TARGET_LABELS[label]  # type: ignore[assignment]
+        says = known.TARGET_LABELS[label]
     else:
         has = ", ".join([*what.labels, *known.TARGET_LABELS])
         raise ValueError(f"{what.name} has no label {label!r}: it has {has}")
