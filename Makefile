@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services operator tests benchmarks docs images examples
+SOURCES := kernels services operator tests benchmarks dashboards docs images examples
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
@@ -31,11 +31,10 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-traces traces wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-telemetry wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live dashboards-pictures fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster cluster-smoke cluster-full full clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/stamp.run  ## what running needs: environment, data, compiled kernels
 
@@ -57,6 +56,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	cd services && ../$(BIN)/deptry --no-ansi .
 	cd operator && ../$(BIN)/deptry --no-ansi .
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m dashboards check
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
@@ -99,6 +99,16 @@ bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figure
 
 bench-telemetry: setup  ## what counting and being scraped cost a request (ARGS="--pairs 60 --json figures.json")
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)
+
+dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
+	$(BIN)/python -m dashboards build
+	$(BIN)/python -m dashboards lint
+
+dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
+	$(BIN)/python -m dashboards live $(ARGS)
+
+dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
+	$(BIN)/python -m dashboards pictures
 
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)
