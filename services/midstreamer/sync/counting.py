@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 
 from midstreamer.domain.errors import MidstreamerError
@@ -49,13 +48,27 @@ def confidence(verdict: Verdict) -> float:
     return max(distance, 1.0 - distance)
 
 
-def count_licences(states: Iterable[State]) -> None:
-    """Tell how many learning streams of each universe may give signals; ``states`` are all."""
-    held: Counter[tuple[bool, str]] = Counter()
-    for state in states:
+class Licences:
+    """How many learning streams may give signals, of those that are remembered; by universe."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[bool, str]] = {}
+        """Whether each stream holds the licence, and its universe."""
+
+    def remember(self, stream: str, state: State) -> None:
+        """A stream has this state now."""
+        self.forget(stream)
         universe = state.specification.universe
-        held[state.licence.held, universe] += 1
+        self._held[stream] = state.licence.held, universe
+        metrics.LICENCES.labels(_YES_NO[state.licence.held], universe).inc()
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
-    metrics.LICENCES.clear()
-    for (holds, universe), streams in held.items():
-        metrics.LICENCES.labels(_YES_NO[holds], universe).inc(streams)
+
+    def forget(self, stream: str) -> None:
+        """A stream is not remembered any more."""
+        if (before := self._held.pop(stream, None)) is not None:
+            metrics.LICENCES.labels(_YES_NO[before[0]], before[1]).dec()
+
+    def clear(self) -> None:
+        """None is remembered any more."""
+        for stream in tuple(self._held):
+            self.forget(stream)

@@ -77,9 +77,14 @@ def test_streams_are_counted_by_whether_they_may_speak() -> None:
     state = reasoning.initial(a_specification())
     universe = state.specification.universe
     held = msgspec.structs.replace(state.licence, held=True)
-    counting.count_licences([state, state, msgspec.structs.replace(state, licence=held)])
+    licences = counting.Licences()
+    for stream in ("a", "b", "c"):
+        licences.remember(stream, state)
+    licences.remember("c", msgspec.structs.replace(state, licence=held))
     assert shown(metrics.LICENCES, held="false", universe=universe) == 2
     assert shown(metrics.LICENCES, held="true", universe=universe) == 1
     assert shown(metrics.INTERVAL_TARGET, universe=universe) == state.specification.coverage
-    counting.count_licences([])
+    licences.forget("a")
+    assert shown(metrics.LICENCES, held="false", universe=universe) == 1
+    licences.clear()
     assert shown(metrics.LICENCES, held="true", universe=universe) == 0
