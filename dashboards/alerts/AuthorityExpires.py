@@ -30,7 +30,10 @@ ALERT = Alert(
             labels=target("sync", "s1"),
             says=(
                 "an authority that sync s1 trusts ends soon",
-                "An authority that sync s1 of fleet trusts ends in 22h 0m 0s: what it signed ends with it.",
+                (
+                    "An authority that sync s1 of fleet trusts ends in 22h 0m 0s: what"
+                    " it signed ends with it."
+                ),
             ),
         ),
         silent({of(metrics.AUTHORITY_EXPIRY_S, "sync", "s1"): Holds(8640000)}, at="3h"),

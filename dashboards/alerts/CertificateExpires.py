@@ -41,7 +41,10 @@ ALERT = Alert(
             labels=target("agent", "a1"),
             says=(
                 "the certificate of agent a1 ends soon",
-                "4.167% of the life of the certificate of agent a1 in fleet are left: when it has ended, nobody speaks with the process.",
+                (
+                    "4.167% of the life of the certificate of agent a1 in fleet are"
+                    " left: when it has ended, nobody speaks with the process."
+                ),
             ),
         ),
         silent(

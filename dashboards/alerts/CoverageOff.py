@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.cases import fires, of, silent
 from dashboards.promql import largest
 from dashboards.rules import TICKET, Alert, Grows, Holds, increase, ours
 from midstreamer.telemetry import metrics
@@ -22,7 +22,8 @@ def _target() -> str:
 ALERT = Alert(
     name="CoverageOff",
     expression=lambda over: (
-        f"abs({_settled(over('1d'), 'true')} / ({_settled(over('1d'))} > {SETTLED_MIN}) - {_target()}) > {OFF_MAX}"
+        f"abs({_settled(over('1d'), 'true')} / ({_settled(over('1d'))} >"
+        f" {SETTLED_MIN}) - {_target()}) > {OFF_MAX}"
     ),
     wait="1h",
     severity=TICKET,
@@ -48,7 +49,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "universe": "plant"},
             says=(
                 "intervals of plant in fleet do not cover what they promise",
-                "The share of outcomes of plant in fleet inside their intervals is 20% of all away from its target, over a day.",
+                (
+                    "The share of outcomes of plant in fleet inside their intervals is"
+                    " 20% of all away from its target, over a day."
+                ),
             ),
         ),
         silent(

@@ -30,7 +30,10 @@ ALERT = Alert(
             labels=target("agent", "a1"),
             says=(
                 "agent a1 is behind the feed",
-                "agent a1 of fleet has not known for 1m 30s that it has everything which the feed has.",
+                (
+                    "agent a1 of fleet has not known for 1m 30s that it has everything"
+                    " which the feed has."
+                ),
             ),
         ),
         silent({of(metrics.FEED_LAG_S, "agent", "a1"): Holds(1)}, at="1h"),

@@ -7,11 +7,16 @@ from dashboards.rules import TICKET, Alert, Grows, Holds, increase
 from midstreamer.telemetry import metrics
 
 MOST = 3
+
+
+def _refused(over: str) -> str:
+    by = ("namespace", "component", "kind", "frame")
+    return increase(metrics.REFUSED_FRAMES, over, *by)
+
+
 ALERT = Alert(
     name="FramesDenied",
-    expression=lambda over: (
-        f"{increase(metrics.REFUSED_FRAMES, over('15m'), 'namespace', 'component', 'kind', 'frame')} > {MOST}"
-    ),
+    expression=lambda over: f"{_refused(over('15m'))} > {MOST}",
     wait="1m",
     severity=TICKET,
     summary="a {{ $labels.kind }} sends {{ $labels.frame }}, which it may not",
@@ -38,7 +43,10 @@ ALERT = Alert(
             },
             says=(
                 "a client sends Write, which it may not",
-                "30 frames Write of a client have closed its connections to coordinator of fleet within a quarter of an hour.",
+                (
+                    "30 frames Write of a client have closed its connections to"
+                    " coordinator of fleet within a quarter of an hour."
+                ),
             ),
         ),
         silent(

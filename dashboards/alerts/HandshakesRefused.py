@@ -8,11 +8,16 @@ from dashboards.rules import TICKET, Alert, Grows, rate
 from midstreamer.telemetry import metrics, words
 
 RATE_MAX = 2
+
+
+def _refused(over: str) -> str:
+    by, refused = ("namespace", "component", "result"), none_of(words.ACCEPTED)
+    return rate(metrics.HANDSHAKES, over, *by, result=refused)
+
+
 ALERT = Alert(
     name="HandshakesRefused",
-    expression=lambda over: (
-        f"{rate(metrics.HANDSHAKES, over('5m'), 'namespace', 'component', 'result', result=none_of(words.ACCEPTED))} > {RATE_MAX}"
-    ),
+    expression=lambda over: f"{_refused(over('5m'))} > {RATE_MAX}",
     wait="10m",
     severity=TICKET,
     summary=(

@@ -10,7 +10,8 @@ from midstreamer.telemetry import metrics
 ALERT = Alert(
     name="Incomplete",
     expression=lambda _: (
-        f"{ours(metrics.COMPLETE, component=among('sync', 'coordinator', 'agent', 'postgres'))} == 0"
+        f"{ours(metrics.COMPLETE, component=among('sync', 'coordinator', 'agent', 'postgres'))} == "
+        f"0"
     ),
     wait="10m",
     severity=PAGE,
@@ -29,7 +30,10 @@ ALERT = Alert(
             labels=target("coordinator", "c1"),
             says=(
                 "coordinator c1 lacks something that it needs",
-                "coordinator c1 of fleet has said for ten minutes that a part which it needs is not there; what it cannot answer it refuses.",
+                (
+                    "coordinator c1 of fleet has said for ten minutes that a part which"
+                    " it needs is not there; what it cannot answer it refuses."
+                ),
             ),
         ),
         silent({of(metrics.COMPLETE, "coordinator", "c1"): Holds(1)}, at="1h"),

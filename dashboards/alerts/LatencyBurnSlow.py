@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.burning import TICKETS, answers, burn, in_time
-from dashboards.cases import fires, of, silent
+from dashboards.cases import fires, silent
 from dashboards.recordings import LATENCY
 from dashboards.rules import TICKET, Alert
 

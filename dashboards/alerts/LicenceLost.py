@@ -45,7 +45,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "universe": "plant"},
             says=(
                 "no stream of plant in fleet may give signals",
-                "Within a day up to 4 streams of plant in fleet held the licence to give signals; none does any more.",
+                (
+                    "Within a day up to 4 streams of plant in fleet held the licence to"
+                    " give signals; none does any more."
+                ),
             ),
         ),
         silent(

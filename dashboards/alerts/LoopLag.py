@@ -9,11 +9,16 @@ from dashboards.series import JOB
 from midstreamer.telemetry import metrics
 
 LAG_MAX_S = 0.5
+
+
+def _lag(over: str) -> str:
+    by = ("namespace", "component", "pod")
+    return promql.quantile(0.99, metrics.LOOP_LAG_S, over, *by, job=JOB)
+
+
 ALERT = Alert(
     name="LoopLag",
-    expression=lambda over: (
-        f"{promql.quantile(0.99, metrics.LOOP_LAG_S, over('5m'), 'namespace', 'component', 'pod', job=JOB)} > {LAG_MAX_S}"
-    ),
+    expression=lambda over: f"{_lag(over('5m'))} > {LAG_MAX_S}",
     wait="10m",
     severity=TICKET,
     summary="the event loop of {{ $labels.component }} {{ $labels.pod }} is late",
@@ -37,7 +42,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "component": "coordinator", "pod": "c1"},
             says=(
                 "the event loop of coordinator c1 is late",
-                "One wake-up in a hundred of coordinator c1 in fleet comes 990ms late or later: everything that it does waits so long.",
+                (
+                    "One wake-up in a hundred of coordinator c1 in fleet comes 990ms"
+                    " late or later: everything that it does waits so long."
+                ),
             ),
         ),
         silent(

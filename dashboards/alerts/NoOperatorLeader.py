@@ -35,7 +35,10 @@ ALERT = Alert(
             labels={"namespace": "fleet"},
             says=(
                 "no operator leads in fleet",
-                "None of the 2 replicas of the operator of fleet holds the lease: no certificate is signed, no pool is followed.",
+                (
+                    "None of the 2 replicas of the operator of fleet holds the lease: no"
+                    " certificate is signed, no pool is followed."
+                ),
             ),
         ),
         silent(

@@ -8,11 +8,16 @@ from dashboards.rules import TICKET, Alert, Holds, Written, ours
 from midstreamer.telemetry import metrics
 
 AGE_MAX = "15m"
+
+
+def _last_ok() -> str:
+    kept = ours(metrics.OPERATOR_LAST_OK_S, component="operator")
+    return largest(kept, "namespace", "work")
+
+
 ALERT = Alert(
     name="OperatorStale",
-    expression=lambda over: (
-        f"time() - {largest(ours(metrics.OPERATOR_LAST_OK_S, component='operator'), 'namespace', 'work')} > {over.seconds(AGE_MAX):g}"
-    ),
+    expression=lambda over: f"time() - {_last_ok()} > {over.seconds(AGE_MAX):g}",
     wait="5m",
     severity=TICKET,
     summary=("the operator of {{ $labels.namespace }} does not get through its {{ $labels.work }}"),

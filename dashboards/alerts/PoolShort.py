@@ -38,7 +38,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "pool": "mid-agent"},
             says=(
                 "pool mid-agent of fleet lacks 2 agents",
-                "Of the agents that pool mid-agent of fleet should have, 2 have not been ready for a quarter of an hour.",
+                (
+                    "Of the agents that pool mid-agent of fleet should have, 2 have not"
+                    " been ready for a quarter of an hour."
+                ),
             ),
         ),
         silent(

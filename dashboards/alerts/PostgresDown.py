@@ -25,7 +25,10 @@ ALERT = Alert(
             labels=target("sync", "s1"),
             says=(
                 "PostgreSQL does not answer sync s1",
-                "sync s1 of fleet has had no answer of PostgreSQL for two minutes: nothing is stored.",
+                (
+                    "sync s1 of fleet has had no answer of PostgreSQL for two minutes:"
+                    " nothing is stored."
+                ),
             ),
         ),
         silent({of(metrics.POSTGRES_UP, "sync", "s1"): Holds(1)}, at="1h"),

@@ -35,7 +35,10 @@ ALERT = Alert(
             labels={**target("coordinator", "c1"), "queue": "matches"},
             says=(
                 "the queue matches of coordinator c1 is nearly full",
-                "95% of the places in the queue matches of coordinator c1 in fleet are taken: what finds none is refused with overloaded.",
+                (
+                    "95% of the places in the queue matches of coordinator c1 in fleet"
+                    " are taken: what finds none is refused with overloaded."
+                ),
             ),
         ),
         silent(

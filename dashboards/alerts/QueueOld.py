@@ -29,7 +29,10 @@ ALERT = Alert(
             labels={**target("coordinator", "c1"), "queue": "outbox"},
             says=(
                 "the queue outbox of coordinator c1 does not move",
-                "The oldest thing in the queue outbox of coordinator c1 in fleet has waited for 1m 30s.",
+                (
+                    "The oldest thing in the queue outbox of coordinator c1 in fleet has"
+                    " waited for 1m 30s."
+                ),
             ),
         ),
         silent(

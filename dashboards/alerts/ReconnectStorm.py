@@ -40,7 +40,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "component": "coordinator"},
             says=(
                 "peers of coordinator in fleet connect again and again",
-                "coordinator of fleet has accepted 10 connections a second for ten minutes, more than one for every twenty that are open.",
+                (
+                    "coordinator of fleet has accepted 10 connections a second for ten"
+                    " minutes, more than one for every twenty that are open."
+                ),
             ),
         ),
         silent(

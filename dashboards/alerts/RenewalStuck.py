@@ -41,7 +41,10 @@ ALERT = Alert(
             labels=target("agent", "a1"),
             says=(
                 "the certificate of agent a1 is not renewed",
-                "16.67% of the life of the certificate of agent a1 in fleet are left; it should have been renewed when a third was.",
+                (
+                    "16.67% of the life of the certificate of agent a1 in fleet are"
+                    " left; it should have been renewed when a third was."
+                ),
             ),
         ),
         silent(

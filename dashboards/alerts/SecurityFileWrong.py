@@ -26,7 +26,10 @@ ALERT = Alert(
             labels={**target("sync", "s1"), "file": "bundle"},
             says=(
                 "the bundle of sync s1 is wrong",
-                "sync s1 of fleet cannot use its bundle as it is now, and keeps what it loaded from it before.",
+                (
+                    "sync s1 of fleet cannot use its bundle as it is now, and keeps what"
+                    " it loaded from it before."
+                ),
             ),
         ),
         silent({of(metrics.SECURITY_FILE_WRONG, "sync", "s1", file="bundle"): Holds(0)}, at="1h"),

@@ -28,7 +28,10 @@ ALERT = Alert(
             labels={"namespace": "fleet"},
             says=(
                 "4 shards of fleet have too few holders",
-                "Fewer agents of fleet than should hold 4 shards: the loss of one more may leave them unanswered.",
+                (
+                    "Fewer agents of fleet than should hold 4 shards: the loss of one"
+                    " more may leave them unanswered."
+                ),
             ),
         ),
         silent(

@@ -29,7 +29,10 @@ ALERT = Alert(
             labels={"namespace": "fleet"},
             says=(
                 "4 shards of fleet are held by no agent",
-                "No agent in reach of a coordinator of fleet holds 4 shards: a match on them is refused with unavailable.",
+                (
+                    "No agent in reach of a coordinator of fleet holds 4 shards: a match"
+                    " on them is refused with unavailable."
+                ),
             ),
         ),
         silent({of(metrics.SHARDS, "coordinator", "c1", state="unheld"): Holds(0)}, at="1h"),

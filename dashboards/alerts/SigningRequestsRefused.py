@@ -8,11 +8,16 @@ from dashboards.rules import TICKET, Alert, Grows, increase
 from midstreamer.telemetry import metrics
 
 MOST = 10
+
+
+def _denied(over: str) -> str:
+    denied = none_of("signed")
+    return increase(metrics.SIGNING_REQUESTS, over, "namespace", "result", result=denied)
+
+
 ALERT = Alert(
     name="SigningRequestsRefused",
-    expression=lambda over: (
-        f"{increase(metrics.SIGNING_REQUESTS, over('15m'), 'namespace', 'result', result=none_of('signed'))} > {MOST}"
-    ),
+    expression=lambda over: f"{_denied(over('15m'))} > {MOST}",
     wait="5m",
     severity=TICKET,
     summary=("signing requests of {{ $labels.namespace }} are denied: {{ $labels.result }}"),
@@ -29,7 +34,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "result": "AnotherPod"},
             says=(
                 "signing requests of fleet are denied: AnotherPod",
-                "30 signing requests of fleet have been denied with AnotherPod within a quarter of an hour.",
+                (
+                    "30 signing requests of fleet have been denied with AnotherPod"
+                    " within a quarter of an hour."
+                ),
             ),
         ),
         silent(

@@ -29,7 +29,10 @@ ALERT = Alert(
             labels={"namespace": "fleet"},
             says=(
                 "2 signing requests of fleet are not answered",
-                "The operator of fleet could not answer 2 signing requests for a quarter of an hour: as many pods or clients wait for certificates.",
+                (
+                    "The operator of fleet could not answer 2 signing requests for a"
+                    " quarter of an hour: as many pods or clients wait for certificates."
+                ),
             ),
         ),
         silent({of(metrics.SIGNING_REQUESTS_WAITING, "operator", "o1"): Holds(0)}, at="1h"),

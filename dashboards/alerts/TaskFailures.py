@@ -10,7 +10,8 @@ MOST = 3
 ALERT = Alert(
     name="TaskFailures",
     expression=lambda over: (
-        f"{increase(metrics.TASK_FAILURES, over('15m'), 'namespace', 'component', 'pod', 'task')} > {MOST}"
+        f"{increase(metrics.TASK_FAILURES, over('15m'), 'namespace', 'component', 'pod', 'task')} >"
+        f" {MOST}"
     ),
     wait="1m",
     severity=TICKET,
@@ -31,7 +32,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "component": "sync", "pod": "s1", "task": "sync.watch"},
             says=(
                 "sync.watch of sync s1 fails again and again",
-                "The loop sync.watch of sync s1 in fleet has failed 30 times within a quarter of an hour.",
+                (
+                    "The loop sync.watch of sync s1 in fleet has failed 30 times within"
+                    " a quarter of an hour."
+                ),
             ),
         ),
         silent(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.cases import fires, of, silent
 from dashboards.rules import PAGE, Alert, Holds, ours
 from dashboards.series import JOB, UP
 
@@ -25,7 +25,10 @@ ALERT = Alert(
             labels={"job": JOB},
             says=(
                 "Prometheus knows no process of Midstreamer",
-                "There has been no target with job midstreamer for ten minutes: no other alert can fire.",
+                (
+                    "There has been no target with job midstreamer for ten minutes: no"
+                    " other alert can fire."
+                ),
             ),
         ),
         silent({of(UP, "agent", "a1"): Holds(0)}, at="1h", what="a target that is down is known"),
