@@ -123,5 +123,3 @@ def _expected(alert: Alert, labels: Mapping[str, str], says: tuple[str, str]) ->
             "dashboard": f"midstreamer-{alert.board}",
         },
     }
-
-

@@ -192,7 +192,9 @@ def render(factor: float = 1.0) -> dict[str, str]:
 
     pace = Pace(factor)
     return {
-        "recordings.yaml": _file("midstreamer.recordings", [each.rule(pace) for each in RECORDINGS]),
+        "recordings.yaml": _file(
+            "midstreamer.recordings", [each.rule(pace) for each in RECORDINGS]
+        ),
         "alerts.yaml": _file("midstreamer.alerts", [each.rule(pace) for each in alerts()]),
     }
 
