@@ -34,7 +34,7 @@ export UV_LINK_MODE ?= copy
 .PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs dashboards dashboards-live dashboards-pictures lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/stamp.run  ## what running needs: environment, data, compiled kernels
 
@@ -94,6 +94,12 @@ bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figure
 dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
 	$(BIN)/python -m dashboards build
 	$(BIN)/python -m dashboards lint
+
+dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
+	$(BIN)/python -m dashboards live $(ARGS)
+
+dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
+	$(BIN)/python -m dashboards pictures
 
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -1,18 +1,23 @@
-"""Boards for Grafana: ``python -m dashboards build|lint|check|list``.
+"""Boards for Grafana: ``python -m dashboards build|lint|check|list|live|pictures``.
 
 * ``build`` writes every board to charts/midstreamer/dashboards;
 * ``lint`` holds every board to the rules of `dashboards.linting`;
 * ``check`` does the same, and names files that differ from what would be built;
-* ``list`` names the boards with the questions of their rows.
+* ``list`` names the boards with the questions of their rows;
+* ``live`` asks every query of a real Prometheus that scrapes a real fleet under load;
+* ``pictures`` draws every board from what that run was answered.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable
 
 from dashboards import built, linting, reading
+
+LIVE_S = 90.0
 
 
 def build() -> int:
@@ -50,19 +55,39 @@ def show() -> int:
     return 0
 
 
+def live(seconds: float = LIVE_S) -> int:
+    """Ask every query; 1 when one has no data."""
+    from dashboards import live as running
+
+    return asyncio.run(running.run(seconds))
+
+
+def pictures() -> int:
+    """Draw every board from the last run of ``live``; 1 when there was none."""
+    from dashboards import pictures as drawing
+
+    return drawing.main()
+
+
 COMMANDS: dict[str, Callable[[], int]] = {
     "build": build,
     "lint": lint,
     "check": check,
     "list": show,
+    "pictures": pictures,
 }
 
 
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m dashboards", description="Boards for Grafana.")
-    parser.add_argument("command", choices=COMMANDS)
-    return COMMANDS[parser.parse_args().command]()
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, function in COMMANDS.items():
+        commands.add_parser(name, help=function.__doc__)
+    running = commands.add_parser("live", help=live.__doc__)
+    running.add_argument("--seconds", type=float, default=LIVE_S, help="of load before asking")
+    given = parser.parse_args()
+    return live(given.seconds) if given.command == "live" else COMMANDS[given.command]()
 
 
 if __name__ == "__main__":

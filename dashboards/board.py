@@ -111,10 +111,25 @@ class Board:
         for each in self.rows:
             number += 1
             made.with_row(panels.row(each.question).id(number))
-            for panel in each.panels:
+            for panel in _level(each.panels):
                 number += 1
                 made.with_panel(panel.id(number))
         return made.build()
+
+
+def _level(several: Sequence[Panel]) -> list[Panel]:
+    """The panels, those beside each other as high as the highest of them."""
+    beside: list[Panel] = []
+    width = 0
+    for panel in several:
+        if width >= panels.WIDTH:
+            beside, width = [], 0
+        beside.append(panel)
+        width += panel.build().grid_pos.w
+        height = max(each.build().grid_pos.h for each in beside)
+        for each in beside:
+            each.height(height)
+    return list(several)
 
 
 def _datasource() -> dashboard.DatasourceVariable:

@@ -20,7 +20,8 @@ KINDS = frozenset({"timeseries", "stat", "heatmap", "table"})
 TRACED = (metrics.name(metrics.REQUEST_LATENCY_S), metrics.name(metrics.CALL_LATENCY_S))
 """Histograms whose observations carry the id of their trace."""
 LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-TITLE_MOST = 60
+LETTERS = 6
+"""Of a title, for each column that a panel is wide."""
 
 
 class Complaint(NamedTuple):
@@ -128,8 +129,9 @@ def panels_speak(board: Board) -> Found:
     """A panel has a short title of its own, and says what it shows, what is bad, what to do."""
     titles = [(panel.row, panel.title) for panel in reading.panels(board)]
     for panel in reading.panels(board):
-        if not 0 < len(panel.title) <= TITLE_MOST:
-            yield panel.title, f"its title has {len(panel.title)} characters: 1 to {TITLE_MOST}"
+        most = LETTERS * panel.told["gridPos"]["w"]
+        if not 0 < len(panel.title) <= most:
+            yield panel.title, f"its title has {len(panel.title)} characters: 1 to {most} fit"
         if titles.count((panel.row, panel.title)) > 1:
             yield panel.title, "another panel of the row is called so"
         said = str(panel.told.get("description", ""))

@@ -53,6 +53,8 @@ def labels_of(name: str) -> frozenset[str]:
     what = described(name)
     if what is None:
         return frozenset()
+    if what == known.OBJECTIVE:
+        return frozenset(what.labels)
     if what in known.RECORDED:
         return frozenset({*what.labels, "namespace"})
     own = {LE} if name.endswith("_bucket") else set()
@@ -240,8 +242,10 @@ def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
     """Each selector names the job and the namespace, so that two fleets are not mixed."""
     for selector, _ in selectors(tree):
         compared = {matcher.name for matcher in selector.matchers.matchers}
-        recorded = described(selector.name or "") in known.RECORDED
-        for label in ("namespace",) if recorded else ("job", "namespace"):
+        what = described(selector.name or "")
+        if what == known.OBJECTIVE:  # one for all fleets: a decision, not a measurement
+            continue
+        for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
             if label not in compared:
                 yield f"{selector.name} is not narrowed by {label}: two fleets would be mixed"
 

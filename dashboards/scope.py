@@ -19,6 +19,8 @@ OVER = "$__rate_interval"
 """Grafana's own: at least four scrapes, and at least a point of the graph."""
 NAMESPACE = "$namespace"
 POD = promql.like("$pod")
+FOLLOWERS = promql.among("agent", "coordinator", "sync")
+"""Components that follow the feed; others say 0 of it."""
 UNIVERSE = promql.like("$universe")
 POOL = promql.like("$pool")
 
@@ -55,6 +57,10 @@ class Scope:
     def smallest(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
         """The smallest of a gauge."""
         return promql.smallest(self.series(metric, suffix="", **more), *by)
+
+    def known(self, metric: Metric, /, **more: Wanted) -> str:
+        """The series of a gauge that were ever set: 0 is what one says before."""
+        return f"{self.series(metric, suffix='', **more)} > 0"
 
     def rate(self, metric: Metric, /, *by: str, suffix: str = "", **more: Wanted) -> str:
         """How fast a counter grows each second."""

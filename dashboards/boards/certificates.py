@@ -12,11 +12,9 @@ ALL = Scope()
 OF = Scope("operator")
 HOUR, DAY = 3600.0, 86_400.0
 
-_LEFT = (
-    f"({ALL.smallest(metrics.CERTIFICATE_EXPIRY_S, 'pod')} - time())"
-    f" / ({ALL.smallest(metrics.CERTIFICATE_EXPIRY_S, 'pod')}"
-    f" - {ALL.largest(metrics.CERTIFICATE_BEGIN_S, 'pod')})"
-)
+_ENDS = promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S), "pod")
+_BEGAN = promql.smallest(ALL.known(metrics.CERTIFICATE_BEGIN_S), "pod")
+_LEFT = promql.ratio(f"({_ENDS} - time())", f"({_ENDS} - {_BEGAN})")
 
 _expires = Row(
     "When does something expire?",
@@ -27,9 +25,9 @@ _expires = Row(
             Says(
                 "How long the certificate of the process that is worst off is still valid.",
                 "Below an hour.",
-                "The graph beside names the process; then the row Is everything renewed.",
+                "The graph beside names the process; then the row “Is everything renewed”.",
             ),
-            Line(f"{ALL.smallest(metrics.CERTIFICATE_EXPIRY_S)} - time()", "left"),
+            Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
             limits=below(HOUR, good=4 * HOUR),
         ),
         number(
@@ -40,7 +38,7 @@ _expires = Row(
                 "Below 30 days: a new one must be trusted everywhere before.",
                 "docs/how-to/certificates.md says how an authority is followed by another.",
             ),
-            Line(f"{ALL.smallest(metrics.AUTHORITY_EXPIRY_S)} - time()", "left"),
+            Line(f"{promql.smallest(ALL.known(metrics.AUTHORITY_EXPIRY_S))} - time()", "left"),
             limits=below(7 * DAY, good=30 * DAY),
         ),
         graph(
@@ -50,7 +48,7 @@ _expires = Row(
                 "What is left of the life of each process's certificate: 1 when it is new. It"
                 " falls, and jumps up when the certificate is renewed.",
                 "Below 20 %: renewal is late.",
-                "Files: who writes them? Keys in memory: the row Does the operator sign.",
+                "Files: who writes them? Keys in memory: the row “Does the operator sign”.",
             ),
             Line(_LEFT, "{{pod}}"),
             limits=below(0.1, good=0.2),
@@ -72,7 +70,7 @@ _trust = Row(
                 "The table names who trusts which; the file of that process was not updated.",
             ),
             Line(
-                promql.number_of(f'count_values("bundle", {ALL.series(metrics.BUNDLE_HASH)})'),
+                promql.number_of(f'count_values("bundle", {ALL.known(metrics.BUNDLE_HASH)})'),
                 "bundles",
             ),
             limits=above(2),
@@ -101,11 +99,13 @@ _trust = Row(
             Column(
                 "valid for",
                 panels.SECONDS,
-                f"{ALL.smallest(metrics.CERTIFICATE_EXPIRY_S, 'pod')} - time()",
+                f"{_ENDS} - time()",
                 below(HOUR, good=4 * HOUR),
             ),
-            Column("serial", panels.PLAIN, ALL.largest(metrics.CERTIFICATE_SERIAL, "pod")),
-            Column("bundle", panels.PLAIN, ALL.largest(metrics.BUNDLE_HASH, "pod")),
+            Column(
+                "serial", panels.PLAIN, promql.largest(ALL.known(metrics.CERTIFICATE_SERIAL), "pod")
+            ),
+            Column("bundle", panels.PLAIN, promql.largest(ALL.known(metrics.BUNDLE_HASH), "pod")),
         ),
     ],
 )
@@ -124,7 +124,7 @@ _signs = Row(
             Line(OF.rate(metrics.SIGNING_REQUESTS, "result"), "{{result}}"),
         ),
         number(
-            "Requests without an answer",
+            "Requests not answered",
             panels.COUNT,
             Says(
                 "Signing requests that waited when the operator last looked at all.",

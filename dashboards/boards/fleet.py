@@ -5,12 +5,13 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import Board, Row
 from dashboards.panels import Column, Line, Says, above, below, graph, listing, number
-from dashboards.scope import Scope
+from dashboards.scope import FOLLOWERS, Scope
 from dashboards.series import STARTED, UP
 from midstreamer.telemetry import metrics, words
 
 ALL = Scope()
 ASKED = Scope("coordinator")
+FOLLOW = Scope(FOLLOWERS)
 FRAMES = promql.among("Append", "Match", "Lookup", "Survey")
 SPEAKS = promql.among("LONG", "SHORT")
 
@@ -43,7 +44,7 @@ _missing = Row(
             limits=above(1),
         ),
         number(
-            "Processes that lack something",
+            "Processes incomplete",
             panels.COUNT,
             Says(
                 "Processes that serve and cannot answer everything: shards that nobody holds, a"
@@ -69,14 +70,14 @@ _missing = Row(
             limits=above(1),
         ),
         number(
-            "Until the first certificate expires",
+            "First certificate",
             panels.SECONDS,
             Says(
                 "How long the certificate of the process that is worst off is still valid.",
                 "Below a few hours where certificates live for a day: renewal is stuck.",
                 "The board Certificates names the process and why it was not renewed.",
             ),
-            Line(f"{ALL.smallest(metrics.CERTIFICATE_EXPIRY_S)} - time()", "left"),
+            Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
             limits=below(3600, good=4 * 3600),
         ),
         listing(
@@ -94,7 +95,7 @@ _missing = Row(
             Column(
                 "behind the feed",
                 panels.SECONDS,
-                ALL.largest(metrics.FEED_LAG_S, "pod"),
+                FOLLOW.largest(metrics.FEED_LAG_S, "pod"),
                 above(10, warn=3),
             ),
             Column(
@@ -212,7 +213,7 @@ _full = Row(
                 "It rises without end: the process decides from the past.",
                 "Look at the feed on the board Sync and PostgreSQL, then at that process's loop.",
             ),
-            Line(ALL.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
+            Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
         ),
         graph(
@@ -269,7 +270,7 @@ _decides = Row(
             width=10,
         ),
         number(
-            "Share of decisions that give a signal",
+            "Signals, of decisions",
             panels.SHARE,
             Says(
                 "LONG and SHORT, as share of all decisions.",

@@ -31,7 +31,7 @@ _there = Row(
             width=16,
         ),
         number(
-            "Agents that are missing",
+            "Agents missing",
             panels.COUNT,
             Says(
                 "Wanted less ready, of each pool.",
@@ -42,7 +42,7 @@ _there = Row(
             limits=above(1),
         ),
         number(
-            "Since the operator looked after pools",
+            "Operator looked last",
             panels.SECONDS,
             Says(
                 "Time since the operator last went over all pools without failing.",

@@ -90,7 +90,7 @@ _calibrated = Row(
                 "Compare with the same series before; there is no absolute limit.",
             ),
             Line(
-                promql.ratio(_settled(metrics.WINKLER), _settled(metrics.INTERVALS)),
+                promql.ratio(_settled(metrics.WINKLER), _settled(metrics.BOUNDED_INTERVALS)),
                 "{{universe}}",
             ),
         ),

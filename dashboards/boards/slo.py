@@ -14,13 +14,13 @@ PAGE_FAST, PAGE_SLOW, TICKET = 14.4, 6.0, 1.0
 """Burn rates from where on somebody is called or has a ticket."""
 
 
-def _kept(what: promql.Metric) -> str:
-    return promql.smallest(promql.series(what, namespace=NAMESPACE), "slo")
+_LEFT = promql.smallest(promql.series(BUDGET_LEFT, namespace=NAMESPACE), "slo")
+_ASKED = promql.largest(promql.series(OBJECTIVE), "slo")
 
 
 def _burn(window: str) -> str:
     error = promql.largest(promql.series(SLI_ERROR[window], namespace=NAMESPACE), "slo")
-    return promql.ratio(error, f"(1 - {_kept(OBJECTIVE)})")
+    return promql.ratio(error, f"(1 - {_ASKED})")
 
 
 def _burning(title: str, short: str, long: str, rate: float, who: str) -> panels.Panel:
@@ -51,7 +51,7 @@ _met = Row(
                 "It is a decision, not a measurement.",
                 "docs/explanation/slos.md says why these.",
             ),
-            Line(_kept(OBJECTIVE), "{{slo}}"),
+            Line(_ASKED, "{{slo}}"),
             width=6,
             decimals=2,
         ),
@@ -78,7 +78,7 @@ _met = Row(
                 "Below 0 it is overdrawn.",
                 "Below a quarter: leave out changes that can wait, mend what burns.",
             ),
-            Line(_kept(BUDGET_LEFT), "{{slo}}"),
+            Line(_LEFT, "{{slo}}"),
             limits=below(0, good=0.25),
             width=12,
         ),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dashboards import panels, promql, rows
 from dashboards.board import Board, Row, pods
 from dashboards.panels import Line, Says, above, below, graph, number, spread
-from dashboards.scope import Scope
+from dashboards.scope import FOLLOWERS, Scope
 from midstreamer.telemetry import metrics
 
 OF = Scope("sync", by_pod=True)
+FOLLOW = Scope(FOLLOWERS)
 
 _writes = Row(
     "Do writes reach the disk in time?",
@@ -110,7 +111,7 @@ _postgres = Row(
             width=6,
         ),
         number(
-            "Connections of the evaluation database",
+            "Connections, evaluation database",
             panels.COUNT,
             Says(
                 "Connections that the process `postgres` of the fleet has open. Empty where you"
@@ -180,7 +181,7 @@ _feed = Row(
                 "Sync itself: PostgreSQL is slow or out of reach. Others: links or loops.",
                 "The boards of agents and coordinators show each process.",
             ),
-            Line(Scope().largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
+            Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
         ),
         graph(
@@ -193,8 +194,8 @@ _feed = Row(
                 "Its event loop, then its link to sync.",
             ),
             Line(
-                f"scalar({promql.largest(Scope().series(metrics.FEED_POSITION))})"
-                f" - {promql.largest(Scope().series(metrics.FEED_POSITION), 'pod')}",
+                f"scalar({promql.largest(FOLLOW.series(metrics.FEED_POSITION))})"
+                f" - {promql.largest(FOLLOW.series(metrics.FEED_POSITION), 'pod')}",
                 "{{pod}}",
             ),
         ),

@@ -93,7 +93,7 @@ _refused = Row(
             limits=above(0.5, warn=0.1),
         ),
         number(
-            "Frames that may not be sent",
+            "Frames not allowed",
             panels.COUNT,
             Says(
                 "Frames within the last hour that a peer of that kind may not send; each closed"

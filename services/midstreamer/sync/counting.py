@@ -26,7 +26,9 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> None:
         metrics.VERDICTS.labels(_YES_NO[verdict.hit], universe).inc()
         metrics.CONFIDENCE.labels(universe).inc(confidence(verdict))
         metrics.INTERVALS.labels(_YES_NO[verdict.covered], universe).inc()
-        metrics.WINKLER.labels(universe).inc(verdict.winkler)
+        if math.isfinite(verdict.winkler):  # one without an end would make the sum useless
+            metrics.BOUNDED_INTERVALS.labels(universe).inc()
+            metrics.WINKLER.labels(universe).inc(verdict.winkler)
         metrics.BRIER.labels(universe).inc(verdict.brier)
 
 

@@ -77,7 +77,12 @@ INTERVAL_TARGET = gauges(
 WINKLER = counters(
     "midstreamer_winkler_score",
     "Sum of the Winkler scores of settled prediction intervals, in units of each decision's scale:"
-    " its width, and a penalty for what it missed. Smaller is better.",
+    " its width, and a penalty for what it missed. Smaller is better. One without an end has none.",
+    {"universe": words.UNIVERSES},
+)
+BOUNDED_INTERVALS = counters(
+    "midstreamer_bounded_intervals",
+    "Prediction intervals settled that had two ends: midstreamer_winkler_score_total is of these.",
     {"universe": words.UNIVERSES},
 )
 BRIER = counters(

@@ -8,9 +8,9 @@ tests/unit/telemetry/test_words.py compares them with the code that uses them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import TypeAlias
 
+from midstreamer import __version__
 from midstreamer.domain.decision import Direction, Reason
 from midstreamer.domain.errors import BY_CODE
 from midstreamer.domain.identity import Kind
@@ -81,7 +81,7 @@ POOL_AGENTS = _words("wanted ready")
 SPANS = _words("exported dropped")
 LOAD_USERS = _words("quic sdk")
 LOAD_REQUESTS = _words("handshake reconnect append match lookup survey refusal")
-VERSIONS: Words = frozenset({version("midstreamer")})
+VERSIONS: Words = frozenset({__version__})
 QUEUES = _words("matches outbox reads requests searches writes")
 FRAMES = _words(
     """

@@ -18,10 +18,12 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, words
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support.fleet import eventually
+from tests.support.metered import shown
 from tests.support.security import Installation, who
 from tests.support.transport import holdings
 
@@ -339,3 +341,28 @@ async def test_a_second_server_on_one_address_is_refused(serving: Serving, world
 
     with pytest.raises(MidstreamerError, match=r"in use"):
         await world.carrier(COORDINATOR).serve(serving.server.address, ignore)
+
+
+def open_links() -> float:
+    return sum(shown(metrics.CARRIER_LINKS, carrier=each) for each in words.CARRIERS)
+
+
+async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World) -> None:
+    before = open_links()
+    async with Serving(world) as serving:
+        near, far = await serving.meet()
+        assert open_links() == before + 2
+        assert near.scheme == far.scheme
+        assert shown(metrics.CARRIER_LINKS, carrier=near.scheme) >= 2
+        await near.close()
+        await eventually(lambda: open_links() == before)
+
+
+async def test_a_link_that_was_refused_is_not_counted_as_open(world: World) -> None:
+    before = open_links()
+    async with Serving(world) as serving:
+        world.allow(["coordinator/*"])
+        world.look(serving.carrier, serving.server)
+        with pytest.raises(Refused):
+            await serving.meet()
+        await eventually(lambda: open_links() == before)

@@ -281,7 +281,8 @@ def test_exceptions_have_reasons() -> None:
         ("sum by (pod) (up) / scalar(sum(up))", frozenset({"pod"})),
         ("1 - sum by (pod) (up)", frozenset({"pod"})),
         ("-sum without (job, instance) (up)", frozenset({"namespace", "component", "pod"})),
-        ("midstreamer:slo_objective:ratio", frozenset({"slo", "namespace"})),
+        ("midstreamer:slo_objective:ratio", frozenset({"slo"})),
+        ("midstreamer:error_budget:remaining", frozenset({"slo", "namespace"})),
     ],
 )
 def test_what_labels_a_result_has_is_known(query: str, labels: frozenset[str] | None) -> None:

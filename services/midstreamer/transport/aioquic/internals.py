@@ -239,6 +239,33 @@ def unacknowledged_bytes(connection: QuicConnection) -> int:
     )
 
 
+class Losses:
+    """Packets of one connection that were sent and declared lost."""
+
+    def __init__(self, connection: QuicConnection) -> None:
+        """Count from now on; the connection has not begun."""
+        self.packets = 0
+        lose = connection._loss._on_packets_lost
+
+        def lost(*, congestion_event: bool = True, **given: Any) -> None:
+            packets = list(given.pop("packets"))
+            if congestion_event:  # a probe sends again what may not be lost
+                self.packets += len(packets)
+            lose(congestion_event=congestion_event, packets=packets, **given)
+
+        connection._loss._on_packets_lost = lost  # type: ignore[method-assign]
+
+
+def smoothed_rtt_s(connection: QuicConnection) -> float:
+    """Seconds that a packet and its acknowledgement take, smoothed; aioquic has 1 ms as least."""
+    return connection._loss._rtt_smoothed
+
+
+def congestion_window_bytes(connection: QuicConnection) -> int:
+    """Bytes that may be under way at once."""
+    return connection._loss.congestion_window
+
+
 def respect_datagram_size(connection: QuicConnection) -> None:
     """Send no datagram larger than the peer's ``max_udp_payload_size`` (RFC 9000, section 18.2).
 

@@ -240,12 +240,12 @@ class QuicWire:
                 case events.StreamReset() | events.StopSendingReceived():
                     self._broken("a stream was reset")
                 case events.ConnectionTerminated():
-                    self._finish(*_why(event))
+                    self._finish(*why(event))
                     self._forget()
         closing = internals.close_event(self.quic)
         if closing is not None and not self.over:
             self._send(written=False)  # what we close for; an owner may give its socket back
-            self._finish(*_why(closing))
+            self._finish(*why(closing))
         elif self.link is not None:
             self.link.written()
 
@@ -366,7 +366,7 @@ def _lost(packets: int) -> None:
     TRAFFIC.packets_lost += packets
 
 
-def _why(event: events.ConnectionTerminated) -> tuple[str, str]:
+def why(event: events.ConnectionTerminated) -> tuple[str, str]:
     """Code and message of an end: ours when the peer spoke of one, else in the library's words."""
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
     coded = phrases.read(event.reason_phrase)
