@@ -134,8 +134,8 @@ def _axes(axes: Any, panel: Panel, custom: dict[str, Any]) -> None:
 def _range(axes: Any, panel: Panel) -> None:
     """From 0 where nothing is below it, with room above; not a hair's breadth around a constant."""
     low, high = axes.dataLim.intervaly
-    low = min(low * 1.08, 0.0)
     high = high * 1.08 if high > 0 else 1.0
+    low = min(low * 1.08, -0.02 * high)  # so that a line at 0 is seen
     most = panel.told["fieldConfig"]["defaults"].get("max")
     axes.set_ylim(low, high if most is None else most * 1.04)
     if panel.unit in (panels.BYTES, panels.BYTES_PER_S):
@@ -150,7 +150,7 @@ def _bounds(axes: Any, panel: Panel) -> None:
     low, high = axes.get_ylim()
     far = []
     for value, colour in limits(panel):
-        if value <= low:
+        if value <= max(low, 0.0):
             continue
         if value <= high * 2.5:
             high = max(high, value * 1.1)
@@ -191,9 +191,11 @@ def _number(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> No
         value = _last(each)
         x = (number + 0.5) / len(shown)
         told = units.said(value, panel.unit)
-        style = {"ha": "center", "va": "center", "transform": axes.transAxes}
-        axes.text(x, 0.56, told, fontsize=size, color=colour_of(value, panel), **style)
-        axes.text(x, 0.16, each.name, fontsize=SMALL, color=FAINT, **style)
+        style = {"ha": "center", "va": "center", "textcoords": "offset points"}
+        place = {"xy": (x, 0.5), "xycoords": "axes fraction"}
+        colour = colour_of(value, panel)
+        axes.annotate(told, xytext=(0, 5), fontsize=size, color=colour, **place, **style)
+        axes.annotate(each.name, xytext=(0, -13), fontsize=SMALL, color=FAINT, **place, **style)
 
 
 def _last(drawn: Drawn) -> Any:

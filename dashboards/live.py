@@ -3,7 +3,7 @@
     python -m dashboards live --seconds 90
 
 The fleet is the one of `tests.observed`: each component, the operator and a client that asks and
-is refused.  Prometheus keeps the rules that the chart ships.  A query, or a variable, that gives
+is refused.  It keeps our rules.  A query, or a variable, that gives
 no data fails the run.  What was answered is kept for `dashboards.pictures`.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dashboards import answers, built, generator, reading
+from dashboards import answers, built, generator, reading, rules
 from dashboards.answers import Answer, Kept, Line
 from dashboards.board import Board
 from dashboards.reading import Query
@@ -27,7 +27,6 @@ from tests.support.operating import NAMESPACE
 from tests.support.prometheus import Pace, Prometheus
 
 KEPT = built.ROOT / ".cache/dashboards/answers.json"
-RULES = built.ROOT / "charts/midstreamer/rules"
 SCRAPE_S = 1.0
 INTERVAL = "15s"
 """For `$__rate_interval`, which would be 4 s: one that smooths what only a few requests make."""
@@ -60,12 +59,14 @@ async def run(seconds: float) -> int:
 @asynccontextmanager
 async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
     pace = Pace(scrape_s=SCRAPE_S, evaluation_s=SCRAPE_S)
-    rules = sorted(RULES.glob("*.yaml"))
+    kept = [folder / name for name in rules.render()]
+    for path, text in zip(kept, rules.render().values(), strict=True):
+        path.write_text(text, encoding="utf-8")
     async with (
         fleet.observed(folder / "fleet", news=print) as seen,
         generator.running(folder / "load", lasts_s) as load,
         prometheus.running(
-            folder / "data", [*seen.targets(), load], rules=rules, pace=pace
+            folder / "data", [*seen.targets(), load], rules=kept, pace=pace
         ) as asked,
     ):
         await asked.all_up(within_s=UP_S)

@@ -98,6 +98,7 @@ def variables(board: Mapping[str, Any]) -> Iterator[Variable]:
 
 def filled(text: str, values: Mapping[str, str]) -> str:
     """A query with values for its variables, as Grafana puts them in before it asks."""
-    for name in sorted(values, key=len, reverse=True):
-        text = text.replace(f"${{{name}}}", values[name]).replace(f"${name}", values[name])
-    return text
+    known = "|".join(map(re.escape, values))
+    return re.sub(
+        rf"\$(?:\{{({known})\}}|({known})\b)", lambda found: values[found[1] or found[2]], text
+    )

@@ -23,7 +23,7 @@ def said(value: float, unit: str) -> str:
     """The value with its unit, as ``12 ms``; a dash for what is no number."""
     if not math.isfinite(value):
         return "–"
-    return _SAYERS.get(unit, _plain)(value)
+    return SAYERS.get(unit, _plain)(value)
 
 
 def _digits(value: float) -> str:
@@ -55,7 +55,7 @@ def _plain(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else _digits(value)
 
 
-_SAYERS: dict[str, Callable[[float], str]] = {
+SAYERS: dict[str, Callable[[float], str]] = {
     panels.SECONDS: _time,
     panels.MILLISECONDS: lambda value: _time(value / 1e3),
     panels.BYTES: lambda value: _scaled(value, _BYTES, "B", " "),
