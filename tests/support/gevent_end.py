@@ -22,8 +22,8 @@ from midstreamer.domain import identity
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec
-from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.security.file_source import FileSource
+from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
 

@@ -1,7 +1,7 @@
 """What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory.
 
-``gevent`` is the dialling end of load tests, which lives in a process of its own and serves nothing:
-the other end is QUIC on asyncio.
+``gevent`` is the dialling end of load tests, which lives in a process of its own and serves
+nothing: the other end is QUIC on asyncio.
 """
 
 import asyncio
