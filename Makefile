@@ -113,7 +113,7 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
-	cd requirements && for name in bootstrap run operator load dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+	cd requirements && for name in bootstrap run operator dev load fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
@@ -168,7 +168,7 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 	@$(BIN)/python -m midstreamer_kernels warm --searches
 	@touch $@
 
-$(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt operator/pyproject.toml
+$(VENV)/stamp.dev: $(VENV)/stamp.run $(VENV)/stamp.load requirements/dev.txt operator/pyproject.toml
 	@echo "installing what developing needs"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e operator
