@@ -98,7 +98,7 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     shape = curve.shape(arguments) if arguments.what == "curve" else plan.shape_of(arguments.shape)
     if arguments.users:
         shape = plan.with_users(shape, arguments.users)
-    made = planned(arguments, shape, folder)
+    made = plan.check(planned(arguments, shape, folder))
 
     def news(line: str) -> None:
         told.print(line, style="dim")

@@ -34,7 +34,7 @@ def asked(mix: str | None) -> str:
 
 
 def shape(arguments: argparse.Namespace) -> plan.Shape:
-    """One stage for each rate, and a rest after it so that none begins with the last one's queue."""
+    """One stage for each rate; a rest after it lets its queue end."""
     arguments.mix = f"{asked(arguments.mix)}=1"
     arguments.threshold = arguments.threshold or ["failures<=100%"]
     arguments.no_sdk = True
@@ -94,7 +94,7 @@ def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None)
     for process, each in figures.servers.items():
         screen.print(f"{process}: {each['processors']:.2f} processors", highlight=False)
     if chart:
-        from docs.pictures import curves
+        from docs.pictures.latency import drawn
 
-        chart.write_text(curves.latency(name, found, TIMES * found[0]["p99_ms"]), encoding="utf-8")
+        chart.write_text(drawn(name, found, TIMES * found[0]["p99_ms"]), encoding="utf-8")
     return 0

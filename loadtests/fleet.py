@@ -1,4 +1,4 @@
-"""A local fleet to load: limits raised for many users, identities made ahead, a history to search."""
+"""A local fleet to load: raised limits, identities made ahead, a history to search."""
 
 from __future__ import annotations
 

@@ -20,10 +20,13 @@ from loadtests.machine import Figures, Machine, answer_of
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.frames import Answer, Frame, Request
+from midstreamer.telemetry import logs
 from midstreamer.transport import address as addresses
 from midstreamer.transport.aioquic import sockets
 from midstreamer.transport.hosts import Found
 from midstreamer.transport.trust import Trust
+
+log = logs.get(__name__)
 
 ACK_AT_ONCE = 8
 READ = 1
@@ -74,7 +77,8 @@ class GeventLink:
         waiting = self._waiting[number] = AsyncResult()
         self._flush(spoken=True)
         try:
-            return waiting.get()
+            answer: Answer = waiting.get()
+            return answer
         finally:
             self._waiting.pop(number, None)
 
@@ -127,7 +131,7 @@ class GeventLink:
         except gevent.Timeout as timeout:
             if timeout is not limit:
                 raise
-            self._give_up(f"no answer within {self._limits.handshake_s:g} s")
+            self.close()
             raise Unavailable(
                 f"no answer within {self._limits.handshake_s:g} s", retry_after_s=1.0
             ) from None
@@ -139,10 +143,6 @@ class GeventLink:
     def _wait(self) -> None:
         self._changed.clear()
         self._changed.wait()
-
-    def _give_up(self, why: str) -> None:
-        self.machine.close(time.monotonic())
-        self._flush()
 
     # --- what gevent's loop calls ---
 
@@ -158,6 +158,8 @@ class GeventLink:
             pass
         except OSError as error:
             self._refused(error)
+        except Exception as error:
+            self._failed(error)
         if count >= ACK_AT_ONCE or self.closed or self.machine.must_answer:
             self._flush(spoken=count >= ACK_AT_ONCE)
         else:
@@ -165,8 +167,16 @@ class GeventLink:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_s = None, math.inf
-        self.machine.wake(time.monotonic())
+        try:
+            self.machine.wake(time.monotonic())
+        except Exception as error:
+            self._failed(error)
         self._flush()
+
+    def _failed(self, error: Exception) -> None:
+        """Nobody is there to raise it to: the link ends."""
+        log.error("link.failed", exc_info=error)
+        self.machine.give_up("this side failed")
 
     def _refused(self, error: OSError) -> None:
         # As on asyncio: before the handshake it is an answer, later only the second in a row is.

@@ -6,6 +6,7 @@ the plan (`loadtests.plan`), which lies in the file that LOAD_PLAN names.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -146,18 +147,15 @@ class FrameUser(User):
     def on_start(self) -> None:
         """Dial; a user that cannot is counted and not there."""
         generator: Generator = self.environment.generator
-        try:
-            self.user = generator.crowd.join(next(generator.numbers))
-        except MidstreamerError:
-            self.user = None
+        with contextlib.suppress(MidstreamerError):
+            generator.crowd.join(next(generator.numbers))
 
     @task
     def stay(self) -> None:
         """Nothing: requests begin by the schedule."""
 
 
-@events.init.add_listener
-def _begin(environment: Any, **_: Any) -> None:
+def _begin(environment: Any, **_given: Any) -> None:
     logs.configure(json=False, level="error")
     path = os.environ.get(PLAN_VARIABLE)
     if not path:
@@ -167,10 +165,13 @@ def _begin(environment: Any, **_: Any) -> None:
         host, _, port = generator.plan.metrics.rpartition(":")
         WSGIServer((host, int(port)), _metrics, log=None).start()
 
-    def spawned(**_: Any) -> None:
+    def spawned(**_given: Any) -> None:
         gevent.spawn(generator.run)
 
     environment.events.spawning_complete.add_listener(spawned)
+
+
+events.init.add_listener(_begin)  # type: ignore[no-untyped-call]
 
 
 def _metrics(_request: dict[str, Any], begin: Any) -> list[bytes]:

@@ -22,7 +22,7 @@ from aioquic.quic.packet import QuicErrorCode
 
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.protocol import frames, requests
+from midstreamer.protocol import requests
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.exchange import Exchange
@@ -108,7 +108,7 @@ class Machine:
             self._carry_out(self.connection.tick(now_s), now_s)
         if self.exchange is not None:
             self._do(self.exchange.tick(now_s))
-        if self.opened and self.ended is None and now_s >= self._ping_s():
+        if self.opened and not self.over and now_s >= self._ping_s():
             self._pings += 1
             self._idle_from_s = now_s
             self.quic.send_ping(self._pings)
@@ -123,6 +123,11 @@ class Machine:
         if self.exchange is not None:
             times += [self.exchange.next_wakeup_s(), self._ping_s()]
         return min((each for each in times if each is not None), default=math.inf)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.ended is not None
 
     @property
     def must_answer(self) -> bool:
@@ -224,8 +229,10 @@ class Machine:
 
     def farewell(self, now_s: float) -> list[bytes]:
         """The datagrams that say what was still to be said, and that it is over."""
-        if not internals.has_begun(self.quic) or internals.is_ending(self.quic):
-            return self.outgoing(now_s) if internals.has_begun(self.quic) else []
+        if not internals.has_begun(self.quic):
+            return []
+        if internals.is_ending(self.quic):
+            return self.outgoing(now_s)
         last = self.outgoing(now_s)
         code, message = self._goodbye
         reason = phrases.cut(phrases.coded(code, message), enforcement.REASON_BYTES_MAX)
@@ -307,13 +314,14 @@ class Machine:
     def _end(self, code: str, message: str, *, by_peer: bool) -> None:
         if self.ended is not None:
             return
-        said = f"{code}: {message}" if code else message
+        said = ": ".join(part for part in (code, message) if part)
+        said = f" by {'the peer' if by_peer else 'this side'}: {said}" if said else ""
         self._goodbye = ("", "") if by_peer else (code, message)
         whom = self.peer.name if self.peer is not None else "the server"
         self.ended = (
-            LinkClosed(f"the link to {whom} is closed: {said}")
+            LinkClosed(f"the link to {whom} is closed{said}")
             if self.opened
-            else opening_error(code, f"no link to {whom}: {said}")
+            else opening_error(code, f"no link to {whom}{said}")
         )
         if self.exchange is not None:
             self._do(self.exchange.end(self.ended.message))

@@ -17,6 +17,8 @@ from loadtests.plan import Plan
 from loadtests.tally import Durations, Tally
 
 CPU = "process_cpu_seconds_total"
+LATE_S = 0.05
+"""Lateness of the generator (p99) from which its figures are its own."""
 MEMORY = "process_resident_memory_bytes"
 
 
@@ -102,7 +104,7 @@ def table(figures: Figures) -> Table:
     whole = figures.whole
     made = Table(
         title=f"{figures.users} users, {figures.seconds:.0f} s",
-        caption="ms from when a request should have begun to its answer; 'as sent' from its sending",
+        caption="ms from when a request should have begun to its end; 'as sent': from its sending",
     )
     for heading in ("request", "count", "1/s", "p50", "p95", "p99", "max", "p99 as sent", "failed"):
         made.add_column(heading, justify="left" if heading == "request" else "right")
@@ -122,6 +124,12 @@ def show(figures: Figures, plan: Plan, screen: Console) -> None:
     whole, transport = figures.whole, figures.transport
     late = ", ".join(f"p{each} {whole.late.percentile(each) * 1e3:.1f} ms" for each in (50, 99))
     screen.print(f"the generator kept {figures.processors:.2f} processors busy; late: {late}")
+    if whole.late.percentile(99) > LATE_S:
+        screen.print(
+            "the generator was late itself: what is above tells of this machine, not of the fleet;"
+            " ask less, or start it on another machine",
+            style="yellow",
+        )
     if transport["links"]:
         screen.print(
             f"transport of {transport['links']} links: rtt p50 {_ms(transport['rtt_p50_s'])}, p99"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from loadtests.tally import Tally
 from midstreamer.domain.errors import BadInput
 
-_WRITTEN = re.compile(r"(?:([a-z]+)\.)?(p\d{1,2}|max|failures|late)<=?(\d+(?:\.\d+)?)(ms|s|%)?\Z")
+_WRITTEN = re.compile(
+    r"(?:([a-z]+(?:\.[a-z]+)?)\.)?(p\d{1,2}|max|failures|late)<=(\d+(?:\.\d+)?)(ms|s|%)\Z"
+)
 
 
 @dataclass(frozen=True)

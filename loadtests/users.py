@@ -223,17 +223,15 @@ class Crowd:
         else:
             user = self.users[number % len(self.users)]
             frame = user.words.frame(kind)
-            ask = self._asking(user, frame, due_s, refused=kind == "refusal")
+            ask = self._asking(user, frame, refused=kind == "refusal")
             work = gevent.spawn(self.timed, kind, due_s, ask)
         self._running.add(work)
         work.link(self._running.discard)
 
-    def _asking(
-        self, user: User, frame: Request, due_s: float, *, refused: bool
-    ) -> Callable[[], object]:
-        until_s = due_s + self.plan.budget_s
-
+    def _asking(self, user: User, frame: Request, *, refused: bool) -> Callable[[], object]:
         def ask() -> None:
+            # From now on, not from when it was due: that this generator is late fails nothing.
+            until_s = time.monotonic() + self.plan.budget_s
             if not refused:
                 user.ask(frame, until_s)
                 return

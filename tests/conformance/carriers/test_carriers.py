@@ -1,9 +1,14 @@
-"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory."""
+"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory.
+
+``gevent`` is the dialling end of load tests, which lives in a process of its own and serves
+nothing: the other end is QUIC on asyncio.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -22,6 +27,7 @@ from midstreamer.telemetry import metrics, words
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support import over_gevent as over_gevent_
 from tests.support.fleet import eventually
 from tests.support.metered import shown
 from tests.support.security import Installation, who
@@ -79,9 +85,29 @@ def over_sockets(directory: Path, scheme: str) -> World:
     return World(place.carriers, allow, look, f"{scheme}://127.0.0.1:0")
 
 
-@pytest.fixture(params=["memory", "quic", "wss", "quic+wss"])
+def over_gevent(directory: Path, place: Path) -> World:
+    made = over_sockets(directory, "quic")
+    serves = made.carrier
+
+    def carrier(me: Identity) -> Carrier:
+        if me == COORDINATOR:
+            return serves(me)
+        return cast(Carrier, over_gevent_.GeventCarrier(place, directory, me, LIMITS))
+
+    return replace(made, carrier=carrier)
+
+
+@pytest.fixture(scope="module")
+def gevent_end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with over_gevent_.end(tmp_path_factory.mktemp("gevent")) as place:
+        yield place
+
+
+@pytest.fixture(params=["memory", "quic", "wss", "quic+wss", "gevent"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     name = str(request.param)
+    if name == "gevent":
+        return over_gevent(tmp_path, request.getfixturevalue("gevent_end"))
     return in_memory() if name == "memory" else over_sockets(tmp_path, name)
 
 
