@@ -29,7 +29,7 @@ from tests.support.prometheus import Pace, Prometheus
 FACTOR = 30.0
 HOUR_S = 3600.0
 POLL_S = 1.0
-SETTLES_S, FIRES_WITHIN_S, ENDS_WITHIN_S = 30.0, 150.0, 150.0
+FIRES_WITHIN_S, ENDS_WITHIN_S = 90.0, 60.0
 RESTARTED = ("a2", "c2", "s2", "operator-1")
 """What is replaced in the healthy hour, one after the other."""
 SETTINGS = {"coordinator": {"REQUESTS_MAX": "8", "WAITS_MAX": "8"}}
@@ -89,8 +89,9 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
         ):
             await asked.all_up()
             faults.ready(seen.cluster.server)
-            await asyncio.sleep(SETTLES_S)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
+            # The windows of an hour are to hold what is usual, and not how the fleet began.
+            await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
             told = Told(lasts_s, await health(world, lasts_s), [])
             for fault in chosen:
@@ -147,12 +148,11 @@ async def tried(world: World, fault: Fault) -> list[Fired]:
     except (AssertionError, OSError, TimeoutError) as error:
         print(f"  the fault could not be made or mended: {error!r}", flush=True)
     began_s = time.monotonic()
-    while set(after) - set(ended) and time.monotonic() - began_s < ENDS_WITHIN_S:
-        for alert in (set(after) - await firing(world.asked)) - set(ended):
+    # What looks back for days goes on for as long: it is not waited for.
+    wanted = {each for each in fault.alerts if each in after and not each.endswith("BurnSlow")}
+    while wanted - set(ended) and time.monotonic() - began_s < ENDS_WITHIN_S:
+        for alert in (wanted - await firing(world.asked)) - set(ended):
             ended[alert] = time.monotonic() - began_s
-        # What looks back for days goes on for as long: it is not waited for.
-        if all(name.endswith(("Burn", "BurnSlow")) for name in set(after) - set(ended)):
-            break
         await asyncio.sleep(POLL_S)
     return [Fired(alert, fault.name, after.get(alert), ended.get(alert)) for alert in fault.alerts]
 

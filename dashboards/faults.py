@@ -28,11 +28,12 @@ from midstreamer.cli.identities import ALLOWLIST
 from midstreamer.cli.local import TRUST_DOMAIN
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.security import files
-from tests.observed.fleet import CLIENT, DATABASE, NAMESPACE, REPLICAS, Observed
+from tests.observed.database import ID as DATABASE
+from tests.observed.fleet import CLIENT, REPLICAS, Observed
 from tests.observed.load import STRANGER, Asking
 from tests.rolling.plan import Version
 from tests.support.api_server import ApiServer
-from tests.support.operating import csr_pem, posted, uri
+from tests.support.operating import NAMESPACE, csr_pem, posted, uri
 from tests.support.prometheus import Prometheus
 
 AGENTS, SYNCS = ("a1", "a2", "a3"), ("s1", "s2")

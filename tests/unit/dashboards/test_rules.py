@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from dashboards import cases, promql, recordings, rule_linting, rules
-from dashboards.cases import Case, Grows, Holds
 from dashboards.recordings import RECORDINGS
-from dashboards.rules import RUNBOOKS, Alert, Pace, ours
+from dashboards.rules import RUNBOOKS, Alert, Case, Grows, Holds, Pace, ours
 from midstreamer.domain import errors
 from midstreamer.telemetry import metrics
 
