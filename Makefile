@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster cluster-smoke cluster-full full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live alerts-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster cluster-smoke cluster-full full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,12 +100,16 @@ bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figure
 bench-telemetry: setup  ## what counting and being scraped cost a request (ARGS="--pairs 60 --json figures.json")
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)
 
-dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
+dashboards: dev  ## boards and alerts: built into the chart, held to their rules, tried by promtool
 	$(BIN)/python -m dashboards build
 	$(BIN)/python -m dashboards lint
+	$(BIN)/python -m dashboards test
 
 dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
 	$(BIN)/python -m dashboards live $(ARGS)
+
+alerts-live: dev  ## make each fault on a real fleet, and wait until its alert fires (ARGS="--only PostgresDown")
+	$(BIN)/python -m dashboards alerts-live $(ARGS)
 
 dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
 	$(BIN)/python -m dashboards pictures
