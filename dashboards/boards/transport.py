@@ -105,6 +105,7 @@ _refused = Row(
                 promql.or_zero(OF.increase(metrics.REFUSED_FRAMES, "1h", "kind")),
                 "{{kind}}",
             ),
+            decimals=0,
             limits=above(1),
         ),
         number(
@@ -120,6 +121,7 @@ _refused = Row(
                 promql.or_zero(OF.increase(metrics.SKIPPED_FRAMES, "1h", "kind")),
                 "{{kind}}",
             ),
+            decimals=0,
         ),
     ],
 )
