@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs dashboards dashboards-live dashboards-pictures lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing wasm judge figures docs dashboards dashboards-live dashboards-pictures alerts-live lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,12 +91,16 @@ bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS=
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)
 
-dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
+dashboards: dev  ## boards and alerts: built into the chart, held to their rules, tried by promtool
 	$(BIN)/python -m dashboards build
 	$(BIN)/python -m dashboards lint
+	$(BIN)/python -m dashboards test
 
 dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
 	$(BIN)/python -m dashboards live $(ARGS)
+
+alerts-live: dev  ## make each fault on a real fleet, and wait until its alert fires (ARGS="--only PostgresDown")
+	$(BIN)/python -m dashboards alerts-live $(ARGS)
 
 dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
 	$(BIN)/python -m dashboards pictures

@@ -1,11 +1,13 @@
-"""Boards for Grafana: ``python -m dashboards build|lint|check|list|live|pictures``.
+"""Boards and alerts: ``python -m dashboards build|lint|check|test|list|live|pictures|alerts-live``.
 
-* ``build`` writes every board to charts/midstreamer/dashboards;
-* ``lint`` holds every board to the rules of `dashboards.linting`;
+* ``build`` writes boards to charts/midstreamer/dashboards, alerts and recordings to its rules;
+* ``lint`` holds boards to `dashboards.linting`, alerts and recordings to `dashboards.rule_linting`;
 * ``check`` does the same, and names files that differ from what would be built;
+* ``test`` has promtool check the rules, and run the cases of each alert;
 * ``list`` names the boards with the questions of their rows;
 * ``live`` asks every query of a real Prometheus that scrapes a real fleet under load;
-* ``pictures`` draws every board from what that run was answered.
+* ``pictures`` draws every board from what that run was answered;
+* ``alerts-live`` makes each fault on a real fleet, and waits until its alert fires.
 """
 
 from __future__ import annotations
@@ -15,21 +17,26 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from dashboards import built, linting, reading
+from dashboards import built, linting, promtool, reading, rule_linting, rules
+from dashboards.recordings import RECORDINGS
+from tests.cluster import build as programs
 
 LIVE_S = 90.0
 
 
 def build() -> int:
     """Write what is behind the code."""
-    for path in built.write():
+    for path in (*built.write(), *rules.write()):
         print(f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(built.ROOT)}")
     return 0
 
 
 def lint() -> int:
     """Print complaints; 1 when there are any."""
-    found = linting.complaints(board.read() for board in built.boards())
+    found = [
+        *linting.complaints(board.read() for board in built.boards()),
+        *rule_linting.complaints(rules.alerts(), RECORDINGS),
+    ]
     for complaint in found:
         print(complaint)
     return 1 if found else 0
@@ -37,10 +44,18 @@ def lint() -> int:
 
 def check() -> int:
     """Print complaints and files that differ; 1 when there are any."""
-    behind = built.behind()
+    behind = [*built.behind(), *rules.behind()]
     for path in behind:
         print(f"{path.relative_to(built.ROOT)} is behind the code: run make dashboards")
     return lint() or int(bool(behind))
+
+
+def test() -> int:
+    """Have promtool check the rules and run the cases of each alert; 1 when one is not as told."""
+    program = programs.program("promtool")
+    told = promtool.checked(program) or promtool.tested(program, rules.alerts())
+    print(told or f"promtool: {len(rules.alerts())} alerts do as their cases say")
+    return int(bool(told))
 
 
 def show() -> int:
@@ -73,6 +88,7 @@ COMMANDS: dict[str, Callable[[], int]] = {
     "build": build,
     "lint": lint,
     "check": check,
+    "test": test,
     "list": show,
     "pictures": pictures,
 }

@@ -16,14 +16,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+
 from dashboards import promql
 from dashboards.promql import Metric
-from dashboards.rules import PREFIX, Alert, Case, Grows, Holds, Values, Written, seconds
+from dashboards.recordings import RECORDINGS
+from dashboards.rules import PREFIX, Alert, Case, Grows, Holds, Pace, Values, Written, seconds
 from dashboards.series import JOB
 
 NAMESPACE = "fleet"
-COUNTER_S = 60
+STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600
 QUIET_AT = "6h"
+ANEW = "begun anew"
 
 
 def target(component: str, pod: str) -> dict[str, str]:
@@ -64,29 +68,44 @@ def all_of(alert: Alert) -> Iterator[Case]:
     for case in alert.cases:
         yield case
         if any(isinstance(each, Grows) for each in case.series.values()):
-            yield replace(case, what=f"{case.what}, begun anew")
+            yield replace(case, what=f"{case.what or case.at}, {ANEW}")
     if not alert.absence:
         yield Case({}, QUIET_AT, what="no series")
 
 
 def promtool(alert: Alert) -> dict[str, Any]:
-    """The file of tests of one alert, as promtool reads it."""
-    tests = [_test(alert, case) for case in all_of(alert)]
+    """The file of tests of one alert, as promtool reads it, beside the file `rules_of` it."""
+    cases = tuple(all_of(alert))
+    step_s = max(step_of(case) for case in cases)
     return {
-        "rule_files": ["recordings.yaml", "alerts.yaml"],
-        "evaluation_interval": "1m",
-        "tests": tests,
+        "rule_files": [f"{alert.name}.yaml"],
+        "evaluation_interval": f"{step_s}s",
+        "tests": [_test(alert, case, step_s) for case in cases],
     }
 
 
-def _test(alert: Alert, case: Case) -> dict[str, Any]:
-    anew = case.what.endswith("begun anew")
-    length = int(seconds(case.at)) // COUNTER_S + 1
+def rules_of(alert: Alert) -> str:
+    """The file of rules that it is tested with: itself, and what it reads of recordings."""
+    pace = Pace()
+    rules = [alert.rule(pace)]
+    # All of them for each alert would take minutes: the windows of some are days.
+    rules = [each.rule(pace) for each in RECORDINGS if each.name in rules[0]["expr"]] + rules
+    return str(yaml.safe_dump({"groups": [{"name": alert.name, "rules": rules}]}))
+
+
+def step_of(case: Case) -> int:
+    """Seconds between two samples: a minute, or five where a case lasts for many hours."""
+    return LONG_STEP_S if seconds(case.at) > LONG_S else STEP_S
+
+
+def _test(alert: Alert, case: Case, step_s: int) -> dict[str, Any]:
+    anew = case.what.endswith(ANEW)
+    length = int(seconds(case.at)) // step_s + 1
     return {
         "name": f"{alert.name}: {'fires' if case.labels else 'silent'}, {case.what or case.at}",
-        "interval": "1m",
+        "interval": f"{step_s}s",
         "input_series": [
-            {"series": series, "values": _values(each, length, anew=anew)}
+            {"series": series, "values": _values(each, length, step_s, anew=anew)}
             for series, each in case.series.items()
         ],
         "alert_rule_test": [
@@ -101,15 +120,16 @@ def _test(alert: Alert, case: Case) -> dict[str, Any]:
     }
 
 
-def _values(values: Values, length: int, *, anew: bool) -> str:
+def _values(values: Values, length: int, step_s: int, *, anew: bool) -> str:
     if isinstance(values, Written):
         return values.values
     if isinstance(values, Holds):
         return f"{values.value:g}x{length}"
+    each = f"{values.each_minute * step_s / STEP_S:g}"
     if not anew:
-        return f"0+{values.each_minute:g}x{length}"
+        return f"0+{each}x{length}"
     half = length // 2
-    return f"0+{values.each_minute:g}x{half} 0+{values.each_minute:g}x{length - half}"
+    return f"0+{each}x{half} {each}+{each}x{length - half}"
 
 
 def _expected(alert: Alert, labels: Mapping[str, str], says: tuple[str, str]) -> dict[str, Any]:

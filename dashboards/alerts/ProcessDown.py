@@ -12,8 +12,10 @@ ALERT = Alert(
     wait="5m",
     severity=PAGE,
     summary="{{ $labels.component }} {{ $labels.pod }} is not reached",
-    description="Prometheus has not reached {{ $labels.component }} {{ $labels.pod }} of"
-    " {{ $labels.namespace }} at {{ $labels.instance }} for five minutes.",
+    description=(
+        "Prometheus has not reached {{ $labels.component }} {{ $labels.pod }} of "
+        "{{ $labels.namespace }} at {{ $labels.instance }} for five minutes."
+    ),
     fault="an agent is killed and stays away",
     board="fleet",
     cases=(

@@ -92,6 +92,27 @@ OTHERS = {
         ),
         "needs a cluster: tests/cluster/smoke",
     ),
+    **dict.fromkeys(
+        (
+            "kubectl --namespace fleet describe pods --selector app.kubernetes.io/component=agent",
+            "kubectl --namespace fleet logs --selector app.kubernetes.io/component=agent"
+            " --previous",
+            "kubectl --namespace fleet logs --selector app.kubernetes.io/component=agent --tail=50",
+            "kubectl --namespace fleet logs deployment/mid-sync --tail=50",
+            "kubectl --namespace fleet logs mid-coordinator-0 --tail=50",
+            "kubectl --namespace fleet logs mid-postgres-0 --tail=50",
+            "kubectl --namespace fleet logs deployment/mid-operator",
+            "kubectl --namespace fleet get lease",
+            "kubectl get certificatesigningrequests",
+            "kubectl --namespace fleet get events",
+            "kubectl --namespace fleet get configmap mid-config -o yaml",
+            "kubectl --namespace fleet get podmonitors,servicemonitors --show-labels",
+            "kubectl --namespace fleet get pods -o wide",
+            "kubectl --namespace fleet top pods",
+            "curl localhost:9090/completez",
+        ),
+        "looks at a cluster: a runbook",
+    ),
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }

@@ -187,20 +187,14 @@ def _tree(root: type[MidstreamerError]) -> list[type[MidstreamerError]]:
 BY_CODE: dict[str, type[MidstreamerError]] = {kind.code: kind for kind in _tree(MidstreamerError)}
 
 FAULTS_OF_THE_SERVER = frozenset(
-    kind.code
-    for kind in (
-        MidstreamerError,  # not foreseen
-        *_tree(Unavailable),
-        DeadlineExceeded,
-        KernelFailure,
-        ConfigError,
-        LocalProtocolError,
-    )
+    {MidstreamerError.code, DeadlineExceeded.code, KernelFailure.code, ConfigError.code}
+    | {LocalProtocolError.code}
+    | {kind.code for kind in _tree(Unavailable)}
 )
 """Codes of answers for which the fleet is to blame: they count against its availability."""
 FAULTS_OF_THE_CALLER = frozenset(
-    kind.code
-    for kind in (*_tree(BadInput), Refused, ProtocolError, RemoteProtocolError, Unsupported)
+    {Refused.code, ProtocolError.code, RemoteProtocolError.code, Unsupported.code}
+    | {kind.code for kind in _tree(BadInput)}
 )
 """Codes of answers for which whoever asked is to blame: asked so again, they come again."""
 

@@ -1,0 +1,139 @@
+"""Rules that alerts and recordings are held to; those of pint that apply, and our own.
+
+Expressions are held to `dashboards.queries` as those of boards are.  An alert besides compares,
+waits, says what it speaks of, and leads to a runbook and a board that are there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from dashboards import queries
+from dashboards.rules import PAGE, ROOT, TICKET, Alert, Pace, Recording, seconds
+from dashboards.series import RECORDED
+
+NAMED = re.compile(r"\{\{ \$labels\.(\w+)")
+BOARDS = ROOT / "dashboards/boards"
+RULES: tuple[queries.Rule, ...] = (
+    queries.metrics_exist,
+    queries.labels_exist,
+    queries.counters_grow,
+    queries.rates_come_first,
+    queries.quantiles_have_buckets,
+    queries.sums_keep_what_is_there,
+    queries.sides_match,
+    queries.expressions_are_needed,
+)
+FREE_OF_JOB = frozenset(each.name for each in RECORDED)
+"""Our own recordings are of the job already."""
+WAIT_LEAST_S = 60
+
+
+class Complaint(NamedTuple):
+    """What is wrong with which rule."""
+
+    rule: str
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.why} [{self.rule}]"
+
+
+Found = Iterator[tuple[str, str]]
+
+
+def complaints(alerts: Iterable[Alert], recordings: Iterable[Recording]) -> Iterator[Complaint]:
+    """Everything that is wrong with these."""
+    several, kept = tuple(alerts), tuple(recordings)
+    for alert in several:
+        for rule, why in _of(alert):
+            yield Complaint(rule, alert.name, why)
+    for recording in kept:
+        for rule, why in _of_query(recording.expression(Pace())):
+            yield Complaint(rule, recording.name, why)
+    yield from _duplicates(several, kept)
+
+
+def _of(alert: Alert) -> Found:
+    text = alert.expression(Pace())
+    wrong = list(_of_query(text))
+    yield from wrong
+    if any(rule == "parses" for rule, _ in wrong):
+        return
+    yield from _compares(alert, text)
+    yield from _waits(alert)
+    yield from _speaks(alert, text)
+    yield from _leads(alert)
+    yield from _is_tried(alert)
+
+
+def _of_query(text: str) -> Found:
+    wrong = list(queries.complaints(text, RULES))
+    yield from wrong
+    if any(rule == "parses" for rule, _ in wrong):
+        return
+    for selector, _ in queries.selectors(queries.parsed(text)):
+        compared = {matcher.name for matcher in selector.matchers.matchers}
+        if "job" not in compared and selector.name not in FREE_OF_JOB:
+            yield "job_is_named", f"{selector.name} of any job would do: narrow it to ours"
+
+
+def _compares(alert: Alert, text: str) -> Found:
+    """What only selects fires whenever there is a series."""
+    if not any(f" {sign} " in text for sign in queries.COMPARISONS) and "absent(" not in text:
+        yield "compares", "its expression compares nothing: it fires while the series is there"
+
+
+def _waits(alert: Alert) -> Found:
+    if seconds(alert.wait) < WAIT_LEAST_S:
+        yield "waits", f"it waits for {alert.wait} only: one scrape that fails would be a message"
+    if alert.severity not in (PAGE, TICKET):
+        yield "severity", f"its severity is {alert.severity!r}: take {PAGE} or {TICKET}"
+
+
+def _speaks(alert: Alert, text: str) -> Found:
+    """Somebody who reads it alone knows what, where and how much."""
+    for what, said in (("summary", alert.summary), ("description", alert.description)):
+        if not said:
+            yield "annotations", f"it has no {what}"
+    has = queries.kept(queries.parsed(text)) or frozenset()
+    named = {*NAMED.findall(alert.summary), *NAMED.findall(alert.description)}
+    # What label_replace adds, and what absent() keeps, stands in the text alone.
+    for label in sorted(label for label in named - has if f'"{label}"' not in text):
+        if f"{label}=" not in text:
+            yield "labels", f"it speaks of the label {label}, which the result has not"
+    if "namespace" not in named and not alert.absence:
+        yield "labels", "it does not say in which namespace"
+
+
+def _leads(alert: Alert) -> Found:
+    if not (ROOT / alert.runbook).is_file():
+        yield "runbook", f"{alert.runbook} is not there: write what to do"
+    if not (BOARDS / f"{alert.board}.py").is_file():
+        yield "board", f"there is no board {alert.board}"
+
+
+def _is_tried(alert: Alert) -> Found:
+    if not any(case.labels for case in alert.cases):
+        yield "cases", "no case makes it fire"
+    if not any(not case.labels for case in alert.cases):
+        yield "cases", "no case keeps it silent"
+    if not alert.fault:
+        yield "cases", "it does not say what makes it"
+
+
+def _duplicates(
+    alerts: tuple[Alert, ...], recordings: tuple[Recording, ...]
+) -> Iterator[Complaint]:
+    texts = Counter(alert.expression(Pace()) for alert in alerts)
+    for alert in alerts:
+        if texts[alert.expression(Pace())] > 1:
+            yield Complaint("duplicate", alert.name, "another alert has the same expression")
+    named = Counter((each.name, *sorted(each.labels.items())) for each in recordings)
+    for key, count in named.items():
+        if count > 1:
+            yield Complaint("duplicate", str(key[0]), "it is recorded twice with the same labels")
