@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-DEFAULT = " or vector(0)"
+DEFAULT = " or on() vector(0)"
 """What makes a query say 0 where nothing was counted."""
 
 

@@ -173,7 +173,7 @@ def _legend(axes: Any, several: list[Drawn]) -> None:
         names,
         loc="upper left",
         bbox_to_anchor=(-0.01, -0.1),
-        ncols=4,
+        ncols=4 if axes.get_position().width > 0.3 else 3,
         fontsize=SMALL,
         labelcolor=INK,
         frameon=False,
@@ -190,6 +190,8 @@ def _number(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> No
     for number, each in enumerate(shown):
         value = _last(each)
         x = (number + 0.5) / len(shown)
+        if panel.told["fieldConfig"]["defaults"].get("decimals") == 0:
+            value = round(value)
         told = units.said(value, panel.unit)
         style = {"ha": "center", "va": "center", "textcoords": "offset points"}
         place = {"xy": (x, 0.5), "xycoords": "axes fraction"}

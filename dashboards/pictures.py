@@ -16,9 +16,9 @@ from dashboards.answers import Kept
 from dashboards.board import Board
 
 FOLDER = built.ROOT / "docs/pictures/boards"
-COLUMN_IN, ROW_IN = 0.52, 0.31
+COLUMN_IN, ROW_IN = 0.52, 0.32
 """Inches of a cell of Grafana's grid."""
-GAP_LEFT_IN, GAP_RIGHT_IN, GAP_TOP_IN, GAP_BOTTOM_IN = 0.55, 0.18, 0.32, 0.5
+GAP_LEFT_IN, GAP_RIGHT_IN, GAP_TOP_IN, GAP_BOTTOM_IN = 0.55, 0.18, 0.32, 0.6
 HEAD_IN = 0.75
 DPI = 84
 PALETTE = 160

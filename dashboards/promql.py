@@ -136,8 +136,11 @@ def ratio(part: str, whole: str) -> str:
 
 
 def or_zero(expression: str) -> str:
-    """The same, and 0 when there is no series, as where nothing was counted yet."""
-    return f"({expression} or vector(0))"
+    """The same, and 0 when there is no series, as where nothing was counted yet.
+
+    With ``on()``: else a 0 without labels would stand beside series that have some.
+    """
+    return f"({expression} or on() vector(0))"
 
 
 def _grown(how: str, metric: Metric, over: str, suffix: str, labels: dict[str, Wanted]) -> str:

@@ -105,6 +105,7 @@ _refused = Row(
                 promql.or_zero(OF.increase(metrics.REFUSED_FRAMES, "1h", "kind")),
                 "{{kind}}",
             ),
+            decimals=0,
             limits=above(1),
         ),
         number(
@@ -120,6 +121,7 @@ _refused = Row(
                 promql.or_zero(OF.increase(metrics.SKIPPED_FRAMES, "1h", "kind")),
                 "{{kind}}",
             ),
+            decimals=0,
         ),
     ],
 )
@@ -142,9 +144,12 @@ _path = Row(
             "Packets lost",
             panels.SHARE,
             Says(
-                "QUIC packets that were declared lost, as share of those sent, by pod.",
-                "Above 1 %: everything waits for what is sent again.",
-                "Drops at our own sockets below? Else the network: compare the pods of a node.",
+                "QUIC packets that were declared lost, as share of those sent, by pod. What is"
+                " sent again because no answer came in time counts too: so do peers that were"
+                " turned away and left, and what a busy machine answers late.",
+                "Above 1 %, while few are turned away: everything waits for what is sent again.",
+                "Drops at our own sockets below? Late event loops? Else the network: compare the"
+                " pods of a node.",
             ),
             Line(
                 promql.ratio(
