@@ -27,6 +27,8 @@ from midstreamer.telemetry import logs, metrics
 
 PLAN_VARIABLE = "LOAD_PLAN"
 SETTLE_S = 1.0
+LINGER_S = 30.0
+"""So long locust's page is there after the load has ended."""
 
 
 class Generator:
@@ -57,6 +59,9 @@ class Generator:
         self.crowd.leave()
         self._write()
         self.environment.runner.quit()
+        if self.environment.web_ui is not None:
+            gevent.sleep(LINGER_S)
+            self.environment.web_ui.stop()
 
     def told(self) -> dict[str, Any]:
         """All figures."""
@@ -97,6 +102,8 @@ class Generator:
     def _count(self, ended: Ended) -> None:
         result = "failed" if ended.error else "ok"
         metrics.LOAD_LATENCY_S.labels(ended.kind, result).observe(ended.latency_s)
+        if ended.kind in self.plan.mix:
+            metrics.LOAD_LATE_S.observe(max(0.0, ended.late_s))
         self._fire("QUIC", ended.kind, ended.latency_s, ended.error)
 
     def _fire(self, how: str, kind: str, seconds: float, error: Exception | None) -> None:

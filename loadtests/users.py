@@ -43,6 +43,8 @@ class Ended:
     kind: str
     latency_s: float
     """From when it should have begun."""
+    late_s: float
+    """How much later than due it was sent."""
     error: MidstreamerError | None = None
 
 
@@ -206,7 +208,7 @@ class Crowd:
             tally.ok(kind, latency_s=now_s - due_s, service_s=now_s - sent_s)
         else:
             tally.failed(kind, error.code)
-        self._ended(Ended(kind, now_s - due_s, error))
+        self._ended(Ended(kind, now_s - due_s, sent_s - due_s, error))
         if error is not None and kind == "handshake":
             raise error
 

@@ -111,7 +111,9 @@ async def test_a_link_that_drains_takes_no_more_requests_and_says_so(tmp_path: P
         await driven.until(lambda: driven.machine.draining)
         with pytest.raises(LinkClosed, match="takes no more requests"):
             driven.machine.ask(frames.Survey(), time.monotonic(), budget_s=1.0)
-        await asyncio.wait_for(there[0].settled(), WITHIN_S)  # it was answered by our Drain
+        settled = asyncio.create_task(there[0].settled())
+        await driven.until(settled.done)  # by our Drain, and not because the link ended
+        assert not there[0].closed
 
 
 async def test_what_is_under_way_fails_when_the_link_ends(tmp_path: Path) -> None:
