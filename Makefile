@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services operator tests benchmarks docs images examples
+SOURCES := kernels services operator tests benchmarks dashboards loadtests docs images examples
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
@@ -31,10 +31,10 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-syncs bench-abandoned bench-sizing bench-traces traces wasm judge figures docs lock fuzz soak rolling full clean cluster cluster-check cluster-down cluster-smoke cluster-full test-cluster images
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster cluster-smoke cluster-full full clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/stamp.run  ## what running needs: environment, data, compiled kernels
 
@@ -56,6 +56,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	cd services && ../$(BIN)/deptry --no-ansi .
 	cd operator && ../$(BIN)/deptry --no-ansi .
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m dashboards check
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
@@ -96,6 +97,22 @@ bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS=
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
 	$(BIN)/python -m benchmarks.syncs $(ARGS)
 
+bench-telemetry: setup  ## what counting and being scraped cost a request (ARGS="--pairs 60 --json figures.json")
+	$(BIN)/python -m benchmarks.telemetry $(ARGS)
+
+dashboards: dev  ## boards for Grafana: built into the chart, and held to their rules
+	$(BIN)/python -m dashboards build
+	$(BIN)/python -m dashboards lint
+
+dashboards-live: dev  ## each query of each board, asked of a real Prometheus beside a real fleet (ARGS="--seconds 120")
+	$(BIN)/python -m dashboards live $(ARGS)
+
+dashboards-pictures: dev  ## draw each board from what the last of these runs was answered, into docs/pictures/boards
+	$(BIN)/python -m dashboards pictures
+
+load: $(VENV)/stamp.load  ## hundreds of users over QUIC against a local fleet, about two minutes (ARGS="--shape ramp", "curve --mix match=1", "--web")
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m loadtests $(ARGS)
+
 fuzz: $(VENV)/stamp.fuzz  ## ten million inputs to everything that reads bytes from outside (ARGS="--share 0.01")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
@@ -116,7 +133,7 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
-	cd requirements && for name in bootstrap run operator dev fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+	cd requirements && for name in bootstrap run operator dev load fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
@@ -171,7 +188,7 @@ $(VENV)/stamp.run: $(VENV)/stamp.uv requirements/run.txt requirements/data.txt k
 	@$(BIN)/python -m midstreamer_kernels warm --searches
 	@touch $@
 
-$(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt operator/pyproject.toml
+$(VENV)/stamp.dev: $(VENV)/stamp.run $(VENV)/stamp.load requirements/dev.txt operator/pyproject.toml
 	@echo "installing what developing needs"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e operator
@@ -179,6 +196,11 @@ $(VENV)/stamp.dev: $(VENV)/stamp.run requirements/dev.txt operator/pyproject.tom
 
 $(VENV)/stamp.fuzz: $(VENV)/stamp.dev requirements/fuzz.txt
 	@$(INSTALL) --require-hashes -r requirements/fuzz.txt || echo "atheris does not install here: hypothesis fuzzes instead, without looking at branches"
+	@touch $@
+
+$(VENV)/stamp.load: $(VENV)/stamp.run requirements/load.txt
+	@echo "installing what load tests need"
+	@$(INSTALL) --require-hashes -r requirements/load.txt
 	@touch $@
 
 $(PEERS)/stamp: $(VENV)/stamp.uv requirements/peers.txt kernels/pyproject.toml

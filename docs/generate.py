@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import charts, crds, pages, reading, values_page
+from docs import boards, charts, crds, pages, reading, values_page
 from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
@@ -21,6 +21,7 @@ def generated() -> dict[Path, str]:
         HERE / "reference/configuration.schema.json": pages.schema(),
         HERE / "reference/errors.md": pages.error_codes(),
         HERE / "reference/metrics.md": pages.metric_names(),
+        HERE / "reference/boards.md": boards.page(pages.NOTE),
         HERE / "reference/frames.md": pages.frame_types(),
         HERE / "reference/command-line.md": pages.command_line(),
         HERE / "reference/report.md": pages.report(),

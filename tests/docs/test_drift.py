@@ -99,7 +99,8 @@ def test_files_that_are_named_exist(name: str) -> None:
     text = (TOP / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text)
     paths = re.findall(
-        r"`((?:services|kernels|operator|docs|benchmarks|tests|requirements)/[\w./-]+)`", text
+        r"`((?:services|kernels|operator|docs|benchmarks|loadtests|tests|requirements)/[\w./-]+)`",
+        text,
     )
     assert [each for each in [*links, *paths] if not (TOP / each).exists()] == []
 

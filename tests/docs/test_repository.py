@@ -73,5 +73,5 @@ def test_every_package_of_the_clients_on_other_libraries_is_locked_with_its_hash
 
 
 def test_top_level_folders_are_not_packages() -> None:
-    folders = ("services", "kernels", "operator", "tests", "docs", "benchmarks")
+    folders = ("services", "kernels", "operator", "tests", "docs", "benchmarks", "loadtests")
     assert [name for name in folders if (TOP / name / "__init__.py").exists()] == []

@@ -19,7 +19,9 @@ from midstreamer.store.migrate import Migration
 from midstreamer.store.ports import Effects, Usage
 from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync.quota import Quotas
+from midstreamer.telemetry import metrics
 from tests.support import store as build
+from tests.support.metered import shown
 
 pytestmark = pytest.mark.integration
 
@@ -250,4 +252,43 @@ async def test_a_value_that_postgresql_cannot_take_is_the_fault_of_who_sent_it(s
     made = build.renamed(build.a_decision(5), series="", index=-1, time=2**63)
     with pytest.raises(BadInput, match="int64"):
         await build.commit(build.a_committer(store), build.a_write(decisions=[made]))
+    await store.close()
+
+
+def pool(state: str) -> float:
+    return shown(metrics.POOL_CONNECTIONS, state=state)
+
+
+def waits() -> float:
+    return shown(metrics.POOL_WAIT_S, "_count")
+
+
+async def test_the_pool_tells_how_busy_it_is_and_what_was_waited_for(server: str) -> None:
+    store = PostgresStore(await build.a_database(server), connections=2)
+    await store.open()
+    assert shown(metrics.POOL_CAPACITY) == 2
+    assert (pool("busy"), pool("idle")) == (0, 1)
+    count, waited_s = waits(), shown(metrics.POOL_WAIT_S, "_sum")
+    async with store._connection(), store._connection():
+        assert (pool("busy"), pool("idle")) == (2, 0)
+        third = asyncio.create_task(store.position())
+        await asyncio.sleep(0.05)
+        assert waits() == count + 2
+    await third
+    assert waits() == count + 3
+    assert shown(metrics.POOL_WAIT_S, "_sum") - waited_s >= 0.05
+    assert pool("busy") == 0
+    await store.close()
+    assert (pool("busy"), pool("idle")) == (0, 0)
+
+
+async def test_a_connection_that_is_not_had_in_time_counts_as_waited_for(server: str) -> None:
+    store = PostgresStore(await build.a_database(server), connections=1, connect_s=0.2)
+    await store.open()
+    count = waits()
+    async with store._connection():
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await store.position()
+    assert waits() == count + 2
+    assert await store.position() == 0
     await store.close()

@@ -18,7 +18,7 @@ from midstreamer.store.embedded import EmbeddedServer
 
 ID = "p1"
 WORD = "a-password-of-the-test-0123456789"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 30.0
 POLL_S = 0.05
 

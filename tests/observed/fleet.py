@@ -43,7 +43,7 @@ from tests.support.prometheus import Target
 ROOT = Path(__file__).parents[2]
 CLIENT = "u1"
 REPLICAS = ("operator-0", "operator-1")
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 30.0
 POLL_S = 0.05
 ASKED_S = 1.0

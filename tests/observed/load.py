@@ -5,8 +5,9 @@
 
 It appends and matches as `tests.load.asking` does.  Beside that it looks up what was decided, asks
 who is there, and asks for what it must not get: old ticks, unknown series, a foreign universe, a
-drain; and a stranger, who has a certificate and is on no allowlist, knocks.  Its one line on
-stdout says that the history is stored.  SIGTERM ends it.
+drain; it sends what only a coordinator may send; and a stranger, who has a certificate and is on no
+allowlist, knocks, so often that not every line about it is logged.  Its one line on stdout says
+that the history is stored.  SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from collections import deque
 from typing import Any
 
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli import parent
+from midstreamer.cli import identities, parent
+from midstreamer.cli.local import TRUST_DOMAIN
 from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
 from midstreamer.runtime import health
+from midstreamer.runtime.config import LimitSettings, SecuritySettings
+from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
 from tests.load.asking import HISTORY, UNIVERSE, WANTED, Load, at_rate, say, time_at
 
-LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S, STRANGERS_PER_S = 2.0, 0.5, 2.0, 0.5
+LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S = 2.0, 0.5, 2.0
+STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
@@ -91,6 +98,22 @@ class Asking:
         else:
             log.error("load.not_refused", identity=STRANGER)
 
+    async def intrude(self, _due_s: float) -> None:
+        """Send a frame that a client may not send, on a link of its own, which ends by it."""
+        settings = SecuritySettings(directory=self._arguments.certs, trust_domain=TRUST_DOMAIN)
+        me = identities.named(self._arguments.identity, TRUST_DOMAIN)
+        address = self._arguments.addresses.partition(",")[0]
+        search = frames.Search(specification=WANTED, windows=(), shards=())
+        try:
+            carrier = await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
+            peer = await dial(carrier, address, expect=Kind.COORDINATOR)
+            try:
+                await peer.ask(search, budget_s=STRANGER_S)
+            finally:
+                await peer.close()
+        except MidstreamerError as error:
+            log.debug("load.refused", code=error.code)
+
     async def _told(self, asking: Any) -> None:
         try:
             await asking
@@ -120,6 +143,7 @@ async def run(arguments: argparse.Namespace) -> None:
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
             group.create_task(at_rate(asking.stranger, STRANGERS_PER_S, stop))
+            group.create_task(at_rate(asking.intrude, INTRUDERS_PER_S, stop))
 
 
 def main() -> None:

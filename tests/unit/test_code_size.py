@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = (ROOT / "services", ROOT / "kernels", ROOT / "operator")
+ROOMS = tuple(ROOT / name for name in ("services", "kernels", "operator", "loadtests"))
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 

@@ -179,10 +179,13 @@ def _traced_step(steps: Steps) -> list[Evidence] | None:
 
 def step(steps: Steps) -> list[Evidence] | None:
     """Go on with a search until it pauses; what it found once it is done, else None."""
+    began_s = clocks.perf_counter()
     try:
         next(steps)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # what `Steps` returns
+    finally:
+        metrics.KERNEL_BUSY_S.inc(clocks.perf_counter() - began_s)
     return None
 
 

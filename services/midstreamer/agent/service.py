@@ -146,6 +146,7 @@ class AgentService:
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(self._config.threads_used, thread_name_prefix="search")
         self._pool = pool
+        metrics.KERNEL_THREADS.set(self._config.threads_used)
         async with life, AsyncExitStack() as ends:
             ends.callback(pool.shutdown, wait=False, cancel_futures=True)
             await loop.run_in_executor(pool, searching.warm_up, self._config.engine)

@@ -186,6 +186,18 @@ def _tree(root: type[MidstreamerError]) -> list[type[MidstreamerError]]:
 
 BY_CODE: dict[str, type[MidstreamerError]] = {kind.code: kind for kind in _tree(MidstreamerError)}
 
+FAULTS_OF_THE_SERVER = frozenset(
+    {MidstreamerError.code, DeadlineExceeded.code, KernelFailure.code, ConfigError.code}
+    | {LocalProtocolError.code}
+    | {kind.code for kind in _tree(Unavailable)}
+)
+"""Codes of answers for which the fleet is to blame: they count against its availability."""
+FAULTS_OF_THE_CALLER = frozenset(
+    {Refused.code, ProtocolError.code, RemoteProtocolError.code, Unsupported.code}
+    | {kind.code for kind in _tree(BadInput)}
+)
+"""Codes of answers for which whoever asked is to blame: asked so again, they come again."""
+
 
 def from_code(code: str, message: str, retry_after_s: float = 0.0) -> MidstreamerError:
     """Rebuild the error that a Failure frame describes; an unknown code gives the root."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from midstreamer.domain.errors import ConfigError
+from midstreamer.runtime import lateness
 from midstreamer.telemetry import logs, metrics
 
 HEAD_BYTES_MAX = 8192
@@ -131,7 +132,10 @@ def render(response: Response, *, body: bool) -> bytes:
 
 @contextlib.asynccontextmanager
 async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
-    """Answer on ``listen`` while inside; gives the address really bound, "" when None."""
+    """Answer on ``listen`` while inside; gives the address really bound, "" when None.
+
+    Whoever can be asked for metrics measures meanwhile how late its event loop is.
+    """
     if listen is None:
         yield ""
         return
@@ -159,7 +163,8 @@ async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
     address = f"{bound[0]}:{bound[1]}"
     log.info("health.opened", address=address)
     try:
-        yield address
+        with lateness.watched():
+            yield address
     finally:
         server.close()
 

@@ -8,6 +8,7 @@ error leaves here as a StoreError that says what to do.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,6 +38,7 @@ from midstreamer.store.ports import (
 )
 from midstreamer.store.reading import PostgresReader
 from midstreamer.store.transaction import PostgresTransaction
+from midstreamer.telemetry import metrics, queues
 
 SERVER_MIN = 14
 
@@ -65,6 +67,9 @@ class PostgresStore:
         self._pool: Any = None
         self._writer_pid = 0
         """Of the PostgreSQL process that serves our transactions."""
+        metrics.POOL_CAPACITY.set(connections)
+        for state, count in (("busy", _busy), ("idle", _idle)):
+            queues.shown(metrics.POOL_CONNECTIONS.labels(state), self, count)
 
     # --- connecting -------------------------------------------------------------------------------
 
@@ -102,8 +107,15 @@ class PostgresStore:
         async with door():
             if self._pool is None:
                 raise StoreError("the store is not open yet: wait", retry_after_s=0.5)
-            async with self._pool.acquire(timeout=self._connect_s) as connection:
+            pool, began_s = self._pool, time.perf_counter()
+            try:
+                connection = await pool.acquire(timeout=self._connect_s)
+            finally:
+                metrics.POOL_WAIT_S.observe(time.perf_counter() - began_s)
+            try:
                 yield connection
+            finally:
+                await pool.release(connection)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Connection]:
@@ -357,6 +369,16 @@ class PostgresStore:
         """Promises broken, each in words."""
         async with self._reading() as connection:
             return [row[0] for name in _CHECKS for row in await connection.fetch(_SQL[name])]
+
+
+def _idle(store: PostgresStore) -> int:
+    pool = store._pool  # noqa: SLF001 - its own
+    return int(pool.get_idle_size()) if pool is not None else 0
+
+
+def _busy(store: PostgresStore) -> int:
+    pool = store._pool  # noqa: SLF001 - its own
+    return int(pool.get_size() - pool.get_idle_size()) if pool is not None else 0
 
 
 def _gather(parts: list[bytes]) -> Callable[[bytes], Coroutine[Any, Any, None]]:

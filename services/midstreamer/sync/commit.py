@@ -59,6 +59,7 @@ class Committer:
         self._streams_memory = streams_memory
         self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._licences = counting.Licences()
         self._position = 0
         """Of the feed after our last commit."""
 
@@ -68,7 +69,7 @@ class Committer:
             async with self._store.transaction() as transaction:
                 before = transaction.position
                 if before < self._position:  # the database was replaced by an older one
-                    self._states.clear()
+                    self._forget()
                 facts = await self._read(transaction, batch)
                 plan = core.plan(batch, facts, self._quotas)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
@@ -78,7 +79,7 @@ class Committer:
                 position = await transaction.apply(effects)
             self._position = position
         except BaseException:
-            self._states.clear()
+            self._forget()
             raise
         self._keep(folded)
         for failed in judged.unsettled:
@@ -140,13 +141,18 @@ class Committer:
                 unreadable[stream] = error
         return settle.fold(self._rules, states, judged.lessons, unreadable)
 
+    def _forget(self) -> None:
+        self._states.clear()
+        self._licences.clear()
+
     def _keep(self, folded: Folded) -> None:
         for stream, state in folded.states.items():
             self._states[stream] = state
             self._states.move_to_end(stream)
+            self._licences.remember(stream, state)
         while len(self._states) > self._streams_memory:
-            self._states.popitem(last=False)
-        counting.count_licences(self._states.values())
+            oldest, _ = self._states.popitem(last=False)
+            self._licences.forget(oldest)
 
 
 def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 
+from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.series import universe_of
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Written
 from midstreamer.telemetry import metrics
 
 _YES_NO = {True: "true", False: "false"}
@@ -24,8 +25,17 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> None:
         metrics.VERDICTS.labels(_YES_NO[verdict.hit], universe).inc()
         metrics.CONFIDENCE.labels(universe).inc(confidence(verdict))
         metrics.INTERVALS.labels(_YES_NO[verdict.covered], universe).inc()
-        metrics.WINKLER.labels(universe).inc(verdict.winkler)
+        if math.isfinite(verdict.winkler):  # one without an end would make the sum useless
+            metrics.BOUNDED_INTERVALS.labels(universe).inc()
+            metrics.WINKLER.labels(universe).inc(verdict.winkler)
         metrics.BRIER.labels(universe).inc(verdict.brier)
+
+
+def count_ticks(outcomes: Iterable[Written | MidstreamerError]) -> None:
+    """Count the ticks of a commit: those that are new, and those that were there before."""
+    taken = [outcome for outcome in outcomes if isinstance(outcome, Written)]
+    metrics.TICKS.labels("stored").inc(sum(written.stored for written in taken))
+    metrics.TICKS.labels("repeated").inc(sum(written.repeated for written in taken))
 
 
 def confidence(verdict: Verdict) -> float:
@@ -38,13 +48,27 @@ def confidence(verdict: Verdict) -> float:
     return max(distance, 1.0 - distance)
 
 
-def count_licences(states: Iterable[State]) -> None:
-    """Tell how many learning streams of each universe may give signals; ``states`` are all."""
-    held: Counter[tuple[bool, str]] = Counter()
-    for state in states:
+class Licences:
+    """How many learning streams may give signals, of those that are remembered; by universe."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[bool, str]] = {}
+        """Whether each stream holds the licence, and its universe."""
+
+    def remember(self, stream: str, state: State) -> None:
+        """A stream has this state now."""
+        self.forget(stream)
         universe = state.specification.universe
-        held[state.licence.held, universe] += 1
+        self._held[stream] = state.licence.held, universe
+        metrics.LICENCES.labels(_YES_NO[state.licence.held], universe).inc()
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
-    metrics.LICENCES.clear()
-    for (holds, universe), streams in held.items():
-        metrics.LICENCES.labels(_YES_NO[holds], universe).inc(streams)
+
+    def forget(self, stream: str) -> None:
+        """A stream is not remembered any more."""
+        if (before := self._held.pop(stream, None)) is not None:
+            metrics.LICENCES.labels(_YES_NO[before[0]], before[1]).dec()
+
+    def clear(self) -> None:
+        """None is remembered any more."""
+        for stream in tuple(self._held):
+            self.forget(stream)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from midstreamer.domain.errors import StoreError
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics
 
 CLASH_S = 0.05
 """A StoreError that asks to be tried again this soon was a clash of transactions."""
@@ -17,10 +17,13 @@ class StoreHealth:
     def __init__(self) -> None:
         self.trouble = "the store has not been opened yet"
         self.opened = False
+        metrics.POSTGRES_UP.set(0)
         """Whether the store has ever answered."""
 
     def failed(self, error: StoreError) -> None:
         """The store raised this."""
+        if is_away(error):
+            metrics.POSTGRES_UP.set(0)
         if is_away(error) and error.message != self.trouble:
             self.trouble = error.message
             log.warning("store.away", detail=error.message)
@@ -28,6 +31,7 @@ class StoreHealth:
     def answers(self, position: int) -> None:
         """The store answers, or does so again."""
         self.trouble, self.opened = "", True
+        metrics.POSTGRES_UP.set(1)
         log.info("store.opened", position=position)
 
 

@@ -170,13 +170,18 @@ class Writes:
 
     async def _tried(self, batch: list[Given]) -> Committed:
         """Commit; again at once when another transaction was in the way."""
-        for _ in range(CLASHES_MAX - 1):
+        for left in reversed(range(CLASHES_MAX)):
             try:
-                return await self._committer.commit(batch)
-            except StoreError as error:
-                if not 0 < error.retry_after_s <= CLASH_S:
+                committed = await self._committer.commit(batch)
+            except Exception as error:
+                clashed = isinstance(error, StoreError) and 0 < error.retry_after_s <= CLASH_S
+                metrics.COMMITS.labels("clashed" if clashed else "failed").inc()
+                if not (clashed and left):
                     raise
-        return await self._committer.commit(batch)
+            else:
+                metrics.COMMITS.labels("committed").inc()
+                return committed
+        raise AssertionError("the last try returns or raises")
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         if isinstance(error, StoreError):
@@ -199,6 +204,7 @@ class Writes:
             else:
                 waiting.answer.set_result(outcome)
         metrics.WRITE_BATCH_ROWS.observe(committed.rows)
+        counting.count_ticks(committed.outcomes)
         counting.count_verdicts(committed.verdicts)
         for verdict in committed.verdicts:
             if verdict.void:

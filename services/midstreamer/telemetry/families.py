@@ -7,8 +7,8 @@ counts as ``other``.  So nobody else can make a new time series here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, MethodType
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from prometheus_client import (
@@ -19,6 +19,7 @@ from prometheus_client import (
     Metric,
     disable_created_metrics,
 )
+from prometheus_client.samples import Sample
 
 from midstreamer.telemetry import words
 from midstreamer.telemetry.words import FirstNames, Words
@@ -59,15 +60,25 @@ class Family(Generic[MetricT]):
     def __init__(self, metric: MetricT, labels: Labels) -> None:
         self._metric = metric
         self._words = labels
+        self._known: dict[tuple[object, ...], MetricT] = {}
+        """Children by how they were asked for: finding one anew costs ten times what counting does.
+        Those of words from outside the sets are not kept, so it is bounded as the sets are."""
 
     def labels(self, *values: str, **named: str) -> MetricT:
         """The child to count in; a word outside its label's set becomes ``other``."""
-        given = {**dict(zip(self._words, values, strict=False)), **named}
-        closed = {label: self._closed(label, word) for label, word in given.items()}
-        return cast("MetricT", self._metric.labels(**closed))
+        asked = (values, *named.items())
+        found = self._known.get(asked)
+        if found is None:
+            given = {**dict(zip(self._words, values, strict=False)), **named}
+            closed = {label: self._closed(label, word) for label, word in given.items()}
+            found = cast("MetricT", self._metric.labels(**closed))
+            if closed == given:
+                self._known[asked] = found
+        return found
 
     def clear(self) -> None:
         """Forget all children; for a gauge of things that come and go."""
+        self._known.clear()
         self._metric.clear()
 
     def describe(self) -> Iterable[Metric]:
@@ -97,6 +108,20 @@ def counters(name: str, help: str, labels: Labels) -> Family[Counter]:
     """A counter for each combination of the words of its labels."""
     CATALOGUE.append(Described(f"{name}_total", "counter", labels, help))
     return Family(Counter(name, help, tuple(labels), registry=REGISTRY), labels)
+
+
+def asked(counter: Counter, value: Callable[[], float | None]) -> None:
+    """Let a counter ask for its value when somebody scrapes, as `Gauge.set_function` does.
+
+    What is counted for each datagram is then a plain addition elsewhere.  The value may never go
+    down; None shows nothing, where this machine cannot tell.
+    """
+
+    def samples(_: Counter) -> Iterable[Sample]:
+        told = value()
+        return () if told is None else (Sample("_total", {}, float(told), None, None),)
+
+    counter._child_samples = MethodType(samples, counter)  # type: ignore[method-assign]  # noqa: SLF001 - as the library does
 
 
 def gauge(name: str, help: str) -> Gauge:

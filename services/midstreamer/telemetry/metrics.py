@@ -77,7 +77,12 @@ INTERVAL_TARGET = gauges(
 WINKLER = counters(
     "midstreamer_winkler_score",
     "Sum of the Winkler scores of settled prediction intervals, in units of each decision's scale:"
-    " its width, and a penalty for what it missed. Smaller is better.",
+    " its width, and a penalty for what it missed. Smaller is better. One without an end has none.",
+    {"universe": words.UNIVERSES},
+)
+BOUNDED_INTERVALS = counters(
+    "midstreamer_bounded_intervals",
+    "Prediction intervals settled that had two ends: midstreamer_winkler_score_total is of these.",
     {"universe": words.UNIVERSES},
 )
 BRIER = counters(
@@ -372,6 +377,8 @@ LOAD_PROCESSORS = gauge(
 BUILD = gauges(
     "midstreamer_build_info", "Always 1; the label is the version.", {"version": words.VERSIONS}
 )
+for _version in words.VERSIONS:
+    BUILD.labels(_version).set(1)
 SPANS = counters(
     "midstreamer_spans",
     "Spans that ended and were sampled, by what became of them: exported, or dropped because the"

@@ -20,7 +20,7 @@ from midstreamer.domain.identity import Identity
 from midstreamer.protocol.connection import Connection
 from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Frame
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Limits
 
@@ -80,6 +80,8 @@ class FramedLink:
         self._timer: asyncio.TimerHandle | None = None
         self._take: Callable[[Frame], bool] | None = None
         self.closed = asyncio.Event()
+        self._counted = metrics.CARRIER_LINKS.labels(wire.scheme)
+        self._counted.inc()
 
     # --- Link ---
 
@@ -278,6 +280,7 @@ class FramedLink:
         if self._end is not None:
             return
         self._end = effect
+        self._counted.dec()
         self._later.clear()
         self._later_bytes = 0
         self._cancel_timer()

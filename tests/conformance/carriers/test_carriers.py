@@ -1,9 +1,14 @@
-"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory."""
+"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory.
+
+``gevent`` is the dialling end of load tests, which lives in a process of its own and serves
+nothing: the other end is QUIC on asyncio.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,10 +23,13 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist
-from midstreamer.telemetry import metrics
+from midstreamer.telemetry import metrics, words
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
+from tests.support import over_gevent as over_gevent_
+from tests.support.fleet import eventually
+from tests.support.metered import shown
 from tests.support.security import Installation, who
 from tests.support.transport import holdings
 
@@ -77,9 +85,29 @@ def over_sockets(directory: Path, scheme: str) -> World:
     return World(place.carriers, allow, look, f"{scheme}://127.0.0.1:0")
 
 
-@pytest.fixture(params=["memory", "quic", "wss", "quic+wss"])
+def over_gevent(directory: Path, place: Path) -> World:
+    made = over_sockets(directory, "quic")
+    serves = made.carrier
+
+    def carrier(me: Identity) -> Carrier:
+        if me == COORDINATOR:
+            return serves(me)
+        return cast(Carrier, over_gevent_.GeventCarrier(place, directory, me, LIMITS))
+
+    return replace(made, carrier=carrier)
+
+
+@pytest.fixture(scope="module")
+def gevent_end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with over_gevent_.end(tmp_path_factory.mktemp("gevent")) as place:
+        yield place
+
+
+@pytest.fixture(params=["memory", "quic", "wss", "quic+wss", "gevent"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     name = str(request.param)
+    if name == "gevent":
+        return over_gevent(tmp_path, request.getfixturevalue("gevent_end"))
     return in_memory() if name == "memory" else over_sockets(tmp_path, name)
 
 
@@ -339,3 +367,28 @@ async def test_a_second_server_on_one_address_is_refused(serving: Serving, world
 
     with pytest.raises(MidstreamerError, match=r"in use"):
         await world.carrier(COORDINATOR).serve(serving.server.address, ignore)
+
+
+def open_links() -> float:
+    return sum(shown(metrics.CARRIER_LINKS, carrier=each) for each in words.CARRIERS)
+
+
+async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World) -> None:
+    before = open_links()
+    async with Serving(world) as serving:
+        near, far = await serving.meet()
+        assert open_links() == before + 2
+        assert near.scheme == far.scheme
+        assert shown(metrics.CARRIER_LINKS, carrier=near.scheme) >= 2
+        await near.close()
+        await eventually(lambda: open_links() == before)
+
+
+async def test_a_link_that_was_refused_is_not_counted_as_open(world: World) -> None:
+    before = open_links()
+    async with Serving(world) as serving:
+        world.allow(["coordinator/*"])
+        world.look(serving.carrier, serving.server)
+        with pytest.raises(Refused):
+            await serving.meet()
+        await eventually(lambda: open_links() == before)

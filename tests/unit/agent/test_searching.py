@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.searching import Search
+from midstreamer.agent.searching import Search, step
 from midstreamer.agent.shards import Held
 from midstreamer.coordinator import merging
 from midstreamer.domain import match, outcome
@@ -28,7 +28,9 @@ from midstreamer.domain.specification import (
     Specification,
     Transform,
 )
+from midstreamer.telemetry import metrics
 from tests.support.fleet import MINUTE, a_column, a_specification, a_universe, a_walk, a_window
+from tests.support.metered import shown
 
 POINTS = 64
 UNIVERSE = a_universe(3, 300)
@@ -284,3 +286,29 @@ def test_what_the_kernels_refuse_is_bad_input() -> None:
     asked = window(np.full(16, 1e200), series="walk/01", time=250 * MINUTE)
     with pytest.raises(BadInput, match="1e"):
         find(a_specification(), [asked], held_shards(UNIVERSE))
+
+
+def busy_s() -> float:
+    return shown(metrics.KERNEL_BUSY_S)
+
+
+def test_each_step_of_a_search_counts_as_time_that_a_thread_was_busy() -> None:
+    specification, before = a_specification(), busy_s()
+    asked = a_window(UNIVERSE[0], 200, specification.window)
+    steps = Search(specification, held_shards(UNIVERSE), "auto").steps([asked], kernels.Stop())
+    began_s, made = time.perf_counter(), 0
+    while step(steps) is None:
+        made += 1
+        assert busy_s() > before
+    assert 0 < busy_s() - before <= time.perf_counter() - began_s
+
+
+def test_a_search_that_fails_was_busy_too() -> None:
+    specification, before, stop = a_specification(), busy_s(), kernels.Stop()
+    stop.set()
+    steps = Search(specification, held_shards(UNIVERSE), "auto").steps(
+        [a_window(UNIVERSE[0], 200, specification.window)], stop
+    )
+    with pytest.raises(DeadlineExceeded):
+        step(steps)
+    assert busy_s() > before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ def of(universe: str) -> dict[str, float]:
         "covered": shown(metrics.INTERVALS, covered="true", universe=universe),
         "confidence": shown(metrics.CONFIDENCE, universe=universe),
         "winkler": shown(metrics.WINKLER, universe=universe),
+        "bounded": shown(metrics.BOUNDED_INTERVALS, universe=universe),
         "brier": shown(metrics.BRIER, universe=universe),
     }
 
@@ -46,6 +48,7 @@ def test_each_verdict_counts_in_its_universe_with_its_scores() -> None:
             "covered": 1,
             "confidence": 0.6 + 0.6,
             "winkler": 10.0,
+            "bounded": 2,
             "brier": 0.52,
         }
     )
@@ -55,6 +58,13 @@ def test_a_void_verdict_has_no_scores() -> None:
     before = of("voided")
     counting.count_verdicts([a_verdict("voided/a", void=True, hit=False, covered=False)])
     assert of("voided") == {**before, "void": before["void"] + 1}
+
+
+def test_an_interval_without_an_end_has_no_score_and_does_not_spoil_the_sum() -> None:
+    before = of("endless")
+    counting.count_verdicts([a_verdict("endless/a", winkler=math.inf), a_verdict("endless/a")])
+    gained = {key: value - before[key] for key, value in of("endless").items()}
+    assert (gained["covered"], gained["bounded"], gained["winkler"]) == (2, 1, 5.0)
 
 
 @given(st.floats(0.0, 1.0), st.booleans())
@@ -67,9 +77,14 @@ def test_streams_are_counted_by_whether_they_may_speak() -> None:
     state = reasoning.initial(a_specification())
     universe = state.specification.universe
     held = msgspec.structs.replace(state.licence, held=True)
-    counting.count_licences([state, state, msgspec.structs.replace(state, licence=held)])
+    licences = counting.Licences()
+    for stream in ("a", "b", "c"):
+        licences.remember(stream, state)
+    licences.remember("c", msgspec.structs.replace(state, licence=held))
     assert shown(metrics.LICENCES, held="false", universe=universe) == 2
     assert shown(metrics.LICENCES, held="true", universe=universe) == 1
     assert shown(metrics.INTERVAL_TARGET, universe=universe) == state.specification.coverage
-    counting.count_licences([])
+    licences.forget("a")
+    assert shown(metrics.LICENCES, held="false", universe=universe) == 1
+    licences.clear()
     assert shown(metrics.LICENCES, held="true", universe=universe) == 0

@@ -27,7 +27,10 @@ from midstreamer.runtime import surveying
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Effects, Heard, Transaction
+from midstreamer.sync.writes import CLASHES_MAX
+from midstreamer.telemetry import metrics
 from tests.support.fleet import eventually
+from tests.support.metered import shown
 from tests.support.store import (
     SPECIFICATION,
     STEP,
@@ -302,12 +305,51 @@ class _Objecting(MemoryStore):
             yield writing
 
 
-async def test_a_clash_of_transactions_is_tried_again_unseen() -> None:
-    store = _Objecting(StoreError("learned elsewhere", retry_after_s=0.05))
+def _commits() -> list[float]:
+    return [shown(metrics.COMMITS, result=each) for each in ("committed", "clashed", "failed")]
+
+
+def _gained(before: list[float]) -> list[float]:
+    return [after - one for after, one in zip(_commits(), before, strict=True)]
+
+
+async def test_a_clash_of_transactions_is_tried_again_unseen_and_counted() -> None:
+    store, before = _Objecting(StoreError("learned elsewhere", retry_after_s=0.05)), _commits()
     async with a_sync(store) as fleet:
         peer = await fleet.dial()
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
         assert fleet.service.complete_reasons() == []
+    assert _gained(before) == [1, 1, 0]
+
+
+async def test_clashes_without_end_are_a_refusal_and_each_is_counted() -> None:
+    clashes = [StoreError("learned elsewhere", retry_after_s=0.05) for _ in range(CLASHES_MAX)]
+    store, before = _Objecting(*clashes), _commits()
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial()
+        with pytest.raises(StoreError, match="learned elsewhere"):
+            await _written(peer, a_write(a_column(0, 5)))
+    assert _gained(before) == [0, CLASHES_MAX, 0]
+
+
+async def test_an_objection_of_postgresql_is_a_failed_commit() -> None:
+    store, before = _Objecting(StoreError("it refused (23505)")), _commits()
+    async with a_sync(store) as fleet:
+        peer = await fleet.dial()
+        with pytest.raises(StoreError, match="it refused"):
+            await _written(peer, a_write(a_column(0, 5)))
+    assert _gained(before) == [0, 0, 1]
+
+
+async def test_ticks_are_counted_by_whether_they_were_there_before(fleet: Fleet) -> None:
+    def ticks() -> tuple[float, float]:
+        return shown(metrics.TICKS, result="stored"), shown(metrics.TICKS, result="repeated")
+
+    peer = await fleet.dial()
+    stored, repeated = ticks()
+    await _written(peer, a_write(a_column(0, 5)))
+    await _written(peer, a_write(a_column(3, 9), sequence=2))
+    assert ticks() == (stored + 9, repeated + 2)
 
 
 async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() -> None:

@@ -13,12 +13,14 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from midstreamer.protocol import frames
 from midstreamer.protocol.connection import Connection, Side
-from midstreamer.transport.aioquic import enforcement, wire
+from midstreamer.telemetry import metrics
+from midstreamer.transport.aioquic import enforcement, traffic, wire
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.hosts import SocketAddress
 from tests.support import security, virtual_time
+from tests.support.metered import shown
 from tests.support.transport import CLIENT, COORDINATOR
 
 TRAVEL_S = 0.0001
@@ -202,5 +204,72 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
         # The first ping that is not answered begins the idle period anew (RFC 9000, section 10.1).
         assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
+
+    virtual_time.run(main())
+
+
+# --- what is measured ---
+
+
+def packets(fate: str) -> float:
+    return shown(metrics.QUIC_PACKETS, fate=fate)
+
+
+def test_each_packet_that_is_sent_is_counted_once() -> None:
+    async def main() -> None:
+        near, far = await joined()
+        sent, lost = packets("sent"), packets("lost")
+        for _ in range(40):
+            await asked(near)
+        assert packets("sent") - sent == near.sent + far.sent
+        assert packets("lost") == lost
+
+    virtual_time.run(main())
+
+
+def test_a_packet_that_does_not_come_is_counted_as_lost() -> None:
+    async def main() -> None:
+        near, far = await joined()
+        lost = packets("lost")
+        far.alive = False
+        asking = asyncio.ensure_future(asked(near))
+        await asyncio.sleep(TRAVEL_S)
+        far.alive = True
+        await asking
+        assert packets("lost") == lost + 1
+
+    virtual_time.run(main())
+
+
+def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
+    async def main() -> None:
+        window = shown(metrics.QUIC_WINDOW_BYTES)
+        way = shown(metrics.QUIC_IN_FLIGHT_BYTES)
+        near, far = await joined()
+        each = [end.wire.quic._loss.congestion_window for end in (near, far)]
+        assert shown(metrics.QUIC_WINDOW_BYTES) - window == sum(each)
+        far.alive = False
+        link = await near.linked
+        link.send(frames.Survey(), at_once=True)
+        assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
+        far.alive = True
+        near.wire.hang_up("", "")
+        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]  # it has not heard of it yet
+        await asyncio.sleep(1)
+        assert shown(metrics.QUIC_WINDOW_BYTES) == window
+        assert shown(metrics.QUIC_IN_FLIGHT_BYTES) == way
+
+    virtual_time.run(main())
+
+
+def test_the_round_trip_of_a_connection_that_speaks_is_looked_at_every_few_seconds() -> None:
+    async def main() -> None:
+        near, _ = await joined()
+        count = shown(metrics.QUIC_RTT_S, "_count")
+        for _ in range(100):
+            await asked(near)
+            await asyncio.sleep(0.1)
+        both = shown(metrics.QUIC_RTT_S, "_count") - count
+        assert 2 <= both <= 2 * (10 / traffic.SAMPLE_S + 1)
 
     virtual_time.run(main())

@@ -11,7 +11,8 @@ What each is for stands beside it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import aioquic
 from aioquic import tls
@@ -32,7 +33,11 @@ from aioquic.quic.packet import (
     QuicPacketType,
     pull_quic_transport_parameters,
 )
-from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
+from aioquic.quic.packet_builder import (
+    QuicPacketBuilder,
+    QuicPacketBuilderStop,
+    QuicSentPacket,
+)
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
@@ -234,6 +239,33 @@ def unacknowledged_bytes(connection: QuicConnection) -> int:
     )
 
 
+class Losses:
+    """Packets of one connection that were sent and declared lost."""
+
+    def __init__(self, connection: QuicConnection) -> None:
+        """Count from now on; the connection has not begun."""
+        self.packets = 0
+        lose = connection._loss._on_packets_lost
+
+        def lost(*, congestion_event: bool = True, **given: Any) -> None:
+            packets = list(given.pop("packets"))
+            if congestion_event:  # a probe sends again what may not be lost
+                self.packets += len(packets)
+            lose(congestion_event=congestion_event, packets=packets, **given)
+
+        connection._loss._on_packets_lost = lost  # type: ignore[method-assign]
+
+
+def smoothed_rtt_s(connection: QuicConnection) -> float:
+    """Seconds that a packet and its acknowledgement take, smoothed; aioquic has 1 ms as least."""
+    return connection._loss._rtt_smoothed
+
+
+def congestion_window_bytes(connection: QuicConnection) -> int:
+    """Bytes that may be under way at once."""
+    return connection._loss.congestion_window
+
+
 def respect_datagram_size(connection: QuicConnection) -> None:
     """Send no datagram larger than the peer's ``max_udp_payload_size`` (RFC 9000, section 18.2).
 
@@ -253,6 +285,45 @@ def respect_datagram_size(connection: QuicConnection) -> None:
             control.congestion_window = min(control.congestion_window, K_INITIAL_WINDOW * most)
 
     connection._parse_transport_parameters = parsed  # type: ignore[method-assign]
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+def packets_sent(connection: QuicConnection) -> int:
+    """Packets it has sent: their number counts them, in all spaces together.
+
+    It begins anew when the server asks for another version.
+    """
+    return connection._packet_number
+
+
+def on_lost(connection: QuicConnection, lost: Callable[[int], None]) -> None:
+    """Call this with how many packets were declared lost, each time that some are."""
+    declare = connection._loss._on_packets_lost
+
+    def declared(*, packets: Collection[QuicSentPacket], **given: Any) -> None:
+        declare(packets=packets, **given)
+        if packets:
+            lost(len(packets))
+
+    connection._loss._on_packets_lost = declared  # type: ignore[method-assign,assignment]
+
+
+def round_trip_s(connection: QuicConnection) -> float | None:
+    """The smoothed round-trip time in seconds; None before the first acknowledgement."""
+    loss = connection._loss
+    return loss._rtt_smoothed if loss._rtt_initialized else None
+
+
+def congestion_window(connection: QuicConnection) -> int:
+    """Bytes that may be under way."""
+    return connection._loss.congestion_window
+
+
+def bytes_in_flight(connection: QuicConnection) -> int:
+    """Bytes that are."""
+    return connection._loss.bytes_in_flight
 
 
 # --- what is held of what came --------------------------------------------------------------------
@@ -355,7 +426,8 @@ def release(connection: QuicConnection) -> None:
 
     A connection refers to itself by dozens of bound methods, so the garbage collector alone would
     free it.  Under a flood of handshakes that took 280 ms at a time, with 100,000 objects each.
-    Kept is what `get_timer`, `handle_timer`, `next_event` and `datagrams_to_send` read then.
+    Kept is what `get_timer`, `handle_timer`, `next_event`, `datagrams_to_send` and `packets_sent`
+    read then.
     """
     attributes = vars(connection)
     for stream in connection._crypto_streams.values():
@@ -374,5 +446,6 @@ _KEPT_AT_THE_END = frozenset(
     {
         "_state", "_close_at", "_close_event", "_close_pending", "_events", "_network_paths",
         "_handshake_confirmed", "_is_client", "_configuration", "_logger", "_quic_logger",
+        "_packet_number",
     }
 )  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from midstreamer.domain.errors import Unavailable
 from midstreamer.transport import hosts
+from midstreamer.transport.aioquic.traffic import TRAFFIC
 from midstreamer.transport.hosts import Found, SocketAddress
 
 BATCH = 64
@@ -43,6 +44,7 @@ class DatagramSocket:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._readable)
+        TRAFFIC.opened(sock)
 
     @property
     def address(self) -> SocketAddress:
@@ -58,6 +60,8 @@ class DatagramSocket:
                 self._socket.send(data)
             else:
                 self._socket.sendto(data, to)
+            TRAFFIC.datagrams_sent += 1
+            TRAFFIC.bytes_sent += len(data)
         except BlockingIOError:
             pass  # lost, as datagrams are: QUIC sends it again
         except OSError as error:
@@ -67,12 +71,15 @@ class DatagramSocket:
         """Stop reading and give the port back; safe to call twice."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
+            TRAFFIC.closing(self._socket)
             self._socket.close()
 
     def _readable(self) -> None:
         try:
             for _ in range(BATCH):
                 data, address = self._socket.recvfrom(DATAGRAM_BYTES_MAX)
+                TRAFFIC.datagrams_received += 1
+                TRAFFIC.bytes_received += len(data)
                 self._received(data, address)
                 if self._socket.fileno() < 0:
                     return  # what was received made its owner close

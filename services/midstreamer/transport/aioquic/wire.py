@@ -19,10 +19,11 @@ from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicErrorCode
 
-from midstreamer.telemetry import logs
+from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import phrases
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.aioquic import enforcement, internals
+from midstreamer.transport.aioquic.traffic import SAMPLE_S, TRAFFIC
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.hosts import SocketAddress
 
@@ -82,6 +83,8 @@ class QuicWire:
         self._datagrams_since_flush = 0
         self._along_s = float("-inf")
         self._packets_since_key = 0
+        self._packets_counted = 0
+        self._sampled_s = float("-inf")
         self._pings = 0
         self._heard_s = time.monotonic()
         self.over = False
@@ -90,6 +93,7 @@ class QuicWire:
         self._stopped = False
         internals.delay_acknowledgements(quic)
         internals.stop_when_all_is_written(quic)
+        internals.on_lost(quic, _lost)
 
     # --- Wire ---
 
@@ -179,6 +183,8 @@ class QuicWire:
         for data, address in sent:
             self._owner.send(data, address)
         self._count_packets(len(sent))
+        if now - self._sampled_s >= SAMPLE_S and self.link is not None:
+            self._sample(now)
         self._set_timer(now)
 
     def _acknowledge_along(self, now: float) -> None:
@@ -212,6 +218,7 @@ class QuicWire:
     def stop(self) -> None:
         """Cancel every timer; nothing more is sent."""
         self.over = self._stopped = True
+        TRAFFIC.ended(self.quic)
         for handle in (self._timer, self._flush, self._keepalive):
             if handle is not None:
                 handle.cancel()
@@ -224,6 +231,7 @@ class QuicWire:
                 case events.StreamDataReceived(data, end_stream, stream_id):
                     self._stream_data(stream_id, data, end_stream)
                 case events.HandshakeCompleted() if not self.over:
+                    TRAFFIC.began(self.quic)
                     self.link = self._owner.established(self)
                 case events.ConnectionIdIssued(connection_id):
                     self._owner.numbered(self, connection_id)
@@ -232,12 +240,12 @@ class QuicWire:
                 case events.StreamReset() | events.StopSendingReceived():
                     self._broken("a stream was reset")
                 case events.ConnectionTerminated():
-                    self._finish(*_why(event))
+                    self._finish(*why(event))
                     self._forget()
         closing = internals.close_event(self.quic)
         if closing is not None and not self.over:
             self._send(written=False)  # what we close for; an owner may give its socket back
-            self._finish(*_why(closing))
+            self._finish(*why(closing))
         elif self.link is not None:
             self.link.written()
 
@@ -289,6 +297,7 @@ class QuicWire:
         if self.over:
             return
         self.over = True
+        TRAFFIC.ended(self.quic)
         if self._keepalive is not None:
             self._keepalive.cancel()
         try:
@@ -342,9 +351,22 @@ class QuicWire:
         if self._packets_since_key >= KEY_UPDATE_PACKETS:
             self._packets_since_key = 0
             self.quic.request_key_update()
+        number = internals.packets_sent(self.quic)
+        TRAFFIC.packets_sent += max(0, number - self._packets_counted)
+        self._packets_counted = number
+
+    def _sample(self, now: float) -> None:
+        round_trip_s = None if self.over else internals.round_trip_s(self.quic)
+        if round_trip_s is not None:
+            self._sampled_s = now
+            metrics.QUIC_RTT_S.observe(round_trip_s)
 
 
-def _why(event: events.ConnectionTerminated) -> tuple[str, str]:
+def _lost(packets: int) -> None:
+    TRAFFIC.packets_lost += packets
+
+
+def why(event: events.ConnectionTerminated) -> tuple[str, str]:
     """Code and message of an end: ours when the peer spoke of one, else in the library's words."""
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
     coded = phrases.read(event.reason_phrase)

@@ -1,0 +1,320 @@
+"""What counting and being scraped cost a request: ``make bench-telemetry``.
+
+One fleet of processes is started whose counting can be switched off and on while it runs: off, each
+operation on a metric is replaced by nothing (`benchmarks/switched`).  Blocks of requests are asked
+with and without by turns, in the same processes with the same memory, and each block is held
+against its neighbour.  A figure is the median over all pairs of neighbours, with the interval in
+which it lies with 95 % confidence.
+
+Processor time is that of all threads of the coordinator, the sync and the agents, as the kernel
+measures it.  What stays when counting is off are the plain additions for each datagram, which are
+timed apart, and the reading of clocks.  The client, this process, counts all the time.
+
+A scrape is asked as Prometheus does, in OpenMetrics.  At one each second, its processor time is the
+share of a processor that scraping takes; what comes meanwhile waits at most so long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+import timeit
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import BATCH, COLUMNS, DAY, SETTLE_S, Bench, machine
+from midstreamer import AsyncClient, Tick
+from midstreamer.cli import state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import LocalFleet
+from midstreamer.telemetry import logs
+
+SWITCHED = Path(__file__).parent / "switched"
+OFF, ON = signal.SIGUSR1, signal.SIGUSR2
+ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+AGENTS = 2
+PAIRS = 60
+REQUESTS = {"smallest request": 100, f"append of {BATCH} ticks": 15, "match over 20 stocks": 15}
+"""Of a block."""
+SWITCHING_S = 0.01
+"""Until every process has switched, and what it did before is over."""
+SCRAPES = 50
+MOST = 0.02
+"""Of a request, which counting may cost."""
+
+Ask = Callable[[int], Awaitable[object]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What a request of one block took: the median a caller saw, and processor time, in seconds."""
+
+    seen_s: float
+    processor_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One kind of request, counted and not, in blocks that were neighbours."""
+
+    what: str
+    counted: list[Block] = dataclasses.field(default_factory=list)
+    uncounted: list[Block] = dataclasses.field(default_factory=list)
+
+    def added(self, of: Callable[[Block], float]) -> tuple[float, float, float]:
+        """What counting adds, as a share of the request without it: median, lowest, highest."""
+        pairs = zip(self.counted, self.uncounted, strict=True)
+        return confident(sorted(of(with_) / of(without) - 1 for with_, without in pairs))
+
+
+def confident(ordered: list[float]) -> tuple[float, float, float]:
+    """The median of sorted values, and between which of them it lies with 95 % confidence."""
+    middle, count = statistics.median(ordered), len(ordered)
+    aside = 0.98 * math.sqrt(count)
+    first = max(0, math.floor(count / 2 - aside))
+    return middle, ordered[first], ordered[count - 1 - first]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scrape:
+    """What one scrape of a process takes."""
+
+    process: str
+    seconds: float
+    bytes: int
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def processor_s(pid: int) -> float:
+    """Seconds that all threads of a process have had a processor."""
+    spent_ns = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended
+            spent_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
+    return spent_ns / 1e9
+
+
+def processes(bench: Bench) -> list[int]:
+    """All of a fleet but PostgreSQL."""
+    return [each.process.pid for each in bench.fleet.children if each.process is not None]
+
+
+@contextlib.contextmanager
+def first_on_the_path(folder: Path) -> Iterator[None]:
+    """Give processes that are started meanwhile a folder to look into before all others."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), before)))
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextlib.asynccontextmanager
+async def a_bench(folder: Path, news: Callable[[str], None]) -> AsyncIterator[Bench]:
+    """A fleet whose counting can be switched, with the stocks loaded."""
+    with state.held(folder) as kept, first_on_the_path(SWITCHED):
+        fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
+        async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+            bench = Bench(fleet, client, "quic")
+            await bench.load()
+            yield bench
+            if any(child.restarts for child in fleet.children):
+                raise RuntimeError("a process was started again, and counted when it should not")
+        await fleet.server.erase()
+
+
+async def scraped(address: str) -> bytes:
+    """All metrics of a process, as Prometheus asks for them."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nAccept: {ACCEPT}\r\n\r\n".encode())
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+async def block(bench: Bench, ask: Ask, numbers: range, number: signal.Signals) -> Block:
+    """Switch counting, and ask so often."""
+    for pid in processes(bench):
+        os.kill(pid, number)
+    await asyncio.sleep(SWITCHING_S)
+    taken, before_s = [], sum(map(processor_s, processes(bench)))
+    for each in numbers:
+        began_s = time.perf_counter()
+        await ask(each)
+        taken.append(time.perf_counter() - began_s)
+    spent_s = sum(map(processor_s, processes(bench))) - before_s
+    return Block(statistics.median(taken), spent_s / len(numbers))
+
+
+async def by_turns(bench: Bench, ask: Ask, cost: Cost, pairs: int) -> None:
+    """Ask block after block; which of two neighbours is first, is by turns as well."""
+    size, at = REQUESTS[cost.what], 0
+    for pair in range(-3, pairs):  # the first ones are for caches and compilers
+        both = [(ON, cost.counted), (OFF, cost.uncounted)]
+        for number, blocks in both[::-1] if pair % 2 else both:
+            made = await block(bench, ask, range(at, at + size), number)
+            at += size
+            if pair >= 0:
+                blocks.append(made)
+
+
+async def measure(
+    folder: Path, pairs: int, news: Callable[[str], None]
+) -> tuple[list[Cost], list[Scrape]]:
+    """Each kind of request, and then the scrapes."""
+    costs = [Cost(what) for what in REQUESTS]
+    async with a_bench(folder, news) as bench, bench.round_trips() as trip:
+
+        async def smallest(_: int) -> None:
+            await trip()
+
+        await asyncio.sleep(SETTLE_S)
+        asks = (smallest, _appends(bench), _matches(bench, pairs))
+        for cost, ask in zip(costs, asks, strict=True):
+            news(f"measuring: {cost.what}")
+            await by_turns(bench, ask, cost, pairs)
+        for pid in processes(bench):
+            os.kill(pid, ON)
+        return costs, await scrapes(bench)
+
+
+def _appends(bench: Bench) -> Ask:
+    async def ask(number: int) -> None:
+        await bench.client.append(
+            [Tick(f"batch/s{each}", number * DAY, float(number)) for each in range(BATCH)]
+        )
+
+    return ask
+
+
+def _matches(bench: Bench, pairs: int) -> Ask:
+    specification = structs.replace(bench.specification, grid=8)
+    made = list(bench.windows(2 * (pairs + 3) * max(REQUESTS.values()), specification))
+
+    async def ask(number: int) -> None:
+        await bench.client.match_many([made[number]], specification, record=False)
+
+    return ask
+
+
+async def scrapes(bench: Bench) -> list[Scrape]:
+    """What a scrape of each process takes of its processor, connecting included."""
+    made = []
+    for child in bench.fleet.children:
+        assert child.process is not None
+        size = len(await scraped(child.health))
+        before_s = processor_s(child.process.pid)
+        for _ in range(SCRAPES):
+            await scraped(child.health)
+        spent_s = (processor_s(child.process.pid) - before_s) / SCRAPES
+        made.append(Scrape(child.name, spent_s, size))
+    return made
+
+
+def additions_s() -> float:
+    """What the additions for one datagram take: two, of its number and its bytes."""
+    setup = "class T: pass\nt = T(); t.datagrams = t.bytes = 0; data = bytes(100)"
+    count = 1_000_000
+    return (
+        min(timeit.repeat("t.datagrams += 1; t.bytes += len(data)", setup, number=count, repeat=5))
+        / count
+    )
+
+
+# --- telling --------------------------------------------------------------------------------------
+
+
+def _told(added: tuple[float, float, float]) -> str:
+    middle, low, high = added
+    return f"{middle:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def shown(costs: list[Cost], scrapings: list[Scrape]) -> list[Table]:
+    """Two tables for people."""
+    requests = Table(
+        title="What counting adds to a request",
+        caption=f"medians of {len(costs[0].counted)} pairs of blocks, and where they lie with 95 %"
+        f" confidence; the additions for a datagram take {additions_s() * 1e9:.0f} ns besides",
+    )
+    for heading in ("", "median ms", "counting adds", "processor ms", "counting adds"):
+        requests.add_column(heading, justify="right" if heading else "left")
+    for cost in costs:
+        seen = statistics.median(each.seen_s for each in cost.uncounted)
+        spent = statistics.median(each.processor_s for each in cost.uncounted)
+        requests.add_row(
+            *(cost.what, f"{seen * 1e3:.2f}", _told(cost.added(lambda each: each.seen_s))),
+            *(f"{spent * 1e3:.2f}", _told(cost.added(lambda each: each.processor_s))),
+        )
+    each = Table(title="What one scrape takes")
+    for heading in ("process", "processor ms", "of a processor, at 1 Hz", "KiB"):
+        each.add_column(heading, justify="left" if heading == "process" else "right")
+    for one in scrapings:
+        each.add_row(
+            *(one.process, f"{one.seconds * 1e3:.2f}", f"{one.seconds:.2%}"),
+            f"{one.bytes / 1024:.0f}",
+        )
+    return [requests, each]
+
+
+def held(costs: list[Cost]) -> bool:
+    """Whether counting takes less than `MOST` of each kind of request, as its caller sees it."""
+    return all(cost.added(lambda each: each.seen_s)[0] < MOST for cost in costs)
+
+
+def main() -> int:
+    """Measure, print, write; 1 when counting costs more than it may."""
+    parser = argparse.ArgumentParser(prog="make bench-telemetry", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="how many pairs of blocks")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    arguments = parser.parse_args()
+    logs.configure(json=False, level="error")
+    screen, told = Console(), Console(stderr=True)
+    if not screen.is_terminal:
+        screen = Console(width=COLUMNS)
+
+    def news(line: str) -> None:
+        told.print(line, style="dim")
+
+    with tempfile.TemporaryDirectory(prefix="midstreamer-bench-") as folder:
+        costs, scrapings = asyncio.run(measure(Path(folder), arguments.pairs, news))
+    for table in shown(costs, scrapings):
+        screen.print(table)
+    if arguments.json:
+        made: dict[str, Any] = {
+            "machine": machine(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "requests": [dataclasses.asdict(cost) for cost in costs],
+            "scrapes": [dataclasses.asdict(one) for one in scrapings],
+        }
+        arguments.json.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    return 0 if held(costs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""A certificate ends soon."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent, target
+from dashboards.rules import PAGE, Alert, Holds, ours
+from midstreamer.telemetry import metrics
+
+SHARE_MIN, LEFT_MAX = 0.1, "7d"
+
+
+def _left() -> str:
+    return f"({ours(metrics.CERTIFICATE_EXPIRY_S)} > 0) - time()"
+
+
+def _share() -> str:
+    life = f"({ours(metrics.CERTIFICATE_EXPIRY_S)} - {ours(metrics.CERTIFICATE_BEGIN_S)})"
+    return f"({_left()}) / {life}"
+
+
+ALERT = Alert(
+    name="CertificateExpires",
+    expression=lambda over: f"{_share()} < {SHARE_MIN} and {_left()} < {over.seconds(LEFT_MAX):g}",
+    wait="5m",
+    severity=PAGE,
+    summary="the certificate of {{ $labels.component }} {{ $labels.pod }} ends soon",
+    description=(
+        "{{ $value | humanizePercentage }} of the life of the certificate of {{ "
+        "$labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} are "
+        "left: when it has ended, nobody speaks with the process."
+    ),
+    fault="an agent gets a certificate that lives for a minute, and no new one",
+    board="certificates",
+    cases=(
+        fires(
+            {
+                of(metrics.CERTIFICATE_BEGIN_S, "agent", "a1"): Holds(0.001),
+                of(metrics.CERTIFICATE_EXPIRY_S, "agent", "a1"): Holds(86400),
+            },
+            at="23h",
+            labels=target("agent", "a1"),
+            says=(
+                "the certificate of agent a1 ends soon",
+                (
+                    "4.167% of the life of the certificate of agent a1 in fleet are"
+                    " left: when it has ended, nobody speaks with the process."
+                ),
+            ),
+        ),
+        silent(
+            {
+                of(metrics.CERTIFICATE_BEGIN_S, "agent", "a1"): Holds(0.001),
+                of(metrics.CERTIFICATE_EXPIRY_S, "agent", "a1"): Holds(86400),
+            },
+            at="21h",
+        ),
+        silent(
+            {
+                of(metrics.CERTIFICATE_BEGIN_S, "operator", "o1"): Holds(0),
+                of(metrics.CERTIFICATE_EXPIRY_S, "operator", "o1"): Holds(0),
+            },
+            at="21h",
+            what="a process without one",
+        ),
+    ),
+)

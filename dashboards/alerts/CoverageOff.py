@@ -1,0 +1,76 @@
+"""Intervals do not cover what they promise."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent
+from dashboards.promql import largest
+from dashboards.rules import TICKET, Alert, Grows, Holds, increase, ours
+from midstreamer.telemetry import metrics
+
+SETTLED_MIN, OFF_MAX = 200, 0.1
+
+
+def _settled(over: str, covered: str = "") -> str:
+    chosen = {"covered": covered} if covered else {}
+    return increase(metrics.INTERVALS, over, "namespace", "universe", **chosen)
+
+
+def _target() -> str:
+    return largest(ours(metrics.INTERVAL_TARGET), "namespace", "universe")
+
+
+ALERT = Alert(
+    name="CoverageOff",
+    expression=lambda over: (
+        f"abs({_settled(over('1d'), 'true')} / ({_settled(over('1d'))} >"
+        f" {SETTLED_MIN}) - {_target()}) > {OFF_MAX}"
+    ),
+    wait="1h",
+    severity=TICKET,
+    summary=(
+        "intervals of {{ $labels.universe }} in {{ $labels.namespace }} do not "
+        "cover what they promise"
+    ),
+    description=(
+        "The share of outcomes of {{ $labels.universe }} in {{ $labels.namespace "
+        "}} inside their intervals is {{ $value | humanizePercentage }} of all "
+        "away from its target, over a day."
+    ),
+    fault="outcomes come that no history has",
+    board="reasoning",
+    cases=(
+        fires(
+            {
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="true"): Grows(6),
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="false"): Grows(4),
+                of(metrics.INTERVAL_TARGET, "sync", "s1", universe="plant"): Holds(0.8),
+            },
+            at="26h",
+            labels={"namespace": "fleet", "universe": "plant"},
+            says=(
+                "intervals of plant in fleet do not cover what they promise",
+                (
+                    "The share of outcomes of plant in fleet inside their intervals is"
+                    " 20% of all away from its target, over a day."
+                ),
+            ),
+        ),
+        silent(
+            {
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="true"): Grows(8),
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="false"): Grows(2),
+                of(metrics.INTERVAL_TARGET, "sync", "s1", universe="plant"): Holds(0.8),
+            },
+            at="26h",
+        ),
+        silent(
+            {
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="true"): Grows(0.06),
+                of(metrics.INTERVALS, "sync", "s1", universe="plant", covered="false"): Grows(0.04),
+                of(metrics.INTERVAL_TARGET, "sync", "s1", universe="plant"): Holds(0.8),
+            },
+            at="26h",
+            what="too few were settled",
+        ),
+    ),
+)

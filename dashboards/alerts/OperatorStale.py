@@ -1,0 +1,55 @@
+"""The operator has not gone over its work for long."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent
+from dashboards.promql import largest
+from dashboards.rules import TICKET, Alert, Holds, Written, ours
+from midstreamer.telemetry import metrics
+
+AGE_MAX = "15m"
+
+
+def _last_ok() -> str:
+    kept = ours(metrics.OPERATOR_LAST_OK_S, component="operator")
+    return largest(kept, "namespace", "work")
+
+
+ALERT = Alert(
+    name="OperatorStale",
+    expression=lambda over: f"time() - {_last_ok()} > {over.seconds(AGE_MAX):g}",
+    wait="5m",
+    severity=TICKET,
+    summary=("the operator of {{ $labels.namespace }} does not get through its {{ $labels.work }}"),
+    description=(
+        "The operator of {{ $labels.namespace }} last went over its {{ "
+        "$labels.work }} without failing {{ $value | humanizeDuration }} ago."
+    ),
+    fault="the API server refuses everything",
+    board="certificates",
+    cases=(
+        fires(
+            {of(metrics.OPERATOR_LAST_OK_S, "operator", "o1", work="requests"): Holds(60)},
+            at="31m",
+            labels={"namespace": "fleet", "work": "requests"},
+            says=(
+                "the operator of fleet does not get through its requests",
+                "The operator of fleet last went over its requests without failing 30m 0s ago.",
+            ),
+        ),
+        silent(
+            {of(metrics.OPERATOR_LAST_OK_S, "operator", "o1", work="requests"): Written("0+60x60")},
+            at="1h",
+        ),
+        silent(
+            {
+                of(metrics.OPERATOR_LAST_OK_S, "operator", "o1", work="requests"): Holds(60),
+                of(metrics.OPERATOR_LAST_OK_S, "operator", "o2", work="requests"): Written(
+                    "0+60x60"
+                ),
+            },
+            at="1h",
+            what="another replica does it",
+        ),
+    ),
+)

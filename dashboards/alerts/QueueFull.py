@@ -1,0 +1,65 @@
+"""A queue is nearly full."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent, target
+from dashboards.rules import PAGE, Alert, Holds, ours
+from midstreamer.telemetry import metrics
+
+SHARE_MAX = 0.9
+ALERT = Alert(
+    name="QueueFull",
+    expression=lambda _: (
+        f"{ours(metrics.QUEUE_DEPTH)} / {ours(metrics.QUEUE_CAPACITY)} > {SHARE_MAX}"
+    ),
+    wait="5m",
+    severity=PAGE,
+    summary=(
+        "the queue {{ $labels.queue }} of {{ $labels.component }} {{ $labels.pod }} is nearly full"
+    ),
+    description=(
+        "{{ $value | humanizePercentage }} of the places in the queue {{ "
+        "$labels.queue }} of {{ $labels.component }} {{ $labels.pod }} in {{ "
+        "$labels.namespace }} are taken: what finds none is refused with "
+        "overloaded."
+    ),
+    fault="more is asked of a coordinator with few places than it can answer",
+    board="coordinator",
+    cases=(
+        fires(
+            {
+                of(metrics.QUEUE_DEPTH, "coordinator", "c1", queue="matches"): Holds(95),
+                of(metrics.QUEUE_CAPACITY, "coordinator", "c1", queue="matches"): Holds(100),
+            },
+            at="6m",
+            labels={**target("coordinator", "c1"), "queue": "matches"},
+            says=(
+                "the queue matches of coordinator c1 is nearly full",
+                (
+                    "95% of the places in the queue matches of coordinator c1 in fleet"
+                    " are taken: what finds none is refused with overloaded."
+                ),
+            ),
+        ),
+        silent(
+            {
+                of(metrics.QUEUE_DEPTH, "coordinator", "c1", queue="matches"): Holds(50),
+                of(metrics.QUEUE_CAPACITY, "coordinator", "c1", queue="matches"): Holds(100),
+            },
+            at="1h",
+        ),
+        silent(
+            {
+                of(metrics.QUEUE_DEPTH, "coordinator", "c1", queue="requests"): Holds(0),
+                of(metrics.QUEUE_CAPACITY, "coordinator", "c1", queue="requests"): Holds(0),
+            },
+            at="1h",
+            what="no links",
+        ),
+        silent(
+            {of(metrics.QUEUE_DEPTH, "coordinator", "c1", queue="matches"): Holds(95)},
+            at="1h",
+            what="no capacity is known",
+        ),
+    ),
+)

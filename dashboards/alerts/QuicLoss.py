@@ -1,0 +1,61 @@
+"""Many packets are lost."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent
+from dashboards.rules import TICKET, Alert, Grows, rate
+from midstreamer.telemetry import metrics
+
+SHARE_MAX, SENT_MIN = 0.05, 10
+
+
+def _packets(over: str, fate: str) -> str:
+    return rate(metrics.QUIC_PACKETS, over, "namespace", "component", "pod", fate=fate)
+
+
+ALERT = Alert(
+    name="QuicLoss",
+    expression=lambda over: (
+        f"{_packets(over('5m'), 'lost')} / {_packets(over('5m'), 'sent')} > {SHARE_MAX}"
+        f" and {_packets(over('5m'), 'sent')} > {SENT_MIN}"
+    ),
+    wait="10m",
+    severity=TICKET,
+    summary="packets of {{ $labels.component }} {{ $labels.pod }} are lost",
+    description=(
+        "{{ $value | humanizePercentage }} of the packets that {{ "
+        "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} sends "
+        "are lost."
+    ),
+    fault="datagrams pour on a coordinator that is frozen again and again",
+    board="transport",
+    cases=(
+        fires(
+            {
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="sent"): Grows(6000),
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="lost"): Grows(600),
+            },
+            at="20m",
+            labels={"namespace": "fleet", "component": "coordinator", "pod": "c1"},
+            says=(
+                "packets of coordinator c1 are lost",
+                "10% of the packets that coordinator c1 of fleet sends are lost.",
+            ),
+        ),
+        silent(
+            {
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="sent"): Grows(6000),
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="lost"): Grows(6),
+            },
+            at="1h",
+        ),
+        silent(
+            {
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="sent"): Grows(60),
+                of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="lost"): Grows(30),
+            },
+            at="1h",
+            what="few packets",
+        ),
+    ),
+)

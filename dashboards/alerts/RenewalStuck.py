@@ -1,0 +1,58 @@
+"""A certificate was not renewed when it should."""
+
+from __future__ import annotations
+
+from dashboards.cases import fires, of, silent, target
+from dashboards.rules import TICKET, Alert, Holds, ours
+from midstreamer.telemetry import metrics
+
+SHARE_MIN, LEFT_MAX = 0.25, "25d"
+
+
+def _left() -> str:
+    return f"({ours(metrics.CERTIFICATE_EXPIRY_S)} > 0) - time()"
+
+
+def _share() -> str:
+    life = f"({ours(metrics.CERTIFICATE_EXPIRY_S)} - {ours(metrics.CERTIFICATE_BEGIN_S)})"
+    return f"({_left()}) / {life}"
+
+
+ALERT = Alert(
+    name="RenewalStuck",
+    expression=lambda over: f"{_share()} < {SHARE_MIN} and {_left()} < {over.seconds(LEFT_MAX):g}",
+    wait="15m",
+    severity=TICKET,
+    summary=("the certificate of {{ $labels.component }} {{ $labels.pod }} is not renewed"),
+    description=(
+        "{{ $value | humanizePercentage }} of the life of the certificate of {{ "
+        "$labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} are "
+        "left; it should have been renewed when a third was."
+    ),
+    fault="an agent gets a certificate that lives for a minute, and no new one",
+    board="certificates",
+    cases=(
+        fires(
+            {
+                of(metrics.CERTIFICATE_BEGIN_S, "agent", "a1"): Holds(0.001),
+                of(metrics.CERTIFICATE_EXPIRY_S, "agent", "a1"): Holds(86400),
+            },
+            at="20h",
+            labels=target("agent", "a1"),
+            says=(
+                "the certificate of agent a1 is not renewed",
+                (
+                    "16.67% of the life of the certificate of agent a1 in fleet are"
+                    " left; it should have been renewed when a third was."
+                ),
+            ),
+        ),
+        silent(
+            {
+                of(metrics.CERTIFICATE_BEGIN_S, "agent", "a1"): Holds(0.001),
+                of(metrics.CERTIFICATE_EXPIRY_S, "agent", "a1"): Holds(86400),
+            },
+            at="17h",
+        ),
+    ),
+)

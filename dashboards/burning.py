@@ -1,0 +1,65 @@
+"""Alerts on how fast a budget of errors burns: over two windows each, and with enough requests.
+
+A burn rate of 1 spends the budget in exactly its thirty days.  The long window says that it is no
+blip, the short one that it still burns, so that the alert ends soon after its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dashboards import promql, recordings
+from dashboards.cases import of
+from dashboards.rules import Grows, Pace, Values, increase
+from dashboards.series import SLI_ERROR
+from midstreamer.telemetry import metrics, words
+
+REQUESTS_MIN = 100
+"""Requests within the long window; of fewer, one failure would be a large share."""
+
+
+class Windows(NamedTuple):
+    """When it burns: faster than ``rate`` over both windows."""
+
+    short: str
+    long: str
+    rate: float
+
+
+PAGES = (Windows("5m", "1h", 14.4), Windows("30m", "6h", 6.0))
+"""2 % of the budget within an hour, or 5 % within six."""
+TICKETS = (Windows("2h", "1d", 3.0), Windows("6h", "3d", 1.0))
+"""10 % of it within a day, or within three."""
+
+
+def burn(slo: str, windows: tuple[Windows, ...], pace: Pace) -> str:
+    """Whether an objective's budget burns faster than one of the pairs of windows allows."""
+    return " or ".join(f"({_pair(slo, each, pace)})" for each in windows)
+
+
+def _pair(slo: str, windows: Windows, pace: Pace) -> str:
+    limit = round(windows.rate * (1 - recordings.OBJECTIVES[slo]), 6)
+    long, short = (
+        f"{promql.series(SLI_ERROR[window], slo=slo)} > {limit:g}"
+        for window in (windows.long, windows.short)
+    )
+    frames = promql.among(*recordings.ASKED)
+    enough = increase(metrics.REQUEST_LATENCY_S, pace(windows.long), "namespace", suffix="_count",
+                      component="coordinator", frame=frames)  # fmt: skip
+    return f"{long} and {short} and on (namespace) {enough} > {REQUESTS_MIN}"
+
+
+def answers(frame: str, result: str, each_minute: float) -> dict[str, Values]:
+    """Requests that were answered so, so many each minute."""
+    series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_count",
+                frame=frame, result=result)  # fmt: skip
+    return {series: Grows(each_minute)}
+
+
+def in_time(frame: str, each_minute: float) -> Mapping[str, Values]:
+    """Answers that came in time, so many each minute."""
+    limit = f"{recordings.IN_TIME_S[frame]}"
+    series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_bucket",
+                frame=frame, result=words.OK, le=limit)  # fmt: skip
+    return {series: Grows(each_minute)}

@@ -1,0 +1,50 @@
+"""A small load test beside the fleet that is looked at: it has a fleet of its own, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from dashboards import built
+from midstreamer.cli import parent
+from midstreamer.cli.local import free_ports
+from tests.support.prometheus import Target
+
+USERS, PER_S, RECONNECTS_PER_S = 12, 10.0, 0.5
+END_S = 120.0
+"""Longest that it may take to end after its load has."""
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
+    """Its generator as a target, which asks for so many seconds; it has ended after the block."""
+    await asyncio.to_thread(folder.mkdir)
+    shape = folder / "shape.json"
+    stage = {"seconds": seconds, "begin": PER_S, "end": PER_S}
+    told = {"stages": [stage], "users": USERS, "reconnects_per_s": RECONNECTS_PER_S}
+    shape.write_text(json.dumps(told), encoding="utf-8")
+    listen = f"127.0.0.1:{free_ports(1, datagram=False)[0]}"
+    with (folder / "load.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "loadtests", "--shape", str(shape), "--agents", "1"),
+            *("--metrics", listen),
+            cwd=built.ROOT,
+            env={**os.environ, parent.VARIABLE: str(os.getpid())},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield Target(listen, "loadtest", "load")
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

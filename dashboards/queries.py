@@ -1,0 +1,294 @@
+"""Rules that queries are held to: what is asked for exists, and is asked for in a way that is true.
+
+Those checks of pint that apply to boards, on the grammar of PromQL: a counter is only looked at by
+how fast it grows, a label that is kept or compared exists, both sides of a division have the same
+labels.  Each gives complaints, none when all is well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import promql_parser as grammar
+
+from dashboards import series as known
+from dashboards.promql import LE
+from midstreamer.telemetry import metrics, words
+from midstreamer.telemetry.families import Described
+
+INTERVAL = "$__rate_interval"
+GROWTH = frozenset({"rate", "increase", "irate", "resets"})
+SLOPES = frozenset({"deriv", "delta", "idelta", "predict_linear"})
+SUFFIXES = ("_bucket", "_sum", "_count")
+COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
+SETS = frozenset({"and", "or", "unless"})
+SPECIAL = re.compile(r"[.*+?()\[\]{}|^$\\]")
+INCREASE_LEAST_S = 3600.0
+"""Shorter windows of `increase` miss scrapes; they are for `rate` with Grafana's own interval."""
+ANY: frozenset[str] | None = None
+
+
+def parsed(text: str) -> Any:
+    """The tree of a query whose interval is not chosen yet; ValueError when it is no PromQL."""
+    return grammar.parse(text.replace(INTERVAL, "5m"))
+
+
+def described(name: str) -> Described | None:
+    """What is known of a series by its name; None when nobody publishes it."""
+    every = {each.name: each for each in (*metrics.CATALOGUE, *known.PROCESS, *known.RECORDED)}
+    every[known.UP.name] = known.UP
+    if name in every:
+        return None if every[name].kind == "histogram" else every[name]
+    for suffix in SUFFIXES:
+        found = every.get(name.removesuffix(suffix))
+        if name.endswith(suffix) and found is not None and found.kind == "histogram":
+            return found
+    return None
+
+
+def labels_of(name: str) -> frozenset[str]:
+    """The labels of a series; none when nobody publishes it."""
+    what = described(name)
+    if what is None:
+        return frozenset()
+    if what == known.OBJECTIVE:
+        return frozenset(what.labels)
+    if what in known.RECORDED:
+        return frozenset({*what.labels, "namespace"})
+    own = {LE} if name.endswith("_bucket") else set()
+    return frozenset({*what.labels, *known.TARGET_LABELS, *own})
+
+
+def selectors(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Every selector, with the functions and aggregations around it, the outermost first."""
+    yield from _selectors(node, ())
+
+
+def _selectors(node: Any, around: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    match node:
+        case grammar.VectorSelector():
+            yield node, around
+        case grammar.MatrixSelector():
+            yield node.vector_selector, around
+        case grammar.Call():
+            for argument in node.args:
+                yield from _selectors(argument, (*around, node.func.name))
+        case grammar.AggregateExpr():
+            yield from _selectors(node.expr, (*around, str(node.op)))
+        case grammar.BinaryExpr():
+            yield from _selectors(node.lhs, around)
+            yield from _selectors(node.rhs, around)
+        case grammar.ParenExpr() | grammar.UnaryExpr() | grammar.SubqueryExpr():
+            yield from _selectors(node.expr, around)
+
+
+def kept(node: Any) -> frozenset[str] | None:
+    """The labels that the result has; None for a single number without labels."""
+    match node:
+        case grammar.VectorSelector():
+            return labels_of(node.name or "")
+        case grammar.MatrixSelector():
+            return kept(node.vector_selector)
+        case grammar.ParenExpr() | grammar.UnaryExpr() | grammar.SubqueryExpr():
+            return kept(node.expr)
+        case grammar.AggregateExpr():
+            return _aggregated(node)
+        case grammar.Call():
+            return _called(node)
+        case grammar.BinaryExpr():
+            sides = [side for side in (kept(node.lhs), kept(node.rhs)) if side is not None]
+            return sides[0] if sides else None
+        case _:
+            return None
+
+
+def _aggregated(node: Any) -> frozenset[str]:
+    inner = kept(node.expr) or frozenset()
+    named = {node.param.val} if str(node.op) == "count_values" else set()
+    if node.modifier is None:
+        return frozenset(named)
+    given = frozenset(node.modifier.labels)
+    by = node.modifier.type == grammar.AggModifierType.By
+    return (given if by else inner - given) | named
+
+
+def _called(node: Any) -> frozenset[str] | None:
+    if node.func.name in ("scalar", "time"):
+        return None
+    if node.func.name == "vector":
+        return frozenset()
+    if node.func.name == "histogram_quantile":
+        return (kept(node.args[1]) or frozenset()) - {LE}
+    inner = [kept(argument) for argument in node.args]
+    return next((each for each in inner if each is not None), frozenset())
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+def metrics_exist(tree: Any, text: str) -> Iterator[str]:
+    """Somebody publishes what is asked for."""
+    for selector, _ in selectors(tree):
+        if described(selector.name or "") is None:
+            yield f"nobody publishes {selector.name}: take a metric of the catalogue"
+
+
+def labels_exist(tree: Any, text: str) -> Iterator[str]:
+    """A label that is compared exists, and says the word at times."""
+    for selector, _ in selectors(tree):
+        what = described(selector.name or "")
+        for matcher in selector.matchers.matchers if what else ():
+            has = labels_of(selector.name)
+            if matcher.name not in has:
+                told = ", ".join(sorted(has))
+                yield f"{selector.name} has no label {matcher.name}: it has {told}"
+            elif what and matcher.name in what.labels:
+                yield from _unsaid(what, matcher)
+
+
+def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
+    says = what.labels[matcher.name]
+    if isinstance(says, words.FirstNames) or "$" in matcher.value:
+        return
+    regular = matcher.op in (grammar.MatchOp.Re, grammar.MatchOp.NotRe)
+    for word in matcher.value.split("|") if regular else [matcher.value]:
+        if word not in {*says, words.OTHER} and not SPECIAL.search(word):
+            told = ", ".join(sorted(says))
+            yield f"{matcher.name} of {what.name} never says {word!r}: it says {told}"
+
+
+def counters_grow(tree: Any, text: str) -> Iterator[str]:
+    """A counter is looked at by how fast it grows, and nothing else is."""
+    for selector, around in selectors(tree):
+        what, grown = described(selector.name or ""), GROWTH & set(around)
+        if what is None:
+            continue
+        if what.kind == "gauge" and grown:
+            yield f"{selector.name} is a gauge: {', '.join(grown)} is for counters"
+        if what.kind != "gauge" and not grown:
+            yield f"{selector.name} only grows: take its rate, a restart sets it to 0"
+        if what.kind != "gauge" and SLOPES & set(around):
+            yield f"{selector.name} only grows: take rate, which knows of restarts"
+
+
+def rates_come_first(tree: Any, text: str) -> Iterator[str]:
+    """The rate of each series is taken before they are summed: a sum hides a restart."""
+    for selector, around in selectors(tree):
+        outer = [at for at, name in enumerate(around) if name in GROWTH]
+        if outer and any(name in ("sum", "max", "min", "avg") for name in around[outer[-1] :]):
+            yield f"the sum over {selector.name} is taken before its rate: turn them around"
+
+
+def quantiles_have_buckets(tree: Any, text: str) -> Iterator[str]:
+    """A quantile is of buckets, whose limits are kept."""
+    for call in _calls(tree, "histogram_quantile"):
+        if LE not in (kept(call.args[1]) or ()):
+            yield "histogram_quantile needs the label le: keep it in the sum"
+        for selector, _ in selectors(call.args[1]):
+            if not (selector.name or "").endswith("_bucket"):
+                yield f"histogram_quantile is of buckets, not of {selector.name}"
+
+
+def sums_keep_what_is_there(tree: Any, text: str) -> Iterator[str]:
+    """A label that an aggregation keeps is a label of what it sums up."""
+    for node in _nodes(tree):
+        if not isinstance(node, grammar.AggregateExpr) or node.modifier is None:
+            continue
+        inner = kept(node.expr)
+        for label in node.modifier.labels:
+            if inner is not None and label not in inner:
+                yield f"there is no label {label} to keep: there are {', '.join(sorted(inner))}"
+
+
+def sides_match(tree: Any, text: str) -> Iterator[str]:
+    """Both sides of an operation have the same labels, or one is a number."""
+    for node in _nodes(tree):
+        if not isinstance(node, grammar.BinaryExpr) or str(node.op) in SETS:
+            continue
+        if node.modifier is not None and node.modifier.matching is not None:
+            continue
+        left, right = kept(node.lhs), kept(node.rhs)
+        if left is not None and right is not None and left != right:
+            told = f"{{{', '.join(sorted(left))}}} and {{{', '.join(sorted(right))}}}"
+            yield f"the sides of {node.op} have different labels and never match: {told}"
+
+
+def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
+    """Windows are Grafana's own, which follow the zoom and the scrapes; increase is for hours."""
+    for function in sorted(GROWTH | SLOPES):
+        for window in re.findall(rf"\b{function}\([^\[\]]*\[([^\]]+)\]", text):
+            if window == INTERVAL:
+                continue
+            seconds = grammar.parse_duration(window.partition(":")[0]).total_seconds()
+            if function != "increase" or seconds < INCREASE_LEAST_S:
+                yield f"{function} over {window}: take {INTERVAL}, or increase over hours"
+
+
+def expressions_are_needed(tree: Any, text: str) -> Iterator[str]:
+    """A regular expression has something regular in it, and no anchors, which are there anyhow."""
+    for selector, _ in selectors(tree):
+        for matcher in selector.matchers.matchers:
+            if matcher.op not in (grammar.MatchOp.Re, grammar.MatchOp.NotRe):
+                continue
+            if not SPECIAL.search(matcher.value):
+                yield f"{matcher.name}=~{matcher.value!r} compares one word: take = or !="
+            if matcher.value.startswith("^") or matcher.value.endswith("$"):
+                yield f"{matcher.name}=~{matcher.value!r} is anchored: PromQL always is"
+
+
+def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
+    """Each selector names the job and the namespace, so that two fleets are not mixed."""
+    for selector, _ in selectors(tree):
+        compared = {matcher.name for matcher in selector.matchers.matchers}
+        what = described(selector.name or "")
+        if what == known.OBJECTIVE:  # one for all fleets: a decision, not a measurement
+            continue
+        for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
+            if label not in compared:
+                yield f"{selector.name} is not narrowed by {label}: two fleets would be mixed"
+
+
+Rule = Callable[[Any, str], Iterator[str]]
+RULES: tuple[Rule, ...] = (
+    metrics_exist,
+    labels_exist,
+    counters_grow,
+    rates_come_first,
+    quantiles_have_buckets,
+    sums_keep_what_is_there,
+    sides_match,
+    intervals_are_grafanas,
+    expressions_are_needed,
+    one_fleet_is_meant,
+)
+
+
+def complaints(text: str, rules: tuple[Rule, ...] = RULES) -> Iterator[tuple[str, str]]:
+    """What is wrong with a query: the name of the rule, and why."""
+    try:
+        tree = parsed(text)
+    except ValueError as error:
+        yield "parses", f"{text!r} is no PromQL: {error}"
+        return
+    for rule in rules:
+        for why in rule(tree, text):
+            yield rule.__name__, why
+
+
+def _nodes(node: Any) -> list[Any]:
+    found: list[Any] = []
+
+    def visit(each: Any) -> bool:
+        found.append(each)
+        return True
+
+    grammar.walk(node, visit)
+    return found
+
+
+def _calls(tree: Any, name: str) -> list[Any]:
+    return [
+        node for node in _nodes(tree) if isinstance(node, grammar.Call) and node.func.name == name
+    ]

@@ -1,0 +1,100 @@
+"""Latency against the rate of requests, and the highest rate that is still as good as idle."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import plan
+from loadtests.report import Figures
+from loadtests.schedule import Stage, steady
+from loadtests.tally import Tally
+from midstreamer.domain.errors import BadInput
+
+IDLE_S, STEP_S, REST_S = 15.0, 8.0, 2.0
+RATES: dict[str, tuple[float, ...]] = {
+    "match": (5, 10, 20, 30, 40, 60, 80, 100, 130),
+    "lookup": (20, 50, 100, 200, 400, 600, 800, 1000, 1300),
+}
+"""Of each the first stands for an idle fleet."""
+TIMES = 2.0
+"""A rate is borne when its p99 is at most so many times that of an idle fleet."""
+
+
+def asked(mix: str | None) -> str:
+    """The one type of request that is measured."""
+    name = next(iter(plan.mix_of(mix))) if mix else "match"
+    if name not in RATES:
+        raise BadInput(f"curve of {name}: give --mix match=1 or --mix lookup=1")
+    return name
+
+
+def shape(arguments: argparse.Namespace) -> plan.Shape:
+    """One stage for each rate; a rest after it lets its queue end."""
+    arguments.mix = f"{asked(arguments.mix)}=1"
+    arguments.threshold = arguments.threshold or ["failures<=100%"]
+    arguments.no_sdk = True
+    stages: list[Stage] = []
+    for number, rate in enumerate(RATES[asked(arguments.mix)]):
+        stages += [steady(IDLE_S if number == 0 else STEP_S, rate), steady(REST_S, 0)]
+    return plan.Shape(tuple(stages), users=arguments.users or 300)
+
+
+def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
+    """One point for each stage in which something was asked."""
+    made = []
+    for stage, tally in zip(stages, tallies, strict=True):
+        requests = tally.requests.get(name)
+        if stage.begin <= 0 or requests is None:
+            continue
+        made.append(
+            {
+                "rate": stage.begin,
+                "p50_ms": requests.latency.percentile(50) * 1e3,
+                "p99_ms": requests.latency.percentile(99) * 1e3,
+                "late_p99_ms": tally.late.percentile(99) * 1e3,
+                "count": requests.count,
+                "failed": requests.failures.total(),
+            }
+        )
+    return made
+
+
+def borne(made: list[dict[str, float]]) -> float:
+    """The highest rate up to which p99 stays within `TIMES` that of the first; NaN for none."""
+    best = math.nan
+    for point in made:
+        if point["failed"] or not point["p99_ms"] <= TIMES * made[0]["p99_ms"]:
+            break
+        best = point["rate"]
+    return best
+
+
+def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None) -> int:
+    """Print the curve, and draw it."""
+    name = next(iter(made.mix))
+    found = points(made.shape.stages, figures.stages, name)
+    table = Table(title=f"{name}: {figures.users} users", caption="ms from when due to answered")
+    for heading in ("1/s", "p50", "p99", "generator late p99", "count", "failed"):
+        table.add_column(heading, justify="right")
+    for point in found:
+        times = (f"{point[key]:,.1f}" for key in ("p50_ms", "p99_ms", "late_p99_ms"))
+        table.add_row(
+            f"{point['rate']:g}", *times, f"{point['count']:,}", f"{point['failed']:,}"
+        )  # fmt: skip
+    screen.print(table)
+    screen.print(
+        f"highest rate at which p99 is at most {TIMES:g} times that of an idle fleet:"
+        f" {borne(found):g}/s; the generator kept {figures.processors:.2f} processors busy"
+    )
+    for process, each in figures.servers.items():
+        screen.print(f"{process}: {each['processors']:.2f} processors", highlight=False)
+    if chart:
+        from docs.pictures.latency import drawn
+
+        chart.write_text(drawn(name, found, TIMES * found[0]["p99_ms"]), encoding="utf-8")
+    return 0

@@ -1,0 +1,61 @@
+"""A local fleet to load: raised limits, identities made ahead, a history to search."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from loadtests import identities, words
+from midstreamer import AsyncClient
+from midstreamer.cli import state
+from midstreamer.cli.config import RunSettings
+from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
+from midstreamer.telemetry import metrics
+
+__all__ = ["TRUST_DOMAIN", "running", "scraped"]
+
+
+def settings(users: int) -> str:
+    """What a fleet must be told to take so many users, as a configuration file."""
+    return f"[limits]\nlinks_max = {2 * users + 64}\n"
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, *, users: int, agents: int, news: Callable[[str], None]
+) -> AsyncIterator[LocalFleet]:
+    """A fleet that is ready, with its history stored and all users certified and listed."""
+    config = folder / "fleet.toml"
+    config.write_text(settings(users), encoding="utf-8")
+    with state.held(folder / "state") as kept:
+        fleet = LocalFleet(kept, RunSettings(agents=agents), config_file=config, news=news)
+        async with fleet:
+            news(f"certifying {users} users")
+            await asyncio.to_thread(identities.make, kept.certs, users, TRUST_DOMAIN)
+            news("storing the history that is searched")
+            async with AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
+                await client.append(words.history())
+                first = words.windows(words.history(), words.specification().window)[:1]
+                await client.match_many(first, words.specification(), record=False)
+            yield fleet
+        await fleet.server.erase()
+
+
+def scraped(fleet: LocalFleet) -> dict[str, dict[str, float]]:
+    """The metrics of each process, by its name; a process that does not answer has none."""
+    return {child.name: _scraped(child.health) for child in fleet.children}
+
+
+def _scraped(address: str) -> dict[str, float]:
+    host, _, port = address.rpartition(":")
+    asking = http.client.HTTPConnection(host, int(port), timeout=5)
+    try:
+        asking.request("GET", "/metrics")
+        return metrics.read(asking.getresponse().read().decode())
+    except OSError:
+        return {}
+    finally:
+        asking.close()

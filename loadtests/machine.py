@@ -1,0 +1,344 @@
+"""A client's end of one connection, sans-IO: datagrams and the time in, datagrams and words out.
+
+It puts together what a carrier puts together on an event loop: aioquic's QuicConnection with our
+judging of the server (`transport.aioquic.enforcement`), the machine of a connection
+(`protocol.connection`) and that of the requests on it (`protocol.exchange`).  Whoever drives it
+needs no event loop; `loadtests.link` drives it under gevent.
+
+How to drive it: call `start`; then `datagram` for whatever came, `wake` when `next_wakeup_s` has
+come, `ask` and `close` at will.  After each of these send what `outgoing` returns, and then look at
+`opened`, `ended` and `news`.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from dataclasses import dataclass
+
+from aioquic.quic import events
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicErrorCode
+
+from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded
+from midstreamer.domain.identity import Identity, Kind
+from midstreamer.protocol import requests
+from midstreamer.protocol.connection import Connection, Side
+from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
+from midstreamer.protocol.exchange import Exchange
+from midstreamer.protocol.frames import Answer, Frame, Request
+from midstreamer.runtime.conversation import BULK
+from midstreamer.security.chain import Presented, Role
+from midstreamer.transport import phrases
+from midstreamer.transport.aioquic import enforcement, internals, sockets
+from midstreamer.transport.aioquic.wire import APPLICATION_ERROR, KEY_UPDATE_PACKETS, why
+from midstreamer.transport.framed import opening_error
+from midstreamer.transport.hosts import SocketAddress
+from midstreamer.transport.trust import Trust
+
+RETRY_AFTER_S = 0.05
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the transport knows of one connection."""
+
+    rtt_s: float
+    lost_packets: int
+    window_bytes: int
+    """Congestion window."""
+
+
+class Machine:
+    """One connection to a server of a kind."""
+
+    def __init__(self, trust: Trust, place: SocketAddress, expect: Kind) -> None:
+        self._trust, self._place, self._kinds = trust, place, frozenset({expect})
+        self.quic = QuicConnection(
+            configuration=enforcement.configuration(
+                trust.current,
+                trust.limits,
+                is_client=True,
+                datagram_bytes=sockets.datagram_bytes(place),
+            )
+        )
+        enforcement.enforce(self.quic, self._judge)
+        internals.delay_acknowledgements(self.quic)
+        internals.stop_when_all_is_written(self.quic)
+        self._losses = internals.Losses(self.quic)
+        self.peer: Identity | None = None
+        self.connection: Connection | None = None
+        self.exchange: Exchange | None = None
+        self.opened = False
+        self.ended: MidstreamerError | None = None
+        """Why it is over, once it is."""
+        self.inbox: collections.deque[Deliver] = collections.deque()
+        """Frames for `receive`, where nobody asks requests."""
+        self._inbox_bytes = 0
+        self._news: list[requests.Effect] = []
+        self._packets = 0
+        self._pings = 0
+        self._idle_from_s = 0.0
+
+    # --- calls of the shell ---
+
+    def start(self, now_s: float) -> None:
+        """Begin the handshake."""
+        self.quic.connect(self._place, now=now_s)
+
+    def datagram(self, data: bytes, now_s: float) -> None:
+        """A datagram came."""
+        if self.ended is not None:
+            return
+        ends_s = internals.ends_at(self.quic)
+        self.quic.receive_datagram(data, self._place, now=now_s)
+        if internals.ends_at(self.quic) != ends_s:
+            self._idle_from_s = now_s
+        self._take_events(now_s)
+
+    def wake(self, now_s: float) -> None:
+        """The time of `next_wakeup_s` may have come."""
+        if self.ended is not None:
+            return
+        due_s = self.quic.get_timer()
+        if due_s is not None and due_s <= now_s:
+            self.quic.handle_timer(now=now_s)
+            self._take_events(now_s)
+        if self.connection is not None:
+            self._carry_out(self.connection.tick(now_s), now_s)
+        if self.exchange is not None:
+            self._do(self.exchange.tick(now_s))
+        if self.opened and not self.over and now_s >= self._ping_s():
+            self._pings += 1
+            self._idle_from_s = now_s
+            self.quic.send_ping(self._pings)
+
+    def next_wakeup_s(self) -> float:
+        """When to call `wake`; infinity when nothing is awaited."""
+        if self.ended is not None:
+            return math.inf
+        times = [self.quic.get_timer()]
+        if self.connection is not None:
+            times.append(self.connection.next_wakeup_s())
+        if self.exchange is not None:
+            times += [self.exchange.next_wakeup_s(), self._ping_s()]
+        return min((each for each in times if each is not None), default=math.inf)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.ended is not None
+
+    @property
+    def must_answer(self) -> bool:
+        """Whether something waits to be sent that nothing else will take along soon."""
+        return self.ended is not None or internals.has_something_to_send(self.quic)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the other side wants no more requests on this link."""
+        return self.exchange is not None and self.exchange.heard
+
+    def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
+        """The datagrams to send now; ``spoken``: words of ours are among it."""
+        if spoken:
+            internals.acknowledge(self.quic, now_s)
+        sent = self.quic.datagrams_to_send(now=now_s)
+        self._packets += len(sent)
+        if self._packets >= KEY_UPDATE_PACKETS:
+            self._packets = 0
+            self.quic.request_key_update()
+        return [data for data, _ in sent]
+
+    def ask(self, frame: Request, now_s: float, *, budget_s: float) -> int:
+        """Send a request; its number, by which `news` tells of it. LinkClosed, Overloaded."""
+        if self.ended is not None or self.exchange is None:
+            raise self._closed()
+        request = self.exchange.ask(frame, now_s, budget_s=budget_s)
+        try:
+            self.send(request, now_s, bulk=type(request) in BULK)
+        except MidstreamerError:
+            self._do(self.exchange.leave(request.request, sent=False))
+            raise
+        return request.request
+
+    def send(self, frame: Frame, now_s: float, *, bulk: bool = False) -> None:
+        """Say something; as `Link.send`."""
+        if self.ended is not None or self.connection is None:
+            raise self._closed()
+        unsent, most = self.unsent_bytes, self._trust.limits.send_high_bytes
+        if unsent > most:
+            raise Overloaded(
+                f"{unsent:,} B wait to be sent, more than send_high_bytes={most:,}",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._carry_out(self.connection.send(frame, bulk=bulk), now_s)
+
+    def news(self) -> list[requests.Effect]:
+        """Answers and failures of requests since the last call: Resolve and Fail."""
+        made, self._news = self._news, []
+        return made
+
+    def receive(self) -> Frame | None:
+        """The next frame that came; None while there is none. LinkClosed when none will come."""
+        if self.inbox:
+            taken = self.inbox.popleft()
+            self._inbox_bytes -= taken.size
+            return taken.frame
+        if self.ended is not None:
+            raise self._closed()
+        return None
+
+    def talk(self, now_s: float) -> None:
+        """From now on what comes goes to the machine of requests, not to `receive`."""
+        if self.connection is not None:
+            self.exchange = Exchange(
+                self._trust.me, self.connection.peer, self.connection.peer_capabilities
+            )
+            while self.inbox:
+                self._do(self.exchange.take(self.inbox.popleft().frame, now_s))
+
+    def close(self, now_s: float, code: str = "", message: str = "") -> None:
+        """End it; with a code, the other side is told why. Safe to call twice."""
+        if self.ended is not None:
+            return
+        if self.connection is not None:
+            self._carry_out(self.connection.close(code, message), now_s)
+        if self.ended is None:
+            self._end("", "closed", by_peer=False)
+
+    def give_up(self, message: str) -> None:
+        """Nothing is at the other end: nothing more is said."""
+        self._end("", message, by_peer=True)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes written that the other side has not been seen to take."""
+        held = self.connection.held_bytes if self.connection is not None else 0
+        return held if self.ended else held + internals.unacknowledged_bytes(self.quic)
+
+    def figures(self) -> Figures | None:
+        """What the transport knows; None where it is over."""
+        if self.ended is not None:
+            return None
+        return Figures(
+            internals.smoothed_rtt_s(self.quic),
+            self._losses.packets,
+            internals.congestion_window_bytes(self.quic),
+        )
+
+    def farewell(self, now_s: float) -> list[bytes]:
+        """The datagrams that say what was still to be said, and that it is over."""
+        if not internals.has_begun(self.quic):
+            return []
+        if internals.is_ending(self.quic):
+            return self.outgoing(now_s)
+        last = self.outgoing(now_s)
+        code, message = self._goodbye
+        reason = phrases.cut(phrases.coded(code, message), enforcement.REASON_BYTES_MAX)
+        error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
+        self.quic.close(error_code=error, reason_phrase=reason)
+        return last + self.outgoing(now_s)
+
+    def release(self) -> None:
+        """Free everything; nothing may be called after it."""
+        internals.release(self.quic)
+
+    # --- inside ---
+
+    _goodbye = ("", "")
+
+    def _judge(self, presented: Presented) -> None:
+        self.peer = self._trust.judge(presented, Role.SERVES, self._kinds).identity
+
+    def _take_events(self, now_s: float) -> None:
+        while (event := self.quic.next_event()) is not None:
+            match event:
+                case events.StreamDataReceived(data, end_stream, stream_id):
+                    self._stream_data(stream_id, data, now_s)
+                    if end_stream:
+                        self._lost("", "a stream was ended", now_s)
+                case events.HandshakeCompleted() if self.peer is not None:
+                    self.connection = self._trust.connection(Side.DIALLED, self.peer)
+                    self._carry_out(self.connection.start(now_s), now_s)
+                case events.StreamReset() | events.StopSendingReceived():
+                    self._lost("", "a stream was reset", now_s)
+                case events.ConnectionTerminated():
+                    self._lost(*why(event), now_s)
+        closing = internals.close_event(self.quic)
+        if closing is not None:
+            self._lost(*why(closing), now_s)
+
+    def _stream_data(self, stream: int, data: bytes, now_s: float) -> None:
+        if self.connection is not None:
+            self._carry_out(self.connection.receive(stream, data, now_s), now_s)
+
+    def _lost(self, code: str, message: str, now_s: float) -> None:
+        if self.connection is not None and self.ended is None:
+            self._carry_out(self.connection.lost(code, message), now_s)
+        self._end(code, message, by_peer=True)
+
+    def _carry_out(self, effects: list[Effect], now_s: float) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit(stream, data):
+                    self.quic.send_stream_data(stream, data)
+                case Deliver():
+                    self._deliver(effect, now_s)
+                case Opened():
+                    self.opened = True
+                case Finish(code, message, by_peer):
+                    self._end(code, message, by_peer=by_peer)
+
+    def _deliver(self, effect: Deliver, now_s: float) -> None:
+        if self.exchange is not None:
+            self._do(self.exchange.take(effect.frame, now_s))
+            return
+        self.inbox.append(effect)
+        self._inbox_bytes += effect.size
+        most = self._trust.limits.inbox_bytes_max
+        if self._inbox_bytes > most:
+            self.close(now_s, "inbox_full", f"more than inbox_bytes_max={most:,} wait to be read")
+
+    def _do(self, effects: list[requests.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case requests.Resolve() | requests.Fail():
+                    self._news.append(effect)
+                case requests.Send(frame) if self.connection is not None and self.ended is None:
+                    self._carry_out(self.connection.send(frame), 0.0)
+                case requests.Breach(code, message):
+                    self._news.append(effect)
+                    self._end(code, message, by_peer=False)
+
+    def _end(self, code: str, message: str, *, by_peer: bool) -> None:
+        if self.ended is not None:
+            return
+        said = ": ".join(part for part in (code, message) if part)
+        said = f" by {'the peer' if by_peer else 'this side'}: {said}" if said else ""
+        self._goodbye = ("", "") if by_peer else (code, message)
+        whom = self.peer.name if self.peer is not None else "the server"
+        self.ended = (
+            LinkClosed(f"the link to {whom} is closed{said}")
+            if self.opened
+            else opening_error(code, f"no link to {whom}{said}")
+        )
+        if self.exchange is not None:
+            self._do(self.exchange.end(self.ended.message))
+
+    def _closed(self) -> MidstreamerError:
+        return LinkClosed(self.ended.message if self.ended else "the link is not open yet")
+
+    def _ping_s(self) -> float:
+        return self._idle_from_s + self._trust.limits.idle_s / 3
+
+
+def answer_of(effect: requests.Effect) -> tuple[int, Answer | MidstreamerError] | None:
+    """Which request has ended and how; None for what is about no request."""
+    match effect:
+        case requests.Resolve(number, answer):
+            return number, answer
+        case requests.Fail(number, error):
+            return number, error
+        case _:
+            return None

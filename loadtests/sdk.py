@@ -1,0 +1,74 @@
+"""A user that asks by the SDK, in a process of its own: so the SDK is measured, too.
+
+It begins requests at moments that were decided ahead and writes one line of JSON for each that
+has ended. ``python -m loadtests.sdk PLAN``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+from loadtests import identities, plan, schedule, words
+from midstreamer import AsyncClient, Tick
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.runtime.config import LimitSettings, SecuritySettings
+from midstreamer.telemetry import logs
+
+
+def command(path: Path) -> list[str]:
+    """How to start it."""
+    return [sys.executable, "-m", "loadtests.sdk", str(path)]
+
+
+async def ask(made: plan.Plan) -> None:
+    """Ask for as long as the shape lasts."""
+    from midstreamer.cli.identities import carrier
+
+    security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
+    me = carrier(identities.sdk(made.trust_domain), security, LimitSettings())
+    specification, dice = words.specification(), random.Random(made.seed)
+    asked = words.windows(words.history(), specification.window)
+    stages = (schedule.steady(schedule.length_s(made.shape.stages), made.sdk_per_s),)
+    client = AsyncClient(me, list(made.addresses), deadline_s=made.budget_s)
+
+    async def one(kind: str, number: int, due_s: float) -> None:
+        sent_s, code = time.monotonic(), ""
+        try:
+            if kind == "append":
+                micros = words.BEGIN + number * words.MINUTE
+                tick = Tick(f"{identities.TICKS}/{made.run}-sdk", micros, float(number))
+                await client.append([tick])
+            else:
+                await client.match_many([dice.choice(asked)], specification, record=False)
+        except MidstreamerError as error:
+            code = error.code
+        now_s = time.monotonic()
+        said = {"kind": kind, "latency_s": now_s - due_s, "service_s": now_s - sent_s}
+        print(json.dumps(said | {"code": code}), flush=True)
+
+    async with client, asyncio.TaskGroup() as group:
+        begin_s = time.monotonic() + 0.1
+        for number, after_s in enumerate(schedule.arrivals(stages, seed=made.seed + 1)):
+            due_s = begin_s + after_s
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            kind = "append" if number % 2 else "match"
+            if kind == "append":
+                await one(kind, number, due_s)  # ticks of one series go in order
+            else:
+                group.create_task(one(kind, number, due_s))
+
+
+def main() -> int:
+    """Read the plan, ask."""
+    logs.configure(json=False, level="error")
+    asyncio.run(ask(plan.read(Path(sys.argv[1]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

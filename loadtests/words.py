@@ -1,0 +1,83 @@
+"""What users say: the history that is searched, and one frame for each type of request. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+from msgspec import structs
+
+from loadtests import identities
+from midstreamer.domain.series import Column, Window, column, window
+from midstreamer.domain.specification import Specification
+from midstreamer.market import datasets
+from midstreamer.protocol import frames
+from midstreamer.protocol.frames import Request
+
+DAY = 86_400_000_000
+MINUTE = 60_000_000
+BEGIN = 1_577_836_800_000_000
+"""2020, in microseconds: users' ticks begin here."""
+SERIES, POINTS = 20, 5_000
+"""As many as the twenty stocks that other benchmarks search."""
+
+
+def specification() -> Specification:
+    """That of the stocks, over the history of load tests."""
+    return structs.replace(datasets.DATASETS["sp500"].specification, universe=identities.HISTORY)
+
+
+def history() -> list[Column]:
+    """Random walks above zero; the same each time."""
+    times = np.arange(POINTS, dtype=np.int64) * DAY
+    made = []
+    for number in range(SERIES):
+        steps = np.random.default_rng(number).normal(0.0, 0.01, POINTS)
+        values = 100.0 * np.exp(np.cumsum(steps))
+        made.append(column(f"{identities.HISTORY}/{number:02d}", times, values))
+    return made
+
+
+def windows(columns: list[Column], length: int) -> list[Window]:
+    """Windows from all over the last thousand points of all series."""
+    made = []
+    for number in range(200):
+        chosen = columns[number % len(columns)]
+        end = len(chosen) - 1 - (number * 37) % 1000
+        values = chosen.values_array()[end - length + 1 : end + 1]
+        made.append(window(values, series=chosen.series, time=int(chosen.times_array()[end])))
+    return made
+
+
+class Words:
+    """The frames of one user; ``run`` keeps the series of several runs apart."""
+
+    def __init__(self, name: str, run: str, asked: list[Window], specification: Specification):
+        self._series = f"{identities.TICKS}/{run}-{name}"
+        self._windows, self._specification = asked, specification
+        self._dice = random.Random(name)
+        self._ticks: Iterator[int] = iter(range(10**9))
+
+    def frame(self, kind: str) -> Request:
+        """The next request of this type; a ``refusal`` asks for what is not granted."""
+        match kind:
+            case "append":
+                return self._append(self._series)
+            case "refusal":
+                return self._append(f"{identities.FOREIGN}/{self._series.partition('/')[2]}")
+            case "match":
+                chosen = self._dice.choice(self._windows)
+                return frames.Match(
+                    specification=self._specification, windows=(chosen,), record=False
+                )
+            case "survey":
+                return frames.Survey()
+            case _:
+                return frames.Lookup(experience_ids=())
+
+    def _append(self, series: str) -> Request:
+        number = next(self._ticks)
+        times = np.array([BEGIN + number * MINUTE], dtype=np.int64)
+        made = column(series, times, np.array([100.0 + self._dice.random()]))
+        return frames.Append(columns=(made,))

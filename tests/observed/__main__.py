@@ -1,0 +1,62 @@
+"""Run everything that can be looked at, and a Prometheus that looks, until Ctrl-C.
+
+    python -m tests.observed                  prints the targets, and where Prometheus answers
+    python -m tests.observed --scrape-s 5
+
+Ask it as `curl 127.0.0.1:PORT/api/v1/query --data-urlencode 'query=sum by (component) (up)'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.cluster import host
+from tests.observed import fleet
+from tests.support import prometheus
+from tests.support.prometheus import Pace
+
+
+async def run(scrape_s: float) -> None:
+    """Start all, say where, and wait for a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory(prefix="midstreamer-observed-") as folder:
+        place = Path(folder)
+        async with (
+            fleet.observed(place / "fleet", news=host.say) as seen,
+            prometheus.running(
+                place / "prometheus", seen.targets(), pace=Pace(scrape_s, scrape_s)
+            ) as asked,
+        ):
+            for target in seen.targets():
+                host.say(f"{target.component:12} {target.pod:12} http://{target.address}/metrics")
+            host.say(f"Prometheus answers at http://{asked.address}; Ctrl-C ends all")
+            await stop.wait()
+
+
+def main() -> None:
+    """Read the arguments and run; a refusal is one message and exit code 1."""
+    told = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m tests.observed", None, __doc__, formatter_class=told
+    )
+    parser.add_argument("--scrape-s", type=float, default=1.0, help="seconds between two looks")
+    given = parser.parse_args()
+    if not given.scrape_s > 0:
+        parser.error(f"--scrape-s {given.scrape_s:g}: take more than 0 seconds")
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(run(given.scrape_s))
+    except (AssertionError, host.KitError) as error:
+        sys.exit(f"observed: {error}")
+
+
+if __name__ == "__main__":
+    main()

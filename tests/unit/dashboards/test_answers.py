@@ -1,0 +1,146 @@
+"""What a Prometheus answered: asked as Grafana asks, judged, kept, and drawn."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from PIL import Image
+
+from dashboards import answers, built, drawing, live, pictures, reading
+from dashboards.answers import Answer, Kept, Line
+from tests.support.prometheus import Prometheus, Sample, Series
+
+BEGIN_S, END_S = 1000.0, 1030.0
+
+
+@dataclass
+class Everything:
+    """A Prometheus that has one series for whatever is asked, and remembers what was asked."""
+
+    empty: str = "nothing is empty"
+    asked: list[str] = field(default_factory=list)
+
+    def _labels(self, expression: str) -> dict[str, str]:
+        return {"pod": "a1", "le": "+Inf", "slo": "latency", "universe": "plant", "pool": "p"}
+
+    async def query(self, expression: str, *, at_s: float | None = None) -> list[Sample]:
+        self.asked.append(expression)
+        return [] if self.empty in expression else [Sample(self._labels(expression), 1.0)]
+
+    async def query_range(
+        self, expression: str, *, begin_s: float, end_s: float, step_s: float
+    ) -> list[Series]:
+        self.asked.append(expression)
+        if self.empty in expression:
+            return []
+        return [Series(self._labels(expression), (begin_s, end_s), (1.0, 2.0))]
+
+    async def label_values(self, label: str, *selectors: str) -> list[str]:
+        self.asked += selectors
+        return ["local"]
+
+
+async def run(asked: Everything) -> Kept:
+    """All boards, asked of it."""
+    return await live.everything(cast("Prometheus", asked), BEGIN_S, END_S)
+
+
+async def test_every_query_and_variable_is_asked_with_values_for_its_variables() -> None:
+    asked = Everything()
+    kept = await run(asked)
+    queries = sum(
+        len(panel.queries) for board in built.boards() for panel in reading.panels(board.read())
+    )
+    variables = sum(len(list(reading.variables(board.read()))) for board in built.boards())
+    assert len(kept.answers) == queries + variables
+    assert all(each.has_data for each in kept.answers)
+    assert [text for text in asked.asked if "$" in text] == []
+
+
+async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
+    kept = await run(Everything(empty="midstreamer_dtw_latency_ms"))
+    titles = {board.uid: board.title for board in built.boards()}
+    told = answers.table(kept.answers, titles).splitlines()
+    silent = [line for line in told if line.startswith("no data: ")]
+    assert [line.partition(": ")[2].partition(":")[0] for line in silent] == [
+        "Agents and kernels / A search of an agent's shards",
+        "Agents and kernels / A search, by agent, 99 %",
+    ]
+    assert "midstreamer_dtw_latency_ms_bucket" in silent[0]
+
+
+async def test_a_zero_that_is_only_a_default_is_told_as_quiet() -> None:
+    kept = await run(Everything(empty="midstreamer_task_failures_total{"))
+    quiet = [each.panel for each in kept.answers if each.quiet]
+    assert quiet == ["Background work that failed"]
+
+
+def test_what_is_no_number_is_no_data() -> None:
+    line = Line({}, (1.0, 2.0), (math.nan, math.inf))
+    assert not Answer("b", "p", "q", "", (line,)).has_data
+    assert not Answer("b", "p", "q", "", ()).has_data
+
+
+async def test_a_run_that_was_kept_is_read_as_it_was(tmp_path: Path) -> None:
+    kept = await run(Everything())
+    answers.write(tmp_path / "a/answers.json", kept)
+    assert answers.read(tmp_path / "a/answers.json") == kept
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"pod": "a"}, 'up{pod=~"a",pods="$pods"}'),
+        ({"pod": "a", "pods": "b"}, 'up{pod=~"a",pods="b"}'),
+    ],
+)
+def test_a_variable_is_not_taken_for_the_beginning_of_another(
+    values: dict[str, str], text: str
+) -> None:
+    assert reading.filled('up{pod=~"${pod}",pods="$pods"}', values) == text
+
+
+def test_a_line_is_named_as_its_legend_says() -> None:
+    line = Line({"pod": "a1", "queue": "reads"}, (), ())
+    assert drawing.named("{{pod}} {{ queue }}", line) == "a1 reads"
+    assert drawing.named("{{kind}}", line) == "nothing counted"
+
+
+@pytest.mark.parametrize(
+    ("steps", "value", "colour"),
+    [
+        ([{"value": None, "color": "green"}, {"value": 1, "color": "red"}], 0.9, "green"),
+        ([{"value": None, "color": "green"}, {"value": 1, "color": "red"}], 1.0, "red"),
+        ([{"value": None, "color": "red"}, {"value": 0, "color": "green"}], -0.1, "red"),
+        ([{"value": None, "color": "red"}, {"value": 0, "color": "green"}], 0.0, "green"),
+    ],
+)
+def test_a_value_has_the_colour_of_the_limit_below_it(
+    steps: list[dict[str, Any]], value: float, colour: str
+) -> None:
+    told = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
+    panel = reading.Panel("", told)
+    assert drawing.colour_of(value, panel) == drawing.STEPS[colour]
+
+
+async def test_boards_are_drawn_with_data_and_without() -> None:
+    board = next(each for each in built.boards() if each.name == "certificates")
+    kept = await run(Everything(empty="midstreamer_operator_runs_total"))
+    with Image.open(io.BytesIO(pictures.draw(board, kept))) as image:
+        assert image.format == "PNG"
+        assert image.width > 800
+
+
+@pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
+def test_each_board_has_a_picture_that_is_small(board: Any) -> None:
+    assert pictures.path(board).stat().st_size <= pictures.BYTES_MOST, "make dashboards-pictures"
+
+
+def test_each_picture_has_a_board() -> None:
+    kept = {each.name for each in pictures.FOLDER.glob("*")}
+    assert kept == {pictures.path(board).name for board in built.boards()}

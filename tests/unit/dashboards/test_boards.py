@@ -1,0 +1,64 @@
+"""The boards: built as they are shipped, without a complaint, each metric looked at somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dashboards import built, linting, reading
+from dashboards.board import Board
+from midstreamer.telemetry import metrics
+
+UNSEEN = {
+    metrics.name(metrics.MEMBERS): "what `up` says by component, from the other side",
+}
+"""Metrics that no panel asks for, and why that is right."""
+
+
+def test_what_the_chart_ships_is_what_is_built() -> None:
+    behind = [str(path.relative_to(built.ROOT)) for path in built.behind()]
+    assert behind == [], "run make dashboards"
+
+
+def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built, "FOLDER", tmp_path)
+    old = tmp_path / "midstreamer-old.json"
+    old.write_text("{}")
+    assert old in built.behind()
+    assert len(built.write()) == len(built.boards()) + 1
+    assert built.behind() == []
+
+
+@pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
+def test_nobody_complains_about_a_board(board: Board) -> None:
+    assert list(map(str, linting.complaints([board.read()]))) == []
+
+
+@pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
+def test_a_board_is_the_same_each_time_it_is_built(board: Board) -> None:
+    assert json.loads(board.text()) == board.read()
+    assert board.text() == board.text()
+
+
+def test_each_board_has_an_identity_of_its_own() -> None:
+    identities = [board.uid for board in built.boards()]
+    assert len(set(identities)) == len(identities)
+    assert identities[0] == "midstreamer-fleet"
+
+
+def test_every_metric_is_on_a_board_or_has_a_reason_not_to_be() -> None:
+    asked = " ".join(
+        query.text
+        for board in built.boards()
+        for panel in reading.panels(board.read())
+        for query in panel.queries
+    )
+    unseen = {
+        each.name
+        for each in metrics.CATALOGUE
+        if not re.search(rf"\b{each.name}(_bucket|_sum|_count)?\b", asked)
+    }
+    assert unseen == set(UNSEEN)

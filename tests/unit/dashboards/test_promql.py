@@ -1,0 +1,64 @@
+"""PromQL from the catalogue: what is asked for exists, or the query cannot be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from dashboards import promql, series
+from midstreamer.telemetry import metrics, words
+
+
+def test_a_query_names_a_metric_as_prometheus_does() -> None:
+    asked = promql.total(promql.rate(metrics.DECISIONS, "5m", component="coordinator"), "outcome")
+    assert asked == (
+        'sum by (outcome) (rate(midstreamer_decisions_total{component="coordinator"}[5m]))'
+    )
+
+
+def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
+    asked = promql.quantile(0.99, metrics.REQUEST_LATENCY_S, "5m", "frame", frame="Match")
+    assert asked == (
+        "histogram_quantile(0.99, sum by (le, frame)"
+        ' (rate(midstreamer_request_latency_seconds_bucket{frame="Match"}[5m])))'
+    )
+
+
+def test_several_words_are_one_expression_and_one_is_none() -> None:
+    several = promql.series(metrics.LINKS, kind=promql.among("agent", "sync"))
+    assert several == 'midstreamer_links{kind=~"agent|sync"}'
+    one = promql.series(metrics.LINKS, kind=promql.none_of("client"))
+    assert one == 'midstreamer_links{kind!="client"}'
+
+
+def test_a_value_cannot_end_its_quotes() -> None:
+    assert promql.series(series.UP, pod='a"\\b') == 'up{pod="a\\"\\\\b"}'
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda: promql.rate(metrics.LINKS, "5m"), "midstreamer_links is a gauge"),
+        (lambda: promql.series(metrics.LINKS, colour="red"), "no label 'colour': it has kind, job"),
+        (lambda: promql.series(metrics.LINKS, kind="clients"), "never says 'clients': it says"),
+        (lambda: promql.series(metrics.LINKS, component="frontend"), "never says 'frontend'"),
+        (lambda: promql.series(metrics.REQUEST_LATENCY_S), "histogram: no suffix does not fit"),
+        (lambda: promql.series(metrics.LINKS, suffix="_bucket"), "gauge: _bucket does not fit"),
+        (lambda: promql.within(0.3, metrics.REQUEST_LATENCY_S, "5m"), "no bucket 0.3: take one"),
+    ],
+)
+def test_what_does_not_exist_cannot_be_asked_for(made: Callable[[], str], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        made()
+
+
+def test_what_is_asked_of_processes_is_what_the_library_publishes() -> None:
+    published = ProcessCollector(registry=CollectorRegistry()).collect()
+    names = {sample.name for family in published for sample in family.samples}
+    assert {each.name for each in series.PROCESS} <= names
+
+
+def test_targets_are_the_kinds_of_processes_and_the_load_test() -> None:
+    assert words.KINDS < series.COMPONENTS

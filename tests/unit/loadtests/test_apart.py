@@ -1,0 +1,15 @@
+"""What decides and counts needs no locust and no gevent."""
+
+import subprocess
+import sys
+
+
+def test_the_cores_load_neither_gevent_nor_locust() -> None:
+    """Importing locust changes the sockets and threads of the whole process."""
+    cores = "curve, identities, machine, plan, report, schedule, sdk, tally, thresholds, words"
+    look = (
+        f"import sys; from loadtests import {cores};"
+        " print([each for each in ('gevent', 'locust') if each in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
