@@ -5,6 +5,7 @@
 Three fleets of processes run beside each other, alike but for ``telemetry.traces``; they are asked
 by turns, some requests each, so that what else the machine does meets all of them.  A collector
 that takes spans and forgets them is a process of its own; the processes share the machine with it.
+The processor time of a fleet's processes is told besides: it says the same on a busy machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class Arm:
     taken: dict[str, list[list[float]]] = field(default_factory=dict)
     """Seconds by request, a list for each round."""
     ticks: int = POINTS
+    processes: list[int] = field(default_factory=list)
+    """Ids of the fleet's processes, without PostgreSQL."""
+    processor_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of a processor that they took, by request, while all fleets were asked for it."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
         """What its processes are told."""
@@ -136,6 +141,7 @@ async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
                 for key in told:
                     del os.environ[key]
                 arm.client = client
+                arm.processes = [child.process.pid for child in fleet.children if child.process]
                 times = range(1, POINTS + 1)
                 ticks = [Tick("bench/a", at * HOUR, float(VALUES[at - 1])) for at in times]
                 await client.append(ticks)
@@ -144,6 +150,31 @@ async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
     finally:
         for key in told:
             os.environ.pop(key, None)
+
+
+def processor_s(processes: Iterable[int]) -> float:
+    """Seconds that processes took of a processor so far, user's and kernel's."""
+    ticks = 0
+    for each in processes:
+        told = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(told[11]) + int(told[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def turns(arms: Sequence[Arm], what: str, *, count: bool) -> None:
+    """Some requests of one kind to each fleet in turn; the first round only warms up."""
+    before = [processor_s(arm.processes) for arm in arms]
+    for arm in arms:
+        taken = []
+        for _ in range(REQUESTS):
+            begin_s = time.perf_counter()
+            await ASKED[what](arm)
+            taken.append(time.perf_counter() - begin_s)
+        if count:
+            arm.taken.setdefault(what, []).append(taken)
+    for arm, began_s in zip(arms, before, strict=True):
+        took_s = processor_s(arm.processes) - began_s
+        arm.processor_s[what] = arm.processor_s.get(what, 0.0) + count * took_s
 
 
 async def measure(folder: Path, rounds: int, news: Callable[[str], None]) -> list[Arm]:
@@ -156,35 +187,34 @@ async def measure(folder: Path, rounds: int, news: Callable[[str], None]) -> lis
                 await stack.enter_async_context(running(arm, folder, endpoint))
             for at in range(rounds + 1):
                 news(f"round {at} of {rounds}")
-                for what, ask in ASKED.items():
-                    for arm in arms[at % len(arms) :] + arms[: at % len(arms)]:
-                        taken = []
-                        for _ in range(REQUESTS):
-                            begin_s = time.perf_counter()
-                            await ask(arm)
-                            taken.append(time.perf_counter() - begin_s)
-                        if at:  # the first round warms up
-                            arm.taken.setdefault(what, []).append(taken)
+                for what in ASKED:
+                    await turns(arms[at % len(arms) :] + arms[: at % len(arms)], what, count=at > 0)
     return arms
 
 
 def figures(arms: list[Arm]) -> list[dict[str, Any]]:
-    """One row for each request and arm; the ratio is the median over rounds of p50 to p50."""
+    """One row for each request and arm.
+
+    The ratio is the median over rounds of p50 to the p50 without traces in the same round; half of
+    the rounds lie within its range.
+    """
     rows = []
     for what in ASKED:
         off = [statistics.median(each) for each in arms[0].taken[what]]
         for arm in arms:
             medians = [statistics.median(each) for each in arm.taken[what]]
             everything = sorted(one for each in arm.taken[what] for one in each)
+            ratios = np.array(medians) / np.array(off)
+            low, middle, high = (float(each) for each in np.percentile(ratios, (25, 50, 75)))
             rows.append(
                 {
                     "request": what,
                     "traces": arm.name,
                     "p50_ms": 1e3 * statistics.median(everything),
                     "p99_ms": 1e3 * everything[int(0.99 * len(everything))],
-                    "to_off": statistics.median(
-                        own / other for own, other in zip(medians, off, strict=True)
-                    ),
+                    "to_off": middle,
+                    "to_off_half": [low, high],
+                    "processor_ms": 1e3 * arm.processor_s[what] / len(everything),
                 }
             )
     return rows
@@ -192,10 +222,27 @@ def figures(arms: list[Arm]) -> list[dict[str, Any]]:
 
 def shown(rows: list[dict[str, Any]]) -> Table:
     """The table."""
-    table = Table("request", "traces", "p50 ms", "p99 ms", "p50 to that of off")
+    heads = (
+        "request",
+        "traces",
+        "p50 ms",
+        "p99 ms",
+        "p50 to off",
+        "half of rounds",
+        "processor ms",
+    )
+    table = Table(*heads)
     for row in rows:
-        figures_of = (f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}", f"{row['to_off']:.3f}")
-        table.add_row(row["request"], row["traces"], *figures_of)
+        low, high = row["to_off_half"]
+        table.add_row(
+            row["request"],
+            row["traces"],
+            f"{row['p50_ms']:.2f}",
+            f"{row['p99_ms']:.2f}",
+            f"{row['to_off']:.3f}",
+            f"{low:.2f}-{high:.2f}",
+            f"{row['processor_ms']:.2f}",
+        )
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -110,6 +111,28 @@ async def test_attempts_stand_beside_each_other(kept: InMemorySpanExporter) -> N
     attempts = [span for span in kept.get_finished_spans() if span.name == "attempt"]
     assert len(attempts) > 1
     assert {hop.under for hop in hops(kept, "app") if hop.name == "attempt"} == {"Match"}
+
+
+async def test_one_commit_for_several_callers_is_linked_to_all_of_them(
+    kept: InMemorySpanExporter,
+) -> None:
+    universe = a_universe(8, 20)
+    async with running() as fleet:
+        client = await fleet.client()
+
+        async def asked(at: int) -> None:
+            with tracing.span(f"app-{at}"):
+                await append(client, universe[at])
+
+        await asyncio.gather(*map(asked, range(len(universe))))
+    spans = kept.get_finished_spans()
+    commits = [span for span in spans if span.name == "commit"]
+    assert len(commits) < len(universe)
+    reached = {trace_of(commit) for commit in commits}
+    reached |= {link.context.trace_id for commit in commits for link in commit.links}
+    assert reached == {trace_of(span) for span in spans if span.name.startswith("app-")}
+    for at in range(len(universe)):
+        assert Hop("commit.wait", "Append") in hops(kept, f"app-{at}")
 
 
 async def test_nothing_of_a_trace_that_nobody_keeps_goes_into_a_write() -> None:

@@ -28,6 +28,7 @@ READY_S = 60.0
 END_S = 15.0
 POLL_S = 0.1
 STORE = "memory"
+BUILD = "run `make traces`, which builds it in some minutes, once"
 
 
 class JaegerFailed(AssertionError):
@@ -75,7 +76,7 @@ class Jaeger:
             async with asyncio.timeout(within_s):
                 while not enough(found):
                     await asyncio.sleep(POLL_S)
-                    found = _read(await self._asked(f"traces/{trace_id}"))
+                    found = read(await self._asked(f"traces/{trace_id}"))
         except TimeoutError:
             names = ", ".join(f"{span.service}/{span.name}" for span in found) or "none"
             raise JaegerFailed(
@@ -90,7 +91,8 @@ class Jaeger:
             return json.loads(await answer.read())
 
 
-def _read(told: Any) -> list[Span]:
+def read(told: Any) -> list[Span]:
+    """The spans in an answer of Jaeger's, in order of time."""
     spans = []
     for trace in told.get("data") or []:
         services = {key: value["serviceName"] for key, value in trace["processes"].items()}
@@ -108,6 +110,11 @@ def _read(told: Any) -> list[Span]:
                 )
             )
     return sorted(spans, key=lambda span: (span.begin_s, -span.took_s))
+
+
+def is_built() -> bool:
+    """Whether its program is there: tests skip themselves with `BUILD` when it is not."""
+    return build.built("jaeger") is not None
 
 
 @contextlib.asynccontextmanager

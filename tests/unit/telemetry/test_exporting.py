@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
 
 from midstreamer.telemetry import exporting, metrics, tracing
@@ -69,6 +71,34 @@ def _off_afterwards() -> Iterator[None]:
     tracing.close()
 
 
+@contextmanager
+def a_drip() -> Iterator[str]:
+    """Where a collector is that goes on with its answer for ever, a byte now and then."""
+    over = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        asked, _ = server.accept()
+        with asked, suppress(OSError):
+            asked.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            while not over.wait(0.1):
+                asked.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join()
+
+
+def closed_within_s() -> float:
+    began_s = time.monotonic()
+    tracing.close()
+    return time.monotonic() - began_s
+
+
 def sending_to(endpoint: str) -> None:
     tracing.configure("otlp", service="agent", endpoint=endpoint)
 
@@ -105,15 +135,23 @@ def test_a_collector_that_is_away_costs_a_request_nothing_and_is_named_once() ->
     (line,) = [line for line in lines if line["log_level"] != "info"]
     assert line["event"] == "spans.dropped"
     assert line["detail"].startswith("http://127.0.0.1:")
+    assert line["detail"].endswith("/v1/traces: ConnectionError")
 
 
 def test_a_collector_that_never_answers_does_not_keep_a_process_from_stopping() -> None:
+    before = counted()
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         sending_to(f"http://127.0.0.1:{deaf.getsockname()[1]}")
         spans(exporting.QUEUE_MAX)
-        began_s = time.monotonic()
-        tracing.close()
-        assert time.monotonic() - began_s < exporting.CLOSE_S + 2 * exporting.SEND_S + 1.0
+        assert closed_within_s() < exporting.CLOSE_S + 1.0
+    assert counted() == (before[0], before[1] + exporting.QUEUE_MAX)
+
+
+def test_a_collector_that_answers_byte_by_byte_does_not_keep_a_process_from_stopping() -> None:
+    with a_drip() as endpoint:
+        sending_to(endpoint)
+        spans(exporting.BATCH_MAX)
+        assert closed_within_s() < exporting.CLOSE_S + 1.0
 
 
 def test_a_full_queue_drops_the_newest_and_keeps_its_bound() -> None:
@@ -123,18 +161,46 @@ def test_a_full_queue_drops_the_newest_and_keeps_its_bound() -> None:
         spans(3 * exporting.QUEUE_MAX)
         dropped = counted()[1] - before[1]
         tracing.close()
-    assert dropped >= exporting.QUEUE_MAX - exporting.BATCH_MAX
+    assert dropped >= 2 * exporting.QUEUE_MAX - exporting.BATCH_MAX
     assert counted() == (before[0], before[1] + 3 * exporting.QUEUE_MAX)
 
 
-@pytest.mark.parametrize("status", [400, 403])
-def test_spans_that_the_collector_refuses_are_counted_as_dropped(status: int) -> None:
+@pytest.mark.parametrize("status", [302, 400, 403, 503])
+def test_spans_that_the_collector_does_not_take_are_dropped_and_the_answer_is_named(
+    status: int,
+) -> None:
     before = counted()
-    with a_collector(status) as collector:
+    with a_collector(status) as collector, capture_logs() as lines:
         sending_to(collector.address)
         spans(2)
         tracing.close()
     assert counted() == (before[0], before[1] + 2)
+    (line,) = lines
+    assert f"{collector.address}/v1/traces: HTTP {status} " in line["detail"]
+
+
+def test_a_header_that_cannot_be_sent_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0Ax")
+    before = counted()
+    with a_collector() as collector, capture_logs() as lines:
+        sending_to(collector.address)
+        spans(1)
+        tracing.close()
+    assert counted() == (before[0], before[1] + 1)
+    (line,) = lines
+    assert line["detail"] == f"{collector.address}/v1/traces: InvalidHeader"
+
+
+def test_an_exporter_that_fails_in_its_own_way_is_counted() -> None:
+    class Broken(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            raise LookupError("broken")
+
+    before = counted()
+    broken = exporting.Counted(Broken(), lambda: "broken")
+    with pytest.raises(LookupError):
+        broken.export([ReadableSpan("answers")])
+    assert counted() == (before[0], before[1] + 1)
 
 
 @pytest.mark.parametrize("traces", ["off", "log"])
