@@ -3,7 +3,6 @@
 `receiving` besides uses the private attributes of the aioquic class that it extends.  All of it
 was read in the one version named below, and `selftest` proves at each start that the part
 security rests on still works.  A new version means: read these names again, then change the pin.
-What each is for stands beside it.
 """
 
 # ruff: noqa: SLF001 - this module is the exception, so that no other needs to be one
