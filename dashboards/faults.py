@@ -438,3 +438,10 @@ FAULTS = (
     Fault("a pod says it is another", ("SigningRequestsRefused",), asked_wrongly),
     Fault("no pod of a pool is ready", ("PoolShort",), no_pods),
 )
+
+NOT_MADE = {
+    "CoverageOff": "takes hundreds of settled decisions of a world that then changes",
+    "LicenceLost": "takes a licence, which takes more settled decisions than a short run makes",
+    "SpansDropped": "no process counts spans yet",
+}
+"""Alerts without a fault, and why: their cases alone say that they fire."""
