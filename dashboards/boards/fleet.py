@@ -68,6 +68,10 @@ _missing = Row(
             ),
             Line(ASKED.largest(metrics.SHARDS, state="unheld"), "unheld"),
             limits=above(1),
+            leads=(
+                "pools",
+                "agents",
+            ),
         ),
         number(
             "First certificate",
@@ -79,6 +83,7 @@ _missing = Row(
             ),
             Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
             limits=below(3600, good=4 * 3600),
+            leads=("certificates",),
         ),
         listing(
             "Each process",
@@ -129,6 +134,10 @@ _fast = Row(
                 ASKED.quantile(0.5, metrics.REQUEST_LATENCY_S, frame="Match", result="ok"), "50 %"
             ),
             limits=above(0.2),
+            leads=(
+                "coordinator",
+                "agents",
+            ),
         ),
         graph(
             "An append: until it is stored",
@@ -147,6 +156,10 @@ _fast = Row(
                 ASKED.quantile(0.5, metrics.REQUEST_LATENCY_S, frame="Append", result="ok"), "50 %"
             ),
             limits=above(0.1),
+            leads=(
+                "coordinator",
+                "sync",
+            ),
         ),
         graph(
             "Requests of clients",
@@ -176,6 +189,10 @@ _fast = Row(
                 ),
                 "{{result}}",
             ),
+            leads=(
+                "coordinator",
+                "slo",
+            ),
         ),
     ],
 )
@@ -203,6 +220,11 @@ _full = Row(
             ),
             limits=above(0.9, warn=0.5),
             most=1,
+            leads=(
+                "coordinator",
+                "agents",
+                "sync",
+            ),
         ),
         graph(
             "Behind the feed",
@@ -215,6 +237,7 @@ _full = Row(
             ),
             Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
+            leads=("sync",),
         ),
         graph(
             "Background work that failed",
@@ -239,6 +262,7 @@ _full = Row(
                 ALL.rate(metrics.HANDSHAKES, "result", result=promql.none_of(words.ACCEPTED)),
                 "{{result}}",
             ),
+            leads=("transport",),
         ),
     ],
 )
@@ -256,6 +280,7 @@ _decides = Row(
             ),
             Line(Scope("sync").rate(metrics.TICKS, "result"), "{{result}}"),
             width=10,
+            leads=("sync",),
         ),
         graph(
             "Decisions",
@@ -268,6 +293,7 @@ _decides = Row(
             Line(ASKED.rate(metrics.DECISIONS, "outcome"), "{{outcome}}"),
             stacked=True,
             width=10,
+            leads=("reasoning",),
         ),
         number(
             "Signals, of decisions",
