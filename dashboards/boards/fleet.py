@@ -5,13 +5,14 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import Board, Row
 from dashboards.panels import Column, Line, Says, above, below, graph, listing, number
-from dashboards.scope import FOLLOWERS, Scope
+from dashboards.scope import FOLLOWERS, SERVERS, Scope
 from dashboards.series import STARTED, UP
 from midstreamer.telemetry import metrics, words
 
 ALL = Scope()
 ASKED = Scope("coordinator")
 FOLLOW = Scope(FOLLOWERS)
+SERVE = Scope(SERVERS)
 FRAMES = promql.among("Append", "Match", "Lookup", "Survey")
 SPEAKS = promql.among("LONG", "SHORT")
 
@@ -53,7 +54,7 @@ _missing = Row(
                 "`midstreamer status` names what each lacks.",
             ),
             Line(
-                promql.or_zero(promql.number_of(f"{ALL.series(metrics.COMPLETE)} == 0")),
+                promql.or_zero(promql.number_of(f"{SERVE.series(metrics.COMPLETE)} == 0")),
                 "incomplete",
             ),
             limits=above(1),
@@ -95,7 +96,7 @@ _missing = Row(
             ),
             "pod",
             Column("reached", panels.COUNT, ALL.total(UP, "pod"), below(1)),
-            Column("complete", panels.COUNT, ALL.total(metrics.COMPLETE, "pod"), below(1)),
+            Column("complete", panels.COUNT, SERVE.total(metrics.COMPLETE, "pod"), below(1)),
             Column("runs since", panels.SECONDS, f"time() - {ALL.largest(STARTED, 'pod')}"),
             Column(
                 "behind the feed",
