@@ -103,8 +103,12 @@ def graph(
     width: int = 12,
     stacked: bool = False,
     most: float | None = None,
+    leads: Sequence[str] = (),
 ) -> Panel:
-    """Lines over time; ``stacked`` when they add up to something, ``most`` is the axis' end."""
+    """Lines over time; ``stacked`` when they add up to something, ``most`` is the axis' end.
+
+    ``leads`` are names of boards that say more; the panel links to them.
+    """
     made = timeseries.Panel().legend(_legend(len(lines))).tooltip(_tooltip()).min(0)
     made.fill_opacity(60 if stacked else 8).line_width(1).span_nulls(True)
     made.show_points(common.VisibilityMode.NEVER)
@@ -116,6 +120,8 @@ def graph(
     if limits != NO_LIMITS:
         dashed = common.GraphThresholdsStyleMode.DASHED
         made.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(dashed))
+    if leads:
+        _link(made, leads)
     return _finished(made, title, unit, says, lines, limits, width, GRAPH_HEIGHT)
 
 
@@ -127,6 +133,7 @@ def number(
     limits: Limits = NO_LIMITS,
     width: int = 4,
     decimals: int | None = None,
+    leads: Sequence[str] = (),
 ) -> Panel:
     """The last value, large, with its course behind it; one for each line."""
     last = common_builders.ReduceDataOptions().calcs(["lastNotNull"])
@@ -134,6 +141,8 @@ def number(
     made.color_mode(common.BigValueColorMode.VALUE)
     if decimals is not None:
         made.decimals(decimals)
+    if leads:
+        _link(made, leads)
     return _finished(made, title, unit, says, lines, limits, width, NUMBER_HEIGHT)
 
 
@@ -212,6 +221,17 @@ def _finished(
     for number, line in enumerate(lines):
         made.with_target(_query(line, chr(ord("A") + number), now=False))
     return made
+
+
+def _link(made: Panel, boards: Sequence[str]) -> None:
+    """Let the panel lead to boards, of the same fleet and time."""
+    kept = "${__url_time_range}&${datasource:queryparam}&${namespace:queryparam}"
+    made.links(
+        [
+            dashboard.DashboardLink(f"Board {name}").url(f"/d/midstreamer-{name}?{kept}")
+            for name in boards
+        ]
+    )
 
 
 def _query(line: Line, ref: str, *, now: bool) -> prometheus.Dataquery:

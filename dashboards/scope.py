@@ -21,6 +21,8 @@ NAMESPACE = "$namespace"
 POD = promql.like("$pod")
 FOLLOWERS = promql.among("agent", "coordinator", "sync")
 """Components that follow the feed; others say 0 of it."""
+SERVERS = promql.among("agent", "coordinator", "operator", "postgres", "sync")
+"""Components that can lack something; clients and load tests say 0 of it."""
 UNIVERSE = promql.like("$universe")
 POOL = promql.like("$pool")
 

@@ -23,7 +23,7 @@ _answers = Row(
                 "A second band above the first: some wait for something that others do not.",
                 "Open a dot of the upper band; its trace names the hop.",
             ),
-            OF.buckets(metrics.REQUEST_LATENCY_S, frame="Match"),
+            OF.buckets(metrics.REQUEST_LATENCY_S, frame="Match", result=words.OK),
         ),
         graph(
             "Each request: until the answer, 99 %",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import Board, Row
 from dashboards.panels import Column, Line, Says, above, below, graph, listing, number
-from dashboards.scope import FOLLOWERS, Scope
+from dashboards.scope import FOLLOWERS, SERVERS, Scope
 from dashboards.series import STARTED, UP
 from midstreamer.telemetry import metrics, words
 
 ALL = Scope()
 ASKED = Scope("coordinator")
 FOLLOW = Scope(FOLLOWERS)
+SERVE = Scope(SERVERS)
 FRAMES = promql.among("Append", "Match", "Lookup", "Survey")
 SPEAKS = promql.among("LONG", "SHORT")
 
@@ -53,7 +54,7 @@ _missing = Row(
                 "`midstreamer status` names what each lacks.",
             ),
             Line(
-                promql.or_zero(promql.number_of(f"{ALL.series(metrics.COMPLETE)} == 0")),
+                promql.or_zero(promql.number_of(f"{SERVE.series(metrics.COMPLETE)} == 0")),
                 "incomplete",
             ),
             limits=above(1),
@@ -68,6 +69,10 @@ _missing = Row(
             ),
             Line(ASKED.largest(metrics.SHARDS, state="unheld"), "unheld"),
             limits=above(1),
+            leads=(
+                "pools",
+                "agents",
+            ),
         ),
         number(
             "First certificate",
@@ -79,6 +84,7 @@ _missing = Row(
             ),
             Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
             limits=below(3600, good=4 * 3600),
+            leads=("certificates",),
         ),
         listing(
             "Each process",
@@ -90,7 +96,7 @@ _missing = Row(
             ),
             "pod",
             Column("reached", panels.COUNT, ALL.total(UP, "pod"), below(1)),
-            Column("complete", panels.COUNT, ALL.total(metrics.COMPLETE, "pod"), below(1)),
+            Column("complete", panels.COUNT, SERVE.total(metrics.COMPLETE, "pod"), below(1)),
             Column("runs since", panels.SECONDS, f"time() - {ALL.largest(STARTED, 'pod')}"),
             Column(
                 "behind the feed",
@@ -129,6 +135,10 @@ _fast = Row(
                 ASKED.quantile(0.5, metrics.REQUEST_LATENCY_S, frame="Match", result="ok"), "50 %"
             ),
             limits=above(0.2),
+            leads=(
+                "coordinator",
+                "agents",
+            ),
         ),
         graph(
             "An append: until it is stored",
@@ -147,6 +157,10 @@ _fast = Row(
                 ASKED.quantile(0.5, metrics.REQUEST_LATENCY_S, frame="Append", result="ok"), "50 %"
             ),
             limits=above(0.1),
+            leads=(
+                "coordinator",
+                "sync",
+            ),
         ),
         graph(
             "Requests of clients",
@@ -176,6 +190,10 @@ _fast = Row(
                 ),
                 "{{result}}",
             ),
+            leads=(
+                "coordinator",
+                "slo",
+            ),
         ),
     ],
 )
@@ -203,6 +221,11 @@ _full = Row(
             ),
             limits=above(0.9, warn=0.5),
             most=1,
+            leads=(
+                "coordinator",
+                "agents",
+                "sync",
+            ),
         ),
         graph(
             "Behind the feed",
@@ -215,6 +238,7 @@ _full = Row(
             ),
             Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
+            leads=("sync",),
         ),
         graph(
             "Background work that failed",
@@ -239,6 +263,7 @@ _full = Row(
                 ALL.rate(metrics.HANDSHAKES, "result", result=promql.none_of(words.ACCEPTED)),
                 "{{result}}",
             ),
+            leads=("transport",),
         ),
     ],
 )
@@ -256,6 +281,7 @@ _decides = Row(
             ),
             Line(Scope("sync").rate(metrics.TICKS, "result"), "{{result}}"),
             width=10,
+            leads=("sync",),
         ),
         graph(
             "Decisions",
@@ -268,6 +294,7 @@ _decides = Row(
             Line(ASKED.rate(metrics.DECISIONS, "outcome"), "{{outcome}}"),
             stacked=True,
             width=10,
+            leads=("reasoning",),
         ),
         number(
             "Signals, of decisions",

@@ -49,6 +49,18 @@ def test_each_board_has_an_identity_of_its_own() -> None:
     assert identities[0] == "midstreamer-fleet"
 
 
+def test_links_lead_to_boards_that_there_are() -> None:
+    identities = {board.uid for board in built.boards()}
+    led = {
+        link["url"].partition("?")[0].removeprefix("/d/")
+        for board in built.boards()
+        for panel in reading.panels(board.read())
+        for link in panel.told.get("links", [])
+    }
+    assert led
+    assert led <= identities
+
+
 def test_every_metric_is_on_a_board_or_has_a_reason_not_to_be() -> None:
     asked = " ".join(
         query.text
