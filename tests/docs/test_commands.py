@@ -112,6 +112,9 @@ OTHERS = {
             "curl localhost:9090/completez",
         ),
         "looks at a cluster: a runbook",
+    ),
+    **dict.fromkeys(
+        (
             "make load",
             'make load ARGS="--shape spike --users 100"',
             'make load ARGS="--threshold match.p99<=50ms --threshold failures<=0%"',
