@@ -77,6 +77,13 @@ def live(seconds: float = LIVE_S) -> int:
     return asyncio.run(running.run(seconds))
 
 
+def alerts_live(factor: float, only: list[str], healthy_s: float | None) -> int:
+    """Make each fault, wait for its alerts; 1 when one does not fire, or one does in health."""
+    from dashboards import alerts_live as running
+
+    return asyncio.run(running.run(factor, only, healthy_s))
+
+
 def pictures() -> int:
     """Draw every board from the last run of ``live``; 1 when there was none."""
     from dashboards import pictures as drawing
@@ -102,7 +109,13 @@ def main() -> int:
         commands.add_parser(name, help=function.__doc__)
     running = commands.add_parser("live", help=live.__doc__)
     running.add_argument("--seconds", type=float, default=LIVE_S, help="of load before asking")
+    faults = commands.add_parser("alerts-live", help=alerts_live.__doc__)
+    faults.add_argument("--factor", type=float, default=30.0, help="by which durations are divided")
+    faults.add_argument("--only", nargs="*", default=[], help="names of alerts")
+    faults.add_argument("--healthy", type=float, help="seconds of health; an hour, divided")
     given = parser.parse_args()
+    if given.command == "alerts-live":
+        return alerts_live(given.factor, given.only, given.healthy)
     return live(given.seconds) if given.command == "live" else COMMANDS[given.command]()
 
 

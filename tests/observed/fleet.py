@@ -165,9 +165,13 @@ async def observed(
     settings: Mapping[str, Mapping[str, str]] | None = None,
     appends_per_s: float = APPENDS_PER_S,
     matches_per_s: float = MATCHES_PER_S,
+    rogues: bool = True,
     news: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Observed]:
     """Everything, whole and under load; nothing of it is left after.
+
+    Without ``rogues`` nobody asks for what he may not have: no stranger, no intruder, no pod that
+    says it is another.
 
     ``settings`` are more of the environment of each kind of member, as
     ``{"coordinator": {"REQUESTS_MAX": "8"}}``.  Raises AssertionError with the last words of
@@ -185,7 +189,8 @@ async def observed(
             (folder / "account").mkdir()
             async with made, a_cluster(folder / "account") as cluster:
                 seen = Observed(made, database, cluster)
-                async with _beside(seen, appends_per_s, matches_per_s), _asking(cluster):
+                rates = appends_per_s, matches_per_s
+                async with _beside(seen, rates, rogues), _asking(cluster, rogues):
                     made.shards = shard.REPLICAS * asking.SERIES
                     await made.whole()
                     yield seen
@@ -203,9 +208,7 @@ def _let_in(place: State) -> None:
 
 
 @asynccontextmanager
-async def _beside(
-    seen: Observed, appends_per_s: float, matches_per_s: float
-) -> AsyncIterator[None]:
+async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
     """The client and the replicas, ready; ended after."""
     logs, made = seen.fleet.state.logs, seen.fleet
     health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS), datagram=False)]
@@ -214,8 +217,9 @@ async def _beside(
         "certs": str(made.state.certs),
         "addresses": ",".join(made.coordinators(Version.NEW)),
         "listen": health[0],
-        "appends-per-s": str(appends_per_s),
-        "matches-per-s": str(matches_per_s),
+        "appends-per-s": str(rates[0]),
+        "matches-per-s": str(rates[1]),
+        "rogues": str(int(rogues)),
     }
     several = [_process(CLIENT, "client", "tests.observed.load", client, logs)]
     for name, listen in zip(REPLICAS, health[1:], strict=True):
@@ -259,14 +263,15 @@ async def a_cluster(directory: Path) -> AsyncIterator[Served]:
 
 
 @asynccontextmanager
-async def _asking(cluster: Served) -> AsyncIterator[None]:
+async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
     """A pod that asks for a certificate by turns with one that says it is another."""
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:
         while True:
             posted(cluster.server)
-            posted(cluster.server, stranger)
+            if rogues:
+                posted(cluster.server, stranger)
             await asyncio.sleep(ASKED_S)
 
     task = asyncio.create_task(ask())

@@ -142,8 +142,9 @@ async def run(arguments: argparse.Namespace) -> None:
             group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
-            group.create_task(at_rate(asking.stranger, STRANGERS_PER_S, stop))
-            group.create_task(at_rate(asking.intrude, INTRUDERS_PER_S, stop))
+            if arguments.rogues:
+                group.create_task(at_rate(asking.stranger, STRANGERS_PER_S, stop))
+                group.create_task(at_rate(asking.intrude, INTRUDERS_PER_S, stop))
 
 
 def main() -> None:
@@ -153,6 +154,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     for name in ("--appends-per-s", "--matches-per-s"):
         parser.add_argument(name, required=True, type=float)
+    parser.add_argument("--rogues", type=int, default=1, help="0: nobody who may not knocks")
     parent.follow(os.environ)
     logs.configure(json=False, level="info")  # to stderr: stdout is for what `say` says
     asyncio.run(run(parser.parse_args()))

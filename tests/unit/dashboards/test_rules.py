@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from dashboards import cases, promql, recordings, rule_linting, rules
-from dashboards.cases import Case, Grows, Holds
+from dashboards.alerts_live import Fired, Told
+from dashboards.faults import FAULTS, NOT_MADE
 from dashboards.recordings import RECORDINGS
-from dashboards.rules import RUNBOOKS, Alert, Pace, ours
+from dashboards.rules import RUNBOOKS, Alert, Case, Grows, Holds, Pace, ours
 from midstreamer.domain import errors
 from midstreamer.telemetry import metrics
 
@@ -129,3 +130,16 @@ def test_a_counter_is_also_tried_with_a_restart_and_each_alert_without_series() 
 
     values = [[each["values"] for each in one["input_series"]] for one in made]
     assert values == [["0+2x11"], ["0+2x5 2+2x6"], ["2x11"], []]
+
+
+def test_each_alert_has_one_fault_that_makes_it_or_a_reason_why_not() -> None:
+    made = [alert for fault in FAULTS for alert in fault.alerts]
+    assert sorted([*made, *NOT_MADE]) == sorted(ALERTS)
+
+
+def test_a_run_fails_when_an_alert_stays_silent_or_is_heard_in_health() -> None:
+    fired, silent = Fired("QueueFull", "a flood", 3.0), Fired("FeedLag", "a frost", None)
+
+    assert Told(120.0, set(), [fired]).code == 0
+    assert Told(120.0, {"FeedLag"}, [fired]).code == 1
+    assert Told(120.0, set(), [fired, silent]).code == 1

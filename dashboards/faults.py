@@ -1,0 +1,447 @@
+"""Faults that make alerts fire: each is made on a running fleet, and mended when it is left.
+
+    async with made.make(world): ...    # the fault is there
+
+One fault may make several alerts fire.  What is stopped is one process of the fleet, by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from midstreamer import AsyncClient
+from midstreamer.cli import identities
+from midstreamer.cli.identities import ALLOWLIST
+from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.security import files
+from tests.observed.database import ID as DATABASE
+from tests.observed.fleet import CLIENT, REPLICAS, Observed
+from tests.observed.load import STRANGER, Asking
+from tests.rolling.plan import Version
+from tests.support.api_server import ApiServer
+from tests.support.operating import NAMESPACE, csr_pem, posted, uri
+from tests.support.prometheus import Prometheus
+
+AGENTS, SYNCS = ("a1", "a2", "a3"), ("s1", "s2")
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+FROZEN_S, AWAKE_S = 1.5, 1.0
+STORM_S, STORMS = 0.1, 4
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class World:
+    """What a fault is made on."""
+
+    seen: Observed
+    asked: Prometheus
+    folder: Path
+
+    @property
+    def certs(self) -> Path:
+        """Where the identities of the fleet lie."""
+        return self.seen.fleet.state.certs
+
+
+Make = Callable[[World], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and the alerts that it makes fire."""
+
+    name: str
+    alerts: tuple[str, ...]
+    make: Make
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def killed(*names: str) -> Make:
+    """These are killed, and stay away."""
+
+    @asynccontextmanager
+    async def make(world: World) -> AsyncIterator[None]:
+        for name in names:
+            await world.seen.end(name, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            for name in names:
+                await begin(world, name)
+            await world.seen.fleet.whole()
+
+    return make
+
+
+async def begin(world: World, name: str) -> None:
+    """Start something again; a member is not waited for."""
+    if name in world.seen.fleet.places:
+        await world.seen.fleet.begin(name, Version.NEW)
+    else:
+        await world.seen.begin(name)
+
+
+@contextlib.contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """These processes do not run meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def below(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            after = (place / "stat").read_text("utf-8").rpartition(")")[2].split()
+            if int(after[1]) == pid:
+                found.append(int(place.name))
+    return [*found, *(each for one in found for each in below(one))]
+
+
+@asynccontextmanager
+async def syncs_frozen(world: World) -> AsyncIterator[None]:
+    """Both syncs are there and do nothing."""
+    with stopped([world.seen.pid(name) for name in SYNCS]):
+        yield
+
+
+@asynccontextmanager
+async def backends_frozen(world: World) -> AsyncIterator[None]:
+    """PostgreSQL takes statements and answers none."""
+    with stopped(below(world.seen.pid(DATABASE))):
+        yield
+
+
+@asynccontextmanager
+async def meanwhile(work: Callable[[], Awaitable[None]], several: int = 1) -> AsyncIterator[None]:
+    """Do this again and again."""
+
+    async def go() -> None:
+        while True:
+            await work()
+
+    tasks = [asyncio.create_task(go()) for _ in range(several)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def halting(*names: str, flooded: bool = False) -> Make:
+    """These stand still again and again, for longer than anybody should wait."""
+
+    @asynccontextmanager
+    async def make(world: World) -> AsyncIterator[None]:
+        async def halt() -> None:
+            with stopped([world.seen.pid(name) for name in names]):
+                if flooded:
+                    for name in names:
+                        flood(world.seen.fleet.places[name].plain)
+                await asyncio.sleep(FROZEN_S)
+            await asyncio.sleep(AWAKE_S)
+
+        async with meanwhile(halt):
+            yield
+
+    return make
+
+
+def flood(address: str) -> None:
+    """More datagrams than a receive buffer holds."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        for _ in range(8_000):
+            out.sendto(b"\x00" * 1_200, (host, int(port)))
+
+
+@asynccontextmanager
+async def agents_frozen(world: World) -> AsyncIterator[None]:
+    """Agents are there and search nothing: what is asked of them waits."""
+    with stopped([world.seen.pid(name) for name in AGENTS]):
+        yield
+
+
+@asynccontextmanager
+async def begun_again(world: World) -> AsyncIterator[None]:
+    """An agent is killed each time when it has come up."""
+
+    async def once() -> None:
+        await world.seen.end("a3", signal.SIGKILL)
+        await world.seen.begin("a3")
+        await asyncio.sleep(2)
+
+    async with meanwhile(once):
+        yield
+    await world.seen.end("a3", signal.SIGKILL)
+    await world.seen.begin("a3")
+
+
+@asynccontextmanager
+async def database_stopped(world: World) -> AsyncIterator[None]:
+    """PostgreSQL is away, and an agent begins without it."""
+    await world.seen.end(DATABASE)
+    await world.seen.end("a3", signal.SIGKILL)
+    await world.seen.end("s2", signal.SIGKILL)
+    await begin(world, "s2")
+    await begin(world, "a3")
+    try:
+        yield
+    finally:
+        await world.seen.begin(DATABASE)
+        await world.seen.fleet.whole()
+
+
+@asynccontextmanager
+async def few_files(world: World) -> AsyncIterator[None]:
+    """An agent may open hardly more files than it has."""
+    pid = world.seen.pid("a1")
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    opened = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 2, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@asynccontextmanager
+async def nothing_watched(world: World) -> AsyncIterator[None]:
+    """Prometheus has no target."""
+    await world.asked.watch([])
+    try:
+        yield
+    finally:
+        await world.asked.watch(world.seen.targets())
+
+
+# --- certificates ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def not_renewed(world: World) -> AsyncIterator[None]:
+    """The certificate of an agent ends in two minutes, and nobody can issue another."""
+    authority, me = files.open_authority(world.certs), identities.named("agent/a1", TRUST_DOMAIN)
+    hidden = world.folder / "authority.pem"
+    shutil.move(files.authority_path(world.certs), hidden)
+    began_s = time.time() - 3_600
+    files.issue(authority, me, world.certs, days=3_720 / DAY_S, now=lambda: began_s)
+    try:
+        yield
+    finally:
+        shutil.move(hidden, files.authority_path(world.certs))
+        files.issue(authority, me, world.certs)
+
+
+@asynccontextmanager
+async def allowlist_wrong(world: World) -> AsyncIterator[None]:
+    """The allowlist is nonsense."""
+    path = world.certs / ALLOWLIST
+    before = path.read_bytes()
+    path.write_bytes(b"nobody/knows what this is\x00\n")
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@asynccontextmanager
+async def another_bundle(world: World) -> AsyncIterator[None]:
+    """One agent trusts one authority more, and that one ends soon."""
+    own, other = world.folder / "certs-of-a3", world.folder / "other"
+    shutil.copytree(world.certs, own)
+    files.init_authority(other, TRUST_DOMAIN, days=0.5)
+    bundle = files.trust_path(own)
+    bundle.write_bytes(bundle.read_bytes() + files.trust_path(other).read_bytes())
+    agents: Any = world.seen.fleet.settings
+    agents["agent"] = {"SECURITY__DIRECTORY": str(own)}
+    await again(world, "a3")
+    try:
+        yield
+    finally:
+        del agents["agent"]
+        await again(world, "a3")
+
+
+async def again(world: World, name: str) -> None:
+    """End something in order, and start it anew."""
+    await world.seen.end(name)
+    await world.seen.begin(name)
+
+
+# --- clients --------------------------------------------------------------------------------------
+
+
+def storm(identity: str) -> Make:
+    """Somebody connects, asks and leaves, all the time."""
+
+    @asynccontextmanager
+    async def make(world: World) -> AsyncIterator[None]:
+        async def knock() -> None:
+            connecting = AsyncClient.connect(
+                world.seen.fleet.coordinators(Version.NEW)[:1],
+                directory=world.certs,
+                identity=identity,
+                deadline_s=1.0,
+            )
+            with contextlib.suppress(MidstreamerError):
+                async with connecting as client:
+                    await client.members()
+            await asyncio.sleep(STORM_S)
+
+        async with meanwhile(knock, STORMS):
+            yield
+
+    return make
+
+
+@asynccontextmanager
+async def intruding(world: World) -> AsyncIterator[None]:
+    """A client sends what only a coordinator may send."""
+    told: Any = SimpleNamespace(
+        certs=str(world.certs),
+        identity=f"client/{CLIENT}",
+        addresses=",".join(world.seen.fleet.coordinators(Version.NEW)),
+    )
+    nobody: Any = None
+    asking = Asking(nobody, told)
+
+    async def intrude() -> None:
+        await asking.intrude(0.0)
+        await asyncio.sleep(1.0)
+
+    async with meanwhile(intrude):
+        yield
+
+
+# --- the operator ---------------------------------------------------------------------------------
+
+
+def refusing(allows: Callable[[Any, str, str], bool]) -> Make:
+    """The API server lets the operator do only this."""
+
+    @asynccontextmanager
+    async def make(world: World) -> AsyncIterator[None]:
+        server = world.seen.cluster.server
+        before = server.allows
+        server.allows = allows
+        try:
+            yield
+        finally:
+            server.allows = before
+
+    return make
+
+
+@asynccontextmanager
+async def asked_wrongly(world: World) -> AsyncIterator[None]:
+    """A pod asks for the certificate of another."""
+
+    async def ask() -> None:
+        posted(world.seen.cluster.server, csr_pem(uri(pod="agent-1")))
+        await asyncio.sleep(0.5)
+
+    async with meanwhile(ask):
+        yield
+
+
+def ready(server: ApiServer, share: int = 1) -> None:
+    """Say that the pods of every Deployment are ready, or none: nobody else does here."""
+    for made in server.all(DEPLOYMENTS):
+        count = made["spec"].get("replicas", 1) * share
+        replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
+        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
+        server.put(DEPLOYMENTS, {**made, "status": {**replicas, **seen}})
+
+
+@asynccontextmanager
+async def no_pods(world: World) -> AsyncIterator[None]:
+    """No pod of a pool is ready."""
+    ready(world.seen.cluster.server, 0)
+    try:
+        yield
+    finally:
+        ready(world.seen.cluster.server)
+
+
+def _answers_nothing(user: Any, verb: str, path: str) -> bool:
+    return verb not in ("PUT", "PATCH") or "certificatesigningrequests" not in path
+
+
+FAULTS = (
+    Fault("an agent is killed", ("ProcessDown",), killed("a3")),
+    Fault("all agents but one are killed", ("ShardsUnderreplicated",), killed("a2", "a3")),
+    Fault("every agent is killed", ("ShardsUnheld", "Incomplete"), killed(*AGENTS)),
+    Fault("every coordinator is killed", ("ComponentAbsent",), killed("c1", "c2")),
+    Fault(
+        "PostgreSQL is stopped",
+        (
+            "PostgresDown",
+            "CommitsFail",
+            "QueueOld",
+            "TaskFailures",
+            "StageStuck",
+            "AvailabilityBurn",
+            "AvailabilityBurnSlow",
+        ),
+        database_stopped,
+    ),
+    Fault("PostgreSQL is frozen", ("PoolSaturated",), backends_frozen),
+    Fault("both syncs are frozen", ("FeedLag",), syncs_frozen),
+    Fault("agents are frozen", ("QueueFull",), agents_frozen),
+    Fault("agents halt", ("LatencyBurn", "LatencyBurnSlow"), halting(*AGENTS)),
+    Fault(
+        "a coordinator halts, and is flooded",
+        ("LoopLag", "UdpDropped", "QuicLoss"),
+        halting("c1", flooded=True),
+    ),
+    Fault("an agent begins again and again", ("CrashLoop",), begun_again),
+    Fault("an agent may open few files", ("OpenFiles",), few_files),
+    Fault("Prometheus has no target", ("TelemetryAbsent",), nothing_watched),
+    Fault("a certificate is not renewed", ("CertificateExpires", "RenewalStuck"), not_renewed),
+    Fault("the allowlist is nonsense", ("SecurityFileWrong",), allowlist_wrong),
+    Fault("an agent trusts another bundle", ("BundleSkew", "AuthorityExpires"), another_bundle),
+    Fault("a stranger knocks", ("HandshakesRefused",), storm(STRANGER)),
+    Fault("a client comes and goes", ("ReconnectStorm",), storm(f"client/{CLIENT}")),
+    Fault("a client intrudes", ("FramesDenied",), intruding),
+    Fault("no operator runs", ("NoOperatorLeader",), killed(*REPLICAS)),
+    Fault("the API server refuses all", ("OperatorStale",), refusing(lambda *_: False)),
+    Fault(
+        "no signing request can be answered",
+        ("SigningRequestsWaiting",),
+        refusing(_answers_nothing),
+    ),
+    Fault("a pod says it is another", ("SigningRequestsRefused",), asked_wrongly),
+    Fault("no pod of a pool is ready", ("PoolShort",), no_pods),
+)
+
+NOT_MADE = {
+    "CoverageOff": "takes hundreds of settled decisions of a world that then changes",
+    "LicenceLost": "takes a licence, which takes more settled decisions than a short run makes",
+    "SpansDropped": "no process counts spans yet",
+}
+"""Alerts without a fault, and why: their cases alone say that they fire."""
