@@ -8,7 +8,8 @@ from dashboards.panels import Column, Line, Says, above, below, graph, listing, 
 from dashboards.scope import Scope
 from midstreamer.telemetry import metrics
 
-ALL = Scope()
+ALL = Scope(promql.none_of("loadtest"))
+"""Without load tests, which may be of another fleet."""
 OF = Scope("operator")
 HOUR, DAY = 3600.0, 86_400.0
 
