@@ -124,6 +124,10 @@ OTHERS = {
         ),
         "a fleet and minutes of load; tests/integration/test_load.py holds it",
     ),
+    **dict.fromkeys(
+        ("make dashboards-live", "make traces"),
+        "minutes of a fleet beside a real Prometheus or Jaeger; they fail by themselves",
+    ),
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }
