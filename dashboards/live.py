@@ -32,7 +32,7 @@ INTERVAL = "15s"
 """For `$__rate_interval`, which would be 4 s: one that smooths what only a few requests make."""
 ASKS_S = 60.0
 """The load goes on so long after, while queries are asked."""
-UP_S = 120.0
+UP_S = 240.0
 """Longest until everything is scraped; a load test has a fleet of its own to start."""
 SETTLES_S = 15.0
 """After which an interval is full."""
