@@ -113,6 +113,17 @@ OTHERS = {
         ),
         "looks at a cluster: a runbook",
     ),
+    **dict.fromkeys(
+        (
+            "make load",
+            'make load ARGS="--shape spike --users 100"',
+            'make load ARGS="--threshold match.p99<=50ms --threshold failures<=0%"',
+            'make load ARGS="--web"',
+            'make load ARGS="curve --mix match=1 --chart curve.svg"',
+            'make load ARGS="--shape mine.json --spacing constant --seed 7"',
+        ),
+        "a fleet and minutes of load; tests/integration/test_load.py holds it",
+    ),
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }
