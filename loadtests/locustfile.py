@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,8 @@ class Gatherer:
 
     def run(self) -> None:
         """Wait for all figures, but not much longer than the load can take; judge, and quit."""
+        users = self.plan.shape.users
+        print(f"loading: {users} users of {self.plan.workers} workers", file=sys.stderr, flush=True)
         until_s = time.monotonic() + schedule.length_s(self.plan.shape.stages)
         until_s += 3 * self.plan.budget_s + LATEST_S
         while len(self.told) < self.plan.workers and time.monotonic() < until_s:
