@@ -74,8 +74,9 @@ def kernels() -> None:
 
 def sources() -> None:
     """Compile our own sources, and let everybody run the commands."""
-    for name in ("midstreamer", "midstreamer_operator"):
-        make_bytecode(site() / name)
+    for name in ("midstreamer", "midstreamer_operator", "loadtests"):
+        if (site() / name).is_dir():
+            make_bytecode(site() / name)
     for path in (TOP / "bin").glob("midstreamer*"):
         path.chmod(0o755)
 

@@ -15,6 +15,9 @@ from packaging.markers import Marker
 from images import parts
 
 FILES = ("run.txt", "operator.txt")
+"""What images of fleets are made of."""
+OWN = {"loadtest": "load.txt"}
+"""Files of one target alone: it gets what the others do not have."""
 GLIBC_MINOR = 36
 """Of the C library in the base, as 2.36 in Debian 12: wheels may ask for less."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")
@@ -62,22 +65,24 @@ def holds(marker: str, machine: str) -> bool:
     return not marker or Marker(marker).evaluate(there)
 
 
-def by_target(texts: Iterable[str], machine: str) -> dict[str, str]:
+def by_target(
+    texts: Iterable[str], machine: str, own: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return what each target adds to what all share, as text for pip; raises ValueError.
 
-    A package that two files pin differently is refused.
+    ``own`` has texts of one target each. A package that two files pin differently is refused.
     """
     chosen: dict[str, Pin] = {}
     for text in texts:
-        for pin in pins(text):
-            if not holds(pin.marker, machine):
-                continue
-            other = chosen.setdefault(pin.name, pin)
-            if (other.version, other.hashes) != (pin.version, pin.hashes):
-                raise ValueError(f"{pin.name} is pinned as {other.version} and as {pin.version}")
+        _add(chosen, text, machine)
     lines: dict[str, list[str]] = {target: [] for target in parts.NAMES}
     for name in sorted(chosen.keys() - parts.NOWHERE):
         lines[_target(name)].append(str(chosen[name]))
+    for target, text in (own or {}).items():
+        beside = dict(chosen)
+        _add(beside, text, machine)
+        wanted = beside.keys() - chosen.keys() - parts.NOWHERE | parts.STILL[target]
+        lines[target] += [str(beside[name]) for name in sorted(wanted & beside.keys())]
     return {target: "".join(f"{line}\n" for line in some) for target, some in lines.items()}
 
 
@@ -101,6 +106,15 @@ def wheel_names(locks: Mapping[str, str]) -> set[str]:
         for text in locks.values()
         for pin in pins(text)
     }
+
+
+def _add(chosen: dict[str, Pin], text: str, machine: str) -> None:
+    for pin in pins(text):
+        if not holds(pin.marker, machine):
+            continue
+        other = chosen.setdefault(pin.name, pin)
+        if (other.version, other.hashes) != (pin.version, pin.hashes):
+            raise ValueError(f"{pin.name} is pinned as {other.version} and as {pin.version}")
 
 
 def _target(name: str) -> str:

@@ -202,9 +202,11 @@ def _make_bases(wanted: dict[str, str], tools: Tools) -> None:
 
 
 def _locks() -> dict[str, str]:
-    texts = [(TOP / "requirements" / name).read_text(encoding="utf-8") for name in locks.FILES]
+    folder = TOP / "requirements"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in locks.FILES]
+    own = {target: (folder / name).read_text("utf-8") for target, name in locks.OWN.items()}
     try:
-        return locks.by_target(texts, platform.machine())
+        return locks.by_target(texts, platform.machine(), own)
     except ValueError as error:
         raise Refused(f"requirements: {error}") from error
 

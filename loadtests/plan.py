@@ -18,6 +18,8 @@ KINDS = ("append", "match", "lookup", "survey", "refusal")
 """Requests that are drawn by weight; handshakes and reconnects come by themselves."""
 MIX = {"append": 30.0, "match": 20.0, "lookup": 45.0, "survey": 1.0, "refusal": 4.0}
 USERS_MAX = 20_000
+VARIABLE = "LOAD_PLAN"
+"""Of the environment: the file in which the processes of a load find the plan."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -68,6 +70,9 @@ class Plan(msgspec.Struct, frozen=True):
     """``host:port`` at which the generator serves its own metrics; empty: nowhere."""
     answer: Path = Path("load.json")
     """Where the figures are written."""
+    worker: int = 0
+    """Which of ``workers`` generators this is: it has every ``workers``-th user and its share."""
+    workers: int = 1
 
 
 def check(plan: Plan) -> Plan:
@@ -83,6 +88,8 @@ def check(plan: Plan) -> Plan:
         raise BadInput("a shape without stages asks for nothing: give it at least one")
     if not 0 <= plan.shape.slow_share <= 1 or plan.shape.reconnects_per_s < 0:
         raise BadInput("slow_share lies between 0 and 1, reconnects_per_s is not below 0")
+    if not 0 <= plan.worker < plan.workers:
+        raise BadInput(f"worker {plan.worker} of {plan.workers}: they are counted from 0")
     for each in plan.thresholds:
         thresholds.parse(each)
     return plan
@@ -118,6 +125,11 @@ def shape_of(text: str) -> Shape:
 def with_users(shape: Shape, users: int) -> Shape:
     """The same with another number of users."""
     return msgspec.structs.replace(shape, users=users)
+
+
+def steadily(shape: Shape, stage: Stage) -> Shape:
+    """The same users with one stage."""
+    return msgspec.structs.replace(shape, stages=(stage,))
 
 
 def at(plan: Plan, *addresses: str) -> Plan:

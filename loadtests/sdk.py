@@ -30,8 +30,8 @@ async def ask(made: plan.Plan) -> None:
     from midstreamer.cli.identities import carrier
 
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
-    me = carrier(identities.sdk(made.trust_domain), security, LimitSettings())
-    specification, dice = words.specification(), random.Random(made.seed)
+    me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
+    specification, dice = words.specification(), random.Random(made.seed + made.worker)
     asked = words.windows(words.history(), specification.window)
     stages = (schedule.steady(schedule.length_s(made.shape.stages), made.sdk_per_s),)
     client = AsyncClient(me, list(made.addresses), deadline_s=made.budget_s)
@@ -41,7 +41,9 @@ async def ask(made: plan.Plan) -> None:
         try:
             if kind == "append":
                 micros = words.BEGIN + number * words.MINUTE
-                tick = Tick(f"{identities.TICKS}/{made.run}-sdk", micros, float(number))
+                tick = Tick(
+                    f"{identities.TICKS}/{made.run}-sdk-{made.worker}", micros, float(number)
+                )
                 await client.append([tick])
             else:
                 await client.match_many([dice.choice(asked)], specification, record=False)
@@ -53,7 +55,9 @@ async def ask(made: plan.Plan) -> None:
 
     async with client, asyncio.TaskGroup() as group:
         begin_s = time.monotonic() + 0.1
-        for number, after_s in enumerate(schedule.arrivals(stages, seed=made.seed + 1)):
+        for number, after_s in enumerate(
+            schedule.arrivals(stages, seed=made.seed + 1 + made.worker)
+        ):
             due_s = begin_s + after_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             kind = "append" if number % 2 else "match"

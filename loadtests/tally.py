@@ -119,11 +119,11 @@ class Tally:
 def plain(tally: Tally) -> dict[str, Any]:
     """A tally as JSON can hold it."""
     return {
-        "late": _plain(tally.late),
+        "late": plain_durations(tally.late),
         "requests": {
             name: {
-                "latency": _plain(each.latency),
-                "service": _plain(each.service),
+                "latency": plain_durations(each.latency),
+                "service": plain_durations(each.service),
                 "failures": dict(each.failures),
             }
             for name, each in tally.requests.items()
@@ -135,14 +135,15 @@ def from_plain(made: Mapping[str, Any]) -> Tally:
     """The tally that `plain` was given."""
     requests = {
         name: Requests(
-            _durations(each["latency"]), _durations(each["service"]), Counter(each["failures"])
+            durations(each["latency"]), durations(each["service"]), Counter(each["failures"])
         )
         for name, each in made["requests"].items()
     }
-    return Tally(requests, _durations(made["late"]))
+    return Tally(requests, durations(made["late"]))
 
 
-def _plain(durations: Durations) -> dict[str, Any]:
+def plain_durations(durations: Durations) -> dict[str, Any]:
+    """Durations as JSON can hold them."""
     return {
         "buckets": {str(bucket): count for bucket, count in durations.buckets.items()},
         "count": durations.count,
@@ -151,6 +152,7 @@ def _plain(durations: Durations) -> dict[str, Any]:
     }
 
 
-def _durations(made: Mapping[str, Any]) -> Durations:
+def durations(made: Mapping[str, Any]) -> Durations:
+    """The durations that `plain_durations` was given."""
     buckets = Counter({int(bucket): count for bucket, count in made["buckets"].items()})
     return Durations(buckets, made["count"], made["total_s"], made["most_s"])

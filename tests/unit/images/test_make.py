@@ -58,9 +58,9 @@ def test_the_same_sources_are_built_once(log: Path) -> None:
     again = make.make(ASKED)
 
     assert folder == again
-    assert len(builds(log)) == 3
+    assert len(builds(log)) == 4
     told = json.loads((folder / "images.json").read_text())
-    assert sorted(told["images"]) == ["agent", "postgres", "services"]
+    assert sorted(told["images"]) == ["agent", "loadtest", "postgres", "services"]
     assert told["images"]["agent"]["id"] == "0123"
     assert make.found()["images"]["agent"]["archive"] == str(folder / "midstreamer-agent.tar")
 
@@ -71,7 +71,7 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
 
     make.make(replace(ASKED, **changed))
 
-    assert len(builds(log)) == 6
+    assert len(builds(log)) == 8
 
 
 def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
@@ -84,11 +84,11 @@ def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     asked = Asked(builder="buildah")
     first = make.make(asked)
     assert make.make(asked) == first
-    assert len(builds(log)) == 3
+    assert len(builds(log)) == 4
 
     second = make.make(replace(asked, fresh=True))
 
-    assert len(builds(log)) == 6
+    assert len(builds(log)) == 8
     assert second != first
     assert make.found()["tag"] == second.name
 
@@ -105,7 +105,7 @@ def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(
         make.found()
     make.make(ASKED)
 
-    assert len(builds(log)) == 6
+    assert len(builds(log)) == 8
     assert (make.cache() / "context/services/midstreamer/new.py").read_bytes() == b"x = 1\n"
 
 
@@ -130,6 +130,7 @@ def test_files_are_laid_out_with_one_time_so_that_layers_are_found_again(log: Pa
     names = {path.relative_to(context).as_posix() for path in files}
     assert {"Containerfile", "install.py", "locks/agent.txt", "accounts/passwd"} <= names
     assert {"kernels/midstreamer_kernels/ahead.py", "commands/midstreamer-operator"} <= names
+    assert {"loadtests/locustfile.py", "locks/loadtest.txt"} <= names
     assert {path.stat().st_mtime for path in files} == {0}
     assert not [name for name in names if "__pycache__" in name]
 
@@ -140,7 +141,12 @@ def test_images_are_pushed_where_it_is_asked(log: Path) -> None:
     pushed = [line for line in log.read_text().splitlines() if "docker://" in line]
     assert pushed == [
         f"push --quiet localhost/{name}:1 docker://registry.example/team/{name}:1"
-        for name in ("midstreamer", "midstreamer-agent", "midstreamer-postgres")
+        for name in (
+            "midstreamer",
+            "midstreamer-agent",
+            "midstreamer-postgres",
+            "midstreamer-loadtest",
+        )
     ]
 
 

@@ -1,0 +1,196 @@
+"""Load from inside a cluster: `charts/midstreamer-loadtest` runs one master and its workers.
+
+    python -m loadtests.cluster master --namespace fleet --release mid --workers 2
+    python -m loadtests.cluster worker --namespace fleet --release mid --workers 2 --master HOST
+
+A worker has its users certified and waits for the master.  The master stores the history that is
+searched, begins when all workers are there, adds up what they tell, prints the table and a line of
+JSON, and ends with 1 when a threshold was not held, with 2 when it could not be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from loadtests import certifying, identities, plan, report, words
+from loadtests.plan import Plan
+from loadtests.schedule import Spacing, length_s, steady
+from midstreamer import AsyncClient
+from midstreamer.cli.identities import carrier
+from midstreamer.cluster import naming
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.runtime.config import LimitSettings, SecuritySettings
+from midstreamer.telemetry import logs
+
+COLUMNS = 120
+LOCUSTFILE = Path(__file__).parent / "locustfile.py"
+INDEX = "JOB_COMPLETION_INDEX"
+"""Where Kubernetes tells a pod of an indexed Job which one it is."""
+PORT = 5557
+STORE_S = 120.0
+
+
+def parsed() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="loadtests.cluster", description=__doc__)
+    parser.add_argument("what", choices=("master", "worker"))
+    parser.add_argument("--namespace", required=True, help="of the fleet")
+    parser.add_argument("--release", required=True, help="of the fleet")
+    parser.add_argument("--trust-domain", default="midstreamer.local")
+    parser.add_argument("--port", type=int, default=7400, help="of the coordinators")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--worker", type=int, default=int(os.environ.get(INDEX, "0")))
+    parser.add_argument("--master", default="127.0.0.1", help="where workers find it")
+    parser.add_argument("--master-port", type=int, default=PORT)
+    parser.add_argument("--wait", type=int, default=600, help="seconds for workers to come")
+    parser.add_argument("--shape", default="smoke", help=", ".join(plan.SHAPES))
+    parser.add_argument("--users", type=int, help="of all workers, instead of those of the shape")
+    parser.add_argument("--rate", type=float, help="requests a second, all the time")
+    parser.add_argument("--seconds", type=float, help="with --rate, instead of the shape")
+    parser.add_argument("--mix", help="weights, as match=1,lookup=3")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds for each request")
+    parser.add_argument("--threshold", action="append", help="as match.p99<=50ms")
+    parser.add_argument("--sdk", type=float, default=4.0, help="of each worker, a second; 0: none")
+    parser.add_argument("--metrics", default="", help="host:port of the generator's own metrics")
+    parser.add_argument("--run", default=f"r{int(time.time()):x}", help="part of names of series")
+    return parser
+
+
+def planned(arguments: argparse.Namespace, folder: Path) -> Plan:
+    """What the arguments ask for; BadInput says what cannot be."""
+    shape = plan.shape_of(arguments.shape)
+    if arguments.users:
+        shape = plan.with_users(shape, arguments.users)
+    if arguments.rate:
+        seconds = arguments.seconds or length_s(shape.stages)
+        shape = plan.steadily(shape, steady(seconds, arguments.rate))
+    coordinators = naming.coordinators(arguments.namespace, arguments.release)
+    return plan.check(
+        Plan(
+            addresses=(f"{coordinators}:{arguments.port}",),
+            certificates=folder / "certs",
+            trust_domain=arguments.trust_domain,
+            shape=shape,
+            mix=plan.mix_of(arguments.mix) if arguments.mix else dict(plan.MIX),
+            spacing=Spacing.POISSON,
+            seed=arguments.seed,
+            budget_s=arguments.budget,
+            thresholds=tuple(arguments.threshold or ("failures<=0%",)),
+            run=arguments.run,
+            sdk_per_s=arguments.sdk,
+            metrics=arguments.metrics if arguments.what == "worker" else "",
+            answer=folder / "load.json",
+            worker=arguments.worker if arguments.what == "worker" else 0,
+            workers=arguments.workers,
+        )
+    )
+
+
+def command(arguments: argparse.Namespace, made: Plan) -> list[str]:
+    """How locust is started, as master or as worker."""
+    locust = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
+    if arguments.what == "worker":
+        place = ["--master-host", arguments.master, "--master-port", str(arguments.master_port)]
+        return [*locust, "--worker", *place]
+    users = ["-u", str(made.shape.users), "-r", f"{made.handshakes_per_s:g}"]
+    expected = ["--expect-workers", str(made.workers)]
+    expected += ["--expect-workers-max-wait", str(arguments.wait)]
+    place = ["--master-bind-port", str(arguments.master_port), "--headless", "--only-summary"]
+    return [*locust, "--master", *place, *expected, *users]
+
+
+async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int:
+    """Run locust on a plan; its exit code. What it says of itself goes to stderr."""
+    path = folder / "plan.json"
+    plan.write(made, path)
+    process = await asyncio.create_subprocess_exec(
+        *command(arguments, made), env={**os.environ, plan.VARIABLE: str(path)}, stdout=sys.stderr
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def store(made: Plan) -> None:
+    """Store the history that is searched, and search it once so that agents have it at hand."""
+    security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
+    me = carrier(identities.loader(made.trust_domain), security, LimitSettings())
+    async with AsyncClient(me, list(made.addresses), deadline_s=STORE_S) as client:
+        await client.append(words.history())
+        first = words.windows(words.history(), words.specification().window)[:1]
+        await client.match_many(first, words.specification(), record=False)
+
+
+async def run(arguments: argparse.Namespace, folder: Path) -> int:
+    """Certify, load, and as master tell what came of it; the exit code."""
+    made = planned(arguments, folder)
+    master = arguments.what == "master"
+    who = [identities.loader(made.trust_domain)]
+    if not master:
+        who = identities.of_worker(made.shape.users, made.worker, made.workers, made.trust_domain)
+    async with certifying.certified(
+        made.certificates, who, namespace=arguments.namespace, release=arguments.release, news=say
+    ):
+        if master:
+            await store(made)
+            say(f"the history is stored; waiting for {made.workers} workers")
+        code = await locust(arguments, made, folder)
+    if not master:
+        return code
+    if not made.answer.exists():
+        raise MidstreamerError(f"locust ended with {code} and left no figures, see above")
+    return told(made, code)
+
+
+def told(made: Plan, code: int) -> int:
+    """Print the table and a line of JSON; the exit code."""
+    figures = report.read(made.answer)
+    report.show(figures, made, Console(width=COLUMNS))
+    rows = {name: report.row(each.latency) for name, each in figures.whole.requests.items()}
+    failures = {
+        name: dict(each.failures) for name, each in figures.whole.requests.items() if each.failures
+    }
+    summary = {
+        "users": figures.users,
+        "seconds": figures.seconds,
+        "requests": rows,
+        "failures": failures,
+        "repeats": figures.repeats,
+        "broken": figures.broken,
+    }
+    print(json.dumps(summary), flush=True)
+    return 1 if figures.broken or code else 0
+
+
+def say(line: str) -> None:
+    """Tell whoever reads the log."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Load a fleet from a pod of its cluster."""
+    arguments = parsed().parse_args()
+    logs.configure(json=False, level="error")
+    try:
+        with tempfile.TemporaryDirectory(prefix="midstreamer-load-") as folder:
+            return asyncio.run(run(arguments, Path(folder)))
+    except MidstreamerError as error:
+        say(f"error[{error.code}]: {error.message}")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
