@@ -65,7 +65,8 @@ class Machine:
         enforcement.enforce(self.quic, self._judge)
         internals.delay_acknowledgements(self.quic)
         internals.stop_when_all_is_written(self.quic)
-        self._losses = internals.Losses(self.quic)
+        self._lost_packets = 0
+        internals.on_lost(self.quic, self._count_lost)
         self.peer: Identity | None = None
         self.connection: Connection | None = None
         self.exchange: Exchange | None = None
@@ -223,7 +224,7 @@ class Machine:
             return None
         return Figures(
             internals.smoothed_rtt_s(self.quic),
-            self._losses.packets,
+            self._lost_packets,
             internals.congestion_window_bytes(self.quic),
         )
 
@@ -272,6 +273,10 @@ class Machine:
     def _stream_data(self, stream: int, data: bytes, now_s: float) -> None:
         if self.connection is not None:
             self._carry_out(self.connection.receive(stream, data, now_s), now_s)
+
+    def _count_lost(self, packets: int, probed: bool) -> None:
+        if not probed:
+            self._lost_packets += packets
 
     def _lost(self, code: str, message: str, now_s: float) -> None:
         if self.connection is not None and self.ended is None:

@@ -144,10 +144,10 @@ _path = Row(
             "Packets lost",
             panels.SHARE,
             Says(
-                "QUIC packets that were declared lost, as share of those sent, by pod. What is"
-                " sent again because no answer came in time counts too: so do peers that were"
-                " turned away and left, and what a busy machine answers late.",
-                "Above 1 %, while few are turned away: everything waits for what is sent again.",
+                "QUIC packets that were declared lost, as share of those sent, by pod; and those"
+                " that a probe repeated, because no acknowledgement came in time. Peers that were"
+                " turned away and left are probed, and so is what a busy machine answers late.",
+                "Losses above 1 %: everything waits for what is sent again.",
                 "Drops at our own sockets below? Late event loops? Else the network: compare the"
                 " pods of a node.",
             ),
@@ -156,7 +156,14 @@ _path = Row(
                     OF.rate(metrics.QUIC_PACKETS, "pod", fate="lost"),
                     OF.rate(metrics.QUIC_PACKETS, "pod", fate="sent"),
                 ),
-                "{{pod}}",
+                "{{pod}} lost",
+            ),
+            Line(
+                promql.ratio(
+                    OF.rate(metrics.QUIC_PACKETS, "pod", fate="probed"),
+                    OF.rate(metrics.QUIC_PACKETS, "pod", fate="sent"),
+                ),
+                "{{pod}} probed",
             ),
             limits=above(0.01, warn=0.001),
         ),

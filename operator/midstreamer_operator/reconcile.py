@@ -233,6 +233,7 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             serial = entry.serial if entry else ""
             log.info("certificate.issued", request=name, identity=holder.name, serial=serial)
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
+            metrics.LIVE_CERTIFICATES.labels(holder.kind).inc()  # until the ledger is counted again
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

@@ -181,7 +181,8 @@ QUIC_RTT_S = histogram(
 )
 QUIC_PACKETS = counters(
     "midstreamer_quic_packets",
-    "QUIC packets that were sent, and those of them that were declared lost.",
+    "QUIC packets that were sent, those of them that were declared lost, and those that a probe"
+    " repeated because no acknowledgement came in time.",
     {"fate": words.PACKET_FATES},
 )
 QUIC_WINDOW_BYTES = gauge(

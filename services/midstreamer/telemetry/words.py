@@ -71,7 +71,7 @@ CANCELLED = "cancelled"
 """What the caller's side says of a request that it stopped to wait for."""
 CARRIERS = _words("quic wss memory")
 DIRECTIONS = _words("received sent")
-PACKET_FATES = _words("sent lost")
+PACKET_FATES = _words("sent lost probed")
 ATTEMPTS = _words("answered failed abandoned")
 SHARD_STATES = _words("total underreplicated unheld")
 POOL_STATES = _words("busy idle")

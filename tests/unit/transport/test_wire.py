@@ -227,15 +227,32 @@ def test_each_packet_that_is_sent_is_counted_once() -> None:
     virtual_time.run(main())
 
 
-def test_a_packet_that_does_not_come_is_counted_as_lost() -> None:
+def test_a_packet_that_only_a_probe_repeats_is_counted_apart_from_losses() -> None:
     async def main() -> None:
         near, far = await joined()
-        lost = packets("lost")
+        lost, probed = packets("lost"), packets("probed")
         far.alive = False
         asking = asyncio.ensure_future(asked(near))
         await asyncio.sleep(TRAVEL_S)
         far.alive = True
         await asking
+        assert (packets("lost"), packets("probed")) == (lost, probed + 1)
+
+    virtual_time.run(main())
+
+
+def test_a_packet_that_later_ones_overtake_is_counted_as_lost() -> None:
+    async def main() -> None:
+        near, far = await joined()
+        lost = packets("lost")
+        link = await near.linked
+        far.alive = False
+        link.send(frames.Survey(), at_once=True)
+        await asyncio.sleep(TRAVEL_S)
+        far.alive = True
+        for _ in range(6):
+            link.send(frames.Survey(), at_once=True)
+        await asyncio.sleep(1)
         assert packets("lost") == lost + 1
 
     virtual_time.run(main())

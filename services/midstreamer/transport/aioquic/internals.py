@@ -238,23 +238,6 @@ def unacknowledged_bytes(connection: QuicConnection) -> int:
     )
 
 
-class Losses:
-    """Packets of one connection that were sent and declared lost."""
-
-    def __init__(self, connection: QuicConnection) -> None:
-        """Count from now on; the connection has not begun."""
-        self.packets = 0
-        lose = connection._loss._on_packets_lost
-
-        def lost(*, congestion_event: bool = True, **given: Any) -> None:
-            packets = list(given.pop("packets"))
-            if congestion_event:  # a probe sends again what may not be lost
-                self.packets += len(packets)
-            lose(congestion_event=congestion_event, packets=packets, **given)
-
-        connection._loss._on_packets_lost = lost  # type: ignore[method-assign]
-
-
 def smoothed_rtt_s(connection: QuicConnection) -> float:
     """Seconds that a packet and its acknowledgement take, smoothed; aioquic has 1 ms as least."""
     return connection._loss._rtt_smoothed
@@ -297,14 +280,19 @@ def packets_sent(connection: QuicConnection) -> int:
     return connection._packet_number
 
 
-def on_lost(connection: QuicConnection, lost: Callable[[int], None]) -> None:
-    """Call this with how many packets were declared lost, each time that some are."""
+def on_lost(connection: QuicConnection, lost: Callable[[int, bool], None]) -> None:
+    """Call this with how many packets are sent again, and whether only a probe sends them.
+
+    A probe (RFC 9002, section 6.2.4) repeats what was not acknowledged in time and may have come.
+    """
     declare = connection._loss._on_packets_lost
 
-    def declared(*, packets: Collection[QuicSentPacket], **given: Any) -> None:
-        declare(packets=packets, **given)
+    def declared(
+        *, packets: Collection[QuicSentPacket], congestion_event: bool = True, **given: Any
+    ) -> None:
+        declare(packets=packets, congestion_event=congestion_event, **given)
         if packets:
-            lost(len(packets))
+            lost(len(packets), not congestion_event)
 
     connection._loss._on_packets_lost = declared  # type: ignore[method-assign,assignment]
 

@@ -36,7 +36,7 @@ class Traffic:
         self.datagrams_sent = 0
         self.bytes_sent = 0
         self.packets_sent = 0
-        self.packets_lost = 0
+        self.packets_lost = self.packets_probed = 0
         self._sockets: set[socket.socket] = set()
         self._connections: set[QuicConnection] = set()
         self._dropped = 0
@@ -109,6 +109,7 @@ def _show(traffic: Traffic) -> None:
         (metrics.UDP_BYTES, "sent"): lambda: traffic.bytes_sent,
         (metrics.QUIC_PACKETS, "sent"): lambda: traffic.packets_sent,
         (metrics.QUIC_PACKETS, "lost"): lambda: traffic.packets_lost,
+        (metrics.QUIC_PACKETS, "probed"): lambda: traffic.packets_probed,
     }
     for (family, word), value in asks.items():
         families.asked(family.labels(word), value)

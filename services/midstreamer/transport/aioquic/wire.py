@@ -362,8 +362,11 @@ class QuicWire:
             metrics.QUIC_RTT_S.observe(round_trip_s)
 
 
-def _lost(packets: int) -> None:
-    TRAFFIC.packets_lost += packets
+def _lost(packets: int, probed: bool) -> None:
+    if probed:
+        TRAFFIC.packets_probed += packets
+    else:
+        TRAFFIC.packets_lost += packets
 
 
 def why(event: events.ConnectionTerminated) -> tuple[str, str]:
