@@ -33,8 +33,11 @@ POLL_S = 1.0
 FIRES_WITHIN_S, ENDS_WITHIN_S = 90.0, 60.0
 RESTARTED = ("a2", "c2", "s2", "operator-1")
 """What is replaced in the healthy hour, one after the other."""
-SETTINGS = {"coordinator": {"REQUESTS_MAX": "8", "WAITS_MAX": "8"}}
-"""Few places, so that a small load fills them."""
+SETTINGS = {
+    "coordinator": {"OUTBOX_ITEMS_MAX": "16"},
+    "sync": {"CONNECTIONS": "4"},
+}
+"""Few places and connections, so that a small load fills them."""
 
 
 class Fired(NamedTuple):

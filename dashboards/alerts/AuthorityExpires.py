@@ -13,7 +13,7 @@ ALERT = Alert(
     expression=lambda over: (
         f"({ours(metrics.AUTHORITY_EXPIRY_S)} > 0) - time() < {over.seconds(LEFT_MAX):g}"
     ),
-    wait="1h",
+    wait="15m",
     severity=TICKET,
     summary=("an authority that {{ $labels.component }} {{ $labels.pod }} trusts ends soon"),
     description=(

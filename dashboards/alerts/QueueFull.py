@@ -23,7 +23,7 @@ ALERT = Alert(
         "$labels.namespace }} are taken: what finds none is refused with "
         "overloaded."
     ),
-    fault="more is asked of a coordinator with few places than it can answer",
+    fault="PostgreSQL is stopped while clients append",
     board="coordinator",
     cases=(
         fires(

@@ -23,7 +23,7 @@ ALERT = Alert(
         " in {{ $labels.namespace }} has failed {{ $value | humanize }} times "
         "within a quarter of an hour."
     ),
-    fault="PostgreSQL is stopped while clients append",
+    fault="the API server refuses everything",
     board="fleet",
     cases=(
         fires(
