@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from docs.chart_refusals import Schema, matching, not_empty
+from docs.chart_refusals import Schema, matching, not_empty, refused
 
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
+USERS_MAX = 20_000
+"""Of a load test."""
 
 
 class Rule(NamedTuple):
@@ -328,3 +330,59 @@ def cluster() -> Schema:
         {**one, "required": ["namespace", "release"]}, {"namespace": "fleet", "release": "mid"}
     )
     return _section(installations=installations, labels=LABELS, annotations=ANNOTATIONS)
+
+
+def loadtest() -> Schema:
+    """The values of `charts/midstreamer-loadtest`."""
+    fleet_image = _image()["properties"]
+    image = {key: fleet_image[key] for key in ("registry", "tag", "pullPolicy", "pullSecrets")}
+    policies = _network_policies()["properties"]
+    number = {"type": ["number", "null"], **_above_zero()}
+    mix = Rule(
+        r"^([a-z]+=[0-9.]+(,[a-z]+=[0-9.]+)*)?$",
+        "weights as match=1,lookup=3; requests are append, match, lookup, survey and refusal",
+    )
+    threshold = Rule(
+        r"^([a-z]+(\.[a-z]+)?\.)?(p[0-9]{1,2}|max|failures|late)<=[0-9]+(\.[0-9]+)?(ms|s|%)$",
+        "a threshold as match.p99<=50ms, failures<=0% or late<=5ms",
+    )
+    return _section(
+        image=_section(**image, loadtest=_text("load", IMAGE), digest=_digest()),
+        fleet=_section(
+            namespace={**_text("quants", LABEL), "maxLength": 63},
+            release={**_text("other", LABEL), "maxLength": 40},
+            trustDomain=_text("fleet.example", NAME),
+            port=_whole(7500, 1, PORT_MAX),
+        ),
+        shape=_choice("spike", "smoke", "ramp", "soak", "churn", "slow", "tiny"),
+        users=_whole(40, 1, USERS_MAX, optional=True),
+        rate={**number, "examples": [40]},
+        seconds={**number, "examples": [90]},
+        mix=_text("match=1,lookup=3", mix),
+        seed=_whole(2, 0, 2**31),
+        budgetSeconds=_whole(10, 1, 600),
+        thresholds=_many({"type": "string", **matching(*threshold)}, "match.p99<=50ms"),
+        workers=_whole(3, 1, 64),
+        sdkPerSecond={"type": "number", "minimum": 0, "examples": [1]},
+        deadlineSeconds=_whole(600, 60, 7 * 86400),
+        metricsPort=_whole(9191, 1, PORT_MAX),
+        rights=_section(create=_flag(False)),
+        master=_section(resources=_resources()),
+        worker=_section(resources=_resources()),
+        podSecurityContext=_user(),
+        networkPolicies=_section(
+            **{key: policies[key] for key in ("enabled", "apiServer", "dns", "prometheus")}
+        ),
+        nodeSelector=_texts({"pool": "load"}),
+        tolerations=TOLERATIONS,
+        affinity=AFFINITY,
+        podAnnotations=ANNOTATIONS,
+        podLabels=LABELS,
+        labels=LABELS,
+        annotations=ANNOTATIONS,
+    )
+
+
+def _above_zero() -> Schema:
+    told = "a number above 0"
+    return {"if": {"type": "number", "maximum": 0}, "then": refused(told)}

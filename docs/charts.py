@@ -17,6 +17,8 @@ from docs import chart_refusals, chart_values, reading
 
 CHARTS = Path(__file__).parents[1] / "charts"
 FLEET, CLUSTER = CHARTS / "midstreamer", CHARTS / "midstreamer-cluster"
+LOADTEST = CHARTS / "midstreamer-loadtest"
+ALL = (FLEET, CLUSTER, LOADTEST)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PROCESSES = ("sync", "coordinator", "agent", "postgres", "telemetry", "security", "limits")
 """Sections of the settings that can be set below `config`."""
@@ -52,7 +54,11 @@ _SHARED = {"telemetry": "TelemetrySettings", "security": "SecuritySettings"}
 
 def generated() -> dict[Path, str]:
     """Every generated file of the charts with the text it should have."""
-    values = {FLEET: chart_values.fleet(_config()), CLUSTER: chart_values.cluster()}
+    values = {
+        FLEET: chart_values.fleet(_config()),
+        CLUSTER: chart_values.cluster(),
+        LOADTEST: chart_values.loadtest(),
+    }
     made = {chart / "values.schema.json": _schema(chart, values[chart]) for chart in values}
     signing, pools = "templates/_signing.tpl", "agentpools.yaml"
     made[FLEET / signing] = (CLUSTER / signing).read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ installed. [How to install](../how-to/cluster.md)."""
 OF_CHART = {
     charts.FLEET: "The fleet, in one namespace; `admin` of the namespace may install it.",
     charts.CLUSTER: "What belongs to the cluster; an administrator installs it, once.",
+    charts.LOADTEST: "A load test from inside of a cluster: [how to](../how-to/load-testing.md).",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from docs.charts import CLUSTER, FLEET
+from docs.charts import ALL, FLEET
 from tests.cluster import host, mark
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -61,7 +61,7 @@ def examples() -> dict[Path, Path]:
     """Each file of example values, with the file of its recorded render."""
     return {
         file: RECORDED / f"{chart.name}-{file.stem}.yaml"
-        for chart in (FLEET, CLUSTER)
+        for chart in ALL
         for file in sorted((chart / "ci").glob("*.yaml"))
     }
 

@@ -199,7 +199,7 @@ def test_an_example_renders_as_recorded_each_time_the_same(file: Path) -> None:
     assert renders.of_example(file) == recorded
 
 
-@pytest.mark.parametrize("chart", [charts.FLEET, charts.CLUSTER], ids=lambda chart: chart.name)
+@pytest.mark.parametrize("chart", charts.ALL, ids=lambda chart: chart.name)
 def test_helm_finds_nothing_to_say_about_a_chart(chart: Path) -> None:
     told = host.run([mark.helm(), "lint", "--strict", str(chart)])
 
