@@ -32,7 +32,7 @@ from tests.observed.database import ID as DATABASE
 from tests.observed.fleet import CLIENT, REPLICAS, Observed
 from tests.observed.load import STRANGER, Asking
 from tests.rolling.plan import Version
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, User
 from tests.support.operating import NAMESPACE, csr_pem, posted, uri
 from tests.support.prometheus import Prometheus
 
@@ -334,7 +334,7 @@ async def intruding(world: World) -> AsyncIterator[None]:
 # --- the operator ---------------------------------------------------------------------------------
 
 
-def refusing(allows: Callable[[Any, str, str], bool]) -> Make:
+def refusing(allows: Callable[[User, str, str], bool]) -> Make:
     """The API server lets the operator do only this."""
 
     @asynccontextmanager
@@ -381,11 +381,11 @@ async def no_pods(world: World) -> AsyncIterator[None]:
         ready(world.seen.cluster.server)
 
 
-def _pods_alone(user: Any, verb: str, path: str) -> bool:
-    return str(user.name).startswith("system:serviceaccount:")
+def _pods_alone(user: User, verb: str, path: str) -> bool:
+    return user.username.startswith("system:serviceaccount:")
 
 
-def _answers_nothing(user: Any, verb: str, path: str) -> bool:
+def _answers_nothing(user: User, verb: str, path: str) -> bool:
     return verb not in ("PUT", "PATCH") or "certificatesigningrequests" not in path
 
 
