@@ -31,7 +31,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live alerts-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster cluster-smoke cluster-full full clean
+.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live alerts-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster load-cluster cluster-smoke cluster-full full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ lock: dev  ## resolve requirements/*.in again, within what they allow
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
+
+load-cluster: setup  ## a fleet in a cluster made for it, loaded while all that can happen to it happens, 12 minutes (ARGS="--users 300 --rate 60")
+	@$(BIN)/python -m tests.cluster --name load load -- $(ARGS)
 
 images: setup  ## container images, as archives in .cache/images (PUSH=registry.example/team TAG= BUILDER= BUILD_BASE= RUN_BASE=)
 	@$(BIN)/python -m images --push "$(PUSH)" --tag "$(TAG)" --builder "$(BUILDER)" --build-base "$(BUILD_BASE)" --run-base "$(RUN_BASE)" $(ARGS)

@@ -5,6 +5,7 @@
     python -m tests.cluster down               end it, and leave nothing
     python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
     python -m tests.cluster smoke --full       and those marked long, and of tests/cluster/full
+    python -m tests.cluster load               up, tests.cluster.loaded, down
     python -m tests.cluster check              only say what this machine lacks
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
@@ -131,8 +132,18 @@ def take_down(arguments: argparse.Namespace) -> None:
     host.say(f"cluster {cluster.name!r} is down, and nothing of it is left")
 
 
-def smoke(arguments: argparse.Namespace) -> None:
-    """Bring a cluster up with our images, run the tests in it, and take it down; ends as they."""
+def _tests(arguments: argparse.Namespace) -> list[str]:
+    full = ["tests/cluster/smoke", "tests/cluster/full"]
+    chosen = full if arguments.full else ["tests/cluster/smoke", "-m", "not long"]
+    return ["pytest", *chosen, *arguments.words]
+
+
+def _load(arguments: argparse.Namespace) -> list[str]:
+    return ["tests.cluster.loaded", *arguments.words]
+
+
+def run_in_one(arguments: argparse.Namespace) -> None:
+    """Bring a cluster up with our images, run a module there, and take it down; ends as that."""
     cluster = names.cluster(arguments.name)
     if up.is_up(cluster):
         raise host.KitError(
@@ -141,12 +152,7 @@ def smoke(arguments: argparse.Namespace) -> None:
         )
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    chosen = (
-        ["tests/cluster/smoke", "tests/cluster/full"]
-        if arguments.full
-        else ["tests/cluster/smoke", "-m", "not long"]
-    )
-    command = [sys.executable, "-m", "pytest", *chosen, *arguments.pytest]
+    command = [sys.executable, "-m", *arguments.module(arguments)]
     try:
         _make_images()
         import_images(arguments)
@@ -244,8 +250,12 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("smoke")
     _up_arguments(one)
     one.add_argument("--full", action="store_true", help="the tests that take long as well")
-    one.add_argument("pytest", nargs="*", help="options of pytest, after --")
-    one.set_defaults(do=smoke)
+    one.add_argument("words", nargs="*", help="options of pytest, after --")
+    one.set_defaults(do=run_in_one, module=_tests)
+    one = verbs.add_parser("load")
+    _up_arguments(one)
+    one.add_argument("words", nargs="*", help="options of tests.cluster.loaded, after --")
+    one.set_defaults(do=run_in_one, module=_load)
     verbs.add_parser("down").set_defaults(do=take_down)
     verbs.add_parser("check").set_defaults(do=_check)
     one = verbs.add_parser("build")

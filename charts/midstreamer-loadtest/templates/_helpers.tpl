@@ -71,6 +71,7 @@ metadata:
   labels:
     {{- include "loadtest.labels" . | nindent 4 }}
     midstreamer.dev/part: {{ .part }}
+    midstreamer.dev/run: {{ .root.Release.Revision | quote }}
     {{- with .root.Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

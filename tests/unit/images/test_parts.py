@@ -55,6 +55,7 @@ def test_names_stand_in_a_registry_as_on_this_machine() -> None:
         "localhost/midstreamer:1.0-abc",
         "localhost/midstreamer-agent:1.0-abc",
         "localhost/midstreamer-postgres:1.0-abc",
+        "localhost/midstreamer-loadtest:1.0-abc",
     ]
     assert images[1].at("registry.example:5000/team/") == (
         "registry.example:5000/team/midstreamer-agent:1.0-abc"
@@ -62,9 +63,9 @@ def test_names_stand_in_a_registry_as_on_this_machine() -> None:
 
 
 def test_names_of_images_are_those_of_the_chart() -> None:
-    values = (ROOT / "charts/midstreamer/values.yaml").read_text()
-
     for target, name in parts.NAMES.items():
+        chart = "midstreamer-loadtest" if target == "loadtest" else "midstreamer"
+        values = (ROOT / f"charts/{chart}/values.yaml").read_text()
         assert re.search(rf"^  {target}: {name}$", values, re.MULTILINE), target
 
 

@@ -1,0 +1,116 @@
+"""The chart that loads a fleet: its names are those that the workers ask for, and no others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from docs import charts
+from images.parts import NAMES
+from loadtests import cluster, identities, plan
+from midstreamer.domain.errors import MidstreamerError
+from tests.cluster import host, mark
+from tests.cluster.renders import objects, render
+
+pytestmark = [pytest.mark.cluster]
+
+SCHEMA: dict[str, Any] = json.loads((charts.LOADTEST / "values.schema.json").read_text())
+VALUES = dict(charts.leaves(SCHEMA))
+DOMAIN = "midstreamer.local"
+NEEDED: dict[str, dict[str, Any]] = {}
+
+
+def made(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a render."""
+    return objects(render(values, chart=charts.LOADTEST, release="load", namespace="loads"))
+
+
+def of(kind: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of a kind."""
+    return [each for each in some if each["kind"] == kind]
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """A value by its path with dots."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+@pytest.mark.parametrize("path", VALUES)
+def test_every_value_changes_what_is_rendered(path: str) -> None:
+    given = nested(path, VALUES[path]["examples"][0])
+
+    assert made(given) != made({}), f"{path} is read by nothing"
+
+
+@pytest.mark.parametrize(("users", "workers"), [(5, 2), (6, 2), (1, 3), (300, 4)])
+def test_the_names_that_pods_may_have_are_those_that_workers_ask_for(
+    users: int, workers: int
+) -> None:
+    (role,) = of("Role", made({"users": users, "workers": workers}))
+
+    asked = {identities.loader(DOMAIN).id}
+    for worker in range(workers):
+        asked |= {each.id for each in identities.of_worker(users, worker, workers, DOMAIN)}
+    (rule,) = role["rules"]
+    assert set(rule["resourceNames"]) == asked
+    assert rule["verbs"] == ["use"]
+
+
+@pytest.mark.parametrize("shape", plan.SHAPES)
+def test_without_users_the_names_are_those_of_the_shape(shape: str) -> None:
+    (role,) = of("Role", made({"users": None, "shape": shape, "workers": 1}))
+
+    names = {name for name in role["rules"][0]["resourceNames"] if name[5:].isdigit()}
+    assert len(names) == plan.SHAPES[shape].users
+
+
+def test_what_pods_are_told_is_understood() -> None:
+    values = {"users": 7, "rate": 3, "seconds": 9, "mix": "match=1", "workers": 2}
+
+    for job in of("Job", made(values)):
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        given = cluster.parsed().parse_args(container["args"])
+        assert (given.users, given.rate, given.seconds, given.workers) == (7, 3.0, 9.0, 2)
+        assert container["image"].startswith(f"localhost/{NAMES['loadtest']}:")
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"rate": 0}, "a number above 0"),
+        ({"thresholds": ["fast"]}, "a threshold as match.p99<=50ms"),
+        ({"mix": "match"}, "weights as match=1,lookup=3"),
+        ({"shape": "square"}, "shape"),
+        ({"userz": 3}, "there is no such key"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(host.KitError, match=why):
+        made(values)
+
+
+def test_what_the_schema_takes_as_a_threshold_the_generator_takes() -> None:
+    from loadtests import thresholds
+
+    for text in ("failures<=0%", "late<=5ms", "match.p99<=50ms", "sdk.match.max<=1.5s"):
+        made({"thresholds": [text]})
+        try:
+            thresholds.parse(text)
+        except MidstreamerError as error:
+            pytest.fail(error.message)
+
+
+def test_helm_tells_what_the_fleet_needs() -> None:
+    notes = host.run(
+        [
+            mark.helm(), "install", "load", str(charts.LOADTEST), "--dry-run=client",
+            "--namespace", "loads",
+        ]
+    )  # fmt: skip
+
+    assert identities.ENTRY in notes
+    assert "midstreamer.dev/fleet.mid=client" in notes
