@@ -9,64 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from midstreamer import AsyncClient
+from dashboards.world import Fault, Make, World, again, begin, meanwhile
+from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities
 from midstreamer.cli.identities import ALLOWLIST
 from midstreamer.cli.local import TRUST_DOMAIN
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.security import files
+from tests.load.asking import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
-from tests.observed.fleet import CLIENT, REPLICAS, Observed
+from tests.observed.fleet import CLIENT, REPLICAS
 from tests.observed.load import STRANGER, Asking
 from tests.rolling.plan import Version
 from tests.support.api_server import ApiServer, User
 from tests.support.operating import NAMESPACE, csr_pem, posted, uri
-from tests.support.prometheus import Prometheus
 
 AGENTS, SYNCS = ("a1", "a2", "a3"), ("s1", "s2")
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 FROZEN_S, AWAKE_S = 1.5, 1.0
 STORM_S, STORMS = 0.05, 12
 DAY_S = 86_400.0
-
-
-@dataclass(frozen=True)
-class World:
-    """What a fault is made on."""
-
-    seen: Observed
-    asked: Prometheus
-    folder: Path
-
-    @property
-    def certs(self) -> Path:
-        """Where the identities of the fleet lie."""
-        return self.seen.fleet.state.certs
-
-
-Make = Callable[[World], AbstractAsyncContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault, and the alerts that it makes fire."""
-
-    name: str
-    alerts: tuple[str, ...]
-    make: Make
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -89,14 +63,6 @@ def killed(*names: str) -> Make:
     return make
 
 
-async def begin(world: World, name: str) -> None:
-    """Start something again; a member is not waited for."""
-    if name in world.seen.fleet.places:
-        await world.seen.fleet.begin(name, Version.NEW)
-    else:
-        await world.seen.begin(name)
-
-
 @contextlib.contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
     """These processes do not run meanwhile."""
@@ -110,46 +76,11 @@ def stopped(pids: list[int]) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def below(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            after = (place / "stat").read_text("utf-8").rpartition(")")[2].split()
-            if int(after[1]) == pid:
-                found.append(int(place.name))
-    return [*found, *(each for one in found for each in below(one))]
-
-
 @asynccontextmanager
 async def syncs_frozen(world: World) -> AsyncIterator[None]:
     """Both syncs are there and do nothing."""
     with stopped([world.seen.pid(name) for name in SYNCS]):
         yield
-
-
-@asynccontextmanager
-async def backends_frozen(world: World) -> AsyncIterator[None]:
-    """PostgreSQL takes statements and answers none."""
-    with stopped(below(world.seen.pid(DATABASE))):
-        yield
-
-
-@asynccontextmanager
-async def meanwhile(work: Callable[[], Awaitable[None]], several: int = 1) -> AsyncIterator[None]:
-    """Do this again and again."""
-
-    async def go() -> None:
-        while True:
-            await work()
-
-    tasks = [asyncio.create_task(go()) for _ in range(several)]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def halting(*names: str, flooded: bool = False) -> Make:
@@ -196,17 +127,67 @@ async def begun_again(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def database_stopped(world: World) -> AsyncIterator[None]:
-    """PostgreSQL is away, and an agent begins without it."""
+    """PostgreSQL is away, an agent begins without it, and two clients append all the same."""
     await world.seen.end(DATABASE)
     await world.seen.end("a3", signal.SIGKILL)
     await world.seen.end("s2", signal.SIGKILL)
     await begin(world, "s2")
     await begin(world, "a3")
     try:
-        yield
+        # One identity has half of the places at most, so it takes two to fill a queue.
+        async with appending(world, "more-1"), appending(world, "more-2"):
+            yield
     finally:
         await world.seen.begin(DATABASE)
         await world.seen.fleet.whole()
+
+
+@asynccontextmanager
+async def appending(world: World, name: str) -> AsyncIterator[None]:
+    """A client more, which has twenty appends under way at one coordinator."""
+    me = identities.named(f"client/{name}", TRUST_DOMAIN)
+    files.issue(files.open_authority(world.certs), me, world.certs)
+    address = world.seen.fleet.coordinators(Version.NEW)[:1]
+    connecting = AsyncClient.connect(
+        address, directory=world.certs, identity=f"client/{name}", deadline_s=60.0
+    )
+    numbers = itertools.count()
+
+    async with connecting as client:
+
+        async def append() -> None:
+            number = next(numbers)
+            tick = Tick(f"{UNIVERSE}/{name}-{number % 20}", time_at(number), 1.0)
+            with contextlib.suppress(MidstreamerError):
+                await client.append([tick])
+            await asyncio.sleep(STORM_S)
+
+        async with meanwhile(append, 20):
+            yield
+
+
+@asynccontextmanager
+async def world_changed(world: World) -> AsyncIterator[None]:
+    """What comes is further and further from what history knows."""
+    os.kill(world.seen.pid(CLIENT), signal.SIGUSR1)
+    yield
+    # A new client begins with the old world, in series of its own.
+    await again(world, CLIENT)
+
+
+@asynccontextmanager
+async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
+    """A coordinator sends its spans to a collector that is not there."""
+    settings: Any = world.seen.fleet.settings
+    before = settings["coordinator"]
+    told = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
+    settings["coordinator"] = before | told
+    await again(world, "c1")
+    try:
+        yield
+    finally:
+        settings["coordinator"] = before
+        await again(world, "c1")
 
 
 @asynccontextmanager
@@ -278,12 +259,6 @@ async def another_bundle(world: World) -> AsyncIterator[None]:
     finally:
         del agents["agent"]
         await again(world, "a3")
-
-
-async def again(world: World, name: str) -> None:
-    """End something in order, and start it anew."""
-    await world.seen.end(name)
-    await world.seen.begin(name)
 
 
 # --- clients --------------------------------------------------------------------------------------
@@ -390,6 +365,8 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
+    # First, while the hours behind hold little: what looks over a day is moved the sooner.
+    Fault("the world changes", ("CoverageOff", "LicenceLost"), world_changed, within_s=420.0),
     Fault("an agent is killed", ("ProcessDown",), killed("a3")),
     Fault("all agents but one are killed", ("ShardsUnderreplicated",), killed("a2", "a3")),
     Fault("every agent is killed", ("ShardsUnheld", "Incomplete"), killed(*AGENTS)),
@@ -407,7 +384,7 @@ FAULTS = (
         ),
         database_stopped,
     ),
-    Fault("PostgreSQL is frozen", ("PoolSaturated",), backends_frozen),
+    Fault("spans go nowhere", ("SpansDropped",), spans_go_nowhere),
     Fault("both syncs are frozen", ("FeedLag",), syncs_frozen),
     Fault("agents halt", ("LatencyBurn", "LatencyBurnSlow"), halting(*AGENTS)),
     Fault(
@@ -438,10 +415,3 @@ FAULTS = (
     Fault("a pod says it is another", ("SigningRequestsRefused",), asked_wrongly),
     Fault("no pod of a pool is ready", ("PoolShort",), no_pods),
 )
-
-NOT_MADE = {
-    "CoverageOff": "takes hundreds of settled decisions of a world that then changes",
-    "LicenceLost": "takes a licence, which takes more settled decisions than a short run makes",
-    "SpansDropped": "no process counts spans yet",
-}
-"""Alerts without a fault, and why: their cases alone say that they fire."""

@@ -42,6 +42,8 @@ from tests.support.prometheus import Target
 
 ROOT = Path(__file__).parents[2]
 CLIENT = "u1"
+MORE = "client/more-*"
+"""Whoever else may come: a fault that takes several clients certifies them."""
 REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
 STOP_S = 30.0
@@ -199,10 +201,10 @@ async def observed(
 
 
 def _let_in(place: State) -> None:
-    """Let the client in for its own universe; certify a stranger, and let it in nowhere."""
+    """Let clients in for the universe; certify a stranger, and let it in nowhere."""
     files.init_authority(place.certs, TRUST_DOMAIN)
-    granted = f"client/{CLIENT}  universes={asking.UNIVERSE}"
-    files.write_allowlist(place.certs / ALLOWLIST, [granted])
+    granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]
+    files.write_allowlist(place.certs / ALLOWLIST, granted)
     stranger = identity.make(TRUST_DOMAIN, Kind.CLIENT, load.STRANGER.partition("/")[2])
     files.issue(files.open_authority(place.certs), stranger, place.certs)
 

@@ -7,7 +7,8 @@ It appends and matches as `tests.load.asking` does.  Beside that it looks up wha
 who is there, and asks for what it must not get: old ticks, unknown series, a foreign universe, a
 drain; it sends what only a coordinator may send; and a stranger, who has a certificate and is on no
 allowlist, knocks, so often that not every line about it is logged.  Its one line on stdout says
-that the history is stored.  SIGTERM ends it.
+that the history is stored.  SIGUSR1 changes the world
+that it tells of, SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import os
 import signal
 from collections import deque
 from typing import Any
+
+import numpy as np
 
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities, parent
@@ -36,6 +39,8 @@ STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
+DOUBLES_TICKS, GROWS_TICKS = 10.0, 400
+"""Once the world has changed, its noise doubles with so many ticks of a series, up to a bound."""
 log = logs.get(__name__)
 
 
@@ -121,10 +126,20 @@ class Asking:
             log.warning("load.failed", error=f"{error.code}: {error}")
 
 
+def changed(load: Load) -> None:
+    """From here on the world is another: each tick is further from what history knows."""
+    for lane in load.lanes:
+        rest = len(lane.values) - lane.count
+        growing = np.exp2(np.minimum(np.arange(rest), GROWS_TICKS) / DOUBLES_TICKS)
+        dice = np.random.default_rng(list(lane.name.encode()))
+        lane.values[lane.count :] = 100.0 + 20.0 * growing * dice.standard_normal(rest)
+
+
 async def run(arguments: argparse.Namespace) -> None:
     """Store the history, say so, and ask until SIGTERM."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     connecting = AsyncClient.connect(
         arguments.addresses.split(","), directory=arguments.certs, identity=arguments.identity
     )
@@ -135,6 +150,7 @@ async def run(arguments: argparse.Namespace) -> None:
         asking = Asking(client, arguments)
         load = Load(client, arguments.identity.partition("/")[2], asking.heard)
         await load.begin()
+        loop.add_signal_handler(signal.SIGUSR1, changed, load)
         say({"ready": True})
         async with asyncio.TaskGroup() as group:
             group.create_task(at_rate(load.append, arguments.appends_per_s, stop))
