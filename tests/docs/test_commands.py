@@ -124,6 +124,15 @@ OTHERS = {
         ),
         "a fleet and minutes of load; tests/integration/test_load.py holds it",
     ),
+    **dict.fromkeys(
+        (
+            "kubectl label namespace loads midstreamer.dev/fleet.mid=client",
+            "helm install load charts/midstreamer-loadtest --namespace loads"
+            " --set image.tag=TAG,users=300,rate=60",
+            "kubectl --namespace loads logs --follow job/load-master-1",
+        ),
+        "needs a cluster: `make load-cluster` does the same",
+    ),
     "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
     "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
 }
