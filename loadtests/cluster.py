@@ -24,7 +24,7 @@ from rich.console import Console
 from loadtests import certifying, identities, plan, report, words
 from loadtests.plan import Plan
 from loadtests.schedule import Spacing, length_s, steady
-from midstreamer import AsyncClient
+from midstreamer import AsyncClient, __version__
 from midstreamer.cli.identities import carrier
 from midstreamer.cluster import naming
 from midstreamer.domain.errors import MidstreamerError
@@ -42,6 +42,7 @@ STORE_S = 120.0
 def parsed() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="loadtests.cluster", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"midstreamer {__version__}")
     parser.add_argument("what", choices=("master", "worker"))
     parser.add_argument("--namespace", required=True, help="of the fleet")
     parser.add_argument("--release", required=True, help="of the fleet")

@@ -77,6 +77,7 @@ class User:
         self._trust = identities.trust(crowd.plan.certificates, me)
         self._link: GeventLink | None = None
         self._dialling = RLock()
+        self._appending = RLock()
         addresses = crowd.plan.addresses
         self._addresses = [*addresses[number % len(addresses) :], *addresses]
         self.words = Words(f"{number:05d}", crowd.plan.run, crowd.windows, crowd.specification)
@@ -119,6 +120,16 @@ class User:
             except PASSING as error:
                 self._crowd.repeats[error.code] += 1
                 gevent.sleep(min(max(0.0, left_s), max(PAUSE_S, error.retry_after_s)))
+
+    def ask_for(self, kind: str, until_s: float) -> Answer:
+        """Ask for the next of a type. Ticks of one series go in order: an append waits for others.
+
+        One that is asked again after its link was lost would else come behind a later one.
+        """
+        if kind != "append":
+            return self.ask(self.words.frame(kind), until_s)
+        with self._appending:
+            return self.ask(self.words.frame(kind), until_s)
 
     def pause(self) -> None:
         """Read nothing for a while."""
@@ -228,21 +239,20 @@ class Crowd:
             work = gevent.spawn(self.timed, kind, due_s, self._be_a_stranger)
         else:
             user = self.users[number % len(self.users)]
-            frame = user.words.frame(kind)
-            ask = self._asking(user, frame, refused=kind == "refusal")
+            ask = self._asking(user, kind)
             work = gevent.spawn(self.timed, kind, due_s, ask)
         self._running.add(work)
         work.link(self._running.discard)
 
-    def _asking(self, user: User, frame: Request, *, refused: bool) -> Callable[[], object]:
+    def _asking(self, user: User, kind: str) -> Callable[[], object]:
         def ask() -> None:
             # From now on, not from when it was due: that this generator is late fails nothing.
             until_s = time.monotonic() + self.plan.budget_s
-            if not refused:
-                user.ask(frame, until_s)
+            if kind != "refusal":
+                user.ask_for(kind, until_s)
                 return
             try:
-                user.ask(frame, until_s)
+                user.ask_for(kind, until_s)
             except NotGranted:
                 return
             raise MidstreamerError("an append to a universe that is not granted was taken")
@@ -250,12 +260,20 @@ class Crowd:
         return ask
 
     def _be_a_stranger(self) -> None:
-        try:
-            link = dial(self._stranger, self._dice.choice(self.plan.addresses))
-        except Refused:
-            return
-        link.close()
-        raise MidstreamerError("an identity that is on no list was let in")
+        until_s = time.monotonic() + self.plan.budget_s
+        while True:
+            try:
+                link = dial(self._stranger, self._dice.choice(self.plan.addresses))
+            except Refused:
+                return
+            except PASSING as error:  # nobody was there to refuse it
+                self.repeats[error.code] += 1
+                if time.monotonic() + PAUSE_S >= until_s:
+                    raise
+                gevent.sleep(max(PAUSE_S, error.retry_after_s))
+            else:
+                link.close()
+                raise MidstreamerError("an identity that is on no list was let in")
 
     def _churn(self) -> None:
         rate = self.plan.shape.reconnects_per_s * self._share

@@ -6,8 +6,8 @@
 It works in KUBECONFIG's cluster, which must be marked for tests and have the images.  A fleet with
 raised limits is installed, and the chart that loads it.  Meanwhile, one after the other: each pod
 of each kind is deleted, each is killed, one coordinator is frozen for some seconds, each Deployment
-and StatefulSet is restarted; certificates live so short that all are renewed.  It ends with 0 when
-the master's Job succeeded, which is: no request failed.
+and StatefulSet is restarted.  Certificates live so short that those of users are renewed; pods get
+theirs when they start again.  It ends with 0 when the master's Job succeeded: no request failed.
 """
 
 from __future__ import annotations

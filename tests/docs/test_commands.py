@@ -125,6 +125,15 @@ OTHERS = {
         "a fleet and minutes of load; tests/integration/test_load.py holds it",
     ),
     **dict.fromkeys(
+        (
+            "kubectl label namespace loads midstreamer.dev/fleet.mid=client",
+            "helm install load charts/midstreamer-loadtest --namespace loads"
+            " --set image.tag=TAG,users=300,rate=60",
+            "kubectl --namespace loads logs --follow job/load-master-1",
+        ),
+        "needs a cluster: `make load-cluster` does the same",
+    ),
+    **dict.fromkeys(
         ("make dashboards-live", "make traces"),
         "minutes of a fleet beside a real Prometheus or Jaeger; they fail by themselves",
     ),

