@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.cluster]
 SCHEMA: dict[str, Any] = json.loads((charts.LOADTEST / "values.schema.json").read_text())
 VALUES = dict(charts.leaves(SCHEMA))
 DOMAIN = "midstreamer.local"
-NEEDED: dict[str, dict[str, Any]] = {}
 
 
 def made(values: dict[str, Any]) -> list[dict[str, Any]]:
