@@ -27,9 +27,7 @@ def test_every_version_that_go_mod_requires_has_its_hash() -> None:
         blocks = re.findall(r"^require \((.*?)^\)", files["go.mod"].decode(), re.M | re.S)
         required = re.findall(r"^\t(\S+ v\S+)", "".join(blocks), re.MULTILINE)
         pinned = {line.rpartition(b" ")[0].decode() for line in files["go.sum"].splitlines()}
-        replaced = {
-            line.split()[0] for line in files["go.mod"].decode().splitlines() if "=>" in line
-        }
+        replaced = set(re.findall(r"^(?:replace )?\s*(\S+) =>", files["go.mod"].decode(), re.M))
         lacking = [
             m for m in required if f"{m}/go.mod" not in pinned and m.split()[0] not in replaced
         ]

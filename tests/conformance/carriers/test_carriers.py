@@ -377,9 +377,10 @@ async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World
     before = open_links()
     async with Serving(world) as serving:
         near, far = await serving.meet()
-        assert open_links() == before + 2
-        assert near.scheme == far.scheme
-        assert shown(metrics.CARRIER_LINKS, carrier=near.scheme) >= 2
+        # Under gevent the end that dials is in another process, and load tests count by themselves.
+        ends = 1 if isinstance(near, over_gevent_.GeventEnd) else 2
+        assert open_links() == before + ends
+        assert shown(metrics.CARRIER_LINKS, carrier=far.scheme) >= ends
         await near.close()
         await eventually(lambda: open_links() == before)
 
