@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -358,7 +359,8 @@ def _other(schema: dict[str, Any]) -> Any:
         case "integer" if "default" in schema:
             return schema["default"] + (1 if schema["default"] < schema["maximum"] else -1)
         case "number" if "default" in schema:
-            return schema["default"] / 2 + 1
+            half = schema["default"] / 2
+            return half + 1 if half + 1 <= schema.get("maximum", math.inf) else half
     return None
 
 
