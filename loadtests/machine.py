@@ -80,6 +80,8 @@ class Machine:
         self._packets = 0
         self._pings = 0
         self._idle_from_s = 0.0
+        self._goodbye = ("", "")
+        """Code and message for the other side; empty when it ended the connection itself."""
 
     # --- calls of the shell ---
 
@@ -223,9 +225,9 @@ class Machine:
         if self.ended is not None:
             return None
         return Figures(
-            internals.smoothed_rtt_s(self.quic),
+            internals.round_trip_s(self.quic) or 0.0,
             self._lost_packets,
-            internals.congestion_window_bytes(self.quic),
+            internals.congestion_window(self.quic),
         )
 
     def farewell(self, now_s: float) -> list[bytes]:
@@ -246,8 +248,6 @@ class Machine:
         internals.release(self.quic)
 
     # --- inside ---
-
-    _goodbye = ("", "")
 
     def _judge(self, presented: Presented) -> None:
         self.peer = self._trust.judge(presented, Role.SERVES, self._kinds).identity

@@ -238,16 +238,6 @@ def unacknowledged_bytes(connection: QuicConnection) -> int:
     )
 
 
-def smoothed_rtt_s(connection: QuicConnection) -> float:
-    """Seconds that a packet and its acknowledgement take, smoothed; aioquic has 1 ms as least."""
-    return connection._loss._rtt_smoothed
-
-
-def congestion_window_bytes(connection: QuicConnection) -> int:
-    """Bytes that may be under way at once."""
-    return connection._loss.congestion_window
-
-
 def respect_datagram_size(connection: QuicConnection) -> None:
     """Send no datagram larger than the peer's ``max_udp_payload_size`` (RFC 9000, section 18.2).
 
