@@ -36,24 +36,22 @@ class Writer:
         )
         self._empty = asyncio.Event()
         self._empty.set()
-        queues.watch(
-            "outbox",
-            self,
-            depth=lambda writer: writer.depth,
-            capacity=lambda writer: writer._outbox.limits.items_max,  # noqa: SLF001 - its own
-            oldest_s=Writer.oldest_s,
-        )
-
-    def oldest_s(self) -> float:
-        """Seconds since the oldest item that is not settled was offered; 0 when there is none."""
-        for _, since_s in self._results.values():
-            return asyncio.get_running_loop().time() - since_s
-        return 0.0
+        queues.watch("outbox", self)
 
     @property
     def depth(self) -> int:
         """Items not settled."""
         return self._outbox.depth
+
+    @property
+    def room(self) -> int:
+        """Items that may be unsettled at once."""
+        return self._outbox.limits.items_max
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds since the oldest item that is not settled was offered; 0 when there is none."""
+        return queues.age_s(since_s for _, since_s in self._results.values())
 
     def offer(self, item: Item) -> asyncio.Future[Receipt]:
         """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""

@@ -39,13 +39,7 @@ class Admission:
         self._waiting: dict[int, tuple[str, asyncio.Future[None], float]] = {}
         """Who waits, for what, and since when: the oldest first."""
         if queue:
-            queues.watch(
-                queue,
-                self,
-                depth=lambda admission: admission.taken + admission.waiting,
-                capacity=lambda admission: admission.room,
-                oldest_s=lambda admission: admission.oldest_s,
-            )
+            queues.watch(queue, self)
 
     @property
     def taken(self) -> int:
@@ -58,6 +52,11 @@ class Admission:
         return self._places.waiting
 
     @property
+    def depth(self) -> int:
+        """Requests that have a place or wait for one."""
+        return self.taken + self.waiting
+
+    @property
     def room(self) -> int:
         """Requests that may have a place or wait for one, at most."""
         return self._places.limit + self._places.line
@@ -65,9 +64,7 @@ class Admission:
     @property
     def oldest_s(self) -> float:
         """Seconds that the oldest request has waited for a place; 0 when none waits."""
-        for _, _, since_s in self._waiting.values():
-            return asyncio.get_running_loop().time() - since_s
-        return 0.0
+        return queues.age_s(since_s for _, _, since_s in self._waiting.values())
 
     def place(self, identity: str, deadline_s: float, *, origin: str = "") -> _Place:
         """A place for as long as the block lasts; Overloaded when none comes free in time."""

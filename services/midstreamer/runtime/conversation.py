@@ -168,7 +168,7 @@ class Peer:
             del self._waiting[number]
             self._carry_out(core.leave(number, sent=sent))
             took_s = loop.time() - began_s
-            measuring.called_s(_name(frame), result).observe(took_s, tracing.exemplar())
+            metrics.CALL_LATENCY_S.labels(_name(frame), result).observe(took_s, tracing.exemplar())
 
     def drain(self, *, leaving: bool = False) -> None:
         """Ask the other side to send its next requests elsewhere, if it understands that."""
@@ -368,9 +368,11 @@ class Peer:
         effects = self._exchange.worked(number, answer)
         self._carry_out(effects)
         if effects and isinstance(sent := effects[0], requests.Send):
-            result = sent.frame.code if isinstance(sent.frame, Failure) else "ok"
+            result = sent.frame.code if isinstance(sent.frame, Failure) else words.OK
             took_s = self._loop.time() - began_s
-            measuring.served_s(_name(request), result).observe(took_s, tracing.exemplar())
+            metrics.REQUEST_LATENCY_S.labels(_name(request), result).observe(
+                took_s, tracing.exemplar()
+            )
 
     async def _answered(self, request: Request) -> Answer | None:
         if self._handle is None:

@@ -2,8 +2,8 @@
 
 A process that follows the feed sees only how far it has come.  How far the feed is it hears
 elsewhere: with each renewal of its lease, and, if it is a sync, from PostgreSQL.  So the lag is the
-time since the process heard of a position that it has not reached yet, and the time since it last
-followed while it does not follow at all.
+time since the process heard of a position that it has not reached yet.  While it does not follow
+the feed, the lag is at least the time since it last did.
 """
 
 from __future__ import annotations

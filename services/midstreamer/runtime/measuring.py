@@ -1,8 +1,7 @@
-"""What metrics show of the requests on all links of a process."""
+"""How many requests are worked on, on all links of a process."""
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -34,9 +33,3 @@ def _of_all(place: int) -> Callable[[], float]:
 
 metrics.QUEUE_DEPTH.labels("requests").set_function(_of_all(0))
 metrics.QUEUE_CAPACITY.labels("requests").set_function(_of_all(1))
-
-# Finding a metric by its labels costs as much as counting in it ten times.
-served_s = functools.cache(metrics.REQUEST_LATENCY_S.labels)
-"""How long this process took over a request: by frame and result."""
-called_s = functools.cache(metrics.CALL_LATENCY_S.labels)
-"""How long this process waited for an answer: by frame and result."""

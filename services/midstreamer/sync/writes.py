@@ -67,24 +67,22 @@ class Writes:
         self._places = Shares(config.queue_writes_max)
         self._keys = itertools.count(1)
         self._came = asyncio.Event()
-        queues.watch(
-            "writes",
-            self,
-            depth=lambda writes: writes.waiting,
-            capacity=lambda writes: writes._places.limit,  # noqa: SLF001 - its own
-            oldest_s=Writes.oldest_s,
-        )
-
-    def oldest_s(self) -> float:
-        """Seconds that the oldest write has waited for a transaction; 0 when none waits."""
-        for waiting in self._waiting.values():
-            return asyncio.get_running_loop().time() - waiting.since_s
-        return 0.0
+        queues.watch("writes", self)
 
     @property
-    def waiting(self) -> int:
+    def depth(self) -> int:
         """Writes that wait for the next transaction."""
         return len(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """Writes that may wait for it."""
+        return self._places.limit
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds that the oldest write has waited for a transaction; 0 when none waits."""
+        return queues.age_s(waiting.since_s for waiting in self._waiting.values())
 
     async def write(self, peer: Peer, write: frames.Write) -> frames.Written:
         """Check a Write, let it wait, and return what became of it."""

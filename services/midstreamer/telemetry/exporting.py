@@ -42,7 +42,7 @@ _DROPPED = metrics.SPANS.labels("dropped")
 
 def processor(endpoint: str) -> Bounded:
     """What sends ended spans to a collector, such as ``http://collector:4318``."""
-    # It says of each batch that it failed, and why with a traceback; `Counted` says it once.
+    # OpenTelemetry logs each batch that failed, with a traceback; `Counted` logs it once a minute.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     session = _Session()
     target = f"{endpoint.rstrip('/')}/v1/traces"

@@ -49,7 +49,7 @@ async def test_what_waits_is_committed_and_answered(old: bool) -> None:
         peer = await fleet.dial(old=old)
         writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(20)]
         asked = [asyncio.ensure_future(peer.ask(write)) for write in writes]
-        await eventually(lambda: fleet.service._writes.waiting == 19)
+        await eventually(lambda: fleet.service._writes.depth == 19)
         fleet.life.drain("a test")
         await asyncio.sleep(0)
         store.let.set()

@@ -255,7 +255,7 @@ async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         writes = [a_write(a_column(0, 10, name=f"test/S{at}"), sequence=at) for at in range(80)]
         asked = [asyncio.ensure_future(greedy.ask(one)) for one in writes]
-        await eventually(lambda: fleet.service._writes.waiting > 50)
+        await eventually(lambda: fleet.service._writes.depth > 50)
         await good.ask(a_write(a_column(0, 1, name="test/mine")))
         answered = sum(one.done() for one in asked)
         await asyncio.gather(*asked)

@@ -9,19 +9,23 @@ from tests.support.metered import shown
 
 
 class AQueue:
+    room = 9
+
     def __init__(self) -> None:
         self.items: list[float] = []
+
+    @property
+    def depth(self) -> int:
+        return len(self.items)
+
+    @property
+    def oldest_s(self) -> float:
+        return max(self.items, default=0.0)
 
 
 def watched() -> AQueue:
     queue = AQueue()
-    queues.watch(
-        "outbox",
-        queue,
-        depth=lambda queue: len(queue.items),
-        capacity=lambda _: 9,
-        oldest_s=lambda queue: max(queue.items, default=0.0),
-    )
+    queues.watch("outbox", queue)
     return queue
 
 
