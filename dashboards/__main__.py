@@ -17,8 +17,9 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from dashboards import built, linting, promtool, reading, rule_linting, rules
+from dashboards import built, folders, linting, promtool, reading, rule_linting, rules
 from dashboards.recordings import RECORDINGS
+from midstreamer.telemetry import logs
 from tests.cluster import build as programs
 
 LIVE_S = 90.0
@@ -26,7 +27,7 @@ LIVE_S = 90.0
 
 def build() -> int:
     """Write what is behind the code."""
-    for path in (*built.write(), *rules.write()):
+    for path in folders.write(built.files() | rules.files()):
         print(f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(built.ROOT)}")
     return 0
 
@@ -44,7 +45,7 @@ def lint() -> int:
 
 def check() -> int:
     """Print complaints and files that differ; 1 when there are any."""
-    behind = [*built.behind(), *rules.behind()]
+    behind = folders.behind(built.files() | rules.files())
     for path in behind:
         print(f"{path.relative_to(built.ROOT)} is behind the code: run make dashboards")
     return lint() or int(bool(behind))
@@ -85,6 +86,7 @@ def alerts_live(factor: float, only: list[str], healthy_s: float | None) -> int:
     """Make each fault, wait for its alerts; 1 when one does not fire, or one does in health."""
     from dashboards import alerts_live as running
 
+    logs.configure(json=False, level="error")  # clients that are refused all the time say much
     return asyncio.run(running.run(factor, only, healthy_s))
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dashboards import faults, rules
+from dashboards import rules
 from dashboards.faults import FAULTS
 from dashboards.rules import PREFIX
 from dashboards.world import Fault, World
@@ -83,9 +83,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
     chosen = [each for each in FAULTS if not only or set(only) & set(each.alerts)]
     with tempfile.TemporaryDirectory(prefix="midstreamer-alerts-") as name:
         folder = Path(name)
-        kept = [folder / file for file in rules.render()]
-        for path, text in zip(kept, rules.render(factor).values(), strict=True):
-            path.write_text(text, encoding="utf-8")
+        kept = rules.written(folder, factor)
         observed = fleet.observed(folder / "fleet", settings=SETTINGS, rogues=False, news=print)
         async with (
             observed as seen,
@@ -94,7 +92,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             ) as asked,
         ):
             await asked.all_up()
-            faults.ready(seen.cluster.server)
+            fleet.pods_ready(seen.cluster.server)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
             # The windows of an hour are to hold what is usual, and not how the fleet began.
             await asyncio.sleep(lasts_s)

@@ -30,16 +30,19 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.security import files
 from tests.load.asking import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
-from tests.observed.fleet import CLIENT, REPLICAS
+from tests.observed.fleet import CLIENT, REPLICAS, pods_ready
 from tests.observed.load import STRANGER, Asking
 from tests.rolling.plan import Version
-from tests.support.api_server import ApiServer, User
-from tests.support.operating import NAMESPACE, csr_pem, posted, uri
+from tests.support.api_server import User
+from tests.support.operating import csr_pem, posted, uri
 
 AGENTS, SYNCS = ("a1", "a2", "a3"), ("s1", "s2")
-DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 FROZEN_S, AWAKE_S = 1.5, 1.0
+"""How long a process that halts stands still, and runs, by turns."""
 STORM_S, STORMS = 0.05, 12
+"""Between two visits of one client of a storm, and how many there are."""
+LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
+"""Between two lives of an agent, two frames of an intruder, two signing requests of a pod."""
 DAY_S = 86_400.0
 
 
@@ -117,12 +120,14 @@ async def begun_again(world: World) -> AsyncIterator[None]:
     async def once() -> None:
         await world.seen.end("a3", signal.SIGKILL)
         await world.seen.begin("a3")
-        await asyncio.sleep(2)
+        await asyncio.sleep(LIVES_S)
 
-    async with meanwhile(once):
-        yield
-    await world.seen.end("a3", signal.SIGKILL)
-    await world.seen.begin("a3")
+    try:
+        async with meanwhile(once):
+            yield
+    finally:
+        await world.seen.end("a3", signal.SIGKILL)
+        await world.seen.begin("a3")
 
 
 @asynccontextmanager
@@ -170,9 +175,10 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
 async def world_changed(world: World) -> AsyncIterator[None]:
     """What comes is further and further from what history knows."""
     os.kill(world.seen.pid(CLIENT), signal.SIGUSR1)
-    yield
-    # A new client begins with the old world, in series of its own.
-    await again(world, CLIENT)
+    try:
+        yield
+    finally:
+        await again(world, CLIENT)  # its next life begins with the old world
 
 
 @asynccontextmanager
@@ -300,7 +306,7 @@ async def intruding(world: World) -> AsyncIterator[None]:
 
     async def intrude() -> None:
         await asking.intrude(0.0)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(INTRUDES_S)
 
     async with meanwhile(intrude):
         yield
@@ -331,29 +337,20 @@ async def asked_wrongly(world: World) -> AsyncIterator[None]:
 
     async def ask() -> None:
         posted(world.seen.cluster.server, csr_pem(uri(pod="agent-1")))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(ASKS_S)
 
     async with meanwhile(ask):
         yield
 
 
-def ready(server: ApiServer, share: int = 1) -> None:
-    """Say that the pods of every Deployment are ready, or none: nobody else does here."""
-    for made in server.all(DEPLOYMENTS):
-        count = made["spec"].get("replicas", 1) * share
-        replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
-        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
-        server.put(DEPLOYMENTS, {**made, "status": {**replicas, **seen}})
-
-
 @asynccontextmanager
 async def no_pods(world: World) -> AsyncIterator[None]:
     """No pod of a pool is ready."""
-    ready(world.seen.cluster.server, 0)
+    pods_ready(world.seen.cluster.server, share=0)
     try:
         yield
     finally:
-        ready(world.seen.cluster.server)
+        pods_ready(world.seen.cluster.server)
 
 
 def _pods_alone(user: User, verb: str, path: str) -> bool:

@@ -3,8 +3,9 @@
     python -m dashboards live --seconds 90
 
 The fleet is the one of `tests.observed`: each component, the operator and a client that asks and
-is refused.  It keeps our rules.  A query, or a variable, that gives
-no data fails the run.  What was answered is kept for `dashboards.pictures`.
+is refused.  A load test with a fleet of its own runs beside it.  Prometheus keeps our rules.  A
+query or a variable that gives no data fails the run.  What was answered is kept for
+`dashboards.pictures`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from dashboards.board import Board
 from dashboards.reading import Query
 from tests.observed import fleet
 from tests.support import prometheus
-from tests.support.api_server import ApiServer
-from tests.support.operating import NAMESPACE
 from tests.support.prometheus import Pace, Prometheus
 
 KEPT = built.ROOT / ".cache/dashboards/answers.json"
@@ -59,9 +58,7 @@ async def run(seconds: float) -> int:
 @asynccontextmanager
 async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
     pace = Pace(scrape_s=SCRAPE_S, evaluation_s=SCRAPE_S)
-    kept = [folder / name for name in rules.render()]
-    for path, text in zip(kept, rules.render().values(), strict=True):
-        path.write_text(text, encoding="utf-8")
+    kept = rules.written(folder)
     async with (
         fleet.observed(folder / "fleet", news=print) as seen,
         generator.running(folder / "load", lasts_s) as load,
@@ -70,18 +67,8 @@ async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
         ) as asked,
     ):
         await asked.all_up(within_s=UP_S)
-        _make_ready(seen.cluster.server)
+        fleet.pods_ready(seen.cluster.server)
         yield asked
-
-
-def _make_ready(server: ApiServer) -> None:
-    """Say that the pods of every Deployment are ready: nobody else does, without a cluster."""
-    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-    for made in server.all(path):
-        wanted = made["spec"].get("replicas", 1)
-        replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), wanted)
-        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
-        server.put(path, {**made, "status": {**replicas, **seen}})
 
 
 async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:

@@ -14,8 +14,6 @@ a live test divides them by one factor and changes nothing else.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +24,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from dashboards import alerts as _alerts
-from dashboards import promql
+from dashboards import folders, promql
 from dashboards.promql import Metric, Wanted
 from dashboards.series import JOB
 
@@ -174,15 +172,7 @@ def increase(metric: Metric, over: str, /, *by: str, suffix: str = "", **labels:
 @cache
 def alerts() -> tuple[Alert, ...]:
     """The alerts of the files below `dashboards/alerts`, by name."""
-    names = sorted(each.name for each in pkgutil.iter_modules(_alerts.__path__))
-    found = [importlib.import_module(f"dashboards.alerts.{name}").ALERT for name in names]
-    for name, alert in zip(names, found, strict=True):
-        if alert.name != name:
-            raise ValueError(
-                f"dashboards/alerts/{name}.py calls its alert {alert.name!r}:"
-                " name it as the file is named"
-            )
-    return tuple(found)
+    return folders.parts(_alerts, "ALERT")
 
 
 def render(factor: float = 1.0) -> dict[str, str]:
@@ -209,24 +199,9 @@ def files() -> dict[Path, str]:
     return {FOLDER / name: text for name, text in render().items()}
 
 
-def behind() -> list[Path]:
-    """Files that say something else than the code does, that are missing, or that are left over."""
-    wanted = files()
-    changed = [
-        path
-        for path, text in wanted.items()
-        if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
-    return changed + sorted(set(FOLDER.glob("*.yaml")) - set(wanted))
-
-
-def write() -> list[Path]:
-    """Write what is behind, and remove what is left over; the files that changed."""
-    wanted, changed = files(), behind()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for path in changed:
-        if path in wanted:
-            path.write_text(wanted[path], encoding="utf-8")
-        else:
-            path.unlink()
-    return changed
+def written(folder: Path, factor: float = 1.0) -> list[Path]:
+    """Write the files into a folder, for a Prometheus that keeps them; where they are."""
+    kept = {folder / name: text for name, text in render(factor).items()}
+    for path, text in kept.items():
+        path.write_text(text, encoding="utf-8")
+    return list(kept)

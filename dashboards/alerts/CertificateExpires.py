@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dashboards.cases import fires, of, silent, target
-from dashboards.rules import PAGE, Alert, Holds, ours
+from dashboards.lifetimes import little_left
+from dashboards.rules import PAGE, Alert, Holds
 from midstreamer.telemetry import metrics
 
-SHARE_MIN, LEFT_MAX = 0.1, "7d"
-
-
-def _left() -> str:
-    return f"({ours(metrics.CERTIFICATE_EXPIRY_S)} > 0) - time()"
-
-
-def _share() -> str:
-    life = f"({ours(metrics.CERTIFICATE_EXPIRY_S)} - {ours(metrics.CERTIFICATE_BEGIN_S)})"
-    return f"({_left()}) / {life}"
-
+SHARE_MAX, LEFT_MAX = 0.1, "7d"
 
 ALERT = Alert(
     name="CertificateExpires",
-    expression=lambda over: f"{_share()} < {SHARE_MIN} and {_left()} < {over.seconds(LEFT_MAX):g}",
+    expression=lambda over: little_left(SHARE_MAX, LEFT_MAX, over),
     wait="5m",
     severity=PAGE,
     summary="the certificate of {{ $labels.component }} {{ $labels.pod }} ends soon",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dashboards import panels, promql
 from dashboards.board import Board, Row
+from dashboards.burning import PAGES, TICKETS, Windows
 from dashboards.panels import Line, Says, above, below, graph, number
 from dashboards.scope import NAMESPACE, OVER, Scope
 from dashboards.series import BUDGET_LEFT, OBJECTIVE, SLI_ERROR
 from midstreamer.telemetry import metrics, words
 
 ASKED = Scope("coordinator")
-PAGE_FAST, PAGE_SLOW, TICKET = 14.4, 6.0, 1.0
-"""Burn rates from where on somebody is called or has a ticket."""
 
 
 _LEFT = promql.smallest(promql.series(BUDGET_LEFT, namespace=NAMESPACE), "slo")
@@ -23,7 +22,8 @@ def _burn(window: str) -> str:
     return promql.ratio(error, f"(1 - {_ASKED})")
 
 
-def _burning(title: str, short: str, long: str, rate: float, who: str) -> panels.Panel:
+def _burning(title: str, windows: Windows, who: str) -> panels.Panel:
+    short, long, rate = windows
     return graph(
         title,
         panels.PLAIN,
@@ -88,9 +88,9 @@ _met = Row(
 _burns = Row(
     "How fast does the budget burn?",
     [
-        _burning("Fast", "5m", "1h", PAGE_FAST, "somebody is called."),
-        _burning("Slower", "30m", "6h", PAGE_SLOW, "somebody is called."),
-        _burning("Slowly", "6h", "3d", TICKET, "there is a ticket."),
+        _burning("Fast", PAGES[0], "somebody is called."),
+        _burning("Slower", PAGES[1], "somebody is called."),
+        _burning("Slowly", TICKETS[1], "there is a ticket."),
     ],
 )
 

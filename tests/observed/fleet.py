@@ -264,6 +264,16 @@ async def a_cluster(directory: Path) -> AsyncIterator[Served]:
         yield here
 
 
+def pods_ready(server: ApiServer, *, share: int = 1) -> None:
+    """Say that the pods of every Deployment are ready, or none: without a cluster nobody does."""
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    for made in server.all(path):
+        count = made["spec"].get("replicas", 1) * share
+        replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
+        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
+        server.put(path, {**made, "status": {**replicas, **seen}})
+
+
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
     """A pod that asks for a certificate by turns with one that says it is another."""

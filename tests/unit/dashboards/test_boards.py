@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import built, linting, reading
+from dashboards import built, folders, linting, reading
 from dashboards.board import Board
 from midstreamer.telemetry import metrics
 
@@ -19,7 +19,7 @@ UNSEEN = {
 
 
 def test_what_the_chart_ships_is_what_is_built() -> None:
-    behind = [str(path.relative_to(built.ROOT)) for path in built.behind()]
+    behind = [str(path.relative_to(built.ROOT)) for path in folders.behind(built.files())]
     assert behind == [], "run make dashboards"
 
 
@@ -27,9 +27,9 @@ def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(built, "FOLDER", tmp_path)
     old = tmp_path / "midstreamer-old.json"
     old.write_text("{}")
-    assert old in built.behind()
-    assert len(built.write()) == len(built.boards()) + 1
-    assert built.behind() == []
+    assert old in folders.behind(built.files())
+    assert len(folders.write(built.files())) == len(built.boards()) + 1
+    assert folders.behind(built.files()) == []
 
 
 @pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
