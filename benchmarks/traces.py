@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet import machine
+from benchmarks.telemetry import processor_s
 from midstreamer import AsyncClient, Specification, Tick
 from midstreamer.cli import state
 from midstreamer.cli.config import RunSettings
@@ -152,18 +153,9 @@ async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
             os.environ.pop(key, None)
 
 
-def processor_s(processes: Iterable[int]) -> float:
-    """Seconds that processes took of a processor so far, user's and kernel's."""
-    ticks = 0
-    for each in processes:
-        told = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(told[11]) + int(told[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 async def turns(arms: Sequence[Arm], what: str, *, count: bool) -> None:
     """Some requests of one kind to each fleet in turn; the first round only warms up."""
-    before = [processor_s(arm.processes) for arm in arms]
+    before = [sum(map(processor_s, arm.processes)) for arm in arms]
     for arm in arms:
         taken = []
         for _ in range(REQUESTS):
@@ -173,7 +165,7 @@ async def turns(arms: Sequence[Arm], what: str, *, count: bool) -> None:
         if count:
             arm.taken.setdefault(what, []).append(taken)
     for arm, began_s in zip(arms, before, strict=True):
-        took_s = processor_s(arm.processes) - began_s
+        took_s = sum(map(processor_s, arm.processes)) - began_s
         arm.processor_s[what] = arm.processor_s.get(what, 0.0) + count * took_s
 
 

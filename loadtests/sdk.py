@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loadtests import identities, plan, schedule, words
 from midstreamer import AsyncClient, Tick
+from midstreamer.cli.identities import carrier
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.telemetry import logs
@@ -27,8 +28,6 @@ def command(path: Path) -> list[str]:
 
 async def ask(made: plan.Plan) -> None:
     """Ask for as long as the shape lasts."""
-    from midstreamer.cli.identities import carrier
-
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
     specification, dice = words.specification(), random.Random(made.seed + made.worker)
@@ -61,10 +60,9 @@ async def ask(made: plan.Plan) -> None:
             due_s = begin_s + after_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             kind = "append" if number % 2 else "match"
+            asking = group.create_task(one(kind, number, due_s))
             if kind == "append":
-                await one(kind, number, due_s)  # ticks of one series go in order
-            else:
-                group.create_task(one(kind, number, due_s))
+                await asking  # ticks of one series go in order
 
 
 def main() -> int:

@@ -241,21 +241,20 @@ class Crowd:
             user = self.users[number % len(self.users)]
             ask = self._asking(user, kind)
             work = gevent.spawn(self.timed, kind, due_s, ask)
-        self._running.add(work)
-        work.link(self._running.discard)
+        self._keep(work)
 
     def _asking(self, user: User, kind: str) -> Callable[[], object]:
         def ask() -> None:
             # From now on, not from when it was due: that this generator is late fails nothing.
             until_s = time.monotonic() + self.plan.budget_s
-            if kind != "refusal":
-                user.ask_for(kind, until_s)
-                return
             try:
                 user.ask_for(kind, until_s)
             except NotGranted:
-                return
-            raise MidstreamerError("an append to a universe that is not granted was taken")
+                if kind == "refusal":
+                    return
+                raise
+            if kind == "refusal":
+                raise MidstreamerError("an append to a universe that is not granted was taken")
 
         return ask
 
@@ -289,9 +288,11 @@ class Crowd:
             gevent.sleep(2 * SLOW_S)
 
     def _spawn(self, work: Callable[[], None]) -> None:
-        made = gevent.spawn(work)
-        self._running.add(made)
-        made.link(self._running.discard)
+        self._keep(gevent.spawn(work))
+
+    def _keep(self, work: gevent.Greenlet) -> None:
+        self._running.add(work)
+        work.link(self._running.discard)
 
 
 def _ends(plan: Plan) -> list[float]:

@@ -35,6 +35,7 @@ from tests.observed.database import ID as DATABASE
 from tests.observed.database import PostgresProcess
 from tests.rolling.fleet import Fleet
 from tests.rolling.plan import MEMBERS, SYNC, Version
+from tests.support import programs
 from tests.support.api_over_https import Served, served
 from tests.support.api_server import ApiServer
 from tests.support.operating import NAMESPACE, RELEASE, UID, csr_pem, posted, uri
@@ -46,7 +47,6 @@ MORE = "client/more-*"
 """Whoever else may come: a fault that takes several clients certifies them."""
 REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
-STOP_S = 30.0
 POLL_S = 0.05
 ASKED_S = 1.0
 """Between two signing requests of pods, one good and one that is denied."""
@@ -67,17 +67,14 @@ class Beside:
 
     async def start(self) -> None:
         """Start it; what it says goes to its log."""
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *self.words,
-                cwd=ROOT,
-                env={**os.environ, parent.VARIABLE: str(os.getpid())},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.process = await programs.start(
+            sys.executable,
+            "-m",
+            *self.words,
+            log=self.log,
+            cwd=ROOT,
+            env={**os.environ, parent.VARIABLE: str(os.getpid())},
+        )
 
     async def ready(self) -> None:
         """Wait until its probe is well; AssertionError with its last words when it is not."""
@@ -94,19 +91,12 @@ class Beside:
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Signal it, wait for its end, and kill it when that takes too long."""
-        if self.process is None or self.process.returncode is not None:
-            return
-        self.process.send_signal(how)
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+        if self.process is not None:
+            await programs.end(self.process, how)
 
     def last_words(self) -> str:
         """The end of its log."""
-        return " | ".join(self.log.read_text("utf-8", errors="replace").splitlines()[-3:])
+        return programs.last_words(self.log)
 
 
 @dataclass

@@ -23,9 +23,9 @@ import yaml  # type: ignore[import-untyped]
 
 from midstreamer.cli.local import free_ports
 from tests.cluster import build
+from tests.support import programs
 
 READY_S = 60.0
-END_S = 15.0
 POLL_S = 0.1
 STORE = "memory"
 BUILD = "run `make traces`, which builds it in some minutes, once"
@@ -127,20 +127,12 @@ async def running(folder: Path) -> AsyncIterator[Jaeger]:
     program = await asyncio.to_thread(build.program, "jaeger")
     takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3, datagram=False))
     settings, log = _written(folder, _settings(takes, query, grpc)), folder / "jaeger.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            f"--config={settings}",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_S)) as session:
-            await _ready(process, log, f"http://{query}/api/services", session)
-            yield Jaeger(f"http://{takes}", query, session)
-    finally:
-        await _end(process)
+    async with (
+        programs.running(program, f"--config={settings}", log=log) as process,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_S)) as session,
+    ):
+        await _ready(process, log, f"http://{query}/api/services", session)
+        yield Jaeger(f"http://{takes}", query, session)
 
 
 def _settings(takes: str, query: str, grpc: str) -> dict[str, Any]:
@@ -179,27 +171,13 @@ async def _ready(
         async with asyncio.timeout(READY_S):
             while True:
                 if process.returncode is not None:
-                    raise JaegerFailed(f"ended with {process.returncode}: {_last_words(log)}")
+                    raise JaegerFailed(
+                        f"ended with {process.returncode}: {programs.last_words(log)}"
+                    )
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(url) as answer:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
-        raise JaegerFailed(f"not ready within {READY_S:g} s: {_last_words(log)}") from None
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return " | ".join(lines[-3:]) or "it said nothing"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(END_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-    await process.wait()
+        raise JaegerFailed(f"not ready within {READY_S:g} s: {programs.last_words(log)}") from None

@@ -25,11 +25,11 @@ import aiohttp
 import yaml  # type: ignore[import-untyped]
 
 from tests.cluster import build
+from tests.support import programs
 
 JOB = "midstreamer"
 LOOPBACK = "127.0.0.1"
 READY_S = 60.0
-END_S = 15.0
 POLL_S = 0.05
 RELOAD_S = 0.2
 """How soon targets are scraped that were named; 5 s when it is left to Prometheus."""
@@ -241,21 +241,13 @@ async def running(
     kept, scraped = tuple(each.absolute() for each in rules), list(targets)
     _configure(folder, scraped, kept, pace)
     log = folder / "prometheus.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *_arguments(folder, pace),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        timeout = aiohttp.ClientTimeout(total=READY_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            address = await _ready(process, log, session)
-            yield Prometheus(address, folder, process.pid, pace, session, kept, scraped)
-    finally:
-        await _end(process)
+    timeout = aiohttp.ClientTimeout(total=READY_S)
+    async with (
+        programs.running(program, *_arguments(folder, pace), log=log) as process,
+        aiohttp.ClientSession(timeout=timeout) as session,
+    ):
+        address = await _ready(process, log, session)
+        yield Prometheus(address, folder, process.pid, pace, session, kept, scraped)
 
 
 def _arguments(folder: Path, pace: Pace) -> list[str]:
@@ -314,7 +306,9 @@ async def _ready(
                 await asyncio.sleep(POLL_S)
             return found[1]
     except TimeoutError:
-        raise PrometheusFailed(f"not ready within {READY_S:g} s: {_last_words(log)}") from None
+        raise PrometheusFailed(
+            f"not ready within {READY_S:g} s: {programs.last_words(log, having='level=ERROR')}"
+        ) from None
 
 
 async def _answers(session: aiohttp.ClientSession, address: str) -> bool:
@@ -327,25 +321,10 @@ async def _answers(session: aiohttp.ClientSession, address: str) -> bool:
 
 def _check(process: asyncio.subprocess.Process, log: Path) -> None:
     if process.returncode is not None:
-        raise PrometheusFailed(f"ended with {process.returncode}: {_last_words(log)}")
+        raise PrometheusFailed(
+            f"ended with {process.returncode}: {programs.last_words(log, having='level=ERROR')}"
+        )
 
 
 def _told(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
-
-
-def _last_words(log: Path) -> str:
-    lines = _told(log).splitlines()
-    errors = [line for line in lines if "level=ERROR" in line]
-    return " | ".join((errors or lines)[-3:]) or "it said nothing"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(END_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-    await process.wait()

@@ -1,0 +1,58 @@
+"""Programs that a test starts: what they say goes to a log, and they end with the test."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+END_S = 30.0
+LINES = 3
+
+
+async def start(
+    *words: str | Path,
+    log: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    anew: bool = False,
+) -> Process:
+    """Start a program; its output goes behind what the log has, or in its place (``anew``)."""
+    with log.open("wb" if anew else "ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *words, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=output
+        )
+
+
+async def end(
+    process: Process, how: signal.Signals = signal.SIGTERM, *, within_s: float = END_S
+) -> None:
+    """Signal it, wait for its end, and kill it when that takes too long."""
+    if process.returncode is None:
+        process.send_signal(how)
+        try:
+            async with asyncio.timeout(within_s):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+    await process.wait()
+
+
+@asynccontextmanager
+async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
+    """A program with a log of its own, which has ended after the block."""
+    process = await start(*words, log=log, anew=True)
+    try:
+        yield process
+    finally:
+        await end(process)
+
+
+def last_words(log: Path, *, having: str = "") -> str:
+    """The last lines of a log; of those with ``having`` in them, if there are any."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    chosen = [line for line in lines if having in line] or lines
+    return " | ".join(chosen[-LINES:]) or "it said nothing"
