@@ -1,22 +1,26 @@
-"""Counting that can be switched off and on, in every process that finds this folder on its path.
+"""Counting that can be switched off, on, and counted itself, in processes that find this folder.
 
 Python imports a module of this name when it starts.  `benchmarks.telemetry` gives the folder to the
-processes of its fleet, and sends them OFF and ON; nothing else does.
+processes of its fleet, and sends them OFF, ON and TALLY; nothing else does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from midstreamer.runtime import measuring
 from midstreamer.sync import counting
 from midstreamer.telemetry import families
 
-OFF, ON = signal.SIGUSR1, signal.SIGUSR2
+OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
+TOLD = "benchmark_operations"
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -62,11 +66,43 @@ _INSTEAD: dict[tuple[Any, str], Any] = {
 _AS_IT_IS = {(owner, name): getattr(owner, name) for owner, name in _INSTEAD}
 
 
+_tally = dict.fromkeys(("inc", "dec", "set", "observe", "labels"), 0)
+
+
+def _tallied(name: str, act: Any) -> Any:
+    """The operation as it is, and one more of its kind."""
+
+    def tallied(*given: Any, **named: Any) -> Any:
+        _tally[name] += 1
+        return act(*given, **named)
+
+    return tallied
+
+
+_TALLIED = {
+    (owner, name): _tallied(name, act) if name in _tally else act
+    for (owner, name), act in _AS_IT_IS.items()
+}
+_MODES = {OFF: _INSTEAD, ON: _AS_IT_IS, TALLY: _TALLIED}
+
+
+class Operations(Collector):
+    """How often each operation was done while they were tallied."""
+
+    def collect(self) -> Iterable[Metric]:
+        """As one metric."""
+        told = CounterMetricFamily(TOLD, "Operations on metrics.", labels=["operation"])
+        for name, count in _tally.items():
+            told.add_metric([name], count)
+        yield told
+
+
 def switch(number: int, _frame: object) -> None:
     """Put all of one kind into its place."""
-    for (owner, name), value in (_INSTEAD if number == OFF else _AS_IT_IS).items():
+    for (owner, name), value in _MODES[signal.Signals(number)].items():
         setattr(owner, name, value)
 
 
-for each in (OFF, ON):
+families.REGISTRY.register(Operations())
+for each in _MODES:
     signal.signal(each, switch)

@@ -19,6 +19,7 @@ from midstreamer.protocol.frames import Level
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import Run
+from midstreamer.telemetry import metrics
 from tests.support.fleet import (
     WITHIN_S,
     Fleet,
@@ -31,6 +32,7 @@ from tests.support.fleet import (
     match,
     running,
 )
+from tests.support.metered import shown
 
 pytestmark = pytest.mark.integration
 
@@ -406,3 +408,14 @@ async def test_spooled_outlives_the_coordinator(
         await fleet.start_coordinator("c1", spool_dir=tmp_path)
         await eventually(lambda: list(tmp_path.glob("spool-*")) == [])
         assert await stored(fleet) == list(whole.values_array())
+
+
+async def test_agents_tell_how_many_threads_they_have_and_how_long_these_were_busy() -> None:
+    universe = a_universe(2, 300)
+    before_s = shown(metrics.KERNEL_BUSY_S)
+    async with running(agents=("a1",)) as fleet:
+        client = await fleet.client()
+        await append(client, *universe)
+        await search(client, a_specification(), *windows(universe, 250))
+    assert shown(metrics.KERNEL_THREADS) == 1
+    assert shown(metrics.KERNEL_BUSY_S) > before_s
