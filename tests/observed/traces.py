@@ -28,6 +28,7 @@ from tests.observed import fleet, waterfall
 from tests.rolling.plan import Version
 from tests.support import jaeger
 from tests.support.jaeger import Jaeger, JaegerFailed, Span
+from tests.support.tracing import provided
 
 APPLICATION = "application"
 
@@ -81,12 +82,8 @@ def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
     return lacks
 
 
-async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str, list[Span]]:
-    """The traces of an append and of a match, as Jaeger has them."""
-    provider = TracerProvider(resource=Resource.create({"service.name": APPLICATION}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{seen.endpoint}/v1/traces")))
-    trace.set_tracer_provider(provider)
-    tracer = provider.get_tracer("application")
+async def asked(tracer: trace.Tracer, addresses: Sequence[str], certs: Path) -> dict[str, str]:
+    """Append and match within spans of an application, and return the ids of their traces."""
     lane = Lane(f"{UNIVERSE}/traced", values_of("traced"))
     ids = {}
     connecting = AsyncClient.connect(addresses, directory=certs, identity=f"client/{fleet.CLIENT}")
@@ -100,6 +97,15 @@ async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str
         with tracer.start_as_current_span("match of an application") as span:
             await client.match(lane.name, time_at(HISTORY), values, WANTED)
             ids["match"] = trace.format_trace_id(span.get_span_context().trace_id)
+    return ids
+
+
+async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str, list[Span]]:
+    """The traces of an append and of a match, as Jaeger has them."""
+    provider = TracerProvider(resource=Resource.create({"service.name": APPLICATION}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{seen.endpoint}/v1/traces")))
+    with provided(provider):
+        ids = await asked(provider.get_tracer("application"), addresses, certs)
     await asyncio.to_thread(provider.force_flush)
     found = {}
     for what, hops in (("append", APPEND), ("match", MATCH)):

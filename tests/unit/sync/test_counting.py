@@ -74,8 +74,8 @@ def test_the_confidence_is_read_back_from_the_brier_score(probability: float, ro
 
 
 def test_streams_are_counted_by_whether_they_may_speak() -> None:
-    state = reasoning.initial(a_specification())
-    universe = state.specification.universe
+    universe = "licensed"
+    state = reasoning.initial(a_specification(universe=universe))
     held = msgspec.structs.replace(state.licence, held=True)
     licences = counting.Licences()
     for stream in ("a", "b", "c"):

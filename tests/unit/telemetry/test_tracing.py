@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -13,6 +12,7 @@ from structlog.testing import capture_logs
 
 from midstreamer.domain.errors import Unavailable
 from midstreamer.telemetry import logs, tracing
+from tests.support.tracing import provided
 
 
 @pytest.fixture(autouse=True)
@@ -172,14 +172,10 @@ def test_an_application_s_own_provider_is_taken_and_its_spans_are_parents() -> N
     kept = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    before = trace._TRACER_PROVIDER
-    trace._TRACER_PROVIDER = provider
-    try:
+    with provided(provider):
         tracing.adopt()
         with provider.get_tracer("app").start_as_current_span("app"), tracing.span("client.match"):
             pass
-    finally:
-        trace._TRACER_PROVIDER = before
     inner, outer = kept.get_finished_spans()
     assert inner.parent is not None
     assert outer.context is not None
@@ -187,9 +183,10 @@ def test_an_application_s_own_provider_is_taken_and_its_spans_are_parents() -> N
 
 
 def test_without_an_application_s_provider_nothing_is_taken() -> None:
-    tracing.adopt()
-    with tracing.span("client.match"):
-        assert tracing.current() == ""
+    with provided(None):
+        tracing.adopt()
+        with tracing.span("client.match"):
+            assert tracing.current() == ""
 
 
 def test_a_line_names_the_trace_that_it_was_written_in() -> None:
