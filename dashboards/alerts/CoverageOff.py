@@ -36,7 +36,7 @@ ALERT = Alert(
         "}} inside their intervals is {{ $value | humanizePercentage }} of all "
         "away from its target, over a day."
     ),
-    fault="outcomes come that no history has",
+    fault="whatever is foretold, the opposite comes, beyond its interval",
     board="reasoning",
     cases=(
         fires(

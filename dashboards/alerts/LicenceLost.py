@@ -31,7 +31,7 @@ ALERT = Alert(
         "$labels.namespace }} held the licence to give signals; none does any "
         "more."
     ),
-    fault="outcomes come that no history has",
+    fault="whatever is foretold, the opposite comes, beyond its interval",
     board="reasoning",
     cases=(
         fires(

@@ -27,7 +27,7 @@ ALERT = Alert(
         "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} sends "
         "are lost."
     ),
-    fault="datagrams pour on a coordinator that is frozen again and again",
+    fault="datagrams pour on a coordinator",
     board="transport",
     cases=(
         fires(

@@ -23,7 +23,7 @@ ALERT = Alert(
         " in {{ $labels.namespace }} has failed {{ $value | humanize }} times "
         "within a quarter of an hour."
     ),
-    fault="the API server refuses everything",
+    fault="no signing request can be answered",
     board="fleet",
     cases=(
         fires(

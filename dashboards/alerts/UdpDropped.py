@@ -19,7 +19,7 @@ ALERT = Alert(
         "{{ $value | humanize }} datagrams a second to {{ $labels.component }} {{"
         " $labels.pod }} of {{ $labels.namespace }} find its receive buffer full."
     ),
-    fault="datagrams pour on a coordinator that is frozen again and again",
+    fault="datagrams pour on a coordinator",
     board="transport",
     cases=(
         fires(

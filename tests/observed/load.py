@@ -7,24 +7,25 @@ It appends and matches as `tests.load.asking` does.  Beside that it looks up wha
 who is there, and asks for what it must not get: old ticks, unknown series, a foreign universe, a
 drain; it sends what only a coordinator may send; and a stranger, who has a certificate and is on no
 allowlist, knocks, so often that not every line about it is logged.  Its one line on stdout says
-that the history is stored.  SIGUSR1 changes the world
-that it tells of, SIGTERM ends it.
+that the history is stored.  After SIGUSR1 the world is against
+what is said of it (`Against`), SIGTERM ends it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities, parent
 from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
@@ -32,15 +33,13 @@ from midstreamer.runtime import health
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
-from tests.load.asking import HISTORY, UNIVERSE, WANTED, Load, at_rate, say, time_at
+from tests.load.asking import HISTORY, TICKS, UNIVERSE, WANTED, Lane, Load, at_rate, say, time_at
 
 LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S = 2.0, 0.5, 2.0
 STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
-DOUBLES_TICKS, GROWS_TICKS = 10.0, 400
-"""Once the world has changed, its noise doubles with so many ticks of a series, up to a bound."""
 log = logs.get(__name__)
 
 
@@ -126,13 +125,42 @@ class Asking:
             log.warning("load.failed", error=f"{error.code}: {error}")
 
 
-def changed(load: Load) -> None:
-    """From here on the world is another: each tick is further from what history knows."""
-    for lane in load.lanes:
-        rest = len(lane.values) - lane.count
-        growing = np.exp2(np.minimum(np.arange(rest), GROWS_TICKS) / DOUBLES_TICKS)
-        dice = np.random.default_rng(list(lane.name.encode()))
-        lane.values[lane.count :] = 100.0 + 20.0 * growing * dice.standard_normal(rest)
+class Against:
+    """What comes once the world has turned against what is said of it.
+
+    Each decision about the end of a series is followed by ticks on the side that it did not favour,
+    beyond its interval.  Milder changes do not last: whoever learns follows them.
+    """
+
+    def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
+        self._client = client
+        self._free = deque(lanes)
+
+    async def contradict(self) -> None:
+        """Ask about a series that nobody asks about now, and let the opposite come."""
+        if not self._free:
+            return
+        lane = self._free.popleft()
+        try:
+            end = lane.count - 1
+            values = lane.values[end + 1 - WANTED.window : end + 1]
+            said = await self._client.match(lane.name, time_at(end), values, WANTED)
+            coming = slice(lane.count, lane.count + TICKS)
+            lane.values[coming] = said.last + unexpected(said)
+            await self._client.append(lane.ticks(TICKS))
+            lane.count += TICKS
+        except MidstreamerError as error:
+            log.warning("load.failed", error=f"{error.code}: {error}")
+        finally:
+            self._free.append(lane)
+
+
+def unexpected(said: Decision) -> float:
+    """A change on the side that a decision did not favour, beyond its interval."""
+    rises = said.probability < 0.5
+    edge = said.high if rises else said.low
+    beyond = edge if math.isfinite(edge) else 0.0
+    return max(beyond, 0.0) + said.scale if rises else min(beyond, 0.0) - said.scale
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -150,11 +178,20 @@ async def run(arguments: argparse.Namespace) -> None:
         asking = Asking(client, arguments)
         load = Load(client, arguments.identity.partition("/")[2], asking.heard)
         await load.begin()
-        loop.add_signal_handler(signal.SIGUSR1, changed, load)
+        against, turned = Against(client, load.lanes), asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, turned.set)
+
+        async def append(due_s: float) -> None:
+            await (against.contradict() if turned.is_set() else load.append(due_s))
+
+        async def match(due_s: float) -> None:
+            if not turned.is_set():
+                await load.match(due_s)
+
         say({"ready": True})
         async with asyncio.TaskGroup() as group:
-            group.create_task(at_rate(load.append, arguments.appends_per_s, stop))
-            group.create_task(at_rate(load.match, arguments.matches_per_s, stop))
+            group.create_task(at_rate(append, arguments.appends_per_s, stop))
+            group.create_task(at_rate(match, arguments.matches_per_s, stop))
             group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
