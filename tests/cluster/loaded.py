@@ -1,18 +1,20 @@
 """A fleet in a cluster under the load of `charts/midstreamer-loadtest`, while everything happens.
 
-    python -m tests.cluster.loaded --users 300 --rate 60 --seconds 420
+    python -m tests.cluster.loaded --users 300 --rate 60 --seconds 780
     python -m tests.cluster.loaded --users 20 --seconds 30 --faults none
 
 It works in KUBECONFIG's cluster, which must be marked for tests and have the images.  A fleet with
 raised limits is installed, and the chart that loads it.  Meanwhile, one after the other: each pod
 of each kind is deleted, each is killed, one coordinator is frozen for some seconds, each Deployment
-and StatefulSet is restarted.  Certificates live so short that those of users are renewed; pods get
-theirs when they start again.  It ends with 0 when the master's Job succeeded: no request failed.
+and StatefulSet is restarted, and then every pod renews its certificate, which lives for ten minutes
+only; so do the users.  It ends with 0 when the master's Job succeeded: no request failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import datetime as dt
 import json
 import re
 import sys
@@ -23,6 +25,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
 
 from tests.cluster import crashes, example, host, mark, releases
 from tests.cluster.conftest import a_namespace
@@ -38,7 +42,8 @@ READY_S = 180.0
 BEGIN_S = 600.0
 END_S = 180.0
 FREEZE_S = 3.0
-FAULTS = ("delete", "kill", "freeze", "roll")
+FAULTS = ("delete", "kill", "freeze", "roll", "renew")
+CERTIFIED = ("agent", "coordinator", "sync", "postgres")
 ROLLED = (
     "deployment/{}-agent", "deployment/{}-sync", "statefulset/{}-coordinator",
     "deployment/{}-operator", "statefulset/{}-postgres",
@@ -148,6 +153,30 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
         _until_rolled(fleet, name)
         fleet.wait_ready(timeout_s=READY_S)
         host.say(f"restart {name}: whole again after {time.monotonic() - begun_s:.1f} s")
+    if "renew" in asked.faults:
+        began, begun_s = dt.datetime.now(dt.UTC), time.monotonic()
+
+        def all_renewed() -> bool:
+            wanted = {pod["metadata"]["name"] for each in CERTIFIED for pod in fleet.pods(each)}
+            return wanted <= renewed(fleet, began)
+
+        host.until("every leaf is renewed", all_renewed, timeout_s=asked.life_s)
+        host.say(f"renew: every pod has another leaf after {time.monotonic() - begun_s:.0f} s")
+
+
+def renewed(fleet: Release, since: dt.datetime) -> set[str]:
+    """Pods whose signing request was made and answered with a certificate since then."""
+    names = set()
+    for asked in fleet.kubernetes.get("certificatesigningrequests")["items"]:
+        made = dt.datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
+        if made > since and asked.get("status", {}).get("certificate"):
+            request = x509.load_pem_x509_csr(base64.b64decode(asked["spec"]["request"]))
+            kinds = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names |= {
+                uri.rpartition("/")[2]
+                for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier)
+            }
+    return names
 
 
 def _until_rolled(fleet: Release, name: str) -> None:
@@ -214,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--users", type=int, default=300)
     made.add_argument("--rate", type=float, default=60.0, help="requests a second")
-    made.add_argument("--seconds", type=float, default=600.0, help="of the load")
+    made.add_argument("--seconds", type=float, default=780.0, help="of the load")
     made.add_argument("--workers", type=int, default=2)
     made.add_argument("--life-s", type=int, default=LIFE_S, help="of certificates, 600 or more")
     made.add_argument("--faults", nargs="*", choices=[*FAULTS, "none"], default=list(FAULTS))
