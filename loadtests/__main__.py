@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import curve, fleet, plan, report, schedule
+from loadtests import curve, fleet, plan, profiling, report, schedule
 from loadtests.plan import Plan
 from loadtests.schedule import Spacing
 from midstreamer.domain.errors import MidstreamerError
@@ -46,6 +46,11 @@ def parsed() -> argparse.ArgumentParser:
     parser.add_argument("--metrics", default="", help="host:port of the generator's own metrics")
     parser.add_argument("--web", type=int, nargs="?", const=8089, help="locust's page, at a port")
     parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        help="folder: where each process of the fleet spends its time, as flame graphs",
+    )
     parser.add_argument("--chart", type=Path, help="of curve: draw it there, as SVG")
     return parser
 
@@ -113,7 +118,8 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
         news(f"{shape.users} users come in {begin_s:.0f} s, and load the fleet for {seconds:.0f} s")
         if arguments.web:
             news(f"start it at http://127.0.0.1:{arguments.web}")
-        code = await load(made, folder, arguments.web)
+        async with profiling.recorded(running.children, arguments.profile):
+            code = await load(made, folder, arguments.web)
         after = await asyncio.to_thread(fleet.scraped, running)
     if not made.answer.exists():
         last = (folder / "locust.log").read_text("utf-8", "replace")[-2000:]
@@ -122,6 +128,8 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     figures.servers = report.spent(before, after, figures.seconds)
     if arguments.json:
         report.write(figures, made, arguments.json)
+    for path in sorted(arguments.profile.glob("*.svg")) if arguments.profile else ():
+        screen.print(profiling.table(path.stem, profiling.read(path)))
     if arguments.what == "curve":
         return curve.show(figures, made, screen, arguments.chart)
     report.show(figures, made, screen)
@@ -136,6 +144,8 @@ def main() -> int:
     if not screen.is_terminal:
         screen = Console(width=COLUMNS)
     try:
+        if arguments.profile:
+            profiling.prepare(arguments.profile)
         with tempfile.TemporaryDirectory(prefix="midstreamer-load-") as folder:
             return asyncio.run(run(arguments, Path(folder), told, screen))
     except MidstreamerError as error:
