@@ -1,9 +1,15 @@
-"""Latency against the rate of requests, and the highest rate that is still as good as idle."""
+"""Latency against the rate of requests, and the highest rate that is still as good as idle.
+
+All rates are asked in several sweeps, and of each rate the median counts: other work on the machine
+may spoil a few seconds, and rarely the same ones of each sweep.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -12,13 +18,15 @@ from rich.table import Table
 from loadtests import plan
 from loadtests.report import Figures
 from loadtests.schedule import Stage, steady
-from loadtests.tally import Tally
+from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
-IDLE_S, STEP_S, REST_S = 15.0, 8.0, 2.0
+IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
+SWEEPS = 3
+"""So often all rates are asked, one sweep after the other: of each rate the median counts."""
 RATES: dict[str, tuple[float, ...]] = {
-    "match": (5, 10, 20, 30, 40, 60, 80, 100, 130),
-    "lookup": (20, 50, 100, 200, 400, 600, 800, 1000, 1300),
+    "match": (5, 20, 40, 60, 80, 100, 130, 160, 200),
+    "lookup": (20, 200, 600, 1000, 1400, 1800, 2200, 2600, 3000),
 }
 """Of each the first stands for an idle fleet."""
 TIMES = 2.0
@@ -41,27 +49,31 @@ def shape(arguments: argparse.Namespace) -> plan.Shape:
     stages: list[Stage] = []
     for number, rate in enumerate(RATES[asked(arguments.mix)]):
         stages += [steady(IDLE_S if number == 0 else STEP_S, rate), steady(REST_S, 0)]
-    return plan.Shape(tuple(stages), users=arguments.users or 300)
+    return plan.Shape(tuple(stages) * SWEEPS, users=arguments.users or 300)
 
 
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
-    """One point for each stage in which something was asked."""
-    made = []
+    """One point for each rate: the medians of its sweeps, and what all of them asked."""
+    swept: dict[float, list[Tally]] = {}
     for stage, tally in zip(stages, tallies, strict=True):
-        requests = tally.requests.get(name)
-        if stage.begin <= 0 or requests is None:
-            continue
-        made.append(
-            {
-                "rate": stage.begin,
-                "p50_ms": requests.latency.percentile(50) * 1e3,
-                "p99_ms": requests.latency.percentile(99) * 1e3,
-                "late_p99_ms": tally.late.percentile(99) * 1e3,
-                "count": requests.count,
-                "failed": requests.failures.total(),
-            }
-        )
-    return made
+        if stage.begin > 0 and name in tally.requests:
+            swept.setdefault(stage.begin, []).append(tally)
+    return [{"rate": rate, **_point(several, name)} for rate, several in swept.items()]
+
+
+def _point(several: list[Tally], name: str) -> dict[str, float]:
+    asked = [each.requests[name] for each in several]
+
+    def median_ms(durations: Iterable[Durations], percent: int) -> float:
+        return statistics.median(each.percentile(percent) for each in durations) * 1e3
+
+    return {
+        "p50_ms": median_ms((each.latency for each in asked), 50),
+        "p99_ms": median_ms((each.latency for each in asked), 99),
+        "late_p99_ms": median_ms((each.late for each in several), 99),
+        "count": sum(each.count for each in asked),
+        "failed": sum(each.failures.total() for each in asked),
+    }
 
 
 def borne(made: list[dict[str, float]]) -> float:
@@ -78,7 +90,10 @@ def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None)
     """Print the curve, and draw it."""
     name = next(iter(made.mix))
     found = points(made.shape.stages, figures.stages, name)
-    table = Table(title=f"{name}: {figures.users} users", caption="ms from when due to answered")
+    table = Table(
+        title=f"{name}: {figures.users} users",
+        caption=f"ms from when due to answered; medians of {SWEEPS} sweeps",
+    )
     for heading in ("1/s", "p50", "p99", "generator late p99", "count", "failed"):
         table.add_column(heading, justify="right")
     for point in found:

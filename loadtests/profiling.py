@@ -1,7 +1,7 @@
 """Where the processes of a fleet spend their time under load, as flame graphs and as a table.
 
 `py-spy <https://github.com/benfred/py-spy>`_ looks at each process fifty times a second from
-outside and writes which functions it is in; what waits is not counted.  The table tells for each
+outside and writes which functions it is in; what waits is left out.  The table tells for each
 function the share of samples in which it was on top of the stack (itself), and anywhere on it (with
 what it calls).
 """
@@ -29,6 +29,8 @@ PROGRAM = Path(sys.executable).with_name("py-spy")
 LOOKS_PER_S = 50
 WRITES_S = 30.0
 ROWS = 15
+WAITS = ("EpollSelector.select ", "_worker (concurrent/futures/thread.py")
+"""A loop without work and an idle thread of a pool look busy to py-spy at times."""
 _SVG, _IN_SAMPLES = "{http://www.w3.org/2000/svg}", "{http://github.com/jonhoo/inferno}"
 _TITLE = re.compile(r"(?P<name>.*) \([\d,]+ samples?, [\d.]+%\)")
 
@@ -133,6 +135,8 @@ def added(boxes: Iterable[Box]) -> Profile:
         else:
             made.samples, made.itself[box.name] = box.width, box.width
         below.append(box)
+    for name in [each for each in made.itself if each.startswith(WAITS)]:
+        made.samples -= made.itself.pop(name)
     return made
 
 

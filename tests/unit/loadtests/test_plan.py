@@ -98,3 +98,13 @@ def test_a_rate_is_borne_up_to_the_first_that_is_not() -> None:
     assert curve.borne(found) == 10
     found[0]["failed"] = 1
     assert math.isnan(curve.borne(found))
+
+
+def test_a_point_is_the_median_of_its_sweeps_and_counts_all_of_them() -> None:
+    stages = (steady(1, 5), steady(1, 10)) * 3
+    tallies = [Tally() for _ in stages]
+    for tally, seconds in zip(tallies, (0.010, 0.5, 0.012, 0.014, 0.3, 0.015), strict=True):
+        tally.ok("match", latency_s=seconds, service_s=seconds)
+    found = curve.points(stages, tallies, "match")
+    assert [(point["rate"], point["count"]) for point in found] == [(5, 3), (10, 3)]
+    assert [point["p99_ms"] for point in found] == pytest.approx([12, 15], rel=0.02)

@@ -34,6 +34,13 @@ def test_a_function_that_calls_itself_counts_once() -> None:
     assert found.itself == {"all": 0, "walk": 5, "end": 1}
 
 
+def test_a_loop_that_waits_for_work_is_left_out() -> None:
+    waits = "EpollSelector.select (selectors.py:451)"
+    found = profiling.added([Box(0, 0, 6, "all"), Box(0, 1, 4, waits), Box(4, 1, 2, "work")])
+    assert (found.samples, found.itself["work"]) == (2, 2)
+    assert waits not in found.itself
+
+
 def test_without_the_program_one_is_told_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
