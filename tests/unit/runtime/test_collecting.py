@@ -1,0 +1,63 @@
+"""A full collection runs when memory has grown, and cycles do not stay for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from midstreamer.runtime import collecting
+from midstreamer.runtime.collecting import GROWTH, LONGEST_S, Collections
+
+
+@pytest.fixture(autouse=True)
+def _unfreeze() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+class Node:
+    """An object that can be in a cycle, and watched."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_full_collection_is_due_when_memory_has_grown_by_half() -> None:
+    made = Collections(1000, now_s=0.0)
+    assert not made.due(int(GROWTH * 1000), now_s=1.0)
+    assert made.due(int(GROWTH * 1000) + 1, now_s=1.0)
+    made.collected(1400, now_s=1.0)
+    assert not made.due(2000, now_s=2.0)
+
+
+def test_a_full_collection_is_due_after_some_time_in_any_case() -> None:
+    made = Collections(1000, now_s=5.0)
+    assert not made.due(1000, now_s=4.9 + LONGEST_S)
+    assert made.due(1000, now_s=5.0 + LONGEST_S)
+
+
+async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -> None:
+    with collecting.sparing(look_s=0.01):
+        old = Node()
+        gc.collect(1)  # whoever survives this is old
+        gone = weakref.ref(old)
+        del old
+        gc.collect(1)
+        assert gone() is not None, "only a full collection finds it"
+        grown = [[number] for number in range(2_000_000)]
+        async with asyncio.timeout(10):
+            while gone() is not None:  # noqa: ASYNC110 - a collection has no event
+                await asyncio.sleep(0.01)
+        assert grown
+
+
+async def test_what_is_loaded_is_left_out_and_python_decides_again_afterwards() -> None:
+    before = gc.get_threshold()
+    with collecting.sparing():
+        assert gc.get_threshold() == (*before[:2], collecting.NEVER)
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == before
