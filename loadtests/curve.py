@@ -26,7 +26,7 @@ SWEEPS = 3
 """So often all rates are asked, one sweep after the other: of each rate the median counts."""
 RATES: dict[str, tuple[float, ...]] = {
     "match": (5, 20, 40, 60, 80, 100, 130, 160, 200),
-    "lookup": (20, 200, 600, 1000, 1400, 1800, 2200, 2600, 3000),
+    "lookup": (20, 200, 600, 1000, 1400, 1800, 2200, 2600),
 }
 """Of each the first stands for an idle fleet."""
 TIMES = 2.0

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -122,22 +122,36 @@ def read(path: Path) -> Profile:
 
 
 def added(boxes: Iterable[Box]) -> Profile:
-    """Add boxes up by function; the one that spans all is no function."""
-    made, below = Profile(), list[Box]()
+    """Add boxes up by function; the one that spans all is no function, and waiting is left out."""
+    profile = Profile()
+    for stack, own in _stacks(boxes):
+        if not stack or stack[-1].startswith(WAITS):
+            continue
+        profile.samples += own
+        profile.itself[stack[-1]] += own
+        profile.within.update(dict.fromkeys(stack, own))
+    return profile
+
+
+def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
+    """The names from whoever calls first to each box, and the samples in which it was on top."""
+    callers: list[Box] = []
+    own: list[int] = []
+
+    def end() -> tuple[list[str], int]:
+        names = [each.name for each in callers[1:]]
+        callers.pop()
+        return names, own.pop()
+
     for box in sorted(boxes):  # from left to right, and whoever calls before whom it calls
-        while below and box.x >= below[-1].x + below[-1].width:
-            below.pop()
-        if below:
-            made.itself[box.name] += box.width
-            made.itself[below[-1].name] -= box.width
-            if all(each.name != box.name for each in below):
-                made.within[box.name] += box.width
-        else:
-            made.samples, made.itself[box.name] = box.width, box.width
-        below.append(box)
-    for name in [each for each in made.itself if each.startswith(WAITS)]:
-        made.samples -= made.itself.pop(name)
-    return made
+        while callers and box.x >= callers[-1].x + callers[-1].width:
+            yield end()
+        if own:
+            own[-1] -= box.width
+        callers.append(box)
+        own.append(box.width)
+    while callers:
+        yield end()
 
 
 def table(name: str, profile: Profile) -> Table:
