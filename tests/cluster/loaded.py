@@ -172,10 +172,8 @@ def renewed(fleet: Release, since: dt.datetime) -> set[str]:
         if made > since and asked.get("status", {}).get("certificate"):
             request = x509.load_pem_x509_csr(base64.b64decode(asked["spec"]["request"]))
             kinds = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            names |= {
-                uri.rpartition("/")[2]
-                for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier)
-            }
+            for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier):
+                names |= set(uri.split("/"))  # the name of a pod is followed by its uid
     return names
 
 
