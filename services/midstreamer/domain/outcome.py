@@ -5,9 +5,9 @@ its scale, the backtest does both.  A window of ``m`` points that begins at ``fi
 ``first + m - 1``; its outcome is the change over the next ``horizon`` points of the transformed
 values, divided by the window's own scale.  Nothing outside the window enters the scale.
 
-A value without a logarithm, where one is asked, is refused in a window that is asked about; in a
-history it only keeps the windows that touch it from being analogs, so that one bad tick cannot
-silence a universe.
+A value that cannot be compared has no logarithm where one is asked, or is too large to be squared.
+It is refused in a window that is asked about.  In a history it only keeps the windows that touch it
+from being analogs, so that one bad tick cannot silence a universe.
 
 Results are equal to the bit whether windows are taken one by one or together, so two agents
 with other shards cannot disagree: every window is reduced on its own contiguous copy.
@@ -24,13 +24,22 @@ from midstreamer.domain.specification import Scale, Specification, Transform
 
 FLATNESS = 1e-12
 """A scale below this share of the largest value is rounding, not variation."""
+MAGNITUDE_MAX = 1e150
+"""Largest size of a transformed value: kernels sum squares of differences, which must be finite."""
 _CELLS_AT_ONCE = 1 << 18
 """Points of the windows that are copied together."""
 
 
 def transformed(values: Floats, transform: Transform) -> Floats:
-    """The values as they are compared, shape as given; BadInput for a logarithm without value."""
+    """The values as they are compared, shape as given; BadInput for one that cannot be compared."""
     if transform is Transform.IDENTITY:
+        large = np.flatnonzero(np.abs(values) > MAGNITUDE_MAX)
+        if large.size:
+            at = int(large[0])
+            raise BadInput(
+                f"value {at} is {values.flat[at]}: specification.transform = identity takes"
+                f" values from {-MAGNITUDE_MAX:g} to {MAGNITUDE_MAX:g}; use log, or other units"
+            )
         return np.asarray(values, dtype=np.float64)
     wrong = np.flatnonzero(~(values > 0.0))
     if wrong.size:
@@ -43,9 +52,10 @@ def transformed(values: Floats, transform: Transform) -> Floats:
 
 
 def history(values: Floats, transform: Transform) -> Floats:
-    """A series as it is compared, (n,) -> (n,); NaN where a value has no logarithm."""
+    """A series as it is compared, (n,) -> (n,); NaN where a value cannot be compared."""
     if transform is Transform.IDENTITY:
-        return np.asarray(values, dtype=np.float64)
+        large = np.abs(values) > MAGNITUDE_MAX
+        return np.asarray(np.where(large, np.nan, values) if large.any() else values, np.float64)
     made = np.full(len(values), np.nan)
     np.log(values, out=made, where=values > 0.0)
     return made

@@ -9,7 +9,6 @@ import numpy as np
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
-from midstreamer.domain.specification import Transform
 from midstreamer.domain.verdict import Verdict
 
 
@@ -31,7 +30,7 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         The decision never settles, the time is not after the decision's, or the value is not
         finite.
 
-    A value without a logarithm, where one is asked, gives a void verdict, and so does a decision
+    A value that cannot be compared (`outcome.history`) gives a void verdict, and so does a decision
     with numbers too large to be squared: the tick is right, and refusing it would let anyone who
     asked a wrong question stop a series.
     """
@@ -42,17 +41,17 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
         raise BadInput(f"{name} at {decision.time} cannot be due at {due_time}: not later")
     if not math.isfinite(value):
         raise BadInput(f"{name}: the value {value} is not a finite number")
-    if value <= 0.0 and decision.specification.transform is Transform.LOG:
+    reached = outcome.history(np.array([value]), decision.specification.transform)[0]
+    if math.isnan(reached):
         return _void(decision, due_time)
     try:
-        return _judged(decision, value, due_time)
+        return _judged(decision, float(reached), due_time)
     except OverflowError:
         return _void(decision, due_time)
 
 
-def _judged(decision: Decision, value: float, due_time: int) -> Verdict:
-    reached = outcome.transformed(np.array([value]), decision.specification.transform)
-    change = float(reached[0]) - decision.last
+def _judged(decision: Decision, reached: float, due_time: int) -> Verdict:
+    change = reached - decision.last
     rose = float(change > 0.0)
     favoured = change > 0.0 if decision.probability >= 0.5 else change < 0.0
     return Verdict(

@@ -152,17 +152,20 @@ def with_values(made: Column, places: list[int], value: float) -> Column:
     return column(made.series, made.times_array(), values)
 
 
+@pytest.mark.parametrize(
+    ("transform", "values"),
+    [(Transform.LOG, [0.0, -0.0, -7.5]), (Transform.IDENTITY, [1e200, -1e151, 1.7e308])],
+)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_values_without_a_logarithm_cost_their_own_windows_and_no_others(
-    data: st.DataObject,
+def test_values_that_cannot_be_compared_cost_their_own_windows_and_no_others(
+    transform: Transform, values: list[float], data: st.DataObject
 ) -> None:
     places = st.lists(st.integers(0, 230), max_size=4)
     columns = [
-        with_values(one, data.draw(places), data.draw(st.sampled_from([0.0, -0.0, -7.5])))
-        for one in UNIVERSE
+        with_values(one, data.draw(places), data.draw(st.sampled_from(values))) for one in UNIVERSE
     ]
-    specification = a_specification(transform=Transform.LOG, neighbours=60)
+    specification = a_specification(transform=transform, neighbours=60)
     asked = a_window(UNIVERSE[1], 250, 16)
     (found,) = find(
         specification, [asked], held_shards(columns, data.draw(st.sampled_from([16, 50, 4096])))

@@ -86,15 +86,25 @@ def test_a_history_follows_the_points() -> None:
     assert held.history(Transform.LOG, 16).end == 120
 
 
-@pytest.mark.parametrize("value", [0.0, -3.0])
-def test_windows_that_touch_a_value_without_a_logarithm_are_barred(value: float) -> None:
-    held, specification = Held(Shard("walk/a", 0), 256), a_specification(transform=Transform.LOG)
+@pytest.mark.parametrize(
+    ("transform", "value"),
+    [
+        (Transform.LOG, 0.0),
+        (Transform.LOG, -3.0),
+        (Transform.IDENTITY, 1e200),
+        (Transform.IDENTITY, -1e300),
+    ],
+)
+def test_windows_that_touch_a_value_that_cannot_be_compared_are_barred(
+    transform: Transform, value: float
+) -> None:
+    held, specification = Held(Shard("walk/a", 0), 256), a_specification(transform=transform)
     held.append(0, TIMES[:200], np.where(np.arange(200) == 102, value, WALK[:200]))
     settled = held.ledger(specification).settled(200)
     barred = specification.grid * np.flatnonzero(np.isnan(settled.outcomes))
     assert barred.tolist() == [84, 88, 92, 96, 100]  # 84 ends before it and is settled by it
     assert settled.barred == 5
-    assert len(held.history(Transform.LOG, 16)) == 200
+    assert len(held.history(transform, 16)) == 200
 
 
 def test_what_is_not_used_for_longest_is_dropped() -> None:

@@ -6,6 +6,7 @@ import pytest
 from midstreamer.domain import outcome
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Scale, Specification, Transform
+from midstreamer_kernels.series import MAGNITUDE_MAX as MAGNITUDE_MAX_OF_KERNELS
 
 WALK = np.random.default_rng(0).standard_normal(900).cumsum()
 
@@ -63,6 +64,21 @@ def test_a_logarithm_without_value_is_refused_with_its_place() -> None:
     with pytest.raises(BadInput, match=r"value 2 is 0\.0"):
         outcome.transformed(np.array([1.0, 2.0, 0.0]), Transform.LOG)
     assert outcome.transformed(np.array([0.0, -1.0]), Transform.IDENTITY).tolist() == [0.0, -1.0]
+
+
+def test_a_value_that_is_too_large_to_be_squared_is_refused_with_its_place() -> None:
+    with pytest.raises(BadInput, match=r"value 1 is -1\.1e\+150: .* takes values from -1e\+150"):
+        outcome.transformed(np.array([1e150, -1.1e150]), Transform.IDENTITY)
+    assert np.isfinite(outcome.transformed(np.array([1e300]), Transform.LOG)).all()
+
+
+def test_a_history_goes_on_behind_a_value_that_is_too_large_to_be_squared() -> None:
+    made = outcome.history(np.array([1.0, 1e200, -1e150, -1e151]), Transform.IDENTITY)
+    assert np.array_equal(made, [1.0, np.nan, -1e150, np.nan], equal_nan=True)
+
+
+def test_what_is_searchable_is_what_the_kernels_take() -> None:
+    assert MAGNITUDE_MAX_OF_KERNELS[np.dtype(np.float64)] == outcome.MAGNITUDE_MAX
 
 
 def test_a_history_goes_on_behind_a_value_without_a_logarithm() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
@@ -55,10 +56,15 @@ def test_a_decision_that_does_not_settle_teaches_nothing() -> None:
     assert settle.judged(reasoning, [], [unsettled]).lessons == ()
 
 
-def test_a_value_without_a_logarithm_ends_a_decision_and_teaches_nothing() -> None:
-    spec = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)
+@pytest.mark.parametrize(
+    ("transform", "value"), [(Transform.LOG, 0.0), (Transform.IDENTITY, -1e200)]
+)
+def test_a_value_that_cannot_be_compared_ends_a_decision_and_teaches_nothing(
+    transform: Transform, value: float
+) -> None:
+    spec = msgspec.structs.replace(SPECIFICATION, transform=transform)
     decision = a_decision(4, specification=spec)
-    judged = settle.judged(reasoning, [(decision, Point(6 * STEP, 0.0))], [decision])
+    judged = settle.judged(reasoning, [(decision, Point(6 * STEP, value))], [decision])
     (verdict,) = judged.verdicts
     assert verdict.void
     assert (verdict.change, verdict.hit, set(verdict.brier_arms)) == (0.0, False, {0.0})
