@@ -136,7 +136,8 @@ async def health(world: World, lasts_s: float) -> set[str]:
 async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fired]:
     """Make a fault, wait for its alerts, mend it, and wait for their end.
 
-    What fires still by a fault before, which is in ``heard``, is not waited for.
+    An alert that still fires because of a fault before is not waited for: it is told as it fired
+    then, which is in ``heard``.
     """
     print(f"{fault.name}", flush=True)
     before = await firing(world.asked)
@@ -151,6 +152,7 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
             while wanted - set(after) and time.monotonic() - began_s < fault.within_s:
                 for alert in (await firing(world.asked) - set(after)) - before:
                     after[alert] = time.monotonic() - began_s
+                    heard.setdefault(alert, Fired(alert, fault.name, after[alert]))
                     print(f"  {alert} fires after {after[alert]:.0f} s", flush=True)
                 await asyncio.sleep(POLL_S)
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
@@ -162,7 +164,12 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
         for alert in (wanted - await firing(world.asked)) - set(ended):
             ended[alert] = time.monotonic() - began_s
         await asyncio.sleep(POLL_S)
-    return [Fired(alert, fault.name, after.get(alert), ended.get(alert)) for alert in fault.alerts]
+    return [
+        heard[alert]
+        if alert in before and alert in heard
+        else Fired(alert, fault.name, after.get(alert), ended.get(alert))
+        for alert in fault.alerts
+    ]
 
 
 def show(told: Told, wanted: Iterable[str]) -> None:

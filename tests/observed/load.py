@@ -18,8 +18,9 @@ import asyncio
 import math
 import os
 import signal
+import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from midstreamer import AsyncClient, Tick
@@ -40,6 +41,12 @@ STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
+AGAINST_PER_S = 20.0
+"""Fast, because a decision is ranked among the last thousand."""
+RECENT, SMALL = 1000, 0.1
+"""Decisions that the next is compared with; a change that is inside of every interval."""
+START, LARGE = 100.0, 1e9
+"""Where a series begins again when such changes have made it too large."""
 log = logs.get(__name__)
 
 
@@ -128,16 +135,18 @@ class Asking:
 class Against:
     """What comes once the world has turned against what is said of it.
 
-    Each decision about the end of a series is followed by ticks on the side that it did not favour,
-    beyond its interval.  Milder changes do not last: whoever learns follows them.
+    A decision that is more confident than half of the recent ones is followed by ticks on the side
+    that it did not favour, beyond its interval.  The others come true, so that whoever learns stays
+    confident.  Milder changes do not last: whoever learns follows them.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
         self._client = client
         self._free = deque(lanes)
+        self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
-    async def contradict(self) -> None:
-        """Ask about a series that nobody asks about now, and let the opposite come."""
+    async def contradict(self, _due_s: float) -> None:
+        """Ask about a series that nobody asks about now, and let its next ticks come."""
         if not self._free:
             return
         lane = self._free.popleft()
@@ -145,8 +154,11 @@ class Against:
             end = lane.count - 1
             values = lane.values[end + 1 - WANTED.window : end + 1]
             said = await self._client.match(lane.name, time_at(end), values, WANTED)
+            is_confident = said.confidence >= statistics.median(self._confidences)
+            self._confidences.append(said.confidence)
             coming = slice(lane.count, lane.count + TICKS)
-            lane.values[coming] = said.last + unexpected(said)
+            reached = said.last + change(said, comes_true=not is_confident)
+            lane.values[coming] = reached if abs(reached) < LARGE else START
             await self._client.append(lane.ticks(TICKS))
             lane.count += TICKS
         except MidstreamerError as error:
@@ -155,12 +167,13 @@ class Against:
             self._free.append(lane)
 
 
-def unexpected(said: Decision) -> float:
-    """A change on the side that a decision did not favour, beyond its interval."""
-    rises = said.probability < 0.5
+def change(said: Decision, *, comes_true: bool) -> float:
+    """A small change on the side that a decision favoured, or one beyond the other end of it."""
+    rises = (said.probability >= 0.5) == comes_true
     edge = said.high if rises else said.low
-    beyond = edge if math.isfinite(edge) else 0.0
-    return max(beyond, 0.0) + said.scale if rises else min(beyond, 0.0) - said.scale
+    beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0
+    size = beyond + (SMALL if comes_true else 1.0) * said.scale
+    return size if rises else -size
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -181,17 +194,20 @@ async def run(arguments: argparse.Namespace) -> None:
         against, turned = Against(client, load.lanes), asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, turned.set)
 
-        async def append(due_s: float) -> None:
-            await (against.contradict() if turned.is_set() else load.append(due_s))
+        def when(ask: Callable[[float], Awaitable[None]], *, is_turned: bool) -> Any:
+            async def ask_then(due_s: float) -> None:
+                if turned.is_set() == is_turned:
+                    await ask(due_s)
 
-        async def match(due_s: float) -> None:
-            if not turned.is_set():
-                await load.match(due_s)
+            return ask_then
 
         say({"ready": True})
         async with asyncio.TaskGroup() as group:
-            group.create_task(at_rate(append, arguments.appends_per_s, stop))
-            group.create_task(at_rate(match, arguments.matches_per_s, stop))
+            appends, matches = (when(each, is_turned=False) for each in (load.append, load.match))
+            group.create_task(at_rate(appends, arguments.appends_per_s, stop))
+            group.create_task(at_rate(matches, arguments.matches_per_s, stop))
+            opposites = when(against.contradict, is_turned=True)
+            group.create_task(at_rate(opposites, AGAINST_PER_S, stop))
             group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))

@@ -59,7 +59,7 @@ class Committer:
         self._streams_memory = streams_memory
         self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
-        self._licences = counting.Licences()
+        self.licences = counting.Licences()
         self._position = 0
         """Of the feed after our last commit."""
 
@@ -143,16 +143,16 @@ class Committer:
 
     def _forget(self) -> None:
         self._states.clear()
-        self._licences.clear()
+        self.licences.clear()
 
     def _keep(self, folded: Folded) -> None:
         for stream, state in folded.states.items():
             self._states[stream] = state
             self._states.move_to_end(stream)
-            self._licences.remember(stream, state)
+            self.licences.remember(stream, state)
         while len(self._states) > self._streams_memory:
             oldest, _ = self._states.popitem(last=False)
-            self._licences.forget(oldest)
+            self.licences.forget(oldest)
 
 
 def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:

@@ -9,7 +9,7 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.series import universe_of
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.frames import Written
+from midstreamer.protocol.frames import Change, Learned, Written
 from midstreamer.telemetry import metrics
 
 _YES_NO = {True: "true", False: "false"}
@@ -49,19 +49,31 @@ def confidence(verdict: Verdict) -> float:
 
 
 class Licences:
-    """How many learning streams may give signals, of those that are remembered; by universe."""
+    """How many learning streams may give signals, by universe.
+
+    Several syncs may teach one stream by turns.  Only the one that taught it last counts it, so
+    that the sum over all of them is right.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[bool, str]] = {}
-        """Whether each stream holds the licence, and its universe."""
+        self._held: dict[str, tuple[bool, str, int]] = {}
+        """Whether each stream holds the licence, its universe, and the version of its state."""
 
     def remember(self, stream: str, state: State) -> None:
         """A stream has this state now."""
         self.forget(stream)
         universe = state.specification.universe
-        self._held[stream] = state.licence.held, universe
+        self._held[stream] = state.licence.held, universe, state.version
         metrics.LICENCES.labels(_YES_NO[state.licence.held], universe).inc()
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
+
+    def overtaken(self, changes: Iterable[Change]) -> None:
+        """Forget the streams to which these changes, of other syncs, gave a newer state."""
+        for change in changes:
+            if isinstance(change, Learned):
+                known = self._held.get(change.stream)
+                if known is not None and known[2] < change.version:
+                    self.forget(change.stream)
 
     def forget(self, stream: str) -> None:
         """A stream is not remembered any more."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -41,8 +41,16 @@ AGAIN_S = 0.1
 class Feed:
     """The change feed, as this process knows it."""
 
-    def __init__(self, store: Store, *, memory: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        memory: int,
+        by_others: Callable[[Sequence[Change]], None] = lambda _: None,
+    ) -> None:
         self._store = store
+        self._by_others = by_others
+        """Is told of changes that another sync has committed."""
         self._memory = memory
         self._recent = Recent(memory)
         self._told = 0
@@ -107,6 +115,7 @@ class Feed:
                 self._recent.skip(await self._store.position())
                 continue
             if changes:
+                self._by_others(changes)
                 self.publish(before, changes)
             elif before == self.position:
                 self._recent.nothing_more()

@@ -78,7 +78,8 @@ class SyncService:
         )
         self._health = StoreHealth()
         self._reporter = evidence.Reporter(carrier)
-        self._feed = Feed(store, memory=config.feed_memory)
+        overtaken = committer.licences.overtaken
+        self._feed = Feed(store, memory=config.feed_memory, by_others=overtaken)
         self._fleet = Fleet(
             config,
             store,

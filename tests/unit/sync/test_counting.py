@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from midstreamer import reasoning
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.frames import Learned, Skipped
 from midstreamer.sync import counting
 from midstreamer.telemetry import metrics
 from tests.support.fleet import a_specification
@@ -88,3 +89,15 @@ def test_streams_are_counted_by_whether_they_may_speak() -> None:
     assert shown(metrics.LICENCES, held="false", universe=universe) == 1
     licences.clear()
     assert shown(metrics.LICENCES, held="true", universe=universe) == 0
+
+
+def test_a_stream_is_counted_by_the_sync_that_taught_it_last() -> None:
+    universe = "overtaken"
+    state = reasoning.initial(a_specification(universe=universe))
+    own = msgspec.structs.replace(state, version=7)
+    licences = counting.Licences()
+    licences.remember("a", own)
+    licences.overtaken([Learned("a", 7, b""), Learned("b", 9, b""), Skipped("other")])
+    assert shown(metrics.LICENCES, held="false", universe=universe) == 1
+    licences.overtaken([Learned("a", 8, b"")])
+    assert shown(metrics.LICENCES, held="false", universe=universe) == 0
