@@ -172,7 +172,8 @@ def change(said: Decision, *, comes_true: bool) -> float:
     rises = (said.probability >= 0.5) == comes_true
     edge = said.high if rises else said.low
     beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0
-    size = beyond + (SMALL if comes_true else 1.0) * said.scale
+    # A flat window has no scale; without a change it would stay flat.
+    size = beyond + (SMALL if comes_true else 1.0) * (said.scale or 1.0)
     return size if rises else -size
 
 
