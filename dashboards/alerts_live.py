@@ -146,6 +146,7 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     wanted = set(fault.alerts) - before
     after: dict[str, float] = {}
     ended: dict[str, float] = {}
+    began_s = time.monotonic()
     try:
         async with fault.make(world):
             began_s = time.monotonic()
@@ -157,12 +158,15 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
                 await asyncio.sleep(POLL_S)
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
         print(f"  the fault could not be made or mended: {error!r}", flush=True)
-    began_s = time.monotonic()
+    mended_s = time.monotonic()
     # What looks back for days goes on for as long: it is not waited for.
     wanted = {each for each in wanted if each in after and not each.endswith("BurnSlow")}
-    while wanted - set(ended) and time.monotonic() - began_s < ENDS_WITHIN_S:
-        for alert in (wanted - await firing(world.asked)) - set(ended):
-            ended[alert] = time.monotonic() - began_s
+    while wanted - set(ended) and time.monotonic() - mended_s < ENDS_WITHIN_S:
+        now = await firing(world.asked)
+        for alert in now - before - set(after):  # the mending is a part of the fault
+            heard.setdefault(alert, Fired(alert, fault.name, time.monotonic() - began_s))
+        for alert in wanted - now - set(ended):
+            ended[alert] = time.monotonic() - mended_s
         await asyncio.sleep(POLL_S)
     return [
         heard[alert]

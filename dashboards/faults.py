@@ -39,8 +39,8 @@ from tests.support.operating import csr_pem, posted, uri
 AGENTS, COORDINATORS, SYNCS = ("a1", "a2", "a3"), ("c1", "c2"), ("s1", "s2")
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """How long a process that halts stands still, and runs, by turns."""
-FLOOD, FLOODS_S = 4_000, 0.05
-"""Datagrams of one flood, and the time between two."""
+FLOOD, FLOODED_S = 8_000, 0.3
+"""Datagrams of one flood; how long those that it comes to stand still, and run, by turns."""
 STORM_S, STORMS = 0.05, 12
 """Between two visits of one client of a storm, and how many there are."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
@@ -106,20 +106,30 @@ def halting(*names: str) -> Make:
 
 @asynccontextmanager
 async def flooded(world: World) -> AsyncIterator[None]:
-    """More datagrams come to a coordinator than its receive buffer holds, again and again."""
-    host, _, port = world.seen.fleet.places["c1"].plain.rpartition(":")
+    """The coordinators stand still by turns, and more datagrams come than their buffers hold.
 
-    def pour() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            for _ in range(FLOOD):
-                out.sendto(bytes(1_200), (host, int(port)))
+    A coordinator that runs all the time reads faster than one sender sends.
+    """
+    pids = [world.seen.pid(name) for name in COORDINATORS]
+    addresses = [world.seen.fleet.places[name].plain for name in COORDINATORS]
 
     async def once() -> None:
-        await asyncio.to_thread(pour)
-        await asyncio.sleep(FLOODS_S)
+        with stopped(pids):
+            for address in addresses:
+                await asyncio.to_thread(pour, address)
+            await asyncio.sleep(FLOODED_S)
+        await asyncio.sleep(FLOODED_S)
 
     async with meanwhile(once):
         yield
+
+
+def pour(address: str) -> None:
+    """Send datagrams that nobody can read."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        for _ in range(FLOOD):
+            out.sendto(bytes(1_200), (host, int(port)))
 
 
 @asynccontextmanager
@@ -209,11 +219,11 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def few_files(world: World) -> AsyncIterator[None]:
-    """An agent may open hardly more files than it has."""
+    """An agent may open hardly more files than it has, and enough to be scraped."""
     pid = world.seen.pid("a1")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = len(os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 2, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 4, before[1]))
     try:
         yield
     finally:
@@ -401,9 +411,9 @@ FAULTS = (
     Fault("both syncs are frozen", ("FeedLag",), syncs_frozen),
     Fault("agents halt", ("LatencyBurn", "LatencyBurnSlow"), halting(*AGENTS)),
     Fault("a coordinator halts", ("LoopLag",), halting("c1")),
-    Fault("datagrams pour on a coordinator", ("UdpDropped", "QuicLoss"), flooded),
+    Fault("datagrams pour on coordinators that halt", ("UdpDropped", "QuicLoss"), flooded),
     Fault("an agent begins again and again", ("CrashLoop",), begun_again),
-    Fault("an agent may open few files", ("OpenFiles",), few_files),
+    Fault("an agent may open few files", ("OpenFiles",), few_files, within_s=180.0),
     Fault("Prometheus has no target", ("TelemetryAbsent",), nothing_watched),
     Fault("a certificate is not renewed", ("CertificateExpires", "RenewalStuck"), not_renewed),
     Fault("the allowlist is nonsense", ("SecurityFileWrong",), allowlist_wrong),

@@ -27,7 +27,7 @@ ALERT = Alert(
         "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} sends "
         "are lost."
     ),
-    fault="datagrams pour on a coordinator",
+    fault="datagrams pour on coordinators that halt",
     board="transport",
     cases=(
         fires(

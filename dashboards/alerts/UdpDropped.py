@@ -19,7 +19,7 @@ ALERT = Alert(
         "{{ $value | humanize }} datagrams a second to {{ $labels.component }} {{"
         " $labels.pod }} of {{ $labels.namespace }} find its receive buffer full."
     ),
-    fault="datagrams pour on a coordinator",
+    fault="datagrams pour on coordinators that halt",
     board="transport",
     cases=(
         fires(
