@@ -22,7 +22,7 @@ from loadtests.link import GeventLink, dial
 from loadtests.plan import Plan
 from loadtests.tally import Durations, Tally
 from loadtests.words import Words, history, specification, windows
-from midstreamer.client.core import PASSING
+from midstreamer.client.calls import PASSING
 from midstreamer.domain.errors import (
     DeadlineExceeded,
     MidstreamerError,

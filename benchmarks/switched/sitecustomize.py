@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from midstreamer.runtime import measuring
-from midstreamer.sync import counting
+from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import families
 
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
@@ -59,9 +59,9 @@ _INSTEAD: dict[tuple[Any, str], Any] = {
     (families.Family, "clear"): nothing,
     (measuring, "served_s"): uncounted,
     (measuring, "called_s"): uncounted,
-    (counting, "count_verdicts"): nothing,
-    (counting, "count_ticks"): nothing,
-    (counting, "count_licences"): nothing,
+    (commit_metrics, "count_verdicts"): nothing,
+    (commit_metrics, "count_ticks"): nothing,
+    (commit_metrics, "count_licences"): nothing,
 }
 _AS_IT_IS = {(owner, name): getattr(owner, name) for owner, name in _INSTEAD}
 

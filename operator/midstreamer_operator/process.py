@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from midstreamer.cluster import account, telling
+from midstreamer.cluster import account, pod_reports
 from midstreamer.cluster.account import Account
 from midstreamer.cluster.api import Client
-from midstreamer.cluster.telling import Standing, Teller
+from midstreamer.cluster.pod_reports import Standing, Teller
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import health
 from midstreamer_operator.leading import Replica
@@ -30,11 +30,11 @@ async def run(settings: OperatorSettings, who: Account | None = None) -> None:
                 if signals.stop.is_set():
                     return None
                 why = asked.ready()
-                return Standing(telling.NOT_READY, why) if why else telling.WELL
+                return Standing(pod_reports.NOT_READY, why) if why else pod_reports.WELL
 
             async with (
                 health.served(settings.telemetry.listen, asked),
-                telling.told(teller, standing),
+                pod_reports.told(teller, standing),
             ):
                 await replica.run()
     finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from midstreamer.client.api import AsyncClient
     from midstreamer.client.blocking import Client
-    from midstreamer.client.core import Receipt
+    from midstreamer.client.calls import Receipt
     from midstreamer.client.matcher import (
         AdaptivePatternMatcher,
         AsyncAdaptivePatternMatcher,
@@ -52,7 +52,7 @@ __all__ = [
 _HOMES = {
     "client.api": ("AsyncClient",),
     "client.blocking": ("Client",),
-    "client.core": ("Receipt",),
+    "client.calls": ("Receipt",),
     "client.matcher": ("AdaptivePatternMatcher", "AsyncAdaptivePatternMatcher", "TradingSignal"),
     "domain.decision": ("Decision", "Direction", "Reason"),
     "domain.errors": ("MidstreamerError",),

@@ -145,7 +145,7 @@ class Told:
 async def replayed(client: AsyncClient, job: runs.Job) -> list[Made]:
     """Replay one job and return its decisions, and their verdicts as they are stored."""
     told = Told()
-    plan = replay.Plan(job.specification, job.live, history=job.history)
+    plan = replay.ReplayPlan(job.specification, job.live, history=job.history)
     await replay.Replay(client, plan, told.hear).run()
     found = await client.lookup(each.experience_id for each in told.decisions)
     host.say(

@@ -34,7 +34,7 @@ from midstreamer.protocol.effects import Finish
 from midstreamer.runtime import config
 from midstreamer.security import allowlist
 from midstreamer.store import dsn
-from midstreamer.sync import core
+from midstreamer.sync import planning
 from midstreamer.sync.config import SyncSettings
 
 FRAME_BYTES_MAX = 64 * 1024
@@ -100,7 +100,7 @@ def judge_request(data: bytes) -> None:
         elif isinstance(frame, frames.Match):
             checks.check_match(frame)
         elif isinstance(frame, frames.Write):
-            core.check_write(frame)
+            planning.check_write(frame)
 
 
 def drive_connection(data: bytes) -> None:

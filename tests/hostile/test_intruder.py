@@ -92,11 +92,11 @@ async def test_a_client_that_closes_its_stream_is_closed_and_gives_its_place_bac
 ) -> None:
     async with quic_intruder(server.address, credentials(place.authority, CLIENT)) as intruder:
         await intruder.greet(CLIENT)
-        assert len(server._attendance.links) == 1
+        assert len(server._open_links.links) == 1
         if ending == "ended":
             intruder.write(b"", end=True)
         else:
             intruder.quic.reset_stream(0, 7)
             intruder.flush()
         assert (await intruder.end()).code == ""
-    assert len(server._attendance.links) == 0
+    assert len(server._open_links.links) == 0

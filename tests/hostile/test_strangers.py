@@ -154,7 +154,7 @@ async def test_a_far_byte_costs_a_byte(
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 200_000
-    assert server._attendance.links
+    assert server._open_links.links
     client.vanish()
 
 

@@ -68,7 +68,7 @@ def server_of(listening: Listener) -> WssServer:
 def left_in(server: WssServer) -> list[int]:
     """What is kept of connections: nothing when all have ended."""
     kept = (server._wires, server._judged, server._wire_of, server._turned_away, server._deadlines)
-    return [*map(len, kept), len(server._half_open), len(server._attendance.arriving)]
+    return [*map(len, kept), len(server._half_open), len(server._open_links.arriving)]
 
 
 def counted(reason: str) -> float:

@@ -89,7 +89,7 @@ class Quic:
 
     async def all_given_back(self) -> None:
         kept = self.server
-        parts: list[Sized] = [kept._attendance.links, kept._numbers, kept._wires, kept._judged]
+        parts: list[Sized] = [kept._open_links.links, kept._numbers, kept._wires, kept._judged]
         parts += [kept._wire_of, kept._half_open, kept._deadlines, kept._turned_away, kept._leaving]
         async with asyncio.timeout(5):
             while any(map(len, parts)):  # noqa: ASYNC110 - timers are what is watched
@@ -190,10 +190,10 @@ OPENING: dict[str, Callable[[Quic, pytest.MonkeyPatch], None]] = {
     "begin": lambda quic, _: breaking(quic.server, "_begin", once=True),
     "numbered": lambda quic, _: breaking(quic.server, "numbered", once=True),
     "judge": lambda quic, _: breaking(quic.server._trust, "judge", once=False),
-    "require_room": lambda quic, _: breaking(quic.server._attendance, "require_room", once=False),
+    "require_room": lambda quic, _: breaking(quic.server._open_links, "require_room", once=False),
     "established": lambda quic, _: breaking(quic.server, "established", once=False),
     "connection": lambda quic, _: breaking(quic.server._trust, "connection", once=False),
-    "welcome": lambda quic, _: breaking(quic.server._attendance, "welcome", once=False),
+    "welcome": lambda quic, _: breaking(quic.server._open_links, "welcome", once=False),
     "on_link": lambda quic, _: setattr(quic.application, "fails", True),
     "start": lambda _, patch: patch.setattr(FramedLink, "start", _raise),
 }
@@ -261,7 +261,7 @@ async def in_memory() -> tuple[MemoryServer, FramedLink, FramedLink]:
     await asyncio.sleep(0.01)
     assert isinstance(server, MemoryServer)
     assert isinstance(dialled, FramedLink)
-    (accepted,) = server.attendance.links
+    (accepted,) = server.open_links.links
     return server, dialled, accepted
 
 
@@ -274,7 +274,7 @@ async def test_a_callback_that_raises_ends_a_link_in_memory_too(name: str) -> No
     dialled._wire.write(0, b"\x00\x00\x01\x00half")
     await asyncio.wait_for(dialled.closed.wait(), 2)
     await asyncio.sleep(0.01)
-    assert not server.attendance.links
+    assert not server.open_links.links
 
 
 async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
@@ -282,7 +282,7 @@ async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
     dialled._wire.write(0, NESTED)
     await asyncio.wait_for(dialled.closed.wait(), 2)
     await asyncio.sleep(0.01)
-    assert not server.attendance.links
+    assert not server.open_links.links
 
 
 # --- a frame that never ends ----------------------------------------------------------------------

@@ -25,7 +25,7 @@ import pytest_asyncio
 
 from midstreamer.cli import child, identities, local
 from midstreamer.client.api import AsyncClient
-from midstreamer.client.core import Policy
+from midstreamer.client.calls import Policy
 from midstreamer.domain.decision import Reason
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from midstreamer.cli import checking, main
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column as Ticks
 from midstreamer.domain.series import window
@@ -357,7 +357,7 @@ async def _executed(dsn: str, query: str) -> None:
 def test_the_server_of_a_state_folder_is_used_where_it_runs_and_else_started_and_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = EmbeddedServer(State(tmp_path).postgres)
+    server = EmbeddedServer(StateFolder(tmp_path).postgres)
     command = ["db", "check", "--state-dir", str(tmp_path)]
     try:
         asyncio.run(server.start())

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from midstreamer.agent import core, service
+from midstreamer.agent import ownership, service
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind
@@ -93,7 +93,7 @@ async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_la
 ) -> None:
     # As when a lease lapsed and came back meanwhile: the position to wait for is a later one.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
-    monkeypatch.setattr(core.Core, "understood", False)
+    monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
     async with running(agents=("a1", "a2", "a3")) as fleet:
         client = await fleet.client()
@@ -110,7 +110,7 @@ async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_la
         await client.close()
 
 
-def _agents(one: core.Core) -> list[frames.Member]:
+def _agents(one: ownership.Core) -> list[frames.Member]:
     return [member for member in one.members if member.name.startswith("agent/")]
 
 

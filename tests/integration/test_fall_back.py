@@ -13,11 +13,11 @@ import pytest
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
+from midstreamer.runtime import carrier_choice
 from midstreamer.runtime import peer as peers
-from midstreamer.runtime import ways
 from midstreamer.runtime.backoff import Backoff
+from midstreamer.runtime.carrier_choice import Ways
 from midstreamer.runtime.peer import Session
-from midstreamer.runtime.ways import Ways
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.carrier import Limits
@@ -84,7 +84,7 @@ def _carrier(session: Session) -> Scheme | None:
 async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
     tmp_path: Path, udp: _Udp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways, "BACK", Backoff(first_s=1.0, most_s=1.0))
+    monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1.0, most_s=1.0))
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         assert _carrier(session) is Scheme.QUIC

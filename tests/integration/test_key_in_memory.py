@@ -33,7 +33,7 @@ from midstreamer.security import files
 from midstreamer.security.chain import Presented, Role
 from midstreamer.store.embedded import EmbeddedServer
 from midstreamer.store.leftovers import processes_in
-from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.trust import AdmittedPeer, Trust
 from tests.support.processes import readiness, until
 from tests.support.security import DOMAIN, stranger_key, who
 
@@ -293,7 +293,7 @@ async def shown_by(client: Path, address: str, monkeypatch: pytest.MonkeyPatch) 
     seen: list[Presented] = []
     judge = Trust.judge
 
-    def note(self: Trust, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
+    def note(self: Trust, presented: Presented, role: Role, kinds: frozenset[Kind]) -> AdmittedPeer:
         seen.append(presented)
         return judge(self, presented, role, kinds)
 

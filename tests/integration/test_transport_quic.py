@@ -169,7 +169,7 @@ async def test_what_is_closed_leaves_nothing_behind(place: Installation, server:
     async with asyncio.timeout(5):
         while quic._numbers:  # noqa: ASYNC110 - aioquic forgets after three probe timeouts
             await asyncio.sleep(0.01)
-    left = (quic._wires, quic._judged, quic._wire_of, quic._attendance.links)
+    left = (quic._wires, quic._judged, quic._wire_of, quic._open_links.links)
     assert [len(kept) for kept in left] == [0, 0, 0, 0]
     assert [len(quic._half_open), len(quic._deadlines)] == [0, 0]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from midstreamer.cli import child
 from midstreamer.cli.child import Child
 from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.postgres import service
 from midstreamer.postgres.config import PostgresSettings
 from midstreamer.runtime import config
@@ -26,7 +26,7 @@ POLL_S = 0.05
 class PostgresProcess:
     """`midstreamer postgres`, as the evaluation database of a cluster is run."""
 
-    def __init__(self, state: State, news: Callable[[str], None]) -> None:
+    def __init__(self, state: StateFolder, news: Callable[[str], None]) -> None:
         self._data = state.folder / "database"
         self._password = state.folder / "password"
         self._port, health = free_ports(2, datagram=False)

@@ -24,7 +24,7 @@ from pathlib import Path
 from midstreamer.cli import child, parent, state
 from midstreamer.cli.identities import ALLOWLIST
 from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
@@ -191,7 +191,7 @@ async def observed(
             await database.erase()
 
 
-def _let_in(place: State) -> None:
+def _let_in(place: StateFolder) -> None:
     """Let clients in for the universe; certify a stranger, and let it in nowhere."""
     files.init_authority(place.certs, TRUST_DOMAIN)
     granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]

@@ -25,7 +25,7 @@ from midstreamer.agent.config import AgentSettings
 from midstreamer.cli import child, identities
 from midstreamer.cli.child import Child
 from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.runtime import config
 from midstreamer.security import files
@@ -79,7 +79,7 @@ class Place:
 class Fleet:
     """PostgreSQL and all members; use it with ``async with``."""
 
-    state: State
+    state: StateFolder
     versions: dict[str, Version]
     news: Callable[[str], None]
     carrier: str = "quic"

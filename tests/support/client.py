@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from midstreamer.client.api import AsyncClient
-from midstreamer.client.core import Policy
+from midstreamer.client.calls import Policy
 from midstreamer.domain import identity
 from midstreamer.domain.decision import Decision, Direction, Reason
 from midstreamer.domain.errors import MidstreamerError

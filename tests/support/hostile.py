@@ -399,7 +399,7 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
     intruder.wire.other, far.other = far, intruder.wire
     intruder.wire.link = intruder  # type: ignore[assignment]  # all that a wire calls is there
     far.link = memory._link(Side.ACCEPTED, server.carrier, me, far)
-    server.attendance.welcome(far.link, server)
+    server.open_links.welcome(far.link, server)
     return intruder
 
 

@@ -231,7 +231,7 @@ class World:
             made.append(column(f"{self.universe}/{number:02d}", times, values))
         return made
 
-    def plan(self) -> replay.Plan:
+    def plan(self) -> replay.ReplayPlan:
         columns = self.columns()
         table = feeds.table(
             [one.series for one in columns],
@@ -239,7 +239,7 @@ class World:
             np.concatenate([one.times_array() for one in columns]),
             np.concatenate([one.values_array() for one in columns]),
         )
-        return replay.Plan(self.specification, *self._cut(table))
+        return replay.ReplayPlan(self.specification, *self._cut(table))
 
     def _cut(self, table: Table) -> tuple[Table, Table]:
         at = (self.history + 1) * HOUR

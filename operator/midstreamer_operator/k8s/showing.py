@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from midstreamer.cluster import telling
+from midstreamer.cluster import pod_reports
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.identity import Kind
@@ -31,7 +31,7 @@ SYMPTOMS = ("Unhealthy", "BackOff")
 """Reasons of Events that say that something is wrong, and not what."""
 DENIALS = frozenset(map(str, Reason))
 """Reasons of Events about pods whose certificates the operator denied."""
-OWN = telling.COMPONENT
+OWN = pod_reports.COMPONENT
 """The component of Events that a pod writes about itself: the last of them still holds."""
 
 
@@ -118,7 +118,7 @@ def lacks(pod: Object, events: Iterable[Object]) -> str:
     """What a ready pod said last that it lacks, in one line; empty when it took that back."""
     own = [event for event in events if _is_own(event) and _concerns(event, pod)]
     last = max(own, key=_moment, default=None)
-    if last is None or last.get("reason") != telling.INCOMPLETE:
+    if last is None or last.get("reason") != pod_reports.INCOMPLETE:
         return ""
     return _line(last.get("reason"), last.get("message"))
 

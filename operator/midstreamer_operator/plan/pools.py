@@ -66,7 +66,7 @@ FIXED_WORDS = frozenset({"CreateContainerConfigError", "CreateContainerError", "
 DENIALS = frozenset(map(str, reasons.Reason))
 MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 SAID_BY_THE_POD = frozenset({"WaitingForCertificate", "NotReady"})
-"""Reasons of Events that a pod writes about itself, as `midstreamer.cluster.telling` has them."""
+"""Reasons of the Events that a pod writes about itself (`midstreamer.cluster.pod_reports`)."""
 
 
 class Applied(NamedTuple):

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
-from midstreamer.agent import core, searching
+from midstreamer.agent import ownership, searching
 from midstreamer.agent.config import AgentSettings
 from midstreamer.agent.derived import Derived
 from midstreamer.agent.loading import Library
-from midstreamer.agent.telling import Telling
+from midstreamer.agent.shard_reports import Telling
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, LinkClosed, MidstreamerError
 from midstreamer.domain.identity import Kind
@@ -67,7 +67,7 @@ class AgentService:
     def __init__(self, config: AgentSettings, carrier: Carrier) -> None:
         self._config = config
         self._carrier = carrier
-        self._core = core.Core(carrier.me.name)
+        self._core = ownership.Core(carrier.me.name)
         self._follower = Follower(
             self, states=False, waits_max=config.waits_max, setting="agent.waits_max"
         )
@@ -164,7 +164,7 @@ class AgentService:
 
     async def _drain(self) -> None:
         """Answer until the others hold what this agent holds, then until nothing is under way."""
-        self._do(self._core.handle(core.Draining()))
+        self._do(self._core.handle(ownership.Draining()))
         if not (self._membership.marks() and self._core.understood):
             # Sync, or another agent, is of a version that does not know that members drain. To all
             # versions an agent without a lease owns nothing either.
@@ -225,8 +225,8 @@ class AgentService:
         """Survey what there is."""
         survey = await surveying.whole(surveying.by(peer, self._config.load_s))
         counts = {summary.series: summary.count for summary in survey.series}
-        self._do(self._core.handle(core.Joined(survey.members, survey.position)))
-        surveyed = core.Surveyed(counts, survey.shard_points, survey.position)
+        self._do(self._core.handle(ownership.Joined(survey.members, survey.position)))
+        surveyed = ownership.Surveyed(counts, survey.shard_points, survey.position)
         self._do(self._core.handle(surveyed))
         return survey.position
 
@@ -237,16 +237,16 @@ class AgentService:
         """Take points and members in."""
         points = [change for change in changes.changes if isinstance(change, Points)]
         ends = {change.column.series: change.start + len(change.column) for change in points}
-        self._do(self._core.handle(core.Grew(ends)))
+        self._do(self._core.handle(ownership.Grew(ends)))
         for change in changes.changes:
             match change:
                 case Points(start, column):
                     self._library.take(start, column)
                 case frames.Joined(members):
-                    self._joined(members, core.TOLD)
+                    self._joined(members, ownership.TOLD)
                 case frames.Learned():
                     pass  # learning is the coordinators' and sync's
-        self._do(self._core.handle(core.Reached(changes.position)))
+        self._do(self._core.handle(ownership.Reached(changes.position)))
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
@@ -264,29 +264,29 @@ class AgentService:
 
     # --- shards and the fleet ---
 
-    def _do(self, effects: Sequence[core.Effect]) -> None:
+    def _do(self, effects: Sequence[ownership.Effect]) -> None:
         for effect in effects:
             match effect:
-                case core.Load(shard):
+                case ownership.Load(shard):
                     self._library.hold(shard, self._core.shard_points)
-                case core.Drop(shard):
+                case ownership.Drop(shard):
                     self._library.drop(shard)
                     log.info("shard.dropped", series=shard.series, number=shard.number)
-                case core.Report(shard, whole):
+                case ownership.Report(shard, whole):
                     self._report(shard, whole=whole)
-                case core.Renew():
+                case ownership.Renew():
                     self._membership.renew_soon()
-                case core.Dial(address):
+                case ownership.Dial(address):
                     self._dial(address)
-                case core.Drained():
+                case ownership.Drained():
                     self._drained.set()
 
     def _filled(self, shard: Shard) -> None:
-        self._do(self._core.handle(core.Filled(shard)))
+        self._do(self._core.handle(ownership.Filled(shard)))
         self._progressed()
 
     def _torn(self, shard: Shard) -> None:
-        self._do(self._core.handle(core.Torn(shard)))
+        self._do(self._core.handle(ownership.Torn(shard)))
 
     def _report(self, shard: Shard, *, whole: bool) -> None:
         metrics.SHARDS_HELD.set(self._core.count)
@@ -314,7 +314,7 @@ class AgentService:
         self._joined(fleet.members, fleet.position)
 
     def _joined(self, members: tuple[Member, ...], position: int) -> None:
-        self._do(self._core.handle(core.Joined(members, position)))
+        self._do(self._core.handle(ownership.Joined(members, position)))
         self._hang_up()
         self._progressed()
 

@@ -140,7 +140,7 @@ async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServe
 
     if state_dir is not None:
         folder = state.where(state_dir)
-        directory, missing = state.State(folder).postgres, f"state folder {folder}"
+        directory, missing = state.StateFolder(folder).postgres, f"state folder {folder}"
     else:
         directory, missing = (
             made.directory,

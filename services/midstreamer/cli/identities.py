@@ -7,8 +7,8 @@ from pathlib import Path
 
 from midstreamer.cluster import account
 from midstreamer.cluster.api import Client
+from midstreamer.cluster.pod_reports import Teller
 from midstreamer.cluster.requesting import ClusterIssuer
-from midstreamer.cluster.telling import Teller
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Identity, Kind

@@ -24,7 +24,7 @@ from midstreamer.cli import identities
 from midstreamer.cli.child import Child
 from midstreamer.cli.config import RunSettings
 from midstreamer.cli.errors import foreseen
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Identity, Kind
@@ -42,7 +42,7 @@ class LocalFleet:
 
     def __init__(
         self,
-        state: State,
+        state: StateFolder,
         settings: RunSettings,
         *,
         config_file: Path | None,

@@ -23,9 +23,9 @@ import msgspec
 import midstreamer
 from midstreamer.cli import local
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.state import State
+from midstreamer.cli.state import StateFolder
 from midstreamer.client.api import AsyncClient
-from midstreamer.client.core import Policy
+from midstreamer.client.calls import Policy
 from midstreamer.console.screen import Screen
 from midstreamer.console.watch import Watch
 from midstreamer.domain.errors import BadInput, MidstreamerError
@@ -192,7 +192,7 @@ class Run:
             await self._reported(job, watch)
 
     async def _replay(self, job: Job) -> None:
-        plan = replay.Plan(
+        plan = replay.ReplayPlan(
             job.specification,
             job.live,
             history=job.history,
@@ -227,7 +227,7 @@ class Run:
             self.parts.append(made)
 
 
-def judgement(job: Job, tally: Tally) -> report.Judged | None:
+def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
     """The second half of a replay beside its rivals; none when there is too little to judge."""
     from midstreamer.market import backtest, judge  # loads the kernels: a run without needs none
 
@@ -248,7 +248,7 @@ def judgement(job: Job, tally: Tally) -> report.Judged | None:
 
 
 async def execute(
-    state: State,
+    state: StateFolder,
     settings: RunSettings,
     work: Sequence[Job],
     screen: Screen,
@@ -296,7 +296,7 @@ async def execute(
             )
 
 
-def _kept(state: State, fleet: local.LocalFleet) -> report.Kept:
+def _kept(state: StateFolder, fleet: local.LocalFleet) -> report.Kept:
     return report.Kept(str(state.folder), fleet.server.dsn, str(state.logs), str(state.certs))
 
 

@@ -20,8 +20,8 @@ import typer
 
 from midstreamer.agent.config import AgentSettings
 from midstreamer.cli import identities, parent, settings
-from midstreamer.cluster import telling
-from midstreamer.cluster.telling import Standing
+from midstreamer.cluster import pod_reports
+from midstreamer.cluster.pod_reports import Standing
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError, StoreError
@@ -229,7 +229,7 @@ async def _run(made: S, build: Build[S], hosts: Collection[str], life: Lifecycle
     teller = identities.teller(me, made.security)
     async with (
         health.served(made.telemetry.listen, asked.checks),
-        telling.told(teller, lambda: None if life.draining else asked.standing()),
+        pod_reports.told(teller, lambda: None if life.draining else asked.standing()),
         renewing.kept(source),
         build(made, source) as (service, warnings),
     ):
@@ -255,12 +255,12 @@ class Asked:
         """How the process stands, as far as others should be told."""
         if self._service is None:
             waits = self._waits()
-            return Standing(telling.WAITING, waits) if waits else telling.WELL
+            return Standing(pod_reports.WAITING, waits) if waits else pod_reports.WELL
         if why := self.checks.ready():
-            return Standing(telling.NOT_READY, why)
+            return Standing(pod_reports.NOT_READY, why)
         if why := self.checks.complete():
-            return Standing(telling.INCOMPLETE, why)
-        return telling.WELL
+            return Standing(pod_reports.INCOMPLETE, why)
+        return pod_reports.WELL
 
     def about(self, service: Service, warnings: health.Warnings) -> None:
         """From now on ask these."""

@@ -22,7 +22,7 @@ NAME = ".midstreamer"
 
 
 @dataclass(frozen=True)
-class State:
+class StateFolder:
     """Paths below one state folder."""
 
     folder: Path
@@ -57,9 +57,9 @@ def where(chosen: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[State]:
+def held(folder: Path) -> Iterator[StateFolder]:
     """Make the folder if needed and hold it; ConfigError when another launcher does."""
-    state = State(folder)
+    state = StateFolder(folder)
     try:
         for each in (folder, state.certs, state.logs, state.spool):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from rich.table import Table
 from midstreamer.cli import draining, identities, settings
 from midstreamer.cli import run as runs
 from midstreamer.client.api import AsyncClient
+from midstreamer.client.calls import Policy
 from midstreamer.client.config import ClientSettings
-from midstreamer.client.core import Policy
 from midstreamer.client.matcher import LATEST
 from midstreamer.console import members, screen, views
 from midstreamer.console.terminal import console_here
@@ -43,7 +43,7 @@ def replay(
 ) -> None:
     """Replay a file or standard input, and show it."""
     if file == STANDARD_INPUT:
-        plan = replays.Plan(
+        plan = replays.ReplayPlan(
             specification_of(selection.window, selection.horizon),
             replays.in_thread(feeds.steps(feeds.csv_ticks(sys.stdin))),
             rate=rate,
@@ -52,14 +52,16 @@ def replay(
         watch = Watch("standard input")
     else:
         (job,) = runs.jobs(selection)
-        plan = replays.Plan(
+        plan = replays.ReplayPlan(
             job.specification, job.live, history=job.history, rate=rate, patience_s=patience_s
         )
         watch = Watch(job.specification.universe, runs.Dates(job.table))
     done(_replay(context, plan, watch, file))
 
 
-async def _replay(context: typer.Context, plan: replays.Plan, watch: Watch, name: str) -> None:
+async def _replay(
+    context: typer.Context, plan: replays.ReplayPlan, watch: Watch, name: str
+) -> None:
     began_s, complete = time.monotonic(), False
     with screen.screen_here() as shown:
         shown.begin(watch)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from midstreamer.client import core
+from midstreamer.client import calls
 from midstreamer.client.links import Links, NobodyThere
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import (
@@ -62,7 +62,7 @@ class AsyncClient:
         credentials: CredentialSource | None = None,
         proxy: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
-        policy: core.Policy | None = None,
+        policy: calls.Policy | None = None,
         link_age_s: float = LINK_AGE_S,
     ) -> None:
         if not addresses:
@@ -72,12 +72,12 @@ class AsyncClient:
         """Overall time for one call, all its attempts together; changed at will."""
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Told of each failed attempt and the seconds until the next: for progress displays."""
-        self._policy = policy or core.Policy()
+        self._policy = policy or calls.Policy()
         self._source = credentials
         make = _maker(carrier, credentials, proxy)
         self._links = Links(make, self.addresses, link_age_s=link_age_s)
         self._ends = AsyncExitStack()
-        self._position = core.Position()
+        self._position = calls.Position()
         self._dice = random.Random()  # noqa: S311 - jitter, not a secret
 
     @classmethod
@@ -154,7 +154,7 @@ class AsyncClient:
         return self
 
     async def _keep(self, source: CredentialSource) -> None:
-        core.check_deadline(self.deadline_s)
+        calls.check_deadline(self.deadline_s)
         waiting = ""
 
         def look() -> None:
@@ -205,21 +205,21 @@ class AsyncClient:
         try:
             await self._links.reached(within_s, once=True)
         except NobodyThere as error:
-            raise core.nobody_there(error.errors) from None
+            raise calls.nobody_there(error.errors) from None
 
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
-    ) -> core.Receipt:
+    ) -> calls.Receipt:
         """Make history grow; ticks already stored are counted as repeated.
 
         ``ticks`` are ticks in time order, or columns (`midstreamer.column`).
         """
         level = Level(level)
         answers = []
-        for group in core.split_columns(_columns(ticks)):
+        for group in calls.split_columns(_columns(ticks)):
             request = frames.Append(columns=group, level=level)
             answers.append(await self._ask("append", request, frames.Appended))
-        return core.receipt(answers, level)
+        return calls.receipt(answers, level)
 
     async def match(
         self,
@@ -244,9 +244,9 @@ class AsyncClient:
     ) -> list[Decision]:
         """Decide about windows, those of one time together; answers in the order asked."""
         check(specification)
-        core.check_windows(specification, windows)
+        calls.check_windows(specification, windows)
         decisions: list[Decision] = []
-        for group in core.split_windows(specification, windows):
+        for group in calls.split_windows(specification, windows):
             request = frames.Match(
                 specification=specification,
                 windows=group,
@@ -263,10 +263,10 @@ class AsyncClient:
         decisions: list[Decision] = []
         verdicts: list[Verdict] = []
         while wanted:
-            asked, rest = wanted[: core.IDS_PER_LOOKUP], wanted[core.IDS_PER_LOOKUP :]
+            asked, rest = wanted[: calls.IDS_PER_LOOKUP], wanted[calls.IDS_PER_LOOKUP :]
             request = frames.Lookup(experience_ids=asked)
             found = await self._ask("lookup", request, frames.Experiences)
-            wanted = (*core.left_of(found, asked), *rest)
+            wanted = (*calls.left_of(found, asked), *rest)
             decisions += found.decisions
             verdicts += found.verdicts
         return frames.Experiences(
@@ -301,9 +301,9 @@ class AsyncClient:
             return await self._asked(what, request, expect)
 
     async def _asked(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
-        core.check_deadline(self.deadline_s)
+        calls.check_deadline(self.deadline_s)
         now_s = clocks.monotonic()
-        call = core.Call(
+        call = calls.Call(
             what,
             self._policy,
             self.addresses,
@@ -312,7 +312,7 @@ class AsyncClient:
         )
         while True:
             step = call.begin(clocks.monotonic(), self._links.ready())
-            if isinstance(step, core.GiveUp):
+            if isinstance(step, calls.GiveUp):
                 raise step.error
             try:
                 answer = await self._attempt(step, request)
@@ -326,15 +326,15 @@ class AsyncClient:
                 )
             return answer
 
-    async def _attempt(self, step: core.Try, request: frames.Request) -> frames.Answer:
+    async def _attempt(self, step: calls.Try, request: frames.Request) -> frames.Answer:
         try:
             return await self._links.ask(step.address, request, step.budget_s)
         except NobodyThere as error:
-            raise core.why_nobody(error.errors) from None
+            raise calls.why_nobody(error.errors) from None
 
-    async def _after(self, call: core.Call, error: MidstreamerError) -> None:
+    async def _after(self, call: calls.Call, error: MidstreamerError) -> None:
         then = call.failed(error, clocks.monotonic(), self._dice.random(), self._links.ready())
-        if isinstance(then, core.GiveUp):
+        if isinstance(then, calls.GiveUp):
             raise then.error from error
         if self.on_retry is not None:
             self.on_retry(error, then.delay_s)

@@ -17,7 +17,7 @@ from midstreamer.domain.decision import Decision, Direction, Reason
 from midstreamer.domain.match import Match
 from midstreamer.domain.specification import Transform
 from midstreamer.domain.verdict import Verdict
-from midstreamer.market.report import Figure, Judged, Kept, Latency, Part, Report, Rival, Share
+from midstreamer.market.report import Figure, JudgedPart, Kept, Latency, Part, Report, Rival, Share
 from midstreamer.market.rows import instant
 from midstreamer.protocol.frames import Surveyed
 
@@ -198,7 +198,7 @@ def _rows(part: Part) -> list[tuple[str, str]]:
     return rows + ([] if part.judged is None else _judged_rows(part.judged))
 
 
-def _judged_rows(judged: Judged) -> list[tuple[str, str]]:
+def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
     """The second half beside its rivals; those that do better are named."""
     ours = (
         f"from {judged.after}: {judged.decisions:,} decisions, {judged.emitted:,} signals (a fixed"

@@ -1,10 +1,10 @@
-"""What can happen to a dispatch, and what it can want done: the words of `coordinator.core`."""
+"""What can happen to a dispatch, and what it can want done: the words of `coordinator.dispatch`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midstreamer.coordinator.parting import SHARDS_BYTES_MAX
+from midstreamer.coordinator.search_batches import SHARDS_BYTES_MAX
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.shard import Shard
 

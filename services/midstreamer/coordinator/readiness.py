@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from midstreamer.coordinator.catalogue import Catalogue
-from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.coordinator.dispatcher import Dispatcher
 from midstreamer.coordinator.intake import Intake
 from midstreamer.runtime.follow import Follower
 from midstreamer.runtime.member import Membership

@@ -15,16 +15,16 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from midstreamer import reasoning
-from midstreamer.coordinator import checks, core, entrances
+from midstreamer.coordinator import checks, dispatch, listeners
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
-from midstreamer.coordinator.dispatching import Dispatcher
-from midstreamer.coordinator.entrances import Entrances
+from midstreamer.coordinator.dispatcher import Dispatcher
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.items import Item
+from midstreamer.coordinator.listeners import Entrances
 from midstreamer.coordinator.readiness import Readiness
-from midstreamer.coordinator.recalling import RECALL_S, Recaller
 from midstreamer.coordinator.spool import Record, Spool
+from midstreamer.coordinator.state_requests import RECALL_S, Recaller
 from midstreamer.coordinator.states import States
 from midstreamer.coordinator.writer import Writer, limits_of
 from midstreamer.domain.decision import Decision, Evidence
@@ -91,7 +91,7 @@ class CoordinatorService:
             self._drain_soon,
         )
         self._dispatcher = Dispatcher(
-            core.Limits(patience_s=config.patience_s), requests_max=config.requests_max
+            dispatch.Limits(patience_s=config.patience_s), requests_max=config.requests_max
         )
         self._match_bytes = Shares(config.matches_bytes_max)
         self._relays = Admission(
@@ -157,7 +157,7 @@ class CoordinatorService:
             ends.push_async_callback(self._flush)
             dispatching = life.background("coordinator.dispatch", self._dispatcher.run)
             await ends.enter_async_context(dispatching)
-            self._server = await entrances.opened(self._config, self._listen, ends)
+            self._server = await listeners.opened(self._config, self._listen, ends)
             leasing = life.background("coordinator.lease", self._membership.run)
             await ends.enter_async_context(leasing)
             life.serve()

@@ -6,9 +6,8 @@ two replays equal to the bit, however many agents there are.  What is stored alr
 as stored: a replay that was interrupted goes on where it stopped, and looks up the part behind
 it instead of matching it again.
 
-A replay lives through outages as long as the client's deadline lasts (``Plan.patience_s``); every
-failed attempt is told as `Waiting`.  It knows nothing of screens: it tells events, and
-`console` and `report` make something of them.
+An outage may last as long as the client's deadline (``ReplayPlan.patience_s``); each failed attempt
+is an event, `Waiting`. A replay knows nothing of screens: `console` and `report` show its events.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ Event: TypeAlias = Loading | Waiting | Resumed | Stepped
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What is replayed, and how."""
 
     specification: Specification
@@ -109,7 +108,7 @@ class Replay:
     """One run of a plan; `run` once."""
 
     client: AsyncClient
-    plan: Plan
+    plan: ReplayPlan
     tell: Callable[[Event], None]
     _tails: dict[str, deque[float]] = field(default_factory=dict)
     _done: int = 0

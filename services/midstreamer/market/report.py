@@ -69,7 +69,7 @@ class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """In what the whole interval of the difference says so."""
 
 
-class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The second half of the replay, once there was something learned, beside the rivals."""
 
     after: str
@@ -124,7 +124,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """1 - brier / brier_climatology; above 0 is better than the share of past rises."""
     match: Latency | None
     append: Latency | None
-    judged: Judged | None = None
+    judged: JudgedPart | None = None
     """None when too few verdicts came to judge by."""
 
 
@@ -171,7 +171,7 @@ def part(
     *,
     duration_s: float,
     complete: bool,
-    judged: Judged | None = None,
+    judged: JudgedPart | None = None,
 ) -> Part:
     """The figures of one tally."""
     settled, horizon = tally.settled, specification.horizon
@@ -276,9 +276,9 @@ def wilson(share: float, trials: float) -> tuple[float, float]:
     return float(max(0.0, (centre - spread) / shrink)), float(min(1.0, (centre + spread) / shrink))
 
 
-def judged_of(judgement: Mapping[str, Any]) -> Judged:
+def judged_of(judgement: Mapping[str, Any]) -> JudgedPart:
     """What `market.judge` found, as it is published."""
-    known = {name: judgement[name] for name in Judged.__struct_fields__ if name in judgement}
+    known = {name: judgement[name] for name in JudgedPart.__struct_fields__ if name in judgement}
     rivals = [
         {name: rival[name] for name in Rival.__struct_fields__} for rival in judgement["rivals"]
     ]
@@ -287,4 +287,4 @@ def judged_of(judgement: Mapping[str, Any]) -> Judged:
         "fixed_threshold_emitted": judgement["fixed_threshold"]["emitted"],
         "rivals": rivals,
     }
-    return msgspec.convert(known, Judged)
+    return msgspec.convert(known, JudgedPart)

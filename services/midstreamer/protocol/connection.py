@@ -91,7 +91,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Greeted:
+class HandshakeReceived:
     """A handshake came that is in order."""
 
     incarnation: str
@@ -99,7 +99,7 @@ class Greeted:
 
 
 @dataclass(frozen=True, slots=True)
-class Welcomed:
+class HandshakeAccepted:
     """An acknowledgement came that is in order."""
 
     streams: frames.AssignedStreams
@@ -107,7 +107,7 @@ class Welcomed:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class FrameReceived:
     """Any other frame came."""
 
     frame: Frame
@@ -115,7 +115,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedAway:
+class RefusalReceived:
     """A Refusal came."""
 
     code: str
@@ -123,7 +123,7 @@ class TurnedAway:
 
 
 @dataclass(frozen=True, slots=True)
-class Breached:
+class RuleBroken:
     """The peer broke a rule."""
 
     code: str
@@ -131,12 +131,12 @@ class Breached:
 
 
 @dataclass(frozen=True, slots=True)
-class Hushed:
+class HandshakeTimedOut:
     """The handshake did not come in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ClosedHere:
     """Our side closes."""
 
     code: str
@@ -144,7 +144,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class CarrierEnded:
     """The carrier ended: the peer is gone, or it closed with a reason."""
 
     code: str
@@ -152,37 +152,47 @@ class Lost:
 
 
 Event = (
-    Dialled | Accepted | Greeted | Welcomed | Spoken | TurnedAway | Breached | Hushed | Left | Lost
-)
+    Dialled | Accepted | HandshakeReceived | HandshakeAccepted | FrameReceived
+    | RefusalReceived | RuleBroken | HandshakeTimedOut | ClosedHere | CarrierEnded
+)  # fmt: skip
 
 # Ways to end are the same from every state that has begun.
 _ENDS: dict[type[Event], State] = {
-    TurnedAway: State.CLOSED,
-    Breached: State.CLOSED,
-    Left: State.CLOSED,
-    Lost: State.CLOSED,
+    RefusalReceived: State.CLOSED,
+    RuleBroken: State.CLOSED,
+    ClosedHere: State.CLOSED,
+    CarrierEnded: State.CLOSED,
 }
 
 TRANSITIONS: dict[State, dict[type[Event], State]] = {
     State.NEW: {
         Dialled: State.ASKING,
         Accepted: State.AWAITING,
-        Left: State.CLOSED,
-        Lost: State.CLOSED,
+        ClosedHere: State.CLOSED,
+        CarrierEnded: State.CLOSED,
     },
     # A frame before the acknowledgement is not here: it breaks a rule.
-    State.ASKING: {Welcomed: State.OPEN, Hushed: State.CLOSED, **_ENDS},
+    State.ASKING: {
+        HandshakeAccepted: State.OPEN,
+        HandshakeTimedOut: State.CLOSED,
+        **_ENDS,
+    },
     # A frame before the handshake is not here either.
-    State.AWAITING: {Greeted: State.OPEN, Hushed: State.CLOSED, **_ENDS},
+    State.AWAITING: {
+        HandshakeReceived: State.OPEN,
+        HandshakeTimedOut: State.CLOSED,
+        **_ENDS,
+    },
     # A second handshake or acknowledgement breaks a rule.
-    State.OPEN: {Spoken: State.OPEN, **_ENDS},
+    State.OPEN: {FrameReceived: State.OPEN, **_ENDS},
     # What was under way when we closed arrives late; nothing is left to do.
     State.CLOSED: dict.fromkeys(
-        (Greeted, Welcomed, Spoken, TurnedAway, Breached, Hushed, Left, Lost), State.CLOSED
+        (HandshakeReceived, HandshakeAccepted, FrameReceived, HandshakeTimedOut, *_ENDS),
+        State.CLOSED,
     ),
 }
 
-FROM_PEER = (Greeted, Welcomed, Spoken)
+FROM_PEER = (HandshakeReceived, HandshakeAccepted, FrameReceived)
 """Events that a peer can bring about out of order; out of order they are a breach."""
 
 
@@ -236,7 +246,7 @@ class Connection:
         if splitter is None:
             known = ", ".join(map(str, sorted(self._splitters)))
             return self.handle(
-                Breached(Code.UNKNOWN_STREAM, f"data on stream {stream}; assigned: {known}")
+                RuleBroken(Code.UNKNOWN_STREAM, f"data on stream {stream}; assigned: {known}")
             )
         effects = self._now_writable(stream)
         try:
@@ -245,7 +255,7 @@ class Connection:
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
-            effects += self.handle(Breached(Code.TOO_LARGE, error.message))
+            effects += self.handle(RuleBroken(Code.TOO_LARGE, error.message))
         return effects
 
     def send(self, frame: Frame, *, bulk: bool = False) -> list[Effect]:
@@ -263,18 +273,18 @@ class Connection:
 
     def close(self, code: str = "", message: str = "") -> list[Effect]:
         """End it from our side; with a code, the peer is told."""
-        return self.handle(Left(code, message))
+        return self.handle(ClosedHere(code, message))
 
     def lost(self, code: str = "", message: str = "") -> list[Effect]:
         """The carrier ended by itself."""
-        return self.handle(Lost(code, message))
+        return self.handle(CarrierEnded(code, message))
 
     def tick(self, now_s: float) -> list[Effect]:
         """The time of `next_wakeup_s` may have come."""
         if self._deadline_s is not None and now_s >= self._deadline_s:
-            return self.handle(Hushed())
+            return self.handle(HandshakeTimedOut())
         overdue = self.unfinished.overdue(now_s)
-        return self.handle(Breached(Code.FRAME_TIMEOUT, overdue)) if overdue else []
+        return self.handle(RuleBroken(Code.FRAME_TIMEOUT, overdue)) if overdue else []
 
     def next_wakeup_s(self) -> float | None:
         """When to call `tick`; None while nothing is awaited."""
@@ -299,8 +309,8 @@ class Connection:
         """Apply one event; the effects are to be carried out in order."""
         after = TRANSITIONS[self.state].get(type(event))
         if after is None and isinstance(event, FROM_PEER):
-            what = _name(event.frame) if isinstance(event, Spoken) else type(event).__name__
-            return self.handle(Breached(Code.UNEXPECTED, f"{what} while {self.state}"))
+            what = _name(event.frame) if isinstance(event, FrameReceived) else type(event).__name__
+            return self.handle(RuleBroken(Code.UNEXPECTED, f"{what} while {self.state}"))
         if after is None:
             allowed = ", ".join(kind.__name__ for kind in TRANSITIONS[self.state])
             raise LocalProtocolError(f"{event!r} while {self.state}; allowed: {allowed}")
@@ -313,23 +323,23 @@ class Connection:
 
     def _effects(self, event: Event) -> list[Effect]:
         match event:
-            case Spoken(frame, size):
+            case FrameReceived(frame, size):
                 return [Deliver(frame, size)]
             case Dialled():
                 return [self._on_control(self._greeting())]
             case Accepted():
                 return []
-            case Greeted(incarnation, named):
+            case HandshakeReceived(incarnation, named):
                 self.peer_capabilities = named
                 return self._opened(incarnation, self._on_control(self._welcome()))
-            case Welcomed(streams, named):
+            case HandshakeAccepted(streams, named):
                 self.streams, self.peer_capabilities = streams, named
                 return self._opened("", Transmit(streams.bulk, codec.OPENING))
-            case TurnedAway(code, message) | Lost(code, message):
+            case RefusalReceived(code, message) | CarrierEnded(code, message):
                 return [Finish(code, message, by_peer=True)]
-            case Hushed():
+            case HandshakeTimedOut():
                 return self._refuse(Code.TIMEOUT, f"no handshake in {self._handshake_s:g} s")
-            case Breached(code, message) | Left(code, message):
+            case RuleBroken(code, message) | ClosedHere(code, message):
                 return self._refuse(code, message)
 
     def _opened(self, incarnation: str, answer: Transmit) -> list[Effect]:
@@ -384,28 +394,28 @@ class Connection:
         try:
             frame = codec.decode(body)
         except RemoteProtocolError as error:
-            return Breached(Code.MALFORMED, error.message)
+            return RuleBroken(Code.MALFORMED, error.message)
         match frame:
             case frames.AgentHandshake():
                 return _judge_handshake(self.peer, frame)
             case frames.CoordinatorAck():
                 return _judge_acknowledgement(self.peer, frame)
             case frames.Refusal(code, message):
-                return TurnedAway(code, message)
+                return RefusalReceived(code, message)
             case _:
-                return Spoken(frame, codec.HEAD_BYTES + len(body))
+                return FrameReceived(frame, codec.HEAD_BYTES + len(body))
 
 
 def _judge_handshake(peer: Identity, frame: frames.AgentHandshake) -> Event:
     if frame.version != frames.VERSION:
         return _other_version(frame.version)
     if (frame.agent_type, frame.agent_id) != (peer.kind, peer.id):
-        return Breached(
+        return RuleBroken(
             Code.CLAIM_MISMATCH,
             f"handshake claims {shortened(f'{frame.agent_type}/{frame.agent_id}')},"
             f" certificate says {peer.name}",
         )
-    return Greeted(frame.incarnation, frozenset(frame.capabilities))
+    return HandshakeReceived(frame.incarnation, frozenset(frame.capabilities))
 
 
 def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Event:
@@ -413,20 +423,20 @@ def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Even
     if frame.version != frames.VERSION:
         return _other_version(frame.version)
     if frame.coordinator_id != peer.id:
-        return Breached(
+        return RuleBroken(
             Code.CLAIM_MISMATCH,
             f"acknowledgement claims {quoted(frame.coordinator_id)}, certificate says {peer.name}",
         )
     if streams.control != CONTROL_STREAM or streams.bulk <= 0 or streams.bulk % 4:
-        return Breached(
+        return RuleBroken(
             Code.UNKNOWN_STREAM, f"{quoted(streams)} cannot be opened by the dialling side"
         )
-    return Welcomed(streams, frozenset(frame.capabilities))
+    return HandshakeAccepted(streams, frozenset(frame.capabilities))
 
 
 def _name(frame: Frame) -> str:
     return frame.name if isinstance(frame, frames.Unknown) else type(frame).__name__
 
 
-def _other_version(version: int) -> Breached:
-    return Breached(Code.VERSION, f"version {version} is not spoken here; speak {frames.VERSION}")
+def _other_version(version: int) -> RuleBroken:
+    return RuleBroken(Code.VERSION, f"version {version} is not spoken here; speak {frames.VERSION}")

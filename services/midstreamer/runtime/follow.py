@@ -19,7 +19,7 @@ from typing import Protocol
 from midstreamer.domain.errors import Behind, LinkClosed, Overloaded
 from midstreamer.protocol.frames import Changes, Tail
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.lag import FeedLag
+from midstreamer.runtime.feed_lag import FeedLag
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.tasks import pause
 from midstreamer.telemetry import logs, metrics, queues

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from midstreamer.domain.errors import ConfigError
-from midstreamer.runtime import lateness
+from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import logs, metrics
 
 HEAD_BYTES_MAX = 8192
@@ -163,7 +163,7 @@ async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
     address = f"{bound[0]}:{bound[1]}"
     log.info("health.opened", address=address)
     try:
-        with lateness.watched():
+        with loop_lag.watched():
             yield address
     finally:
         server.close()

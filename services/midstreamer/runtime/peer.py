@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
+from midstreamer.runtime.carrier_choice import Ways
 from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
 from midstreamer.runtime.dialling import BACKOFF, Dialler
 from midstreamer.runtime.listener import SILENT, Listener, beside, listen, quiet
 from midstreamer.runtime.tasks import drop, spread
-from midstreamer.runtime.ways import Ways
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link
 

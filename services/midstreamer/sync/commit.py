@@ -18,11 +18,11 @@ from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
 from midstreamer.store.ports import Effects, Span, Store, Transaction, Unreadable
-from midstreamer.sync import core, counting, parts, quota, settle
-from midstreamer.sync.core import Facts, Plan, Taken
+from midstreamer.sync import commit_metrics, parts, planning, quota, settle
 from midstreamer.sync.parts import Given
+from midstreamer.sync.planning import BatchPlan, Facts, PartTaken
 from midstreamer.sync.quota import Counted, Quotas
-from midstreamer.sync.settle import Failed, Folded, Judged, Rules
+from midstreamer.sync.settle import Folded, Rules, Settlement, Unsettled
 from midstreamer.telemetry import logs
 
 log = logs.get(__name__)
@@ -59,7 +59,7 @@ class Committer:
         self._streams_memory = streams_memory
         self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
-        self.licences = counting.Licences()
+        self.licences = commit_metrics.Licences()
         self._position = 0
         """Of the feed after our last commit."""
 
@@ -71,7 +71,7 @@ class Committer:
                 if before < self._position:  # the database was replaced by an older one
                     self._forget()
                 facts = await self._read(transaction, batch)
-                plan = core.plan(batch, facts, self._quotas)
+                plan = planning.plan(batch, facts, self._quotas)
                 judged = settle.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
                 settle.check_sizes(self._rules, folded, judged.lessons)
@@ -99,11 +99,11 @@ class Committer:
         )
 
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
-        asked = core.asked(batch)
+        asked = planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)
         decisions = {key: one for key, one in stored.items() if isinstance(one, Decision)}
-        needed = core.needed(batch, summaries, decisions)
+        needed = planning.needed(batch, summaries, decisions)
         return Facts(
             summaries,
             decisions,
@@ -127,7 +127,7 @@ class Committer:
         whole, each = await transaction.usage(sorted(asked.identities))
         return Counted(whole, each, known)
 
-    async def _learn(self, transaction: Transaction, judged: Judged) -> Folded:
+    async def _learn(self, transaction: Transaction, judged: Settlement) -> Folded:
         streams = {lesson.specification.stream for lesson in judged.lessons}
         known = {s: self._states[s].version if s in self._states else 0 for s in streams}
         newer = await transaction.states(known)
@@ -160,18 +160,18 @@ def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
     found = []
     for one in due:
         if isinstance(one, Unreadable):
-            log.error("decision.unsettled", **_keys(Failed("", one.experience_id, one.detail)))
+            log.error("decision.unsettled", **_keys(Unsettled("", one.experience_id, one.detail)))
         else:
             found.append(one)
     return found
 
 
-def _keys(failed: Failed) -> dict[str, str]:
+def _keys(failed: Unsettled) -> dict[str, str]:
     experience = failed.experience_id.hex()
     return {"stream": failed.stream, "experience": experience, "detail": failed.detail}
 
 
-def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
+def _effects(plan: BatchPlan, judged: Settlement, folded: Folded) -> Effects:
     points = tuple(Points(start, column) for start, column in plan.points)
     return Effects(
         points=plan.points,
@@ -189,7 +189,7 @@ def _effects(plan: Plan, judged: Judged, folded: Folded) -> Effects:
 
 def _answer(
     given: Given,
-    outcomes: Sequence[Taken | MidstreamerError],
+    outcomes: Sequence[PartTaken | MidstreamerError],
     verdicts: Iterable[Verdict],
     position: int,
     most: int,
@@ -200,7 +200,7 @@ def _answer(
     """
     if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
         return outcomes[0]
-    taken = [one for one in outcomes if isinstance(one, Taken)]
+    taken = [one for one in outcomes if isinstance(one, PartTaken)]
     repeats = tuple(chain.from_iterable(_column_repeats(given.write, outcomes)))
     concerned = [one for one in verdicts if any(_concerns(one, part) for part in taken)]
     if len(concerned) > most:
@@ -221,17 +221,17 @@ def _answer(
 
 
 def _column_repeats(
-    write: Write, outcomes: Sequence[Taken | MidstreamerError]
+    write: Write, outcomes: Sequence[PartTaken | MidstreamerError]
 ) -> Iterator[Iterable[int]]:
     """Of each part how many ticks of each column repeat; none of a refused one."""
     several = len(outcomes) > 1
     for place, outcome in enumerate(outcomes):
-        repeats = outcome.column_repeats if isinstance(outcome, Taken) else ()
+        repeats = outcome.column_repeats if isinstance(outcome, PartTaken) else ()
         columns = write.callers[place].columns if several else len(write.columns)
         yield repeats or repeat(0, columns)
 
 
-def _concerns(verdict: Verdict, taken: Taken) -> bool:
+def _concerns(verdict: Verdict, taken: PartTaken) -> bool:
     return verdict.experience_id in taken.brought or any(
         _within(verdict, span) for span in taken.spans
     )

@@ -23,7 +23,7 @@ from midstreamer.domain.errors import Behind, Overloaded, StoreError
 from midstreamer.protocol.capabilities import told
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
 from midstreamer.protocol.sizes import change_bytes
-from midstreamer.runtime.lag import FeedLag
+from midstreamer.runtime.feed_lag import FeedLag
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import FeedPage, Store
 from midstreamer.sync import members

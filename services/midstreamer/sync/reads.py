@@ -17,7 +17,7 @@ from midstreamer.runtime import surveying
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.ports import Run, Store
-from midstreamer.sync import looking
+from midstreamer.sync import lookup_pages
 from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import metrics
 
@@ -110,7 +110,7 @@ class Reads:
             )
         position = await self._store.position()
         made, came = await self._store.experiences(lookup.experience_ids)
-        answer = looking.answered(lookup.experience_ids, made, came)
+        answer = lookup_pages.answered(lookup.experience_ids, made, came)
         return msgspec.structs.replace(answer, position=position)
 
     async def _survey(self, peer: Peer, after: str) -> frames.Surveyed:

@@ -13,7 +13,7 @@ ask again, `complete_reasons` says why, and it connects again by itself.  Member
 leases by an outage that was ours.
 
 When it is asked to drain, it says so in its lease and on its links, commits what waits, and closes
-each link when nothing is under way on it (`sync.leaving`).
+each link when nothing is under way on it (`sync.link_drain`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
 from midstreamer.sync.fleet import Fleet
 from midstreamer.sync.health import StoreHealth
-from midstreamer.sync.leaving import Leaving
+from midstreamer.sync.link_drain import Leaving
 from midstreamer.sync.reads import Reads
 from midstreamer.sync.settle import Rules
 from midstreamer.sync.writes import Writes

@@ -52,7 +52,7 @@ class Lesson(NamedTuple):
     event: Decision | Verdict
 
 
-class Failed(NamedTuple):
+class Unsettled(NamedTuple):
     """A decision that could not be settled as others are; the ticks of its write go in all the
     same, because one decision must not stop a series."""
 
@@ -62,12 +62,12 @@ class Failed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class Settlement:
     """What became of all that was due."""
 
     verdicts: tuple[Verdict, ...]
     lessons: tuple[Lesson, ...]
-    unsettled: tuple[Failed, ...] = ()
+    unsettled: tuple[Unsettled, ...] = ()
     """Decisions that could not be judged: they stay open."""
 
 
@@ -79,7 +79,7 @@ class Folded:
     states: Mapping[str, State]
     stored: tuple[tuple[Specification, StoredState], ...]
     snapshots: tuple[StoredState, ...]
-    unlearned: tuple[Failed, ...] = ()
+    unlearned: tuple[Unsettled, ...] = ()
     """Decisions that got a verdict from which their stream could not learn."""
 
     @property
@@ -90,7 +90,7 @@ class Folded:
 
 def judged(
     rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
-) -> Judged:
+) -> Settlement:
     """Verdicts of what is due, and all lessons of a transaction in the order to learn them."""
     verdicts, unsettled = [], []
     lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
@@ -104,11 +104,11 @@ def judged(
         verdicts.append(verdict)
         lessons.append(Lesson(decision.specification, verdict))
     verdicts.sort(key=lambda verdict: (verdict.due_time, verdict.series, verdict.experience_id))
-    return Judged(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unsettled))
+    return Settlement(tuple(verdicts), tuple(sorted(lessons, key=order)), tuple(unsettled))
 
 
-def _failed(stream: str, experience_id: bytes, error: Exception) -> Failed:
-    return Failed(stream, experience_id, shortened(f"{type(error).__name__}: {error}"))
+def _failed(stream: str, experience_id: bytes, error: Exception) -> Unsettled:
+    return Unsettled(stream, experience_id, shortened(f"{type(error).__name__}: {error}"))
 
 
 def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:

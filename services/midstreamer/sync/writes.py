@@ -18,7 +18,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
-from midstreamer.sync import core, counting
+from midstreamer.sync import commit_metrics, planning
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
@@ -86,7 +86,7 @@ class Writes:
 
     async def write(self, peer: Peer, write: frames.Write) -> frames.Written:
         """Check a Write, let it wait, and return what became of it."""
-        write = core.check_write(write)
+        write = planning.check_write(write)
         identity, places = peer.identity.name, self._places
         if not places.fits(identity):
             raise Overloaded(
@@ -202,8 +202,8 @@ class Writes:
             else:
                 waiting.answer.set_result(outcome)
         metrics.WRITE_BATCH_ROWS.observe(committed.rows)
-        counting.count_ticks(committed.outcomes)
-        counting.count_verdicts(committed.verdicts)
+        commit_metrics.count_ticks(committed.outcomes)
+        commit_metrics.count_verdicts(committed.verdicts)
         for verdict in committed.verdicts:
             if verdict.void:
                 name = verdict.experience_id.hex()

@@ -17,15 +17,15 @@ from midstreamer.telemetry import logs
 from midstreamer.transport import address as addresses
 from midstreamer.transport import racing
 from midstreamer.transport.address import Scheme
-from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server
 from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.trust import Trust
 
 FALL_BACK_S = 0.5
 """After so long without an answer on the first carrier the next is tried beside it. A handshake
 takes milliseconds, and some hundred around the world. Who takes the second by mistake comes back
-to the first (`runtime.ways`)."""
+to the first (`runtime.carrier_choice`)."""
 HANDSHAKE_FAILED = "handshake_failed"
 """What a carrier says when no peer was met that makes sense."""
 PORTS_MAX = 20
@@ -40,7 +40,7 @@ class OneCarrier(Protocol):
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link to ``host:port``."""
 
-    async def listen(self, address: str, attendance: Attendance) -> Server:
+    async def listen(self, address: str, open_links: OpenLinks) -> Server:
         """Listen at ``host:port``; the links are attended together with those of others."""
 
 
@@ -86,17 +86,17 @@ class Carriers(CertifiedCarrier):
         ``on_link`` runs as a task of its own for every judged link.
         """
         where = addresses.parse(address)
-        attendance = Attendance(on_link)
+        open_links = OpenLinks(on_link)
         if len(where.schemes) == 1:
             return _named(where.schemes, await self._of(where.schemes[0]).listen(
-                where.place, attendance
+                where.place, open_links
             ))  # fmt: skip
         for tries in range(1, PORTS_MAX + 1):
             opened: list[Server] = []
             try:
                 place = where.place
                 for scheme in where.schemes:
-                    opened.append(await self._of(scheme).listen(place, attendance))
+                    opened.append(await self._of(scheme).listen(place, open_links))
                     place = opened[0].address
                 return _named(where.schemes, *opened)
             except MidstreamerError:
@@ -133,7 +133,7 @@ def _is_an_answer(error: BaseException) -> bool:
 
 
 class ServerOfSeveral:
-    """The servers of one attendance as one."""
+    """Several servers that share their open links, as one."""
 
     def __init__(self, schemes: tuple[Scheme, ...], servers: Sequence[Server]) -> None:
         self._address = addresses.written(schemes, servers[0].address)

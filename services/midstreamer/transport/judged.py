@@ -15,11 +15,11 @@ from midstreamer.protocol import authorisation
 from midstreamer.protocol.connection import Side
 from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs
-from midstreamer.transport import attendance as attending
-from midstreamer.transport.attendance import Attendance
+from midstreamer.transport import open_links as attending
 from midstreamer.transport.framed import FramedLink, Wire, opening_error
 from midstreamer.transport.halfopen import HalfOpen
-from midstreamer.transport.trust import Judged, Trust
+from midstreamer.transport.open_links import OpenLinks
+from midstreamer.transport.trust import AdmittedPeer, Trust
 
 log = logs.get(__name__)
 
@@ -48,7 +48,7 @@ class DialledPeer(Generic[WireT]):
         self._trust = trust
         self._written = place
         self._kinds = kinds
-        self._judged: Judged | None = None
+        self._judged: AdmittedPeer | None = None
         self._ready: asyncio.Future[FramedLink] = asyncio.get_running_loop().create_future()
         self._opened = False
 
@@ -108,11 +108,11 @@ class DialledPeer(Generic[WireT]):
 class AcceptedPeers(Generic[WireT]):
     """The clients of a listening socket, and those that are not judged yet."""
 
-    def __init__(self, trust: Trust, attendance: Attendance, *, half_open_max: int | None) -> None:
+    def __init__(self, trust: Trust, open_links: OpenLinks, *, half_open_max: int | None) -> None:
         self._trust = trust
-        self._attendance = attendance
+        self._open_links = open_links
         self._kinds = authorisation.accepts(trust.me.kind)
-        self._judged: dict[WireT, Judged] = {}
+        self._judged: dict[WireT, AdmittedPeer] = {}
         self._wire_of: dict[FramedLink, WireT] = {}
         self._turned_away: set[WireT] = set()
         """Their end is counted already, by its reason."""
@@ -136,19 +136,19 @@ class AcceptedPeers(Generic[WireT]):
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
-        self._attendance.full = True
+        self._open_links.full = True
 
     def judge(self, wire: WireT, presented: Presented, place: str) -> None:
         """Who is it, and is there room? Refused or Overloaded turn it away."""
         try:
             judged = self._trust.judge(presented, Role.DIALS, self._kinds)
-            self._attendance.require_room(judged.identity, self._trust.limits)
+            self._open_links.require_room(judged.identity, self._trust.limits)
         except MidstreamerError as refusal:
             attending.refused(place, refusal)
             self._turned_away.add(wire)
             raise
         self._judged[wire] = judged
-        self._attendance.arriving[wire] = judged.identity
+        self._open_links.arriving[wire] = judged.identity
 
     def established(self, wire: WireT) -> FramedLink:
         """The client was judged on the way; from now on it may speak."""
@@ -160,8 +160,8 @@ class AcceptedPeers(Generic[WireT]):
         link = FramedLink(connection, wire, self._trust.limits)
         wire.link = link
         self._wire_of[link] = wire
-        self._attendance.arriving.pop(wire, None)
-        self._attendance.welcome(link, self)
+        self._open_links.arriving.pop(wire, None)
+        self._open_links.welcome(link, self)
         return link
 
     def _judge_again(self, link: FramedLink) -> None:
@@ -182,4 +182,4 @@ class AcceptedPeers(Generic[WireT]):
         if wire.link is not None:
             self._wire_of.pop(wire.link, None)
         self._judged.pop(wire, None)
-        self._attendance.arriving.pop(wire, None)
+        self._open_links.arriving.pop(wire, None)

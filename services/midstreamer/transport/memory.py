@@ -19,11 +19,11 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.connection import Connection, Side
 from midstreamer.security import decide
 from midstreamer.security.allowlist import Allowlist
-from midstreamer.transport import attendance
+from midstreamer.transport import open_links
 from midstreamer.transport.address import Scheme
-from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
 from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.open_links import OpenLinks
 
 
 class MemoryNetwork:
@@ -56,7 +56,7 @@ class MemoryNetwork:
 
     def cut(self, address: str) -> None:
         """End every link of the server there without a word, as if its process had died."""
-        for link in list(self.at(address).attendance.links):
+        for link in list(self.at(address).open_links.links):
             link.lost("", "the peer is gone")
 
 
@@ -139,7 +139,7 @@ class MemoryServer:
 
     def __init__(self, carrier: MemoryCarrier, address: str, on_link: OnLink) -> None:
         self.carrier = carrier
-        self.attendance = Attendance(on_link)
+        self.open_links = OpenLinks(on_link)
         self._address = carrier.network.bind(address, self)
 
     @property
@@ -152,29 +152,29 @@ class MemoryServer:
         try:
             self._admit(client.me)
         except (Refused, Overloaded) as refusal:
-            attendance.refused(client.me.name, refusal)
+            open_links.refused(client.me.name, refusal)
             raise
         near, far = _join(client, self.carrier)
-        self.attendance.welcome(far, self)
+        self.open_links.welcome(far, self)
         near.start()
         return near
 
     def reconsider(self) -> None:
         """Judge every open link again; close those that would now be refused."""
-        attendance.reconsider(self.attendance.links, self._judge)
+        open_links.reconsider(self.open_links.links, self._judge)
 
     def refuse_new(self) -> None:
         """Take no new link; those that are open go on."""
-        self.attendance.full = True
+        self.open_links.full = True
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
         self.carrier.network.release(self._address)
-        await self.attendance.close(self)
+        await self.open_links.close(self)
 
     def _admit(self, identity: Identity) -> None:
         decide.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
-        self.attendance.require_room(identity, self.carrier.limits)
+        self.open_links.require_room(identity, self.carrier.limits)
 
     def _judge(self, link: FramedLink) -> None:
         decide.admit(link.peer, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))

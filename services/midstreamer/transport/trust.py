@@ -25,7 +25,7 @@ log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
-class Judged:
+class AdmittedPeer:
     """A peer that passed, with what it showed."""
 
     identity: Identity
@@ -69,13 +69,13 @@ class Trust:
         """What it shows, and the authorities that it trusts."""
         return self._source.current
 
-    def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> Judged:
+    def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> AdmittedPeer:
         """Who this is; Refused when it may not connect, by what is in force now."""
         anchors = self.current.anchors
         verdict = chain.judge(presented, anchors, role, time.time())
         policy = decide.Policy(self.me.trust_domain, kinds, self._source.allowlist)
         decide.admit(verdict.identity, policy)
-        return Judged(verdict.identity, presented, chain.short_hash(verdict.authority))
+        return AdmittedPeer(verdict.identity, presented, chain.short_hash(verdict.authority))
 
     def grant(self, peer: Identity) -> Grant:
         """What a peer may append to, by the allowlist in force now."""

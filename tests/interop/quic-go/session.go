@@ -78,7 +78,7 @@ func (s *session) tlsConfig(asked request) (*tls.Config, error) {
 		ClientSessionCache: s.tickets,
 		// A name is not checked, because identities are URIs: verified below.
 		InsecureSkipVerify: true,
-		VerifyConnection: func(state tls.ConnectionState) error {
+		VerifyConnection: func(state tls.State) error {
 			return verified(state, roots, asked.Server)
 		},
 	}
@@ -96,7 +96,7 @@ func (s *session) tlsConfig(asked request) (*tls.Config, error) {
 }
 
 // verified holds the server's certificate to its chain, usage and URI.
-func verified(state tls.ConnectionState, roots *x509.CertPool, server string) error {
+func verified(state tls.State, roots *x509.CertPool, server string) error {
 	leaf, others := state.PeerCertificates[0], x509.NewCertPool()
 	for _, other := range state.PeerCertificates[1:] {
 		others.AddCert(other)
@@ -229,7 +229,7 @@ func (s *session) updateKeys(request) (result, error) {
 }
 
 func (s *session) facts(request) (result, error) {
-	state := s.conn.ConnectionState()
+	state := s.conn.State()
 	return result{
 		"resumed": state.TLS.DidResume,
 		"early":   state.Used0RTT,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.agent.core import (
+from midstreamer.agent.ownership import (
     TOLD,
     Core,
     Dial,

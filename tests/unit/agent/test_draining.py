@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from midstreamer.agent import core
-from midstreamer.agent.core import Core
+from midstreamer.agent import ownership
+from midstreamer.agent.ownership import Core
 from midstreamer.domain.shard import Shard, agents_digest
 from midstreamer.protocol.frames import Member
 
@@ -33,11 +33,11 @@ class _Fleet:
     def join(self, name: str) -> None:
         self.cores[name] = Core(name)
         self.tell()
-        self.give(name, core.Surveyed(COUNTS, POINTS, self.position))
+        self.give(name, ownership.Surveyed(COUNTS, POINTS, self.position))
 
     def drain(self, name: str) -> None:
         self.draining.add(name)
-        self.give(name, core.Draining())
+        self.give(name, ownership.Draining())
         self.tell()
 
     def leave(self, name: str) -> None:
@@ -52,8 +52,8 @@ class _Fleet:
         members = tuple(self.leases())
         self.position += 1
         for name in list(self.cores):
-            self.give(name, core.Joined(members, core.TOLD))
-            self.give(name, core.Reached(self.position))
+            self.give(name, ownership.Joined(members, ownership.TOLD))
+            self.give(name, ownership.Reached(self.position))
 
     def leases(self) -> Iterator[Member]:
         for name, one in self.cores.items():
@@ -63,19 +63,19 @@ class _Fleet:
                 whole_for=one.whole_for, whole_at=one.whole_at,
             )  # fmt: skip
 
-    def give(self, name: str, event: core.Event) -> None:
+    def give(self, name: str, event: ownership.Event) -> None:
         for effect in self.cores[name].handle(event):
             match effect:
-                case core.Load(shard):
+                case ownership.Load(shard):
                     self.loading.append((name, shard))
-                case core.Drained():
+                case ownership.Drained():
                     self.drained.add(name)
 
     def step(self, dice: random.Random) -> None:
         """One thing happens: a shard is filled, or leases are told."""
         if self.loading and dice.random() < 0.9:
             name, shard = self.loading.pop(dice.randrange(len(self.loading)))
-            self.give(name, core.Filled(shard))
+            self.give(name, ownership.Filled(shard))
         else:
             self.tell()
 
@@ -110,7 +110,7 @@ def test_an_agent_that_drains_owns_nothing_that_comes() -> None:
     fleet.drain("agent/a0")
     fleet.settle()
     for name in fleet.cores:
-        fleet.give(name, core.Grew({"u/new": 5000}))
+        fleet.give(name, ownership.Grew({"u/new": 5000}))
     assert {name for name, shard in fleet.loading if shard.series == "u/new"} == {
         "agent/a1",
         "agent/a2",
@@ -134,7 +134,7 @@ def test_a_lease_that_says_it_drains_is_understood_by_agents_that_tell_their_sta
     fleet = _Fleet(2)
     one = fleet.cores["agent/a0"]
     assert one.understood
-    one.handle(core.Joined((*one.members, Member("agent/old", "i", "")), core.TOLD))
+    one.handle(ownership.Joined((*one.members, Member("agent/old", "i", "")), ownership.TOLD))
     assert not one.understood
 
 
@@ -165,27 +165,27 @@ def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")
     one = fleet.cores["agent/a0"]
-    one.handle(core.Reached(fleet.position + 100))
-    fleet.give("agent/a0", core.Draining())
+    one.handle(ownership.Reached(fleet.position + 100))
+    fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(
         msgspec.structs.replace(leases[name], whole_for=digest, whole_at=fleet.position)
         for name in ("agent/a1", "agent/a2")
     )
-    fleet.give("agent/a0", core.Joined(members, core.TOLD))
+    fleet.give("agent/a0", ownership.Joined(members, ownership.TOLD))
     assert fleet.drained == {"agent/a0"}
 
 
 def test_who_was_whole_before_the_newest_shard_must_say_it_again() -> None:
     fleet = _Fleet(3)
     one, before = fleet.cores["agent/a0"], fleet.position
-    fleet.give("agent/a0", core.Grew({"u/s0": 5000}))
-    one.handle(core.Reached(before + 100))
-    fleet.give("agent/a0", core.Draining())
+    fleet.give("agent/a0", ownership.Grew({"u/s0": 5000}))
+    one.handle(ownership.Reached(before + 100))
+    fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(
         Member(name, "i", "", whole_for=digest, whole_at=before)
         for name in ("agent/a1", "agent/a2")
     )
-    fleet.give("agent/a0", core.Joined(members, core.TOLD))
+    fleet.give("agent/a0", ownership.Joined(members, ownership.TOLD))
     assert fleet.drained == set()

@@ -53,7 +53,7 @@ async def test_a_file_is_replayed_then_matched_and_shown(
 ) -> None:
     table = feeds.read(a_file(tmp_path))
     async with a_fleet(monkeypatch) as client:
-        plan = replay.Plan(SPECIFICATION, table)
+        plan = replay.ReplayPlan(SPECIFICATION, table)
         await work._replay(CONTEXT, plan, Watch("walk"), "walk.csv")
         assert "decisions  170" in capsys.readouterr().out
         await work._match(CONTEXT, table, SPECIFICATION, "")

@@ -126,7 +126,7 @@ def test_rivals_that_win_are_named() -> None:
         report.Rival("ridge", figure, None, figure, ("hit", "brier"), ("brier",)),
         report.Rival("majority", figure, figure, None, (), ()),
     )
-    judged = report.Judged("1970-01-06", 10, 2, figure, figure, None, figure, 4, rivals)
+    judged = report.JudgedPart("1970-01-06", 10, 2, figure, figure, None, figure, 4, rivals)
     text = "\n".join(drawn(views.part_table(a_part(judged=judged))))
     assert "ridge: hit 60.0% [50.0, 70.0], its surest -; ahead of us in hit, brier clearly" in text
     assert "majority: hit 60.0% [50.0, 70.0], its surest 60.0% [50.0, 70.0]" in text

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.coordinator import core, parting
-from midstreamer.coordinator.core import Dispatch, Limits, Outcome, State
+from midstreamer.coordinator import dispatch, search_batches
+from midstreamer.coordinator.dispatch import AttemptState, Dispatch, Limits, Outcome
 from midstreamer.coordinator.events import (
     Abandon,
     Answered,
@@ -67,12 +67,12 @@ def test_one_attempt_asks_for_no_more_shards_than_fit_a_frame() -> None:
         request = frames.Search(
             specification=a_specification(), windows=windows[:0], shards=send.shards
         )
-        assert len(codec.encode(request)) <= 1.1 * parting.SHARDS_BYTES_MAX
-    fits = next(parting.parts(many, parting.room_beside(windows)))
+        assert len(codec.encode(request)) <= 1.1 * search_batches.SHARDS_BYTES_MAX
+    fits = next(search_batches.parts(many, search_batches.room_beside(windows)))
     assert codec.encode(
         frames.Search(specification=a_specification(), windows=windows, shards=fits)
     )
-    assert len(list(parting.parts(many, 1))) == len(many)
+    assert len(list(search_batches.parts(many, 1))) == len(many)
 
 
 def test_the_least_busy_holder_is_asked() -> None:
@@ -190,17 +190,17 @@ def test_a_request_for_no_shards_is_finished_at_once() -> None:
     assert Dispatch().handle(Asked(1, (), 0, FAR_S), 0.0) == [Finish(1, ())]
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", AttemptState)
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_is_allowed_or_refused_as_the_table_says(
-    state: State, outcome: Outcome
+    state: AttemptState, outcome: Outcome
 ) -> None:
     made = a_dispatch(a=SHARDS)
     (send,) = ask(made)
     attempt = made._attempts[send.attempt]
     attempt.state = state
-    if outcome in core.TRANSITIONS[state]:
-        assert made._move(attempt, outcome) is core.TRANSITIONS[state][outcome]
+    if outcome in dispatch.TRANSITIONS[state]:
+        assert made._move(attempt, outcome) is dispatch.TRANSITIONS[state][outcome]
     else:
         with pytest.raises(LocalProtocolError, match=str(state)):
             made._move(attempt, outcome)

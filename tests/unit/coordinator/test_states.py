@@ -9,8 +9,8 @@ import pytest
 from midstreamer import reasoning
 from midstreamer.coordinator import states
 from midstreamer.coordinator.config import CoordinatorSettings
-from midstreamer.coordinator.recalling import Recaller
 from midstreamer.coordinator.service import CoordinatorService
+from midstreamer.coordinator.state_requests import Recaller
 from midstreamer.coordinator.states import States
 from midstreamer.domain import errors
 from midstreamer.domain.identity import Kind

@@ -13,7 +13,7 @@ from midstreamer.client.api import AsyncClient
 from midstreamer.domain.errors import Conflict, DeadlineExceeded, StaleTick, Unavailable
 from midstreamer.domain.series import Column, Tick
 from midstreamer.market import feeds, replay
-from midstreamer.market.replay import Event, Loading, Plan, Replay, Resumed, Stepped, Waiting
+from midstreamer.market.replay import Event, Loading, Replay, ReplayPlan, Resumed, Stepped, Waiting
 from midstreamer.market.tally import Tally
 from midstreamer.protocol.frames import Appended
 from tests.support import fleet
@@ -34,9 +34,9 @@ def a_table(columns: Sequence[Column]) -> feeds.Table:
     )
 
 
-def a_plan(table: feeds.Table, *, until: int = HISTORY + LIVE, **changes: object) -> Plan:
+def a_plan(table: feeds.Table, *, until: int = HISTORY + LIVE, **changes: object) -> ReplayPlan:
     middle = HISTORY * fleet.MINUTE
-    return Plan(
+    return ReplayPlan(
         SPECIFICATION,
         table.between(middle, until * fleet.MINUTE),
         history=table.between(None, middle),
@@ -51,7 +51,7 @@ async def a_client(made: fleet.Fleet) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def events_of(client: AsyncClient, plan: Plan) -> list[Event]:
+async def events_of(client: AsyncClient, plan: ReplayPlan) -> list[Event]:
     events: list[Event] = []
     await Replay(client, plan, events.append).run()
     return events
@@ -106,7 +106,7 @@ async def test_data_that_changed_since_is_a_conflict() -> None:
 async def test_windows_that_are_not_full_yet_are_only_appended() -> None:
     table = a_table(fleet.a_universe(1, 20))
     async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
-        tally = tallied(await events_of(client, Plan(SPECIFICATION, table)))
+        tally = tallied(await events_of(client, ReplayPlan(SPECIFICATION, table)))
     assert (tally.ticks, tally.decisions) == (20, 5)
 
 
@@ -115,7 +115,7 @@ async def test_a_live_feed_of_unknown_length_is_replayed_as_it_comes() -> None:
     pairs = zip(column.times_array().tolist(), column.values_array().tolist(), strict=True)
     ticks = [Tick(column.series, *pair) for pair in pairs]
     async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
-        plan = Plan(SPECIFICATION, replay.in_thread(feeds.steps(ticks)))
+        plan = ReplayPlan(SPECIFICATION, replay.in_thread(feeds.steps(ticks)))
         events = await events_of(client, plan)
     assert [event.total for event in events if isinstance(event, Stepped)] == [0] * 20
 
@@ -125,7 +125,7 @@ async def test_an_outage_is_told_and_outlived() -> None:
     script = Script(Unavailable("sync is away"), Unavailable("still"), answers)
     table = a_table([fleet.a_column(3)])
     async with scripted(script) as client:
-        events = await events_of(client, Plan(SPECIFICATION, table))
+        events = await events_of(client, ReplayPlan(SPECIFICATION, table))
         assert client.on_retry is None
     waited = [event for event in events if isinstance(event, Waiting)]
     assert [event.message for event in waited] == ["sync is away", "still"]
@@ -136,14 +136,14 @@ async def test_patience_ends() -> None:
     table = a_table([fleet.a_column(3)])
     async with scripted(Script(Unavailable("sync is away"))) as client:
         with pytest.raises(DeadlineExceeded, match="sync is away"):
-            await events_of(client, Plan(SPECIFICATION, table, patience_s=0.05))
+            await events_of(client, ReplayPlan(SPECIFICATION, table, patience_s=0.05))
 
 
 async def test_a_broken_live_feed_stops_the_replay_where_it_breaks() -> None:
     ticks = [Tick("walk/a", 2, 1.0), Tick("walk/a", 3, 1.0), Tick("walk/a", 1, 1.0)]
     script = Script(Appended(stored=1, position=1))
     async with scripted(script) as client:
-        plan = Plan(SPECIFICATION, replay.in_thread(feeds.steps(ticks)))
+        plan = ReplayPlan(SPECIFICATION, replay.in_thread(feeds.steps(ticks)))
         with pytest.raises(StaleTick):
             await events_of(client, plan)
     assert len(script.asked) == 1
@@ -158,7 +158,7 @@ async def test_a_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     table = a_table([fleet.a_column(10)])
     async with scripted(Script(Appended(stored=1, position=1))) as client:
         ticks = feeds.steps(tick for step in table.steps() for tick in step.ticks)
-        plan = Plan(SPECIFICATION, replay.each(ticks), rate=100.0)
+        plan = ReplayPlan(SPECIFICATION, replay.each(ticks), rate=100.0)
         monkeypatch.setattr(replay, "pause", sleep)
         began = time.monotonic()
         await events_of(client, plan)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from midstreamer.client import certificates
-from midstreamer.cluster import naming, telling
+from midstreamer.cluster import naming, pod_reports
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded, Refused
 from midstreamer.security import files
@@ -147,7 +147,7 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
 def said(reason: str, message: str, about: str, at: int = 0) -> Any:
     """An Event that a pod wrote about itself."""
     source = {"source": {"component": showing.OWN}}
-    warning = reason != telling.RECOVERED
+    warning = reason != pod_reports.RECOVERED
     made = an_event(reason, message, about, at)
     return {**made, **source, "type": "Warning" if warning else "Normal"}
 

@@ -23,14 +23,14 @@ from tests.support.transport import AGENT, COORDINATOR, Pair, delivered, holding
 EVENTS: list[connection.Event] = [
     connection.Dialled(),
     connection.Accepted(),
-    connection.Greeted("i1", frozenset()),
-    connection.Welcomed(frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM), frozenset()),
-    connection.Spoken(holdings(1), 10),
-    connection.TurnedAway("expired", "yesterday"),
-    connection.Breached(Code.MALFORMED, "no frame"),
-    connection.Hushed(),
-    connection.Left("", ""),
-    connection.Lost("", ""),
+    connection.HandshakeReceived("i1", frozenset()),
+    connection.HandshakeAccepted(frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM), frozenset()),
+    connection.FrameReceived(holdings(1), 10),
+    connection.RefusalReceived("expired", "yesterday"),
+    connection.RuleBroken(Code.MALFORMED, "no frame"),
+    connection.HandshakeTimedOut(),
+    connection.ClosedHere("", ""),
+    connection.CarrierEnded("", ""),
 ]
 
 

@@ -22,7 +22,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.runtime import conversation, dialling, ways
+from midstreamer.runtime import carrier_choice, conversation, dialling
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
@@ -413,7 +413,7 @@ async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second address has it move from carrier to carrier all the time."""
-    monkeypatch.setattr(ways, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
+    monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
     network, opened = MemoryNetwork(), list[Peer]()
 
     async def stay(peer: Peer) -> None:

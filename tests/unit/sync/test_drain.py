@@ -17,7 +17,7 @@ from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Transaction
-from midstreamer.sync import leaving
+from midstreamer.sync import link_drain
 from tests.support.fleet import eventually
 from tests.support.store import Fleet, a_column, a_sync, a_write
 
@@ -91,7 +91,7 @@ async def test_a_new_link_is_refused_by_name_while_sync_drains() -> None:
 async def test_an_old_peer_is_answered_for_a_while_and_then_told_when_to_ask_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leaving, "GRACE_S", 0.05)
+    monkeypatch.setattr(link_drain, "GRACE_S", 0.05)
     store = Held()
     async with a_sync(store) as fleet:
         peer = await fleet.dial(old=True)
@@ -148,7 +148,7 @@ async def test_followers_and_writers_move_to_another_sync_and_miss_nothing() -> 
 async def test_a_member_that_can_reach_no_other_sync_does_not_hold_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leaving, "MOVE_S", 0.1)
+    monkeypatch.setattr(link_drain, "MOVE_S", 0.1)
     store = MemoryStore()
     async with a_sync(store) as one, a_sync(store, name="sync-2", network=one.network):
         only = one.service.address

@@ -14,9 +14,9 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Usage
-from midstreamer.sync import core
+from midstreamer.sync import planning
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.core import Facts, Taken
+from midstreamer.sync.planning import Facts, PartTaken
 from midstreamer.sync.quota import Counted, Quotas
 from tests.support import store as build
 
@@ -41,8 +41,8 @@ def a_decided(*horizons: int, by: str = "client/u1") -> Write:
 
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
     """What became of each Write: nothing, or why it is refused."""
-    plan = core.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
-    return ["" if isinstance(one, Taken) else f"{one.code}: {one}" for one in plan.outcomes]
+    plan = planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
+    return ["" if isinstance(one, PartTaken) else f"{one.code}: {one}" for one in plan.outcomes]
 
 
 async def told(*writes: Write) -> list[str]:
@@ -90,7 +90,7 @@ def test_a_refused_write_uses_up_nothing() -> None:
 
 def test_a_series_counts_for_who_asked_first() -> None:
     first, second = a_write("a", "b"), a_write("b", "c", by="client/u2")
-    plan = core.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
+    plan = planning.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
     assert plan.series_makers == {
         "test/a": "client/u1", "test/b": "client/u1", "test/c": "client/u2"
     }  # fmt: skip
@@ -147,13 +147,13 @@ async def test_without_callers_the_writer_is_counted() -> None:
 def test_callers_that_do_not_share_out_a_write_are_refused(callers: tuple[Caller, ...]) -> None:
     write = msgspec.structs.replace(a_write("a", "b"), callers=callers)
     with pytest.raises(BadInput, match="2 columns and 0 decisions names callers for"):
-        core.check_write(write)
+        planning.check_write(write)
 
 
 def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
     column = Column("no name at all", b"", b"")
     with pytest.raises(BadInput, match=r"0 ticks in 1,025 columns .* at most 100,000, 1,024 and"):
-        core.check_write(Write(sequence=1, columns=(column,) * 1025))
+        planning.check_write(Write(sequence=1, columns=(column,) * 1025))
 
 
 def test_one_client_gets_half_unless_told_otherwise() -> None:
@@ -177,7 +177,9 @@ async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> Non
         match todo.pop(0):
             case Post(write):
                 posts += 1
-                (one,) = (await committer.commit([build.given(core.check_write(write))])).outcomes
+                (one,) = (
+                    await committer.commit([build.given(planning.check_write(write))])
+                ).outcomes
                 failed = isinstance(one, MidstreamerError)
                 event = outbox.Failed if failed else outbox.Answered
                 todo += box.handle(event(write.sequence, one), 0.0)  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ from midstreamer.protocol.frames import Caller, Write
 from midstreamer.store import rows
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.ports import Point, StoredState, Unreadable
-from midstreamer.sync import core, settle
-from midstreamer.sync.core import Facts
+from midstreamer.sync import planning, settle
+from midstreamer.sync.planning import Facts
 from midstreamer.sync.settle import Lesson
 from tests.support.store import (
     SPECIFICATION,
@@ -105,7 +105,7 @@ def test_only_the_part_that_repeats_an_unreadable_decision_is_refused() -> None:
         sequence=1, columns=(a_column(0, 6),), decisions=(a_decision(4),), callers=callers
     )
     facts = Facts(unreadable={a_decision(4).experience_id: "unknown field `trim`"})
-    taken, refused = core.plan([given(write)], facts).outcomes
-    assert isinstance(taken, core.Taken)
+    taken, refused = planning.plan([given(write)], facts).outcomes
+    assert isinstance(taken, planning.PartTaken)
     assert isinstance(refused, BadInput)
     assert "cannot be read by this version (unknown field `trim`)" in refused.message

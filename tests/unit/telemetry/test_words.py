@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import midstreamer
 import midstreamer_operator
-from midstreamer.coordinator import dispatching
+from midstreamer.coordinator import dispatcher
 from midstreamer.domain.errors import Refused
 from midstreamer.protocol import authorisation, frames
 from midstreamer.protocol.connection import Code
 from midstreamer.security.reasons import Reason
 from midstreamer.telemetry import metrics, words
-from midstreamer.transport import attendance
+from midstreamer.transport import open_links
 from midstreamer.transport.aioquic import wire
 
 SOURCES = [Path(each.__path__[0]) for each in (midstreamer, midstreamer_operator)]
@@ -58,22 +58,22 @@ def test_a_word_from_outside_its_set_counts_as_other(
 
 @given(st.text())
 def test_a_refusal_with_any_code_makes_no_time_series(code: str) -> None:
-    attendance.refused("a peer", Refused("no", reason="what nobody says"))
+    open_links.refused("a peer", Refused("no", reason="what nobody says"))
     before = series()
-    attendance.refused("a peer", Refused("no", reason=code))
+    open_links.refused("a peer", Refused("no", reason=code))
     assert series() - before in ({0, 1} if code in words.REFUSALS else {0})
 
 
 def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
     accepted, other = handshakes("accepted"), handshakes("other")
-    attendance.refused("a peer", Refused("no", reason="accepted"))
+    open_links.refused("a peer", Refused("no", reason="accepted"))
     assert (handshakes("accepted"), handshakes("other")) == (accepted, other + 1)
 
 
 def test_the_words_are_those_of_the_code() -> None:
     assert set(frames.FRAMES) == words.FRAMES
     told = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
-    told |= {attendance.NOT_JUDGED, dispatching.HOLDINGS_MISMATCH}
+    told |= {open_links.NOT_JUDGED, dispatcher.HOLDINGS_MISMATCH}
     assert told <= words.REFUSALS <= told | words.CODES
 
 

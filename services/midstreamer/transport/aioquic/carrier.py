@@ -14,9 +14,9 @@ from midstreamer.transport.aioquic import sockets
 from midstreamer.transport.aioquic.dialled import DialledLink
 from midstreamer.transport.aioquic.selftest import self_test
 from midstreamer.transport.aioquic.server import QuicServer
-from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import Link, OnLink, Server
 from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.open_links import OpenLinks
 
 
 class QuicCarrier(CertifiedCarrier):
@@ -57,11 +57,11 @@ class QuicCarrier(CertifiedCarrier):
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
-        return await self.listen(address, Attendance(on_link))
+        return await self.listen(address, OpenLinks(on_link))
 
-    async def listen(self, address: str, attendance: Attendance) -> Server:
+    async def listen(self, address: str, open_links: OpenLinks) -> Server:
         """Listen, and have the links attended together with those of other servers."""
         sock = await sockets.bound(address)
-        server = QuicServer(self._trust, sock, attendance, released=self._watch.release)
+        server = QuicServer(self._trust, sock, open_links, released=self._watch.release)
         self._watch.over(server)
         return server

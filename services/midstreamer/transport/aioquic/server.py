@@ -26,9 +26,9 @@ from midstreamer.transport.aioquic import enforcement, sockets
 from midstreamer.transport.aioquic.proof import AddressProof
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
-from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.judged import AcceptedPeers
+from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.trust import Trust
 
 log = logs.get(__name__)
@@ -49,11 +49,11 @@ class QuicServer(AcceptedPeers[QuicWire]):
         self,
         trust: Trust,
         sock: socket.socket,
-        attendance: Attendance,
+        open_links: OpenLinks,
         *,
         released: Callable[[QuicServer], None],
     ) -> None:
-        super().__init__(trust, attendance, half_open_max=None)
+        super().__init__(trust, open_links, half_open_max=None)
         self._released = released
         self._wires: dict[bytes, QuicWire] = {}
         self._numbers: dict[QuicWire, set[bytes]] = {}
@@ -70,7 +70,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     async def close(self) -> None:
         """Stop accepting and close every link."""
-        await self._attendance.close(self)
+        await self._open_links.close(self)
         for wire in list(self._numbers):
             wire.hang_up("", "")
             wire.stop()

@@ -10,9 +10,9 @@ import socket
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.transport import hosts, racing
-from midstreamer.transport.attendance import Attendance
 from midstreamer.transport.carrier import Link, OnLink, Server
 from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.websocket.dialled import DialledLink
 from midstreamer.transport.websocket.proxy import Way, way_to
 from midstreamer.transport.websocket.selftest import self_test
@@ -72,11 +72,11 @@ class WssCarrier(CertifiedCarrier):
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen; ``on_link`` runs as a task of its own for every judged link."""
-        return await self.listen(address, Attendance(on_link))
+        return await self.listen(address, OpenLinks(on_link))
 
-    async def listen(self, address: str, attendance: Attendance) -> Server:
+    async def listen(self, address: str, open_links: OpenLinks) -> Server:
         """Listen, and have the links attended together with those of other servers."""
-        server = WssServer(self._trust, attendance, released=self._watch.release)
+        server = WssServer(self._trust, open_links, released=self._watch.release)
         await server.open(address)
         self._watch.over(server)
         return server

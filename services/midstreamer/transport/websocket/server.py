@@ -13,11 +13,11 @@ from midstreamer.protocol.connection import Code
 from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport import attendance as attending
 from midstreamer.transport import hosts
-from midstreamer.transport.attendance import Attendance
+from midstreamer.transport import open_links as attending
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.judged import AcceptedPeers
+from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.trust import Trust
 from midstreamer.transport.websocket import tls as transport_tls
 from midstreamer.transport.websocket import web
@@ -42,11 +42,11 @@ class WssServer(AcceptedPeers[WssWire]):
     def __init__(
         self,
         trust: Trust,
-        attendance: Attendance,
+        open_links: OpenLinks,
         *,
         released: Callable[[WssServer], None],
     ) -> None:
-        super().__init__(trust, attendance, half_open_max=HALF_OPEN_MAX)
+        super().__init__(trust, open_links, half_open_max=HALF_OPEN_MAX)
         self._released = released
         self._wires: set[WssWire] = set()
         self._context: tuple[Credentials, ssl.SSLContext] | None = None
@@ -71,7 +71,7 @@ class WssServer(AcceptedPeers[WssWire]):
     async def close(self) -> None:
         """Stop accepting and close every link."""
         self._server.close()
-        await self._attendance.close(self)
+        await self._open_links.close(self)
         for wire in list(self._wires):
             wire.abandon("", "the server has closed")
         with contextlib.suppress(TimeoutError):

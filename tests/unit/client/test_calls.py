@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer import reasoning
-from midstreamer.client import core
+from midstreamer.client import calls
 from midstreamer.coordinator.items import Item
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import (
@@ -31,25 +31,25 @@ from midstreamer.protocol import codec, frames
 TWO = ("c1:1", "c2:1")
 
 
-class _Call(core.Call):
+class _Call(calls.Call):
     """A call whose addresses are all ready, unless others are named."""
 
-    def begin(self, now_s: float, ready: Sequence[str] | None = None) -> core.Try | core.GiveUp:
+    def begin(self, now_s: float, ready: Sequence[str] | None = None) -> calls.Try | calls.GiveUp:
         return super().begin(now_s, self.addresses if ready is None else ready)
 
     def failed(
         self, error: MidstreamerError, now_s: float, dice: float, ready: Sequence[str] | None = None
-    ) -> core.Wait | core.GiveUp:
+    ) -> calls.Wait | calls.GiveUp:
         return super().failed(error, now_s, dice, self.addresses if ready is None else ready)
 
 
 def a_call(*addresses: str, deadline_s: float = 100.0) -> _Call:
-    return _Call("match", core.Policy(), addresses or TWO, started_s=0.0, deadline_s=deadline_s)
+    return _Call("match", calls.Policy(), addresses or TWO, started_s=0.0, deadline_s=deadline_s)
 
 
-def failing(call: _Call, *errors: MidstreamerError) -> core.Wait | core.GiveUp:
+def failing(call: _Call, *errors: MidstreamerError) -> calls.Wait | calls.GiveUp:
     """All these failures at once, one after another."""
-    then: core.Wait | core.GiveUp = core.Wait(0.0)
+    then: calls.Wait | calls.GiveUp = calls.Wait(0.0)
     for error in errors:
         call.begin(0.0)
         then = call.failed(error, 0.0, 0.5)
@@ -58,56 +58,56 @@ def failing(call: _Call, *errors: MidstreamerError) -> core.Wait | core.GiveUp:
 
 def test_another_coordinator_is_asked_before_anybody_waits() -> None:
     call = a_call()
-    assert call.begin(0.0, ["c2:1", "c1:1"]) == core.Try("c2:1", 10.0)
-    assert call.failed(Overloaded("full"), 0.1, 0.5) == core.Wait(0.0)
-    assert call.begin(0.1, ["c2:1", "c1:1"]) == core.Try("c1:1", 10.0)
+    assert call.begin(0.0, ["c2:1", "c1:1"]) == calls.Try("c2:1", 10.0)
+    assert call.failed(Overloaded("full"), 0.1, 0.5) == calls.Wait(0.0)
+    assert call.begin(0.1, ["c2:1", "c1:1"]) == calls.Try("c1:1", 10.0)
 
 
 def test_one_without_a_link_is_not_waited_for_while_another_has_one() -> None:
     call = a_call()
-    assert call.begin(0.0, ["c2:1"]) == core.Try("c2:1", 10.0)
-    assert call.begin(0.0, []) == core.Try("", 10.0)
+    assert call.begin(0.0, ["c2:1"]) == calls.Try("c2:1", 10.0)
+    assert call.begin(0.0, []) == calls.Try("", 10.0)
 
 
 def test_when_the_only_link_ends_whoever_is_reached_first_is_asked() -> None:
     call = a_call()
     call.begin(0.0, ["c1:1"])
-    assert isinstance(call.failed(LinkClosed("gone"), 0.0, 0.5, []), core.Wait)
-    assert call.begin(0.1, []) == core.Try("", 10.0)
+    assert isinstance(call.failed(LinkClosed("gone"), 0.0, 0.5, []), calls.Wait)
+    assert call.begin(0.1, []) == calls.Try("", 10.0)
 
 
 def test_a_link_that_ended_sends_the_request_to_another_at_once() -> None:
     call = a_call()
     call.begin(0.0)
-    assert call.failed(LinkClosed("gone"), 0.0, 0.5, ["c2:1"]) == core.Wait(0.0)
+    assert call.failed(LinkClosed("gone"), 0.0, 0.5, ["c2:1"]) == calls.Wait(0.0)
 
 
 def test_after_a_whole_round_it_waits() -> None:
     then = failing(a_call(), Overloaded("full"), Overloaded("full"))
-    assert isinstance(then, core.Wait)
+    assert isinstance(then, calls.Wait)
     assert then.delay_s > 0.0
 
 
 def test_what_the_server_asks_for_is_waited() -> None:
-    assert failing(a_call("c1:1"), Overloaded("full", retry_after_s=7.0)) == core.Wait(7.0)
+    assert failing(a_call("c1:1"), Overloaded("full", retry_after_s=7.0)) == calls.Wait(7.0)
 
 
 def test_who_is_refused_by_all_gives_up_without_waiting() -> None:
     call, refusal = a_call(), Refused("not on the allowlist")
-    assert failing(call, refusal) == core.Wait(0.0)
-    assert failing(call, refusal) == core.GiveUp(refusal)
+    assert failing(call, refusal) == calls.Wait(0.0)
+    assert failing(call, refusal) == calls.GiveUp(refusal)
 
 
 @pytest.mark.parametrize("error", [BadInput("no"), Conflict("no")])
 def test_what_asking_again_cannot_mend_ends_at_once(error: MidstreamerError) -> None:
-    assert a_call().failed(error, 0.0, 0.5) == core.GiveUp(error)
+    assert a_call().failed(error, 0.0, 0.5) == calls.GiveUp(error)
 
 
 def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
     call = a_call(deadline_s=1.0)
     call.failed(Behind("at 3, asked for 5"), 0.2, 0.5)
     end = call.begin(1.5)
-    assert isinstance(end, core.GiveUp)
+    assert isinstance(end, calls.GiveUp)
     assert isinstance(end.error, DeadlineExceeded)
     told = end.error.message
     assert "within 1.5 s after 1 attempts at c1:1, c2:1" in told
@@ -117,7 +117,7 @@ def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
 def test_it_gives_up_rather_than_wait_past_the_deadline() -> None:
     call = a_call("c1:1", deadline_s=1.0)
     call.begin(0.5)
-    assert isinstance(call.failed(Overloaded("", retry_after_s=5.0), 0.5, 0.5), core.GiveUp)
+    assert isinstance(call.failed(Overloaded("", retry_after_s=5.0), 0.5, 0.5), calls.GiveUp)
 
 
 @given(
@@ -132,21 +132,21 @@ def test_no_attempt_and_no_wait_reaches_beyond_the_deadline(
     now_s = 0.0
     for spent_s, dice in story:
         step = call.begin(now_s)
-        if isinstance(step, core.GiveUp):
+        if isinstance(step, calls.GiveUp):
             return
-        assert 0 < step.budget_s <= min(core.Policy().attempt_s, deadline_s - now_s)
+        assert 0 < step.budget_s <= min(calls.Policy().attempt_s, deadline_s - now_s)
         now_s += min(spent_s, step.budget_s)
         then = call.failed(DeadlineExceeded("slow"), now_s, dice)
-        if isinstance(then, core.GiveUp):
+        if isinstance(then, calls.GiveUp):
             return
         assert now_s + then.delay_s < deadline_s
-        assert then.delay_s <= core.Policy().backoff_most_s
+        assert then.delay_s <= calls.Policy().backoff_most_s
         now_s += then.delay_s
 
 
 @given(st.lists(st.integers(0, 2**60)))
 def test_the_position_never_goes_back(answers: list[int]) -> None:
-    position, before = core.Position(), 0
+    position, before = calls.Position(), 0
     for answer in answers:
         position.seen(answer)
         assert position.highest == max(before, answer)
@@ -175,7 +175,7 @@ def test_split_columns_keep_every_tick_in_order(
     for name, count in shapes:
         columns.append(column(f"u/{name}", range(at, at + count), np.arange(at, at + count) * 1.0))
         at += count
-    groups = list(core.split_columns(columns, ticks, columns_max))
+    groups = list(calls.split_columns(columns, ticks, columns_max))
     assert all(len(group) <= columns_max for group in groups)
     assert all(0 < sum(len(part) for part in group) <= ticks for group in groups)
     assert all(len({part.series for part in group}) == len(group) for group in groups)
@@ -185,14 +185,14 @@ def test_split_columns_keep_every_tick_in_order(
 
 def test_many_series_are_split_into_appends_that_are_taken() -> None:
     columns = [column(f"u/{name}", [1], [1.0]) for name in range(2500)]
-    groups = list(core.split_columns(columns))
+    groups = list(calls.split_columns(columns))
     assert [len(group) for group in groups] == [1024, 1024, 452]
 
 
 def test_a_group_of_the_longest_windows_fits_a_frame() -> None:
     specification = Specification("u", window=4096, neighbours=1000)
     windows = [window(np.arange(4096.0), series=f"u/{each}", time=1) for each in range(256)]
-    groups = list(core.split_windows(specification, windows))
+    groups = list(calls.split_windows(specification, windows))
     assert sum(map(len, groups)) == 256
     codec.encode(frames.Match(specification=specification, windows=groups[0]))
 
@@ -200,7 +200,7 @@ def test_a_group_of_the_longest_windows_fits_a_frame() -> None:
 def test_the_answer_to_a_group_fits_a_frame_whatever_the_names() -> None:
     specification = Specification("u", window=16, neighbours=1000)
     windows = [window(np.arange(1.0, 17.0), time=1) for _ in range(256)]
-    count = len(next(core.split_windows(specification, windows)))
+    count = len(next(calls.split_windows(specification, windows)))
     rows = [Match(f"u/{place:0126d}", 2**40, 2**60, 1.5, 0.5) for place in range(1000)]
     evidence = Evidence(specification, windows[0], from_rows(rows), index=10**6, kernel="numba")
     decision = reasoning.decide(evidence, reasoning.initial(specification))
@@ -213,17 +213,17 @@ def test_the_answer_to_a_group_fits_a_frame_whatever_the_names() -> None:
     size = len(codec.encode(frames.Write(sequence=1, decisions=(decision,))))
     assert 0.9 * size < Item(decisions=(decision,)).size < 1.1 * size
     small = Specification("u", window=64, neighbours=64)
-    assert len(next(core.split_windows(small, windows * 2))) == frames.WINDOWS_MAX
+    assert len(next(calls.split_windows(small, windows * 2))) == frames.WINDOWS_MAX
 
 
 def test_a_window_of_another_length_is_named() -> None:
     with pytest.raises(BadInput, match=r"u/a has 3 values, specification\.window is 8"):
-        core.check_windows(Specification("u", window=8), [window([1, 2, 3], series="u/a", time=1)])
+        calls.check_windows(Specification("u", window=8), [window([1, 2, 3], series="u/a", time=1)])
 
 
 def test_a_window_of_another_universe_is_named() -> None:
     with pytest.raises(BadInput, match="v/a is not of universe 'u'"):
-        core.check_windows(Specification("u", window=4), [window([1, 2, 3, 4], series="v/a")])
+        calls.check_windows(Specification("u", window=4), [window([1, 2, 3, 4], series="v/a")])
 
 
 def test_a_receipt_adds_up_and_takes_the_weakest_level() -> None:
@@ -231,6 +231,6 @@ def test_a_receipt_adds_up_and_takes_the_weakest_level() -> None:
         frames.Appended(stored=2, position=7),
         frames.Appended(stored=1, repeated=3, position=5, level=frames.Level.RECEIVED),
     ]
-    made = core.receipt(answers, frames.Level.DURABLE)
+    made = calls.receipt(answers, frames.Level.DURABLE)
     assert (made.stored, made.repeated, made.position) == (3, 3, 7)
     assert made.level is frames.Level.RECEIVED

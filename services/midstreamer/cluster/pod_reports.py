@@ -130,7 +130,7 @@ async def told(teller: Teller | None, look: Look) -> AsyncIterator[None]:
     if teller is None:
         yield
         return
-    task = asyncio.create_task(teller.follow(look), name="cluster.telling")
+    task = asyncio.create_task(teller.follow(look), name="cluster.pod_reports")
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import SeriesSummary, Write
 from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
 from midstreamer.sync import parts, quota
-from midstreamer.sync.deciding import check_decision
+from midstreamer.sync.decision_checks import check_decision
 from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
 
@@ -80,7 +80,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Taken:
+class PartTaken:
     """A part of a Write that goes in."""
 
     stored: int
@@ -95,10 +95,10 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What a batch changes, before verdicts and learning."""
 
-    outcomes: tuple[Taken | MidstreamerError, ...]
+    outcomes: tuple[PartTaken | MidstreamerError, ...]
     """One for each part of each Write, in order."""
     points: tuple[tuple[int, Column], ...]
     decisions: tuple[Decision, ...]
@@ -191,11 +191,11 @@ def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
     return found
 
 
-def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> Plan:
+def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> BatchPlan:
     """Take the parts of Writes one after another; each sees what those before it added."""
     view = _View(facts)
     ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
-    outcomes: list[Taken | MidstreamerError] = []
+    outcomes: list[PartTaken | MidstreamerError] = []
     for part in parts.parts_of(batch):
         before = view.mark()
         try:
@@ -205,7 +205,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
         except MidstreamerError as error:
             view.undo(before)
             outcomes.append(error)
-    return Plan(
+    return BatchPlan(
         tuple(outcomes),
         tuple(view.added),
         tuple(view.decided),
@@ -326,14 +326,14 @@ class _View:
             self._series[column.series].forget()
         del self.added[added:], self.decided[decided:]
 
-    def take(self, write: Write) -> Taken:
+    def take(self, write: Write) -> PartTaken:
         """Add a part of a Write, or raise."""
         repeats = [self._take_column(column) for column in write.columns]
         stored = [self._take_decision(decision) for decision in write.decisions]
         before = tuple(decision for decision in stored if decision is not None)
         repeated = sum(repeats) + len(before)
         whole = sum(len(column) for column in write.columns) + len(write.decisions)
-        return Taken(
+        return PartTaken(
             whole - repeated,
             repeated,
             tuple(repeats) if any(repeats) else (),

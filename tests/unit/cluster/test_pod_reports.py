@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from midstreamer.cluster import events, telling
+from midstreamer.cluster import events, pod_reports
 from midstreamer.cluster.api import Object
-from midstreamer.cluster.telling import (
+from midstreamer.cluster.pod_reports import (
     INCOMPLETE,
     NOT_READY,
     RECOVERED,
@@ -48,7 +48,7 @@ def a_teller(server: ApiServer, termination: Path, *, steady_s: float = 0.0) -> 
 
 @asynccontextmanager
 async def followed(server: ApiServer, process: Process, end: Path) -> AsyncIterator[None]:
-    async with telling.told(a_teller(server, end), process.look):
+    async with pod_reports.told(a_teller(server, end), process.look):
         yield
 
 
@@ -70,7 +70,7 @@ async def test_a_reason_that_lasts_is_an_event_once_and_the_termination_message(
     async with followed(server, process, end):
         await until(lambda: bool(events_of(server)))
         assert end.read_text() == WHY
-        await asyncio.sleep(3 * telling.LOOK_S)
+        await asyncio.sleep(3 * pod_reports.LOOK_S)
 
     (event,) = events_of(server)
     assert (event["reason"], event["message"], event["type"]) == (WAITING, WHY, "Warning")
@@ -107,9 +107,9 @@ async def test_a_process_that_is_well_or_leaves_tells_nothing(tmp_path: Path) ->
     server = an_installation()
     process = Process(WELL)
     async with followed(server, process, tmp_path / "none"):
-        await asyncio.sleep(2 * telling.LOOK_S)
+        await asyncio.sleep(2 * pod_reports.LOOK_S)
         process.stands = None
-        await asyncio.sleep(2 * telling.LOOK_S)
+        await asyncio.sleep(2 * pod_reports.LOOK_S)
 
     assert events_of(server) == []
 
@@ -120,8 +120,8 @@ async def test_what_does_not_last_is_not_told(tmp_path: Path) -> None:
     def look() -> Standing:
         return Standing(NOT_READY, f"{next(shown)} of its own shards are not loaded yet")
 
-    async with telling.told(a_teller(server, tmp_path / "none", steady_s=0.6), look):
-        await asyncio.sleep(4 * telling.LOOK_S)
+    async with pod_reports.told(a_teller(server, tmp_path / "none", steady_s=0.6), look):
+        await asyncio.sleep(4 * pod_reports.LOOK_S)
 
     assert events_of(server) == []
 
@@ -132,7 +132,7 @@ async def test_a_process_that_goes_to_and_fro_writes_ever_fewer_events(tmp_path:
     def look() -> Standing:
         return WELL if next(looks) % 2 else Standing(NOT_READY, "x")
 
-    async with telling.told(a_teller(server, tmp_path / "none"), look):
+    async with pod_reports.told(a_teller(server, tmp_path / "none"), look):
         await until(lambda: len(events_of(server)) >= 3)
         await asyncio.sleep(4.0)
 

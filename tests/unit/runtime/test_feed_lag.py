@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.runtime.lag import MARKS_MAX, FeedLag
+from midstreamer.runtime.feed_lag import MARKS_MAX, FeedLag
 
 
 def following(now_s: float = 0.0) -> FeedLag:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from midstreamer.runtime import lateness
+from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import metrics
 from tests.support.metered import shown
 
@@ -25,7 +25,7 @@ async def seen(count: float) -> None:
 
 async def test_whatever_holds_the_loop_up_makes_a_timer_late_by_as_much() -> None:
     count, late_s = told()
-    with lateness.watched(period_s=PERIOD_S):
+    with loop_lag.watched(period_s=PERIOD_S):
         time.sleep(HELD_S)  # noqa: ASYNC251 - this is what is to be seen
         await seen(count + 1)
     assert told()[1] - late_s >= HELD_S - PERIOD_S
@@ -33,7 +33,7 @@ async def test_whatever_holds_the_loop_up_makes_a_timer_late_by_as_much() -> Non
 
 async def test_it_looks_again_and_again_until_the_block_ends() -> None:
     count, _ = told()
-    with lateness.watched(period_s=PERIOD_S):
+    with loop_lag.watched(period_s=PERIOD_S):
         await seen(count + 3)
     count, _ = told()
     await asyncio.sleep(3 * PERIOD_S)

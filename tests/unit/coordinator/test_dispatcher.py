@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from midstreamer.coordinator import core
-from midstreamer.coordinator.dispatching import Dispatcher
+from midstreamer.coordinator import dispatch
+from midstreamer.coordinator.dispatcher import Dispatcher
 from midstreamer.domain import shard
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.shard import Shard
@@ -47,7 +47,7 @@ class _Agent:
 @asynccontextmanager
 async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]]:
     network = MemoryNetwork()
-    dispatcher = Dispatcher(core.Limits(patience_s=0.05), requests_max=8)
+    dispatcher = Dispatcher(dispatch.Limits(patience_s=0.05), requests_max=8)
     running = asyncio.create_task(dispatcher.run())
 
     async def handle(peer: Peer, frame: frames.Frame) -> None:
@@ -167,7 +167,7 @@ def _told(*shards: Shard, more: bool = False) -> frames.Holdings:
 @asynccontextmanager
 async def _a_dispatcher() -> AsyncIterator[tuple[Dispatcher, Callable[..., None]]]:
     """A dispatcher that runs, and a way to report to it."""
-    dispatcher = Dispatcher(core.Limits(), requests_max=4)
+    dispatcher = Dispatcher(dispatch.Limits(), requests_max=4)
     running = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
 

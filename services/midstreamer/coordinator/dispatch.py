@@ -28,7 +28,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from midstreamer.coordinator import parting, reports
+from midstreamer.coordinator import reports, search_batches
 from midstreamer.coordinator.events import (
     Abandon,
     AgentLeaves,
@@ -53,7 +53,7 @@ from midstreamer.domain.shard import Shard
 # --- the life of an attempt ---------------------------------------------------------------------
 
 
-class State(StrEnum):
+class AttemptState(StrEnum):
     """Where an attempt stands."""
 
     ASKED = "asked"
@@ -75,24 +75,24 @@ class Outcome(StrEnum):
     OVERTAKEN = "overtaken"
 
 
-TRANSITIONS: dict[State, dict[Outcome, State]] = {
-    State.ASKED: {
-        Outcome.ANSWERED: State.TAKEN,
-        Outcome.FAILED: State.SPENT,
-        Outcome.SILENT: State.OVERDUE,
-        Outcome.OVERTAKEN: State.SPENT,
+TRANSITIONS: dict[AttemptState, dict[Outcome, AttemptState]] = {
+    AttemptState.ASKED: {
+        Outcome.ANSWERED: AttemptState.TAKEN,
+        Outcome.FAILED: AttemptState.SPENT,
+        Outcome.SILENT: AttemptState.OVERDUE,
+        Outcome.OVERTAKEN: AttemptState.SPENT,
     },
-    State.OVERDUE: {
-        Outcome.ANSWERED: State.TAKEN,
-        Outcome.FAILED: State.SPENT,
-        Outcome.OVERTAKEN: State.SPENT,
+    AttemptState.OVERDUE: {
+        Outcome.ANSWERED: AttemptState.TAKEN,
+        Outcome.FAILED: AttemptState.SPENT,
+        Outcome.OVERTAKEN: AttemptState.SPENT,
     },
     # These are forgotten at once: what still comes of a spent attempt belongs to none.
-    State.TAKEN: {},
-    State.SPENT: {},
+    AttemptState.TAKEN: {},
+    AttemptState.SPENT: {},
 }
 
-LIVE = frozenset({State.ASKED, State.OVERDUE})
+LIVE = frozenset({AttemptState.ASKED, AttemptState.OVERDUE})
 
 
 # --- the machine --------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class _Attempt:
     agent: str
     shards: tuple[Shard, ...]
     overdue_s: float
-    state: State = State.ASKED
+    state: AttemptState = AttemptState.ASKED
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Dispatch:
             for time in (
                 request.asked.deadline_s,
                 *(at for shard, at in request.waiting.items() if at > 0 and self.held(shard)),
-                *(a.overdue_s for a in request.attempts.values() if a.state is State.ASKED),
+                *(a.overdue_s for a in request.attempts.values() if a.state is AttemptState.ASKED),
             )
         ]
         return min(times, default=None)
@@ -261,7 +261,7 @@ class Dispatch:
         return [
             self._attempt(request, name, part, now_s)
             for name, shards in chosen.items()
-            for part in parting.parts(shards, request.asked.room)
+            for part in search_batches.parts(shards, request.asked.room)
         ]
 
     def _attempt(
@@ -307,7 +307,7 @@ class Dispatch:
 
     # --- attempts ---
 
-    def _move(self, attempt: _Attempt, outcome: Outcome) -> State:
+    def _move(self, attempt: _Attempt, outcome: Outcome) -> AttemptState:
         """The one place where an attempt changes state."""
         allowed = TRANSITIONS[attempt.state]
         if outcome not in allowed:
@@ -318,7 +318,9 @@ class Dispatch:
         before, attempt.state = attempt.state, allowed[outcome]
         agent = self._holders.agents.get(attempt.agent)
         if agent is not None:
-            agent.silent += (attempt.state is State.OVERDUE) - (before is State.OVERDUE)
+            agent.silent += (attempt.state is AttemptState.OVERDUE) - (
+                before is AttemptState.OVERDUE
+            )
         if before in LIVE and attempt.state not in LIVE:
             if agent is not None:
                 agent.asked -= len(attempt.shards)
@@ -328,7 +330,7 @@ class Dispatch:
 
     def _answer(self, number: int, answer: object, now_s: float) -> list[Effect]:
         attempt = self._attempts.pop(number, None)
-        if attempt is None or self._move(attempt, Outcome.ANSWERED) is not State.TAKEN:
+        if attempt is None or self._move(attempt, Outcome.ANSWERED) is not AttemptState.TAKEN:
             return []
         request = self._requests[attempt.key]
         request.covered.update(attempt.shards)
@@ -367,7 +369,7 @@ class Dispatch:
         asked = {
             shard
             for attempt in request.attempts.values()
-            if attempt.state is State.ASKED
+            if attempt.state is AttemptState.ASKED
             for shard in attempt.shards
         }
         for shard in shards:
@@ -403,7 +405,7 @@ class Dispatch:
         effects: list[Effect] = []
         for request in list(self._requests.values()):
             for attempt in list(request.attempts.values()):
-                if attempt.state is State.ASKED and now_s >= attempt.overdue_s:
+                if attempt.state is AttemptState.ASKED and now_s >= attempt.overdue_s:
                     self._move(attempt, Outcome.SILENT)
                     self.overdue += 1
                     self._wait_again(request, attempt.shards)

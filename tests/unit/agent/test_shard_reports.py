@@ -7,9 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.agent import telling
-from midstreamer.agent.telling import Telling
-from midstreamer.coordinator.core import Dispatch, Limits
+from midstreamer.agent import shard_reports
+from midstreamer.agent.shard_reports import Telling
+from midstreamer.coordinator.dispatch import Dispatch, Limits
 from midstreamer.coordinator.events import HangUp, Reported
 from midstreamer.domain import shard as shards
 from midstreamer.domain.shard import Shard
@@ -32,7 +32,7 @@ def test_any_number_of_shards_is_told_in_small_frames() -> None:
     while not pages or pages[-1].more:
         pages.append(told(made, held))
     assert {shard for page in pages for shard in page.shards} == held
-    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * telling.PAGE_BYTES
+    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * shard_reports.PAGE_BYTES
     assert len(codec.encode(told(made, held))) < 200  # a heartbeat
 
 

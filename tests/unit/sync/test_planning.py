@@ -15,8 +15,8 @@ from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
 from midstreamer.store.ports import Mark, Run
-from midstreamer.sync import core
-from midstreamer.sync.core import Facts, Taken
+from midstreamer.sync import planning
+from midstreamer.sync.planning import Facts, PartTaken
 from tests.support.store import (
     SPECIFICATION,
     STEP,
@@ -29,8 +29,8 @@ from tests.support.store import (
 )
 
 
-def _outcomes(*writes: frames.Write) -> tuple[Taken | MidstreamerError, ...]:
-    return core.plan([given(write) for write in writes], Facts()).outcomes
+def _outcomes(*writes: frames.Write) -> tuple[PartTaken | MidstreamerError, ...]:
+    return planning.plan([given(write) for write in writes], Facts()).outcomes
 
 
 def _refused(*writes: frames.Write) -> str:
@@ -39,14 +39,14 @@ def _refused(*writes: frames.Write) -> str:
     return f"{outcome.code}: {outcome.message}"
 
 
-def _taken(*writes: frames.Write) -> Taken:
+def _taken(*writes: frames.Write) -> PartTaken:
     outcome = _outcomes(*writes)[-1]
-    assert isinstance(outcome, Taken)
+    assert isinstance(outcome, PartTaken)
     return outcome
 
 
 def test_new_ticks_get_the_next_positions() -> None:
-    plan = core.plan([given(a_write(a_column(0, 3), a_column(3, 5)))], Facts())
+    plan = planning.plan([given(a_write(a_column(0, 3), a_column(3, 5)))], Facts())
     assert [(start, len(column)) for start, column in plan.points] == [(0, 3), (3, 2)]
 
 
@@ -57,7 +57,7 @@ def test_the_same_ticks_again_are_repeated() -> None:
 
 def test_a_column_that_overlaps_its_past_adds_only_what_is_new() -> None:
     batch = [given(a_write(a_column(0, 5))), given(a_write(a_column(3, 8)))]
-    plan = core.plan(batch, Facts())
+    plan = planning.plan(batch, Facts())
     assert [(start, len(column)) for start, column in plan.points] == [(0, 5), (5, 3)]
     assert plan.points[1][1] == a_column(5, 8)
 
@@ -79,19 +79,19 @@ def test_an_old_time_that_is_not_stored_is_stale() -> None:
 
 def test_a_column_is_taken_whole_or_not_at_all() -> None:
     good, bad = a_column(0, 5, name="test/B"), a_column(4, 9, shift=1.0)
-    plan = core.plan([given(a_write(a_column(0, 5))), given(a_write(good, bad))], Facts())
+    plan = planning.plan([given(a_write(a_column(0, 5))), given(a_write(good, bad))], Facts())
     assert isinstance(plan.outcomes[1], Conflict)
     assert [column.series for _, column in plan.points] == ["test/A"]
 
 
 def test_a_refused_write_leaves_no_trace_for_its_neighbours() -> None:
     bad = a_write(a_column(5, 9), a_column(0, 1, shift=1.0), sequence=2)
-    plan = core.plan(
+    plan = planning.plan(
         [given(w) for w in (a_write(a_column(0, 5)), bad, a_write(a_column(5, 7), sequence=3))],
         Facts(),
     )
     assert [(start, len(column)) for start, column in plan.points] == [(0, 5), (5, 2)]
-    assert isinstance(plan.outcomes[2], Taken)
+    assert isinstance(plan.outcomes[2], PartTaken)
 
 
 def test_an_empty_column_changes_nothing() -> None:
@@ -127,9 +127,9 @@ def test_a_decision_about_ticks_that_are_not_stored_is_refused() -> None:
 
 def test_a_decision_becomes_due_when_its_tick_comes() -> None:
     early = [given(a_write(a_column(0, 7), decisions=[a_decision(5)]))]
-    assert core.plan(early, Facts()).due == ()
+    assert planning.plan(early, Facts()).due == ()
     late = [*early, given(a_write(a_column(7, 8), sequence=2))]
-    ((decision, point),) = core.plan(late, Facts()).due
+    ((decision, point),) = planning.plan(late, Facts()).due
     assert (decision, point.value) == (a_decision(5), value_at(7))
 
 
@@ -138,8 +138,8 @@ def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
     unsettled = reasoning.decide(
         Evidence(SPECIFICATION, window, Matches()), reasoning.initial(SPECIFICATION)
     )
-    core.check_write(a_write(decisions=[unsettled]))
-    plan = core.plan([given(a_write(a_column(0, 20), decisions=[unsettled]))], Facts())
+    planning.check_write(a_write(decisions=[unsettled]))
+    plan = planning.plan([given(a_write(a_column(0, 20), decisions=[unsettled]))], Facts())
     assert plan.decisions == (unsettled,)
     assert plan.due == ()
 
@@ -166,18 +166,18 @@ def test_a_decision_that_contradicts_itself_is_refused(
 ) -> None:
     wrong = renamed(a_decision(5), **changes)
     with pytest.raises(BadInput, match=says):
-        core.check_write(a_write(decisions=[wrong]))
+        planning.check_write(a_write(decisions=[wrong]))
 
 
 def test_a_decision_of_another_universe_is_refused() -> None:
     wrong = a_decision(5, name="other/A")
     with pytest.raises(BadInput, match="universe test"):
-        core.check_write(a_write(decisions=[wrong]))
+        planning.check_write(a_write(decisions=[wrong]))
 
 
 def test_a_write_that_is_too_large_is_refused() -> None:
     with pytest.raises(BadInput, match="split it"):
-        core.check_write(a_write(a_column(0, frames.TICKS_MAX + 1)))
+        planning.check_write(a_write(a_column(0, frames.TICKS_MAX + 1)))
 
 
 @pytest.mark.parametrize(("value", "error"), [(float("nan"), BadInput), (float("inf"), BadInput)])
@@ -185,28 +185,28 @@ def test_a_value_that_is_no_number_is_refused(value: float, error: type[Exceptio
     made = a_column(0, 1)
     wrong = msgspec.structs.replace(made, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
     with pytest.raises(error, match="not a finite number"):
-        core.check_write(a_write(wrong))
+        planning.check_write(a_write(wrong))
 
 
 def test_ticks_out_of_order_are_refused() -> None:
     wrong = Column("test/A", a_column(1, 2).times + a_column(0, 1).times, a_column(0, 2).values)
     with pytest.raises(StaleTick, match="send each series in time order"):
-        core.check_write(a_write(wrong))
+        planning.check_write(a_write(wrong))
 
 
 def test_sequences_are_counted_for_each_writer() -> None:
     writes = [given(a_write(sequence=n)) for n in (1, 2, 5, 2)]
     other = given(a_write(sequence=9), writer="c2")
-    marks = core.advanced([*writes, other], {})
+    marks = planning.advanced([*writes, other], {})
     assert marks == (Mark("c1", "first", 5, 2, 1), Mark("c2", "first", 9, 0, 0))
 
 
 def test_only_what_may_repeat_is_read() -> None:
     summary = frames.SeriesSummary("test/A", 5, 0, 4 * STEP, 1.0)
-    fresh = core.needed([given(a_write(a_column(5, 8)))], {"test/A": summary})
+    fresh = planning.needed([given(a_write(a_column(5, 8)))], {"test/A": summary})
     assert fresh.spans == ()
     assert fresh.runs == (("test/A", 5, 8),)
-    overlapping = core.needed([given(a_write(a_column(3, 8)))], {"test/A": summary})
+    overlapping = planning.needed([given(a_write(a_column(3, 8)))], {"test/A": summary})
     assert overlapping.spans == (("test/A", 3 * STEP, 4 * STEP),)
     assert overlapping.ticks["test/A"].tolist() == [3 * STEP, 4 * STEP]
 
@@ -214,15 +214,15 @@ def test_only_what_may_repeat_is_read() -> None:
 def test_of_a_wide_span_only_the_times_that_occur_are_read() -> None:
     summary = frames.SeriesSummary("test/A", 10**7, 0, 10**7 * STEP, 1.0)
     sparse = series.column("test/A", [0, 10**7 * STEP], [1.0, 1.0])
-    read = core.needed([given(a_write(sparse))], {"test/A": summary})
+    read = planning.needed([given(a_write(sparse))], {"test/A": summary})
     assert read.ticks["test/A"].tolist() == [0, 10**7 * STEP]
 
 
 def test_nothing_is_read_for_decisions_that_are_stored() -> None:
     decision = a_decision(5)
     batch = [given(a_write(decisions=[decision]))]
-    assert core.needed(batch, {}).windows == (("test/A", 2, 6),)
-    stored = core.needed(batch, {}, {decision.experience_id})
+    assert planning.needed(batch, {}).windows == (("test/A", 2, 6),)
+    stored = planning.needed(batch, {}, {decision.experience_id})
     assert (stored.points, stored.windows) == ((), ())
 
 
@@ -231,16 +231,16 @@ def test_a_decision_about_other_values_than_are_stored_is_refused(columns: list[
     message = _refused(a_write(*columns, decisions=[a_decision(5, shift=2.0)]))
     assert f"value 0 of its window is {value_at(2) + 2.0!r}" in message
     assert f"{value_at(2)!r} is stored at position 2" in message
-    assert isinstance(_outcomes(a_write(*columns, decisions=[a_decision(5)]))[0], Taken)
+    assert isinstance(_outcomes(a_write(*columns, decisions=[a_decision(5)]))[0], PartTaken)
 
 
 def test_a_window_is_compared_with_what_is_stored_and_what_the_batch_adds() -> None:
     summary = frames.SeriesSummary("test/A", 4, 0, 3 * STEP, value_at(3))
     stored = np.array([value_at(2), value_at(3)])
     facts = Facts(summaries={"test/A": summary}, windows={Run("test/A", 2, 6): stored})
-    for shift, kind in ((0.0, Taken), (1.0, BadInput)):
+    for shift, kind in ((0.0, PartTaken), (1.0, BadInput)):
         write = a_write(a_column(4, 6), decisions=[a_decision(5, shift=shift)])
-        assert isinstance(core.plan([given(write)], facts).outcomes[0], kind)
+        assert isinstance(planning.plan([given(write)], facts).outcomes[0], kind)
 
 
 def test_a_window_longer_than_its_series_is_refused() -> None:
@@ -253,7 +253,7 @@ def test_the_sign_of_a_zero_makes_no_difference() -> None:
         values = np.array([1.0, zero, 2.0, 3.0])
         decided = renamed(a_decision(3), window=values.tobytes())
         column = Column("test/A", a_column(0, 4).times, values.tobytes())
-        return core.check_write(a_write(column, decisions=[decided]))
+        return planning.check_write(a_write(column, decisions=[decided]))
 
     assert about(-0.0) == about(0.0)
     assert _taken(about(0.0), about(-0.0)).repeated == 5
@@ -264,7 +264,7 @@ def test_windows_that_differ_in_the_sign_of_a_zero_alone_are_told_apart() -> Non
         return renamed(a_decision(3), window=np.array([1.0, zero, 2.0, 3.0]).tobytes())
 
     stored = Facts(decisions={about(0.0).experience_id: about(0.0)})
-    (refused,) = core.plan([given(a_write(decisions=[about(-0.0)]))], stored).outcomes
+    (refused,) = planning.plan([given(a_write(decisions=[about(-0.0)]))], stored).outcomes
     assert isinstance(refused, Conflict)
     assert "value 1: -0.0 was sent and 0.0 is stored" in refused.message
 

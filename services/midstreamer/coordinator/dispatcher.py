@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from midstreamer.coordinator import core, events, merging, parting
+from midstreamer.coordinator import dispatch, events, merging, search_batches
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
@@ -70,8 +70,8 @@ class _Coming:
 class Dispatcher:
     """Asks the agents in reach; `run` it beside its callers."""
 
-    def __init__(self, limits: core.Limits, *, requests_max: int) -> None:
-        self._core = core.Dispatch(limits)
+    def __init__(self, limits: dispatch.Limits, *, requests_max: int) -> None:
+        self._core = dispatch.Dispatch(limits)
         self._places = Admission(
             requests_max,
             what="requests under way",
@@ -136,7 +136,9 @@ class Dispatcher:
         self._questions[key] = _Question(search, result, tracing.context())
         try:
             self._handle(
-                events.Asked(key, tuple(shards), at_least, deadline_s, parting.room_beside(windows))
+                events.Asked(
+                    key, tuple(shards), at_least, deadline_s, search_batches.room_beside(windows)
+                )
             )
             answers = await result
         finally:

@@ -1,6 +1,6 @@
 """The links that a process takes: welcomed, attended by a task each, and seen off.
 
-Servers of several carriers may share one attendance: the bounds hold for all their links together.
+Servers of several carriers may share one open_links: the bounds hold for all their links together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def refused(peer: str, refusal: MidstreamerError) -> None:
     log.warning("peer.refused", peer=peer, reason=reason, detail=refusal.message)
 
 
-class Attendance:
+class OpenLinks:
     """Open links and the tasks that attend them."""
 
     def __init__(self, on_link: OnLink) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from midstreamer import reasoning
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Learned, Skipped
-from midstreamer.sync import counting
+from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import metrics
 from tests.support.fleet import a_specification
 from tests.support.metered import shown
@@ -39,7 +39,7 @@ def of(universe: str) -> dict[str, float]:
 
 def test_each_verdict_counts_in_its_universe_with_its_scores() -> None:
     before = of("counted")
-    counting.count_verdicts([a_verdict(), a_verdict(hit=False, covered=False, brier=0.36)])
+    commit_metrics.count_verdicts([a_verdict(), a_verdict(hit=False, covered=False, brier=0.36)])
     gained = {key: value - before[key] for key, value in of("counted").items()}
     assert gained == pytest.approx(
         {
@@ -57,13 +57,15 @@ def test_each_verdict_counts_in_its_universe_with_its_scores() -> None:
 
 def test_a_void_verdict_has_no_scores() -> None:
     before = of("voided")
-    counting.count_verdicts([a_verdict("voided/a", void=True, hit=False, covered=False)])
+    commit_metrics.count_verdicts([a_verdict("voided/a", void=True, hit=False, covered=False)])
     assert of("voided") == {**before, "void": before["void"] + 1}
 
 
 def test_an_interval_without_an_end_has_no_score_and_does_not_spoil_the_sum() -> None:
     before = of("endless")
-    counting.count_verdicts([a_verdict("endless/a", winkler=math.inf), a_verdict("endless/a")])
+    commit_metrics.count_verdicts(
+        [a_verdict("endless/a", winkler=math.inf), a_verdict("endless/a")]
+    )
     gained = {key: value - before[key] for key, value in of("endless").items()}
     assert (gained["covered"], gained["bounded"], gained["winkler"]) == (2, 1, 5.0)
 
@@ -71,14 +73,14 @@ def test_an_interval_without_an_end_has_no_score_and_does_not_spoil_the_sum() ->
 @given(st.floats(0.0, 1.0), st.booleans())
 def test_the_confidence_is_read_back_from_the_brier_score(probability: float, rose: bool) -> None:
     verdict = a_verdict(brier=(probability - rose) ** 2)
-    assert counting.confidence(verdict) == pytest.approx(max(probability, 1.0 - probability))
+    assert commit_metrics.confidence(verdict) == pytest.approx(max(probability, 1.0 - probability))
 
 
 def test_streams_are_counted_by_whether_they_may_speak() -> None:
     universe = "licensed"
     state = reasoning.initial(a_specification(universe=universe))
     held = msgspec.structs.replace(state.licence, held=True)
-    licences = counting.Licences()
+    licences = commit_metrics.Licences()
     for stream in ("a", "b", "c"):
         licences.remember(stream, state)
     licences.remember("c", msgspec.structs.replace(state, licence=held))
@@ -95,7 +97,7 @@ def test_a_stream_is_counted_by_the_sync_that_taught_it_last() -> None:
     universe = "overtaken"
     state = reasoning.initial(a_specification(universe=universe))
     own = msgspec.structs.replace(state, version=7)
-    licences = counting.Licences()
+    licences = commit_metrics.Licences()
     licences.remember("a", own)
     licences.overtaken([Learned("a", 7, b""), Learned("b", 9, b""), Skipped("other")])
     assert shown(metrics.LICENCES, held="false", universe=universe) == 1
