@@ -142,7 +142,8 @@ async def test_more_columns_than_allowed_are_refused_and_hold_nobody_up(
         held = await held_s(attack)
         assert (
             attack.result()
-            == f"bad_input: {count:,} columns in one Append, at most 1,024: split it"
+            == f"bad_input: {count:,} columns in one Append, at most 1,024 are allowed:"
+            " split the Append"
         )
         assert await refusal(other, a_column(20)) == ""
         assert held < HELD_S_MAX

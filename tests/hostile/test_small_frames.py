@@ -51,7 +51,7 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
         greedy = await fleet.client("greedy")
         fleet.tasks[0].cancel()  # sync: whoever asks it from now on gets another answer
         await asyncio.wait([fleet.tasks[0]])
-        with pytest.raises(BadInput, match="257 experiences were asked for, at most 256"):
+        with pytest.raises(BadInput, match="257 experiences in one Lookup, at most 256"):
             await greedy.ask(frames.Lookup(experience_ids=many, budget_s=3.0))
 
 

@@ -234,7 +234,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "a window longer than the history": (
         lambda place: place.match(a_window(500), window=500),
-        ("error[bad_input]", "window of 500 points", "longer than all history", "'good'"),
+        ("error[bad_input]", "window of 500 points", "longer than every series", "'good'"),
     ),
     "a window of another length than it says": (
         lambda place: place.match(a_window(15)),

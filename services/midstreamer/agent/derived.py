@@ -1,11 +1,11 @@
-"""A bound on the bytes of what an agent derives from its points, over all of its shards.
+"""Bound the memory of the data that an agent derives from its points, over all its shards.
 
-Each window length, grid, horizon and transform that somebody asks for makes a history and a ledger
-in every shard.  They are caches: one that was dropped is made again when it is next asked for.
-When all together take more than the bound, the ones longest unused are dropped first, whichever
-shard they belong to.  Without a bound, 16 specifications took 36 times the memory of the points.
+Each combination of window length, grid, horizon and transform in a request adds a history and a
+ledger to every shard.  Both are caches: after an eviction they are derived again when needed.
+When all caches together exceed the bound, the least recently used ones are evicted first, of
+whichever shard.  Without a bound, 16 specifications took 36 times the memory of the points.
 
-Called from the threads that search.
+The threads that search call this module, so it is thread-safe.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from collections.abc import Callable, Hashable
 
 
 class Derived:
-    """What is kept, the longest unused first."""
+    """The sizes of all derived caches of an agent, the least recently used cache first."""
 
     def __init__(self, bytes_max: float = float("inf")) -> None:
         self._bytes_max = bytes_max
         self._kept: OrderedDict[Hashable, tuple[int, Callable[[], None]]] = OrderedDict()
         self._lock = threading.Lock()
         self.size = 0
-        """Bytes of all that is kept."""
+        """Bytes of all caches together."""
 
     def used(self, key: Hashable, size: int, drop: Callable[[], None]) -> None:
-        """Something of ``size`` bytes was made or used; ``drop`` is called when it must go.
+        """Record that the cache ``key`` was created or used and now has ``size`` bytes.
 
-        Call it without a lock that a ``drop`` takes.
+        ``drop`` is called when the cache is evicted.  This method may call the ``drop`` of any
+        cache, so the caller must not hold a lock that a ``drop`` takes.
         """
         leaving = []
         with self._lock:
@@ -43,7 +44,7 @@ class Derived:
             each()
 
     def forget(self, key: Hashable) -> None:
-        """Something is no longer kept; safe to call twice."""
+        """Record that the cache ``key`` no longer exists; safe to call twice."""
         with self._lock:
             size, _ = self._kept.pop(key, (0, None))
             self.size -= size

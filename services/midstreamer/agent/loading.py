@@ -1,8 +1,9 @@
-"""The shards of one agent: loaded from sync, several in one request, kept current by the feed.
+"""The shards of one agent: loaded from sync and then kept current by the change feed.
 
-A shard is whole once it has every point that the feed has told of and that it can use.  Loads and
-feed overlap freely, since points carry positions: a load that is older than the feed is simply
-followed by another for the rest.  All changes happen on the loop, between two awaits.
+One request to sync loads several shards.  A shard is *whole* once it has all of its points that the
+feed has announced.  Loads and feed may overlap, because points carry positions: when a load is
+older than the feed, another load gets the rest.  All changes happen on the event loop, between two
+awaits.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
 PAUSE_S = 0.5
-"""Wait before a failed load is tried again."""
+"""Seconds to wait before a failed load is retried."""
 TOGETHER_POINTS = 65_536
-"""Points asked for at once, about: a megabyte of them. What is asked of every shard by itself takes
-a round trip for each, and short shards are many."""
+"""Approximate number of points in one request to sync, about one megabyte.  Several short shards
+share a request, because a request for each shard would take a round trip for each."""
 TOGETHER_MAX = 512
-"""Shards asked for at once."""
+"""Maximum number of shards in one request to sync."""
 
 log = logs.get(__name__)
 
 
 class Library:
-    """Every shard held, whole or not."""
+    """All shards that the agent holds, whole or still loading."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Library:
     ) -> None:
         self._session = session
         self._counts = counts
-        """Points of each series, as far as the feed has been applied."""
+        """Number of points of each series, as of the applied changes of the feed."""
         self._filled = filled
         self._torn = torn
         self._budget_s = budget_s
@@ -56,21 +57,21 @@ class Library:
         self._wanted: asyncio.Queue[Shard] = asyncio.Queue()
 
     def hold(self, shard: Shard, points: int) -> None:
-        """Begin to hold a shard; ``filled`` is told when it is whole."""
+        """Start to load a shard of ``points`` positions; ``filled`` is called when it is whole."""
         self._held.setdefault(shard.series, {}).setdefault(
             shard, Held(shard, points, self._derived)
         )
         self._wanted.put_nowait(shard)
 
     def drop(self, shard: Shard) -> None:
-        """Forget a shard; searches under way keep what they have."""
+        """Remove a shard.  Searches under way keep the data that they use."""
         held = self._held.get(shard.series, {}).pop(shard, None)
         if held is not None:
             held.release()
         self._whole.discard(shard)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all shards."""
         for several in self._held.values():
             for held in several.values():
                 held.release()
@@ -78,18 +79,19 @@ class Library:
         self._whole.clear()
 
     def whole(self, shard: Shard) -> Held:
-        """A shard that can be searched; Unavailable when it is not all there."""
+        """Return a whole shard, to be searched.  Raise Unavailable when the shard is not whole or
+        not held."""
         held = self._find(shard)
         if held is None or shard not in self._whole:
             raise Unavailable(
-                f"{shortened(shard.series)} shard {shard.number} is not held here"
-                " (any more, or yet)",
+                f"{shortened(shard.series)} shard {shard.number} is not held by this agent: it is"
+                " still loading, or another agent holds it now",
                 retry_after_s=RETRY_AFTER_S,
             )
         return held
 
     def take(self, start: int, column: Column) -> None:
-        """Take points of the feed to every shard that can use them."""
+        """Append points of the feed to every shard of their series that needs them."""
         times, values = column.times_array(), column.values_array()
         end = start + len(column)
         for shard, held in list(self._held.get(column.series, {}).items()):
@@ -103,7 +105,10 @@ class Library:
                 self._torn(shard)
 
     async def run(self) -> None:
-        """Load what is wanted, as much at once as is good; several of these may run."""
+        """Load the requested shards, several in one request, until cancelled.
+
+        Several tasks may run this method, so that several requests are under way at once.
+        """
         while True:
             shards = [await self._wanted.get()]
             points = self._lacks(shards[0])
@@ -125,7 +130,7 @@ class Library:
             self._wanted.put_nowait(shard)
 
     def _lacks(self, shard: Shard) -> int:
-        """Points of a shard that are not there; 0 when it is not held."""
+        """Return how many points of a shard are missing; 0 when the shard is not held."""
         held = self._find(shard)
         if held is None:
             return 0
@@ -135,18 +140,19 @@ class Library:
         while shards := self._incomplete(shards):
             held = [self._held[shard.series][shard] for shard in shards]
             runs = tuple(
-                Run(shard.series, one.end, one.stop)
-                for shard, one in zip(shards, held, strict=True)
+                Run(shard.series, loading.end, loading.stop)
+                for shard, loading in zip(shards, held, strict=True)
             )
             answer = await self._session.ask(Load(runs=runs), budget_s=self._budget_s)
             assert isinstance(answer, Loaded)  # noqa: S101 - it answers a Load
             if not answer.parts:
-                raise Unavailable(f"sync told nothing of {len(runs)} runs of points")
+                raise Unavailable(f"sync sent no points for {len(runs)} requested runs of points")
             for shard, part in zip(shards, answer.parts, strict=False):
                 self._append(shard, part)
 
     def _incomplete(self, shards: list[Shard]) -> list[Shard]:
-        """Those that are held and not whole; tells of those that have become whole."""
+        """Return the shards that are held and not whole; call ``filled`` for those that have become
+        whole."""
         return [
             shard
             for shard in shards
@@ -156,16 +162,16 @@ class Library:
     def _append(self, shard: Shard, part: Part) -> None:
         held, column = self._find(shard), part.column
         if held is None:
-            return  # dropped meanwhile
+            return  # the shard was dropped in the meantime
         times, values = column.times_array(), column.values_array()
         if not len(column) or not held.append(part.start, times, values):
             raise Unavailable(
-                f"sync has {part.count} points of {shard.series}, the feed has told of"
-                f" {self._counts.get(shard.series, 0)}"
+                f"sync has {part.count} points of {shard.series}, but the change feed has announced"
+                f" {self._counts.get(shard.series, 0)}: the load is retried"
             )
 
     def _check(self, shard: Shard, held: Held) -> bool:
-        """Whether a shard is whole; tells once when it has become so."""
+        """Return whether a shard is whole; call ``filled`` when it has just become whole."""
         if held.end < min(self._counts.get(shard.series, 0), held.stop):
             return False
         if shard not in self._whole:

@@ -1,22 +1,22 @@
-"""Which shards this agent holds, and why: decided from what it is told, without asking anybody.
+"""Decide which shards this agent holds, from the leases and the change feed alone.
 
 Every agent computes the owners of every shard from the list of live agents
-(`domain.shard.owned`) and loads those that are its own.  A shard counts as held, and is reported,
-once all its points are there.  A shard that is no longer its own is kept until both its owners
-hold it, so that while the fleet changes there are rather too many copies than too few.
+(`domain.shard.owned`), and loads the shards that it owns.  A shard is *whole* once all its points
+are loaded; then the agent reports it.  A shard that the agent no longer owns is kept until both
+owners hold it, so a change of the fleet never leaves too few copies.
 
-Leases do not list shards.  An agent that holds all its own shards says so in its lease, with the
-digest of the list of agents that it computed them from, and the feed position up to which it has
-looked for new ones.  An agent that knows the same list since an earlier position then knows which
-shards the other holds.  The position is needed because a list can come back: agent 4 joins and
-leaves again, and a lease may still speak of the first time.
+Leases do not list shards.  When an agent holds all shards that it owns, its lease has the digest of
+the list of agents from which it computed the owners, and a feed position: it knows all shards up
+to that position.  Another agent with the same list, known since an earlier position, then knows
+which shards the first agent holds.  The position is needed because the same list may occur twice,
+for example when agent 4 joins and leaves again, and a lease may still refer to the first time.
 
-A member that drains owns nothing: every agent computes owners without it, itself too.  An agent
-that drains keeps what it holds and answers for it, until the others hold all of it.
+A draining member owns nothing: all agents, itself too, compute the owners without it.  A draining
+agent keeps its shards and answers searches of them until the other agents hold all of them.
 
-Coordinators are dialled as they join and left when they have neither a lease nor a link.
+A coordinator is dialled when it joins, and dropped when it has neither a lease nor a link.
 
-No loop, no clock: events in, effects out.
+No event loop and no clock: events go in, effects come out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from midstreamer.runtime.evidence import where
 
 @dataclass(frozen=True)
 class Surveyed:
-    """The catalogue at a position: points of each series, and positions in a shard."""
+    """A survey at a feed position: the points of each series, and the positions in a shard."""
 
     counts: Mapping[str, int]
     shard_points: int
@@ -50,7 +50,7 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Joined:
-    """Everybody with a live lease, at a position; `TOLD` when the feed says it in its turn."""
+    """The members with a lease as of a feed position; `TOLD` when the list came by the feed."""
 
     members: tuple[Member, ...]
     position: int
@@ -58,62 +58,62 @@ class Joined:
 
 @dataclass(frozen=True)
 class Grew:
-    """Series have so many points now."""
+    """New points arrived; ``counts`` has the number of points of each series that grew."""
 
     counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The feed has been applied up to a position."""
+    """The change feed has been applied up to a position."""
 
     position: int
 
 
 @dataclass(frozen=True)
 class Filled:
-    """All points of a shard are there."""
+    """All points of a shard are loaded: the shard is whole."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Torn:
-    """A held shard misses points."""
+    """A whole shard now misses points, because the feed skipped some."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Draining:
-    """This agent is about to stop."""
+    """This agent starts to drain: it is about to stop."""
 
 
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""In place of a position: after everything the feed has told so far."""
+"""Used instead of a position: as of all changes that the feed has brought so far."""
 
 # --- effects ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Load:
-    """Get the points of a shard, then say `Filled`."""
+    """Load the points of a shard, then send the event `Filled`."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Forget a shard."""
+    """Remove a shard from memory."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is held of a shard has changed: tell every coordinator."""
+    """A shard became whole or ceased to be: report that to every coordinator."""
 
     shard: Shard
     whole: bool
@@ -121,19 +121,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Renew:
-    """What the lease says has changed: renew it soon."""
+    """The content of this agent's lease has changed: renew the lease soon."""
 
 
 @dataclass(frozen=True)
 class Dial:
-    """Keep a link to this coordinator."""
+    """Open a link to the coordinator at this address, and keep it open."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Drained:
-    """The others hold every shard that this agent holds, or nobody is left to hold them."""
+    """Other agents hold every shard of this agent, or there are no other agents."""
 
 
 Effect = Load | Drop | Report | Renew | Dial | Drained
@@ -144,50 +144,50 @@ Effect = Load | Drop | Report | Renew | Dial | Drained
 
 @dataclass
 class Core:
-    """One agent's view of the fleet; ``me`` is its name, ``agent/<id>``."""
+    """What one agent knows of the fleet; ``me`` is its name, ``agent/<id>``."""
 
     me: str
     shard_points: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
     count: int = 0
-    """Shards it can answer for."""
+    """Number of whole shards."""
     digest: int = 0
-    """`domain.shard.digest` of them."""
+    """`domain.shard.digest` of the whole shards."""
     whole_for: str = ""
-    """What its lease says; see `Member`."""
+    """Field of this agent's lease, as ``whole_at``; see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
     """The digest of ``_agents``."""
     _listed_at: int | None = None
-    """A position by which every shard that had other owners before this list is known; None until
-    the feed has come so far."""
+    """Feed position at which all shards with other owners before ``_agents`` are known; None
+    before."""
     _listed_from: int = 0
-    """The position at which somebody told of this list."""
+    """The position as of which ``_agents`` was received."""
     _own: set[Shard] = field(default_factory=set)
     _lacking: set[Shard] = field(default_factory=set)
-    """Its own shards that are not whole."""
+    """Shards that this agent owns and that are not whole."""
     _held: dict[Shard, bool] = field(default_factory=dict)
-    """Every shard loaded or loading, and whether all its points are there."""
+    """Every shard loaded or loading here, and whether it is whole."""
     _foreign: set[Shard] = field(default_factory=set)
-    """Those of them that are not its own."""
+    """Shards in ``_held`` that this agent does not own."""
     _joined_at: int | None = None
-    """A position by which all had been told that it joined; None until the feed has come so far."""
+    """Feed position at which all members know that this agent joined; None before."""
     _grown_at: int | None = 0
-    """A position by which every shard known here had begun; None likewise."""
+    """Feed position at which every known shard had begun; None before that position."""
     _present: bool = False
-    """Whether its own lease is among those that it was told of."""
+    """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
     _draining: bool = False
     _drained: bool = False
     _left: int = 0
     _left_for: object = None
-    """What ``_left`` was counted for."""
+    """The values from which ``_left`` was counted; compared to reuse the count."""
 
     def handle(self, event: Event) -> list[Effect]:
-        """Take one event in; say what is to be done."""
+        """Apply one event and return the effects to carry out."""
         match event:
             case Surveyed():
                 return self._survey(event)
@@ -206,32 +206,32 @@ class Core:
 
     @property
     def holdings(self) -> tuple[Shard, ...]:
-        """The shards this agent can answer for."""
+        """The whole shards of this agent, sorted."""
         return tuple(sorted(shard for shard, whole in self._held.items() if whole))
 
     @property
     def lacking(self) -> int:
-        """How many of its own shards it cannot answer for yet."""
+        """Number of shards that this agent owns and that are not whole yet."""
         return len(self._lacking)
 
     @property
     def missing(self) -> list[Shard]:
-        """Its own shards that it cannot answer for yet."""
+        """The shards that this agent owns and that are not whole yet, sorted."""
         return sorted(self._lacking)
 
     @property
     def understood(self) -> bool:
-        """Whether all other agents understand a lease that says that its member drains."""
+        """Whether the versions of all other agents understand a lease of a draining member."""
         agents = (member for member in self.members if _kind(member) is Kind.AGENT)
         return all("stage" in member.evidence for member in agents if member.name != self.me)
 
     @property
     def left(self) -> int:
-        """Shards that a draining agent can answer for and the others do not hold yet."""
+        """Number of shards of a draining agent that their owners do not all hold yet."""
         return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
-        """Forget every series and shard, as after a restart; the fleet is still known."""
+        """Forget every series and shard, as after a restart, but keep the members."""
         self.counts.clear()
         self._own.clear()
         self._lacking.clear()
@@ -243,14 +243,14 @@ class Core:
         self._unwhole()
 
     def hung_up(self, address: str) -> None:
-        """A coordinator was left; it will be dialled again when it joins again."""
+        """Record that the link to a coordinator was dropped; it is dialled when it joins again."""
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
-        """Whether no member with a lease serves at an address."""
+        """Return whether no member with a lease serves at this address."""
         return address not in {where(member) for member in self.members}
 
-    # --- what is mine ---
+    # --- the shards that this agent owns ---
 
     def _survey(self, event: Surveyed) -> list[Effect]:
         self.shard_points = event.shard_points
@@ -262,7 +262,7 @@ class Core:
         return [*self._load_own(), *self._drop(), *self._whole()]
 
     def _divide(self) -> None:
-        """Compute its own shards anew."""
+        """Compute again which shards this agent owns."""
         mine: list[Shard] = []
         if self.counts and not self._draining:
             mine = owned(self.me, self.counts, self.shard_points, self._agents)
@@ -273,7 +273,7 @@ class Core:
     def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
         everybody = self._sharing(members)
         if everybody != self._agents and position != TOLD and position < self._position:
-            return []  # the feed has told of a later list
+            return []  # the feed has brought a newer list
         self.members = members
         self._present = self.me in {member.name for member in members}
         if not self._present:
@@ -293,9 +293,9 @@ class Core:
         self._divide()
 
     def _sharing(self, members: Iterable[Member]) -> tuple[str, ...]:
-        """The agents that the shards are divided among."""
+        """Return the names of the agents among which the shards are divided."""
         agents = {m.name for m in members if _kind(m) is Kind.AGENT and not m.draining}
-        # Its own lease may not have arrived yet, or have lapsed: it is alive all the same.
+        # This agent is alive even if its own lease is not known yet or has expired.
         return tuple(sorted(agents - {self.me} if self._draining else agents | {self.me}))
 
     def _coordinators(self) -> Iterable[Member]:
@@ -321,11 +321,11 @@ class Core:
         self._lacking.update(shard for shard in own if not self._held.get(shard))
         return self._load(own)
 
-    # --- what the lease says ---
+    # --- the content of the lease ---
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # the beginning of more
+            return []  # the page has more frames; only its last frame has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -337,7 +337,7 @@ class Core:
         return [*self._whole(), *self._all_safe()]
 
     def _whole(self) -> list[Effect]:
-        """It holds all its own shards, as far as the feed has told: say so."""
+        """Put into the lease that all own shards are whole, if they are, as of now."""
         if self._draining or self._lacking or not self.shard_points or self._position < 0:
             return []
         self.whole_at = self._position
@@ -347,10 +347,10 @@ class Core:
         return [Renew()]
 
     def _unwhole(self) -> list[Effect]:
-        said, self.whole_for = self.whole_for, ""
-        return [Renew()] if said else []
+        before, self.whole_for = self.whole_for, ""
+        return [Renew()] if before else []
 
-    # --- what is held ---
+    # --- the shards that this agent holds ---
 
     def _load_own(self) -> list[Effect]:
         return self._load(sorted(self._own - self._held.keys()))
@@ -364,9 +364,9 @@ class Core:
         return effects
 
     def _drop(self) -> list[Effect]:
-        """Drop what is not its own and is not needed: not whole here, or whole at both owners.
+        """Drop shards of other owners that are not whole here, or that both owners hold.
 
-        While it drains it drops nothing: whoever asks before it has gone is answered.
+        A draining agent drops nothing, because it answers searches until it stops.
         """
         if not self._foreign or self._draining:
             return []
@@ -380,7 +380,7 @@ class Core:
                 self._foreign.discard(shard)
         return effects
 
-    # --- before it stops ---
+    # --- draining ---
 
     def _drain(self) -> list[Effect]:
         if self._draining:
@@ -388,15 +388,15 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # Who is whole since it joined, and since the newest shard began, knows all it holds. A
-            # later position would be waited for in vain: leases are not told for a position alone.
+            # An agent that is whole as of this agent's joining and as of the newest shard holds all
+            # it must. Do not demand a later position: the feed does not send a lease for that.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Shards held here that not all their owners hold, counted again when that may differ."""
+        """Count whole shards that not all owners hold; the count is cached until it may change."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:
@@ -413,7 +413,7 @@ class Core:
         return [Drained()]
 
     def _safe(self) -> frozenset[str]:
-        """Agents that hold all that this list gives them, and every shard known here."""
+        """Return other agents that hold all their shards by ``_agents``, as of ``_listed_at``."""
         at = self._listed_at
         if at is None:
             return frozenset()

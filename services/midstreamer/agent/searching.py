@@ -1,11 +1,11 @@
-"""One search: the windows of a request against the shards asked for, as Evidence.
+"""One search: compare the windows of a request with some shards, and return Evidence.
 
-All that is said of a window holds *as of its time*: of each series only the points up to then
-exist, and of its past windows only those whose outcome was known, with an embargo of another
-horizon, are analogs (`outcome.known_until`).  Points that came later change nothing.
+The result for a window holds *as of the time of the window*.  Only points up to that time are used.
+A past window is an analog only if its outcome was known at that time, with an embargo of one more
+horizon (`outcome.known_until`).  Points that came later do not change the result.
 
-Runs in a thread: nothing here touches the loop.  A `kernels.Stop` that is set by the loop ends it
-within milliseconds, whatever it is at.
+The code runs in worker threads and does not touch the event loop.  The event loop stops a search
+with a `kernels.Stop`; the search then ends within milliseconds.
 """
 
 from __future__ import annotations
@@ -28,26 +28,29 @@ from midstreamer.domain.specification import Measure, Specification
 from midstreamer.telemetry import metrics, tracing
 
 Steps = Generator[None, None, list[Evidence]]
-"""A search that is under way; it goes on in whichever thread takes its next step."""
+"""A search under way, as a generator.  Any thread may run its next step; it returns the result."""
 
 
 @dataclass(frozen=True)
 class _Prospect:
-    """What there is to be compared as of one time; a row for each shard."""
+    """The past windows that a search compares with, as of one time; one row for each shard."""
 
     runs: list[kernels.Run]
     laid: search.Ground
     ups: int
+    """Number of past windows whose outcome was a rise."""
     known: int
+    """Number of past windows whose outcome is known and not zero."""
     barred: int
-    """Windows that are searched and are no analogs."""
+    """Number of past windows that the kernels compare although they cannot be analogs."""
 
 
 class Search:
-    """The shards of one request, prepared; answers its windows one after another."""
+    """Searches the shards of one request for its windows, one window after another."""
 
     def __init__(self, specification: Specification, shards: Sequence[Held], engine: str) -> None:
-        # Ties in distance go by row: series by name, then position, as in the merge.
+        # Equal distances are ordered by row, so rows have the order of `domain.match.merge`:
+        # series by name, then position.
         self._shards = sorted(shards, key=lambda held: held.shard)
         self._specification = specification
         self._engine = engine
@@ -58,19 +61,24 @@ class Search:
         self._name_of_row = np.array(places, dtype=np.int64)
 
     def answer(self, windows: Sequence[Window], stop: kernels.Stop | None = None) -> list[Evidence]:
-        """Evidence for each window; DeadlineExceeded as soon as ``stop`` is set."""
+        """Return one Evidence for each window.  Raise DeadlineExceeded once ``stop`` is set."""
         return search.whole(self.steps(windows, stop or kernels.Stop()))
 
     def steps(self, windows: Sequence[Window], stop: kernels.Stop) -> Steps:
-        """The same, pausing where others may have the thread: see `analogs.pieces`."""
-        made: list[Evidence] = []
+        """Return a generator that searches all windows and yields between pieces of the work.
+
+        At each yield the thread may run another search (see `analogs.pieces`).  The generator
+        returns one Evidence for each window, and raises DeadlineExceeded once ``stop`` is set.
+        """
+        findings: list[Evidence] = []
         for window in windows:
             if stop.is_set():
                 raise DeadlineExceeded(
-                    f"{len(made)} of {len(windows)} windows were searched when it was stopped"
+                    f"the search was stopped after {len(findings)} of {len(windows)} windows: its"
+                    " deadline has passed, or the coordinator has cancelled it"
                 )
-            made.append((yield from self._answer(window, stop)))
-        return made
+            findings.append((yield from self._answer(window, stop)))
+        return findings
 
     def _answer(self, window: Window, stop: kernels.Stop) -> Generator[None, None, Evidence]:
         specification = self._specification
@@ -104,13 +112,14 @@ class Search:
         )
 
     def _prospect(self, time: int, stop: kernels.Stop) -> _Prospect:
-        """Windows of one frame mostly share their time: prepare each once."""
+        """Prepare the search as of a time once, because most windows of one request share it."""
         if time not in self._prospects:
             try:
                 self._prospects[time] = self._prepare(time, stop)
             except kernels.StoppedError as error:
                 raise DeadlineExceeded(
-                    "the shards were being prepared when their search was stopped"
+                    "the search was stopped while it prepared its shards: its deadline has passed,"
+                    " or the coordinator has cancelled it"
                 ) from error
         return self._prospects[time]
 
@@ -133,7 +142,8 @@ class Search:
         return _Prospect(runs, search.ground(firsts, outcomes, times), ups, known, barred)
 
     def _place(self, window: Window) -> tuple[int, bool]:
-        """(index, newest), as far as these shards can tell: -1 and True otherwise."""
+        """Return the index of the window's last point in its series, and whether that point is the
+        newest of the series up to its time.  Return -1 and True where these shards cannot tell."""
         index, newest = -1, True
         for held in self._shards:
             if held.shard.series != window.series:
@@ -146,26 +156,30 @@ class Search:
         return index, newest
 
     def _difference(self, window: Window, index: int) -> tuple[int, float | None]:
-        """(place, what is stored there) of the first value that is not the stored one; -1: none.
+        """Return the index of the first value of a window that differs from the stored points, and
+        the stored value there.  The index is -1 when there is no difference.
 
-        Every shard that knows where the window ends looks at the points it holds.  The one that
-        owns the window's first point holds all of them, so together they miss nothing.
+        Every shard that has the last point of the window compares the points that it holds.  The
+        shard that owns the window's first point holds all points, so no difference is missed.
         """
         if index < 0:
             return -1, None
         begin = index + 1 - self._specification.window
         if begin < 0:
             return 0, None  # the series is shorter than the window
-        apart = [
+        differences = [
             held.difference(begin, window.array())
             for held in self._shards
             if held.shard.series == window.series and held.first <= index < held.end
         ]
-        return min(((place, stored) for place, stored in apart if place >= 0), default=(-1, None))
+        return min(
+            ((place, stored) for place, stored in differences if place >= 0), default=(-1, None)
+        )
 
 
 def next_step(steps: Steps) -> Callable[[], list[Evidence] | None]:
-    """What a thread is to call: `step`, in the span that is open here."""
+    """Return the function that a thread calls to run the next step of a search, inside the tracing
+    span that is open now."""
     context = tracing.context()
     if context is None:
         return partial(step, steps)
@@ -178,7 +192,7 @@ def _traced_step(steps: Steps) -> list[Evidence] | None:
 
 
 def step(steps: Steps) -> list[Evidence] | None:
-    """Go on with a search until it pauses; what it found once it is done, else None."""
+    """Run a search until its next pause.  Return its findings when it is done, else None."""
     began_s = clocks.perf_counter()
     try:
         next(steps)
@@ -190,7 +204,7 @@ def step(steps: Steps) -> list[Evidence] | None:
 
 
 def warm_up(engine: str) -> None:
-    """Load or compile the kernels, which may take long the first time, before it matters."""
+    """Load or compile the kernels at the start, so that the first search need not wait for it."""
     history = kernels.History(np.sin(np.arange(64.0)), dtype="float64")
     for measure in Measure:
         kernels.nearest(

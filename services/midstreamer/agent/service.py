@@ -1,8 +1,8 @@
-"""The agent as a process: follows the feed, holds shards, answers searches.
+"""The agent service: follows the change feed, holds shards and answers searches.
 
-The core decides what to hold and whom to dial; this does it.  The loop takes points in and
-answers; comparing happens in threads, since the kernels release the GIL.  What the feed brings
-is applied whole before anything else runs, so a position once reached is reached for every shard.
+`agent.ownership` decides what to hold and whom to dial; this module does the I/O.  The event loop
+appends points and sends answers.  Threads compare windows, because the kernels release the GIL.
+A frame of the feed is applied completely before other code runs: a position holds for all shards.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Searches given to the threads at once. One coordinator may have half, and each of its clients
-half of that: one that runs and one that waits for each thread, so that none idles between two."""
+"""Searches per thread that run or wait for a thread. A coordinator may have half, each of its
+clients half of that: for each thread, one search that runs and one that waits."""
 DRAIN_TOLD_S = 5.0
-"""So often a draining agent logs how many shards it still waits for, and looks at all leases."""
+"""Seconds after which a draining agent again logs the shards left, and looks at all leases."""
 DESERTED_S = 3.0
-"""A draining agent leaves when it has reached neither sync nor a coordinator for so long."""
+"""Seconds without a link to sync or a coordinator after which a draining agent stops."""
 LOOK_S = 0.25
 ANSWER_SHARE = 0.95
-"""Of a request's budget: the rest is for the answer's way back."""
+"""Share of a request's budget used here; the rest is for sending the answer back."""
 
 log = logs.get(__name__)
 
 
 class _Coordinator(NamedTuple):
-    """A coordinator this agent keeps a link to."""
+    """A coordinator to which this agent keeps a link."""
 
     session: Session
     task: asyncio.Task[None]
     news: asyncio.Event
-    """What is held has changed since it was told."""
+    """Set when the held shards have changed since the last report."""
 
 
 class AgentService:
-    """One agent; `run` it until cancelled, which is a clean stop."""
+    """One agent. `run` serves until it is drained or cancelled; both are clean stops."""
 
     def __init__(self, config: AgentSettings, carrier: Carrier) -> None:
         self._config = config
@@ -95,9 +95,9 @@ class AgentService:
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Its stage, and a way to begin draining; `run` may be given another."""
+        """Stage of the process, and the way to drain it; `run` may replace the object."""
         self._drained = asyncio.Event()
-        """The others hold what this agent holds."""
+        """Set when a draining agent need not wait longer for other agents to load its shards."""
         self._reporter = evidence.Reporter(
             carrier, threads=config.threads_used, engine=config.engine
         )
@@ -108,22 +108,22 @@ class AgentService:
 
     @property
     def position(self) -> int:
-        """Feed position reached; -1 before the first."""
+        """Position of the change feed reached; -1 before the first change."""
         return self._follower.position
 
     @property
     def holdings(self) -> tuple[Shard, ...]:
-        """The shards this agent can answer for."""
+        """The shards that this agent has loaded completely, so that it can search them."""
         return self._core.holdings
 
     def serving_reasons(self) -> list[str]:
-        """Why it does not serve: it has never been complete yet, or it drains."""
+        """Return why it is not serving: it was never complete, or drains; empty when it serves."""
         if self.life.draining:
             return ["draining"]
         return [] if self._ready.is_set() else self.complete_reasons()
 
     def complete_reasons(self) -> list[str]:
-        """Why this agent cannot do its part; empty when it can."""
+        """Return the reasons why this agent is not complete; empty when it is."""
         reasons = []
         if not self._follower.following:
             where = ", ".join(self._config.sync)
@@ -137,9 +137,9 @@ class AgentService:
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until told to drain: wait for the others, give the lease back, close the links.
+        """Serve until a drain is requested, then drain: see `_drain`; give up the lease and stop.
 
-        Cancelling it skips the draining.
+        Cancelling skips the drain.
         """
         self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
@@ -163,11 +163,11 @@ class AgentService:
         self.life.drain(why)
 
     async def _drain(self) -> None:
-        """Answer until the others hold what this agent holds, then until nothing is under way."""
+        """Answer searches until other agents hold all shards, then finish those under way."""
         self._do(self._core.handle(ownership.Draining()))
         if not (self._membership.marks() and self._core.understood):
-            # Sync, or another agent, is of a version that does not know that members drain. To all
-            # versions an agent without a lease owns nothing either.
+            # An old version of sync or of an agent does not know draining members. All versions
+            # know that an agent without a lease owns no shards.
             await self._membership.leave()
         self.life.spawn("agent.deserted", self._deserted())
         while not self._drained.is_set():
@@ -180,10 +180,10 @@ class AgentService:
         await asyncio.gather(*(session.leave(self._config.drain_s) for session in sessions))
 
     async def _look_at_leases(self) -> None:
-        """Hear what the others hold by now, while that is waited for.
+        """Get all leases from sync, to learn which shards other agents hold now.
 
-        The feed tells a lease when what it says changes, and not for a position alone.  The answer
-        to a renewal would tell that too, but an agent without a lease renews none.
+        The feed does not send a lease when only its position changed.  The answer to a renewal has
+        all leases too, but an agent without a lease renews none.
         """
         peer = self._session.peer
         if peer is None or self._drained.is_set():
@@ -197,9 +197,9 @@ class AgentService:
             self._joined(page.members, page.position)
 
     def _send_away(self) -> None:
-        """Have coordinators that do not know Drain ask others: who holds nothing is not asked.
+        """Report no shards to coordinators that do not know Drain, so that they ask other agents.
 
-        They would ask as long as there is a link, and under load something is always under way.
+        Otherwise they send searches while the link is open, and under load that never ends.
         """
         for peer, telling in self._tellings.items():
             if Capability.DRAIN not in peer.capabilities:
@@ -208,7 +208,7 @@ class AgentService:
             coordinator.news.set()
 
     async def _deserted(self) -> None:
-        """Without sync nobody tells what the others hold; without coordinators nobody asks."""
+        """End the drain when sync and all coordinators are unreachable for `DESERTED_S`."""
         loop = asyncio.get_running_loop()
         seen_s = loop.time()
         while loop.time() < seen_s + DESERTED_S:
@@ -219,10 +219,10 @@ class AgentService:
         log.info("agent.deserted", left=self._core.left)
         self._drained.set()
 
-    # --- the feed: what `Follower` asks of its reader ---
+    # --- the change feed: the methods that `Follower` calls ---
 
     async def begin(self, peer: Peer) -> int:
-        """Survey what there is."""
+        """Survey all series and members; return the position from which to follow the feed."""
         survey = await surveying.whole(surveying.by(peer, self._config.load_s))
         counts = {summary.series: summary.count for summary in survey.series}
         self._do(self._core.handle(ownership.Joined(survey.members, survey.position)))
@@ -231,10 +231,10 @@ class AgentService:
         return survey.position
 
     async def begun(self, peer: Peer) -> None:
-        """Nothing more to lay."""
+        """Do nothing: `begin` has surveyed everything."""
 
     def apply(self, changes: Changes) -> None:
-        """Take points and members in."""
+        """Apply changes of the feed: points and members."""
         points = [change for change in changes.changes if isinstance(change, Points)]
         ends = {change.column.series: change.start + len(change.column) for change in points}
         self._do(self._core.handle(ownership.Grew(ends)))
@@ -245,12 +245,12 @@ class AgentService:
                 case frames.Joined(members):
                     self._joined(members, ownership.TOLD)
                 case frames.Learned():
-                    pass  # learning is the coordinators' and sync's
+                    pass  # agents do not use learning states
         self._do(self._core.handle(ownership.Reached(changes.position)))
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
-        """Begin as after a restart."""
+        """Drop all series and shards, as after a restart."""
         self._library.clear()
         for shard in self._core.holdings:
             self._report(shard, whole=False)
@@ -322,7 +322,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # stopping: the feed tells of coordinators until the lease is given back
+            return  # stopping: the feed may still announce coordinators
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:
@@ -341,7 +341,7 @@ class AgentService:
         self._coordinators[address] = _Coordinator(session, task, news)
 
     def _hang_up(self) -> None:
-        """Leave coordinators that have neither a lease nor a link."""
+        """Drop the sessions of coordinators that have neither a lease nor a link."""
         for address, coordinator in list(self._coordinators.items()):
             if not coordinator.session.linked and self._core.leavable(address):
                 del self._coordinators[address]
@@ -349,7 +349,7 @@ class AgentService:
                 coordinator.task.cancel()
 
     async def _tell_all(self, peer: Peer, news: asyncio.Event) -> None:
-        """Tell a coordinator what is held for as long as its link lives."""
+        """Report the held shards to a coordinator, and every change, until its link ends."""
         telling = self._tellings[peer] = Telling(self._core.holdings)
         try:
             while True:
@@ -400,7 +400,7 @@ class AgentService:
     async def _compute(
         self, search: searching.Search, windows: tuple[Window, ...], deadline_s: float
     ) -> list[Evidence]:
-        """Share the windows out among the threads; stop them all when nobody waits any more."""
+        """Divide the windows among the threads; stop all threads at the deadline or on cancel."""
         stop = Stop()
         timer = asyncio.get_running_loop().call_at(deadline_s, stop.set)
         size = -(-len(windows) // self._config.threads_used) or 1
@@ -411,23 +411,23 @@ class AgentService:
         try:
             parts = await asyncio.gather(*jobs)
         finally:
-            # Also when this task is cancelled: the threads leave the kernels at once.
+            # Set on cancellation too, so that the threads leave the kernels at once.
             stop.set()
             timer.cancel()
         return [found for part in parts for found in part]
 
     async def _stepped(self, steps: searching.Steps) -> list[Evidence]:
-        """Each step waits behind what others gave to the threads meanwhile: a long search takes
-        turns with the others."""
+        """Run a search step by step in the threads. Each step queues behind the steps of other
+        searches, so a long search does not block them."""
         loop = asyncio.get_running_loop()
-        made = None
-        while made is None:
-            made = await loop.run_in_executor(self._pool, searching.next_step(steps))
-        return made
+        findings = None
+        while findings is None:
+            findings = await loop.run_in_executor(self._pool, searching.next_step(steps))
+        return findings
 
 
 def _places(config: AgentSettings) -> Admission:
-    """Most searches wait in line and not for a thread: threads know no fairness."""
+    """Give the threads few searches at once, as only the waiting line is fair to clients."""
     running = min(config.searches_max, RUNNING_PER_THREAD * config.threads_used)
     return Admission(
         running,
@@ -440,10 +440,10 @@ def _places(config: AgentSettings) -> Admission:
 
 
 def _check(request: Search) -> None:
-    """What a coordinator has checked, held against what would read beyond an array here."""
+    """Check the window lengths again: the kernels would read beyond a shorter array."""
     for window in request.windows:
         if len(window.values) != 8 * request.specification.window:
             raise BadInput(
                 f"window of {len(window.values) // 8} values, specification.window ="
-                f" {request.specification.window}"
+                f" {request.specification.window}: both must be equal"
             )

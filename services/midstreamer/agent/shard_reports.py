@@ -1,9 +1,9 @@
-"""What one coordinator still has to be told of the shards held here, cut into pages.
+"""The reports of held shards that an agent sends to one coordinator, split into pages.
 
-After a link opens that is every shard; later it is what changes.  Whatever its number of shards, an
-agent fills a frame only to `PAGE_BYTES`, and a heartbeat is small.  The last page says how many
-shards there are in all and their digest: a coordinator that has come to something else closes the
-link, and is told everything again on the next.
+On a new link the agent reports all its shards; later it reports changes only.  A page takes about
+`PAGE_BYTES` at most, however many shards there are, and a heartbeat without changes is small.  The
+last page has the number and the digest of all shards held.  A coordinator that knows a different
+number or digest closes the link, and the agent reports all shards again on the next link.
 """
 
 from __future__ import annotations
@@ -15,29 +15,34 @@ from midstreamer.protocol.frames import Holdings
 from midstreamer.protocol.sizes import shard_bytes
 
 PAGE_BYTES = 256 * 1024
-"""Of shards in one frame, about; small beside a frame, since other statements wait behind it."""
+"""Approximate maximum number of bytes of shards in one frame.  It is much smaller than the limit of
+a frame, because other frames wait until this one is sent."""
 
 
 class Telling:
-    """What one link has not been told yet."""
+    """The changes of held shards that were not reported on one link yet."""
 
     def __init__(self, held: Iterable[Shard]) -> None:
         self._untold = dict.fromkeys(held, True)
         self._over = False
-        """It is told that nothing is held, whatever is."""
+        """True after `end`: the agent reports that it holds no shards."""
 
     def changed(self, shard: Shard, *, whole: bool) -> None:
-        """What is held of a shard has changed."""
+        """Record that a shard became whole (fully loaded), or ceased to be."""
         if not self._over:
             self._untold[shard] = whole
 
     def end(self, held: Iterable[Shard]) -> None:
-        """Tell from now on that nothing is held; ``held`` is what is."""
+        """Report from now on that the agent holds no shards; ``held`` are those it does hold."""
         self._over = True
         self._untold = dict.fromkeys([*self._untold, *held], False)
 
     def page(self, position: int, busy: int, count: int, digest: int) -> Holdings:
-        """The next frame; ``count`` and ``digest`` are those of all shards held now."""
+        """Return the next page to send.
+
+        ``position`` is the feed position of the agent, ``busy`` its number of searches under way;
+        ``count`` and ``digest`` are those of all shards that the agent holds now.
+        """
         if self._over:
             count = digest = 0
         added: list[Shard] = []

@@ -1,16 +1,18 @@
-"""The points of one shard, and what is derived from them: histories and ledgers.
+"""The points of one shard, and the data derived from them: histories and ledgers.
 
-A shard keeps its own points and enough behind its end that every window it owns can be compared,
-settled and embargoed.  Points come by absolute position, from loads and from the change feed, in
-any overlap: what is there already is skipped, what leaves a gap is refused.
+A shard keeps its own points and some points after its end.  With those, every window that the shard
+owns can be compared, its outcome can be computed and its embargo checked.  Points arrive by
+absolute position, from loads and from the change feed.  Points that the shard has are skipped;
+points that would leave a gap are refused.
 
-Two things are built when first asked for and extended as points come: a kernel `History` for
-each transform and window length, and a `Ledger` for each way of counting outcomes.
+Two kinds of data are derived when first needed and extended as points arrive: a kernel `History`
+for each transform and window length, and a `Ledger` of outcomes for each combination that `_Way`
+lists.
 
-Appending happens on the loop, searching in threads.  Buffers are replaced and never rewritten
-below ``count``, so a reader that takes the count first sees whole points; what is derived is
-extended under the shard's lock.  A ledger of long windows takes long: the lock is given back after
-each part of it, where the search that extends it may be stopped.
+The event loop appends points while threads search.  Values below ``count`` are never rewritten, and
+a full buffer is replaced by a larger one, so a reader that reads ``count`` first sees complete
+points.  Derived data is extended under the lock of the shard.  Extending a ledger of long windows
+takes long, so the lock is released after each part; between parts the search may be stopped.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, 
 from midstreamer_kernels import History, Stop
 
 KEPT_MAX = 16
-"""Histories, and ledgers, kept for one shard; the one longest unused is dropped."""
+"""Maximum number of histories of one shard, and also of its ledgers; the least recently used one is
+evicted."""
 HISTORY_POINT_BYTES = 24
-"""Of one point of a history, roughly: its value and the statistics of its window."""
+"""Approximate bytes of one point in a history: its value and the statistics of its window."""
 LEDGER_WINDOW_BYTES = 32
-"""Of one window in a ledger: its outcome and three running counts."""
+"""Bytes of one window in a ledger: its outcome and three running counts."""
 ENTRY_BYTES = 1024
-"""Of a history or a ledger without what is in it, roughly."""
+"""Approximate bytes of an empty history or an empty ledger."""
 _CAPACITY_MIN = 16
 
 _Key = TypeVar("_Key")
@@ -44,16 +47,16 @@ _Made = TypeVar("_Made")
 
 
 def reach(shard: Shard, points: int) -> int:
-    """One past the last point a shard keeps.
+    """Return the position after the last point that a shard of ``points`` positions keeps.
 
-    One longest horizon more than `Shard.stop`: an analog counts only when twice the horizon has
-    passed behind it, and the shard's last window must be able to tell.
+    That is `Shard.stop` plus the longest horizon.  An analog counts only after two horizons have
+    passed since its end (outcome and embargo), and the last window of the shard needs these points.
     """
     return shard.stop(points) + HORIZON_MAX
 
 
 class _Way(NamedTuple):
-    """All that an outcome depends on beside the points."""
+    """The parameters of a specification that outcomes depend on: the key of a ledger."""
 
     window: int
     horizon: int
@@ -63,7 +66,7 @@ class _Way(NamedTuple):
 
 
 class Held:
-    """One shard as an agent holds it."""
+    """The points of one shard in the memory of an agent, with the data derived from them."""
 
     def __init__(self, shard: Shard, points: int, derived: Derived | None = None) -> None:
         self.shard = shard
@@ -80,11 +83,15 @@ class Held:
 
     @property
     def end(self) -> int:
-        """One past the position of the last point held."""
+        """The position after the last point held."""
         return self.first + self.count
 
     def append(self, start: int, times: Integers, values: Floats) -> bool:
-        """Take points over that begin at ``start``; False when some before them are missing."""
+        """Append points whose first position is ``start``.
+
+        ``times`` and ``values`` have shape (n,).  Points that the shard has, or does not need, are
+        skipped.  Return False when points before ``start`` are missing that the shard needs.
+        """
         if start > self.end:
             return self.end >= self.stop
         fresh = slice(self.end - start, max(0, self.stop - start))
@@ -105,42 +112,46 @@ class Held:
             self._times, self._values = times, values
 
     def times(self) -> Integers:
-        """Times of the points held, oldest first."""
+        """Return the times of the points held, oldest first: int64, shape (count,)."""
         count = self.count
         return self._times[:count]
 
     def values(self) -> Floats:
-        """Values of the points held, as they came."""
+        """Return the untransformed values of the points held: float64, shape (count,)."""
         count = self.count
         return self._values[:count]
 
     def count_until(self, time: int) -> int:
-        """Points of the series with a time not later, as far as this shard can see."""
+        """Return how many points of the series are not later than ``time``, as far as the points of
+        this shard show."""
         return self.first + int(np.searchsorted(self.times(), time, side="right"))
 
     def difference(self, begin: int, window: Floats) -> tuple[int, float | None]:
-        """The first value of a window from ``begin`` on that is held and differs; -1: none.
+        """Compare a window that begins at position ``begin`` with the points held here.
 
-        Compared by their bits, since bits are what is kept of a decision.
+        Return the index of the first value that differs, and the stored value there; (-1, None)
+        without a difference.  Values are compared by their bits, because a decision stores the bits
+        of its window.
         """
         skipped = max(0, self.first - begin)
         held = self.values()[begin + skipped - self.first : begin + len(window) - self.first]
         sent = window[skipped : skipped + len(held)]
-        apart = np.flatnonzero(held.view(np.int64) != sent.view(np.int64))
-        if not apart.size:
+        differing = np.flatnonzero(held.view(np.int64) != sent.view(np.int64))
+        if not differing.size:
             return -1, None
-        return skipped + int(apart[0]), float(held[apart[0]])
+        return skipped + int(differing[0]), float(held[differing[0]])
 
     def sees_past(self, count: int) -> bool:
-        """Whether the shard knows that the series has exactly so many points up to a time.
+        """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
-        It does not when they reach to its very end, since more may follow, or not yet to its
-        beginning.
+        It is exact when it lies within the shard.  At the end of the shard more points may follow;
+        at its beginning, fewer points may be meant.
         """
         return self.first < count < self.stop
 
     def history(self, transform: Transform, window: int) -> History:
-        """The points that the shard's own windows of a length reach, as the kernels want them."""
+        """Return the transformed points of all windows of this length that the shard owns, as a
+        kernel `History` that is up to date."""
         key = transform, window
         with self._lock:
             history = self._histories.get(key)
@@ -155,9 +166,10 @@ class Held:
         return history
 
     def ledger(self, specification: Specification, stop: Stop | None = None) -> Ledger:
-        """The outcomes of the shard's own windows, up to date.
+        """Return the outcomes of the windows that the shard owns, as a `Ledger` that is up to date.
 
-        `kernels.StoppedError` once ``stop`` is set; what was settled by then is kept.
+        Raise `midstreamer_kernels.StoppedError` once ``stop`` is set; outcomes computed by then are
+        kept.
         """
         way = _Way(
             specification.window,
@@ -185,7 +197,7 @@ class Held:
             return ledger.extend(self.values(), self.first)
 
     def release(self) -> None:
-        """Drop all that was derived; searches under way keep what they have."""
+        """Drop all derived data.  Searches under way keep the data that they use."""
         with self._lock:
             keys = [*self._histories, *self._ledgers]
             self._histories.clear()
@@ -193,8 +205,8 @@ class Held:
         for key in keys:
             self._derived.forget((self, key))
 
-    def _keep(self, kept: OrderedDict[_Key, _Made], key: _Key, made: _Made) -> None:
-        kept[key] = made
+    def _keep(self, kept: OrderedDict[_Key, _Made], key: _Key, cache: _Made) -> None:
+        kept[key] = cache
         if len(kept) > KEPT_MAX:
             oldest, _ = kept.popitem(last=False)
             self._derived.forget((self, oldest))

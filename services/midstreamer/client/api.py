@@ -1,13 +1,13 @@
-"""The asynchronous client: ticks in, decisions out, over persistent links to coordinators.
+"""The asynchronous client: append ticks and get decisions, over persistent links to coordinators.
 
     async with AsyncClient.connect("127.0.0.1:7400", directory="certs") as client:
         await client.append([Tick("demo/a", 1, 1.0)])
         decision = await client.match("demo/a", 1, values, specification)
 
-Links to several coordinators are kept alive in the background (`links`); a request goes to the one
-that answered last and moves on when it fails (`core.Call` decides).  Each answer's feed position is
-remembered and sent with the next request: a client reads its own writes whichever coordinator
-it asks.  The client owns no series: windows come from the caller.
+Links to several coordinators are kept open in the background (`client.links`).  A request goes to
+the coordinator that answered last, and is retried at another one when it fails (`client.calls`).
+The client sends the highest feed position it has seen with each Match, so it reads its own writes
+at whichever coordinator.  The client stores no series: the caller supplies the windows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from midstreamer.transport.carrier import Carrier
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
 TRUST_DOMAIN, PORT = "midstreamer.local", 7400
-"""The values ``trustDomain`` and ``coordinator.port`` of the chart, unless they were changed."""
+"""The defaults of the values ``trustDomain`` and ``coordinator.port`` of the Helm chart."""
 
 AnswerT = TypeVar("AnswerT", bound=frames.Answer)
 ResultT = TypeVar("ResultT")
@@ -69,9 +69,10 @@ class AsyncClient:
             raise BadInput("a client needs the address of at least one coordinator, host:port")
         self.addresses = tuple(addresses)
         self.deadline_s = deadline_s
-        """Overall time for one call, all its attempts together; changed at will."""
+        """Timeout of one call in seconds, including all retries; may be changed between calls."""
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
-        """Told of each failed attempt and the seconds until the next: for progress displays."""
+        """Called with the error of a failed attempt and the seconds until the next attempt, for
+        progress displays."""
         self._policy = policy or calls.Policy()
         self._source = credentials
         make = _maker(carrier, credentials, proxy)
@@ -92,17 +93,18 @@ class AsyncClient:
         link_age_s: float = LINK_AGE_S,
         proxy: str = "",
     ) -> Self:
-        """A client by its certificates; connects on entering ``async with``.
+        """Return a client that uses a certificate; it connects on entering ``async with``.
 
-        ``directory`` holds what ``midstreamer certs issue client/<id>`` wrote; ``identity``
-        (``client/<id>``) picks one when several lie there.  ``credentials`` come instead of both:
-        a source such as `RequestedSource`, whose key is in no file.  Entering waits up to
-        ``deadline_s`` seconds for its first certificate, and the client renews it until it is
-        closed.  Each link is replaced after about ``link_age_s`` seconds; no request fails by that.
+        ``directory`` is the folder that ``midstreamer certs issue client/<id>`` wrote; ``identity``
+        (``client/<id>``) selects one of several certificates there.  Instead of both, pass
+        ``credentials``: a source such as `RequestedSource`, whose key is in no file.  Entering then
+        waits up to ``deadline_s`` seconds for the first certificate, and the client renews the
+        certificate until it is closed.  Each link is replaced after about ``link_age_s`` seconds,
+        without failing a request.
 
-        An address is ``host:port``; ``quic+wss://`` in front of it allows WebSocket where the
-        network drops UDP, ``wss://`` takes it alone.  ``proxy`` is the HTTP proxy through which
-        WebSocket is dialled: ``http://host:port``, ``environment``, or empty for none.
+        An address is ``host:port``, which uses QUIC.  With ``quic+wss://`` in front, the client
+        uses WebSocket where the network drops UDP; with ``wss://``, always.  ``proxy`` is the HTTP
+        proxy for WebSocket: ``http://host:port``, ``environment``, or empty for none.
         """
         several = [addresses] if isinstance(addresses, str) else list(addresses)
         carrier = _by_files(directory, identity, credentials, proxy)
@@ -126,22 +128,22 @@ class AsyncClient:
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
     ) -> Self:
-        """A client in a pod of the cluster that the fleet is in; ConfigError outside of a pod.
+        """Return a client for a pod in the cluster of the fleet; ConfigError outside a pod.
 
-        ``namespace`` and ``release`` are the fleet's, as Helm was told; ``trust_domain`` and
-        ``port`` are its values ``trustDomain`` and ``coordinator.port``. The client is
-        ``client/<namespace>/<pod>/<uid>`` of its own pod. It makes a key that never leaves its
-        memory, has it certified by the fleet's operator and renews that until it is closed.
+        ``namespace`` and ``release`` are those of the fleet's Helm release; ``trust_domain`` and
+        ``port`` are its values ``trustDomain`` and ``coordinator.port``.  The identity is
+        ``client/<namespace>/<pod>/<uid>`` of this pod.  The private key never leaves the memory of
+        the client; the operator of the fleet issues the certificate, and the client renews it.
 
-        Entering waits up to ``deadline_s`` seconds for the first certificate, then raises
-        DeadlineExceeded with the reason: the operator is away, or the words in which it denies.
+        Entering ``async with`` waits up to ``deadline_s`` seconds for the first certificate, then
+        raises DeadlineExceeded with the reason: no answer of the operator, or its refusal.
         """
-        import midstreamer.client.in_cluster as in_cluster  # h11 loads late
+        import midstreamer.client.in_cluster as in_cluster  # imported late, because it loads h11
 
-        made = in_cluster.source(namespace, release, trust_domain)
+        requested = in_cluster.source(namespace, release, trust_domain)
         return cls.connect(
             in_cluster.address(namespace, release, port),
-            credentials=made,
+            credentials=requested,
             deadline_s=deadline_s,
             link_age_s=link_age_s,
         )
@@ -161,7 +163,7 @@ class AsyncClient:
             nonlocal waiting
             waiting = source.waiting if isinstance(source, Renewed) else ""
 
-        # Before the request is given up: afterwards it waits for nothing any more.
+        # Read the reason before the timeout cancels the request: a cancelled one has no reason.
         looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
@@ -193,14 +195,15 @@ class AsyncClient:
 
     @property
     def position(self) -> int:
-        """The highest feed position seen; what this client wrote is included from there on."""
+        """The highest feed position of all answers; durable writes of this client are before it."""
         return self._position.highest
 
     async def reach(self, within_s: float) -> None:
-        """Return when a coordinator is connected; otherwise say soon that nobody is there.
+        """Return once a coordinator is connected; raise Unavailable or Refused after at most
+        ``within_s`` seconds.
 
-        A call retries until its deadline, because a fleet may be restarting. Someone who waits
-        at a terminal would rather know at once: ask for this first.
+        Other calls retry until their deadline, because a fleet may be restarting.  Call `reach`
+        first where a user waits at a terminal and should learn of a wrong address at once.
         """
         try:
             await self._links.reached(within_s, once=True)
@@ -210,9 +213,10 @@ class AsyncClient:
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
     ) -> calls.Receipt:
-        """Make history grow; ticks already stored are counted as repeated.
+        """Append ticks to the stored series; ticks already stored count as repeated.
 
-        ``ticks`` are ticks in time order, or columns (`midstreamer.column`).
+        ``ticks`` are ticks in time order, or columns (`midstreamer.column`).  ``level`` says how
+        far they must be stored before this method returns.
         """
         level = Level(level)
         answers = []
@@ -230,9 +234,12 @@ class AsyncClient:
         *,
         record: bool = True,
     ) -> Decision:
-        """Decide about one window: the last ``m`` values of ``series``, ending at ``time``."""
-        made = make_window(values, series=series, time=time)
-        return (await self.match_many([made], specification, record=record))[0]
+        """Return the decision about one window: the last values of ``series``, up to ``time``.
+
+        With ``record``, the decision is stored.
+        """
+        window = make_window(values, series=series, time=time)
+        return (await self.match_many([window], specification, record=record))[0]
 
     async def match_many(
         self,
@@ -242,7 +249,11 @@ class AsyncClient:
         level: Level | str = Level.DURABLE,
         record: bool = True,
     ) -> list[Decision]:
-        """Decide about windows, those of one time together; answers in the order asked."""
+        """Return one decision for each window, in the order of the windows.
+
+        Windows of the same time are searched together, which is faster.  With ``record``, the
+        decisions are stored; ``level`` says how far before this method returns.
+        """
         check(specification)
         calls.check_windows(specification, windows)
         decisions: list[Decision] = []
@@ -258,7 +269,7 @@ class AsyncClient:
         return decisions
 
     async def lookup(self, experience_ids: Iterable[bytes]) -> frames.Experiences:
-        """What is stored of these experiences: decisions, and verdicts once they are known."""
+        """Return the stored decisions of these experiences, and their verdicts once known."""
         wanted = tuple(experience_ids)
         decisions: list[Decision] = []
         verdicts: list[Verdict] = []
@@ -274,29 +285,30 @@ class AsyncClient:
         )
 
     async def survey(self) -> frames.Surveyed:
-        """What is there: every series, members, counts."""
+        """Return all series, the members of the fleet and the counts of stored data."""
         return await surveying.whole(self._survey)
 
     async def drain(self, name: str) -> frames.Retired:
-        """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop; it is told within seconds.
+        """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop.
 
-        Operators may, and clients whom the allowlist of the coordinators grants it.
+        The member gets the request within seconds.  Only operators may ask, and clients to which
+        the allowlist of the coordinators grants it.
         """
         return await self._ask("drain", frames.Retire(name=name), frames.Retired)
 
     async def members(self) -> frames.Surveyed:
-        """Who is there, with the first page of the series."""
+        """Return the members of the fleet, the counts and the first page of the series."""
         return await self._survey(frames.Survey())
 
     def pages(self) -> AsyncIterator[frames.Surveyed]:
-        """The same a page at a time; members and counts come with the first."""
+        """Iterate over the pages of `survey`; only the first page has the members and counts."""
         return surveying.pages(self._survey)
 
     async def _survey(self, request: frames.Survey) -> frames.Surveyed:
         return await self._ask("survey", request, frames.Surveyed)
 
     async def _ask(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
-        """One request through all its attempts, in one span."""
+        """Send a request, with all retries, in one tracing span; return its answer."""
         with tracing.span(f"client.{what}"):
             return await self._asked(what, request, expect)
 
@@ -344,14 +356,14 @@ class AsyncClient:
 def _by_files(
     directory: str | Path | None, identity: str, credentials: CredentialSource | None, proxy: str
 ) -> Carrier | None:
-    """The carrier by a folder's certificate; None where a source was given instead."""
+    """Return the carrier for a certificate in a folder; None if credentials are given instead."""
     if credentials is not None:
         if directory is not None or identity:
             raise BadInput("give credentials, or directory and identity, not both")
         return None
     if directory is None:
         raise BadInput("name the directory of the client's certificate, or give credentials")
-    import midstreamer.client.certificates as certificates  # aioquic loads late
+    import midstreamer.client.certificates as certificates  # imported late: it loads aioquic
 
     return certificates.carrier(Path(directory), identity, proxy=proxy)
 
@@ -359,7 +371,8 @@ def _by_files(
 def _maker(
     carrier: Carrier | None, credentials: CredentialSource | None, proxy: str
 ) -> Callable[[], Carrier]:
-    """How to come by the carrier when the client opens: a source has no certificate before."""
+    """Return a function that gives the carrier when the client opens, because a credential source
+    has no certificate earlier."""
 
     def make() -> Carrier:
         if carrier is not None:
@@ -374,15 +387,15 @@ def _maker(
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:
-    """Columns in the order in which their series first appear."""
-    made: list[Column] = []
+    """Return the given columns first, then one column for each series of the single ticks."""
+    columns: list[Column] = []
     loose: dict[str, tuple[list[int], list[float]]] = {}
     for item in ticks:
         if isinstance(item, Column):
-            made.append(item)
+            columns.append(item)
             continue
         times, values = loose.setdefault(item.series, ([], []))
         times.append(item.time)
         values.append(item.value)
-    made += [column(series, times, values) for series, (times, values) in loose.items()]
-    return made
+    columns += [column(series, times, values) for series, (times, values) in loose.items()]
+    return columns

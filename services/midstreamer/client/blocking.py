@@ -1,10 +1,10 @@
-"""The blocking client: the asynchronous one on a private loop in a thread of its own.
+"""The blocking client: it runs the asynchronous client on an event loop in a thread of its own.
 
     with Client.connect("127.0.0.1:7400", directory="certs") as client:
         client.append([Tick("demo/a", 1, 1.0)])
 
-Thin on purpose: every method hands its arguments on and waits.  Safe to use from several
-threads.  An interrupt (Ctrl-C) while waiting cancels the request and leaves the client usable.
+Every method calls the same method of `AsyncClient` and waits for its result.  A client may be used
+from several threads.  An interrupt (Ctrl-C) cancels the request; the client remains usable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Client:
 
     def __init__(self, client: AsyncClient) -> None:
         self.asynchronous = client
-        """What does the work; of use only inside `call`."""
+        """The asynchronous client that does the work; use it only inside `call`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -57,8 +57,8 @@ class Client:
         link_age_s: float = LINK_AGE_S,
         proxy: str = "",
     ) -> Self:
-        """A client by its certificates; see `AsyncClient.connect`."""
-        made = AsyncClient.connect(
+        """Return a client that uses a certificate; see `AsyncClient.connect`."""
+        client = AsyncClient.connect(
             addresses,
             directory=directory,
             identity=identity,
@@ -67,7 +67,7 @@ class Client:
             link_age_s=link_age_s,
             proxy=proxy,
         )
-        return cls(made)
+        return cls(client)
 
     @classmethod
     def in_cluster(
@@ -80,8 +80,8 @@ class Client:
         deadline_s: float = DEFAULT_DEADLINE_S,
         link_age_s: float = LINK_AGE_S,
     ) -> Self:
-        """A client in a pod of the fleet's cluster; see `AsyncClient.in_cluster`."""
-        made = AsyncClient.in_cluster(
+        """Return a client for a pod in the cluster of the fleet; see `AsyncClient.in_cluster`."""
+        client = AsyncClient.in_cluster(
             namespace,
             release,
             trust_domain=trust_domain,
@@ -89,7 +89,7 @@ class Client:
             deadline_s=deadline_s,
             link_age_s=link_age_s,
         )
-        return cls(made)
+        return cls(client)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -124,7 +124,7 @@ class Client:
         loop.close()
 
     def call(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Run a coroutine on the client's loop and wait for it."""
+        """Run a coroutine on the event loop of the client, wait for it and return its result."""
         if self._loop is None:
             work.close()
             raise BadInput("the client is not open: use `with Client.connect(...)`")
@@ -137,13 +137,13 @@ class Client:
 
     @property
     def position(self) -> int:
-        """The highest feed position seen."""
+        """The highest feed position that an answer has had so far."""
         return self.asynchronous.position
 
     def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
     ) -> Receipt:
-        """Make history grow; see `AsyncClient.append`."""
+        """Append ticks to the stored series; see `AsyncClient.append`."""
         return self.call(self.asynchronous.append(ticks, level=level))
 
     def match(
@@ -174,9 +174,9 @@ class Client:
         )
 
     def lookup(self, experience_ids: Iterable[bytes]) -> frames.Experiences:
-        """What is stored of these experiences; see `AsyncClient.lookup`."""
+        """Return the stored decisions and verdicts of experiences; see `AsyncClient.lookup`."""
         return self.call(self.asynchronous.lookup(experience_ids))
 
     def survey(self) -> frames.Surveyed:
-        """What is there: series, members, counts."""
+        """Return all series, the members and the counts; see `AsyncClient.survey`."""
         return self.call(self.asynchronous.survey())

@@ -1,10 +1,11 @@
-"""What a client decides: when to ask again, whom, how much at once, and since which position.
+"""The decisions of a client: when and where to retry a request, and how to split large requests.
 
-Every request is idempotent by natural keys, so asking again is always safe: a lost answer costs
-time, never a double.  `Call` is one request through all its attempts; it is told the time and
-the dice and says what to do next.  Errors that another attempt cannot mend end it at once.
-`Position` is the causality token of design: the highest position seen, sent with what follows.
-Nothing here waits, connects or reads a clock; `client.api` does.
+Every request is idempotent by natural keys, so a retry is always safe and never stores anything
+twice.  `Call` follows one request through all its attempts: it gets the time and a random number,
+and returns the next step.  An error that a retry cannot fix ends the call at once.  `Position`
+is the highest feed position that the client has seen.  The client sends it with later requests, so
+that it reads its own writes.  This module does not wait, connect or read a clock; `client.api`
+does.
 """
 
 from __future__ import annotations
@@ -30,66 +31,71 @@ from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
 from midstreamer.runtime.backoff import Backoff
 
 PASSING = (Unavailable, DeadlineExceeded)
-"""Errors that another attempt may mend."""
+"""Errors that are temporary, so that a retry may succeed."""
 TICKS_PER_APPEND = 50_000
+"""Maximum number of ticks that the client puts into one Append."""
 IDS_PER_LOOKUP = 256
+"""Maximum number of experience ids that the client puts into one Lookup."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How patiently a client asks again."""
+    """Timeout of an attempt, and pauses between retries."""
 
     attempt_s: float = 10.0
-    """Longest that one attempt may take before another coordinator is asked."""
+    """Timeout of one attempt in seconds; after it the request is retried."""
     backoff_first_s: float = 0.05
+    """Shortest pause in seconds, after the first round of attempts."""
     backoff_most_s: float = 2.0
+    """Longest pause in seconds between two rounds of attempts."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """Ask this coordinator now; with no address, whichever is reached first."""
+    """Send the request to this coordinator now, and wait at most ``budget_s`` for the answer."""
 
     address: str
+    """Address of the coordinator; empty: use the first coordinator that can be reached."""
     budget_s: float
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Do nothing for so long, then ask for the next step."""
+    """Wait for ``delay_s`` seconds, then call `Call.begin` for the next attempt."""
 
     delay_s: float
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Raise this."""
+    """End the call and raise this error to the caller."""
 
     error: MidstreamerError
 
 
 @dataclass
 class Call:
-    """One request through all its attempts.
+    """The state of one request and its attempts.
 
-    ``ready`` are the coordinators with a live link, the best first.  Each of them is asked once in
-    a round; between two rounds there is a pause.
+    The parameter ``ready`` of the methods is the addresses with an open link, best first.  The
+    attempts go in rounds: each of these coordinators is asked once, then there is a pause.
     """
 
     what: str
     policy: Policy
     addresses: Sequence[str]
-    """Where the client was told to ask: for messages."""
+    """The configured addresses of the client, for error messages."""
     started_s: float
     deadline_s: float
     attempts: int = 0
     last: MidstreamerError | None = field(default=None)
     _asked: str = ""
     _tried: set[str] = field(default_factory=set)
-    """Asked in this round."""
+    """Addresses that were asked in this round."""
     _rounds: int = 0
 
     def begin(self, now_s: float, ready: Sequence[str]) -> Try | GiveUp:
-        """The next attempt, or the end when no time is left."""
+        """Return the next attempt, or `GiveUp` when the deadline has passed."""
         left_s = self.deadline_s - now_s
         if left_s <= 0:
             return GiveUp(self._out_of_time(now_s))
@@ -102,76 +108,82 @@ class Call:
     def failed(
         self, error: MidstreamerError, now_s: float, dice: float, ready: Sequence[str]
     ) -> Wait | GiveUp:
-        """What to do after an attempt failed; ``dice`` is uniform in [0, 1)."""
+        """Return what to do after an attempt failed; ``dice`` is a random number in [0, 1)."""
         self.attempts += 1
         self._tried.add(self._asked)
         others = any(each not in self._tried for each in ready)
-        # Who was turned away by one may be let in by another; by all, waiting is in vain.
+        # A refusal may be that of one coordinator only, so the others are tried before giving up.
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # that time ran out tells less than why it did
+            self.last = error  # the cause of a delay says more than the expired deadline
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
         return Wait(delay_s)
 
     def _delay_s(self, error: MidstreamerError, dice: float) -> float:
-        """Everybody in this round has been asked: how long until the next."""
+        """End a round of attempts and return the pause before the next round, in seconds."""
         self._rounds += 1
         self._tried.clear()
         backoff = Backoff(self.policy.backoff_first_s, self.policy.backoff_most_s)
         return max(error.retry_after_s, backoff.after(self._rounds + 1, dice=dice))
 
     def _out_of_time(self, now_s: float) -> MidstreamerError:
-        told = f"; the last said error[{self.last.code}]: {self.last.message}" if self.last else ""
+        last = self.last
+        cause = f"; the last error was error[{last.code}]: {last.message}" if last else ""
         return DeadlineExceeded(
             f"{self.what} had no answer within {now_s - self.started_s:.1f} s after"
-            f" {self.attempts} attempts at {', '.join(self.addresses)}{told}"
+            f" {self.attempts} attempts at {', '.join(self.addresses)}{cause}"
         )
 
 
 def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """The one error for no connection at all; a refusal tells more than silence."""
+    """Return the error to raise when no coordinator was reached: the refusal of a coordinator if
+    there is one, because it says more than a timeout."""
     refusal = next((error for error in errors if isinstance(error, Refused)), None)
     return refusal or Unavailable(
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
-        " name the coordinators of one that runs in client.addresses"
+        " set client.addresses to the coordinators of a running fleet"
     )
 
 
 def why_nobody(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """The error of an attempt that reached nobody: a refusal only when all refused."""
+    """Return the error of an attempt that reached no coordinator.  It is a refusal only if all
+    coordinators refused, because any other error may be temporary."""
     passing = [error for error in errors if not isinstance(error, Refused)]
     return (passing or list(errors) or [Unavailable("no coordinator is known")])[0]
 
 
 class Position:
-    """The highest feed position that any durable answer returned."""
+    """The highest feed position of all answers that the client has got."""
 
     def __init__(self) -> None:
         self.highest = 0
 
     def seen(self, position: int) -> None:
-        """Take note of an answer's position; older ones change nothing."""
+        """Record the position of an answer; a lower position than the highest has no effect."""
         self.highest = max(self.highest, position)
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of ticks that were sent."""
+    """The result of an append."""
 
     stored: int = 0
-    """Ticks that are new."""
+    """Number of ticks that were new."""
     repeated: int = 0
-    """Ticks that had been stored before, with the same value."""
+    """Number of ticks that had been stored before, with the same value."""
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts that these ticks brought, now or when they were first stored."""
+    """Verdicts that became known through these ticks, now or when they were first stored."""
     position: int = 0
+    """A position of the change feed.  At the level durable, the ticks are stored by then."""
     level: frames.Level = frames.Level.DURABLE
+    """How far the ticks were acknowledged: durable, received or spooled."""
 
 
 def receipt(answers: Sequence[frames.Appended], level: frames.Level) -> Receipt:
-    """Several answers as one; the level is the weakest that was given."""
+    """Combine the answers to the parts of one append into one Receipt.  Its level is the weakest
+    level of all answers."""
     order = list(frames.Level)
     return Receipt(
         sum(answer.stored for answer in answers),
@@ -187,19 +199,22 @@ def split_columns(
     ticks: int = TICKS_PER_APPEND,
     columns_max: int = frames.COLUMNS_MAX,
 ) -> Iterator[tuple[Column, ...]]:
-    """Groups of at most so many ticks and columns, a series once in each, its order kept."""
+    """Split columns into groups of at most ``ticks`` ticks and ``columns_max`` columns.
+
+    A group has a series at most once, and the ticks of a series keep their order.
+    """
     group: list[Column] = []
     names: set[str] = set()
     room = ticks
-    for whole in columns:
+    for column in columns:
         at = 0
-        if whole.series in names or len(group) == columns_max:
+        if column.series in names or len(group) == columns_max:
             yield tuple(group)
             group, names, room = [], set(), ticks
-        while at < len(whole):
-            count = min(room, len(whole) - at)
-            group.append(_part(whole, at, at + count))
-            names.add(whole.series)
+        while at < len(column):
+            count = min(room, len(column) - at)
+            group.append(_part(column, at, at + count))
+            names.add(column.series)
             at, room = at + count, room - count
             if room == 0:
                 yield tuple(group)
@@ -208,17 +223,18 @@ def split_columns(
         yield tuple(group)
 
 
-def _part(whole: Column, start: int, stop: int) -> Column:
-    if start == 0 and stop == len(whole):
-        return whole
-    times, values = whole.times[8 * start : 8 * stop], whole.values[8 * start : 8 * stop]
-    return Column(whole.series, times, values)
+def _part(column: Column, start: int, stop: int) -> Column:
+    if start == 0 and stop == len(column):
+        return column
+    times, values = column.times[8 * start : 8 * stop], column.values[8 * start : 8 * stop]
+    return Column(column.series, times, values)
 
 
 def split_windows(
     specification: Specification, windows: Sequence[Window]
 ) -> Iterator[tuple[Window, ...]]:
-    """Groups of windows whose request and answer both fit into a frame."""
+    """Split windows into groups so that the request and the answer of each group fit into one
+    frame."""
     most = ANSWER_BYTES_MAX // decision_bytes_max(specification)
     count = max(1, min(frames.WINDOWS_MAX, frames.DECISIONS_MAX, most))
     for at in range(0, len(windows), count):
@@ -226,32 +242,37 @@ def split_windows(
 
 
 def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
-    """What an answer left to be asked for again: less than was asked."""
+    """Return the ids that an answer to a Lookup left out, so that they must be requested again.
+
+    Raise LocalProtocolError unless they are some, but not all, of the ids ``asked``.
+    """
     if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
         raise LocalProtocolError(
-            f"lookup of {len(asked)} experiences was answered with {len(found.left)} left to ask"
-            " for again: an answer takes at least one of them"
+            f"a lookup of {len(asked)} experiences was answered with {len(found.left)} of them left"
+            " out: an answer must have at least one of them"
         )
     return found.left
 
 
 def check_deadline(deadline_s: float) -> None:
-    """Raise BadInput for what is no time to wait; infinity is one."""
+    """Raise BadInput unless ``deadline_s`` is above 0; infinity is allowed, NaN is not."""
     if not deadline_s > 0:
         raise BadInput(f"deadline_s={deadline_s:g}: it must be above 0, in seconds")
 
 
 def check_windows(specification: Specification, windows: Sequence[Window]) -> None:
-    """Raise BadInput for a window that this specification can say nothing about."""
+    """Raise BadInput for a window of another length or another universe than the
+    specification's."""
     for window in windows:
         length = len(window.values) // 8
         if length != specification.window:
             raise BadInput(
                 f"window of {window.series or 'no series'} has {length} values,"
-                f" specification.window is {specification.window}: send exactly as many"
+                f" specification.window is {specification.window}: send exactly"
+                f" {specification.window} values"
             )
         if window.series and not window.series.startswith(f"{specification.universe}/"):
             raise BadInput(
                 f"series {window.series} is not of universe {specification.universe!r}:"
-                " use a specification of its own universe"
+                " use a specification with the universe of the series"
             )

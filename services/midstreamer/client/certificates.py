@@ -1,4 +1,4 @@
-"""A client's certificate: found in a folder, turned into the carrier that presents it."""
+"""Find the certificate of a client in a folder, and build the carrier that uses it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from midstreamer.transport.carrier import Carrier, Limits
 def carrier(
     directory: Path, name: str = "", limits: Limits | None = None, *, proxy: str = ""
 ) -> Carrier:
-    """The carriers of ``client/<id>`` or ``operator/<id>``, or of the folder's only client.
+    """Return a carrier for the identity ``name``, which is ``client/<id>`` or ``operator/<id>``.
 
-    There is no allowlist of servers: they are verified by chain, validity and kind.
+    With an empty name, use the only client certificate in the folder.  A client has no allowlist
+    of servers: it verifies the chain, the validity and the kind of a server's certificate.
     """
     manager = files.CertificateManager(directory, find(directory, name))
     manager.load_or_generate()
@@ -26,13 +27,15 @@ def carrier(
 
 
 def find(directory: Path, name: str = "") -> Identity:
-    """The identity in the folder that is called so; ConfigError names those that are there."""
+    """Return the identity ``name`` of a certificate in the folder, or its only client identity when
+    the name is empty.  Raise ConfigError, with the names found, when there is no such certificate.
+    """
     found = {}
     kind = Kind.OPERATOR if name.startswith(f"{Kind.OPERATOR}/") else Kind.CLIENT
     for path in sorted((directory / kind).glob("*.pem")):
         for uri in files.describe(path).uris:
-            made = identity.parse(uri)
-            found[made.name] = made
+            parsed = identity.parse(uri)
+            found[parsed.name] = parsed
     if name in found:
         return found[name]
     if not name and len(found) == 1:
@@ -40,8 +43,10 @@ def find(directory: Path, name: str = "") -> Identity:
     if not found:
         raise ConfigError(
             f"no {kind} certificate in {directory}: run `midstreamer certs issue"
-            f" {name or 'client/<id>'} --directory {directory}` where the authority is"
+            f" {name or 'client/<id>'} --directory {directory}` on the machine that has the"
+            " certificate authority"
         )
     raise ConfigError(
-        f"{directory} holds {', '.join(found)}: name one of them as identity, not {name!r}"
+        f"{directory} has certificates of {', '.join(found)}: set identity to one of these names,"
+        f" not {name!r}"
     )

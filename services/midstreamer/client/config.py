@@ -1,4 +1,4 @@
-"""What a client can be told: whom to ask, as whom, and how patiently."""
+"""Settings of a client, in the section ``[client]``: addresses, identity and timeouts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from midstreamer.runtime.addresses import Addresses
 
 
 class ClientSettings(config.Settings):
-    """Settings of the commands that talk to a running fleet, and of the SDK by choice."""
+    """Settings of the commands that connect to a running fleet. The SDK may use them too."""
 
     section: ClassVar[str] = "client"
 
     addresses: Addresses = ("127.0.0.1:7400",)
-    """Coordinators, `host:port`; the next one is asked when one fails. Any of them will do."""
+    """Addresses of coordinators, `host:port`. Any one of them is enough; when a request fails at
+    one coordinator, the client retries it at another."""
     identity: str = "client/local"
-    """Who this client is, `client/<id>` or `operator/<id>`: names the certificate in
+    """Identity of this client, `client/<id>` or `operator/<id>`. It selects the certificate in
     `security.directory`."""
     deadline_s: float = Field(30.0, gt=0, le=3600)
-    """Seconds that one call may take, all its attempts together. Too short and an outage of a
-    few seconds becomes an error; too long and a wrong address is noticed late."""
+    """Timeout of one call in seconds, including all retries. If it is too short, an outage of a few
+    seconds becomes an error; if it is too long, a wrong address is noticed late."""
     attempt_s: float = Field(10.0, gt=0, le=600)
-    """Seconds that one attempt may take before another coordinator is asked."""
+    """Timeout of one attempt in seconds; after it the client retries at another coordinator."""
     reach_s: float = Field(1.2, gt=0, le=600)
-    """Most seconds that `status` and `match` wait for a first connection before they say that
-    nobody is there. Raise it where a handshake takes longer."""
+    """Seconds that the commands `status` and `match` wait for a first connection before they report
+    that no coordinator can be reached. Raise it where a handshake takes longer."""
     security: config.SecuritySettings = config.SecuritySettings()
     limits: config.LimitSettings = config.LimitSettings()

@@ -1,4 +1,4 @@
-"""A client in a pod: who it is, where its fleet is, and a certificate that it asks for itself."""
+"""A client in a pod: its identity, the address of its fleet, and how it gets a certificate."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 def source(
     namespace: str, release: str, trust_domain: str, who: Account | None = None
 ) -> RequestedSource:
-    """Credentials of this pod for a fleet, with a key in memory; ConfigError outside of a pod.
+    """Return a credential source for this pod; its private key stays in memory.
 
-    ``namespace`` and ``release`` are the fleet's, as Helm was told.
+    ``namespace`` and ``release`` are those of the fleet's Helm release.  ``who`` is the service
+    account; None reads that of this pod.  Raise ConfigError outside a pod, and BadInput when one
+    of the names is not valid.
     """
     for what, name in (("namespace", namespace), ("release", release)):
         if not _NAME.match(name):
             raise BadInput(
-                f"{what} {name!r} of the fleet: give the name that Helm was told, up to 63 small"
-                " letters, digits and '-'"
+                f"{what} {name!r} of the fleet is not valid: give the {what} that was passed to"
+                " Helm, up to 63 lower-case letters, digits and '-'"
             )
     who = who or account.in_pod()
     pod, uid = who.pod()
     me = identity.make(trust_domain, Kind.CLIENT, f"{who.namespace}/{pod}/{uid}")
-    api = Client(who, idle_max=0)  # it is used once in hours
+    api = Client(who, idle_max=0)  # keep no idle connection: a request is sent every few hours
     return RequestedSource(me, ClusterIssuer(api, namespace=namespace, release=release))
 
 
 def address(namespace: str, release: str, port: int) -> str:
-    """Where all coordinators of a fleet are: each address of the name is dialled by itself."""
+    """Return the ``host:port`` of a fleet's coordinators.  The name resolves to one address for
+    each coordinator, and the client dials each of them separately."""
     return f"{naming.coordinators(namespace, release)}:{port}"

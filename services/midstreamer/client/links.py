@@ -1,9 +1,9 @@
-"""The links of one client to coordinators: to those it was told of, and to a few more.
+"""The links of one client to coordinators.
 
-One session for each address is kept alive in the background.  A fleet tells where its other
-coordinators serve; a client keeps links to a few of these as well, so that it goes on when the ones
-that it was configured with are replaced.  Only a coordinator that was judged is believed, and at
-most `LINKS_MAX` addresses are dialled besides the configured ones.
+One session for each configured address is kept open in the background.  A coordinator also returns
+the addresses of the other coordinators of its fleet.  The client keeps links to a few of those too,
+so that it continues to work when the configured coordinators are replaced.  Only addresses from an
+authenticated coordinator are used, and at most `LINKS_MAX` of them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
 LINKS_MAX = 3
-"""Links to coordinators that were learned of, besides the configured ones."""
+"""Maximum number of links to addresses that a coordinator has returned, in addition to the
+configured addresses."""
 ADDRESS_CHARACTERS_MAX = 300
-"""Of an address that is learned: a name has at most 253, and it is logged with each failure."""
+"""Maximum length in characters of an address that a coordinator returns; longer ones are ignored,
+because the address is logged at each failure.  A DNS name has at most 253 characters."""
 LEARN_S = 5.0
+"""Timeout in seconds of the request for the addresses of the other coordinators."""
 
 log = logs.get(__name__)
 
@@ -37,36 +40,37 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(eq=False)
 class _Kept:
-    """One address, and the session that keeps a link to it."""
+    """One address, and the session that keeps a link to its coordinator open."""
 
     address: str
     session: Session
     keeper: asyncio.Task[None]
     expected: str = ""
-    """``<kind>/<id>`` that was told to serve there; empty for configured addresses."""
+    """``<kind>/<id>`` of the coordinator expected at the address; empty for a configured address,
+    where any coordinator is accepted."""
 
     @property
     def serves(self) -> bool:
-        """Whether it takes requests now, and is who was told to serve there."""
+        """Whether the expected coordinator is connected and accepts requests."""
         peer = self.session.peer
         return peer is not None and self.expected in ("", peer.identity.name)
 
     @property
     def is_silent(self) -> bool:
-        """Whether its peer should have been heard by now, and was not."""
+        """Whether the peer is connected but has not answered its keep-alive in time."""
         peer = self.session.peer
         return peer is not None and peer.silence > SILENT
 
     @property
     def is_vain(self) -> bool:
-        """Whether nobody is there, or somebody else than was told."""
-        if self.session.peer is None:  # one that drains may still answer
+        """Whether there is no link, or the peer is not the expected coordinator."""
+        if self.session.peer is None:  # a draining coordinator may still answer on its link
             return not self.session.linked
         return not self.serves
 
 
 class Links:
-    """Sessions to coordinators; `open` before use, `close` after."""
+    """The sessions of one client to coordinators.  Call `open` before use, and `close` after."""
 
     def __init__(
         self,
@@ -83,7 +87,8 @@ class Links:
         self._preferred = ""
 
     def open(self) -> None:
-        """Begin to dial, in a random order, so that clients spread over coordinators."""
+        """Start to dial the configured addresses, in random order, so that the clients of a fleet
+        are spread over its coordinators."""
         for address in random.sample(self.configured, len(self.configured)):
             if address not in self._kept:
                 self._keep(address)
@@ -98,27 +103,32 @@ class Links:
 
     @property
     def is_open(self) -> bool:
-        """Whether `open` was called, and `close` not yet."""
+        """Whether the links are open: after `open` and before `close`."""
         return bool(self._kept)
 
     @property
     def _door(self) -> Door:
-        """Made when the first link is: its carrier may need credentials that come late."""
+        """Created with the first link, because the carrier may need credentials that are not there
+        earlier."""
         if self._made is None:
             self._made = Door(self._carrier())
         return self._made
 
     def ready(self) -> list[str]:
-        """Where a request can go at once, the coordinator that answered last first.
+        """Return the addresses of the coordinators to which a request can be sent now, best first.
 
-        One that has fallen silent comes last: its link may lead nowhere, and another one may have
-        moved to a carrier that does.
+        The coordinator that answered last is first.  Coordinators that have been silent for too
+        long are last, because their connection may be broken.
         """
         live = {address: kept for address, kept in self._kept.items() if kept.serves}
         return sorted(live, key=lambda each: (live[each].is_silent, each != self._preferred))
 
     async def ask(self, address: str, request: frames.Request, budget_s: float) -> frames.Answer:
-        """Ask the coordinator at an address; with none, whichever is reached first."""
+        """Send a request to the coordinator at an address and return its answer.
+
+        With an empty or unknown address, use the first coordinator that can be reached.
+        ``budget_s`` is the time for the connection and the answer together.
+        """
         self.raise_if_broken()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + budget_s
@@ -128,9 +138,11 @@ class Links:
         return answer
 
     async def reached(self, budget_s: float, *, once: bool = False) -> str:
-        """The first address with a live link; raises when all refuse, or time runs out.
+        """Return the first address with an open link.
 
-        ``once``: an address counts as failed with the first attempt that does.
+        Raise NobodyThere when all coordinators refuse this client or ``budget_s`` has passed, and
+        BadInput when `open` was not called.  With ``once``, an address counts as failed after its
+        first failed attempt; otherwise attempts are repeated.
         """
         if not self._kept:
             raise BadInput("the client is not open: use `async with AsyncClient.connect(...)`")
@@ -157,14 +169,14 @@ class Links:
         return kept.address
 
     def raise_if_broken(self) -> None:
-        """Raise the error that ended the keeper of a session, when all have ended."""
+        """Raise the error that ended a session's background task, if all these tasks have ended."""
         keepers = [kept.keeper for kept in self._kept.values()]
         if keepers and all(keeper.done() for keeper in keepers):
             for keeper in keepers:
                 if not keeper.cancelled() and (broken := keeper.exception()):
                     raise broken
 
-    # --- what is kept ---
+    # --- the sessions ---
 
     def _keep(self, address: str, expected: str = "") -> None:
         session = Session(
@@ -179,7 +191,7 @@ class Links:
         self._kept[address] = _Kept(address, session, keeper, expected)
 
     async def _learn(self, peer: Peer) -> None:
-        """Ask each coordinator once, when its link opens, where the others serve."""
+        """Ask a coordinator for the addresses of the others; called once when a link opens."""
         try:
             answer = await peer.ask(frames.Lookup(experience_ids=()), budget_s=LEARN_S)
         except MidstreamerError as error:
@@ -191,22 +203,22 @@ class Links:
     def _learned(self, places: Sequence[frames.Place]) -> None:
         if not self._kept or not places:
             return
-        told = {
+        offered = {
             place.address: place.name
             for place in places
             if len(place.address) <= ADDRESS_CHARACTERS_MAX
         }
         for address, kept in list(self._kept.items()):
-            if kept.expected and told.get(address) != kept.expected and kept.is_vain:
+            if kept.expected and offered.get(address) != kept.expected and kept.is_vain:
                 kept.keeper.cancel()
-                del self._kept[address]  # whoever serves there now may be kept below
+                del self._kept[address]  # another coordinator at this address may be added below
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
         }
         room = LINKS_MAX - sum(bool(kept.expected) for kept in self._kept.values())
         fresh = [
             (address, name)
-            for address, name in told.items()
+            for address, name in offered.items()
             if address not in self._kept and name not in served
         ]
         for address, name in random.sample(fresh, max(0, min(room, len(fresh)))):
@@ -215,7 +227,7 @@ class Links:
 
 
 class NobodyThere(Exception):
-    """No address was reached; ``errors`` has what each said."""
+    """No coordinator was reached; ``errors`` has the error of each address."""
 
     def __init__(self, errors: Sequence[MidstreamerError]) -> None:
         super().__init__(errors)
@@ -228,15 +240,19 @@ def _note_broken(keeper: asyncio.Task[None]) -> None:
 
 
 class Door:
-    """The carrier, and a note of who turned us away: waiting for them would be in vain."""
+    """A carrier that also remembers which coordinators refused this client.
+
+    A refused handshake is not retried by waiting: `unless_refused` ends the wait at once.
+    """
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._refusals: dict[str, asyncio.Future[Refused]] = {}
-        """Of each address, once every place that it leads to has turned us away."""
+        """By address; a future is done once every place of its address has refused this client."""
         self._places: dict[str, frozenset[str]] = {}
+        """For each address, the places (resolved addresses) that the carrier returned last."""
         self._refused: dict[str, Refused] = {}
-        """Places that did so when they were last dialled."""
+        """Places that refused this client when they were last dialled."""
 
     @property
     def me(self) -> Identity:
@@ -245,22 +261,22 @@ class Door:
 
     @property
     def incarnation(self) -> str:
-        """What every handshake carries."""
+        """Incarnation of this process, which every handshake sends."""
         return self._carrier.incarnation
 
     @property
     def credentials(self) -> object:
-        """As the carrier says."""
+        """Return the credentials of the carrier."""
         return self._carrier.credentials
 
     async def places(self, address: str) -> Sequence[str]:
-        """As the carrier says; each is dialled for this address."""
+        """Return the places to which an address resolves, and remember them for `dial`."""
         found = await self._carrier.places(address)
         self._places[address] = frozenset(found)
         return found
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link; a refusal is remembered until the next link is opened."""
+        """Open a link to a place.  A refusal is remembered until the place accepts a link."""
         named = [each for each, places in self._places.items() if address in places] or [address]
         refusals = [(each, self._refusal(each)) for each in named]
         try:
@@ -278,23 +294,24 @@ class Door:
         return link
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Clients do not listen, but a carrier can."""
+        """Listen with the carrier; part of the interface, although clients do not listen."""
         return await self._carrier.serve(address, on_link)
 
     def grant(self, peer: Identity) -> Grant:
-        """As the carrier says."""
+        """Return the grant of a peer from the carrier."""
         return self._carrier.grant(peer)
 
     def trust_report(self) -> TrustReport:
-        """As the carrier says."""
+        """Return the trust report of the carrier."""
         return self._carrier.trust_report()
 
     def warnings(self) -> list[str]:
-        """As the carrier says."""
+        """Return the warnings of the carrier."""
         return self._carrier.warnings()
 
     async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """The result, or the refusal as soon as it is known."""
+        """Await ``asking`` and return its result; raise Refused as soon as every place of the
+        address has refused this client."""
         task, refusal = asyncio.ensure_future(asking), self._refusal(address)
         either: set[asyncio.Future[Any]] = {task, refusal}
         try:

@@ -1,8 +1,8 @@
-"""Adaptive pattern matching: one window in, a signal or nothing out.
+"""Adaptive pattern matching: send one window, get a signal or None.
 
-The adapting happens in the fleet: each decision is stored, its outcome is judged when the
-horizon has passed, and thresholds, intervals and the mixture learn from that.  Nothing is kept
-here but the last decision, which says why there was no signal.
+The fleet does the learning, not the client.  It stores each decision and compares the decision
+with its outcome after the horizon has passed; thresholds, intervals and the mixture learn from
+that.  A matcher keeps only the last decision, which has the reason why there was no signal.
 """
 
 from __future__ import annotations
@@ -20,30 +20,33 @@ from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification, check
 
 LATEST = 2**63 - 1
-"""The time of a window that belongs to no series: all that is known counts."""
+"""Time used for a window that belongs to no series: it is later than any stored point, so the whole
+history is searched."""
 
 
 class TradingSignal(msgspec.Struct, frozen=True):
-    """What is said about the horizon after a window, with the evidence."""
+    """The forecast for the horizon after a window, with the analogs that it rests on."""
 
     direction: Direction
     confidence: float
-    """P that the direction comes, 0.5 to 1; right as often as it says."""
+    """Calibrated probability that the change has this direction, 0.5 to 1."""
     change: float
-    """Foretold change over the horizon; a share of the value where the transform is log."""
+    """Forecast change over the horizon; a relative change if the transform is log."""
     low: float
     high: float
-    """Interval that holds the change with probability ``specification.coverage``."""
+    """``low`` and ``high`` are the interval that contains the change with the probability
+    ``specification.coverage``."""
     experience_id: bytes
     matches: Matches
-    """The analogs, nearest first, each with what followed it."""
+    """The analogs, nearest first, each with its outcome."""
     series: str = ""
-    """Empty when unsettled: then no verdict will come and nothing is learned."""
+    """Series of the window; empty if the window names no series.  Such a decision never gets a
+    verdict, and nothing is learned from it."""
     time: int = 0
 
 
 def signal_of(decision: Decision) -> TradingSignal | None:
-    """The signal of a decision; None when it abstained."""
+    """Return the signal of a decision; None when the decision is an abstention."""
     if decision.direction is None:
         return None
     return TradingSignal(
@@ -60,13 +63,13 @@ def signal_of(decision: Decision) -> TradingSignal | None:
 
 
 class AsyncAdaptivePatternMatcher:
-    """Signals under one specification, for code with an event loop."""
+    """Returns signals under one specification, for asyncio code."""
 
     def __init__(self, client: AsyncClient, specification: Specification) -> None:
         self.client = client
         self.specification = check(specification)
         self.last_decision: Decision | None = None
-        """The last decision, abstentions too; its ``reason`` says why nothing was said."""
+        """The last decision, which may be an abstention; its ``reason`` says why."""
 
     async def match_pattern(
         self,
@@ -75,10 +78,11 @@ class AsyncAdaptivePatternMatcher:
         series: str | None = None,
         time: int | None = None,
     ) -> TradingSignal | None:
-        """Compare a window with history; None when nothing trustworthy can be said.
+        """Compare a window with the stored history; return a signal, or None for an abstention.
 
-        With ``series`` and ``time`` (event time of the last value, which must be appended) the
-        decision is settled and learned from; without, it is marked unsettled and is not.
+        ``time`` is the event time of the last value of the window, whose tick must have been
+        appended.  With ``series`` and ``time``, the decision gets a verdict later and the fleet
+        learns from it.  Without both, there is no verdict and no learning.
         """
         if (series is None) != (time is None):
             raise BadInput(
@@ -91,7 +95,7 @@ class AsyncAdaptivePatternMatcher:
 
 
 class AdaptivePatternMatcher:
-    """Signals under one specification, for code without an event loop."""
+    """Returns signals under one specification, for code without an event loop."""
 
     def __init__(self, client: Client, specification: Specification) -> None:
         self.client = client
@@ -99,12 +103,12 @@ class AdaptivePatternMatcher:
 
     @property
     def specification(self) -> Specification:
-        """What is compared and foretold."""
+        """The specification under which windows are compared and decided."""
         return self._matcher.specification
 
     @property
     def last_decision(self) -> Decision | None:
-        """The last decision, abstentions too; its ``reason`` says why nothing was said."""
+        """The last decision, which may be an abstention; its ``reason`` says why."""
         return self._matcher.last_decision
 
     def match_pattern(
@@ -114,5 +118,5 @@ class AdaptivePatternMatcher:
         series: str | None = None,
         time: int | None = None,
     ) -> TradingSignal | None:
-        """See `AsyncAdaptivePatternMatcher.match_pattern`."""
+        """Return a signal or None; see `AsyncAdaptivePatternMatcher.match_pattern`."""
         return self.client.call(self._matcher.match_pattern(window, series=series, time=time))

@@ -1,8 +1,8 @@
-"""What a coordinator knows without asking: series, members, feed position.
+"""What a coordinator keeps in memory of the store: series, members and the feed position.
 
-Everything comes from sync: a survey lays the ground, the change feed keeps it current.  Points
-carry absolute positions, so a change that the survey had already counted changes nothing.  The
-learning states, which may be many, are kept apart: see `coordinator.states`.
+All of it comes from sync.  A survey lists the series at the start, and the change feed then keeps
+the list current.  Points carry absolute positions, so a change that the survey already included
+has no effect.  Learning states are cached separately, in `coordinator.states`.
 """
 
 from __future__ import annotations
@@ -31,31 +31,35 @@ from midstreamer.runtime import surveying
 from midstreamer.runtime.evidence import where
 
 LENGTHS_MAX = 16
-"""Window lengths for which the shards of a universe are kept."""
+"""Maximum number of window lengths for which the searchable shards of one universe are cached."""
 
 
 class Catalogue:
-    """The coordinator's picture of everything, at ``position``."""
+    """All series, members and counts as of ``position`` in the change feed."""
 
     def __init__(self) -> None:
         self.position = -1
+        """Position of the change feed; -1 before the first change."""
         self.shard_points = 0
+        """Window positions in one shard; 0 before the first survey."""
         self.members: tuple[Member, ...] = ()
         self.counts: tuple[int, int, int] = (0, 0, 0)
-        """Decisions, verdicts and ticks stored, as the last first page told."""
+        """Numbers of stored decisions, verdicts and ticks, from the first page of the last
+        survey."""
         self._series: dict[str, SeriesSummary] = {}
         self._universes: dict[str, set[str]] = {}
         self._names: list[str] | None = None
-        """All series in order; None until somebody asks, since one was added."""
+        """Cached names of all series, sorted; None after a series was added."""
         self._shards: dict[str, list[Shard]] = {}
-        """Of each universe, until a shard is added to it."""
+        """Cached shards of each universe; dropped when the universe gets a new shard."""
         self._longest: dict[str, SeriesSummary] = {}
-        """Of each universe, the series with the most points."""
+        """For each universe, the series with the most points."""
         self._searchable: dict[str, dict[int, list[Shard]]] = {}
-        """Of each universe by window length, until the universe grows."""
+        """For each universe and window length, the cached shards in which such a window begins;
+        dropped when the universe gets new points."""
 
     def clear(self) -> None:
-        """Forget everything: changes were missed."""
+        """Drop all series and the position, because changes of the feed were missed."""
         self.position = -1
         self._series.clear()
         self._universes.clear()
@@ -67,7 +71,7 @@ class Catalogue:
     # --- coming in ---
 
     def surveyed(self, survey: Surveyed, *, first: bool = True) -> None:
-        """Take a page of a survey in; what the feed has told meanwhile is kept."""
+        """Apply one page of a survey; newer changes that the feed has brought are kept."""
         if self.shard_points != survey.shard_points:
             self.shard_points = survey.shard_points
             self._shards.clear()
@@ -79,17 +83,17 @@ class Catalogue:
             self._learn_of(summary)
 
     def apply(self, changes: Iterable[Change], position: int) -> None:
-        """Take committed changes in, in order."""
+        """Apply committed changes of the feed, in the order of the feed, up to ``position``."""
         for change in changes:
             match change:
                 case Points():
                     self._points(change)
                 case Learned():
-                    pass  # `coordinator.states` takes it
+                    pass  # `coordinator.states` applies it
                 case Joined(members):
                     self.members = members
                 case Skipped():
-                    pass  # of a newer version
+                    pass  # a kind of change that only a newer version knows
         self.position = max(self.position, position)
 
     def _points(self, change: Points) -> None:
@@ -131,19 +135,19 @@ class Catalogue:
     # --- going out ---
 
     def series(self, name: str) -> SeriesSummary | None:
-        """What is known of a series."""
+        """Return the summary of a series; None when no tick of it is stored."""
         return self._series.get(name)
 
     def universe(self, name: str) -> list[SeriesSummary]:
-        """The series of a universe, by name."""
+        """Return the series of a universe, sorted by name."""
         return [self._series[series] for series in sorted(self._universes.get(name, ()))]
 
     def universes(self) -> list[str]:
-        """The universes of which something is stored."""
+        """Return the universes that have stored ticks, sorted by name."""
         return sorted(self._universes)
 
     def shards(self, universes: Sequence[str]) -> list[Shard]:
-        """Every shard of these universes."""
+        """Return all shards of these universes."""
         return [shard for universe in universes for shard in self._shards_of(universe)]
 
     def _shards_of(self, universe: str) -> list[Shard]:
@@ -156,15 +160,16 @@ class Catalogue:
         return self._shards[universe]
 
     def longest(self, universe: str) -> SeriesSummary | None:
-        """The series of a universe with the most points; None when nothing is stored of it."""
+        """Return the series of a universe with the most points; None without stored ticks."""
         return self._longest.get(universe)
 
     def searchable(self, universe: str, window: int, own: Iterable[str] = ()) -> list[Shard]:
-        """The shards that a search for windows of a length must ask.
+        """Return the shards to search for windows of ``window`` points.
 
-        A shard in which no window of the length begins is left out, because it holds no analog:
-        50,000 series shorter than the window would keep everybody waiting.  All shards of the
-        ``own`` series are asked, because they tell whether a window is what is stored.
+        Shards in which no window of that length begins are left out, because they hold no analog.
+        Otherwise 50,000 series that are shorter than the window would slow every search down.  All
+        shards of the ``own`` series are included, because their agents check whether the windows of
+        the request equal the stored points.
         """
         kept = self._searchable.setdefault(universe, {})
         if window not in kept:
@@ -184,7 +189,10 @@ class Catalogue:
         return shard.first(self.shard_points) + window <= count
 
     def coordinators(self, *, outside: bool = False) -> tuple[Place, ...]:
-        """Where coordinators serve that do not drain; ``outside``: as seen from there."""
+        """Return the addresses of the coordinators that are not draining, at most `PLACES_MAX`.
+
+        With ``outside``, return the addresses for clients outside the network of the fleet.
+        """
         serving = [
             Place(m.name, address)
             for m in self.members
@@ -195,26 +203,27 @@ class Catalogue:
         return tuple(serving[:PLACES_MAX])
 
     def agents(self) -> list[Member]:
-        """The agents with a live lease."""
+        """Return the agents that hold a lease."""
         return [m for m in self.members if m.name.startswith(f"{Kind.AGENT}/")]
 
     def survey(self, after: str = "") -> Surveyed:
-        """The same as an answer: one page of it."""
+        """Return one page of the catalogue as a Surveyed frame: the series after the name
+        ``after``.  Only the first page, with an empty ``after``, has members and counts."""
         if self._names is None:
             self._names = sorted(self._series)
         begin = bisect_right(self._names, after)
         rest = self._names[begin : begin + surveying.PAGE_SERIES]
         page = surveying.cut([self._series[name] for name in rest])
         more = begin + len(page) < len(self._names)
-        told = Surveyed(
+        answer = Surveyed(
             series=page,
             shard_points=self.shard_points,
             position=max(self.position, 0),
             more=more,
         )
         if after:
-            return told
+            return answer
         decisions, verdicts, ticks = self.counts
         return msgspec.structs.replace(
-            told, members=self.members, decisions=decisions, verdicts=verdicts, ticks=ticks
+            answer, members=self.members, decisions=decisions, verdicts=verdicts, ticks=ticks
         )

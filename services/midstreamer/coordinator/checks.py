@@ -1,8 +1,8 @@
-"""Whether a request can be answered as asked: ordered rules, the first that is broken is told.
+"""Checks of requests.  Each check raises an error for the first rule that a request breaks.
 
-Rules that need no knowledge come first and cost no wait; those that hold a request against the
-catalogue are asked once it has reached the position the client insists on; what the agents have
-found of the windows' own past comes last.
+`check_match` needs the request alone and runs first.  `check_known` compares the request with the
+catalogue, after the catalogue has reached the feed position that the client requires.
+`check_found` runs last: it uses what the agents found about the series of the windows.
 """
 
 from __future__ import annotations
@@ -30,22 +30,26 @@ from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
 
 MICROSECONDS = 1_000_000
 ID_BYTES_MAX = 64
-"""Of an experience id: they have 32 today. What waits for sync is kept meanwhile."""
+"""Maximum length of an experience id, in bytes; today ids have 32.  The limit bounds the memory of
+requests that wait for sync."""
 MEMBER_CHARACTERS_MAX = 256
-"""Of the name of a member."""
+"""Maximum length of the name of a member, in characters."""
 
 
 def check_append(request: frames.Append) -> None:
     """Raise BadInput or StaleTick unless every column can be stored."""
-    # Columns first: they are counted without looking at them.
+    # Check the number of columns first, because that does not need to read the columns.
     if len(request.columns) > frames.COLUMNS_MAX:
         raise BadInput(
-            f"{len(request.columns):,} columns in one Append, at most {frames.COLUMNS_MAX:,}:"
-            " split it"
+            f"{len(request.columns):,} columns in one Append, at most {frames.COLUMNS_MAX:,} are"
+            " allowed: split the Append"
         )
     ticks = sum(len(column) for column in request.columns)
     if ticks > frames.TICKS_MAX:
-        raise BadInput(f"{ticks:,} ticks in one Append, at most {frames.TICKS_MAX:,}: split it")
+        raise BadInput(
+            f"{ticks:,} ticks in one Append, at most {frames.TICKS_MAX:,} are allowed: split the"
+            " Append"
+        )
     check_columns(request.columns)
 
 
@@ -55,15 +59,15 @@ def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> Non
         universe = universe_of(column.series)
         if not grant.covers(universe):
             raise NotGranted(
-                f"{sender.name} may not append to {column.series}: universes granted to it by the"
-                f" coordinator's allowlist: {grant}; add {universe} to universes= behind its"
-                " entry there, or append as a client that has it"
+                f"{sender.name} may not append to {column.series}: the allowlist of the coordinator"
+                f" grants it these universes: {grant}; add {universe} to universes= behind its"
+                " entry there, or append as a client with that grant"
             )
 
 
 def check_may_drain(sender: Identity, grant: Grant) -> None:
-    """Raise NotGranted unless the sender may ask members to drain: operators, and clients that
-    the allowlist lets."""
+    """Raise NotGranted unless the sender may ask members to drain.  Operators may, and clients
+    whose entry in the allowlist has `drain`."""
     if sender.kind is Kind.OPERATOR or grant.drain:
         return
     raise NotGranted(
@@ -73,9 +77,10 @@ def check_may_drain(sender: Identity, grant: Grant) -> None:
 
 
 def check_times(request: frames.Append, *, now_s: float, ahead_s: float) -> None:
-    """Raise BadInput for a tick later than ``ahead_s`` beyond the clock; 0 takes any time.
+    """Raise BadInput for a tick whose time is more than ``ahead_s`` seconds after ``now_s``.
 
-    A series takes no tick older than its last: one at the end of time would close it for ever.
+    An ``ahead_s`` of 0 allows any time.  A series accepts no tick older than its last one, so a
+    single tick far in the future would block all later ticks of its series.
     """
     if ahead_s == 0:
         return
@@ -91,38 +96,40 @@ def check_times(request: frames.Append, *, now_s: float, ahead_s: float) -> None
 
 
 def check_match(request: frames.Match) -> None:
-    """Raise BadInput unless the request makes sense by itself."""
+    """Raise BadInput unless the Match is valid, as far as the request alone can show."""
     for rule in _MATCH_RULES:
         rule(request)
 
 
 def check_lookup(request: frames.Lookup) -> None:
-    """Raise BadInput for more experiences than sync looks up: so many would fill the link to it."""
+    """Raise BadInput for too many experience ids or for an id that is too long.  Sync could not
+    answer a larger request without filling its link."""
     if len(request.experience_ids) > frames.DECISIONS_MAX:
         raise BadInput(
-            f"{len(request.experience_ids):,} experiences were asked for, at most"
-            f" {frames.DECISIONS_MAX}: ask for fewer at once"
+            f"{len(request.experience_ids):,} experiences in one Lookup, at most"
+            f" {frames.DECISIONS_MAX} are allowed: ask for fewer at once"
         )
     for place, wanted in enumerate(request.experience_ids):
         if len(wanted) > ID_BYTES_MAX:
             raise BadInput(
-                f"experience {place}: its id has {len(wanted):,} B, at most {ID_BYTES_MAX} B: ask"
-                " with the experience_id of a decision"
+                f"experience {place}: its id has {len(wanted):,} B, at most {ID_BYTES_MAX} B are"
+                " allowed: use the experience_id of a decision"
             )
 
 
 def check_retire(request: frames.Retire) -> None:
-    """Raise BadInput for what cannot be the name of a member."""
+    """Raise BadInput when the name in the request cannot be the name of a member."""
     name = request.name
     if len(name) > MEMBER_CHARACTERS_MAX or not name.isprintable():
         raise BadInput(
-            f"{quoted(name)} of {len(name):,} characters is not the name of a member:"
-            f" `midstreamer status` lists those, of at most {MEMBER_CHARACTERS_MAX} characters"
+            f"{quoted(name)} of {len(name):,} characters is not the name of a member: names have at"
+            f" most {MEMBER_CHARACTERS_MAX} characters; `midstreamer status` lists all members"
         )
 
 
 def check_known(request: frames.Match, catalogue: Catalogue) -> None:
-    """Raise UnknownSeries or BadInput unless there is something to compare with."""
+    """Raise UnknownSeries when the universe or a series of the Match has no stored ticks, and
+    BadInput when the window is longer than every stored series of the universe."""
     universe, length = request.specification.universe, request.specification.window
     longest = catalogue.longest(universe)
     if longest is None:
@@ -133,8 +140,9 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
         )
     if length > longest.count:
         raise BadInput(
-            f"window of {length} points is longer than all history of universe {universe!r}:"
-            f" its longest series, {longest.series}, has {longest.count} points"
+            f"window of {length} points is longer than every series of universe {universe!r}:"
+            f" its longest series, {longest.series}, has {longest.count} points; append more ticks"
+            " or use a shorter window"
         )
     for window in request.windows:
         if window.series and catalogue.series(window.series) is None:
@@ -145,9 +153,10 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
 
 
 def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: Catalogue) -> None:
-    """Raise BadInput when a window is not what is stored of its series.
+    """Raise BadInput when a window that names its series differs from the stored points.
 
-    A decision is kept under series and time for ever: it must be about that series' own past.
+    A decision is stored under its series and time for good, so it must be about the stored points
+    of that series.
     """
     for place, found in enumerate(findings):
         window = found.window
@@ -160,27 +169,27 @@ def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: 
             )
             raise BadInput(
                 f"{name}: value {found.differs_at} is {window.array()[found.differs_at]}, {kept};"
-                " send the stored points, or ask without a series"
+                " send the stored points, or send the window without a series"
             )
         if request.record and found.index < 0:
             known = catalogue.series(window.series)
             last = f"its last tick is at {known.last_time}" if known else "it has no ticks"
             raise BadInput(
-                f"{name}: no tick of that time is stored, {last}. Append the tick first and pass"
-                " on the position it was durable at, or ask with record = false"
+                f"{name}: no tick of that time is stored, {last}. Append the tick first and send"
+                " the position of that append as at_least, or send record = false"
             )
 
 
 def _sizes(request: frames.Match) -> None:
-    made, count = request.specification, len(request.windows)
+    wanted, count = request.specification, len(request.windows)
     if not 1 <= count <= frames.WINDOWS_MAX:
         raise BadInput(f"{count} windows in one Match, 1 to {frames.WINDOWS_MAX} are allowed")
-    each = decision_bytes_max(made)
+    each = decision_bytes_max(wanted)
     if count > 1 and count * each > ANSWER_BYTES_MAX:
         raise BadInput(
-            f"{count} windows with {made.neighbours} neighbours make an answer of up to"
-            f" {count * each:,} B, at most {ANSWER_BYTES_MAX:,}: ask for"
-            f" {ANSWER_BYTES_MAX // each} at a time"
+            f"{count} windows with {wanted.neighbours} neighbours make an answer of up to"
+            f" {count * each:,} B, at most {ANSWER_BYTES_MAX:,} B are allowed: send at most"
+            f" {ANSWER_BYTES_MAX // each} windows in one Match"
         )
 
 
@@ -193,7 +202,7 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        _universe(request, place, window)  # first: from here on its name may be quoted whole
+        _universe(request, place, window)  # first, so that later messages may quote the name whole
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)
 
@@ -203,7 +212,7 @@ def _length(request: frames.Match, place: int, window: Window) -> None:
     if len(window.values) != 8 * wanted:
         raise BadInput(
             f"window {place} has {len(window.values) / 8:g} values, specification.window is"
-            f" {wanted}: send exactly as many"
+            f" {wanted}: send exactly {wanted} values"
         )
 
 
@@ -223,8 +232,8 @@ def _universe(request: frames.Match, place: int, window: Window) -> None:
     universe = request.specification.universe
     if qualified(window.series) != window.series or universe_of(window.series) != universe:
         raise BadInput(
-            f"window {place} is of series {quoted(window.series)}, the specification of universe"
-            f" {quoted(universe)}: a window is compared within its own universe"
+            f"window {place} is of series {quoted(window.series)}, but the specification is for"
+            f" universe {quoted(universe)}: both must have the same universe"
         )
 
 
@@ -234,8 +243,8 @@ def _contradictions(request: frames.Match) -> None:
         key = window.series, window.time
         if window.series and seen.setdefault(key, window.values) != window.values:
             raise BadInput(
-                f"two windows of {window.series} at {window.time} with other values in one Match:"
-                " a series has one past"
+                f"two windows of {window.series} at {window.time} have different values in one"
+                " Match: windows of the same series and time must be equal"
             )
 
 

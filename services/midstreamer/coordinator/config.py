@@ -1,4 +1,4 @@
-"""Settings of a coordinator, ``[coordinator]``."""
+"""Settings of a coordinator, in the section ``[coordinator]`` of the configuration."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from midstreamer.runtime.config import (
 )
 
 BATCH_SHARE = 0.75
-"""Most of a frame that a batch may take; the rest is for what surrounds its payload."""
+"""Maximum share of a frame that a batch's payload may take; the rest is for its envelope."""
 
 
 class CoordinatorSettings(Settings):
-    """A process that clients and agents connect to: it asks agents, decides, and writes."""
+    """A process that clients and agents connect to. It searches at the agents, decides, and sends
+    writes to sync."""
 
     section: ClassVar[str] = "coordinator"
 
@@ -29,53 +30,61 @@ class CoordinatorSettings(Settings):
     listen: Address = "127.0.0.1:7400"
     """Where clients and agents connect. Port 0 takes a free one."""
     advertise: Address | None = None
-    """The address agents are told to dial, when it is not the one listened on (behind a
-    service, or when listening on every interface). None: `listen`, as really bound."""
+    """The address that other processes dial, if it differs from `listen`: behind a service, or when
+    this process listens on every interface. None: the address that `listen` was bound to."""
     outside_listen: Address | None = None
-    """A second place to listen, for clients outside of the network that the fleet shares (behind a
-    NodePort or a LoadBalancer). Who comes by it is never told an address of `advertise`. It has
-    the bounds of `limits` once more. None: there is none."""
+    """A second address to listen on, for clients outside the network of the fleet (behind a
+    NodePort or a LoadBalancer). Clients that connect here never receive an address of `advertise`.
+    The bounds of `limits` apply to this listener separately. None: no such listener."""
     outside_advertise: Address | None = None
-    """The address of this coordinator alone that those are told who come by `outside_listen` of
-    any coordinator. None: they are told none, which is right where all share one address."""
+    """The address of this one coordinator for clients that connect to `outside_listen` of any
+    coordinator. None: such clients receive no address of this coordinator, which is right where
+    all coordinators share one outside address."""
     sync: Addresses = ("127.0.0.1:7450",)
-    """Where sync listens: one address, or a list of several. It begins at a random one, and changes
-    over to another when that one drains or does not answer."""
+    """Where sync listens: one address or a list of several. The coordinator connects to a random
+    one, and to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
-    """Matches under way at once, at most half of them of one client. As many more wait in line
-    until their deadline, the client with the fewest first; what finds no room there is refused as
-    `overloaded`, to be asked again."""
+    """Maximum number of matches under way at once, at most half of them of one client. The same
+    number may wait in line until their deadline; the client with the fewest is next. More are
+    refused as `overloaded` and may be retried."""
     waits_max: int = Field(256, ge=1, le=65536)
-    """Matches that wait for a position of the change feed, shared and refused in the same way.
-    They hold none of the places above, however long they wait."""
+    """Maximum number of matches that wait for a position of the change feed, at most half of them
+    of one client. More are refused as `overloaded`. Matches that wait here do not count towards
+    `requests_max`."""
     matches_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 23, le=1 << 40)
-    """Bytes of all matches under way or in line, the larger of question and answer, at most half of
-    them of one client; what goes beyond is refused as `overloaded`. A match takes up to 3 MB."""
+    """Maximum number of bytes of all matches under way or in line, at most half of them of one
+    client. A match counts with the larger of its request and its answer, up to 3 MB. More are
+    refused as `overloaded`."""
     patience_s: float = Field(1.0, gt=0, le=60)
-    """Silence of an agent after which another that holds the same shards is asked as well. Below
-    the usual time of a search it only makes work; far above it a stalled agent is felt."""
+    """Seconds without an answer from an agent after which another agent with the same shards is
+    asked too (a hedge). A value below the usual time of a search only adds load; with a value far
+    above it, one stalled agent delays answers."""
     ahead_s: float = Field(86_400.0, ge=0, le=1e12)
-    """Seconds that a tick's time may lie beyond this machine's clock; later ones are refused,
-    because a series takes no tick older than its last. 0 takes any time, for data dated ahead."""
+    """Seconds that the time of a tick may be ahead of this machine's clock; ticks further ahead are
+    refused, because they would block all later ticks of their series. 0 allows any time, for data
+    with future dates."""
     states_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 36)
-    """Learning states kept, in the bytes they come in (decoded, one takes several times as much).
-    A state is asked of sync when a match first needs it; the ones longest unused are forgotten."""
+    """Maximum number of bytes of cached learning states, as encoded (a decoded state takes several
+    times as much). A state is requested from sync when a match first needs it; the least recently
+    used states are evicted."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
-    """Writes waiting for sync, at most half of them of one client; more are refused as
-    `overloaded`. Clients take turns in what is sent."""
+    """Maximum number of writes that wait for sync, at most half of them of one client. More are
+    refused as `overloaded`. The client with the fewest bytes sent is next."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
-    """The same in bytes: what a coordinator may hold while sync is away."""
+    """Maximum number of bytes of all writes that wait for sync, at most half of them of one client.
+    It bounds the memory that a coordinator needs while sync is unreachable."""
     batch_bytes_max: int = Field(2 * 1024 * 1024, ge=4096, le=1 << 26)
-    """Payload of one transaction, in bytes. Smaller commits sooner, larger commits more per
-    second; it must stay well below `limits.frame_bytes_max`."""
+    """Maximum payload of one transaction, in bytes. Smaller batches commit sooner, larger batches
+    store more per second. The value may be at most 75% of `limits.frame_bytes_max`."""
     spool_dir: Path | None = None
-    """Folder, on a volume that outlives the process, for writes acknowledged as `spooled`. None:
-    that level is refused."""
+    """Folder for writes acknowledged as `spooled`, on a volume that outlives the process. None:
+    writes with that level are refused."""
     spool_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 20, le=1 << 40)
-    """Most that the spool may take on disk; more is refused as `overloaded`."""
+    """Maximum number of bytes that the spool may take on disk; writes beyond it are refused as
+    `overloaded`."""
     drain_s: float = Field(30.0, gt=0, le=3600)
-    """Longest that a stop drains: what is under way is answered and what waits is written.
-    Give the process this long, and a little more, before it is killed."""
+    """Timeout of a drain, in seconds. A drain answers the requests under way and sends the waiting
+    writes to sync. Give the process slightly more time than this before it is killed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
@@ -84,7 +93,7 @@ class CoordinatorSettings(Settings):
     def _advertises_what_listens(self) -> Self:
         if self.outside_advertise is not None and self.outside_listen is None:
             raise ValueError(
-                f"outside_advertise = {self.outside_advertise} leads nowhere while outside_listen"
+                f"outside_advertise = {self.outside_advertise} has no effect while outside_listen"
                 " is not set: set both, or neither"
             )
         return self
@@ -95,7 +104,7 @@ class CoordinatorSettings(Settings):
         if self.batch_bytes_max > most:
             raise ValueError(
                 f"batch_bytes_max = {self.batch_bytes_max:,} is above {most:,}, {BATCH_SHARE:.0%}"
-                f" of limits.frame_bytes_max = {self.limits.frame_bytes_max:,}: a transaction is"
-                " one frame; lower the one or raise the other"
+                f" of limits.frame_bytes_max = {self.limits.frame_bytes_max:,}: a batch must fit"
+                " into one frame; lower batch_bytes_max or raise limits.frame_bytes_max"
             )
         return self

@@ -1,24 +1,24 @@
-"""Dispatch: which agent is asked for which shard, and what happens when it does not answer.
+"""Dispatch: decide which agent searches which shard, and what happens when an agent fails.
 
-A request wants every one of its shards *covered* exactly once.  An attempt asks one agent for
-some of them, all or nothing, because an answer sums over its shards and cannot be taken apart.
-So an answer is taken only while none of its shards is covered; taking it overtakes every other
-attempt that shares one, and whatever those had besides is asked for again.  An attempt that was
-overtaken, or whose request has ended, is abandoned: its agent is told to stop.
+A request is complete when each of its shards is *covered* by exactly one answer.  An attempt asks
+one agent to search several shards.  Its answer is a sum over these shards, so the answer is used
+as a whole or not at all.  An answer is accepted only while none of its shards is covered.  Every
+other attempt for one of these shards is then *overtaken*, and its remaining shards are asked for
+again.  An attempt that is overtaken, or whose request has ended, is cancelled at its agent.
 
-An attempt asks for no more shards than fit into a frame; an agent may be sent several.
+The shards of one attempt fit into one frame; one agent may get several attempts.
 
-Each shard goes to the least busy of the agents that report it, preferring one that keeps nobody
-waiting and has reached the position asked for.  When an attempt fails its shards go to other
-holders at once; when all holders have failed they are tried again after a pause, as long as the
-deadline allows.  An attempt that stays silent for ``patience_s`` is *overdue*: others are asked
-as well, and its late answer still counts, since searches are pure.  Shards that nobody holds
-wait for a holder.
+Each shard goes to an agent that holds it: first to agents without an overdue attempt, then to those
+that have reached the requested feed position, then to the least busy one.  When an attempt fails,
+its shards go to other holders immediately.  When all holders have failed, they are retried after a
+pause, until the deadline.  An attempt without an answer after ``patience_s`` is *overdue*: other
+holders are asked too (a hedge), and a late answer is still accepted, because a search gives the
+same result whenever it runs.  A shard without a holder waits until an agent reports the shard.
 
-How many requests there are at once is bounded before they come here (`runtime.admission`).
+`runtime.admission` bounds the number of requests before they get here.
 
-No loop, no clock: events and ``now_s`` in, effects out.  What an answer contains is not looked
-at here.
+This module has no event loop and no clock: events and ``now_s`` go in, effects come out.  It
+does not look into answers.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ from midstreamer.domain.shard import Shard
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands."""
+    """The state of one attempt."""
 
     ASKED = "asked"
-    """Sent; its answer is awaited."""
+    """The Search is sent and its answer is awaited."""
     OVERDUE = "overdue"
-    """Silent for too long: its shards may be asked of others, a late answer still counts."""
+    """No answer within ``patience_s``: other holders are asked too; a late answer still counts."""
     TAKEN = "taken"
-    """Its answer covers its shards."""
+    """The answer was accepted and covers the shards of the attempt."""
     SPENT = "spent"
-    """It failed, or another covered a shard of it first."""
+    """The attempt failed, or the answer of another attempt covered one of its shards first."""
 
 
 class Outcome(StrEnum):
@@ -87,7 +87,7 @@ TRANSITIONS: dict[AttemptState, dict[Outcome, AttemptState]] = {
         Outcome.FAILED: AttemptState.SPENT,
         Outcome.OVERTAKEN: AttemptState.SPENT,
     },
-    # These are forgotten at once: what still comes of a spent attempt belongs to none.
+    # Final states: the attempt is removed at once, and later answers to it are ignored.
     AttemptState.TAKEN: {},
     AttemptState.SPENT: {},
 }
@@ -100,14 +100,14 @@ LIVE = frozenset({AttemptState.ASKED, AttemptState.OVERDUE})
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the dispatch."""
+    """Timings and limits of `Dispatch`."""
 
     patience_s: float = 1.0
-    """Silence after which other replicas are asked as well."""
+    """Seconds without an answer after which an attempt is overdue and other holders are asked."""
     pause_s: float = 0.05
-    """Least wait before asking holders again that have all failed."""
+    """Minimum seconds before a retry when all holders of a shard have failed."""
     shards_max: int = 1_000_000
-    """Shards kept of what one agent reports."""
+    """Maximum number of shards that one agent may report."""
 
 
 @dataclass
@@ -124,17 +124,17 @@ class _Attempt:
 class _Request:
     asked: Asked
     waiting: dict[Shard, float]
-    """Shards to be asked for, and from when on."""
+    """Shards that no agent is asked for yet, each with the earliest time to ask (loop time)."""
     covered: set[Shard] = field(default_factory=set)
     answers: list[object] = field(default_factory=list)
     attempts: dict[int, _Attempt] = field(default_factory=dict)
-    """The live ones."""
+    """The attempts that are ASKED or OVERDUE, by number."""
     failed: dict[Shard, dict[str, errors.MidstreamerError]] = field(default_factory=dict)
-    """Who failed a shard since it was last given a fresh start, and how."""
+    """For each shard, the error of each agent that failed; `Dispatch._pause` clears errors."""
 
 
 class Dispatch:
-    """All requests under way and all agents in reach."""
+    """The state of all requests under way and of all connected agents."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -143,32 +143,32 @@ class Dispatch:
         self._attempts: dict[int, _Attempt] = {}
         self._numbers = itertools.count(1)
         self.overdue = 0
-        """Attempts that were silent for too long, since the beginning."""
+        """Number of attempts that have become overdue since the start of the process."""
 
     @property
     def depth(self) -> int:
-        """Requests under way."""
+        """Number of requests under way."""
         return len(self._requests)
 
     def shards_of(self, agent: str) -> frozenset[Shard]:
-        """What an agent in reach reports."""
+        """Return the shards that a connected agent reports; empty for an unknown agent."""
         known = self._holders.agents.get(agent)
         return frozenset(known.shards) if known else frozenset()
 
     def held(self, shard: Shard) -> bool:
-        """Whether an agent in reach reports this shard."""
+        """Return whether any connected agent reports this shard."""
         return bool(self._holders.of(shard))
 
     def holders(self, shard: Shard) -> int:
-        """How many agents in reach report this shard."""
+        """Return how many connected agents report this shard."""
         return len(self._holders.of(shard))
 
     def agents(self) -> dict[str, int]:
-        """The agents in reach, and the feed position each has reported."""
+        """Return the feed position that each connected agent has reported, by agent name."""
         return {name: agent.position for name, agent in self._holders.agents.items()}
 
     def next_wakeup_s(self) -> float | None:
-        """When `Tick` is due next; None when nothing waits for time to pass."""
+        """Return the loop time at which the next `Tick` is due; None when no timer is needed."""
         times = [
             time
             for request in self._requests.values()
@@ -181,7 +181,7 @@ class Dispatch:
         return min(times, default=None)
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
-        """Take one event in; say what is to be done."""
+        """Apply one event at loop time ``now_s`` and return the effects to carry out."""
         match event:
             case Asked():
                 return self._ask(event, now_s)
@@ -213,7 +213,7 @@ class Dispatch:
         return [self._overtake(attempt) for attempt in request.attempts.values()] if request else []
 
     def _advance(self, request: _Request, now_s: float) -> list[Effect]:
-        """Finish, fail or send: whatever a request needs next."""
+        """Finish a request, or fail it, or send attempts for the shards that still wait."""
         asked = request.asked
         if len(request.covered) == len(set(asked.shards)):
             return [Finish(asked.key, tuple(request.answers)), *self._close(asked.key)]
@@ -241,7 +241,7 @@ class Dispatch:
         reasons = [e for failures in request.failed.values() for e in failures.values()]
         why = ""
         if orphan is not None:
-            why = f"; no agent in reach holds {orphan.series} shard {orphan.number}"
+            why = f"; no connected agent holds {orphan.series} shard {orphan.number}"
         elif reasons:
             why = f"; last failure: {reasons[-1].message}"
         return errors.DeadlineExceeded(
@@ -277,7 +277,10 @@ class Dispatch:
     def _choose(
         self, request: _Request, shard: Shard, silent: Set[str], now_s: float
     ) -> Agent | None:
-        """The best holder that has neither failed nor been asked in vain so far."""
+        """Return the best holder of a shard that has not failed and has no live attempt for it.
+
+        Return None without such a holder.
+        """
         holders = self._holders.of(shard)
         if not holders:
             return None
@@ -293,10 +296,13 @@ class Dispatch:
         return None
 
     def _pause(self, request: _Request, shard: Shard, now_s: float) -> None:
-        """All holders failed or are silent: give those that may recover a fresh start, later."""
+        """Schedule a retry of a shard after all its holders failed or became overdue.
+
+        Only holders whose error was temporary are retried.
+        """
         failures = request.failed.get(shard, {})
         passing = [e for e in failures.values() if isinstance(e, errors.Unavailable)]
-        if not passing:  # an event will tell: an answer, a failure, another holder
+        if not passing:  # no timer: the next answer, failure or new holder triggers another try
             request.waiting[shard] = 0.0
             return
         wait_s = max(self.limits.pause_s, min(e.retry_after_s for e in passing))
@@ -308,7 +314,7 @@ class Dispatch:
     # --- attempts ---
 
     def _move(self, attempt: _Attempt, outcome: Outcome) -> AttemptState:
-        """The one place where an attempt changes state."""
+        """Change the state of an attempt; no other code does."""
         allowed = TRANSITIONS[attempt.state]
         if outcome not in allowed:
             raise errors.LocalProtocolError(
@@ -365,7 +371,7 @@ class Dispatch:
         return self._advance(request, now_s)
 
     def _wait_again(self, request: _Request, shards: Iterable[Shard]) -> None:
-        """Ask for what is neither covered nor being asked for."""
+        """Mark shards as waiting unless they are covered or an attempt for them is ASKED."""
         asked = {
             shard
             for attempt in request.attempts.values()
@@ -417,7 +423,7 @@ class Dispatch:
 
 
 def _asked_of(request: _Request) -> dict[Shard, set[str]]:
-    """Who is being asked for each shard."""
+    """Return for each shard the names of the agents that have a live attempt for it."""
     asked: dict[Shard, set[str]] = {}
     for attempt in request.attempts.values():
         for shard in attempt.shards:

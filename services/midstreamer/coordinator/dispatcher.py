@@ -1,7 +1,7 @@
-"""Dispatch carried out: the core's effects become frames, frames become its events.
+"""The I/O of `coordinator.dispatch`: turn its effects into frames, and frames into its events.
 
-A request first takes a `Dispatcher.place`: one client holds at most half of them, and the next
-that is free goes to the client with the fewest.
+A search first takes a `Dispatcher.place`, because the number of searches under way is limited.  One
+client holds at most half of the places.  A free place goes to the client that holds the fewest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
-"""Why a link was closed: what the agent says it holds is not what is known of it here."""
+"""Reason for closing a link: the shards that the agent reports differ from those known here."""
 log = logs.get(__name__)
 
 _ANSWERED = metrics.DISPATCH_ATTEMPTS.labels("answered")
@@ -39,7 +39,8 @@ _ABANDONED = metrics.DISPATCH_ATTEMPTS.labels("abandoned")
 
 
 class Coverage(NamedTuple):
-    """Shards: all, those that fewer agents hold than should, those that none holds."""
+    """Counts of shards: in total, held by fewer than `REPLICAS` agents, and held by no agent.  The
+    second count includes the third."""
 
     total: int
     underreplicated: int
@@ -51,24 +52,25 @@ class _Question:
     search: Search
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
-    """The span of who asks goes on in its attempts, whatever event sends them."""
+    """The tracing context of the caller.  The spans of all attempts belong to its trace, whichever
+    event sends the attempts."""
 
 
 @dataclass(frozen=True)
 class _Coming:
-    """A newer link of an agent, and what was told on it so far."""
+    """A newer link of an agent, and the shards that the agent has reported on that link so far."""
 
     peer: Peer
     shards: set[Shard] = field(default_factory=set)
 
     def take(self, holdings: Holdings) -> None:
-        """Take one page in."""
+        """Apply one page of the agent's report."""
         self.shards.update(holdings.shards)
         self.shards.difference_update(holdings.dropped)
 
 
 class Dispatcher:
-    """Asks the agents in reach; `run` it beside its callers."""
+    """Searches shards at the connected agents.  `run` must run while callers use `search`."""
 
     def __init__(self, limits: dispatch.Limits, *, requests_max: int) -> None:
         self._core = dispatch.Dispatch(limits)
@@ -81,9 +83,9 @@ class Dispatcher:
         )
         self._peers: dict[str, Peer] = {}
         self._coming: dict[str, _Coming] = {}
-        """Newer links of agents whose older one still serves."""
+        """By agent name, a newer link of an agent while its older link is still in use."""
         self._closing: weakref.WeakSet[Peer] = weakref.WeakSet()
-        """What these still say is not taken in."""
+        """Links that are being closed or have been replaced: reports on them are ignored."""
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
         self._wakeups = Wakeups(
@@ -91,26 +93,29 @@ class Dispatcher:
         )
         self._tasks = asyncio.TaskGroup()
         self._sending: dict[int, asyncio.Task[None]] = {}
-        """The task of each attempt under way."""
+        """For each attempt under way, the task that sends it and awaits its answer."""
         self._overdue = 0
-        """Attempts counted as overdue."""
+        """Number of overdue attempts that the metric has counted so far."""
 
     def coverage(self, shards: Iterable[Shard]) -> Coverage:
-        """By how many agents in reach each of these shards is held."""
+        """Count how many of these shards are held by too few connected agents, or by none."""
         holders = [self._core.holders(shard) for shard in shards]
         few = sum(count < REPLICAS for count in holders)
         return Coverage(len(holders), few, holders.count(0))
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Those that no agent in reach reports."""
+        """Return those of the given shards that no connected agent reports."""
         return [shard for shard in shards if not self._core.held(shard)]
 
     def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
-        """A place for one search of a client; Overloaded when none comes free in time."""
+        """Return a context manager that waits for a place and holds it for one search of a client.
+
+        It raises Overloaded when no place becomes free before the deadline.
+        """
         return self._places.place(identity, deadline_s)
 
     def holds(self, shards: Iterable[Shard]) -> bool:
-        """Whether agents in reach report all of these."""
+        """Return whether connected agents report all of these shards."""
         return all(map(self._core.held, shards))
 
     async def search(
@@ -123,7 +128,11 @@ class Dispatcher:
         deadline_s: float,
         origin: str,
     ) -> list[Evidence]:
-        """Evidence over all these shards, for each window; ``origin`` is the client that asks."""
+        """Search these shards and return one Evidence for each window.
+
+        ``at_least`` is the feed position that the agents should have reached.  ``origin`` is the
+        client that sent the request.
+        """
         key = next(self._keys)
         search = Search(
             specification=specification,
@@ -147,17 +156,18 @@ class Dispatcher:
         return merging.merge(specification, windows, cast("Sequence[Sequence[Evidence]]", answers))
 
     async def run(self) -> None:
-        """Carry searches out until cancelled."""
+        """Send the attempts of all searches, and check their timers, until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._wakeups.run(), name="dispatch.watch")
 
     # --- agents ---
 
     def reported(self, peer: Peer, holdings: Holdings) -> None:
-        """An agent said what it holds.
+        """Handle a Holdings frame: an agent reports which shards it holds.
 
-        A second link of the same process takes over once everything was told on it, so that
-        nothing under way fails.  A link of a new process replaces the old one at once.
+        When one agent process opens a second link, the first link stays in use until the agent has
+        reported all its shards on the second link, so that no attempt fails.  The link of a new
+        agent process replaces the old link at once.
         """
         name = peer.identity.name
         if peer in self._closing or peer.leaving:
@@ -179,7 +189,7 @@ class Dispatcher:
             self._handle(_report(name, holdings))
 
     def _take_over(self, peer: Peer, holdings: Holdings) -> None:
-        """Gather what a newer link tells; with the last page it becomes the one to ask on."""
+        """Collect the report on a newer link; after its last page use that link for searches."""
         name = peer.identity.name
         coming = self._coming.get(name)
         if coming is None or coming.peer is not peer:
@@ -188,18 +198,18 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
-        self._closing.add(self._peers[name])  # else its next heartbeat would take over again
+        self._closing.add(self._peers[name])  # else the next heartbeat on it would switch back
         self._peers[name] = peer
         known = self._core.shards_of(name)
-        told = msgspec.structs.replace(
+        difference = msgspec.structs.replace(
             holdings,
             shards=tuple(coming.shards - known),
             dropped=tuple(known - coming.shards),
         )
-        self._handle(_report(name, told))
+        self._handle(_report(name, difference))
 
     def lost(self, peer: Peer) -> None:
-        """The connection of an agent ended."""
+        """Handle the end of the connection to an agent."""
         name = peer.identity.name
         coming = self._coming.get(name)
         if coming is not None and coming.peer is peer:
@@ -210,7 +220,8 @@ class Dispatcher:
             self._handle(events.LinkLost(name))
 
     def leaves(self, peer: Peer) -> None:
-        """An agent is about to stop: it answers what it was asked and is asked nothing more."""
+        """Handle Drain from an agent that is about to stop: send it no more searches.  The agent
+        still answers the searches that it has."""
         name = peer.identity.name
         if self._peers.get(name) is peer:
             log.info("agent.leaves", agent=name)
@@ -259,7 +270,7 @@ class Dispatcher:
 
     def _begin(self, send: events.Send) -> None:
         question = self._questions.get(send.key)
-        # Each in a copy: what one attempt opens there is not below what another does.
+        # A copy for each attempt, so that the span of one attempt is not the parent of another.
         context = question.context.copy() if question and question.context else None
         task = self._tasks.create_task(self._send(send), name="dispatch.send", context=context)
         self._sending[send.attempt] = task
@@ -279,7 +290,7 @@ class Dispatcher:
     async def _ask(self, send: events.Send) -> tuple[Evidence, ...]:
         question, peer = self._questions.get(send.key), self._peers.get(send.agent)
         if question is None or peer is None:
-            raise LinkClosed(f"{send.agent} or whoever asked is gone")
+            raise LinkClosed(f"the link to {send.agent} or the request of the client has ended")
         search = question.search
         budget_s = max(0.0, send.deadline_s - asyncio.get_running_loop().time())
         request = Search(
@@ -292,14 +303,14 @@ class Dispatcher:
         answer = await peer.ask(request, budget_s=budget_s)
         if not isinstance(answer, Found) or len(answer.findings) != len(search.windows):
             raise RemoteProtocolError(
-                f"{send.agent} answered a Search of {len(search.windows)} windows with"
-                f" {type(answer).__name__}"
+                f"{send.agent} answered a Search of {len(search.windows)} windows with a"
+                f" {type(answer).__name__} that does not have one finding for each window"
             )
         return answer.findings
 
 
-def _same_process(one: Peer, other: Peer) -> bool:
-    return bool(one.incarnation) and one.incarnation == other.incarnation
+def _same_process(first: Peer, second: Peer) -> bool:
+    return bool(first.incarnation) and first.incarnation == second.incarnation
 
 
 def _report(name: str, holdings: Holdings) -> events.Reported:

@@ -1,4 +1,4 @@
-"""What can happen to a dispatch, and what it can want done: the words of `coordinator.dispatch`."""
+"""The events that `coordinator.dispatch` handles, and the effects that it returns."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ from midstreamer.domain.shard import Shard
 
 @dataclass(frozen=True)
 class Asked:
-    """A request arrived: these shards, by this deadline."""
+    """A request arrived: every one of its shards must be searched before its deadline."""
 
     key: int
+    """Number of the request, chosen by the caller of `coordinator.dispatch`."""
     shards: tuple[Shard, ...]
     at_least: int
+    """Feed position that the agents asked should have reached."""
     deadline_s: float
     room: int = SHARDS_BYTES_MAX
-    """Bytes of shards that one attempt may ask for."""
+    """Maximum number of bytes that the shards of one attempt take in a Search."""
 
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """Whoever asked is gone; nothing more is said about this request."""
+    """The caller of a request no longer waits: drop the request without a result."""
 
     key: int
 
 
 @dataclass(frozen=True)
 class Reported:
-    """An agent says what changed of what it holds, at which feed position, and how busy it is."""
+    """An agent reports its feed position, the number of searches it has under way (``busy``), and
+    which shards it holds or has dropped since its last report."""
 
     agent: str
     position: int
     shards: tuple[Shard, ...] = ()
-    """Held as well now."""
+    """Shards that the agent has come to hold since its last report."""
     busy: int = 0
     dropped: tuple[Shard, ...] = ()
+    """Shards that the agent has ceased to hold since its last report."""
     count: int | None = None
-    """How many it holds in all; None when more changes follow."""
+    """Number of shards that the agent holds in all; None when more pages of the report follow."""
     digest: int = 0
-    """`domain.shard.digest` of all it holds."""
+    """`domain.shard.digest` of all shards that the agent holds."""
 
 
 @dataclass(frozen=True)
 class AgentLeaves:
-    """An agent is about to stop: what it was asked it still answers."""
+    """An agent is about to stop.  It still answers the attempts it has; it gets no new ones."""
 
     agent: str
 
@@ -62,7 +66,7 @@ class LinkLost:
 
 @dataclass(frozen=True)
 class Answered:
-    """An attempt brought an answer."""
+    """The agent of an attempt sent an answer."""
 
     attempt: int
     answer: object
@@ -70,7 +74,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """An attempt brought an error."""
+    """An attempt failed: its agent sent an error, or the connection ended."""
 
     attempt: int
     error: MidstreamerError
@@ -78,7 +82,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time passed."""
+    """Time has passed: check deadlines and overdue attempts."""
 
 
 Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Failed | Tick
@@ -89,7 +93,7 @@ Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Faile
 
 @dataclass(frozen=True)
 class Send:
-    """Ask this agent for these shards."""
+    """Send a Search for these shards to this agent."""
 
     attempt: int
     key: int
@@ -100,14 +104,14 @@ class Send:
 
 @dataclass(frozen=True)
 class Abandon:
-    """Nobody needs the answer to this attempt any more: cancel it at its agent."""
+    """The answer to this attempt is no longer needed: cancel the attempt at its agent."""
 
     attempt: int
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Every shard is covered once by these answers."""
+    """The request is complete: these answers together cover each of its shards exactly once."""
 
     key: int
     answers: tuple[object, ...]
@@ -115,7 +119,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Fail:
-    """The request cannot be answered."""
+    """The request has failed with this error."""
 
     key: int
     error: MidstreamerError
@@ -123,7 +127,8 @@ class Fail:
 
 @dataclass(frozen=True)
 class HangUp:
-    """What an agent says it holds is not what is known here: close its link, it will say all."""
+    """The report of an agent does not match the shards known of it: close its link.  The agent
+    then connects again and reports all its shards."""
 
     agent: str
     reason: str

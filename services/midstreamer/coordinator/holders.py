@@ -1,4 +1,4 @@
-"""Which agents are in reach, and which shards each of them reports; pure."""
+"""Which agents are connected, and which shards each of them reports.  No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -10,37 +10,40 @@ from midstreamer.domain.shard import Shard, fingerprint
 
 @dataclass
 class Agent:
-    """What is known of one agent."""
+    """What a coordinator knows of one connected agent."""
 
     name: str
     position: int = 0
+    """Position of the change feed that the agent has reported."""
     shards: set[Shard] = field(default_factory=set)
+    """Shards that the agent reports to hold."""
     digest: int = 0
-    """`domain.shard.digest` of them."""
+    """`domain.shard.digest` of ``shards``."""
     busy: int = 0
+    """Number of searches under way at the agent, of all coordinators, as it reported last."""
     asked: int = 0
-    """Shards it was asked for and has not answered."""
+    """Number of shards that the agent was asked to search and has not answered yet."""
     silent: int = 0
-    """Attempts that are overdue: it may be dead, and its link not know yet."""
+    """Number of overdue attempts at the agent.  It may be dead while its link is still open."""
 
 
 class Holders:
-    """The agents by name, and the names by shard."""
+    """The connected agents by name, and for each shard the names of the agents that hold it."""
 
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self._of: dict[Shard, set[str]] = {}
 
     def of(self, shard: Shard) -> Set[str]:
-        """The names of those that report this shard."""
+        """Return the names of the agents that report this shard."""
         return self._of.get(shard, frozenset())
 
     def known(self, name: str) -> Agent:
-        """An agent that has reported now."""
+        """Return the agent of this name; add it first when it is new."""
         return self.agents.setdefault(name, Agent(name))
 
     def add(self, agent: Agent, shards: Iterable[Shard]) -> None:
-        """It reports these as well."""
+        """Record that an agent reports these shards in addition to those it reported before."""
         for shard in shards:
             if shard not in agent.shards:
                 agent.shards.add(shard)
@@ -48,7 +51,7 @@ class Holders:
                 self._of.setdefault(shard, set()).add(agent.name)
 
     def drop(self, agent: Agent, shards: Iterable[Shard]) -> None:
-        """It reports these no longer."""
+        """Record that an agent no longer reports these shards."""
         for shard in shards:
             if shard in agent.shards:
                 agent.shards.discard(shard)
@@ -59,7 +62,7 @@ class Holders:
                     del self._of[shard]
 
     def forget(self, name: str) -> None:
-        """It is out of reach, or is to be asked nothing more."""
+        """Remove an agent that has disconnected or is about to stop."""
         agent = self.agents.pop(name, None)
         if agent is not None:
             self.drop(agent, list(agent.shards))

@@ -1,13 +1,13 @@
-"""What "acknowledged" means here: each level's way into the outbox.
+"""Store items at the level of acknowledgement that the client has requested.
 
-durable    waits until sync has committed
-received   answers at once; the outbox goes on without anybody waiting
-spooled    answers once the write is fsynced here, and plays it again after a restart
+durable    acknowledge after sync has committed the item
+received   acknowledge at once; the item then waits in the outbox, and is lost if the process dies
+spooled    acknowledge after the item is fsynced in the local spool; it is replayed after a restart
 
-What an earlier process had promised comes first: until all of it is in the outbox, new writes
-wait.  Else newer ticks of a series would overtake older ones, which could then never be stored.
+After a restart, new writes wait until the whole spool has been put into the outbox.  Otherwise
+newer ticks of a series could be stored before older ones, and the older ones would be refused.
 
-One identity holds at most half of the spool, and half of the places to wait in for the replay.
+One identity may use at most half of the spool, and half of the places for waiting writes.
 """
 
 from __future__ import annotations
@@ -39,20 +39,23 @@ from midstreamer.runtime.places import Shares
 from midstreamer.telemetry import logs
 
 REPLAY_PAUSE_S = 0.05
+"""Seconds to wait before the replay retries a record for which the outbox had no room."""
 RETRY_AFTER_S = 0.5
 SET_ASIDE_BYTES = 512
-"""What surrounds a record that is set aside; as text it takes up to twice its size besides."""
+"""Bytes counted for the reason and the JSON around a record that is set aside.  The payload itself,
+as text, takes up to twice its size."""
 REPLAY_WAITS_MAX = 256
-"""New writes that wait until the spool was played again."""
+"""Maximum number of new writes that wait for the replay of the spool."""
 
 log = logs.get(__name__)
 
 
 class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A spooled item on disk. New fields at the end, with defaults.
+    """The encoding of an item in the spool.  Add new fields at the end, with defaults.
 
-    A field at its default is not written, so that the version before reads the record.  A record
-    with a field that this version does not know is set aside: without it, it says another thing.
+    A field with its default value is not written, so that an older version can read the record.  A
+    record with a field that this version does not know is set aside, because ignoring the field
+    could change what is stored.
     """
 
     columns: tuple[Column, ...] = ()
@@ -61,12 +64,14 @@ class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class _Promise(NamedTuple):
+    """A record to be written to the spool; ``place`` gets its place once it is fsynced."""
+
     payload: bytes
     place: asyncio.Future[Place]
 
 
 class _Refusal(NamedTuple):
-    """A promise that cannot be kept."""
+    """A spooled record that sync has refused and that can never be stored."""
 
     place: Place
     payload: bytes
@@ -77,7 +82,8 @@ _Job = _Promise | _Refusal | Place
 
 
 class Intake:
-    """Stores items at the level asked for; with a spool, `run` and `replay` it."""
+    """Stores items at the requested level.  With a spool, `run` must run meanwhile, and `replay`
+    must be called once after the start."""
 
     def __init__(self, writer: Writer, spool: Spool | None) -> None:
         self._writer = writer
@@ -87,7 +93,8 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # No line: whoever left it late would be overtaken by writes that need not wait any more.
+        # No waiting line here: a write that leaves the line after the replay would be overtaken
+        # by writes that no longer have to wait.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -98,17 +105,23 @@ class Intake:
 
     @property
     def left(self) -> int:
-        """Records of an earlier process that are not in the outbox yet."""
+        """Number of spooled records of an earlier process that are not in the outbox yet."""
         return len(self._left)
 
     def resume(self, records: Iterable[Record]) -> None:
-        """Keep new writes waiting until `replay` has handed these on."""
+        """Register the records of an earlier process; new writes wait until `replay` has put
+        these records into the outbox."""
         self._left.extend(records)
         if self._left:
             self._caught_up.clear()
 
     async def store(self, item: Item, level: Level, deadline_s: float) -> Receipt:
-        """A Receipt; of position 0 and no counts where the store has not answered yet."""
+        """Store an item and return its Receipt.
+
+        At the levels received and spooled, the Receipt has position 0 and no counts, because sync
+        has not answered yet.  Raise Overloaded without room, and Unavailable when the replay of
+        the spool takes longer than the deadline.
+        """
         if not self._caught_up.is_set():
             async with self._waits.place(item.identity, deadline_s):
                 await self._turn_of_new(deadline_s)
@@ -126,16 +139,17 @@ class Intake:
                 await self._caught_up.wait()
         except TimeoutError as error:
             raise Unavailable(
-                f"{self.left} writes spooled before the last restart wait for sync; new ones come"
-                " after them: ask again later",
+                f"{self.left} writes spooled before the last restart wait for sync, and new writes"
+                " wait for them: retry later",
                 retry_after_s=RETRY_AFTER_S,
             ) from error
 
     async def _promise(self, item: Item) -> None:
         if self._spool is None:
             raise BadInput(
-                f"level {Level.SPOOLED} is not offered here: set coordinator.spool_dir to a folder"
-                f" on a volume that outlives the process, or ask for {Level.DURABLE}"
+                f"this coordinator does not offer the level {Level.SPOOLED}: set"
+                " coordinator.spool_dir to a folder on a volume that outlives the process, or ask"
+                f" for {Level.DURABLE}"
             )
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         payload = _encoded(item)
@@ -146,39 +160,46 @@ class Intake:
         except asyncio.CancelledError:
             give_back()
             if place.done() and not place.cancelled() and place.exception() is None:
-                self._jobs.put_nowait(place.result())  # its caller left as it was written
+                # The caller was cancelled after the record was written: remove the record.
+                self._jobs.put_nowait(place.result())
             raise
         except BaseException:
             give_back()
             raise
 
     def _take_room(self, identity: str, size: int) -> Callable[[], None]:
-        """Room in the spool for one record; call what is returned when the record is settled."""
+        """Count a record towards the share of an identity.
+
+        Return the function to call when the record leaves the spool.  Raise Overloaded when the
+        identity or the spool has no room.
+        """
         spooled = self._spooled
         if not spooled.fits(identity, size):
             raise Overloaded(
                 f"{spooled.held(identity):,} B of {identity} are spooled, no room for another"
-                f" {size:,} B: its share is {spooled.share:,} B; {spooled.taken:,} B in all,"
-                f" coordinator.spool_bytes_max={spooled.limit:,}: send slower, or find out why sync"
-                " is slow",
+                f" {size:,} B: its share is {spooled.share:,} B; all clients take"
+                f" {spooled.taken:,} B, coordinator.spool_bytes_max={spooled.limit:,}: send"
+                " slower, or find out why sync is slow",
                 retry_after_s=RETRY_AFTER_S,
             )
         spooled.take(identity, size)
         return partial(spooled.give_back, identity, size)
 
     def _offer(self, place: Place, item: Item, size: int) -> None:
-        """Hand a spooled item on; it leaves the spool when it is stored or set aside."""
+        """Put a spooled item into the outbox.  Its record leaves the spool when the item is stored
+        or set aside."""
         try:
             stored = self._writer.offer(item)
         except Overloaded:
-            self._jobs.put_nowait(place)  # not promised after all: its caller is told
+            self._jobs.put_nowait(place)  # remove the record: the caller gets the error
             raise
         stored.add_done_callback(partial(self._room_after, item.identity, size))
         self._keep_until_settled(place, item, stored)
 
     def _room_after(self, identity: str, size: int, stored: asyncio.Future[Receipt]) -> None:
-        """What is stored gives its room back. What is set aside stays on disk, so it keeps it, and
-        takes more: else one client with bad writes would fill the spool for all others."""
+        """Give the room of a stored record back.  A refused record stays on disk, so the client
+        keeps its bytes and is charged the larger form of a record that is set aside.  Otherwise
+        one client with bad writes could fill the spool for all other clients."""
         if stored.cancelled() or stored.exception() is None:
             self._spooled.give_back(identity, size)
         else:
@@ -196,7 +217,8 @@ class Intake:
         stored.add_done_callback(settled)
 
     async def replay(self) -> None:
-        """Send what an earlier process had promised, as fast as the outbox takes it."""
+        """Put the records of an earlier process into the outbox, as fast as it has room, and then
+        let new writes continue."""
         records = self.left
         while self._left:
             if self._replayed(self._left[0]):
@@ -213,7 +235,7 @@ class Intake:
         except msgspec.MsgspecError as error:
             self._jobs.put_nowait(_Refusal(*record, f"not a spooled write: {error}"))
             return True
-        # An earlier version took columns without a tick; sync refuses them.
+        # An earlier version accepted columns without ticks; sync refuses such columns.
         columns = tuple(column for column in payload.columns if len(column))
         item = Item(columns, payload.decisions, identity=payload.identity)
         try:
@@ -224,7 +246,8 @@ class Intake:
         return True
 
     async def run(self) -> None:
-        """Do the spool's file work: everything that waits shares one fsync."""
+        """Write to the spool and remove records from it, until cancelled.  All records that wait
+        at the same time share one fsync."""
         while True:
             jobs = [await self._jobs.get()]
             while not self._jobs.empty():
@@ -239,7 +262,7 @@ class Intake:
                         promise.place.set_exception(error)
                 continue
             for promise, place in zip(promises, places, strict=True):
-                if promise.place.done():  # its caller has gone without a promise
+                if promise.place.done():  # the caller was cancelled: remove the record
                     self._jobs.put_nowait(place)
                 else:
                     promise.place.set_result(place)
@@ -249,7 +272,7 @@ class Intake:
         for job in settled:
             try:
                 self._settle(self._spool, job)
-            except StoreError as error:  # it will be played again after the next start
+            except StoreError as error:  # the record is replayed after the next start
                 log.warning("spool.not_settled", detail=error.message)
         return self._spool.append([promise.payload for promise in promises]) if promises else []
 
@@ -266,6 +289,6 @@ def _encoded(item: Item) -> bytes:
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:
-    """Nobody waits for this answer: say so when it is bad."""
+    """Log the refusal of an item that was acknowledged before, because no caller awaits it."""
     if not stored.cancelled() and (error := stored.exception()) is not None:
         log.error("write.refused", level=level, detail=str(error))

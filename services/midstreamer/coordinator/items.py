@@ -1,4 +1,7 @@
-"""What a caller wants stored, and what became of it: what the outbox packs and settles."""
+"""The items that callers want stored, and the receipts that they get for them.
+
+The outbox packs items of many callers into one Write.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,32 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames, sizes
 
 CALLER_BYTES = 32
-"""Of who asked, without its name: an item with nothing in it takes room too."""
+"""Bytes counted for the caller of an item, without its name, so that an empty item is not free."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What one caller wants stored: all of it or nothing."""
+    """Columns and decisions that one caller wants stored, either all of them or none."""
 
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     deadline_s: float | None = None
-    """When its caller stops waiting; None: it must be stored."""
+    """Loop time at which the caller stops waiting.  None: nobody gives up, the item is retried
+    until it is stored or refused."""
     identity: str = ""
-    """``<kind>/<id>`` of the caller: its places, new series and streams are counted for it. Empty
-    for what is played again from the spool of an older version."""
+    """``<kind>/<id>`` of the caller.  Quotas and places in queues are counted by it.  Empty for an
+    item that an older version wrote to the spool."""
     trace: str = ""
-    """The span that it was asked in, as a ``traceparent``, when its trace is kept."""
+    """The span of the caller's request as a ``traceparent``; empty unless its trace is recorded."""
 
     @property
     def ticks(self) -> int:
-        """How many ticks."""
+        """Number of ticks in all columns."""
         return sum(len(column) for column in self.columns)
 
     @property
     def size(self) -> int:
-        """Bytes on the wire, roughly."""
+        """Approximate number of bytes that the item takes in a frame."""
         columns = sum(map(sizes.column_bytes, self.columns))
         caller = CALLER_BYTES + len(self.identity) + len(self.trace)
         return caller + columns + sum(map(sizes.decision_bytes, self.decisions))
@@ -42,19 +46,23 @@ class Item:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an item."""
+    """The result of storing one item."""
 
     position: int
+    """Position of the commit in the change feed; 0 when the item is not committed yet."""
     stored: int = 0
+    """Number of ticks and decisions that are newly stored."""
     repeated: int = 0
+    """Number of ticks and decisions that had been stored before."""
     decisions: tuple[Decision, ...] = ()
-    """The item's, in its order; the stored one where it had been stored before."""
+    """The decisions of the item, in their order.  A decision that had been stored before is
+    replaced by the stored one."""
     verdicts: tuple[Verdict, ...] = ()
-    """Those that its ticks brought."""
+    """The verdicts that became known through the ticks of the item."""
 
 
 def receipts_of(items: list[Item], written: frames.Written) -> list[Receipt]:
-    """One Receipt for each item of a Write, in its order."""
+    """Return one Receipt for each item of a Write, in the order of the items."""
     before = {decision.experience_id: decision for decision in written.decisions}
     repeats = iter(_column_repeats(items, written))
     receipts = []
@@ -75,7 +83,7 @@ def receipts_of(items: list[Item], written: frames.Written) -> list[Receipt]:
 
 
 def _column_repeats(items: list[Item], written: frames.Written) -> list[int]:
-    """How many ticks of each column had been stored before."""
+    """Return for each column of a Write how many of its ticks had been stored before."""
     columns = [column for item in items for column in item.columns]
     if len(written.column_repeats) == len(columns):
         return list(written.column_repeats)

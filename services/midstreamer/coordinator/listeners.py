@@ -1,7 +1,8 @@
-"""Where one coordinator is reached: inside its network, and from outside of it.
+"""The listening addresses of one coordinator: inside the network of the fleet, and outside it.
 
-Agents, coordinators and most clients share a network, and dial the address that leases tell.  A
-client from outside comes by another place, and is told only addresses that lead in from there.
+Agents, coordinators and most clients share a network, and dial the addresses that leases contain.
+A client outside that network connects to a second listening address.  Such a client only receives
+addresses of coordinators that it can reach from outside.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ log = logs.get(__name__)
 async def opened(
     config: CoordinatorSettings, listens: Callable[[str], Awaitable[Listener]], ends: AsyncExitStack
 ) -> Entrances:
-    """Listen where the settings say; ``ends`` closes it all."""
-    made: list[Listener] = []
+    """Listen on the addresses in the settings; closing ``ends`` closes every listener."""
+    listening: list[Listener] = []
     for place in (config.listen, config.outside_listen):
         if place is not None:
-            made.append(await listens(place))
-            ends.push_async_callback(made[-1].close)
-            log.info("coordinator.listening", address=made[-1].address)
-    return Entrances(*made)
+            listening.append(await listens(place))
+            ends.push_async_callback(listening[-1].close)
+            log.info("coordinator.listening", address=listening[-1].address)
+    return Entrances(*listening)
 
 
 class Entrances:
-    """The listening ends of one coordinator, as one."""
+    """The inside and the outside listener of one coordinator, used together."""
 
     def __init__(self, inside: Listener, outside: Listener | None = None) -> None:
         self._inside = inside
@@ -41,30 +42,30 @@ class Entrances:
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound inside."""
+        """``host:port`` that the inside listener is bound to."""
         return self._inside.address
 
     @property
     def outside_address(self) -> str:
-        """``host:port`` really bound for those outside; empty where there is no such place."""
+        """``host:port`` that the outside listener is bound to; empty when there is none."""
         return self._outside.address if self._outside else ""
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """Those that are connected now."""
+        """All peers that are connected now, inside and outside."""
         return tuple(peer for each in self._all() for peer in each.peers)
 
     def is_outside(self, peer: Peer) -> bool:
-        """Whether a peer came in from outside."""
+        """Return whether a peer has connected to the outside listener."""
         return self._outside is not None and peer in self._outside.peers
 
     def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
+        """Accept no new links; open links stay open."""
         for each in self._all():
             each.refuse_new()
 
     async def sent_away(self, kinds: Collection[Kind]) -> None:
-        """Tell peers of these kinds that this process is about to stop, and wait for them."""
+        """Send Drain to all peers of these kinds, and wait until their links have ended."""
         await asyncio.gather(*(each.sent_away(kinds) for each in self._all()))
 
     def _all(self) -> list[Listener]:

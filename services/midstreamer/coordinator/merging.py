@@ -1,4 +1,5 @@
-"""Many agents' findings to one Evidence for each window: sharding is invisible in the result."""
+"""Merge the findings of many agents into one Evidence for each window.  The result is the same as
+if one agent had searched all shards."""
 
 from __future__ import annotations
 
@@ -15,21 +16,22 @@ def merge(
     windows: Sequence[Window],
     answers: Sequence[Sequence[Evidence]],
 ) -> list[Evidence]:
-    """One Evidence for each window, of answers that together cover every shard once.
+    """Return one Evidence for each window, merged from answers that cover every shard exactly once.
 
-    Each answer has one Evidence for each window, over its own shards.  The result depends
-    neither on their order nor on how the shards were divided.
+    Each answer has one Evidence for each window, over the shards that its agent searched.  The
+    result depends neither on the order of the answers nor on how the shards were divided.
     """
     return [
-        _merge_one(specification, window, [answer[place] for answer in answers])
-        for place, window in enumerate(windows)
+        _merge_one(specification, window, [answer[index] for answer in answers])
+        for index, window in enumerate(windows)
     ]
 
 
 def _merge_one(specification: Specification, window: Window, parts: Sequence[Evidence]) -> Evidence:
-    # Each speaks of the part of the window it holds: the first of all is that of the whole.
-    apart = [part for part in parts if not part.agrees]
-    first = min(apart, key=lambda part: part.differs_at) if apart else None
+    # An agent compares only the points of the window that its own shards hold.  The smallest
+    # index at which any agent found a difference is the first difference of the whole window.
+    differing = [part for part in parts if not part.agrees]
+    first = min(differing, key=lambda part: part.differs_at) if differing else None
     return Evidence(
         specification=specification,
         window=window,

@@ -1,22 +1,22 @@
-"""The outbox: what waits to be written to sync, packed, sent, sent again, and settled once.
+"""The outbox: pack waiting items into Writes, send these to sync, and retry until answered.
 
-Whenever no Write is under way, everything waiting is packed into one, up to a size: the slower
-the store, the larger the batch.  Identities take turns (`runtime.fair_queue`): whoever had the
-fewest bytes sent is next.  The items of one identity keep their order, and so do the ticks of one
-series.  One identity holds at most half of the items and of the bytes.
+When no Write is under way, the waiting items are packed into the next one, up to a size limit.  So
+batches become larger when the store is slower.  `runtime.fair_queue` chooses the next identity:
+the one with the fewest bytes sent so far.  Items of one identity keep their order, and so do the
+ticks of one series.  One identity may hold at most half of the items and half of the bytes.
 
-A Write is one transaction.  When sync is away the same Write is sent again, with the same
-sequence, until it is answered; natural keys make that safe.  Sync takes or refuses each item by
-itself and its answer says which were refused, so nobody fails for a neighbour.  Where it refuses
-a whole Write all the same, because PostgreSQL itself objects, its items wait again as *suspects*:
-at most half as many share the next Write, until the item to blame stands alone.  Suspects take
-turns like others: bad items of one identity do not delay good ones of another.
+A Write is one transaction.  While sync is unreachable, the same Write is retried with the same
+sequence until sync answers; natural keys make retries safe.  Sync accepts or refuses each item
+separately, so a bad item does not fail the other items of its Write.  If PostgreSQL refuses a
+whole Write nevertheless, the items of that Write become *suspects*.  The next Write then has at
+most half as many of them, and so on, until the bad item is alone in a Write and is refused.
+Suspects take turns with other items: bad items of one identity do not delay another identity.
 
-An item with a deadline is given up when that passes; it may have been stored all the same, and
-says so.  An item without one stays until it is stored or refused for what is in it; an error that
-nobody foresaw says nothing of the item, and is one more reason to send it again.
+An item with a deadline is given up after the deadline.  Sync may have stored that item all the
+same, and the error says so.  An item without a deadline stays until it is stored, or refused
+because of its content.  An unexpected error is no such refusal: the item is retried.
 
-Events and ``now_s`` in, effects out; `coordinator.writer` carries them out.
+Events and ``now_s`` go in, effects come out; `coordinator.writer` does the I/O.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from midstreamer.runtime.places import Shares
 
 BACKOFF = Backoff(first_s=0.05, most_s=1.0)
 PASSING = (errors.Unavailable, errors.DeadlineExceeded)
-"""Errors that say nothing of what was in a Write."""
+"""Errors that are temporary and do not depend on the content of a Write: the Write is retried."""
 FINAL = (errors.BadInput, errors.LocalProtocolError)
-"""Errors that an item brings about however often it is sent: what is in it, or that it is too
-large for any frame."""
+"""Errors that an item causes at every attempt, because its content is invalid or the item is too
+large for a frame."""
 
 # --- what goes in and comes out -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Offered:
-    """An item to be stored; ``key`` is the caller's name for it."""
+    """A caller wants an item stored; ``key`` identifies the item in later effects."""
 
     key: int
     item: Item
@@ -60,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """The Write with this sequence brought an error."""
+    """The Write with this sequence has failed."""
 
     sequence: int
     error: errors.MidstreamerError
@@ -68,7 +68,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time passed."""
+    """Time has passed: check deadlines and retries."""
 
 
 Event = Offered | Answered | Failed | Tick
@@ -76,14 +76,14 @@ Event = Offered | Answered | Failed | Tick
 
 @dataclass(frozen=True)
 class Post:
-    """Send this Write."""
+    """Send this Write to sync."""
 
     write: frames.Write
 
 
 @dataclass(frozen=True)
 class Settle:
-    """An item is committed."""
+    """The item with this key is committed: give its caller the receipt."""
 
     key: int
     receipt: Receipt
@@ -91,7 +91,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class Reject:
-    """An item is given up."""
+    """The item with this key was refused or given up: give its caller the error."""
 
     key: int
     error: errors.MidstreamerError
@@ -105,16 +105,17 @@ class Limits:
     """Bounds of an outbox."""
 
     items_max: int = 4096
-    """Items waiting, half of them of one identity; one more is refused with `Overloaded`."""
+    """Maximum number of items in the outbox, at most half of them of one identity.  Another item is
+    refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
-    """Bytes waiting, likewise."""
+    """Maximum number of bytes of all items in the outbox, at most half of one identity."""
     items_setting: str = "items_max"
     bytes_setting: str = "bytes_max"
-    """What the two are called in the configuration, for messages."""
+    """Names of the two settings in the configuration, for error messages."""
     batch_bytes_max: int = frames.FRAME_BYTES_MAX // 2
-    """Payload of one Write; a larger single item goes alone."""
+    """Maximum number of payload bytes in one Write.  A larger item is sent alone."""
     backoff: Backoff = BACKOFF
-    """Between two attempts to send the same Write."""
+    """Pause between two attempts to send the same Write."""
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -126,20 +127,21 @@ class _Batch:
     write: frames.Write
     attempts: int = 0
     again_s: float | None = None
-    """When to send it again; None while its answer is awaited."""
+    """Time at which to retry the Write; None while its answer is awaited."""
     trouble: errors.MidstreamerError | None = None
-    """Why it has to be sent again."""
+    """The error of the last attempt to send the Write."""
 
 
 @dataclass
 class Outbox:
-    """The items of one writer, (certified identity, incarnation)."""
+    """The items that one process has to write to sync."""
 
     limits: Limits = field(default_factory=Limits)
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """Items of a refused Write, with how many of them one Write may hold; no others share it."""
+    """Items of a refused Write by key, with the maximum number of items in their next Write.  A
+    Write has either only suspects or no suspects."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -149,11 +151,11 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Items not settled."""
+        """Number of items that are neither stored nor refused yet."""
         return len(self._items)
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
-        """Take one event in; say what is to be done."""
+        """Apply one event at time ``now_s`` and return the effects to carry out."""
         match event:
             case Offered(key, item):
                 return self._offer(key, item) or self._next(now_s)
@@ -165,7 +167,7 @@ class Outbox:
                 return self._expire(now_s) + self._next(now_s)
 
     def next_wakeup_s(self) -> float | None:
-        """When `Tick` is due next."""
+        """Return the time at which the next `Tick` is due; None when no timer is needed."""
         busy = self._busy()
         times = [
             item.deadline_s
@@ -191,9 +193,10 @@ class Outbox:
         return errors.Overloaded(
             f"{places.held(identity)} writes of {held.held(identity):,} B of"
             f" {identity or 'this process'} wait for sync, no room for another of {size:,} B: its"
-            f" share is {places.share} writes and {held.share:,} B; {places.taken} of"
-            f" {held.taken:,} B wait in all, {limits.items_setting}={places.limit},"
-            f" {limits.bytes_setting}={held.limit:,}: send slower, or find out why sync is slow",
+            f" share is {places.share} writes and {held.share:,} B; all clients have"
+            f" {places.taken} writes of {held.taken:,} B waiting,"
+            f" {limits.items_setting}={places.limit}, {limits.bytes_setting}={held.limit:,}: send"
+            " slower, or find out why sync is slow",
             retry_after_s=limits.backoff.first_s,
         )
 
@@ -270,7 +273,7 @@ class Outbox:
         return [Reject(key, error)]
 
     def _suspect(self, keys: list[int]) -> None:
-        """One of these is to blame: fewer of them share the next Write."""
+        """Mark the items of a refused Write as suspects: half as many share the next Write."""
         for key in reversed(keys):
             item = self._items[key]
             self._suspects[key] = len(keys) // 2
@@ -295,11 +298,11 @@ class Outbox:
         return item
 
     def _busy(self) -> set[int]:
-        """What a Write under way may yet commit."""
+        """Return the keys of the items whose Write is under way and may still be committed."""
         return set(self._batch.keys) if self._batch and self._batch.again_s is None else set()
 
     def _expire(self, now_s: float) -> list[Effect]:
-        """Give up whatever is too late, except what a Write under way may yet commit."""
+        """Give up items whose deadline has passed, except those whose Write is under way."""
         busy = self._busy()
         late = [
             key
@@ -316,32 +319,38 @@ class Outbox:
         return [Reject(key, _too_late(self._forget(key), trouble)) for key in late]
 
     def _thin(self, batch: _Batch, gone: Collection[int]) -> None:
-        """Another content is another Write: a sequence never names two."""
+        """Replace the batch by one without the given items.  The new Write gets a new sequence,
+        because one sequence must never stand for two different contents."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
 
 
 def _is_passing(error: errors.MidstreamerError) -> bool:
-    """Whether it says nothing of what is in a Write; PostgreSQL tells when to ask again, if so."""
+    """Return whether an error is temporary and says nothing of the content of a Write.
+
+    A StoreError is temporary only when it has a ``retry_after_s``.
+    """
     objects = isinstance(error, errors.StoreError) and not error.retry_after_s
     return isinstance(error, PASSING) and not objects
 
 
 def _series(item: Item) -> Iterable[str]:
-    """The series whose ticks are in it; decisions speak of ticks that are stored already."""
+    """Return the series whose ticks are in an item.  Series of decisions do not count, because the
+    ticks that a decision refers to are stored already."""
     return (column.series for column in item.columns)
 
 
 def _too_late(item: Item, trouble: errors.MidstreamerError | None) -> errors.MidstreamerError:
-    told = f"; the last trouble was error[{trouble.code}]: {trouble.message}" if trouble else ""
+    cause = f"; the last error was error[{trouble.code}]: {trouble.message}" if trouble else ""
     return errors.DeadlineExceeded(
-        f"{item.ticks} ticks and {len(item.decisions)} decisions were not answered as durable"
-        f" in time; they may be stored all the same, and sending them again is safe{told}"
+        f"{item.ticks} ticks and {len(item.decisions)} decisions were not acknowledged as durable"
+        f" before the deadline; they may be stored nevertheless, and it is safe to send them"
+        f" again{cause}"
     )
 
 
 class _Room:
-    """What still fits into a Write. The first item always does."""
+    """The room that is left in a Write.  The first item always fits."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes = bytes_max
@@ -352,7 +361,7 @@ class _Room:
         self._empty = True
 
     def take(self, item: Item) -> bool:
-        """Whether the item fits beside those taken; it is then taken too."""
+        """Return whether the item fits into the Write; count the item as taken if so."""
         self._bytes -= item.size
         self._ticks -= item.ticks
         self._columns -= len(item.columns)
@@ -366,5 +375,6 @@ class _Room:
         return True
 
     def _clashes(self, item: Item) -> bool:
-        """Whether it repeats a decision: the answer could not tell whose was stored first."""
+        """Return whether an item of the Write already has one of the item's decisions.  If both
+        were in one Write, the answer could not say which of them was stored first."""
         return any(decision.experience_id in self._ids for decision in item.decisions)

@@ -1,8 +1,9 @@
-"""Whether a coordinator answers requests, and whether it could answer every one of them.
+"""The probes of a coordinator: whether it is serving, and whether it is complete.
 
-It serves once it has listened and followed the change feed of sync.  From then on it stays in DNS:
-when sync is away for a moment, or an agent, it refuses by name what it cannot answer, and a client
-asks again.  If one missing shard made it unready, all coordinators would leave DNS at once.
+A coordinator is serving once it listens and follows the change feed of sync.  It then stays in DNS
+even while sync or an agent is unreachable.  A request that it cannot answer gets an error with a
+code, and the client retries.  If one missing shard made a coordinator unready, all coordinators
+would leave DNS at the same time.  A coordinator is complete when nothing that it needs is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from midstreamer.telemetry import metrics
 
 
 class Readiness:
-    """What a probe is told."""
+    """Gives the reasons why a coordinator is not serving or not complete."""
 
     def __init__(
         self,
@@ -41,11 +42,11 @@ class Readiness:
         self._reached = False
 
     def reached(self) -> None:
-        """The change feed of sync has told something."""
+        """Record that the change feed of sync has delivered its first changes."""
         self._reached = True
 
     def serving(self, *, listens: bool, draining: bool) -> list[str]:
-        """Why it neither answers requests nor refuses them by name."""
+        """Return the reasons why this coordinator is not serving; an empty list when it is."""
         if draining:
             return ["draining"]
         reasons = [] if listens else ["not listening yet"]
@@ -54,7 +55,8 @@ class Readiness:
         return reasons
 
     def complete(self) -> list[str]:
-        """Why some request might be refused now; counts what is held for the metrics too."""
+        """Return the reasons why this coordinator is not complete, so that some request may fail
+        now; an empty list when it is complete.  Also updates the metric of held shards."""
         reasons = self.of_its_own()
         shards = self._catalogue.shards(self._catalogue.universes())
         coverage = self._dispatcher.coverage(shards)
@@ -63,13 +65,14 @@ class Readiness:
         if coverage.unheld:
             first = self._dispatcher.unheld(shards)[0]
             reasons.append(
-                f"{coverage.unheld} shards are held by no agent in reach, {first.series} shard"
+                f"{coverage.unheld} shards are held by no connected agent, {first.series} shard"
                 f" {first.number} among them"
             )
         return reasons
 
     def of_its_own(self) -> list[str]:
-        """Those of the reasons that need no look at every shard."""
+        """Return the reasons of `complete` that concern this process alone, without the costly
+        check of every shard."""
         reasons = []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {', '.join(self._sync)}")

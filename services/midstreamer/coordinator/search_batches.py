@@ -1,4 +1,5 @@
-"""How many shards one Search asks for, so that it fits into a frame whatever an agent holds."""
+"""Split the shards of a search so that each Search fits into one frame, however many shards an
+agent holds."""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ from midstreamer.protocol.frames import FRAME_BYTES_MAX
 from midstreamer.protocol.sizes import shard_bytes
 
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
-"""Most bytes of shards in one Search."""
+"""Maximum number of bytes that the shards of one Search take."""
 ROOM_LEAST = 4096
-"""Bytes of shards that are asked for at once however large the windows are."""
+"""Bytes that the shards of one Search may always take, however large its windows are."""
 SEARCH_BYTES = 4096
-"""Of a Search without its windows and its shards."""
+"""Bytes allowed for a Search without its windows and without its shards."""
 WINDOW_BYTES = 256
-"""Of a window in it without its values, the name of its series counted."""
+"""Bytes allowed for one window of a Search without its values, but with the name of its series."""
 
 
 def room_beside(windows: Sequence[Window]) -> int:
-    """Bytes of shards that fit into a Search beside these windows."""
+    """Return how many bytes the shards of a Search may take when it also carries these windows."""
     taken = SEARCH_BYTES + sum(WINDOW_BYTES + len(window.values) for window in windows)
     return max(ROOM_LEAST, min(FRAME_BYTES_MAX - taken, SHARDS_BYTES_MAX))
 
 
 def parts(shards: Iterable[Shard], room: int) -> Iterator[tuple[Shard, ...]]:
-    """Shards in parts of so many bytes, at least one in each."""
+    """Split shards into parts of at most ``room`` bytes; each part has at least one shard."""
     part: list[Shard] = []
     left = room
     for shard in shards:

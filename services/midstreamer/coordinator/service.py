@@ -1,9 +1,9 @@
-"""The coordinator as a process: clients and agents connect to it, it is connected to sync.
+"""The coordinator service: clients and agents connect to it, and it connects to sync.
 
-A Match goes: checks, catalogue as of the position asked for, agents (`dispatching`), merge,
-`reasoning.decide` with one state for all windows of the frame, outbox, answer.  An Append goes
-through checks into the outbox.  Nothing is remembered but what sync has told (`catalogue`,
-`states`) and what waits to be written.
+The steps of a Match: check it, wait until the catalogue has reached the requested feed position,
+search at the agents (`dispatcher`), merge, `reasoning.decide` with one state for all windows,
+write through the outbox, answer.  An Append is checked and goes to the outbox.  The process only
+keeps data that sync sent (`catalogue`, `states`) and writes that wait for sync.
 """
 
 from __future__ import annotations
@@ -46,34 +46,34 @@ from midstreamer.transport import address
 from midstreamer.transport.carrier import Carrier
 
 ANSWER_SHARE = 0.95
-"""Of a request's budget: the rest is for the answer's way back."""
+"""Share of a request's budget used here; the rest is for sending the answer to the client."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Lookups and surveys at sync at once. An answer has up to 2 MB and takes sync milliseconds; beyond
-the 16 MB that sync keeps unsent for a link it drops answers, those to our lease among them."""
+"""Maximum number of requests passed on to sync at once. Each answer may take 2 MB. Sync drops
+answers beyond 16 MB unsent on one link, and would drop answers to our lease renewals too."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
-"""Longest that a stop without draining waits for the outbox."""
+"""Timeout in seconds for writing the outbox to sync at a stop without draining."""
 GRACE_S = 1.0
-"""So long a draining coordinator still answers peers that do not know Drain: until then its lease
-is gone, and they may have found another."""
+"""Seconds for which a draining coordinator still answers peers that do not know the Drain frame, so
+that they have time to find another coordinator."""
 STOPPING_S = 0.25
 CALLERS = (Kind.CLIENT, Kind.OPERATOR)
 DECIDED_AT_ONCE = 16
-"""Windows decided before others get a turn on the loop."""
+"""Number of windows to decide before yielding to other tasks of the event loop."""
 
 log = logs.get(__name__)
 
 
 class CoordinatorService:
-    """One coordinator; `run` it until cancelled, which is a clean stop."""
+    """One coordinator. `run` serves until it is drained or cancelled; both are clean stops."""
 
     def __init__(self, config: CoordinatorSettings, carrier: Carrier) -> None:
         self._config = config
         self._carrier = carrier
         self._catalogue = Catalogue()
         self._states = States(config.states_bytes_max)
-        # On the one connection to sync: what clients need there leaves room for our own writes.
+        # Clients' requests take at most half of the link to sync, to leave room for our writes.
         relayed_max = max(1, config.limits.in_flight_max // 2)
         self._recaller = Recaller(self._states, self._recall, at_once=max(1, relayed_max // 2))
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
@@ -116,33 +116,33 @@ class CoordinatorService:
         self._reporter = evidence.Reporter(carrier)
         self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Its stage, and a way to begin draining; `run` may be given another."""
+        """Stage of the process, and the way to drain it; `run` may replace the object."""
         self._refusing = False
-        """Who still asks is told to ask another: the process is about to stop."""
+        """True shortly before the stop: requests are refused so that clients ask elsewhere."""
         self._ready = asyncio.Event()
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound; empty before."""
+        """``host:port`` that the listener is bound to; empty before it listens."""
         return self._server.address if self._server else ""
 
     @property
     def position(self) -> int:
-        """Feed position reached; -1 before the first."""
+        """Position of the change feed reached; -1 before the first change."""
         return self._follower.position
 
     def serving_reasons(self) -> list[str]:
-        """Why requests are neither answered nor refused by name; empty when they are."""
+        """Return the reasons why the coordinator is not serving; empty when it is."""
         return self._readiness.serving(listens=bool(self._server), draining=self.life.draining)
 
     def complete_reasons(self) -> list[str]:
-        """Why a Match might not be answered now; empty when it would be."""
+        """Return the reasons why a Match may fail now; empty when none is known."""
         return self._readiness.complete()
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until told to drain, then stop; cancelling it skips the draining."""
+        """Serve until a drain is requested, then drain and stop. Cancelling skips the drain."""
         self.life = life = life or self.life
         self._ready = ready or asyncio.Event()
         self._intake.resume(await self._open_spool())
@@ -178,7 +178,7 @@ class CoordinatorService:
         self.life.drain(why)
 
     async def _drain(self, server: Entrances) -> None:
-        """Lease first, links last; what is under way is answered, what waits is written."""
+        """Give up the lease, answer requests under way, write the outbox, then end the links."""
         server.refuse_new()
         await self._membership.leave()
         refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
@@ -188,7 +188,7 @@ class CoordinatorService:
         await server.sent_away((Kind.AGENT,))
 
     async def _refuse_soon(self) -> None:
-        """Who does not know Drain goes on asking here, until it is told to ask another."""
+        """Refuse requests after `GRACE_S`: peers that do not know Drain still send some."""
         await asyncio.sleep(GRACE_S)
         self._refusing = True
 
@@ -197,7 +197,7 @@ class CoordinatorService:
             return []
         left = await asyncio.to_thread(self._spool.start)
         if self._spool.unread_bytes:
-            # Normally the one record that was being written when the process died.
+            # Usually one record that was incomplete on disk when the process died.
             log.warning("spool.cut_short", unread_bytes=self._spool.unread_bytes)
         if self._spool.refused_bytes:
             log.warning("spool.refused_kept", refused_bytes=self._spool.refused_bytes)
@@ -222,15 +222,15 @@ class CoordinatorService:
         except TimeoutError:
             log.warning("outbox.left_behind", items=self._writer.depth)
 
-    # --- the feed: what `Follower` asks of its reader ---
+    # --- the change feed: the methods that `Follower` calls ---
 
     async def begin(self, peer: Peer) -> int:
-        """Ask for the present: all members come first."""
+        """Follow the feed from its present end; its first change lists all members."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
-        """Survey the series; whatever the feed tells meanwhile is kept."""
-        # A feed that begins tells of no states, so one that was recalled before may be outdated.
+        """Read all series from sync; changes of the feed in the meantime are kept."""
+        # A new feed does not send earlier changes of states, so cached states may be outdated.
         self._states.clear()
         first = True
         async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
@@ -238,14 +238,14 @@ class CoordinatorService:
             first = False
 
     def apply(self, changes: Changes) -> None:
-        """Take points, states and members in."""
+        """Apply changes of the feed: points, states and members."""
         self._catalogue.apply(changes.changes, changes.position)
         self._states.apply(changes.changes)
         self._readiness.reached()
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
-        """Begin as after a restart."""
+        """Drop all data from sync, as after a restart."""
         self._catalogue.clear()
         self._states.clear()
 
@@ -255,7 +255,7 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Asked at every frame until it is ready, so it stops at the first reason."""
+        """Set the ready event once complete; cheap, because it runs for every frame until then."""
         if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
@@ -281,7 +281,7 @@ class CoordinatorService:
     async def _handle(self, peer: Peer, frame: Frame) -> Answer | None:
         if self._refusing and not isinstance(frame, frames.Holdings):
             raise Unavailable(
-                f"{self._carrier.me.name} is about to stop: ask another coordinator, or again in"
+                f"{self._carrier.me.name} is about to stop: ask another coordinator, or retry in"
                 f" {STOPPING_S:g} s",
                 retry_after_s=STOPPING_S,
             )
@@ -339,14 +339,14 @@ class CoordinatorService:
 
     @contextmanager
     def _held(self, identity: str, request: frames.Match) -> Iterator[None]:
-        """A match waits with all its bytes, for minutes if it may: count them until it is done."""
+        """Count the bytes of a Match while it is under way: it may wait for minutes with them."""
         size = len(request.windows) * decision_bytes_max(request.specification)
         shares = self._match_bytes
         if not shares.fits(identity, size):
             raise Overloaded(
-                f"matches of {identity} hold {shares.held(identity):,} B, its share is"
-                f" {shares.share:,} B; {shares.taken:,} B are held in all,"
-                f" coordinator.matches_bytes_max={shares.limit:,}: send fewer at once, or ask again"
+                f"matches of {identity} under way take {shares.held(identity):,} B of its share of"
+                f" {shares.share:,} B; all clients take {shares.taken:,} B,"
+                f" coordinator.matches_bytes_max={shares.limit:,}: send fewer at once, or retry"
                 " later",
                 retry_after_s=RETRY_AFTER_S,
             )
@@ -382,7 +382,7 @@ class CoordinatorService:
         return await self._record(identity, request, decisions, deadline_s)
 
     async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
-        """All with one state: whatever is learned meanwhile is for the next frame."""
+        """Decide all windows of one Match with the same state, even if the stream learns now."""
         decisions = []
         for place, found in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
@@ -413,13 +413,13 @@ class CoordinatorService:
     async def _relayed(
         self, identity: str, request: frames.Request, deadline_s: float
     ) -> frames.Answer:
-        """Sync's answer to a client's request."""
+        """Pass a client's request on to sync and return the answer of sync."""
         loop = asyncio.get_running_loop()
         async with self._relays.place(identity, deadline_s):
             return await self._session.ask(request, budget_s=deadline_s - loop.time())
 
     async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
-        """As sync says now; as it last said, when it is away."""
+        """Return a survey page from sync, or from the catalogue when sync is unreachable."""
         surveying.check(request)
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:

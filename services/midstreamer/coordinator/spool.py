@@ -1,20 +1,21 @@
-"""The spool: writes that were promised before PostgreSQL had them, on a disk of our own.
+"""The spool: writes on the local disk that were acknowledged before PostgreSQL stored them.
 
     segment = record*          spool-00000001, spool-00000002, ...
     record  = u32 length | u32 crc32 of the payload | payload
 
-Records are appended and fsynced before the promise is given; several that wait share one fsync.
-A segment is deleted when all its records have been settled.  What remains at a start is played
-again: the store recognises what it has by natural keys.  A record that was being written when
-the process died was never promised; a length or checksum that does not fit ends its segment, and
-so does a length of zero: zeros are what a power cut may leave behind the last write.
+Records are appended and fsynced before they are acknowledged; records that wait at the same time
+share one fsync.  A segment is deleted when all its records are stored or set aside.  The records
+left at a start are replayed, which is safe because the store recognises duplicates by natural keys.
+Reading a segment stops at the first record whose length or checksum is wrong: the process died
+while it wrote that record and never acknowledged it.  Reading also stops at a length of zero,
+because a power cut may leave zeros after the last write.
 
-A record that can never be stored is not thrown away, since it was promised: it is set aside in
-the file ``refused``, one JSON object a line with the reason and the payload, for somebody to look
-at and delete.  What is set aside counts towards the bytes the spool may take.
+A record that the store refuses for good was acknowledged, so it is not deleted.  It is *set aside*
+in the file ``refused``, one JSON object per line with the reason and the payload, for an operator
+to inspect and delete.  Records set aside count towards the size limit of the spool.
 
-Plain file work, called by one thread at a time; `coordinator.intake` sees to it and does the
-waiting.
+All methods are blocking file I/O, and one thread at a time may call them; `coordinator.intake` runs
+them in a worker thread.
 """
 
 from __future__ import annotations
@@ -34,27 +35,28 @@ from midstreamer.domain.errors import ConfigError, Overloaded, StoreError
 
 _HEAD = struct.Struct(">II")
 SEGMENT_BYTES = 8 * 1024 * 1024
+"""Size in bytes at which a segment is closed and the next one begins."""
 REFUSED = "refused"
-"""File of the records set aside."""
+"""Name of the file with the records that are set aside."""
 RETRY_AFTER_S = 0.5
 
 
 class Place(NamedTuple):
-    """Where a record lies."""
+    """Where a record lies: the number of its segment, and its number within that segment."""
 
     segment: int
     number: int
 
 
 class Record(NamedTuple):
-    """One spooled write."""
+    """One spooled write: its place on disk and its encoded content."""
 
     place: Place
     payload: bytes
 
 
 class _SetAside(msgspec.Struct, frozen=True):
-    """A line of the file of refused records."""
+    """One line of the file `REFUSED`: a record that the store refused, with the reason."""
 
     segment: int
     number: int
@@ -63,30 +65,31 @@ class _SetAside(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """One folder of segments, of one process at a time."""
+    """The segments in one folder, which one process at a time may use."""
 
     def __init__(
         self, directory: Path, *, bytes_max: int, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
         self._directory = directory
         self.bytes_max = bytes_max
-        """Most that it may take on disk."""
+        """Maximum number of bytes that the spool may take on disk."""
         self._segment_bytes = segment_bytes
         self._open: dict[int, set[int]] = {}
-        """Of each segment on disk, the records that are not settled."""
+        """For each segment on disk, the numbers of its records that must still be kept."""
         self._sizes: dict[int, int] = {}
         self._file: BinaryIO | None = None
         self._segment = 0
         self._written = 0
-        """Records in the present segment."""
+        """Number of records in the segment that is being written."""
         self._lock: BinaryIO | None = None
         self.unread_bytes = 0
-        """Found at the start behind a record that was cut short or damaged."""
+        """Bytes that `start` found from the first incomplete or damaged record of a segment on."""
         self.refused_bytes = 0
-        """Of the records set aside."""
+        """Size in bytes of the file with the records that are set aside."""
 
     def start(self) -> list[Record]:
-        """Take the folder; return what was left in it, oldest first."""
+        """Lock the folder and return the records left in it, oldest first.  Raise ConfigError when
+        the folder cannot be used."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lock = (self._directory / "lock").open("wb")
@@ -105,13 +108,18 @@ class Spool:
         return left
 
     def append(self, payloads: Sequence[bytes]) -> list[Place]:
-        """Write these records and fsync them: they are promised when this returns."""
+        """Write these records and fsync them; they may be acknowledged when this returns.
+
+        Raise Overloaded when the spool is full, and StoreError when the disk fails.
+        """
         wanted = sum(_HEAD.size + len(payload) for payload in payloads)
         held = sum(self._sizes.values()) + self.refused_bytes
         if held + wanted > self.bytes_max:
             raise Overloaded(
                 f"the spool holds {held:,} B, {self.refused_bytes:,} B of them set aside in"
-                f" {self._refused}; spool_bytes_max={self.bytes_max:,}",
+                f" {self._refused}; no room for {wanted:,} B more,"
+                f" coordinator.spool_bytes_max={self.bytes_max:,}: inspect that file, delete it and"
+                " restart, or find out why sync is slow",
                 retry_after_s=RETRY_AFTER_S,
             )
         try:
@@ -121,7 +129,8 @@ class Spool:
             raise self._trouble(error) from error
 
     def settle(self, place: Place) -> None:
-        """A record is stored: it need not be kept. StoreError when its file cannot be deleted."""
+        """Release a record that no longer has to be kept, and delete its segment if it was the last
+        one there.  Raise StoreError when the segment cannot be deleted."""
         records = self._open.get(place.segment)
         if records is None:
             return
@@ -135,7 +144,8 @@ class Spool:
                 raise self._trouble(error) from error
 
     def set_aside(self, place: Place, payload: bytes, reason: str) -> None:
-        """A record was refused for good: keep it apart, and no longer play it again."""
+        """Move a record that the store refused for good to the file `REFUSED`, so that it is not
+        replayed.  Raise StoreError when the disk fails."""
         line = msgspec.json.encode(_SetAside(*place, reason, payload)) + b"\n"
         try:
             with self._refused.open("ab") as file:
@@ -148,8 +158,8 @@ class Spool:
         self.settle(place)
 
     def close(self) -> None:
-        """Let go of the folder."""
-        with contextlib.suppress(OSError):  # all that was promised has been fsynced
+        """Close the current segment and unlock the folder."""
+        with contextlib.suppress(OSError):  # acknowledged records have been fsynced before
             self._turn()
         if self._lock is not None:
             self._lock.close()
@@ -165,7 +175,7 @@ class Spool:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-        # Only now do they count: a write that failed has left nothing that could be settled.
+        # Count the records only after the fsync, because a failed write leaves no records.
         numbers = range(self._written, self._written + len(payloads))
         self._open[self._segment].update(numbers)
         self._written += len(payloads)
@@ -182,21 +192,22 @@ class Spool:
         self._written = 0
         folder = os.open(self._directory, os.O_RDONLY)
         try:
-            os.fsync(folder)  # else the file's name may be lost with the power
+            os.fsync(folder)  # else a power cut may lose the name of the new file
         finally:
             os.close(folder)
         return file
 
     def _turn(self) -> None:
-        """Leave the present segment; the next record begins another."""
+        """Close the current segment; the next record begins a new one."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def _leave_damaged(self) -> None:
-        """Nothing may follow a half-written record: cut it off, and never write here again."""
+        """Close a segment after a failed write, and cut off its incomplete record.  New records go
+        to a new segment, because records after an incomplete one could not be read."""
         with contextlib.suppress(OSError):
-            self._turn()  # it may try to write what is left in its buffer
+            self._turn()  # closing may try to write the rest of the buffer, and fail
         with contextlib.suppress(OSError):
             if self._open.get(self._segment):
                 os.truncate(self._path(self._segment), self._sizes[self._segment])

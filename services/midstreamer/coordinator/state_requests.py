@@ -1,4 +1,5 @@
-"""Asking sync for learning states, once for all who need the same one at the same time."""
+"""Request learning states from sync.  Callers that need the same state at the same time share one
+request."""
 
 from __future__ import annotations
 
@@ -12,23 +13,26 @@ from midstreamer.domain.state import State
 from midstreamer.protocol.frames import Answer, Learned, Recall, Recalled
 
 RECALL_S = 30.0
-"""Longest that one answer is waited for; who needs it may give up earlier."""
+"""Timeout of one request to sync, in seconds.  A caller with an earlier deadline stops waiting
+before that."""
 
 
 class Recaller:
-    """States by specification, from the cache or from sync."""
+    """Returns the learning state of a specification, from the cache or from sync."""
 
     def __init__(
         self, states: States, ask: Callable[[Recall], Awaitable[Answer]], *, at_once: int
     ) -> None:
-        """``at_once``: most that sync is asked for at a time; others wait for these."""
+        """``ask`` sends a Recall to sync.  ``at_once`` is the maximum number of requests to sync at
+        the same time; further requests wait."""
         self._states = states
         self._ask = ask
         self._places = asyncio.Semaphore(at_once)
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def state(self, specification: Specification, deadline_s: float) -> State:
-        """The newest state of a specification's stream; the initial one before any learning."""
+        """Return the newest state of a specification's stream, or the initial state if the stream
+        has learned nothing yet.  Raise DeadlineExceeded when sync does not answer in time."""
         try:
             async with asyncio.timeout_at(deadline_s):
                 while (state := self._states.state(specification)) is None:
@@ -36,11 +40,12 @@ class Recaller:
                 return state
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"stream {specification.stream}: sync did not tell its state in time"
+                f"stream {specification.stream}: sync did not answer with its state before the"
+                " deadline of the request: ask again, or with a larger budget"
             ) from error
 
     async def close(self) -> None:
-        """End the questions that are under way; nobody waits for them any more."""
+        """Cancel all pending requests to sync; call it when no caller waits any more."""
         asking = set(self._asking.values())
         for task in asking:
             task.cancel()
@@ -58,7 +63,7 @@ class Recaller:
     def _done(self, stream: str, task: asyncio.Task[None]) -> None:
         self._asking.pop(stream, None)
         if not task.cancelled():
-            task.exception()  # seen, also when nobody waits any more
+            task.exception()  # mark as retrieved, else asyncio logs it when no caller waits
 
     async def _recall(self, stream: str) -> None:
         async with self._places:

@@ -1,10 +1,10 @@
-"""The learning states that a coordinator has needed lately, each the newest there is.
+"""A cache of the learning states that recent requests needed, each in its newest version.
 
-There may be far more streams than fit into memory, and most are of no interest here: a state is
-asked for when a request first needs it, kept while it is used, and kept current by the change
-feed.  What the feed tells of other streams is passed over, with one exception: of a stream whose
-state is being asked for everything is taken, since the answer may be older than what the feed
-tells meanwhile.  The newer version counts, wherever it came from.
+There may be far more streams than fit into memory, and one coordinator needs few of them.  So it
+requests a state from sync when a Match first needs that state, updates the state from the change
+feed, and evicts the least recently used states.  Feed changes of all other streams are ignored,
+with one exception: while the state of a stream is being requested, its changes are collected,
+because the response may be older than those changes.  The newer version of the two is kept.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from midstreamer.domain.state import State
 from midstreamer.protocol.frames import Change, Learned
 
 ENTRY_BYTES = 1024
-"""Counted for each stream beside its state: one that has learned nothing takes room as well, and
-anybody may ask about new ones without end."""
+"""Bytes counted for each cached stream in addition to its encoded state.  A stream that has learned
+nothing takes memory too, and clients may name new streams without end."""
 
 
 @dataclass
 class _Known:
-    """A stream's newest state; ``state`` is None until somebody asks."""
+    """The newest state of one stream: ``data`` is its encoded form.  ``state`` is the decoded form,
+    or None until a request first needs it."""
 
     version: int
     data: bytes
@@ -33,19 +34,21 @@ class _Known:
 
     @property
     def size(self) -> int:
-        """Bytes counted for it."""
+        """Bytes that this entry counts towards the limit of the cache."""
         return ENTRY_BYTES + len(self.data)
 
 
 @dataclass
 class _Expected:
-    """A stream whose state was asked for, and what the feed has told of it since."""
+    """A pending request to sync for the state of one stream."""
 
-    told: Learned | None = None
+    newest: Learned | None = None
+    """The newest change of the stream that the feed has brought since the request was sent."""
 
 
 class States:
-    """A cache of states, bounded in bytes; the last one used always stays."""
+    """A cache of learning states, bounded in bytes.  The most recently used state is never
+    evicted, even when it alone exceeds the limit."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -55,17 +58,19 @@ class States:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes counted for the states kept."""
+        """Bytes that all cached states take together."""
         return self._bytes
 
     def clear(self) -> None:
-        """Changes were missed: forget everything, and do not believe answers to come."""
+        """Empty the cache after changes of the feed were missed, and ignore the responses to all
+        pending requests, because they may be outdated."""
         self._known.clear()
         self._expected.clear()
         self._bytes = 0
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Take what was learned of the streams of interest."""
+        """Apply the changes of cached streams, and collect those of streams with a pending
+        request."""
         for change in changes:
             if not isinstance(change, Learned):
                 continue
@@ -73,25 +78,28 @@ class States:
             if known is not None and change.version > known.version:
                 self._keep(change)
             elif expected is not None:
-                expected.told = _newer(expected.told, change)
+                expected.newest = _newer(expected.newest, change)
 
     def expect(self, stream: str) -> _Expected:
-        """A stream's state is about to be asked for; what this gives back goes with the answer."""
+        """Register a pending request for the state of a stream, or return the one registered.
+        Pass the result to `recalled` with the response, and to `unexpected` in any case."""
         return self._expected.setdefault(stream, _Expected())
 
     def recalled(self, expected: _Expected, answer: Learned) -> None:
-        """The answer came; passed over when all was forgotten meanwhile."""
+        """Cache the response to a pending request, or the newer change that the feed brought since.
+        The response is ignored when `clear` was called after the request was sent."""
         if self._expected.get(answer.stream) is expected:
             del self._expected[answer.stream]
-            self._keep(_newer(expected.told, answer))
+            self._keep(_newer(expected.newest, answer))
 
     def unexpected(self, stream: str, expected: _Expected) -> None:
-        """No answer will come."""
+        """Remove a pending request that gets no response; does nothing after `recalled`."""
         if self._expected.get(stream) is expected:
             del self._expected[stream]
 
     def state(self, specification: Specification) -> State | None:
-        """The newest state of a specification's stream; None when it has to be asked for."""
+        """Return the newest state of a specification's stream; None when the cache does not have
+        the state, so that it must be requested from sync."""
         known = self._known.get(specification.stream)
         if known is None:
             return None
@@ -107,7 +115,7 @@ class States:
         if known is None:
             known = self._known[learned.stream] = _Known(learned.version, learned.state)
         else:
-            # In its place: being told of is not being used.
+            # Keep the entry's place in the order: a change from the feed is not a use of the state.
             self._bytes -= known.size
             known.version, known.data, known.state = learned.version, learned.state, None
         self._bytes += known.size
@@ -116,5 +124,5 @@ class States:
             self._bytes -= oldest.size
 
 
-def _newer(told: Learned | None, other: Learned) -> Learned:
-    return told if told is not None and told.version > other.version else other
+def _newer(change: Learned | None, other: Learned) -> Learned:
+    return change if change is not None and change.version > other.version else other

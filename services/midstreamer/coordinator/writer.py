@@ -1,4 +1,4 @@
-"""The outbox carried out: callers await their Receipt while one Write after another is sent."""
+"""The I/O of the outbox: send one Write after another to sync, while callers await a Receipt."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import queues, tracing
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
-"""Send a Write and await its answer, within so many seconds."""
+"""A function that sends a Write and awaits the answer.  Its second argument is the timeout in
+seconds."""
 
 
 class Writer:
-    """Runs an outbox: callers await their Receipt, one Write is under way at a time."""
+    """Runs an `outbox.Outbox`: sends its Writes one at a time, and gives each caller a Receipt."""
 
     def __init__(
         self, ask: Ask, limits: outbox.Limits | None = None, *, budget_s: float = 10.0
@@ -29,7 +30,8 @@ class Writer:
         self._budget_s = budget_s
         self._keys = itertools.count(1)
         self._results: dict[int, tuple[asyncio.Future[Receipt], float]] = {}
-        """What each item became, and when it was offered: the oldest first."""
+        """For each item that is not settled, by key: the future of its Receipt, and the loop time
+        at which it was offered.  The oldest item comes first."""
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
         self._wakeups = Wakeups(
             self._outbox.next_wakeup_s, lambda now_s: self._handle(outbox.Tick(), now_s)
@@ -40,21 +42,22 @@ class Writer:
 
     @property
     def depth(self) -> int:
-        """Items not settled."""
+        """Number of items that are neither stored nor refused yet."""
         return self._outbox.depth
 
     @property
     def room(self) -> int:
-        """Items that may be unsettled at once."""
+        """Maximum number of items that may be neither stored nor refused at the same time."""
         return self._outbox.limits.items_max
 
     @property
     def oldest_s(self) -> float:
-        """Seconds since the oldest item that is not settled was offered; 0 when there is none."""
+        """Age in seconds of the oldest item that is neither stored nor refused; 0 without one."""
         return queues.age_s(since_s for _, since_s in self._results.values())
 
     def offer(self, item: Item) -> asyncio.Future[Receipt]:
-        """Queue an item at once. Overloaded when there is no room; else a Receipt to await."""
+        """Queue an item and return the future of its Receipt.  Raise Overloaded when the outbox
+        has no room for the item."""
         key = next(self._keys)
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Receipt] = loop.create_future()
@@ -65,12 +68,13 @@ class Writer:
         return result
 
     async def flushed(self) -> None:
-        """Return when nothing waits any more."""
-        # Not the results: whoever waits for one may cancel it, and its item waits on.
+        """Return when every item has been stored or refused."""
+        # Do not await the futures of the items: a caller may cancel its future while the item
+        # still waits to be stored.
         await self._empty.wait()
 
     async def run(self) -> None:
-        """Send and send again, until cancelled."""
+        """Send Writes, and retry those that fail, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send(), name="outbox.send")
             tasks.create_task(self._wakeups.run(), name="outbox.watch")
@@ -79,7 +83,8 @@ class Writer:
         while True:
             write = await self._posts.get()
             try:
-                # A Write is for many; its own span goes into the trace of the first.
+                # A Write has items of many callers.  Its span belongs to the trace of the first
+                # caller whose trace is recorded.
                 with tracing.within(_first_trace(write)):
                     answer = await self._ask(write, self._budget_s)
             except errors.MidstreamerError as error:
@@ -114,7 +119,7 @@ def _first_trace(write: frames.Write) -> str:
 
 
 def limits_of(config: CoordinatorSettings) -> outbox.Limits:
-    """The bounds of the outbox, as the settings say."""
+    """Return the limits of the outbox from the settings."""
     return outbox.Limits(
         items_max=config.outbox_items_max,
         bytes_max=config.outbox_bytes_max,

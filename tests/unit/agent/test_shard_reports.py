@@ -77,7 +77,7 @@ def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
     (effect,) = coordinator.handle(reported(told(made, held)), 0.0)
     assert isinstance(effect, HangUp)
     assert "says it holds 5 shards" in effect.reason
-    assert "known here are 0" in effect.reason
+    assert "this coordinator knows 0" in effect.reason
 
 
 def test_a_coordinator_keeps_no_more_of_one_agent_than_it_may() -> None:

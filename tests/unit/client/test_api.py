@@ -138,13 +138,13 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again() -> None:
 @pytest.mark.parametrize("left", [(b"a", b"b"), (b"c",)])
 async def test_an_answer_that_leaves_what_was_not_asked_is_refused(left: tuple[bytes]) -> None:
     async with scripted(Script(Experiences(left=left))) as client:
-        with pytest.raises(LocalProtocolError, match="left to ask for again"):
+        with pytest.raises(LocalProtocolError, match="an answer must have at least one of them"):
             await client.lookup([b"a", b"b"])
 
 
 async def test_the_overall_deadline_ends_the_attempts() -> None:
     async with scripted(Script(Overloaded("full")), deadline_s=0.05) as client:
-        with pytest.raises(DeadlineExceeded, match=r"the last said error\[overloaded\]: full"):
+        with pytest.raises(DeadlineExceeded, match=r"the last error was error\[overloaded\]: full"):
             await client.survey()
 
 

@@ -109,7 +109,7 @@ def test_a_token_of_no_pod_is_named_and_not_shown(token: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("namespace", "release"), [("", "mid"), ("fleet", "a/b"), ("Fleet", "m")])
 def test_a_name_that_helm_takes_not_is_refused(namespace: str, release: str) -> None:
-    with pytest.raises(BadInput, match="give the name that Helm was told"):
+    with pytest.raises(BadInput, match="that was passed to Helm"):
         AsyncClient.in_cluster(namespace, release)
 
 

@@ -29,7 +29,7 @@ FLEET = Surveyed(
     position=1_250,
     members=(
         a_member("agent/a1", held=12, stage="draining", shards_left=4, requests=3, busy=0.42),
-        a_member("coordinator/c1", missing=["4 shards are held by no agent in reach"]),
+        a_member("coordinator/c1", missing=["4 shards are held by no connected agent"]),
         Member("agent/old", "i", "", 1_250, 7, {"engine": "numba"}),
         a_member("sync/s1", position=1_250),
     ),
@@ -82,7 +82,7 @@ def test_what_drains_and_what_lacks_something_stands_out() -> None:
     assert "\x1b[31m" in next(line for line in lines if "coordinator/c1" in line)
     assert "\x1b[3" not in next(line for line in lines if "sync/s1" in line)
     assert (
-        "coordinator/c1 is not complete: 4 shards are held by no agent in reach"
+        "coordinator/c1 is not complete: 4 shards are held by no connected agent"
         in members.remarks(FLEET.members)
     )
 

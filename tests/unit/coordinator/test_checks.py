@@ -55,8 +55,8 @@ def test_a_match_in_order_passes() -> None:
         (lambda: a_match(windows=changed(values=WINDOW.values[8:])), "window 0 has 15 values"),
         (lambda: a_match(windows=changed(values=WINDOW.values[1:])), "15.875 values"),
         (lambda: a_match(windows=changed(values=with_value(np.nan))), "value 3 is nan"),
-        (lambda: a_match(windows=changed(series="other/a")), "within its own universe"),
-        (lambda: a_match(windows=changed(series="nameless")), "within its own universe"),
+        (lambda: a_match(windows=changed(series="other/a")), "both must have the same universe"),
+        (lambda: a_match(windows=changed(series="nameless")), "both must have the same universe"),
         (
             lambda: a_match(
                 specification=a_specification(transform=Transform.LOG),
@@ -66,13 +66,13 @@ def test_a_match_in_order_passes() -> None:
         ),
         (
             lambda: a_match(windows=(WINDOW, *changed(values=with_value(1.0)))),
-            "a series has one past",
+            "windows of the same series and time must be equal",
         ),
         (
             lambda: a_match(
                 specification=a_specification(neighbours=1000), windows=(WINDOW,) * 200
             ),
-            "at a time",
+            "send at most 18 windows in one Match",
         ),
     ],
 )
@@ -202,7 +202,9 @@ def test_an_operator_and_a_client_with_the_grant_may_drain() -> None:
 
 def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
     column = Column("no name at all", b"", b"")
-    with pytest.raises(BadInput, match="1,025 columns in one Append, at most 1,024: split it"):
+    with pytest.raises(
+        BadInput, match="1,025 columns in one Append, at most 1,024 are allowed: split the Append"
+    ):
         checks.check_append(frames.Append(columns=(column,) * 1025))
 
 

@@ -176,7 +176,7 @@ def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
     assert isinstance(fail, Fail)
     assert isinstance(abandoned, Abandon)
     assert isinstance(fail.error, errors.DeadlineExceeded)
-    assert "no agent in reach holds u/s shard 1" in fail.error.message
+    assert "no connected agent holds u/s shard 1" in fail.error.message
 
 
 def test_a_withdrawn_request_is_never_answered() -> None:

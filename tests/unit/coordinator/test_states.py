@@ -169,7 +169,7 @@ async def test_who_needs_the_same_state_at_once_asks_once() -> None:
 async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
     sync = Sync()
     made = Recaller(States(1 << 20), sync.ask, at_once=8)
-    with pytest.raises(errors.DeadlineExceeded, match="did not tell its state"):
+    with pytest.raises(errors.DeadlineExceeded, match="did not answer with its state"):
         await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
     sync.answer.set_exception(errors.StoreError("PostgreSQL is away"))
     with pytest.raises(errors.StoreError, match="away"):

@@ -64,7 +64,7 @@ async def test_metrics_come_in_the_format_that_is_asked_for(headers: bytes, told
 
 
 async def test_a_missing_part_is_told_and_leaves_the_process_ready() -> None:
-    missing = "3 shards are held by no agent in reach"
+    missing = "3 shards are held by no connected agent"
     checks = health.Checks(health.well, complete=lambda: missing)
     async with health.served("127.0.0.1:0", checks) as address:
         ready = await ask(address, b"GET /readyz HTTP/1.1\r\n\r\n")
