@@ -21,6 +21,7 @@ from midstreamer.runtime.peer import Session
 from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
+"""Seconds after which a coordinator should retry a search of a shard that is not held here."""
 PAUSE_S = 0.5
 """Seconds to wait before a failed load is retried."""
 TOGETHER_POINTS = 65_536

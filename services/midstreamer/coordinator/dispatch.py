@@ -70,9 +70,13 @@ class Outcome(StrEnum):
     """What can happen to an attempt."""
 
     ANSWERED = "answered"
+    """The agent sent an answer."""
     FAILED = "failed"
+    """The agent sent an error, or its connection ended."""
     SILENT = "silent"
+    """No answer came within ``patience_s``."""
     OVERTAKEN = "overtaken"
+    """The answer of another attempt covered a shard of this attempt, or the request ended."""
 
 
 TRANSITIONS: dict[AttemptState, dict[Outcome, AttemptState]] = {
@@ -112,6 +116,8 @@ class Limits:
 
 @dataclass
 class _Attempt:
+    """One Search at one agent, for some shards of one request."""
+
     number: int
     key: int
     agent: str
@@ -122,6 +128,8 @@ class _Attempt:
 
 @dataclass
 class _Request:
+    """A request under way and the progress of its shards."""
+
     asked: Asked
     waiting: dict[Shard, float]
     """Shards that no agent is asked for yet, each with the earliest time to ask (loop time)."""

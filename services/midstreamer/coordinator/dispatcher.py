@@ -49,6 +49,8 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True)
 class _Question:
+    """A call of `Dispatcher.search` under way; ``result`` gets the answers of all attempts."""
+
     search: Search
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
@@ -303,7 +305,7 @@ class Dispatcher:
         answer = await peer.ask(request, budget_s=budget_s)
         if not isinstance(answer, Found) or len(answer.findings) != len(search.windows):
             raise RemoteProtocolError(
-                f"{send.agent} answered a Search of {len(search.windows)} windows with a"
+                f"{send.agent} answered a Search of {len(search.windows)} windows with a frame"
                 f" {type(answer).__name__} that does not have one finding for each window"
             )
         return answer.findings

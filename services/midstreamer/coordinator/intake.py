@@ -41,6 +41,7 @@ from midstreamer.telemetry import logs
 REPLAY_PAUSE_S = 0.05
 """Seconds to wait before the replay retries a record for which the outbox had no room."""
 RETRY_AFTER_S = 0.5
+"""Seconds after which a client should retry a write that is refused for lack of room."""
 SET_ASIDE_BYTES = 512
 """Bytes counted for the reason and the JSON around a record that is set aside.  The payload itself,
 as text, takes up to twice its size."""
@@ -233,7 +234,9 @@ class Intake:
         try:
             payload = msgspec.msgpack.decode(record.payload, type=_Payload)
         except msgspec.MsgspecError as error:
-            self._jobs.put_nowait(_Refusal(*record, f"not a spooled write: {error}"))
+            self._jobs.put_nowait(
+                _Refusal(*record, f"not a spooled write that this version can read: {error}")
+            )
             return True
         # An earlier version accepted columns without ticks; sync refuses such columns.
         columns = tuple(column for column in payload.columns if len(column))

@@ -10,7 +10,7 @@ sequence until sync answers; natural keys make retries safe.  Sync accepts or re
 separately, so a bad item does not fail the other items of its Write.  If PostgreSQL refuses a
 whole Write nevertheless, the items of that Write become *suspects*.  The next Write then has at
 most half as many of them, and so on, until the bad item is alone in a Write and is refused.
-Suspects take turns with other items: bad items of one identity do not delay another identity.
+Suspects are scheduled like other items: bad items of one identity do not delay another identity.
 
 An item with a deadline is given up after the deadline.  Sync may have stored that item all the
 same, and the error says so.  An item without a deadline stays until it is stored, or refused
@@ -123,6 +123,8 @@ class Limits:
 
 @dataclass
 class _Batch:
+    """The Write that is under way or waits for its retry, and the keys of its items."""
+
     keys: list[int]
     write: frames.Write
     attempts: int = 0

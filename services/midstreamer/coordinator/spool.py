@@ -39,6 +39,7 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 REFUSED = "refused"
 """Name of the file with the records that are set aside."""
 RETRY_AFTER_S = 0.5
+"""Seconds after which a caller should retry when the spool is full or its disk fails."""
 
 
 class Place(NamedTuple):
