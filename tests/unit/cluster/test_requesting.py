@@ -192,7 +192,7 @@ async def test_a_bundle_without_authorities_is_named() -> None:
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
     await open_request(server)
     await a_signer(server).sweep()
-    with pytest.raises(BadInput, match=f"ConfigMap {NAMESPACE}/mid-trust has nothing below"):
+    with pytest.raises(BadInput, match=f"ConfigMap {NAMESPACE}/mid-trust has no key trust.pem"):
         await task
 
 

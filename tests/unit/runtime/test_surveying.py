@@ -52,7 +52,7 @@ async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
     async def ask(request: Survey) -> Surveyed:
         return Surveyed(series=(SeriesSummary("b", 1, 0, 0, 1.0),), more=True)
 
-    with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must lead further"):
+    with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must end later"):
         await surveying.whole(ask)
 
 

@@ -206,7 +206,7 @@ def test_a_key_on_a_weak_curve_is_not_presented(directory: Path) -> None:
 
 def test_a_key_that_others_may_read_is_refused(directory: Path) -> None:
     files.issue(files.init_authority(directory, DOMAIN), AGENT, directory).chmod(0o644)
-    with pytest.raises(ConfigError, match="mode 0644; chmod 600"):
+    with pytest.raises(ConfigError, match="mode 0644; run chmod 600"):
         CertificateManager(directory, AGENT).load_or_generate()
 
 

@@ -146,7 +146,7 @@ def _rebuilt(
 
 
 LIES: dict[str, tuple[Callable[[ScriptedIssuer], Answer], str]] = {
-    "key": (_other_key, "certifies another key than was asked"),
+    "key": (_other_key, "certifies another key than the requested one"),
     "name": (_other_name, "it is for spiffe://test.local/agent/a2"),
     "usage": (_other_usage, "wrong_usage: certificate"),
     "label": (_other_label, "label_mismatch: common name 'a2'"),
