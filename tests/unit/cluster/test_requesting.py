@@ -146,8 +146,8 @@ async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (Kind.AGENT, f"adds {NAMESPACE}/{RELEASE} to `installations` of the chart"),
-        (Kind.CLIENT, f"binds the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
+        (Kind.AGENT, f"add {NAMESPACE}/{RELEASE} to `installations` of the chart"),
+        (Kind.CLIENT, f"bind the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
     ],
 )
 async def test_whoever_may_not_ask_learns_first_what_an_administrator_does(

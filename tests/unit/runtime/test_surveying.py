@@ -58,7 +58,7 @@ async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
 
 @pytest.mark.parametrize("after", ["u/\0", "n" * 129])
 def test_a_page_after_what_is_no_name_is_refused(after: str) -> None:
-    with pytest.raises(BadInput, match="name the last series of the page before"):
+    with pytest.raises(BadInput, match="name of the last series of the page before"):
         surveying.check(Survey(after=after))
 
 

@@ -122,7 +122,7 @@ def test_entries_that_limit_nobody_are_named() -> None:
         ("client/u1 universes=a*", "'a[*]'"),
         ("client/u1 universe=a", "'universe=a' follows client/u1"),
         ("client/u1 u2", "'u2' follows client/u1"),
-        ("agent/a1 universes=a", "only clients append"),
+        ("agent/a1 universes=a", "entries of clients only"),
         ("agent/a1 drain", "'drain' follows agent/a1"),
         ("client/u1 drain drain", "'drain drain' follows client/u1"),
         ("client/u1 drains", "'drains' follows client/u1"),
