@@ -108,7 +108,7 @@ class Answer:
 
 
 class Change(NamedTuple):
-    """One event of a watch."""
+    """One event of a watch: an object was added, changed or deleted, or the watch failed."""
 
     type: str
     """ADDED, MODIFIED, DELETED, BOOKMARK, or ERROR; with ERROR, the object describes the error."""
@@ -356,8 +356,8 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        # Abort instead of an orderly TLS close, which the caller would have to wait for; no answer
-        # that anybody needs is under way.
+        # Abort, because the caller would have to wait for an orderly TLS close, and no answer is
+        # under way that is still needed.
         self._writer.transport.abort()
 
     async def _event(self) -> object:

@@ -44,7 +44,7 @@ class ClusterIssuer:
     """An `Issuer` that uses the signers of one installation in this Kubernetes cluster."""
 
     def __init__(self, api: Api, *, namespace: str, release: str) -> None:
-        """``namespace`` and ``release`` are those of the installation."""
+        """``namespace`` and ``release`` name the installation whose signers are used."""
         self._api = api
         self._namespace = namespace
         self._release = release
@@ -75,13 +75,13 @@ class ClusterIssuer:
             "usages": list(naming.usages(identity.kind)),
             "expirationSeconds": EXPIRES_S,
         }
-        made: Object = {
+        body: Object = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
             "metadata": {"generateName": naming.request_prefix(self._namespace, identity.label)},
             "spec": spec,
         }
-        answer = await self._api.ask("POST", naming.REQUESTS, made)
+        answer = await self._api.ask("POST", naming.REQUESTS, body)
         if answer.status == 403:
             raise Refused(f"{self._unnamed(identity)}: {answer.error().message}")
         return str(answer.checked()["metadata"]["name"])

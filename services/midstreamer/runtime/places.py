@@ -81,7 +81,7 @@ class Shares:
 
     def take(self, identity: str, amount: int = 1) -> None:
         """Add ``amount`` to what an identity holds, whether or not it fits."""
-        if amount:  # nothing is kept of an identity that holds nothing
+        if amount:  # an identity that holds nothing must have no entry
             self.taken += amount
             self._held[identity] = self._held.get(identity, 0) + amount
 
