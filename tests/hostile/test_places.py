@@ -235,4 +235,4 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             await good.ask(request, budget_s=0.5)  # it had a place
         for match in flood:
             match.cancel()
-    assert all("client/greedy holds 128 requests under way" in str(error) for error in told)
+    assert all("client/greedy has 128 requests under way" in str(error) for error in told)

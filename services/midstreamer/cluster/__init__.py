@@ -1,1 +1,1 @@
-"""A pod's way to the Kubernetes API: a small client, and certificates asked for there."""
+"""Access of a pod to the Kubernetes API: a small client, certificate requests, and Events."""

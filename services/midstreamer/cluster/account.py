@@ -1,8 +1,8 @@
-"""Where the API of the cluster is, and as whom a pod speaks to it.
+"""The address of the Kubernetes API, and the service account with which a pod uses it.
 
 The kubelet writes three files into each container: the token of the pod's service account, the
-authority that certified the API server, and the namespace.  The token is replaced from time to
-time, so it is read again for each request.
+certificate of the authority that signed the API server's certificate, and the pod's namespace.  The
+token is replaced from time to time, so it is read again for each request.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from midstreamer.domain.errors import ConfigError
 DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 OUTSIDE = "this is no pod with a service account, or automountServiceAccountToken is off"
+"""Likely cause, appended to error messages about missing account files."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """One service account of one cluster, as a pod has it."""
+    """The service account of a pod, and the API server that accepts it."""
 
     host: str
     port: int
     namespace: str
     directory: Path = DIRECTORY
     who: str = "this service account"
-    """What it is called in messages."""
+    """Name of the account in messages."""
 
     def headers(self) -> list[tuple[str, str]]:
-        """What a request says of where it goes and who asks; ConfigError without a token."""
+        """Return the headers Host and Authorization of a request; ConfigError without a token."""
         return [
             ("Host", f"{self.host}:{self.port}"),
             ("Authorization", f"Bearer {self.token()}"),
@@ -42,24 +43,24 @@ class Account:
 
     @property
     def server(self) -> str:
-        """The address of the API server as a URL."""
+        """URL of the API server."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"https://{host}:{self.port}"
 
     @property
     def authority_path(self) -> Path:
-        """The file with the authority of the API server."""
+        """File with the certificate of the authority that signed the API server's certificate."""
         return self.directory / "ca.crt"
 
     def token(self) -> str:
-        """The token as it is now; ConfigError when it cannot be read."""
+        """Read and return the present token; ConfigError if it cannot be read."""
         return _read(self.directory / "token")
 
     def pod(self) -> tuple[str, str]:
-        """Name and uid of the pod to which the token is bound; ConfigError when it says none.
+        """Return (name, uid) of the pod to which the token is bound; ConfigError if to none.
 
-        The token says it, and nobody need be believed: the API server reads the same there when a
-        certificate is asked for.
+        The token is read without checking its signature.  That is safe, because the API server
+        checks the token itself when a certificate is requested.
         """
         place = self.directory / "token"
         try:
@@ -69,41 +70,41 @@ class Account:
             return str(pod["name"]), str(pod["uid"])
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(
-                f"{place} is not bound to a pod, so that nobody is certified by it: mount the token"
-                " of the pod's service account as Kubernetes does by itself"
+                f"{place} is not bound to a pod, so it cannot be used to request a certificate:"
+                " mount the token of the pod's service account as Kubernetes does by default"
             ) from error
 
     def trust(self) -> ssl.SSLContext:
-        """TLS that believes the cluster's authority and no other; ConfigError without one."""
+        """Return a TLS context that trusts only the cluster's authority; ConfigError if missing."""
         try:
-            made = ssl.create_default_context(cafile=str(self.authority_path))
+            context = ssl.create_default_context(cafile=str(self.authority_path))
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{self.authority_path}: {error}; {OUTSIDE}") from error
-        # From Python 3.13 on authorities must name their own key, which those of many clusters
-        # do not.  Chain, dates and host name are checked as ever.
-        made.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        return made
+        # Python 3.13 and later require an authority to have a key identifier, which the authorities
+        # of many clusters lack.  Chain, dates and host name are still verified.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
 
 
 @dataclass(frozen=True)
 class Proxied:
-    """The API server behind a proxy on a Unix socket, which says by itself who asks."""
+    """The API server behind kubectl's proxy on a Unix socket, which adds the user's credentials."""
 
     path: Path
     who: str = "this user"
 
     @property
     def server(self) -> str:
-        """What it is called in messages."""
+        """Name of the server in messages."""
         return f"{self.path} (kubectl's proxy)"
 
     def headers(self) -> list[tuple[str, str]]:
-        """The proxy answers to this name alone."""
+        """Return the header Host; the proxy accepts only requests to localhost."""
         return [("Host", "localhost")]
 
 
 def in_pod(environ: Mapping[str, str] = os.environ, directory: Path = DIRECTORY) -> Account:
-    """The account of this pod; ConfigError names what is missing, outside of one."""
+    """Return the service account of this pod; ConfigError names what is missing outside a pod."""
     host, port = environ.get(HOST, ""), environ.get(PORT, "")
     if not host or not port.isdecimal():
         raise ConfigError(f"{HOST}={host!r} and {PORT}={port!r} name no API server: {OUTSIDE}")

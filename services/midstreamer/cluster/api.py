@@ -1,14 +1,15 @@
-"""A small client of the Kubernetes API: ask, and watch.
+"""A small client of the Kubernetes API: requests and watches.
 
-It speaks HTTP/1.1 through h11 over TLS streams.  Nothing more is needed for a few requests a day,
-and each library for Kubernetes would more than double what a pod holds in memory.
+It uses HTTP/1.1 by h11 over TLS streams.  That is enough for a few requests a day, and each
+existing Kubernetes library would more than double the memory of a pod.
 
-Connections are kept for the next request, a few of them for `IDLE_S` seconds.  One
-that the server has closed meanwhile is noticed at the first byte: what may be asked twice is then
-asked again on a new one.  A POST always gets a new connection, because it may not.
+Up to `IDLE_MAX` idle connections are kept for `IDLE_S` seconds.  If the server has closed an idle
+connection, the request on it fails and is retried on a new connection.  A POST always uses a new
+connection, because it must not be sent twice.
 
-What the server answers is returned whatever its status, since 404 and 409 are answers like any
-other; `Answer.checked` turns the rest into errors.  What is no answer is raised as Unavailable.
+An answer is returned whatever its status, because callers expect statuses such as 404 and 409;
+`Answer.checked` raises an error for statuses that the caller does not expect.  Unavailable is
+raised when there is no answer.
 """
 
 from __future__ import annotations
@@ -37,58 +38,65 @@ from midstreamer.domain.errors import (
 )
 
 Object: TypeAlias = dict[str, Any]
-"""An object of the API as JSON has it."""
+"""An object of the API, as parsed from JSON."""
 
 CONNECT_S = 5.0
+"""Most seconds for opening a connection."""
 REQUEST_S = 10.0
+"""Most seconds for one request and its answer."""
 IDLE_S = 20.0
+"""Seconds for which an idle connection is kept."""
 IDLE_MAX = 4
+"""Default of the most idle connections that are kept."""
 SILENCE_S = 15.0
-"""A watch may be silent so much longer than it was asked to last."""
+"""Seconds after the requested end of a watch at which it is given up if the server does not end it.
+"""
 HEAD_BYTES_MAX = 64 * 1024
+"""Most bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
-"""Of an answer, and of one line of a watch."""
+"""Most bytes of the body of an answer, and of one line of a watch."""
 READ_BYTES = 64 * 1024
 RETRY_S = 1.0
+"""Seconds after which a caller may retry, if the server does not say."""
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-"""A PATCH here is always server-side apply: the whole of what we want of an object, as JSON."""
+"""Content type of every PATCH: server-side apply with all fields that we manage, as JSON."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server answered."""
+    """Answer of the API server to one request."""
 
     asked: str
-    """Method and path, for messages."""
+    """Method and path of the request, for messages."""
     status: int
     body: Object
     retry_after_s: float = 0.0
     who: str = "this service account"
-    """Who asked, for messages."""
+    """Name of the account that sent the request, for messages."""
 
     def checked(self, allowed: Collection[int] = (200, 201)) -> Object:
-        """The body when the status is one of these; else the error that the answer stands for."""
+        """Return the body if the status is in ``allowed``; else raise the matching error."""
         if self.status in allowed:
             return self.body
         raise self.error()
 
     def error(self) -> MidstreamerError:
-        """The answer as an error: what was asked, the status, and what the server says of it."""
-        told = f"{self.asked}: the API server answers {self.status}: {self._message()}"
+        """Return the error for this answer, with request, status and server's text as message."""
+        text = f"{self.asked}: the API server answers {self.status}: {self._message()}"
         match self.status:
             case 401:
-                return Refused(f"{told}; the token is of a pod that is gone, or has expired")
+                return Refused(f"{text}; the token has expired, or its pod was deleted")
             case 403:
-                return Refused(f"{self._wide()}{told}; the role of {self.who} must allow it")
+                return Refused(f"{self._wide()}{text}; the role of {self.who} must allow it")
             case 429:
-                return Overloaded(told, retry_after_s=self.retry_after_s or RETRY_S)
+                return Overloaded(text, retry_after_s=self.retry_after_s or RETRY_S)
             case status if status >= 500:
-                return Unavailable(told, retry_after_s=self.retry_after_s or RETRY_S)
-        return BadInput(told)
+                return Unavailable(text, retry_after_s=self.retry_after_s or RETRY_S)
+        return BadInput(text)
 
     def _wide(self) -> str:
-        """Whose right is missing, where it is one of the cluster: it is the administrator's."""
+        """Return a hint on how an administrator grants a missing cluster-wide right; else ""."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (
@@ -100,15 +108,15 @@ class Answer:
 
 
 class Change(NamedTuple):
-    """One event of a watch."""
+    """One event of a watch: an object was added, changed or deleted, or the watch failed."""
 
     type: str
-    """ADDED, MODIFIED, DELETED, BOOKMARK, or ERROR: then the object says what is wrong."""
+    """ADDED, MODIFIED, DELETED, BOOKMARK, or ERROR; with ERROR, the object describes the error."""
     object: Object
 
 
 class Api(Protocol):
-    """The Kubernetes API, as far as it is used here."""
+    """The requests to the Kubernetes API that this project uses."""
 
     async def ask(
         self,
@@ -118,29 +126,32 @@ class Api(Protocol):
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request and its answer, within `REQUEST_S`; Unavailable when there is none."""
+        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
 
     def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
     ) -> AsyncGenerator[Change, None]:
-        """What changes, beginning with what is there; ends after ``lasts_s`` seconds.
+        """Yield the existing objects, then each change, for ``lasts_s`` seconds.
 
-        Whoever stops before its end closes it, as with `contextlib.aclosing`.
+        A caller that stops earlier must close the generator, as with `contextlib.aclosing`.
         """
 
 
 class Client:
-    """The `Api` of a real server; to be closed, or used with ``async with``."""
+    """Implementation of `Api` over HTTP; call `close`, or use it with ``async with``."""
 
     def __init__(self, account: Account | Proxied, *, idle_max: int = IDLE_MAX) -> None:
-        """``idle_max`` connections are kept; ConfigError without the cluster's authority."""
+        """Keep at most ``idle_max`` idle connections.
+
+        Raises ConfigError if the certificate of the cluster's authority cannot be read.
+        """
         self._account = account
         self._idle_max = idle_max
         self._tls = account.trust() if isinstance(account, Account) else None
         self._idle: deque[_Connection] = deque()
 
     async def __aenter__(self) -> Client:
-        """Nothing is opened before the first request."""
+        """Open nothing yet: connections are opened by requests."""
         return self
 
     async def __aexit__(
@@ -149,11 +160,11 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close what is open."""
+        """Close all idle connections."""
         self.close()
 
     def close(self) -> None:
-        """Close all connections that wait for their next request."""
+        """Close all idle connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -165,7 +176,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request and its answer, within `REQUEST_S`; Unavailable when there is none."""
+        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
         request = _Request(method, path, query or {}, body)
         with self._translated(request):
             async with asyncio.timeout(REQUEST_S):
@@ -174,27 +185,27 @@ class Client:
                     try:
                         return await self._asked(kept, request)
                     except (OSError, h11.ProtocolError, EOFError):
-                        pass  # closed by the server while it was idle: ask on a new one
+                        pass  # the server closed the idle connection: retry on a new one
                 return await self._asked(await self._opened(), request)
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
     ) -> AsyncGenerator[Change, None]:
-        """What changes, beginning with what is there; ends after ``lasts_s`` seconds."""
+        """Yield the existing objects, then each change, for ``lasts_s`` seconds."""
         wanted = {**query, "watch": "1", "timeoutSeconds": str(max(1, int(lasts_s)))}
         request = _Request("GET", path, wanted, None)
         until_s = asyncio.get_running_loop().time() + lasts_s + SILENCE_S
-        # No deadline may span a `yield`: it would cancel whoever reads, in the middle of his work.
+        # No timeout may span a `yield`, because it would cancel the caller's code.
         with self._translated(request):
             async with self._begun(request) as connection:
                 async with asyncio.timeout(REQUEST_S):
                     head = await connection.answered()
                     if head.status_code != 200:
                         body = await connection.whole()
-                        told = Answer(
+                        answer = Answer(
                             request.told, head.status_code, _object(body), who=self._account.who
                         )
-                        raise told.error()
+                        raise answer.error()
                 lines = connection.lines()
                 while True:
                     async with asyncio.timeout_at(until_s):
@@ -275,7 +286,7 @@ class _Request:
 
 
 class _Connection:
-    """One connection, and where it is in HTTP/1.1."""
+    """One HTTP/1.1 connection to the API server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -321,7 +332,7 @@ class _Connection:
         return bytes(body)
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Each line of a body that never ends; what stands before its end is no line."""
+        """Yield each complete line of a streamed body; an incomplete last line is dropped."""
         rest = bytearray()
         async for piece in self.data():
             rest += piece
@@ -333,7 +344,7 @@ class _Connection:
             rest = last
 
     def again(self) -> bool:
-        """Get ready for the next request; whether there can be one."""
+        """Prepare the connection for the next request; return whether it can take one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -345,8 +356,8 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        # At once: nothing is under way any more, or nobody wants it, and whoever closes does not
-        # stay to see TLS say goodbye.
+        # Abort, because the caller would have to wait for an orderly TLS close, and no answer is
+        # under way that is still needed.
         self._writer.transport.abort()
 
     async def _event(self) -> object:
@@ -357,13 +368,13 @@ class _Connection:
 
 @dataclass(frozen=True)
 class _Translated:
-    """What goes wrong between us and the server, in words of ours."""
+    """Context manager that turns errors of a connection into Unavailable."""
 
     told: str
     server: str
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def __exit__(
         self,
@@ -379,14 +390,14 @@ class _Translated:
 
 
 def _why(error: BaseException | None) -> str:
-    """What is wrong, or nothing when it is not for us to say."""
+    """Return a description of a connection error; "" for any other error."""
     match error:
         case TimeoutError():
-            return "has not answered in time"
+            return "did not answer in time"
         case ssl.SSLCertVerificationError():
             return f"is not certified by the cluster's authority: {error.verify_message}"
         case h11.ProtocolError() | EOFError():
-            return f"does not speak HTTP as it should: {error}"
+            return f"violated the HTTP protocol: {error}"
         case OSError():
             return f"cannot be reached: {error.strerror or error}"
     return ""
@@ -394,16 +405,16 @@ def _why(error: BaseException | None) -> str:
 
 def _check_size(body: bytearray) -> None:
     if len(body) > BODY_BYTES_MAX:
-        raise EOFError(f"an answer of more than {BODY_BYTES_MAX:,} bytes")
+        raise EOFError(f"the answer has more than {BODY_BYTES_MAX:,} bytes")
 
 
 def _object(body: bytes) -> Object:
-    """The JSON object of a body; text, as proxies and pods behind them answer, is its message."""
+    """Return the JSON object of a body; any other text, as from a proxy, becomes its message."""
     try:
-        read = json.loads(body)
+        value = json.loads(body)
     except ValueError:
-        read = None
-    return read if isinstance(read, dict) else {"message": body.decode("utf-8", "replace")}
+        value = None
+    return value if isinstance(value, dict) else {"message": body.decode("utf-8", "replace")}
 
 
 def _pause(head: h11.Response) -> float:

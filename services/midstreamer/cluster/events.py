@@ -1,4 +1,4 @@
-"""An Event about a pod: what `kubectl describe pod` shows."""
+"""Kubernetes Events about a pod, which ``kubectl describe pod`` shows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from midstreamer.domain.errors import shortened
 
 MESSAGE_CHARACTERS_MAX = 1000
-"""The API server takes 1,024 bytes of a note."""
+"""Most characters of an Event's message; the API server accepts 1,024 bytes."""
 
 
 def path(namespace: str) -> str:
-    """Where the API server takes the Events of a namespace."""
+    """Return the API path of the Events of a namespace."""
     return f"/api/v1/namespaces/{namespace}/events"
 
 
@@ -28,7 +28,10 @@ def written(
     now_s: float,
     is_warning: bool = True,
 ) -> dict[str, Any]:
-    """An Event about a pod by a ``component``; ``about`` makes its name: it is written once."""
+    """Return an Event of ``component`` about a pod, as the API takes it.
+
+    ``about`` is part of the Event's name, so two Events with the same ``about`` are one.
+    """
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {
         "apiVersion": "v1",

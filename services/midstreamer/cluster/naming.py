@@ -1,4 +1,4 @@
-"""What pods, people and their signers must call by one name: signers, usages, trusted bundle."""
+"""Names in Kubernetes that pods, administrators and the operator must agree on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from midstreamer.domain.identity import Kind
 from midstreamer.security.authority import USAGES
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-"""Where the API server has signing requests; they belong to the cluster, not to a namespace."""
+"""API path of certificate signing requests, which belong to no namespace."""
 BUNDLE_KEY = "trust.pem"
-"""The key of the ConfigMap below which the certificates of the trusted authorities are."""
+"""Key of the trust ConfigMap that holds the certificates of the trusted authorities."""
 POD_NAME = "authentication.kubernetes.io/pod-name"
+"""Key under which the API server writes into a signing request the name of the pod whose token
+sent the request."""
 POD_UID = "authentication.kubernetes.io/pod-uid"
-"""Where the API server writes, into a request, which pod's token it came with."""
+"""Key under which the API server writes into a signing request the uid of the pod whose token sent
+the request."""
 
 CLIENT = "client"
-"""The value of a namespace's label, below `client_label`, that lets its pods be clients."""
+"""Value of the label `client_label` on a namespace; it lets the pods there be clients."""
 GROUP, CLIENT_IDENTITIES, USE = "midstreamer.dev", "clientidentities", "use"
-"""Who may be ``client/<name>``: whoever may `USE` the `CLIENT_IDENTITIES` of that name."""
+"""API group, resource and verb of the right to be a client: an account may be ``client/<name>`` if
+RBAC allows it to `USE` the `CLIENT_IDENTITIES` of that name."""
 
 _NO_NAME = re.compile(r"[^a-z0-9-]+")
 _WORDS: dict[x509.ObjectIdentifier, str] = {
@@ -31,48 +35,49 @@ _WORDS: dict[x509.ObjectIdentifier, str] = {
 
 
 def signer(namespace: str, release: str) -> str:
-    """The signer of the members of one installation."""
+    """Return the name of the signer that certifies the members of one installation."""
     return f"midstreamer.dev/{namespace}.{release}.member"
 
 
 def client_signer(namespace: str, release: str) -> str:
-    """The signer of the clients of one installation."""
+    """Return the name of the signer that certifies the clients of one installation."""
     return f"midstreamer.dev/{namespace}.{release}.client"
 
 
 def signer_of(kind: Kind, namespace: str, release: str) -> str:
-    """The signer of an installation that certifies a kind."""
+    """Return the name of the signer of an installation that certifies identities of a kind."""
     return (client_signer if kind is Kind.CLIENT else signer)(namespace, release)
 
 
 def client_label(namespace: str, release: str) -> str:
-    """The label of namespaces whose pods may be clients of one installation.
+    """Return the label key of namespaces whose pods may be clients of one installation.
 
-    Its last part may have 63 characters: so may ``namespace`` and ``release`` together, less one.
+    Kubernetes allows 63 characters after the slash, so ``namespace`` and ``release`` together may
+    have 62.
     """
     return f"midstreamer.dev/{namespace}.{release}"
 
 
 def request_prefix(namespace: str, label: str) -> str:
-    """What the name of a signing request begins with; the API server adds the rest."""
+    """Return the beginning of a signing request's name; the API server adds a random suffix."""
     return f"{namespace}.{_NO_NAME.sub('-', label.lower())}-"
 
 
 def coordinators(namespace: str, release: str) -> str:
-    """The DNS name that has the addresses of all coordinators, inside of the cluster."""
+    """Return the DNS name, inside the cluster, that resolves to all coordinators."""
     return f"{release}-coordinator.{namespace}.svc"
 
 
 def usages(kind: Kind) -> tuple[str, ...]:
-    """The usages that a certificate of a kind has, as signing requests spell them."""
+    """Return the key usages of certificates of a kind, as signing requests spell them."""
     return ("digital signature", *(_WORDS[each] for each in USAGES[kind]))
 
 
 def bundle(release: str) -> str:
-    """The ConfigMap with the trusted authorities of an installation."""
+    """Return the name of the ConfigMap that holds an installation's trusted authorities."""
     return f"{release}-trust"
 
 
 def config_map(namespace: str, name: str) -> str:
-    """The path of one ConfigMap."""
+    """Return the API path of one ConfigMap."""
     return f"/api/v1/namespaces/{namespace}/configmaps/{name}"

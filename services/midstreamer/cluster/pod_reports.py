@@ -1,9 +1,9 @@
-"""What a pod waits for, told where people look: in its log, in Events, and in its end.
+"""Report why a pod is not ready: in its log, in Kubernetes Events, and in its termination message.
 
-A pod that is not ready has its reason elsewhere: the operator is away or denies the certificate,
-the database is not reached, sync does not answer.  `/readyz` says it while somebody asks, and a
-probe that fails says only its status.  `kubectl describe pod` shows Events, and the termination
-message of a container that was ended while it waited.
+A pod may wait for something else: the operator does not run or denies the certificate, the database
+cannot be reached, sync does not answer.  ``/readyz`` gives the reason, but a failed probe shows
+only its status.  ``kubectl describe pod`` shows Events, and the termination message of a container
+that was stopped while it waited.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ from midstreamer.domain.errors import MidstreamerError, shortened
 from midstreamer.telemetry import logs
 
 TERMINATION = Path("/dev/termination-log")
-"""Where the kubelet finds what a container says at its end."""
+"""File from which the kubelet reads a container's termination message."""
 TERMINATION_CHARACTERS_MAX = 2000
-"""The kubelet takes 4,096 bytes of it."""
+"""Most characters of a termination message; the kubelet reads 4,096 bytes."""
 LOOK_S = 0.5
+"""Seconds between two reads of the state of the process."""
 STEADY_S = 3.0
-"""What has stood for so long is told; most waits are shorter."""
+"""Seconds for which a state must last before it is reported; most waits are shorter."""
 GAP_S, GAP_S_MAX = 1.0, 300.0
-"""Seconds from one bad news to the next: doubled by each, and short again after a long quiet."""
+"""Least and most seconds between two reports of a problem. The gap doubles with each report, and is
+short again after `GAP_S_MAX` without one."""
 WAITING, NOT_READY, INCOMPLETE = "WaitingForCertificate", "NotReady", "Incomplete"
+"""Reasons of Events about a problem."""
 RECOVERED = "Recovered"
-"""Reasons of Events, the last one when nothing is in the way any more."""
+"""Reason of the Event after the last problem has ended."""
 COMPONENT = "midstreamer"
 
 log = logs.get(__name__)
 
 
 class Standing(NamedTuple):
-    """How a process stands: an Event's reason and why; both are empty while all is well."""
+    """State of a process: an Event's reason, and a message; both are empty while all is well."""
 
     reason: str = ""
     why: str = ""
@@ -47,11 +50,12 @@ class Standing(NamedTuple):
 
 WELL = Standing()
 Look = Callable[[], Standing | None]
-"""How a process stands now; None while it leaves, of which nothing is told."""
+"""Function that returns the present state of a process; None while it stops: nothing is reported.
+"""
 
 
 class Teller:
-    """Tells what one pod waits for."""
+    """Reports the state of one pod."""
 
     def __init__(
         self,
@@ -69,26 +73,31 @@ class Teller:
         self._steady_s = steady_s
 
     async def follow(self, look: Look) -> None:
-        """Tell each standing that lasts, until cancelled."""
+        """Report each state that lasts for ``steady_s``, until cancelled."""
         loop = asyncio.get_running_loop()
-        since_s, last, told = loop.time(), WELL, WELL
-        gap_s, spoke_s = GAP_S, -GAP_S_MAX
+        since_s, last, reported = loop.time(), WELL, WELL
+        gap_s, reported_s = GAP_S, -GAP_S_MAX
         while True:
             now_s = loop.time()
             if (stands := look()) is not None:
                 if stands != last:
                     since_s, last = now_s, stands
-                may_speak = stands == WELL or now_s - spoke_s >= gap_s
-                if stands != told and now_s - since_s >= self._steady_s and may_speak:
+                is_due = stands == WELL or now_s - reported_s >= gap_s
+                if stands != reported and now_s - since_s >= self._steady_s and is_due:
                     if stands != WELL:
-                        gap_s = GAP_S if now_s - spoke_s > GAP_S_MAX else min(2 * gap_s, GAP_S_MAX)
-                        spoke_s = now_s
-                    before, told = told, stands
+                        was_quiet = now_s - reported_s > GAP_S_MAX
+                        gap_s = GAP_S if was_quiet else min(2 * gap_s, GAP_S_MAX)
+                        reported_s = now_s
+                    before, reported = reported, stands
                     await self.tell(stands, before)
             await asyncio.sleep(LOOK_S)
 
     async def tell(self, stands: Standing, before: Standing = WELL) -> None:
-        """Tell one standing everywhere; what cannot be written is logged."""
+        """Report a state in the log, as an Event, and in the termination message.
+
+        With `WELL`, report that the problem ``before`` has ended.  An Event that cannot be written
+        is logged as a warning.
+        """
         if stands == WELL:
             stands = Standing(RECOVERED, f"no longer: {before.why}")
             log.info("pod.recovered", detail=before.why)
@@ -119,14 +128,14 @@ class Teller:
         )
 
     def _at_the_end(self, message: str) -> None:
-        with suppress(OSError):  # elsewhere than in a pod there is no such file
+        with suppress(OSError):  # outside a pod the file does not exist
             if self._termination.exists():
                 self._termination.write_text(shortened(message, TERMINATION_CHARACTERS_MAX))
 
 
 @asynccontextmanager
 async def told(teller: Teller | None, look: Look) -> AsyncIterator[None]:
-    """Tell how a process stands, meanwhile; without a teller nothing is told."""
+    """Report the state of a process while the block runs; without ``teller`` do nothing."""
     if teller is None:
         yield
         return

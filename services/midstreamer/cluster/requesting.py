@@ -1,13 +1,14 @@
-"""An issuer for `security.requested` in a cluster: the signers of the installation.
+"""Request certificates in a Kubernetes cluster: an issuer for `security.requested`.
 
-A request is posted to the API server, which writes beside it whose token it came with.  The signer
-compares that with the name that is asked for, approves or denies, and puts the certificate into
-the request, which is watched by its name.  The trusted authorities are read from the installation's
-bundle afterwards, so that the authority that signed is among them.
+A signing request is posted to the API server, which notes in it the account and pod whose token
+sent it.  The operator (the signer) compares these with the requested identity, approves or denies
+the request, and puts the certificate into it.  This module watches the request until then.
+Afterwards it reads the trusted authorities from the installation's bundle, so that the authority
+that signed is among them.
 
-While the signer is away the request stays, and is answered when it is back.  It is removed when
-its answer was taken or nobody waits for it any more, if the pod's role allows that; else the
-cluster removes it in time.
+While the operator is not running the request stays open, and is answered later.  The request is
+deleted when its answer was read or nobody waits for it any more, if the pod's role allows that;
+otherwise Kubernetes deletes it after some time.
 """
 
 from __future__ import annotations
@@ -26,31 +27,34 @@ from midstreamer.security.requested import Signed
 from midstreamer.telemetry import logs
 
 ASK_S = 300.0
-"""A request that was not answered for so long is given up, and another one made."""
+"""Most seconds to wait for the answer to one signing request; after that a new one is made."""
 EXPIRES_S = 86_400
-"""The life that is asked for; the signer may give less."""
+"""Requested life of a certificate in seconds; the signer may grant less."""
 WATCH_S = 60.0
+"""Seconds after which a watch ends and is started again."""
 AGAIN_S = 1.0
+"""Seconds before a watch that ended is started again."""
 CLEAN_S = 3.0
+"""Most seconds for deleting a signing request."""
 
 log = logs.get(__name__)
 
 
 class ClusterIssuer:
-    """An `Issuer`: whoever signs for one installation in this cluster."""
+    """An `Issuer` that uses the signers of one installation in this Kubernetes cluster."""
 
     def __init__(self, api: Api, *, namespace: str, release: str) -> None:
-        """``namespace`` and ``release`` are those of the installation."""
+        """``namespace`` and ``release`` name the installation whose signers are used."""
         self._api = api
         self._namespace = namespace
         self._release = release
         self._may_delete = True
         self.ask_s = ASK_S
         self.waiting = ""
-        """What an open request waits for; empty when there is none."""
+        """What the open request waits for; empty when no request is open."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Ask for a certificate; Refused with the signer's own words when it denies."""
+        """Request a certificate; raises Refused with the signer's message if it denies."""
         name = await self._post(request_pem, identity)
         self.waiting = (
             f"signing request {name} was neither approved nor denied yet; is the operator of"
@@ -71,39 +75,45 @@ class ClusterIssuer:
             "usages": list(naming.usages(identity.kind)),
             "expirationSeconds": EXPIRES_S,
         }
-        made: Object = {
+        body: Object = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
             "metadata": {"generateName": naming.request_prefix(self._namespace, identity.label)},
             "spec": spec,
         }
-        answer = await self._api.ask("POST", naming.REQUESTS, made)
+        answer = await self._api.ask("POST", naming.REQUESTS, body)
         if answer.status == 403:
             raise Refused(f"{self._unnamed(identity)}: {answer.error().message}")
         return str(answer.checked()["metadata"]["name"])
 
     def _unnamed(self, identity: Identity) -> str:
-        """Who may ask is said by an administrator; in a few words, as screens cut long lines."""
+        """Return the message for a missing right to create signing requests, and its remedy.
+
+        It is short, because tools cut long lines.
+        """
         fleet = f"{self._namespace}/{self._release}"
         if identity.kind is Kind.CLIENT:
             role = f"midstreamer:{self._namespace}:{self._release}:client"
             return (
-                f"no right to ask {fleet} for certificates; an administrator binds the ClusterRole"
-                f" {role}"
+                f"no right to request certificates from {fleet}; an administrator must bind the"
+                f" ClusterRole {role}"
             )
         return (
-            f"no right to ask for certificates; an administrator adds {fleet} to `installations` of"
-            " the chart midstreamer-cluster"
+            f"no right to request certificates; an administrator must add {fleet} to"
+            " `installations` of the chart midstreamer-cluster"
         )
 
     async def _answered(self, name: str) -> bytes:
-        """Wait for the certificate.  A watch ends now and then, and a broken one begins again."""
+        """Watch a signing request until its certificate is there, and return it as PEM.
+
+        A watch that ends or breaks is started again.
+        """
         while True:
             try:
                 async with aclosing(self._watched(name)) as changes:
                     async for change in changes:
                         if change.type == "ERROR":
-                            break  # the server wants the watch to be begun again
+                            break  # the server requires a new watch
                         if shown := _certificate(name, change):
                             return shown
             except Unavailable as error:
@@ -120,13 +130,13 @@ class ClusterIssuer:
         text = (answer.checked().get("data") or {}).get(naming.BUNDLE_KEY, "")
         if not text:
             raise BadInput(
-                f"ConfigMap {self._namespace}/{name} has nothing below {naming.BUNDLE_KEY};"
+                f"ConfigMap {self._namespace}/{name} has no key {naming.BUNDLE_KEY};"
                 " the operator writes the trusted authorities there"
             )
         return str(text).encode()
 
     async def _remove(self, name: str) -> None:
-        """Remove a request, within `CLEAN_S`; that it stays harms nobody."""
+        """Delete a signing request, within `CLEAN_S`; a failure does no harm and is ignored."""
         if not self._may_delete:
             return
         with suppress(MidstreamerError, TimeoutError):
@@ -136,7 +146,10 @@ class ClusterIssuer:
 
 
 def _certificate(name: str, change: Change) -> bytes:
-    """The certificate in a request, or nothing yet; an error when there will be none."""
+    """Return the certificate in a signing request, as PEM; empty if it is not answered yet.
+
+    Raises Refused if the request was denied, BadInput if it was deleted.
+    """
     if change.type == "DELETED":
         raise BadInput(f"signing request {name} was deleted before it was answered")
     status = change.object.get("status") or {}

@@ -1,4 +1,4 @@
-"""Addresses in settings: one, or several, and how they are written."""
+"""Types of settings that hold network addresses or host names, and how their text is parsed."""
 
 from __future__ import annotations
 
@@ -25,26 +25,29 @@ def _address(value: str) -> str:
 
 def _place(value: str) -> str:
     if "://" in value:
-        raise ValueError(f"{value!r}: this is <host>:<port> alone, without a carrier")
+        raise ValueError(f"{value!r} must be <host>:<port>, without a carrier in front")
     return _address(value)
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""``host:port``, or ``wss://`` or ``quic+wss://`` in front of it; port 0 takes a free one."""
+"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front for other carriers than
+QUIC; port 0 takes a free port."""
 Place = Annotated[str, AfterValidator(_place)]
-"""``host:port`` of something else than peers' carriers."""
+"""``host:port`` without a carrier, for anything that is not a peer, such as the metrics port."""
 
 
 def _listed(value: Any) -> Any:
-    """A list given as text: JSON, or addresses with commas between them."""
+    """Parse a list given as text: a JSON list, or values separated by commas."""
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text.startswith("[") and text.endswith("]"):  # `[::1]:7450` ends with its port
+    if text.startswith("[") and text.endswith("]"):  # an IPv6 address ends with its port instead
         try:
             return json.loads(value)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no JSON list") from error
+            raise ValueError(
+                f"{value!r} is not a valid JSON list; write one, or values separated by commas"
+            ) from error
     return [part.strip() for part in value.split(",")]
 
 
@@ -60,8 +63,8 @@ HostNames = Annotated[
     BeforeValidator(_listed),
     Field(min_length=1, max_length=32),
 ]
-"""DNS names; as text with commas between them."""
+"""DNS names, 1 to 32; as text they are separated by commas."""
 Addresses = Annotated[
     tuple[Address, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1, max_length=256)
 ]
-"""One or several; as text with commas between them."""
+"""Addresses of peers, 1 to 256; as text they are separated by commas."""

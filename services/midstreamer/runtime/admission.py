@@ -1,9 +1,10 @@
-"""The shell of `runtime.places`: a request awaits its place until its deadline.
+"""Limit how many requests run at once: each request waits for a place until its deadline.
 
     async with admission.place(peer.identity.name, deadline_s):
         ...
 
-A place is given back however the block ends.
+The place is given back when the block ends, also by an error.  `runtime.places` decides who is
+admitted; this module does the waiting.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from midstreamer.telemetry import queues
 
 
 class Admission:
-    """Places of one kind in this process."""
+    """The places for one kind of request in this process."""
 
     def __init__(
         self,
@@ -30,25 +31,30 @@ class Admission:
         line: int | None = None,
         queue: str = "",
     ) -> None:
-        """``queue`` is the word under which metrics show it, with what has a place counted too."""
+        """Make ``limit`` places, for which at most ``line`` requests wait (default: ``limit``).
+
+        ``what`` (a plural noun) and ``setting`` (the name of the limit) go into error messages.
+        ``queue`` is the label of these places in the queue metrics, which count both the requests
+        that wait and those that have a place.
+        """
         self._places = Places(limit, line=line)
         self._what = what
         self._setting = setting
         self._retry_after_s = retry_after_s
         self._keys = itertools.count(1)
         self._waiting: dict[int, tuple[str, asyncio.Future[None], float]] = {}
-        """Who waits, for what, and since when: the oldest first."""
+        """(identity, future that admission resolves, start of waiting) by key, oldest first."""
         if queue:
             queues.watch(queue, self)
 
     @property
     def taken(self) -> int:
-        """Places taken in all."""
+        """Places that are taken now, by all identities together."""
         return self._places.taken
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a place."""
+        """Requests that wait for a place now."""
         return self._places.waiting
 
     @property
@@ -58,20 +64,27 @@ class Admission:
 
     @property
     def room(self) -> int:
-        """Requests that may have a place or wait for one, at most."""
+        """Most requests that may have a place or wait for one."""
         return self._places.limit + self._places.line
 
     @property
     def oldest_s(self) -> float:
-        """Seconds that the oldest request has waited for a place; 0 when none waits."""
+        """Seconds for which the oldest waiting request has waited; 0 when none waits."""
         return queues.age_s(since_s for _, _, since_s in self._waiting.values())
 
     def place(self, identity: str, deadline_s: float, *, origin: str = "") -> _Place:
-        """A place for as long as the block lasts; Overloaded when none comes free in time."""
+        """Return an async context manager that holds a place while its block runs.
+
+        Entering raises Overloaded when no place becomes free before ``deadline_s``, a time of the
+        event loop.  ``origin`` names the client on whose behalf the identity asks.
+        """
         return _Place(self, identity, origin, deadline_s)
 
     async def enter(self, identity: str, origin: str, deadline_s: float) -> int:
-        """Take a place, waiting for it if need be; the key to `leave` with."""
+        """Take a place, waiting until ``deadline_s`` if need be; return the key for `leave`.
+
+        Raises Overloaded when the waiting line is full or the deadline passes.
+        """
         key = next(self._keys)
         entry, displaced = self._places.enter(key, identity, origin)
         if displaced is not None:
@@ -83,10 +96,10 @@ class Admission:
         return key
 
     def leave(self, key: int) -> None:
-        """Give a place back; whoever is next has it at once."""
+        """Give a place back; the next waiting request gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            if not turn.done():  # else its caller is on its way to leave
+            if not turn.done():  # if it is done, its caller gave up and is about to call `leave`
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:
@@ -96,7 +109,7 @@ class Admission:
         try:
             async with asyncio.timeout_at(deadline_s):
                 await turn
-        except Overloaded:  # another took its room in the line: `places` has forgotten it
+        except Overloaded:  # displaced by a newer request; `Places` has already dropped the key
             raise
         except TimeoutError as error:
             self.leave(key)
@@ -107,7 +120,7 @@ class Admission:
         finally:
             del self._waiting[key]
             if turn.done() and not turn.cancelled():
-                turn.exception()  # seen, even when its caller was cancelled at the same time
+                turn.exception()  # marks it as retrieved, so that asyncio logs no warning
 
     def _refuse(self, key: int) -> None:
         identity, turn, _ = self._waiting[key]
@@ -117,16 +130,19 @@ class Admission:
     def _overloaded(self, identity: str) -> Overloaded:
         places = self._places
         return Overloaded(
-            f"{identity} holds {places.held(identity)} {self._what} and"
-            f" {places.waiting_of(identity)} more wait; its share is {places.share},"
-            f" {places.taken} are taken in all, {self._setting}={places.limit}: send fewer at"
-            " once, or ask again later",
+            f"{identity} has {places.held(identity)} {self._what} and"
+            f" {places.waiting_of(identity)} more waiting; one identity may have {places.share},"
+            f" all identities together have {places.taken} of {self._setting}={places.limit}:"
+            " send fewer at once, or retry later",
             retry_after_s=self._retry_after_s,
         )
 
 
 class _Place:
-    """One place, as a context. A class: a generator costs a request three times as much."""
+    """Async context manager that holds one place.
+
+    A class, because a context manager made from a generator costs each request three times as much.
+    """
 
     __slots__ = ("_admission", "_deadline_s", "_identity", "_key", "_origin")
 

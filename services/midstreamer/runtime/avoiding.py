@@ -1,9 +1,10 @@
-"""Servers that are not to be taken while another may answer: pure.
+"""Decide which servers to avoid when several servers share one address; pure.
 
-One address may lead to several servers (a NodePort, a LoadBalancer, a ClusterIP): which one
-answers is chosen anew for each source port.  So a server that sent us away, or whose link just
-failed, is known by its identity, and a new link to it is given up for another dial.  Those dials
-are few: a bucket bounds them, and what there is, is taken when it is empty.
+Behind one address (a NodePort, a LoadBalancer, a ClusterIP) there may be several servers, and the
+server that answers is chosen anew for each source port.  So a server that drains, or whose link
+just failed, is remembered by its identity.  When a dial reaches such a server again, the link is
+closed and the address is dialled again to find another server.  A token bucket limits these extra
+dials; when it is empty, the link is kept whichever server answered.
 """
 
 from __future__ import annotations
@@ -15,67 +16,73 @@ from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.targets import AWAY_S
 
 DOUBT_S = 10.0
-"""So long after a failure an address may lead to a server that does not answer."""
+"""Seconds after a failure for which an address is treated as possibly leading to a dead server."""
 ALONE_S = 600.0
-"""So long nobody else is looked for after a failure, where the same server alone answered."""
+"""Seconds for which an address is taken to have one server only, after a search found no other. No
+other server is searched for after a failure in that time."""
 TRIES_AWAY = 8
-"""Dials beyond the first for another server than the one that sent us away. Of two behind an
-address, one in 256 such searches misses the other."""
+"""Most dials beyond the first to find another server than one that drains. With two servers behind
+an address, one in 256 such searches misses the other server."""
 TRIES_FAILED = 2
-"""Likewise after a link failed: mostly the same server is well again, or alone."""
+"""Most dials beyond the first to find another server after a link failed. Few, because usually the
+same server works again, or it is the only one."""
 BESIDE_AWAY = 8, 0.15
-"""Most dials beside one that is not answered, and seconds between two, after a server sent us away:
-a source port that leads to one that is gone is never answered."""
+"""After a server drained: most dials in parallel to a dial that gets no answer, and the seconds
+between their starts. A source port that leads to a stopped server never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""Likewise after a failure. Many may come back at once then, and a server that is only slow must
-not get their handshakes many times."""
+"""After a failure: most dials in parallel to a dial that gets no answer, and the seconds between
+their starts. Few, because many clients may reconnect then, and a server that is only slow must not
+get several handshakes from each."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
-"""Between those dials."""
+"""Pauses between dials that search for another server."""
 BURST = 10
-"""Dials beyond the usual ones that a session may begin at once."""
+"""Size of the token bucket: extra dials that a session may begin in a burst."""
 PER_S = 1.0
-"""So many more it may begin in each second."""
+"""Tokens added per second: extra dials per second in the long run."""
 
 
 @dataclass
 class _Doubt:
+    """How to dial an address that may lead to a draining or dead server."""
+
     until_s: float
+    """Time until which this holds."""
     tries: int
-    """Dials beyond the first that look for another server."""
+    """Most dials beyond the first that search for another server."""
     beside: tuple[int, float]
-    """Most dials beside a slow one, and seconds between two."""
+    """Most dials in parallel to an unanswered dial, and the seconds between their starts."""
 
 
 class Avoiding:
-    """What one session knows of servers behind its addresses."""
+    """Servers and addresses that one session avoids, and its limit of extra dials."""
 
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
         self._until_s: dict[str, float] = {}
-        """Servers to leave out, and until when."""
+        """Time until which each server is avoided, by its name."""
         self._doubts: dict[str, _Doubt] = {}
         self._alone_s: dict[str, float] = {}
-        """Addresses where the same server alone answered, and until when that is believed."""
+        """Time until which each address is taken to have one server only."""
         self._tokens = float(BURST)
         self._filled_s = float("-inf")
 
     def sent_away(self, address: str, server: str, now_s: float) -> None:
-        """The server at an address drains."""
+        """Record that the server at an address drains."""
         self._alone_s.pop(address, None)
         self._note(address, server, TRIES_AWAY, BESIDE_AWAY, now_s)
 
     def failed(self, address: str, server: str, now_s: float) -> None:
-        """A link to the server at an address ended by itself."""
+        """Record that a link to the server at an address was lost."""
         tries = 0 if self._is_alone(address, now_s) else TRIES_FAILED
         self._note(address, server, tries, BESIDE_FAILED, now_s)
 
     def unanswered(self, address: str, now_s: float) -> None:
-        """A dial of an address failed, and which server that was is not known."""
+        """Record that a dial of an address failed, so that its server is not known."""
         doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
     def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
-        """A link is taken after so many dials beyond the first."""
+        """Record that a link to a server is kept, after ``tries`` dials beyond the first."""
         self._doubts.pop(address, None)
         if not self.avoids(server, now_s):
             self._alone_s.pop(address, None)
@@ -83,25 +90,31 @@ class Avoiding:
             self._alone_s[address] = now_s + ALONE_S
 
     def avoids(self, server: str, now_s: float) -> bool:
-        """Whether a link to this server is not to be taken while another may answer."""
+        """Return whether a server is avoided while another server may answer."""
         return self._until_s.get(server, float("-inf")) > now_s
 
     def beside(self, address: str, now_s: float) -> tuple[int, float]:
-        """Most dials beside one that is not answered, and seconds between two; 0: none."""
+        """Return the most dials in parallel to an unanswered dial, and seconds between starts.
+
+        The number is 0 for an address without recent failures.
+        """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or self._is_alone(address, now_s):
             return 0, 0.0
         return doubt.beside
 
     def again(self, address: str, tries: int, now_s: float) -> float | None:
-        """Seconds until the address is dialled again for another server; None: it is not."""
+        """Return the seconds until the address is dialled again to find another server.
+
+        Returns None when it must not be dialled again: after enough tries, or without a token.
+        """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:
             return None
         return PAUSES.after(tries + 1, dice=self._dice()) if self.take(now_s) else None
 
     def take(self, now_s: float) -> bool:
-        """Whether one dial beyond the usual ones may begin now; it is counted."""
+        """Take a token for one extra dial; return whether there was one."""
         if self._filled_s < now_s:
             gained = (now_s - self._filled_s) * PER_S
             self._tokens = min(float(BURST), self._tokens + gained)
@@ -118,7 +131,9 @@ class Avoiding:
         self, address: str, server: str, tries: int, beside: tuple[int, float], now_s: float
     ) -> None:
         self._until_s = {each: s for each, s in self._until_s.items() if s > now_s}
-        self._doubts = {each: one for each, one in self._doubts.items() if one.until_s > now_s}
+        self._doubts = {
+            each: doubt for each, doubt in self._doubts.items() if doubt.until_s > now_s
+        }
         self._alone_s = {each: s for each, s in self._alone_s.items() if s > now_s}
         self._until_s[server] = now_s + AWAY_S
         if (before := self._doubts.get(address)) is not None:

@@ -1,25 +1,28 @@
-"""How long to wait after failures in a row: the one rule for all who try again; pure."""
+"""How long to wait after failures in a row: the back-off rule for all retries; pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DOUBLINGS_MAX = 16
-"""Beyond, the bound has long been reached."""
+"""Most doublings of the first pause. The longest pause is reached with fewer, so this only keeps
+the power of two small."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses that double, up to a bound, and differ by chance."""
+    """Pauses that double after each failure, up to a bound, with random jitter."""
 
     first_s: float = 0.05
+    """Seconds of the first pause, before jitter."""
     most_s: float = 5.0
+    """Seconds of the longest pause."""
 
     def after(self, failures: int, *, dice: float = 1.0) -> float:
-        """Seconds to wait after so many failures in a row, at least one.
+        """Return the seconds to wait after ``failures`` failures in a row; 0 counts as 1.
 
-        Half is fixed and half is diced, with ``dice`` between 0 and 1: what failed together does
-        not come back together.
+        Half of the pause is fixed, and half is multiplied by ``dice``, a random number from 0 to 1.
+        So clients that failed at the same moment do not all retry at the same moment.
         """
         doublings = min(max(failures, 1) - 1, DOUBLINGS_MAX)
         return min(self.most_s, self.first_s * 2.0**doublings) * (0.5 + 0.5 * dice)

@@ -1,9 +1,9 @@
-"""Which carrier of an address to dial beside the present link: pure.
+"""Decide which carrier of an address to try while a link by another carrier is open; pure.
 
-An address may name several carriers, the best first.  When the peer falls silent on one, the
-others are tried at once, long before the link counts as lost: a network may have begun to drop
-UDP, and requests under way would wait.  A link by another carrier than the best is replaced as
-soon as the best answers again; it is asked now and then.
+An address may name several carriers, the best first.  When no packet comes from the peer on the
+present carrier, the other carriers are tried at once, long before the link counts as lost: a
+network may have begun to drop UDP, and requests under way would wait.  A link by a carrier other
+than the best is replaced as soon as the best carrier works again; that is tried from time to time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from midstreamer.transport import address as addresses
 from midstreamer.transport.address import Scheme
 
 BACK = Backoff(first_s=5.0, most_s=60.0)
-"""Between two attempts to come back to the best carrier."""
+"""Pauses between two attempts to return to the best carrier."""
 AGAIN_S = 1.0
-"""Between two attempts to leave a carrier on which the peer is silent."""
+"""Seconds between two attempts to replace a link on which nothing comes from the peer."""
 
 
 class Ways:
-    """What one session has tried beside its present link."""
+    """When one session may try which other carriers of its present link's address."""
 
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
@@ -30,19 +30,19 @@ class Ways:
         self._leave_s = float("-inf")
 
     def several(self, address: str) -> bool:
-        """Whether an address names more than one carrier."""
+        """Return whether an address names more than one carrier."""
         return "+" in address.partition("://")[0] and "://" in address
 
     def opened(self, now_s: float) -> None:
-        """There is a new link."""
+        """Record that a new link was opened."""
         self._failures = 0
         self._leave_s = now_s
         self._back_s = now_s + BACK.after(1, dice=self._dice())
 
     def wanted(self, address: str, scheme: Scheme, *, silent: bool, now_s: float) -> list[str]:
-        """Addresses, one carrier each, to dial beside a link that came by ``scheme``.
+        """Return the addresses, one carrier each, to dial now while a link by ``scheme`` is open.
 
-        ``silent``: the peer should have been heard on it, and was not.
+        ``silent`` says that a packet from the peer is overdue on that link.
         """
         if not self.several(address):
             return []
@@ -53,7 +53,7 @@ class Ways:
         return others[:1] if scheme != ways.schemes[0] and now_s >= self._back_s else []
 
     def failed(self, now_s: float) -> None:
-        """None of them answered."""
+        """Record that no other carrier answered: the next attempts wait longer."""
         self._failures += 1
         self._leave_s = now_s + AGAIN_S
         self._back_s = now_s + BACK.after(self._failures, dice=self._dice())

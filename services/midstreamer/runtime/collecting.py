@@ -6,10 +6,10 @@ CPython starts a full collection when the objects that survived younger collecti
 of all.  Objects that live as long as a request survive too, so under load this happens about once
 a minute, although next to nothing is found.
 
-`sparing` replaces that rule for the old generation: collect when the memory blocks in use have
-grown by half since the last full collection, and after `LONGEST_S` in any case, because a few
-objects in a cycle may hold large arrays.  Garbage is therefore bounded as before.  Young
-generations are collected as always.
+`sparing` replaces that rule for the old generation: run a full collection when the memory blocks in
+use have grown by half since the last full collection.  In any case run one after `LONGEST_S`,
+because a few objects in a cycle may hold large arrays.  So the amount of garbage stays bounded.
+The younger generations are collected as CPython does by default.
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ from collections.abc import Iterator
 from midstreamer.telemetry import logs
 
 GROWTH = 1.5
+"""A full collection is due when the memory blocks in use have grown by this factor."""
 LONGEST_S = 600.0
+"""Most seconds between two full collections."""
 LOOK_S = 5.0
-"""Between two looks at the memory; one takes some ten microseconds."""
+"""Seconds between two reads of the memory blocks in use; one read takes about 10 microseconds."""
 NEVER = 2**31 - 1
-"""A threshold for the old generation that is not reached."""
+"""Threshold of the old generation that is never reached, so CPython starts no full collection."""
 
 log = logs.get(__name__)
 
 
 class Collections:
-    """When the next full collection is due."""
+    """Decides when the next full garbage collection is due."""
 
     def __init__(self, blocks: int, now_s: float) -> None:
         self.collected(blocks, now_s)
 
     def due(self, blocks: int, now_s: float) -> bool:
-        """Whether to collect, with so many memory blocks in use now."""
+        """Return whether a full collection is due, when ``blocks`` memory blocks are in use now."""
         return blocks > GROWTH * self._blocks or now_s - self._at_s >= LONGEST_S
 
     def collected(self, blocks: int, now_s: float) -> None:
-        """Record a full collection, after which so many blocks are in use."""
+        """Record a full collection, after which ``blocks`` memory blocks are in use."""
         self._blocks, self._at_s = blocks, now_s
 
 
 @contextlib.contextmanager
 def sparing(*, look_s: float = LOOK_S) -> Iterator[None]:
-    """Decide about full collections of this process while inside.
+    """Run full garbage collections of this process by the rule of `Collections` in the block.
 
-    What is loaded by now lives as long as the process.  It is taken out of all later collections
-    (``gc.freeze``), also of that at the end of the process; they would visit some 125,000 objects
-    of imported code.
+    Objects that exist when the block begins, mostly imported code, live as long as the process.
+    They are excluded from all later collections (``gc.freeze``), also from the collection at the
+    end of the process; otherwise each would visit about 125,000 more objects.
     """
     thresholds = gc.get_threshold()
     gc.collect()
@@ -69,7 +71,7 @@ def sparing(*, look_s: float = LOOK_S) -> Iterator[None]:
 
 
 class _Watch:
-    """A timer that looks at the memory in use, and collects when it is time."""
+    """A repeating timer that reads the memory in use and runs a full collection when it is due."""
 
     def __init__(self, look_s: float) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,17 +1,17 @@
-"""Settings: one frozen class per service, and where each value came from.
+"""Settings: one frozen class per section of the configuration, and the origin of each value.
 
-A class names its ``section``; its fields are the section's keys.  Values are layered,
+A class names its ``section``; its fields are the section's keys.  A later layer overrides an
+earlier one, and the layer of each value is remembered:
 
     defaults < config.toml < environment < flags
 
-and every value remembers its layer.  A field whose type is itself a section (``telemetry``,
-``limits``, ``security``) is shared: ``[telemetry]`` sets it for every process,
-``[agent.telemetry]`` for agents alone; the environment knows both, as
-``MIDSTREAMER_TELEMETRY__LEVEL`` and ``MIDSTREAMER_AGENT__TELEMETRY__LEVEL``.
+A field whose type is itself a section (``telemetry``, ``limits``, ``security``) is shared:
+``[telemetry]`` sets it for every process, ``[agent.telemetry]`` for agents only.  The environment
+variables are ``MIDSTREAMER_TELEMETRY__LEVEL`` and ``MIDSTREAMER_AGENT__TELEMETRY__LEVEL``.
 
-Building a class by hand (tests do) reads nothing: only `load` looks at files and at the
-environment.  Anything unknown is refused with its source and the nearest known name, because a
-misspelt limit is a limit that does not hold.
+Only `load` reads files and the environment; creating a class directly, as tests do, reads nothing.
+An unknown key is an error that names its source and the nearest known name, because a misspelt
+limit would not be in force.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ PREFIX = "MIDSTREAMER_"
 FILE_VARIABLE = "MIDSTREAMER_CONFIG"
 DEFAULT = "default"
 FLAG_IS_PUBLIC = (
-    "holds a password, or something that may be one: the list of processes shows it to every user"
-    " of this machine. Set %s, or write it into a configuration file that only you can read"
+    "holds a password, or text that may be one: every user of this machine can see it in the list"
+    " of processes. Set %s instead, or write it into a configuration file that only you can read"
 )
 
 SECTIONS = (
@@ -56,11 +56,11 @@ SECTIONS = (
     "security",
     "limits",
 )
-"""Every section a configuration file may have; tests/docs compares it with the classes."""
+"""All sections that a configuration file may have; tests/docs compares them with the classes."""
 
 
 class Settings(BaseSettings):
-    """What every section's class is: frozen, and closed to unknown keys."""
+    """Base class of all sections: frozen, and closed to unknown keys."""
 
     section: ClassVar[str] = ""
 
@@ -83,107 +83,107 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let only what is passed in count: `load` gathers the other layers."""
+        """Use only the values passed to the constructor; `load` gathers the other layers."""
         return (init_settings,)
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """Where each dotted key's value came from; keys left out are defaults."""
+        """The origin of each value, by its dotted key; keys that are missing have defaults."""
         return self._origins
 
 
 class TelemetrySettings(Settings):
-    """What a process tells about itself."""
+    """Logs, metrics and traces of a process."""
 
     section: ClassVar[str] = "telemetry"
 
     level: str = Field("info", pattern=f"^({'|'.join(logs.LEVELS)})$")
-    """Least level that is logged: debug, info, warning or error."""
+    """Lowest level that is logged: debug, info, warning or error."""
     json_logs: bool = False
-    """One JSON object per line instead of text for a terminal; set it where machines read."""
+    """Log one JSON object per line instead of text for a terminal; set it where programs read the
+    logs."""
     listen: Place | None = "127.0.0.1:0"
-    """Where `/metrics`, `/livez`, `/readyz` and `/completez` answer, without authentication: keep
-    it on loopback or inside a pod. Port 0 takes a free one, named in the log line
-    `health.opened`."""
+    """Address that serves `/metrics`, `/livez`, `/readyz` and `/completez`, without authentication:
+    keep it on loopback or inside a pod. Port 0 takes a free port, which the log line
+    `health.opened` names."""
     traces: str = Field("off", pattern="^(off|log|otlp)$")
-    """`log` writes a span for each request as one log line `span.ended`, `otlp` sends spans to a
-    collector; `off` costs nothing."""
+    """`log` writes each span as one log line `span.ended`, `otlp` sends spans to a collector; `off`
+    makes no spans and costs nothing."""
     traces_endpoint: str = Field("http://127.0.0.1:4318", pattern=r"^https?://[^\s/@?#]+$")
-    """The collector that `otlp` sends to, by OTLP over HTTP, without a path. Headers and the
-    authority of an https collector come from the environment: `OTEL_EXPORTER_OTLP_HEADERS`,
+    """URL, without a path, of the collector for `otlp` (OTLP over HTTP). Headers, and the authority
+    of an https collector, come from the environment: `OTEL_EXPORTER_OTLP_HEADERS`,
     `OTEL_EXPORTER_OTLP_CERTIFICATE`."""
     traces_ratio: float = Field(1.0, ge=0, le=1)
-    """Share of the traces that begin in this process and are kept. A request whose trace began
-    elsewhere is kept when whoever asked keeps it."""
+    """Share of the traces beginning in this process that is kept. For a trace that began in another
+    process, that process decides."""
 
 
 class LimitSettings(Settings):
-    """Bounds between peers; each is answered by a named refusal when it is reached."""
+    """Limits for peers and their links; a peer that exceeds one gets an error that names it."""
 
     section: ClassVar[str] = "limits"
 
     frame_bytes_max: int = Field(frames.FRAME_BYTES_MAX, ge=4096, le=64 * 1024 * 1024)
-    """Largest frame in bytes, either way. Too small and histories load slowly, in many frames;
-    a peer can make us hold this much for each of its streams."""
+    """Largest frame in bytes, in both directions. With a small limit histories load slowly, in many
+    frames; with a large one a peer can use this much memory for each of its streams."""
     in_flight_max: int = Field(256, ge=1, le=65536)
-    """Requests of one peer under way at once; more are answered `overloaded` at once."""
+    """Most requests of one peer under way at once; further ones are answered `overloaded`."""
     links_max: int = Field(256, ge=1, le=65536)
-    """Connections a server keeps at once; more are refused."""
+    """Most connections that a server keeps at once; further ones are refused."""
     links_per_identity_max: int = Field(16, ge=2, le=65536)
-    """Connections of one identity at once, so that it cannot take every place. A process needs
-    one or two, and a killed one leaves its own behind for `idle_s`."""
+    """Most connections of one identity at once, so that one identity cannot use up `links_max`. A
+    process needs one or two; those of a killed process remain for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
-    """Seconds a new connection has to say who it is before it is closed."""
+    """Most seconds that a new connection may take for its handshake before it is closed."""
     frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
-    """Seconds a frame may take from its first byte to its last, and one more for each 16 kB of it
-    that came. So a peer that stops inside a frame is cut off, and one on a slow network is not."""
+    """Most seconds from the first byte of a frame to its last, plus one second for each 16 kB of it
+    received. So a peer that stops inside a frame is closed, but not one on a slow network."""
     idle_s: float = Field(5.0, ge=1, le=600)
-    """Seconds without a packet after which a connection counts as lost; a live one is kept alive
-    every third of it. A server that was restarted on its old port is noticed only so, because
-    the QUIC library sends no stateless resets. Longer drops fewer stalled peers."""
+    """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
+    third of it. A peer notices only by this timeout that a server has restarted on the same port.
+    A longer timeout drops fewer peers that only stall."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
-    """Seconds after which a connection that this process dialled is replaced by a new one, up to a
-    fifth earlier by chance. Requests move over and none is lost. So connections spread over
-    coordinators that were added later."""
+    """Seconds after which a connection that this process dialled is replaced by a new one, at
+    random up to a fifth earlier. No request is lost. So connections spread to coordinators that
+    were added later."""
 
 
 class SecuritySettings(Settings):
-    """Certificates of this process and whom it lets in."""
+    """Certificates of this process, and the peers that it accepts."""
 
     section: ClassVar[str] = "security"
 
     directory: Path = Path("var/certs")
-    """Folder of the authority's bundle and of this process's certificate and key (mode 0600)."""
+    """Folder with the bundle of trusted authorities and this process's certificate and key."""
     trust_domain: str = "midstreamer.local"
-    """First part of every identity; peers of another domain are refused."""
+    """First part of every identity; peers of another trust domain are refused."""
     allowlist: Path | None = None
-    """File of allowed peers, one `<kind>/<id>` or `<kind>/<prefix>*` a line, read again when it
-    changes; a peer taken off loses its connection. `universes=<name>,<name>` behind an entry of
-    clients limits what they may append to; without it that is every universe. None: `allowlist`
-    in `directory`."""
+    """File of allowed peers, one `<kind>/<id>` or `<kind>/<prefix>*` per line. It is read again
+    when it changes, and a peer that was removed loses its connection. `universes=<name>,<name>`
+    after an entry limits the universes to which these clients may append. None: the file
+    `allowlist` in `directory`."""
     proxy: str = Field("", pattern="^(|environment|http://[^@]*)$")
-    """The HTTP proxy through which `wss://` is dialled, by CONNECT: `http://<host>:<port>`, or
-    `environment` for what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. Empty: none, whatever the
-    environment says. A password belongs into the environment, not here."""
+    """HTTP proxy for dialling `wss://`, by CONNECT: `http://<host>:<port>`, or `environment` for
+    the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY. Empty: no proxy, whatever the environment
+    says. A password belongs in the environment, not here."""
     key: Literal["file", "memory", "cluster"] = "file"
-    """Where sync, coordinators and agents have their private key. `file`: in `directory`, beside
-    the certificate. `memory`: each start makes a new key, which is never written anywhere, and asks
-    the authority in `directory` to certify it; nothing but the authority's bundle, its key and the
-    allowlist is read from there. `cluster`: the same in a pod of Kubernetes, where the operator of
-    `release` certifies it; the identity is then `<kind>/<namespace>/<pod>/<uid>`. Commands that ask
-    a fleet always use files."""
+    """Where sync, coordinators and agents keep their private key. `file`: in `directory`, with the
+    certificate. `memory`: each start makes a new key, which is never written to disk, and has it
+    certified by the authority in `directory`; only the authority, its bundle and the allowlist are
+    read there. `cluster`: as `memory`, in a Kubernetes pod, but the operator of `release` certifies
+    the key; the identity is `<kind>/<namespace>/<pod>/<uid>`. Commands always use files."""
     release: str = "midstreamer"
     """Name of the installation whose operator certifies this pod, with `key = "cluster"`."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
-    """Days before expiry at which a certificate in a file is replaced. One whose key is in memory
-    is replaced after two thirds of its life."""
+    """Days before its expiry at which a certificate in a file is replaced. With the key in memory,
+    a certificate is replaced after two thirds of its life."""
 
 
 S = TypeVar("S", bound=Settings)
 
 
 class Row(NamedTuple):
-    """One setting as `config show` prints it."""
+    """One setting, as the command `config show` prints it."""
 
     key: str
     value: str
@@ -191,11 +191,11 @@ class Row(NamedTuple):
 
 
 _Layer = dict[str, tuple[Any, str]]
-"""Values of one source: dotted key below the class -> (value, origin)."""
+"""Values of one layer: (value, origin) by the dotted key inside the section."""
 
 
 def default_config_file(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file used when none is named: `$MIDSTREAMER_CONFIG`, else config.toml when it is here."""
+    """Return the default file: $MIDSTREAMER_CONFIG, else config.toml if it exists, else None."""
     named = environ.get(FILE_VARIABLE)
     if named:
         return Path(named)
@@ -210,10 +210,10 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> S:
-    """Build one section's settings from all layers; ConfigError names source, key and remedy.
+    """Return one section's settings from all layers; ConfigError names source, key and remedy.
 
-    ``overrides`` are flags by dotted key (``{"telemetry.level": "debug"}``); one that was
-    not given is passed as None and ignored.
+    ``overrides`` are flags by dotted key (``{"telemetry.level": "debug"}``); a flag with the value
+    None was not given and is ignored.
     """
     tables = _read(config_file) if config_file else {}
     _check_environment(environ)
@@ -225,15 +225,15 @@ def load(
     ):
         values.update(layer)
     try:
-        made = cls(**_nested(cls, values))
+        settings = cls(**_nested(cls, values))
     except ValidationError as error:
         raise ConfigError(_explain(cls, error, values)) from error
-    made._origins.update({key: origin for key, (_, origin) in values.items()})
-    return made
+    settings._origins.update({key: origin for key, (_, origin) in values.items()})
+    return settings
 
 
 def show(settings: Settings) -> list[Row]:
-    """Every key of a section with its value and where it came from; passwords are hidden."""
+    """Return every key of a section with its value and origin; passwords are hidden."""
     rows = []
     for key in keys(type(settings)):
         value: Any = settings
@@ -245,7 +245,7 @@ def show(settings: Settings) -> list[Row]:
 
 
 def keys(cls: type[Settings]) -> list[str]:
-    """Every dotted key of a class, those of its groups included."""
+    """Return all dotted keys of a class, including the keys of its shared sections."""
     found = []
     for name, field in cls.model_fields.items():
         group = _group(field.annotation)
@@ -254,7 +254,7 @@ def keys(cls: type[Settings]) -> list[str]:
 
 
 def groups(cls: type[Settings]) -> dict[str, type[Settings]]:
-    """The shared sections of a class, by the field that holds each."""
+    """Return the shared sections of a class, by the name of the field that holds each."""
     found = {name: _group(field.annotation) for name, field in cls.model_fields.items()}
     return {name: group for name, group in found.items() if group}
 
@@ -279,7 +279,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: unknown section [{name}]{_nearest(name, SECTIONS)}")
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {name} stands outside any section")
+            raise ConfigError(f"{path}: key {name!r} is not inside a section such as [agent]")
     return tables
 
 
@@ -324,7 +324,7 @@ def _environment_layer(cls: type[Settings], environ: Mapping[str, str], field: s
 
 
 def _parsed(cls: type[Settings], key: str, text: str, variable: str) -> Any:
-    """A variable's value as pydantic-settings reads it: lists and tables are JSON."""
+    """Parse a variable's value as pydantic-settings does: lists and tables are JSON."""
     name, _, inner = key.partition(".")
     field = cls.model_fields[name]
     group = _group(field.annotation)
@@ -356,7 +356,7 @@ def _flag_layer(cls: type[Settings], overrides: Mapping[str, Any]) -> _Layer:
     given = {key: value for key, value in overrides.items() if value is not None}
     for key in given:
         if key not in known:
-            raise ConfigError(f"flag {key!r} of section [{cls.section}]{_nearest(key, known)}")
+            raise ConfigError(f"unknown flag {key!r} of [{cls.section}]{_nearest(key, known)}")
         _check_no_secret(cls, key, given[key])
     return {key: (value, f"flag --{key.replace('_', '-')}") for key, value in given.items()}
 
@@ -380,8 +380,8 @@ def _flat(table: Mapping[str, Any], nested: set[str], head: str = "") -> Iterato
 
 
 def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
-    """The values as pydantic takes them; a group keeps what this class sets for it by default."""
-    made: dict[str, Any] = {
+    """Return the values as nested dicts; a shared section starts with this class's defaults."""
+    nested: dict[str, Any] = {
         name: cls.model_fields[name].get_default(call_default_factory=True).model_dump()
         for name in groups(cls)
         if not cls.model_fields[name].is_required()
@@ -389,10 +389,10 @@ def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
     for key, (value, _) in values.items():
         name, _, inner = key.partition(".")
         if inner:
-            made.setdefault(name, {})[inner] = value
+            nested.setdefault(name, {})[inner] = value
         else:
-            made[name] = value
-    return made
+            nested[name] = value
+    return nested
 
 
 def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
@@ -414,19 +414,19 @@ def _explain(
         shown = next((known for known in keys(cls) if key.startswith(known)), key)
         value, origin = values.get(shown, (problem.get("input"), DEFAULT))
         message = problem["msg"].removeprefix("Value error, ")
-        told = logs.scrub(_told(cls, shown, value))
-        lines.append(f"{cls.section}.{shown} = {told} from {origin}: {message}")
+        text = logs.scrub(_told(cls, shown, value))
+        lines.append(f"{cls.section}.{shown} = {text} from {origin}: {message}")
     return "; ".join(lines)
 
 
 def _told(cls: type[Settings], key: str, value: Any) -> str:
-    """A raw value for a message; a type that holds secrets says itself what may be shown."""
+    """Return a value as text for a message, without secrets if its type may hold them."""
     kind = _type(cls, key)
     return repr(kind.shown(value) if getattr(kind, "holds_secrets", False) else value)
 
 
 def _type(cls: type[Settings], key: str) -> Any:
-    """The annotation of a dotted key; None for one that is not known."""
+    """Return the annotation of a dotted key; None for an unknown key."""
     name, _, inner = key.partition(".")
     field = cls.model_fields.get(name)
     group = _group(field.annotation) if field else None
@@ -438,11 +438,11 @@ def _type(cls: type[Settings], key: str) -> Any:
 def _explain_together(
     cls: type[Settings], message: str, values: Mapping[str, tuple[Any, str]]
 ) -> str:
-    """What is wrong with settings that do not fit each other: the message names them."""
+    """Return the message about settings that contradict each other, with their origins."""
     given = [
         f"{cls.section}.{key} from {origin}"
         for key, (_, origin) in values.items()
         if key in message
     ]
-    told = f" ({', '.join(given)})" if given else ""
-    return f"[{cls.section}] {message.removeprefix('Value error, ')}{told}"
+    origins = f" ({', '.join(given)})" if given else ""
+    return f"[{cls.section}] {message.removeprefix('Value error, ')}{origins}"

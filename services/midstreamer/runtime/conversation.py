@@ -1,14 +1,13 @@
 """Requests and answers over one link.
 
-A `Peer` wraps one link.  `ask` sends a request and awaits its answer; `tell` states something;
-`follow` reads the many answers of one Tail.  The other way round, what comes is handed to the one
-`Handle` of this side: requests each in a task of their own, at most ``in_flight_max`` at once,
-statements one after another in the order they came.
+A `Peer` wraps one link.  `Peer.ask` sends a request and awaits its answer, `Peer.tell` sends a
+frame that needs no answer, `Peer.follow` reads the many answers of one Tail.  Received frames go to
+the `Handle` of this side: requests each in their own task, at most ``in_flight_max`` at once,
+statements (frames without an answer) one after another in the order of their arrival.
 
-What is decided of a request is decided in `protocol.exchange`; this is its shell.
-
-Nothing is retried here: only the caller knows whether asking twice is safe (with natural keys it
-mostly is).  `runtime.peer` makes peers.
+`protocol.exchange` decides what happens to a request; this module does the I/O.  Nothing is
+retried here, because only the caller knows whether a request may be sent twice.  `runtime.peer`
+creates peers.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ log = logs.get(__name__)
 __all__ = ["FOLLOW_MAX", "IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer"]
 
 FAREWELL_S = 1.0
-"""So long a peer that is closed may still be busy with the other side's last statement."""
+"""Seconds for which `Peer.close` waits for the handling of the last received statement."""
 
 _AWAITED = frozenset({requests.Statement, requests.Breach})
-"""Effects that are carried out one after another, before what comes next is read."""
+"""Effects that are awaited one at a time, before the next frame is read."""
 
 BULK: frozenset[type[Frame]] = frozenset(
     {frames.Append, frames.Write, frames.Surveyed, frames.Loaded, frames.Recalled, frames.Changes}
 )
-"""Frames that may be large: they take the second stream, so that no small one waits for them.
-Frames of one type always share a stream, and so keep their order."""
+"""Frames that may be large. They use the second stream, so that small frames need not wait for
+them. All frames of one type use the same stream and so keep their order."""
 
 Handle = Callable[["Peer", Frame], Awaitable[Answer | None]]
 OnPeer = Callable[["Peer"], Awaitable[None]]
 
 
 class Peer:
-    """One live connection to one other process."""
+    """One open link to another process: sends requests to it and answers its requests."""
 
     def __init__(
         self,
@@ -77,69 +76,69 @@ class Peer:
         self._working: dict[int, asyncio.Task[None]] = {}
         self._running: asyncio.Task[None] | None = None
         self._reading = False
-        """What comes now is taken at once: nothing before it waits its turn."""
+        """Whether a received frame may be handled at once, because no earlier one is pending."""
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self.on_drain: Callable[[Peer], None] = _unheard
-        """Called when the other side says Drain."""
+        """Called when the other side sends Drain."""
         self._calm = asyncio.Event()
         measuring.watch(self)
 
     @property
     def identity(self) -> Identity:
-        """Who this is, from its certificate."""
+        """Identity of the other process, from its certificate."""
         return self._link.peer
 
     @property
     def incarnation(self) -> str:
-        """What its handshake said; empty for servers."""
+        """Incarnation that the other process named in its handshake; empty for servers."""
         return self._link.incarnation
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it understands beyond the frames of every version (`protocol.capabilities`)."""
+        """Capabilities of the other process (`protocol.capabilities`)."""
         return self._link.capabilities
 
     @property
     def scheme(self) -> Scheme:
-        """The carrier of its link."""
+        """The carrier of the link."""
         return self._link.scheme
 
     @property
     def silence(self) -> float:
-        """How long it was not heard: 1 is when its link is lost."""
+        """Time since the last received packet, as a share of the idle timeout."""
         return self._link.silence
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has ended."""
+        """Whether the link has ended."""
         return self._ended.is_set()
 
     @property
     def busy(self) -> bool:
-        """Whether requests are under way, in either direction; following does not count."""
+        """Whether requests are under way, in either direction; a Tail does not count."""
         return self._exchange.busy
 
     @property
     def load(self) -> tuple[int, int]:
-        """Requests of the other side that are worked on, and how many there may be."""
+        """Requests of the other side that are worked on now, and the most that may be at once."""
         return (0, 0) if self.closed else (len(self._working), self._exchange.in_flight_max)
 
     @property
     def draining(self) -> bool:
-        """Whether the other side said Drain."""
+        """Whether the other side sent Drain."""
         return self._exchange.heard
 
     @property
     def leaving(self) -> bool:
-        """Whether it said that its process is about to stop."""
+        """Whether the other side announced, by Drain, that its process is about to stop."""
         return self._exchange.leaving
 
     async def ask(self, frame: Request, *, budget_s: float | None = None) -> Answer:
-        """Send a request, await its answer; a Failure is raised as the error it names.
+        """Send a request and return its answer; a Failure is raised as the error that it names.
 
-        Whoever stops to wait, or has waited for the whole budget, cancels the request there too.
+        When the caller is cancelled or the budget expires, the request is cancelled there too.
         """
         loop, core = self._loop, self._exchange
         request = core.ask(
@@ -153,7 +152,7 @@ class Peer:
         self._waiting[number] = answer
         began_s, result = loop.time(), words.CANCELLED
         try:
-            # Alone, there is nobody to share a datagram with.
+            # The only request under way has no others to share a datagram with: send it at once.
             self._send(request, at_once=core.asked == 1)
             sent = True
             if core.next_wakeup_s() < self._timer_s:
@@ -171,34 +170,34 @@ class Peer:
             metrics.CALL_LATENCY_S.labels(_name(frame), result).observe(took_s, tracing.exemplar())
 
     def drain(self, *, leaving: bool = False) -> None:
-        """Ask the other side to send its next requests elsewhere, if it understands that."""
+        """Send Drain, if the peer supports it: it shall send its next requests elsewhere."""
         if not self.closed:
             self._carry_out(self._exchange.drain(leaving=leaving))
 
     async def settled(self) -> None:
-        """Return when nothing is under way after `drain`, and no request can come, or at the end.
+        """Return when, after `drain`, no request is under way or can come, or the link has ended.
 
-        A peer that does not know Drain may still send a request: look at `busy` again later.
+        A peer that does not support Drain may still send a request: check `busy` again later.
         """
         await self._calm.wait()
 
     def tell(self, frame: Frame) -> None:
-        """Send a statement, or one of the many answers of a Tail.
+        """Send a frame that needs no answer, or one of the many answers of a Tail.
 
-        Overloaded, LinkClosed; Unsupported when this peer does not know such a statement.
+        Raises Overloaded, LinkClosed, or Unsupported when the peer does not know such a frame.
         """
         exchange.require(frame, self.identity, self.capabilities)
         self._send(frame)
 
     async def drained(self) -> None:
-        """Return when little is left unsent; what pushes without being asked waits here."""
+        """Return when few bytes are unsent; a sender of many frames waits here (back-pressure)."""
         await self._link.drained()
 
     async def follow(self, frame: Tail) -> AsyncIterator[Changes]:
-        """The changes after a position, for as long as the connection lives.
+        """Yield the changes after a position, for as long as the link is open.
 
-        Ends by raising: LinkClosed, or Overloaded when the reader was too slow. Either way,
-        follow again from the last position seen; nothing is lost.
+        Ends by raising LinkClosed, or Overloaded when the reader is too slow. In both cases follow
+        again from the last position that was read; no change is lost.
         """
         core = self._exchange
         request = core.ask(frame, self._loop.time(), budget_s=frame.budget_s)
@@ -217,14 +216,14 @@ class Peer:
             del self._following[number], self._waiting[number]
             self._carry_out(core.leave(number, sent=sent))
             if not failed.cancel() and not failed.cancelled():
-                failed.exception()  # seen, even when the reader left before it came to it
+                failed.exception()  # marks it as retrieved, so that asyncio logs no warning
 
     async def wait_closed(self) -> None:
-        """Return when the connection has ended."""
+        """Return when the link has ended."""
         await self._ended.wait()
 
     async def close(self, code: str = "", message: str = "") -> None:
-        """End the connection; with a code, the other side is told why."""
+        """Close the link; with a code, first send the other side a Refusal with the reason."""
         await self._link.close(code, message)
         running = self._running
         if running is not None and running is not asyncio.current_task():
@@ -233,11 +232,11 @@ class Peer:
                 task.cancel()
 
     def start(self) -> None:
-        """Run in a task of its own, which ends with the link; `close` ends and awaits it."""
+        """Start `run` in a task, which ends with the link; `close` ends and awaits the task."""
         self._running = self._loop.create_task(self.run(), name="peer.run")
 
     async def run(self) -> None:
-        """Read until the connection ends; whoever makes a peer sees to it that this runs."""
+        """Read frames until the link ends; the creator of a peer must run this."""
         metrics.LINKS.labels(self.identity.kind).inc()
         why: MidstreamerError = LinkClosed(f"the link to {self.identity.name} is closed")
         self._link.attend(self._take_at_once)
@@ -254,15 +253,15 @@ class Peer:
             self._end(why)
             await self._link.close()
 
-    # --- what comes ---
+    # --- received frames ---
 
     def _take_at_once(self, frame: Frame) -> bool:
-        """Answers and requests need no waiting, unless something before them does."""
+        """Handle a frame without awaiting; return False if it must be received by `run` instead."""
         if not self._reading:
             return False
         effects = self._exchange.take(frame, self._loop.time())
         if effects and type(effects[0]) in _AWAITED:
-            return False  # the exchange takes it in when it is offered again
+            return False  # `run` receives the frame and offers it to the exchange again
         self._carry_out(effects)
         return True
 
@@ -306,18 +305,18 @@ class Peer:
         self._following[effect.number].put_nowait(effect.changes)
 
     def _post(self, effect: requests.Send) -> None:
-        """Send what nobody here waits for: an answer, or a frame about the link."""
+        """Send a frame that no caller here waits for: an answer, Cancel or Drain."""
         frame = effect.frame
         try:
             try:
                 self._send(frame, at_once=effect.at_once)
-            except errors.LocalProtocolError as error:  # too large to send: say so instead
+            except errors.LocalProtocolError as error:  # too large to send: send a Failure instead
                 self._send(exchange.failure(getattr(frame, "request", 0), error))
         except Overloaded:
-            # It does not read what it asks for; without an answer it will run into its deadline.
+            # The peer does not read its answers. Its request will end at its deadline.
             log.warning("answer.dropped", frame=_name(frame), peer=self.identity.name)
         except LinkClosed:
-            pass  # nobody is left to answer
+            pass  # the asker's link has ended
 
     def _skip(self, effect: requests.Skip) -> None:
         metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()
@@ -342,7 +341,7 @@ class Peer:
         request = effect.request
         task = self._working.get(request.request)
         if task is not None:
-            # A task that is cancelled before its first step never comes to its own end.
+            # A task cancelled before its first step never runs its own `finally`.
             now_s = self._loop.time()
             task.add_done_callback(lambda done: self._worked(request, done, None, now_s))
             task.cancel()
@@ -354,13 +353,13 @@ class Peer:
             try:
                 answer = await self._answered(request)
             finally:
-                # Here and not in a callback of the task, which would cost a turn of the loop.
+                # Not in a callback of the task, which would delay the answer by a loop iteration.
                 self._worked(request, task, answer, began_s)
 
     def _worked(
         self, request: Request, task: asyncio.Task[None], answer: Answer | None, began_s: float
     ) -> None:
-        """Take the end of some work in."""
+        """Record that the work on a request has ended, and send its answer."""
         number = request.request
         if self._working.get(number) is not task:
             return
@@ -422,15 +421,15 @@ _DOING: dict[type[requests.Effect], Callable[[Peer, Any], None]] = {
     requests.Heard: Peer._heard,  # noqa: SLF001
     requests.Settled: Peer._settled,  # noqa: SLF001
 }
-"""What carries out each effect; Statement and Breach are awaited."""
+"""The method that carries out each effect; Statement and Breach are awaited in `Peer._take`."""
 
 
 def _unheard(_peer: Peer) -> None:
-    """Nobody wants to know."""
+    """Ignore a Drain: the default of `Peer.on_drain`."""
 
 
 async def _next(queue: asyncio.Queue[Changes], failed: asyncio.Future[Answer]) -> Changes:
-    """What the queue has, else the failure that came instead."""
+    """Return the next changes; raise the Tail's error when it fails while the queue is empty."""
     if not queue.empty():
         return queue.get_nowait()
     getting = asyncio.get_running_loop().create_task(queue.get())

@@ -1,7 +1,8 @@
-"""How a session comes to its next link: names looked up, addresses raced, servers left out.
+"""Open the next link of a session: resolve names, dial addresses in parallel, avoid servers.
 
-`Names`, `Targets` and `Avoiding` decide; this waits and dials.  Every dial is on a socket of its
-own, so from a source port of its own: behind a shared address another server may answer it.
+`Names`, `Targets` and `Avoiding` decide; this module waits and dials.  Every dial uses a new
+socket and so a new source port.  Therefore, when several servers share one address, a different
+server may answer the next dial.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from midstreamer.transport.carrier import Carrier, Link
 log = logs.get(__name__)
 
 BACKOFF = Backoff(first_s=0.05, most_s=2.0)
-"""Between two attempts to dial one address."""
+"""Pauses between two attempts to dial one address."""
 
 
 class _Enough(Exception):
-    """No further dial beside the first may begin."""
+    """Raised instead of starting a parallel dial when no more may begin (`Avoiding.take`)."""
 
 
 class Dialler:
-    """Dials for one session; `close` when it has ended."""
+    """Dials for one session; call `close` when the session has ended."""
 
     def __init__(self, carrier: Carrier, expect: Kind) -> None:
         self._carrier = carrier
@@ -44,13 +45,16 @@ class Dialler:
         self._avoiding = Avoiding(random.random)
 
     async def close(self) -> None:
-        """End the look-ups that are under way."""
+        """Cancel the name look-ups that are under way."""
         await self._lookups.close()
 
-    # --- what became of links ---
+    # --- reports about earlier links ---
 
     def ended(self, address: str, server: str, *, steady: bool) -> None:
-        """The link to a server ended by itself; ``steady``: it had lived for long enough."""
+        """Record that the link to a server was lost.
+
+        With ``steady`` the link had lived long enough, so failures before it are forgotten.
+        """
         now_s = asyncio.get_running_loop().time()
         if steady:
             self._targets.steady(address)
@@ -58,18 +62,24 @@ class Dialler:
         self._avoiding.failed(address, server, now_s)
 
     def drains(self, address: str, server: str, *, leaving: bool, steady: bool) -> None:
-        """The server takes no more requests on its link; ``leaving``: its process will stop."""
+        """Record that a server takes no more requests on its link.
+
+        With ``leaving`` the server's process will stop, so other servers are dialled first.
+        """
         now_s = asyncio.get_running_loop().time()
         if leaving:
             self._targets.sent_away(address, now_s)
             self._avoiding.sent_away(address, server, now_s)
-        if not steady:  # it may do so to the next one too
+        if not steady:  # the next link may be drained as soon: wait before dialling again
             self._targets.failed(address, now_s)
 
     # --- the next link ---
 
     async def next(self, addresses: Sequence[str]) -> tuple[str, Link]:
-        """A link to the first of all places that answers, the best first, and the place."""
+        """Dial all places of the addresses, the best first; return (place, link) of the first link.
+
+        A place is one ``host:port`` that an address resolves to.
+        """
         loop = asyncio.get_running_loop()
         while True:
             order = self._targets.order(await self._lookups.places(addresses), loop.time())
@@ -82,7 +92,10 @@ class Dialler:
         return await racing.first(attempts, discard=_discard)
 
     async def first(self, address: str, ways: Sequence[str]) -> tuple[str, Link]:
-        """A link by the first of some carriers of an address to which there is a link."""
+        """Dial one address by each of several carriers; return (address, link) of the first link.
+
+        ``ways`` are addresses of one carrier each.
+        """
         attempts = [functools.partial(self._by, address, way) for way in ways]
         return await racing.first(attempts, discard=_discard)
 
@@ -90,9 +103,9 @@ class Dialler:
         return address, await self._carrier.dial(way, expect=self._expect)
 
     async def _at(self, place: str, only: bool) -> tuple[str, Link]:
-        """A link to a place, and to another server than those to avoid, where one answers.
+        """Dial a place and return (place, link), preferably to a server that is not to be avoided.
 
-        ``only``: no other place is tried beside it, so that a failure may be tried again here.
+        ``only`` says that no other place is dialled in parallel, so a failed dial is retried here.
         """
         loop = asyncio.get_running_loop()
         tries = 0
@@ -119,7 +132,10 @@ class Dialler:
             await asyncio.sleep(again_s)
 
     async def _answered(self, place: str) -> Link:
-        """A link to whoever answers there; one in doubt is dialled again beside a slow dial."""
+        """Dial a place and return a link to the server that answers first.
+
+        After a recent failure of the place, a slow dial is joined by further dials in parallel.
+        """
         loop = asyncio.get_running_loop()
 
         async def dial() -> Link:

@@ -1,8 +1,8 @@
-"""What a lease tells operators of its process, for `midstreamer status` to show.
+"""The evidence of a lease: what a process reports about itself, shown by `midstreamer status`.
 
-`told` is pure: it makes the texts of a lease from plain numbers.  `Reporter` gathers the numbers of
-one service.  Only the counting of requests costs something at each request; everything else is read
-when the lease is renewed.
+`told` is pure: it returns the evidence as texts, made from plain numbers.  `Reporter` gathers the
+numbers of one service.  Requests are counted as they come; everything else is read only when the
+lease is renewed.
 """
 
 from __future__ import annotations
@@ -22,43 +22,51 @@ from midstreamer.transport.carrier import Carrier, TrustReport
 COMPLETE = "yes"
 NO_CERTIFICATE = TrustReport()
 MISSING_BYTES_MAX = 400
-"""Of the text that says what is missing: the lease has to have room for everything else."""
+"""Most bytes of the text that says what a process is missing. The rest of the lease's evidence
+needs room too."""
 CUT = "..."
+"""Ends a text that was too long and was cut."""
 BUSY_S = 10.0
-"""The busy share is that of about the last ten seconds."""
+"""Seconds before now over which the busy share is measured."""
 SAMPLE_LEAST_S = 1.0
-"""Two remembered samples are this far apart: at most 11 are kept."""
+"""Least seconds between two kept samples of the clocks, so that at most 11 are kept."""
 LOOK_SHARE = 0.005
-"""Of the event loop's time, for finding out what is missing: a coordinator looks at every shard."""
+"""Most of the event loop's time, as a share, that is spent on finding out what is missing. A
+coordinator checks every shard for that."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is told of a process, as numbers."""
+    """What a process reports about itself in its lease, as plain values."""
 
     stage: str
     missing: Sequence[str] = ()
-    """Why it is not complete, each reason in one line; empty when it is."""
+    """Reasons why the process is not complete, one line each; empty when it is complete."""
     requests: int = 0
     """Requests under way."""
     oldest_waiting_s: float = 0.0
+    """Seconds since the oldest of the requests under way began."""
     busy: float = 0.0
     """Share of time that the event loop or the threads worked, 0 to 1."""
     shards_left: int | None = None
-    """Of an agent that drains: shards that others have yet to hold; None for other processes."""
+    """For an agent that drains: its shards that no other agent holds yet. None for all other
+    processes."""
     engine: str = ""
-    """Of an agent: what computes its searches."""
+    """For an agent: the engine that computes its searches."""
     trust: TrustReport = NO_CERTIFICATE
     version: str = __version__
     capabilities: Sequence[str] = capabilities.OURS
     carriers: str = ""
-    """Of a server: those that lead to its address, where it is not QUIC alone."""
+    """For a server: the carriers by which its address can be dialled; empty for QUIC alone."""
     outside: str = ""
-    """Of a coordinator: the address that leads to it from outside, with its carriers."""
+    """For a coordinator: its address, with carriers, for clients outside the fleet's network."""
 
 
 def told(facts: Facts) -> dict[str, str]:
-    """The texts of a lease, at most `EVIDENCE_BYTES_MAX` in all; what was cut says so."""
+    """Return the evidence of a lease as texts, of at most `EVIDENCE_BYTES_MAX` bytes in all.
+
+    A text that was cut says so at its end: `CUT`, or the number of words left out.
+    """
     texts = {
         "stage": str(facts.stage),
         "complete": _missing(facts.missing),
@@ -86,10 +94,11 @@ def told(facts: Facts) -> dict[str, str]:
 
 
 def where(member: Member, *, outside: bool = False) -> str:
-    """Where to dial a member: its address, with its carriers in front where it tells them.
+    """Return the address at which to dial a member, with its carriers in front if it names any.
 
-    They stand apart because a peer of an older version reads the address alone.  ``outside``: the
-    address that leads to it from there; empty where it tells none.
+    Carriers are a separate evidence entry because peers of older versions read the address alone.
+    With ``outside``, return the member's address for clients outside the fleet's network, or ""
+    if it has none.
     """
     if outside:
         return member.evidence.get("outside", "")
@@ -98,7 +107,7 @@ def where(member: Member, *, outside: bool = False) -> str:
 
 
 def size_of(texts: dict[str, str]) -> int:
-    """Bytes of keys and values together, as sync counts them."""
+    """Return the bytes of all keys and values together, which is how sync counts evidence."""
     return sum(len((key + value).encode()) for key, value in texts.items())
 
 
@@ -114,7 +123,10 @@ def _missing(reasons: Sequence[str]) -> str:
 
 
 def _listed(words: Sequence[str], room: int) -> str:
-    """The first of these words, as many as there is room for, and how many were left out."""
+    """Return as many of the first words as fit in ``room`` characters, and how many are left out.
+
+    The words are separated by spaces; words left out are counted at the end, as in ``+3``.
+    """
     text = " ".join(words)
     kept = len(words)
     while len(text) > room and kept:
@@ -127,9 +139,10 @@ def _listed(words: Sequence[str], room: int) -> str:
 
 
 class Clocks(NamedTuple):
-    """Three clocks, read together."""
+    """Three clocks, read at the same moment, in seconds."""
 
     wall_s: float
+    """Monotonic time."""
     loop_s: float
     """Processor time of the thread that runs the event loop."""
     process_s: float
@@ -137,15 +150,19 @@ class Clocks(NamedTuple):
 
 
 class Busy:
-    """The share of time worked, from clocks that are read now and then; pure."""
+    """The share of time for which a process computes, from samples of its clocks; pure."""
 
     def __init__(self, began: Clocks, *, threads: int) -> None:
-        """``threads``: those that compute beside the event loop."""
+        """``threads`` is the number of threads that compute beside the event loop."""
         self._samples = deque([began])
         self._threads = threads
 
     def share(self, now: Clocks) -> float:
-        """The larger of the loop's share and that of the other threads, since `BUSY_S` ago."""
+        """Return the busy share of the last `BUSY_S` seconds, from 0 to 1.
+
+        The busy share is the larger of two: that of the event loop's thread, and the mean of all
+        other threads.
+        """
         samples = self._samples
         while len(samples) > 1 and samples[1].wall_s <= now.wall_s - BUSY_S:
             samples.popleft()
@@ -162,7 +179,7 @@ class Busy:
 
 
 def read_clocks() -> Clocks:
-    """The clocks now; call it in the thread of the event loop. Takes about 1 us."""
+    """Return the clocks of this moment. Call it in the event loop's thread. Takes about 1 us."""
     return Clocks(time.monotonic(), time.thread_time(), time.process_time())
 
 
@@ -170,21 +187,24 @@ def read_clocks() -> Clocks:
 
 
 class Reporter:
-    """Gathers what the lease of one service tells."""
+    """Gathers the evidence that the lease of one service carries."""
 
     def __init__(self, carrier: Carrier, *, threads: int = 0, engine: str = "") -> None:
-        """``threads`` that compute beside the event loop, and the ``engine`` that they use."""
+        """``threads`` counts threads that compute beside the event loop, with ``engine``."""
         self._carrier = carrier
         self._engine = engine
         self._busy = Busy(read_clocks(), threads=threads)
         self._began_s: dict[int, float] = {}
-        """When each request that is under way began, the oldest first."""
+        """Start time of each request under way, by its number, the oldest first."""
         self._last = 0
         self._missing: Sequence[str] = ()
         self._missing_until_s = float("-inf")
 
     def counting(self, handle: Handle) -> Handle:
-        """The same handler; its requests are counted while they are under way."""
+        """Return a handler that calls ``handle`` and counts its requests while they are under way.
+
+        A Tail is not counted, because it lasts as long as its follower follows.
+        """
 
         def counted(peer: Peer, frame: Frame) -> Awaitable[Answer | None]:
             if isinstance(frame, Request) and not isinstance(frame, Tail):
@@ -210,7 +230,10 @@ class Reporter:
         carriers: str = "",
         outside: str = "",
     ) -> dict[str, str]:
-        """What the lease tells now; ``missing`` says why the service is not complete."""
+        """Return the evidence for the next renewal of the lease.
+
+        ``missing`` returns the reasons why the service is not complete.
+        """
         clocks = read_clocks()
         oldest_s = next(iter(self._began_s.values()), clocks.wall_s)
         return told(
@@ -229,7 +252,10 @@ class Reporter:
         )
 
     def _recent(self, missing: Callable[[], Sequence[str]]) -> Sequence[str]:
-        """What is missing, as found now or a little earlier: the longer it takes, the rarer."""
+        """Return the reasons why the service is not complete, as found now or shortly before.
+
+        The longer ``missing`` takes, the less often it is called: it gets `LOOK_SHARE` of the time.
+        """
         began_s = time.monotonic()
         if began_s >= self._missing_until_s:
             self._missing = missing()

@@ -1,16 +1,14 @@
-"""A queue served fairly: the identity that has been served the least is next.
+"""A queue that serves identities fairly: the identity that has been served the least is next; pure.
 
-Each identity has a line of its own, in the order of arrival.  Serving an entry adds its cost
-(bytes, rows) to what its identity was served, and the identity that was served the least is next:
-start-time fair queueing (Goyal, Vin and Cheng 1996).  An identity that had nothing waiting begins
-with the figure of whoever was served last, so it neither saves up turns nor has to catch up.
+Each identity has its own line of entries, in the order of arrival.  Serving an entry adds the
+entry's cost (bytes, rows) to the total of its identity, and the identity with the smallest total is
+next: start-time fair queueing (Goyal, Vin and Cheng 1996).  An identity without waiting entries
+begins with the total of the identity that was served last, so it has neither credit nor debt.
 
-Two orders are kept: that of the entries of one identity, and that of the entries on one *track* (a
-series), of all identities.  If a later tick overtook an earlier one of its series, the earlier one
-could never be stored.  So an entry is held back while an earlier one on one of its tracks waits.
-The oldest entry of all is never held back, so something can always be served.
-
-No loop, no clock.
+Entries of one identity are served in the order of arrival, and so are all entries on one *track* (a
+series), whatever their identity.  If a later tick of a series overtook an earlier tick, the earlier
+tick could never be stored.  So an entry is held back while an earlier entry on one of its tracks
+waits.  The oldest entry of all is never held back, so there is always an entry that can be served.
 """
 
 from __future__ import annotations
@@ -24,6 +22,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """One waiting key."""
+
     key: int
     identity: str
     cost: int
@@ -33,31 +33,32 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Line:
-    """What one identity has waiting, and how much it has been served."""
+    """The waiting entries of one identity, and the cost it has been served in total."""
 
     served: int
     entries: deque[_Entry] = field(default_factory=deque)
 
 
 class FairQueue:
-    """Keys that wait, each of an identity."""
+    """A fair queue of keys, each of which belongs to an identity."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._lines: dict[str, _Line] = {}
         self._tracks: dict[str, deque[_Entry]] = {}
         self._heads: list[tuple[int, int, str]] = []
-        """(served, arrival, identity) of each line whose first entry is not held back. Entries
-        that are out of date are dropped when they come up."""
+        """Heap of (served, arrival, identity) for each line whose first entry is not held back.
+        Outdated items are dropped when they reach the top."""
         self._served = 0
-        """What the last identity served had been served before; a new line begins here."""
+        """Total of the identity that was served last, before its last entry; a new line begins
+        with this total."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def push(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Let a key wait."""
+        """Add a key of an identity at the end of the queue, with its cost and its tracks."""
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), next(self._arrivals))
         self._entries[key] = entry
         line = self._place(entry)
@@ -65,7 +66,7 @@ class FairQueue:
             self._offer(line)
 
     def put_back(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Let a key that was served wait again, before everything else on its tracks."""
+        """Add a key that was served before, ahead of all other entries on its tracks."""
         order = -1 - next(self._arrivals)
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), order)
         self._entries[key] = entry
@@ -76,7 +77,7 @@ class FairQueue:
         self._offer(line)
 
     def peek(self) -> int | None:
-        """The key that is next; None when nothing waits."""
+        """Return the key that is next; None when the queue is empty."""
         while self._heads:
             served, arrival, identity = self._heads[0]
             line = self._lines.get(identity)
@@ -87,10 +88,10 @@ class FairQueue:
         return None
 
     def pop(self) -> int:
-        """Take the key that is next; IndexError when nothing waits."""
+        """Remove and return the key that is next; IndexError when the queue is empty."""
         key = self.peek()
         if key is None:
-            raise IndexError("nothing waits")
+            raise IndexError("the queue is empty")
         heapq.heappop(self._heads)
         entry = self._entries.pop(key)
         line = self._lines[entry.identity]
@@ -106,7 +107,7 @@ class FairQueue:
         return key
 
     def discard(self, keys: Collection[int]) -> None:
-        """Forget keys that need not be served any more."""
+        """Remove keys that need not be served any more; unknown keys are ignored."""
         gone = [self._entries.pop(key) for key in keys if key in self._entries]
         if not gone:
             return
@@ -127,7 +128,7 @@ class FairQueue:
         return line
 
     def _advance(self, track: str) -> None:
-        """The first entry of a track was served: the next may have waited for it alone."""
+        """Remove the served first entry of a track, and release the next entry if it can go."""
         entries = self._tracks[track]
         entries.popleft()
         if not entries:
@@ -138,7 +139,7 @@ class FairQueue:
             self._offer(line)
 
     def _offer(self, line: _Line) -> None:
-        """Make the first of a line known as a head, unless it is held back."""
+        """Put the first entry of a line on the heap, unless it is held back."""
         first = line.entries[0]
         if self._is_free(first):
             heapq.heappush(self._heads, (line.served, first.arrival, first.identity))

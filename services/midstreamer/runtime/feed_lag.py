@@ -1,9 +1,10 @@
-"""How far behind the change feed a process is, in seconds; pure.
+"""How many seconds a process is behind the change feed; pure.
 
-A process that follows the feed sees only how far it has come.  How far the feed is it hears
-elsewhere: with each renewal of its lease, and, if it is a sync, from PostgreSQL.  So the lag is the
-time since the process heard of a position that it has not reached yet.  While it does not follow
-the feed, the lag is at least the time since it last did.
+A follower of the change feed knows only the position that it has reached itself.  The newest
+position of the feed is reported to the follower with each renewal of its lease, and to a sync by
+PostgreSQL.  So the lag is the time since the process first learned of a position that it has not
+reached yet.  While the process does not follow the feed, the lag is at least the time since it
+stopped following.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from __future__ import annotations
 from collections import deque
 
 MARKS_MAX = 1024
-"""Positions kept; when there are more, the newest takes the place of the one before it."""
+"""Most unreached positions kept. When a further one comes, it replaces the newest kept position."""
 
 
 class FeedLag:
-    """What one process has heard of the feed and not reached."""
+    """Feed positions that one process knows of and has not reached, and the lag they mean."""
 
     def __init__(self, now_s: float) -> None:
         self._reached = -1
         self._marks: deque[tuple[int, float]] = deque()
-        """Positions that were heard of and not reached, rising, with the time of hearing."""
+        """(position, time at which it became known) of each unreached position, rising."""
         self._away_s: float | None = now_s
-        """Since when the feed is not followed; None while it is."""
+        """Time since which the feed is not followed; None while it is followed."""
 
     def heard(self, position: int, now_s: float) -> None:
-        """The feed has this position."""
+        """Record that the feed is known to have this position."""
         newest = self._marks[-1][0] if self._marks else self._reached
         if position <= newest:
             return
@@ -34,26 +35,26 @@ class FeedLag:
         self._marks.append((position, now_s))
 
     def reached(self, position: int) -> None:
-        """This process has everything up to a position."""
+        """Record that this process has applied all changes up to a position."""
         self._reached = position
         while self._marks and self._marks[0][0] <= position:
             self._marks.popleft()
 
     def forget(self, position: int) -> None:
-        """What was heard of beyond a position is not there after all."""
+        """Set the reached position back, and drop all unreached positions."""
         self._reached = position
         self._marks.clear()
 
     def follows(self) -> None:
-        """The feed is followed from here on."""
+        """Record that this process follows the feed from now on."""
         self._away_s = None
 
     def left(self, now_s: float) -> None:
-        """The feed is not followed any more."""
+        """Record that this process has stopped following the feed."""
         self._away_s = now_s if self._away_s is None else self._away_s
 
     def lag_s(self, now_s: float) -> float:
-        """Seconds behind, as far as is known."""
+        """Return how many seconds this process is behind the feed, as far as it knows."""
         since = [self._marks[0][1]] if self._marks else []
         if self._away_s is not None:
             since.append(self._away_s)

@@ -1,13 +1,14 @@
-"""Following the change feed: from where, how far, and waiting until it has come far enough.
+"""Follow the change feed of sync, and let requests wait until a feed position is reached.
 
-A `Follower` is what a process does beside its link to sync: it is the ``opened`` of that
-`Session`.  It goes on from the last position after every reconnection.  When sync no longer has
-what lies between, everything is forgotten and begun again; all that is built from the feed is a
-cache.  A feed that fails again before it has told anything is asked again after a growing pause.
+`Follower.follow` runs in parallel with the link to sync: it is the ``opened`` callback of that
+`Session`.  After every reconnection it goes on from the last position.  When sync no longer has the
+changes after that position, everything built from the feed is dropped and built again; that is
+safe, because it is all a cache.  When the feed fails again before any change came, it is followed
+again after a growing pause.
 
-A request that waits for a position holds a place of its own kind (`runtime.admission`), because
-the position may be minutes away.  So requests that wait leave the places of searches free, and one
-identity holds at most half of the places to wait in.
+A request that waits for a position holds a place of a separate `Admission`, because the position
+may be minutes away.  So waiting requests do not use up the places of searches, and one identity
+holds at most half of the places for waiting.
 """
 
 from __future__ import annotations
@@ -25,34 +26,44 @@ from midstreamer.runtime.tasks import pause
 from midstreamer.telemetry import logs, metrics, queues
 
 RETRY_AFTER_S = 0.05
+"""Seconds after which a client may retry a request whose position was not reached in time."""
 AHEAD_MAX = 10_000
-"""Positions beyond the last one heard of that are waited for. Sync tells each as it commits, so
-what is further off is of another installation, or minutes of catching up away."""
+"""Most positions beyond the last applied one for which a request waits. Sync sends each change as
+it commits; so a position further ahead belongs to another installation, or is minutes away."""
 AHEAD_RETRY_AFTER_S = 1.0
+"""Seconds after which a client may retry a request whose position is too far ahead."""
 WAITS_MAX = 256
+"""Default of the most requests that wait for a position at once."""
 UNKNOWN = -1
+"""Position of a follower that has not begun; in a Tail: follow from now on."""
 
 log = logs.get(__name__)
 
 
 class Reader(Protocol):
-    """What is built from the feed."""
+    """The state of a process that is built from the change feed."""
 
     async def begin(self, peer: Peer) -> int:
-        """Lay the ground; the position to follow from, `UNKNOWN` for "from now"."""
+        """Load the initial state from sync and return the position to follow from.
+
+        `UNKNOWN` means to follow from the present end of the feed.
+        """
 
     async def begun(self, peer: Peer) -> None:
-        """The first changes have been applied; the position is made known after this."""
+        """Finish the start; called once after the first changes were applied.
+
+        The follower publishes its position only after this.
+        """
 
     def apply(self, changes: Changes) -> None:
-        """Take committed changes in, in order, all of them before the next await."""
+        """Apply committed changes, in order and without awaiting."""
 
     def forget(self) -> None:
-        """Changes were missed for good: drop everything."""
+        """Drop all state, because changes were missed that sync no longer has."""
 
 
 class Follower:
-    """One process's place in the feed."""
+    """Follows the change feed for one process and keeps its position."""
 
     def __init__(
         self,
@@ -62,17 +73,21 @@ class Follower:
         waits_max: int = WAITS_MAX,
         setting: str = "",
     ) -> None:
-        """``states``: whether what is learned comes with the state."""
+        """Follow for ``reader``; ``states`` asks for learning states in the changes.
+
+        ``waits_max`` limits the requests that wait for a position; ``setting`` is the name of that
+        limit for error messages.
+        """
         self.position = UNKNOWN
-        """Everything up to here has been applied; `UNKNOWN` until the ground is laid."""
+        """All changes up to this position are applied; `UNKNOWN` before the reader has begun."""
         self.following = False
         self._reader = reader
         self._states = states
         self._fruitless = 0
-        """Times the feed failed in a row without having told anything."""
+        """Failures of the feed in a row without any change between them."""
         self._moved = asyncio.Event()
         self.lag = FeedLag(monotonic())
-        """How far behind the feed this is."""
+        """How many seconds this process is behind the feed."""
         queues.shown(metrics.FEED_LAG_S, self.lag, lambda lag: lag.lag_s(monotonic()))
         self._waits = Admission(
             waits_max,
@@ -82,14 +97,15 @@ class Follower:
         )
 
     async def follow(self, peer: Peer) -> None:
-        """Follow on this connection until it ends."""
+        """Follow the feed on this link until the link ends; retry when the feed fails."""
         while True:
             self._fruitless += 1
             moving = False
             try:
                 await self._follow(peer)
             except asyncio.CancelledError:
-                # While the link lives, it is followed on from here on another one.
+                # If the link is still open, the session is replacing it, and the feed is followed
+                # on the new link from this position.
                 moving = not peer.closed
                 raise
             except LinkClosed:
@@ -123,7 +139,7 @@ class Follower:
             self._move(changes.position)
 
     def heard(self, position: int) -> None:
-        """The feed is known to have this position."""
+        """Record that the feed is known to have this position."""
         self.lag.heard(position, monotonic())
 
     def _move(self, position: int) -> None:
@@ -138,10 +154,10 @@ class Follower:
     async def reached(
         self, position: int, deadline_s: float, *, identity: str = "", origin: str = ""
     ) -> None:
-        """Return once everything up to a position was applied; Behind when that takes too long.
+        """Return once all changes up to ``position`` are applied.
 
-        Behind at once when the position is so far off that waiting is not worth a place;
-        Overloaded when there is no place to wait in.
+        Raises Behind when ``deadline_s`` passes first, and at once when the position is more than
+        `AHEAD_MAX` ahead; Overloaded when too many requests wait already.
         """
         if self.position >= max(position, 0):
             return
@@ -158,7 +174,7 @@ class Follower:
     def _behind(self, position: int, retry_after_s: float) -> Behind:
         seen = f"position {self.position}" if self.position >= 0 else "no position yet"
         return Behind(
-            f"position {position} was asked for, {seen} has been reached: sync is slow or"
-            " away, or the position is of another installation",
+            f"position {position} was asked for, but {seen} has been reached: sync is slow or not"
+            " reachable, or the position is of another installation",
             retry_after_s=retry_after_s,
         )

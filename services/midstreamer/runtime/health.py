@@ -1,19 +1,19 @@
-"""Metrics and probes over HTTP/1.1: just enough of it, and safe against the rest.
+"""Serve metrics and health probes over a minimal HTTP/1.1.
 
-`/readyz` answers 200 while the process serves: it answers requests, or refuses them by name.
-`/completez` answers 200 while nothing that it needs is missing.  A missing part does not make a
-process unready: else one missing shard would take all coordinators out of DNS at once.
+``/readyz`` answers 200 while the process serves: it answers requests, or refuses them with a named
+error.  ``/completez`` answers 200 while the process has everything that it needs.  A missing part
+does not make a process unready; otherwise one missing shard would take all coordinators out of DNS
+at once.
 
-A check is a function that returns "" when all is well, else the reason in one line.  In the answer
-of `/readyz`, further lines tell what is missing, and warnings.  Warnings name what an operator
-should mend, such as a wrong certificate file, and do not change the status: the process serves with
-the last good file.  If a wrong file made it unready, one bad edit of a shared file would stop the
-whole fleet.
+A check is a function that returns "" when all is well, else the reason in one line.  The answer of
+``/readyz`` has further lines for missing parts and for warnings.  A warning names something that an
+operator should correct, such as a wrong certificate file.  It does not change the status, because
+the process goes on with the last good file; if a wrong file made a process unready, one bad edit of
+a shared file would stop the whole fleet.
 
-Probes and scrapers are the only guests.  A request is read up to the empty line, within a bound
-of bytes and seconds; its body, if any, is ignored; the answer closes the connection.  There is
-no authentication: it listens on loopback unless told otherwise, and what it tells names no
-peer.
+Only probes and scrapers connect.  A request is read up to the empty line, within a limit of bytes
+and seconds; a body is ignored; the connection is closed after the answer.  There is no
+authentication: the server listens on loopback by default, and its answers name no peer.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import logs, metrics
 
 HEAD_BYTES_MAX = 8192
+"""Most bytes of a request line with all its headers."""
 REQUEST_S = 5.0
+"""Most seconds for a connection, from its opening to the end of its answer."""
 CONNECTIONS_MAX = 32
+"""Most connections that are answered at once; further ones wait."""
 
 Check = Callable[[], str]
 Warnings = Callable[[], Sequence[str]]
@@ -39,18 +42,18 @@ log = logs.get(__name__)
 
 
 def well() -> str:
-    """The check that always passes."""
+    """Check that always passes."""
     return ""
 
 
 def unwarned() -> Sequence[str]:
-    """Nothing to mend."""
+    """Return no warnings."""
     return ()
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What the probes of one process ask."""
+    """The checks behind the probes of one process."""
 
     ready: Check
     complete: Check = well
@@ -59,7 +62,7 @@ class Checks:
 
 
 class Response(NamedTuple):
-    """What is sent back."""
+    """One HTTP response."""
 
     status: int
     body: bytes
@@ -77,7 +80,10 @@ REASONS = {
 
 
 def respond(head: bytes, checks: Checks) -> Response:
-    """Answer one request head; pure but for the checks."""
+    """Return the response to one request.
+
+    ``head`` are the request line and headers. Does no I/O, but calls the checks.
+    """
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if len(line) != 3 or not line[2].startswith(b"HTTP/1."):
         return Response(400, b"not an HTTP/1.1 request\n")
@@ -99,7 +105,7 @@ def respond(head: bytes, checks: Checks) -> Response:
 
 
 def _accepted(head: bytes) -> str:
-    """What the headers ``Accept`` of a request say."""
+    """Return the values of all ``Accept`` headers of a request, joined by commas."""
     lines = head.decode("latin-1").split("\r\n")[1:]
     fields = (line.partition(":") for line in lines)
     return ",".join(value for name, _, value in fields if name.strip().lower() == "accept")
@@ -119,7 +125,7 @@ def _readiness(checks: Checks) -> Response:
 
 
 def render(response: Response, *, body: bool) -> bytes:
-    """The bytes of a response."""
+    """Return the bytes of a response; without ``body`` (for HEAD), its headers alone."""
     allow = "Allow: GET, HEAD\r\n" if response.status == 405 else ""
     head = (
         f"HTTP/1.1 {response.status} {REASONS[response.status]}\r\n"
@@ -132,9 +138,11 @@ def render(response: Response, *, body: bool) -> bytes:
 
 @contextlib.asynccontextmanager
 async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
-    """Answer on ``listen`` while inside; gives the address really bound, "" when None.
+    """Serve probes and metrics at ``listen`` while the block runs; yield the bound address.
 
-    Whoever can be asked for metrics measures meanwhile how late its event loop is.
+    Does nothing and yields "" when ``listen`` is None.  The lag of the event loop is measured
+    meanwhile, because its metric can be scraped here.  Raises ConfigError if the address cannot be
+    bound.
     """
     if listen is None:
         yield ""

@@ -1,20 +1,19 @@
-"""One life for every service: starting, serving, draining, stopped.
+"""The stages of every service: starting, serving, draining, stopped.
 
-`Machine` decides (`TRANSITIONS`); `Lifecycle` is what a service runs in.  It owns every background
-task of the process, so nothing runs that nobody watches, and it says the stage in one metric and
-one log event for all kinds of service.
+`Machine` holds the stage and its rules (`TRANSITIONS`).  A service runs inside a `Lifecycle`, which
+owns every background task of the process, so that no failure of a task goes unnoticed.  The
+`Lifecycle` reports the stage in the same metric and log event for all kinds of service.
 
-A service's `run` reads as a list:
+The ``run`` method of a service has these steps:
 
     async with life, AsyncExitStack() as ends:
-        ...                                 # start, each step with its end
+        ...                                 # start the parts, and register how each is stopped
         life.serve()                        # everything is up
-        await life.drain_asked()            # until a signal, or a request over mTLS
-        await life.drained(self._drain())   # end what is under way, for at most drain_s
-    # the ends, in reverse order
+        await life.drain_asked()            # wait for a signal, or a drain request over mTLS
+        await life.drained(self._drain())   # finish what is under way, for at most drain_s
+    # the parts are stopped, in reverse order
 
-Draining cancels nothing.  Cancelling `run` skips it: that is the stop of tests, and of a process
-that was told twice.
+Draining cancels no work.  Cancelling ``run`` skips the draining; tests stop a service that way.
 """
 
 from __future__ import annotations
@@ -32,21 +31,23 @@ from midstreamer.runtime.tasks import supervise
 from midstreamer.telemetry import logs, metrics
 
 DRAIN_S = 30.0
+"""Default of the most seconds that draining may take."""
 
 log = logs.get(__name__)
 
 
 class Stage(StrEnum):
-    """Where a process stands in its life."""
+    """Stages of a process, in order."""
 
     STARTING = "starting"
-    """It is not complete yet; requests may already be answered, or refused by name."""
+    """Some parts are not up yet. Requests may already be answered, or refused with a named error.
+    """
     SERVING = "serving"
-    """It does its part."""
+    """All parts are up, and requests are answered."""
     DRAINING = "draining"
-    """It takes nothing new, and ends what is under way."""
+    """The process takes no new work and finishes the work under way."""
     STOPPED = "stopped"
-    """It has closed its links, or is closing them."""
+    """The process has closed its links, or is closing them."""
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -54,17 +55,17 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Started:
-    """Everything that the service needs is up."""
+    """Event: everything that the service needs is up."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Somebody wants the process to drain."""
+    """Event: the process was asked to drain."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Draining is done or was cut short, or the service failed or was cancelled."""
+    """Event: draining is done or was cut short, or the service failed or was cancelled."""
 
 
 Event = Started | Asked | Ended
@@ -76,7 +77,8 @@ TRANSITIONS: dict[Stage, dict[type[Event], Stage]] = {
         Ended: Stage.STOPPED,
     },
     Stage.SERVING: {Asked: Stage.DRAINING, Ended: Stage.STOPPED},
-    # To be asked again changes nothing; what starts up late does not serve any more.
+    # A second request to drain changes nothing; a start that completes while the process drains
+    # does not make it serve.
     Stage.DRAINING: {
         Asked: Stage.DRAINING,
         Started: Stage.DRAINING,
@@ -87,16 +89,21 @@ TRANSITIONS: dict[Stage, dict[type[Event], Stage]] = {
 
 
 class Machine:
-    """The stages of one process."""
+    """State machine of the stages of one process."""
 
     def __init__(self) -> None:
         self.stage = Stage.STARTING
 
     def handle(self, event: Event) -> bool:
-        """Take an event in; whether the stage changed."""
+        """Apply an event and return whether the stage changed.
+
+        Raises LocalProtocolError when `TRANSITIONS` has no entry for the event in this stage.
+        """
         after = TRANSITIONS[self.stage].get(type(event))
         if after is None:
-            raise LocalProtocolError(f"{type(event).__name__} while {self.stage}")
+            raise LocalProtocolError(
+                f"lifecycle event {type(event).__name__} is not allowed in the stage {self.stage}"
+            )
         before, self.stage = self.stage, after
         return after is not before
 
@@ -105,7 +112,7 @@ class Machine:
 
 
 class Lifecycle:
-    """The life of one process; use it with ``async with``, once."""
+    """Stage and background tasks of one process; enter it once, with ``async with``."""
 
     def __init__(self, *, drain_s: float = DRAIN_S) -> None:
         self._machine = Machine()
@@ -113,46 +120,52 @@ class Lifecycle:
         self._asked = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self.running = False
-        """Whether tasks can be started: from the beginning of ``async with`` to its end."""
+        """Whether `spawn` may be called: true inside the ``async with`` block."""
         self._changed: list[Callable[[Stage], None]] = []
         self._owned: set[asyncio.Task[Any]] = set()
 
     @property
     def stage(self) -> Stage:
-        """Where the process stands."""
+        """The stage that the process is in."""
         return self._machine.stage
 
     @property
     def draining(self) -> bool:
-        """Whether it takes nothing new any more."""
+        """Whether the process takes no new work any more: it drains or has stopped."""
         return self.stage in (Stage.DRAINING, Stage.STOPPED)
 
     def watch(self, changed: Callable[[Stage], None]) -> None:
-        """Call this with the stage after each change."""
+        """Call ``changed`` with the new stage after each change of the stage."""
         self._changed.append(changed)
 
     def serve(self) -> None:
-        """Everything is up."""
+        """Report that everything is up: the process serves, unless it drains already."""
         self._handle(Started())
 
     def drain(self, why: str) -> None:
-        """Begin to drain; later calls change nothing."""
+        """Begin to drain for the reason ``why``; later calls change nothing."""
         self._handle(Asked(), why=why)
         self._asked.set()
 
     def begin(self, why: str) -> bool:
-        """Drain, if the process has come so far that there is something to drain."""
+        """Begin to drain and return True; return False if the process is still starting.
+
+        A process that is starting has nothing to drain; the caller may cancel it instead.
+        """
         if self.stage is Stage.STARTING:
             return False
         self.drain(why)
         return True
 
     async def drain_asked(self) -> None:
-        """Return once somebody wants the process to drain."""
+        """Return once the process was asked to drain."""
         await self._asked.wait()
 
     async def drained(self, work: Awaitable[None]) -> bool:
-        """Await the service's own draining for at most ``drain_s``; whether it came to its end."""
+        """Await ``work``, the service's own draining, and return whether it finished in time.
+
+        ``work`` is cancelled after ``drain_s`` seconds.
+        """
         try:
             async with asyncio.timeout(self._drain_s):
                 await work
@@ -164,7 +177,7 @@ class Lifecycle:
     # --- tasks ---
 
     def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task that ends by itself, or with the process."""
+        """Start a task that ends by itself, or is cancelled when the process stops."""
         task = self._tasks.create_task(work, name=name)
         self._owned.add(task)
         task.add_done_callback(self._owned.discard)
@@ -174,7 +187,10 @@ class Lifecycle:
     async def background(
         self, name: str, work: Callable[[], Awaitable[None]], *, restart: bool = True
     ) -> AsyncIterator[None]:
-        """Run ``work()``, again when it fails, until the block ends."""
+        """Run ``work()`` as a background task while the block runs.
+
+        When ``work()`` fails, it is called again; without ``restart`` its error ends the process.
+        """
         task = self.spawn(name, supervise(name, work, restart=restart))
         try:
             yield

@@ -1,4 +1,4 @@
-"""A listening end: the peers that are connected to it, and sending them away in order."""
+"""A server: the peers connected to it, and the ordered handover of those peers when it stops."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from midstreamer.transport.carrier import Carrier, Link, Server
 log = logs.get(__name__)
 
 SILENT = 0.43
-"""Share of the idle period after which a peer has not answered in time: it was asked at a third,
-and half a second is enough for an answer by default."""
+"""Share of the idle timeout without a packet after which an answer of the peer is overdue. A
+keepalive was sent at a third; by default that leaves half a second for the answer."""
 ASKED = 1 / 3
-"""Share of the idle period after which a live peer has spoken, or asked whether we live."""
+"""Share of the idle timeout within which every live peer sends a packet, at least a keepalive."""
 QUIET_S = 0.5
-"""A peer that does not know Drain has noticed the new link after so long."""
+"""Seconds after which a peer that does not support Drain has noticed its newer link."""
 SILENT_S = 3.0
-"""A peer that knows Drain says it at once. One that has not after so long is not waited for."""
+"""Most seconds to wait for the Drain of a peer that supports it; a live peer sends it at once."""
 
 
 async def listen(
@@ -36,10 +36,12 @@ async def listen(
     told_drain: Callable[[Peer], None] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
 ) -> Listener:
-    """Serve.
+    """Listen at ``address`` and serve each peer that connects; return the `Listener`.
 
-    ``opened`` begins before the peer's first frame is taken, runs beside the connection and is
-    cancelled with it; ``closed`` runs after its last.  ``told_drain`` is called when it says Drain.
+    ``handle`` answers requests.  ``opened`` is started for each peer before its first frame is
+    handled, runs in parallel with the connection and is cancelled when the connection ends.
+    ``closed`` runs after the peer's last frame.  ``told_drain`` is called when the peer sends
+    Drain.
     """
     peers: set[Peer] = set()
 
@@ -51,7 +53,7 @@ async def listen(
             await other.close()
         peers.add(peer)
         try:
-            if listener.refusing:  # its handshake was under way when the others were told
+            if listener.refusing:  # its handshake was under way when `refuse_new` was called
                 peer.drain(leaving=True)
             await _attended(peer, opened)
         finally:
@@ -64,52 +66,53 @@ async def listen(
 
 
 def _left_behind(peers: Collection[Peer], new: Peer) -> list[Peer]:
-    """Older links of the same process on which it is silent: it will say nothing there again.
+    """Return older links of the process that opened ``new`` on which no packet comes any more.
 
-    What waits for an answer on them is told at once, and not when they count as lost.
+    The process will not use those links again.  Closing them now fails the requests that wait on
+    them at once, instead of when the idle timeout expires.
     """
     return [
-        one
-        for one in peers
-        if one.identity == new.identity
-        and one.incarnation == new.incarnation
-        and one.silence > ASKED
+        peer
+        for peer in peers
+        if peer.identity == new.identity
+        and peer.incarnation == new.incarnation
+        and peer.silence > ASKED
     ]
 
 
 class Listener:
-    """A listening end, and the peers that are connected to it."""
+    """A listening server and the peers that are connected to it."""
 
     def __init__(self, server: Server, peers: set[Peer]) -> None:
         self.server = server
         self.refusing = False
-        """New links are not taken any more."""
+        """Whether new links are refused."""
         self._peers = peers
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound."""
+        """``host:port`` that the server is bound to, with the real port if 0 was asked for."""
         return self.server.address
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """Those that are connected now."""
+        """The peers that are connected now."""
         return tuple(self._peers)
 
     def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
+        """Refuse new links; open links go on."""
         self.refusing = True
         self.server.refuse_new()
 
     async def sent_away(self, kinds: Collection[Kind]) -> None:
-        """Tell peers of these kinds that this process is about to stop.
+        """Send Drain to all peers of these kinds, because this process is about to stop.
 
-        Returns when nothing of theirs is under way and none will ask any more.  The caller bounds
-        the time.
+        Returns when no request of these peers is under way and none of them will send another.
+        There is no timeout here; the caller sets one.
         """
-        told: set[Peer] = set()
-        while fresh := [p for p in self._peers if p.identity.kind in kinds and p not in told]:
-            told.update(fresh)
+        drained: set[Peer] = set()
+        while fresh := [p for p in self._peers if p.identity.kind in kinds and p not in drained]:
+            drained.update(fresh)
             for peer in fresh:
                 peer.drain(leaving=True)
             await asyncio.gather(*map(quiet, fresh))
@@ -120,10 +123,10 @@ class Listener:
 
 
 async def _attended(peer: Peer, opened: OnPeer | None) -> None:
-    """Run a peer to its end, with what its owner wants to do beside it."""
+    """Run a peer until its connection ends, with ``opened`` as a task in parallel."""
     following = asyncio.get_running_loop().create_task(beside(peer, opened)) if opened else None
     try:
-        await asyncio.sleep(0)  # what it does before it first waits comes before the first frame
+        await asyncio.sleep(0)  # let `opened` run up to its first await before the first frame
         await peer.run()
     finally:
         if following is not None:
@@ -132,7 +135,7 @@ async def _attended(peer: Peer, opened: OnPeer | None) -> None:
 
 
 async def beside(peer: Peer, opened: OnPeer) -> None:
-    """Do what the owner wants to do beside a connection; its failure ends the connection."""
+    """Run ``opened`` for a peer; if it fails, log the error and close the connection."""
     try:
         await opened(peer)
     except MidstreamerError as error:
@@ -144,7 +147,10 @@ async def beside(peer: Peer, opened: OnPeer) -> None:
 
 
 async def quiet(peer: Peer) -> None:
-    """Return when nothing is under way after `Peer.drain`, and nothing will come."""
+    """Return when, after `Peer.drain`, no request is under way on a link and none will come.
+
+    Returns early when the link closes or an answer of the peer is overdue (`SILENT`).
+    """
     loop = asyncio.get_running_loop()
     silent_s = loop.time() + SILENT_S
     while not peer.closed and peer.silence < SILENT:
@@ -155,7 +161,7 @@ async def quiet(peer: Peer) -> None:
                     return
             if peer.draining or loop.time() < silent_s:
                 continue
-        else:  # it sends requests here until it has noticed the newer link
+        else:  # without Drain, the peer sends requests here until it notices its newer link
             await asyncio.sleep(QUIET_S)
         if not peer.busy:
             return

@@ -1,7 +1,7 @@
-"""Looking names up for one session, before each dial; `Names` decides, this waits.
+"""Resolve the names of one session before each dial; `Names` decides, this module waits.
 
-A name is looked up once at a time: a resolver that does not answer takes one thread, however
-often the session dials meanwhile.
+Only one look-up of a name runs at a time.  So a resolver that does not answer blocks one thread,
+however often the session dials meanwhile.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 KNOWN_S = 0.25
-"""So long a look-up is waited for where some place is known; a later answer serves the next
-dial."""
+"""Most seconds to wait for a look-up when some place is known already. A result that comes later is
+used for the next dial."""
 NONE_KNOWN_S = 5.0
-"""So long it is waited for where none is."""
+"""Most seconds to wait for a look-up when no place is known."""
 
 
 class Lookups:
-    """The places that the addresses of one session lead to; `close` when it has ended."""
+    """Resolves the addresses of one session; call `close` when the session has ended."""
 
     def __init__(self, carrier: Carrier, names: Names) -> None:
         self._carrier = carrier
         self._names = names
         self._under_way: dict[str, asyncio.Task[Sequence[str]]] = {}
         self._error: MidstreamerError | OSError | None = None
-        """Of the look-up that failed last."""
+        """Error of the look-up that failed last."""
 
     @property
     def free_s(self) -> float:
-        """When a name whose look-up failed may be looked up again; infinite: none did."""
+        """Earliest time at which a name that failed may be resolved again; infinite if none did."""
         return self._names.free_s
 
     async def close(self) -> None:
-        """End the look-ups that are under way."""
+        """Cancel the look-ups that are under way."""
         tasks, self._under_way = list(self._under_way.values()), {}
         for task in tasks:
             drop(task)
@@ -48,7 +48,10 @@ class Lookups:
             await asyncio.wait(tasks)
 
     async def places(self, addresses: Sequence[str]) -> list[str]:
-        """Every place known after looking again; an error when there is none."""
+        """Resolve the addresses and return all places (``host:port``) that are known then.
+
+        Raises the error of the last failed look-up when no place is known.
+        """
         loop = asyncio.get_running_loop()
         due = self._names.due(addresses, loop.time())
         if not due and not self._names.places:
@@ -70,7 +73,10 @@ class Lookups:
         return found
 
     async def _waited(self, until_s: float) -> None:
-        """Wait for what is under way: for a moment where a place is known, else until one is."""
+        """Wait for the look-ups under way.
+
+        Waits `KNOWN_S` if a place is known already, else until a place is known or ``until_s``.
+        """
         loop = asyncio.get_running_loop()
         while self._under_way:
             known = bool(self._names.places)
@@ -84,7 +90,7 @@ class Lookups:
                 return
 
     def _take(self) -> None:
-        """Take in what the look-ups found that have ended."""
+        """Record the results of the look-ups that have ended."""
         for name, task in list(self._under_way.items()):
             if not task.done():
                 continue
@@ -97,11 +103,11 @@ class Lookups:
                 self._error = error
 
     def _none(self) -> MidstreamerError | OSError:
-        """Why no place is known."""
+        """Return the error that says why no place is known."""
         for name in self._under_way:
             self._names.failed(name, asyncio.get_running_loop().time())
             self._error = Unavailable(
-                f"the resolver does not say within {NONE_KNOWN_S:g} s where {quoted(name)} is",
+                f"the resolver gave no address of {quoted(name)} within {NONE_KNOWN_S:g} s",
                 retry_after_s=1.0,
             )
         return self._error or Unavailable("no address was found", retry_after_s=1.0)

@@ -1,7 +1,9 @@
-"""How late the event loop is: a timer that looks when it is woken.
+"""Measure how late the event loop runs its timers.
 
-Everything of a process shares one loop, so everything waits as long as this timer did.  The clock
-is not the loop's, which some loops read once a turn.
+A timer compares the time at which it is called with the time for which it was set.  All work of a
+process shares one event loop, so everything else waits as long as this timer did.  The time is read
+from `time.monotonic` and not from the loop, because some event loops read the clock only once per
+iteration.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from collections.abc import Iterator
 from midstreamer.telemetry import metrics
 
 PERIOD_S = 0.25
-"""Often enough that a stall of this length is always seen; a wake-up costs some microseconds."""
+"""Seconds between two measurements. Every stall of at least this length is seen; one measurement
+costs a few microseconds."""
 
 
 @contextlib.contextmanager
 def watched(*, period_s: float = PERIOD_S) -> Iterator[None]:
-    """Measure how late timers of the running loop are while inside, one each period."""
+    """Measure the lag of the running event loop once per period while the block runs.
+
+    Each measurement is observed in the metric `metrics.LOOP_LAG_S`.
+    """
     watch = _Watch(period_s)
     try:
         yield
@@ -28,7 +34,7 @@ def watched(*, period_s: float = PERIOD_S) -> Iterator[None]:
 
 
 class _Watch:
-    """A timer that sets itself again."""
+    """A repeating timer that records how late it was called."""
 
     def __init__(self, period_s: float) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""How many requests are worked on, on all links of a process."""
+"""Count the requests that a process works on, over all its links, for the queue metrics."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from midstreamer.telemetry import metrics
 
 
 class Link(Protocol):
-    """One end of a link, as far as it is counted."""
+    """One end of a link whose requests are counted."""
 
     @property
     def load(self) -> tuple[int, int]:
-        """Requests of the other side that are worked on, and how many there may be."""
+        """Requests of the peer that are worked on now, and the most that may be at once."""
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 def watch(link: Link) -> None:
-    """Count this link while it is open."""
+    """Count the requests of this link for as long as the link object exists."""
     _links.add(link)
 
 
 def _of_all(place: int) -> Callable[[], float]:
-    """The sum over all links, counted when somebody looks: counting up and down costs each
-    request something."""
+    """Return a function that sums one value of `Link.load` over all links.
+
+    The sum is made when metrics are scraped; a running counter would cost something per request.
+    """
     return lambda: sum(link.load[place] for link in tuple(_links))
 
 

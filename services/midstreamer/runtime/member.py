@@ -1,8 +1,8 @@
-"""Belonging to the fleet: a lease at sync, renewed three times before it would run out.
+"""Membership of the fleet: a process holds a lease at sync and renews it.
 
-The answer to every renewal is the list of everybody with a lease, so whoever renews also knows
-the fleet.  A process that stops on purpose gives its lease back; one that dies loses it by
-itself.
+A lease is renewed three times before it would expire.  The answer to each renewal lists all
+members that hold a lease, so a process that renews also knows the fleet.  A process that stops on
+purpose gives its lease back; the lease of a process that dies expires.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from midstreamer.telemetry import logs, metrics
 
 RENEWALS_PER_LEASE = 3
 LEASE_S_UNKNOWN = 3.0
-"""Assumed until sync has told."""
+"""Duration of a lease in seconds that is assumed until sync has named the real one."""
 RENEW_LEAST_S = 0.1
-"""Two renewals are this far apart, however often what they say changes: each change of holdings
-goes through the feed to everybody."""
+"""Least seconds between two renewals, even when the member's description changes more often.
+Each change of the shards that a member holds goes through the change feed to all followers."""
 LEAVE_S = 1.0
-"""Longest that giving the lease back may take; it runs out by itself otherwise."""
+"""Most seconds that giving the lease back may take; after that the lease is left to expire."""
 
 log = logs.get(__name__)
 
 
 class Membership:
-    """One process's lease."""
+    """The lease of this process at sync: renewed while `run` runs, given back by `leave`."""
 
     def __init__(
         self,
@@ -42,28 +42,33 @@ class Membership:
         joined: Callable[[Fleet], None],
         drain: Callable[[str], None] = lambda _why: None,
     ) -> None:
-        """``drain`` is called when sync says that this member has been asked to drain."""
+        """Set up the lease; nothing is sent before `run`.
+
+        ``describe`` returns this member's description for each renewal.  ``joined`` is called with
+        the fleet after each renewal.  ``drain`` is called with a reason when sync says that this
+        member has been asked to drain.
+        """
         self._session = session
         self._describe = describe
         self._joined = joined
         self._drain = drain
         self._left = self._given_back = False
         self._asking = asyncio.Lock()
-        """Held while sync is asked, so that it is asked one thing after another."""
+        """Held while a request to sync is under way, so that renewals do not overlap."""
         self._lease_s = LEASE_S_UNKNOWN
         self._until_s = float("-inf")
         self._soon = asyncio.Event()
 
     def held(self) -> bool:
-        """Whether the lease has been granted and has not run out."""
+        """Return whether the lease has been granted and has not expired."""
         return asyncio.get_running_loop().time() < self._until_s
 
     def renew_soon(self) -> None:
-        """What the lease says of this process has changed: renew now rather than later."""
+        """Renew the lease soon, because the description of this member has changed."""
         self._soon.set()
 
     async def run(self) -> None:
-        """Renew until cancelled, or until it was given back."""
+        """Renew the lease until cancelled; after `leave` no renewal is sent."""
         while True:
             self._soon.clear()
             if not self._left:
@@ -72,9 +77,10 @@ class Membership:
             await awaited(self._soon, self._lease_s / RENEWALS_PER_LEASE)
 
     async def leave(self) -> None:
-        """Give the lease back, if that can be done quickly; it is not renewed any more.
+        """Stop renewing the lease and give it back to sync, within at most `LEAVE_S`.
 
-        Called again, it tries again when that failed.
+        A failure is logged and not raised.  A later call tries again if the lease was not given
+        back.
         """
         self._left = True
         self._until_s = float("-inf")
@@ -98,7 +104,8 @@ class Membership:
         budget_s = self._lease_s / RENEWALS_PER_LEASE
         until_s = loop.time() + budget_s
         try:
-            # What may be told depends on the sync that is asked, so the link comes first.
+            # Get the link first: which evidence may be sent depends on the capabilities of its
+            # sync.
             peer = await self._session.live(budget_s)
             if self._left:
                 return
@@ -121,12 +128,12 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Whether sync lets the lease say that this member drains."""
+        """Return whether the connected sync accepts a lease that says that its member drains."""
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)
 
     def _described(self, peer: Peer) -> Member:
-        """As it describes itself, with no more evidence than this sync takes."""
+        """Return this member's description with only the evidence that this sync accepts."""
         member = self._describe()
         known = {
             key: text

@@ -1,8 +1,8 @@
-"""What names lead to, for one session: pure.
+"""The places that host names resolve to, for one session; pure.
 
-A name may stand for several places, each with a server of its own: that of a headless Service has
-one for each pod.  It is looked up before each dial.  A look-up that fails leaves what was found
-last, and the next one waits a little longer.
+A name may resolve to several places (``host:port``), each with its own server: the name of a
+headless Service has one place for each pod.  A name is resolved before each dial.  When resolving
+fails, the places found last stay, and the next attempt waits a little longer.
 """
 
 from __future__ import annotations
@@ -11,35 +11,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PLACES_MAX = 64
-"""Most places of one name that a session dials; of more it takes some by chance, and stays with
-them as long as the name has them."""
+"""Most places of one name that a session dials. Of more places it chooses this many at random and
+keeps them as long as the name resolves to them."""
 
 
 @dataclass
 class _Name:
+    """What is known of one name."""
+
     places: tuple[str, ...] = ()
-    """As last found; empty before."""
+    """Places found last; empty before the first success."""
     failures: int = 0
+    """Failures to resolve the name in a row."""
     free_s: float = float("-inf")
-    """Not to be looked up before."""
+    """Time before which the name must not be resolved again."""
 
 
 class Names:
-    """What was found for the addresses that one session may dial."""
+    """The places of the addresses that one session may dial, and when to resolve them again."""
 
     def __init__(self, *, pause: Callable[[int], float], dice: Callable[[], float]) -> None:
-        """``pause``: seconds to wait after so many failures in a row."""
+        """``pause`` maps failures in a row to seconds to wait; ``dice`` returns 0 to 1."""
         self._pause = pause
         self._dice = dice
         self._known: dict[str, _Name] = {}
 
     def due(self, addresses: Sequence[str], now_s: float) -> list[str]:
-        """Those of these addresses that may be looked up now; all others are forgotten."""
+        """Return which of ``addresses`` may be resolved now.
+
+        What is known of addresses that are not among ``addresses`` is forgotten.
+        """
         self._known = {each: self._known.get(each) or _Name() for each in addresses}
         return [each for each, name in self._known.items() if name.free_s <= now_s]
 
     def found(self, address: str, places: Sequence[str]) -> None:
-        """A look-up succeeded; at most `PLACES_MAX` of its places are kept."""
+        """Record the places that an address resolved to, at most `PLACES_MAX` of them."""
         if (name := self._known.get(address)) is None:
             return
         fresh = list(dict.fromkeys(places))
@@ -51,18 +57,18 @@ class Names:
         name.failures, name.free_s = 0, float("-inf")
 
     def failed(self, address: str, now_s: float) -> None:
-        """A look-up failed: what was found last stays, and the next waits."""
+        """Record that an address could not be resolved: the next attempt waits."""
         if (name := self._known.get(address)) is not None:
             name.failures += 1
             name.free_s = now_s + self._pause(name.failures)
 
     @property
     def places(self) -> list[str]:
-        """All places known now, each once."""
+        """All places that are known now, each once."""
         return list(dict.fromkeys(p for name in self._known.values() for p in name.places))
 
     @property
     def free_s(self) -> float:
-        """When the first name whose look-up failed may be looked up again; infinite: none did."""
+        """Earliest time at which a name that failed may be resolved again; infinite if none did."""
         waiting = [name.free_s for name in self._known.values() if name.failures]
         return min(waiting, default=float("inf"))

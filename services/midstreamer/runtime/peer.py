@@ -1,7 +1,7 @@
-"""Peers: what every service and client talks through, made, served and kept alive.
+"""Connect to other processes: every service and client sends and receives through a `Peer`.
 
-`dial` connects to a server and `listen` serves; a `Session` dials again whenever its connection
-ends.  What a `Peer` can do is in `runtime.conversation`.
+`dial` connects to a server once, `listen` serves, and a `Session` keeps a connection and dials
+again whenever it ends.  The class `Peer` itself is in `runtime.conversation`.
 """
 
 from __future__ import annotations
@@ -28,27 +28,31 @@ __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "
 log = logs.get(__name__)
 
 LINK_AGE_S = 3600.0
+"""Default of the seconds after which a link is replaced by a new one."""
 LOOK_S = 1.0
-"""So often a session looks whether this process has a new certificate."""
+"""Seconds between two checks of a session whether this process has a new certificate."""
 LOOK_WAYS_S = 0.25
-"""So often it looks whether the peer has fallen silent, where another carrier leads there too."""
+"""Seconds between two checks whether packets of the peer are overdue and another carrier of its
+address should be tried. Used instead of `LOOK_S` for an address of several carriers."""
 MOVE_S = 1.0
-"""So long another carrier may take to answer before the present link is gone on with."""
+"""Most seconds that another carrier may take to answer; after that the present link is kept."""
 HANDOVER_S = 0.25
-"""So long both links take requests: the other side comes to know the new one meanwhile."""
+"""Seconds for which both the old and the new link take requests, until the peer knows the new link.
+"""
 RETIRE_S = 60.0
-"""Longest that a replaced link is kept for what is under way on it."""
+"""Most seconds that a replaced link is kept open for requests under way on it."""
 STEADY_S = 10.0
-"""After a link that lived this long the next is dialled with the least pause again: one that is
-opened and fails at once, again and again, must not be dialled as fast as possible."""
+"""Seconds after which a link counts as stable: the failures before it are forgotten, so that the
+next dial waits the shortest pause. A link that opens and fails at once keeps its back-off."""
 
 
 async def dial(
     carrier: Carrier, address: str, *, expect: Kind, handle: Handle | None = None
 ) -> Peer:
-    """Connect to a server of a kind; Refused says why it turned us away, or we it.
+    """Connect to a server of the kind ``expect`` and return its running `Peer`.
 
-    The peer runs until the link ends, or until it is closed.
+    Raises Refused, with the reason, when either side refuses the other.  The peer runs until it is
+    closed or the link ends.
     """
     peer = Peer(await carrier.dial(address, expect=expect), carrier.me, handle)
     peer.start()
@@ -64,16 +68,17 @@ class _Line:
     beside: asyncio.Task[None] | None
     began_s: float
     worn_s: float
-    """When it is to be replaced."""
+    """Time at which the link is to be replaced because of its age."""
     credentials: object
+    """Credentials of this process when the link was dialled; newer ones replace the link."""
 
 
 class Session:
-    """Keeps one peer at one of some addresses alive: dials, and dials again.
+    """Keeps a link to a server at one of several addresses: dials, and dials again when it ends.
 
     A link is replaced by a new one when it is old, when this process has a new certificate, and
-    when the other side drains.  New requests go to the new link; the old one is closed when
-    nothing is under way on it.
+    when the server drains.  New requests then go to the new link, and the old link is closed when
+    no request is under way on it.
     """
 
     def __init__(
@@ -97,35 +102,35 @@ class Session:
         self._line: _Line | None = None
         self._tasks = asyncio.TaskGroup()
         self._wake = asyncio.Event()
-        """Something about the present link is to be looked at."""
+        """Set when the present link has ended or its peer drains, so that it is checked at once."""
         self._changed = asyncio.Event()
         self._last_error = ""
         self._told: set[str] = set()
-        """Errors logged since the last link."""
+        """Errors that were logged since the last link opened; each is logged once."""
         self._failed = asyncio.Event()
-        """An attempt to dial failed since this was cleared."""
+        """Set when an attempt to dial fails."""
         self._sent_away = False
         self._leaving = False
-        """This process is about to stop: no other link is dialled."""
+        """Whether this process is about to stop, so that no further link is dialled."""
 
     @property
     def peer(self) -> Peer | None:
-        """The live peer that takes requests, when there is one."""
+        """The connected peer that takes requests; None if there is none now."""
         line = self._line
         return line.peer if line and not (line.peer.closed or line.peer.draining) else None
 
     @property
     def linked(self) -> bool:
-        """Whether there is a link, though its other side may take no more requests on it."""
+        """Whether a link is open, even if its peer drains and takes no more requests on it."""
         return self._line is not None and not self._line.peer.closed
 
     @property
     def sent_away(self) -> bool:
-        """Whether the last peer said that its process is about to stop, and no other was found."""
+        """Whether the last peer announced that its process will stop, and no other is connected."""
         return self._sent_away and self.peer is None
 
     async def run(self) -> None:
-        """Keep the peer alive until cancelled."""
+        """Keep a peer connected until cancelled."""
         last: _Line | None = None
         try:
             async with asyncio.TaskGroup() as self._tasks:
@@ -134,17 +139,20 @@ class Session:
                         await self._replaced()
                         await self._worn()
                         if self._leaving:
-                            await asyncio.Event().wait()  # until it is cancelled
+                            await asyncio.Event().wait()  # wait until cancelled
                 finally:
                     last, self._line = self._line, None
                     self._changed.clear()
         finally:
             await self._dialler.close()
-            if last is not None:  # what runs it may have been cancelled before it began
+            if last is not None:  # the task that runs the peer may never have started
                 await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
-        """Tell the peer that this process is about to stop; return when nothing is under way."""
+        """Send Drain to the peer, because this process stops; return when no request is under way.
+
+        Returns after ``within_s`` seconds in any case.
+        """
         self._leaving = True
         if (line := self._line) is not None:
             line.peer.drain(leaving=True)
@@ -155,14 +163,20 @@ class Session:
                 log.info("session.left_busy", peer=line.peer.identity.name)
 
     async def ask(self, frame: Request, *, budget_s: float) -> Answer:
-        """Ask the live peer, waiting for one within the budget. Does not retry."""
+        """Send a request to the connected peer and return its answer. Does not retry.
+
+        ``budget_s`` bounds the wait for a connection and the wait for the answer together.
+        """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + budget_s
         peer = await self.live(budget_s)
         return await peer.ask(frame, budget_s=max(0.0, until_s - loop.time()))
 
     async def reached(self, budget_s: float) -> None:
-        """Return when there is a live peer; raise when an attempt fails, or time runs out."""
+        """Return when a peer is connected.
+
+        Raises Unavailable when an attempt to dial fails, DeadlineExceeded after ``budget_s``.
+        """
         self._failed.clear()
         tasks = [asyncio.ensure_future(self.live(budget_s)),
                  asyncio.ensure_future(self._failed.wait())]  # fmt: skip
@@ -179,7 +193,7 @@ class Session:
     # --- one link after another ---
 
     async def _replaced(self) -> None:
-        """Have a new link in the place of the old one, which goes on until it is quiet."""
+        """Dial until a new link replaces the old one, which stays open while requests need it."""
         while not self._leaving:
             try:
                 line = await self._dialled()
@@ -190,8 +204,8 @@ class Session:
             return
 
     async def _installed(self, line: _Line) -> None:
-        """Have a new link take the requests."""
-        if self._leaving:  # the other side would never hear Drain on it
+        """Make a new link the one that takes requests, and retire the old one."""
+        if self._leaving:  # `leave` has sent Drain already, and would not send it on this link
             await line.peer.close()
             return
         loop = asyncio.get_running_loop()
@@ -200,21 +214,24 @@ class Session:
         self._last_error, self._sent_away = "", False
         self._told.clear()
         if old is not None and old.beside is not None:
-            # What follows the old link ends before its like on the new one begins.
+            # End the `opened` task of the old link before that of the new link starts.
             old.beside.cancel()
             await asyncio.wait({old.beside})
         if self._opened is not None:
             line.beside = self._tasks.create_task(beside(line.peer, self._opened))
-            await asyncio.sleep(0)  # what it does before it first waits comes first
+            await asyncio.sleep(0)  # let it run up to its first await before the link is used
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None and old.peer.silence > SILENT:
-            await old.peer.close()  # whoever waits for an answer there asks again on the new link
+            await old.peer.close()  # fails its requests, so that callers can retry on the new link
         elif old is not None:
             self._tasks.create_task(_retired(old))
 
     async def _moved(self, line: _Line) -> bool:
-        """Take another carrier of the same address, when it is time and it answers at once."""
+        """Replace the link by one over another carrier of its address, if that is due and works.
+
+        Returns whether the link was replaced.
+        """
         loop = asyncio.get_running_loop()
         silent = line.peer.silence > SILENT
         ways = self._ways.wanted(line.address, line.peer.scheme, silent=silent, now_s=loop.time())
@@ -225,7 +242,7 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # there is nothing else to go on with
+                timeout=None if silent else MOVE_S,  # a silent link is not worth going back to
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:
@@ -245,15 +262,17 @@ class Session:
         return True
 
     async def _dialled(self) -> _Line:
-        """The first of the addresses that answers, the best first."""
+        """Dial the addresses, the best first, and return the first link that opens."""
         if not (addresses := self._addresses()):
             await asyncio.sleep(BACKOFF.most_s)
-            raise Unavailable(f"no {self._expect} is known", retry_after_s=BACKOFF.most_s)
+            raise Unavailable(
+                f"no address of a {self._expect} is known", retry_after_s=BACKOFF.most_s
+            )
         credentials = self._carrier.credentials
         return self._lined(*await self._dialler.next(addresses), credentials)
 
     async def _beside(self, address: str, ways: Sequence[str]) -> _Line:
-        """A line by another carrier of the address that there is a link to."""
+        """Dial other carriers of the present link's address; return the first link that opens."""
         credentials = self._carrier.credentials
         return self._lined(*await self._dialler.first(address, ways), credentials)
 
@@ -286,7 +305,11 @@ class Session:
                 self._wake.set()
 
     async def _worn(self) -> None:
-        """Return when the link is to be replaced: it ended, or it is old, or it was told so."""
+        """Return when the present link must be replaced.
+
+        That is when the link has ended, when it is too old, when its peer drains, or when this
+        process has a new certificate.
+        """
         loop = asyncio.get_running_loop()
         while (line := self._line) is not None and not line.peer.closed:
             if line.peer.draining:
@@ -309,7 +332,7 @@ class Session:
                     await self._wake.wait()
 
     async def live(self, budget_s: float) -> Peer:
-        """The live peer; DeadlineExceeded when there is none in time."""
+        """Return the connected peer, waiting for one; DeadlineExceeded after ``budget_s``."""
         if (live := self.peer) is not None:
             return live
         try:
@@ -328,7 +351,7 @@ class Session:
         return ", ".join(self._addresses()) or "any known address"
 
     def _complain(self, error: MidstreamerError | OSError) -> None:
-        if str(error) not in self._told:  # say it once, not at every attempt
+        if str(error) not in self._told:  # log each error once, not at every attempt
             self._told.add(str(error))
             log.warning(
                 "session.waiting", kind=self._expect, where=self._where(), detail=str(error)
@@ -338,7 +361,7 @@ class Session:
 
 
 async def _retired(old: _Line) -> None:
-    """Close a link that was replaced once nothing is under way on it."""
+    """Close a replaced link once no request is under way on it, or after `RETIRE_S`."""
     try:
         async with asyncio.timeout(RETIRE_S):
             await asyncio.sleep(HANDOVER_S)
@@ -350,7 +373,7 @@ async def _retired(old: _Line) -> None:
 
 
 async def _dropped(dialling: asyncio.Future[_Line]) -> None:
-    """End an attempt to dial, and its link when it has come to one."""
+    """Cancel an attempt to dial; if it has opened a link, close the link."""
     drop(dialling)
     if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
         await dialling.result().peer.close()

@@ -1,24 +1,25 @@
-"""Places of one kind, shared between identities: who may take one, who waits, who is next.
+"""Divide a limited number of places fairly between identities; pure.
 
-Two classes.  `Shares` counts what each identity holds of a bounded amount (writes, bytes): one
-identity holds at most half of it.  `Places` adds a waiting line for requests: whoever finds no
-place waits, and the next free place goes to the identity that holds the fewest.
+`Shares` counts how much each identity holds of a bounded amount (writes, bytes); one identity may
+hold at most half of the amount.  `Places` adds a waiting line: a request that finds no free place
+waits, and the next free place goes to the identity that holds the fewest places.
 
     enter -> ADMITTED        a place is free and the identity is below its share
-          -> WAITING         the line has room
-          -> REFUSED         it has none
-    leave -> the keys that are admitted now
+          -> WAITING         no place is free, and the waiting line has room
+          -> REFUSED         the waiting line has no room
+    leave -> the keys of the requests that are admitted now
 
-Requests of one caller are admitted in the order they came.  The line is bounded too, one identity
-has at most half of it, and when it is full an identity with few requests in it takes the room of
-the newest request of the identity with the most.  So nobody keeps others out by waiting either.
+Requests of one caller are admitted in the order of their arrival.  The waiting line is bounded, and
+one identity may fill at most half of it.  When the line is full, a request of an identity with few
+waiting requests displaces the newest request of the identity with the most.  So one identity cannot
+keep the others out by filling the line.
 
-A caller is an identity and, where one identity asks on behalf of others, an ``origin``: an agent
-is asked by a coordinator on behalf of its clients.  One origin has at most half of its identity's
-share, so that long requests of one leave places for another, and origins decide who of one identity
-is next.
+A caller is an identity and an ``origin``.  The origin is set where an identity asks on behalf of
+others: a coordinator sends requests to an agent on behalf of its clients.  One origin may hold at
+most half of its identity's share, so that long requests of one client leave places for another.
+Within one identity, the next place goes to the origin that holds the fewest.
 
-No loop, no clock: `runtime.admission` does the waiting.
+`runtime.admission` does the waiting.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ from enum import StrEnum
 from typing import TypeVar
 
 Caller = tuple[str, str]
-"""Identity and origin."""
+"""(identity, origin) of the sender of a request; the origin may be empty."""
 _Key = TypeVar("_Key")
 
 
 class Entry(StrEnum):
-    """What came of asking for a place."""
+    """Result of asking for a place."""
 
     ADMITTED = "admitted"
+    """The request has a place."""
     WAITING = "waiting"
+    """The request is in the waiting line."""
     REFUSED = "refused"
+    """The request got no place and no room in the waiting line."""
 
 
 _ADMITTED = (Entry.ADMITTED, None)
@@ -46,7 +50,7 @@ _REFUSED = (Entry.REFUSED, None)
 
 
 def share_of(limit: int) -> int:
-    """Most of a limit that one identity may hold: half of it, and at least 1."""
+    """Return how much of ``limit`` one identity may hold: half of it, and at least 1."""
     return max(1, limit // 2)
 
 
@@ -57,18 +61,18 @@ class Shares:
         self.limit = limit
         self.share = share_of(limit)
         self.taken = 0
-        """In all."""
+        """Amount held by all identities together."""
         self._held: dict[str, int] = {}
 
     def held(self, identity: str) -> int:
-        """What one identity holds."""
+        """Return the amount that one identity holds."""
         return self._held.get(identity, 0)
 
     def fits(self, identity: str, amount: int = 1) -> bool:
-        """Whether it may be taken.
+        """Return whether an identity may take ``amount`` more.
 
-        An identity that holds nothing may take more than its share, and more than the limit when
-        nobody holds anything: one large write could otherwise never be sent.
+        An identity that holds nothing may take more than its share.  If no identity holds anything,
+        it may even take more than the limit; otherwise a very large write could never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
@@ -76,17 +80,17 @@ class Shares:
         )
 
     def take(self, identity: str, amount: int = 1) -> None:
-        """Count it, whether or not it fits."""
-        if amount:  # nothing is kept of an identity that holds nothing
+        """Add ``amount`` to what an identity holds, whether or not it fits."""
+        if amount:  # an identity that holds nothing must have no entry
             self.taken += amount
             self._held[identity] = self._held.get(identity, 0) + amount
 
     def give_back(self, identity: str, amount: int = 1) -> None:
-        """Count it off."""
+        """Subtract ``amount`` from what an identity holds."""
         if not amount:
             return
         left = self._held[identity] - amount
-        assert left >= 0  # noqa: S101 - each is given back once, by whoever took it
+        assert left >= 0  # noqa: S101 - the taker gives each amount back exactly once
         self.taken -= amount
         if left:
             self._held[identity] = left
@@ -95,7 +99,7 @@ class Shares:
 
 
 class Places:
-    """Places for requests, and the line of those that wait for one."""
+    """Places for requests, and the waiting line of requests that have none."""
 
     def __init__(self, limit: int, *, line: int | None = None) -> None:
         self.limit = limit
@@ -115,27 +119,32 @@ class Places:
 
     @property
     def taken(self) -> int:
-        """Places taken in all."""
+        """Places that are taken, by all identities together."""
         return len(self._inside)
 
     @property
     def waiting(self) -> int:
-        """Requests in the line."""
+        """Requests in the waiting line."""
         return len(self._waiting)
 
     def held(self, identity: str) -> int:
-        """Places that one identity holds."""
+        """Return how many places one identity holds."""
         return self._held.get(identity, 0)
 
     def waiting_of(self, identity: str) -> int:
-        """Requests of one identity in the line."""
+        """Return how many requests of one identity are in the waiting line."""
         return self._in_line.get(identity, 0)
 
     def enter(self, key: int, identity: str, origin: str = "") -> tuple[Entry, int | None]:
-        """Ask for a place; the second value is a key that left the line to make room."""
+        """Ask for a place for the request ``key``; return the result and a displaced key.
+
+        The displaced key is that of the request that lost its room in the waiting line to this
+        one, or None.  The caller must refuse the displaced request.
+        """
         caller = identity, origin
         if len(self._inside) < self.limit and self._may_have_more(caller):
-            # Nobody waits who could have it: a place that is free was offered when it became so.
+            # No waiting request is passed over: when the place became free, `leave` offered it to
+            # all of them, and none could take it.
             self._admit(key, caller)
             return _ADMITTED
         if len(self._waiting) < self.line and self._in_line.get(identity, 0) < self._line_share:
@@ -149,9 +158,9 @@ class Places:
         return Entry.WAITING, displaced
 
     def leave(self, key: int) -> list[int]:
-        """Give a place back, or leave the line; whoever is admitted now.
+        """Give a place back, or leave the waiting line; return the keys that are admitted now.
 
-        A key that has lost its room in the line has nothing to give back.
+        A key that was displaced from the waiting line holds nothing; leaving with it does nothing.
         """
         if key in self._waiting:
             self._depart(key)
@@ -169,7 +178,11 @@ class Places:
         return admitted
 
     def _displaced(self, caller: Caller) -> int | None:
-        """The request that leaves a full line for one of this caller; None: it has as many."""
+        """Return the key of the waiting request that makes room for one of ``caller``.
+
+        Returns None, so that the caller is refused, when no other caller has clearly more requests
+        in the waiting line.
+        """
         identity = caller[0]
         own = self._in_line.get(identity, 0)
         most = max(self._in_line, key=self._in_line.__getitem__, default=identity)
@@ -182,7 +195,7 @@ class Places:
         return self._newest(longest) if fewer else None
 
     def _longest(self, identity: str) -> Caller:
-        """Of the callers of one identity, the one with the most requests in line."""
+        """Return the caller of one identity that has the most requests in the waiting line."""
         callers = (caller for caller in self._lines if caller[0] == identity)
         return max(callers, key=lambda caller: len(self._lines[caller]))
 
@@ -190,7 +203,11 @@ class Places:
         return next(reversed(self._lines[caller]))
 
     def _next(self) -> tuple[int, Caller] | None:
-        """The oldest request of the caller with the fewest places, of those below their share."""
+        """Return (key, caller) of the request to admit next; None if no request may be admitted.
+
+        That is the oldest request of the caller with the fewest places, among the callers that are
+        below their share.
+        """
         if len(self._inside) >= self.limit:
             return None
         first = min(
@@ -236,6 +253,6 @@ def _less(counts: dict[_Key, int], key: _Key) -> None:
 
 
 def _oldest(line: dict[int, int]) -> tuple[int, int]:
-    """Arrival and key of whoever came first."""
+    """Return (arrival number, key) of the oldest request in one caller's line."""
     key = next(iter(line))
     return line[key], key

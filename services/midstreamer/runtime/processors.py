@@ -1,12 +1,13 @@
-"""How many processors this process may use: by its affinity, and by the quota of its cgroup.
+"""How many processors this process may use, from its CPU affinity and its cgroup's CPU quota.
 
-A container of half the processors sees all of them. With a thread for each it uses up its quota in
-the first half of each period and then stands still, its loop too. So whole processors count, the
-rest is left to the loop, and there is always one.
+A container with a quota of half the machine's processors still sees all processors. If it starts
+one thread for each, it uses up its quota in the first half of each period and is then paused, its
+event loop too. So the quota is rounded down to whole processors, which leaves the remainder to the
+event loop. The result is at least 1.
 
-Quotas of all cgroups above hold as well. Where a container sees the path of its host, but only its
-own part of the tree, that part begins at the mount; so the mount itself is looked at too. What
-cannot be read or understood sets no limit.
+The quotas of all parent cgroups apply as well. A container may see the cgroup path of its host but
+only its own part of the cgroup tree, and that part begins at the mount; so the mount itself is read
+too. A file that cannot be read or parsed sets no limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ V1: tuple[str, ...] = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 
 def places(cgroup: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Where quotas may be told, from ``/proc/self/cgroup``: (folder below the mount, files)."""
+    """Yield the places that may hold a CPU quota: (folder below the cgroup mount, its files).
+
+    ``cgroup`` is the text of ``/proc/self/cgroup``.
+    """
     for line in cgroup.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -39,30 +43,39 @@ def places(cgroup: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def quota(texts: Iterable[str]) -> float | None:
-    """Processors that the texts of one folder's files allow; None when they set no limit."""
+    """Return how many processors one cgroup allows, or None when it sets no limit.
+
+    ``texts`` are the contents of the quota files of that cgroup's folder.
+    """
     words = " ".join(texts).split()
     try:
         limit, period = (int(word) for word in words)
-    except ValueError:  # "max", or nothing that is known
+    except ValueError:  # "max" means no limit; any other text is not understood
         return None
     return limit / period if limit > 0 and period > 0 else None
 
 
 def allowed(usable: int, quotas: Iterable[float | None]) -> int:
-    """Processors to count on: whole ones, and never none."""
+    """Return the number of whole processors to use: the smallest limit, and at least 1.
+
+    ``usable`` is the number by CPU affinity; a quota of None sets no limit.
+    """
     limits = [limit for limit in quotas if limit is not None]
     return max(1, min(usable, *(int(limit) for limit in limits))) if limits else max(1, usable)
 
 
 @functools.cache
 def available(root: Path = Path("/")) -> int:
-    """Processors that this process may use, as it was when first asked."""
+    """Return the number of processors that this process may use.
+
+    The number is read at the first call and cached, so later changes of the quota are not seen.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cgroup = _text(root / "proc/self/cgroup")
-    told = (
+    contents = (
         [_text(root / MOUNT / folder / file) for file in files] for folder, files in places(cgroup)
     )
-    return allowed(usable or 1, [quota(texts) for texts in told])
+    return allowed(usable or 1, [quota(texts) for texts in contents])
 
 
 def _text(path: Path) -> str:

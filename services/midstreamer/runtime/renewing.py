@@ -1,4 +1,4 @@
-"""Keeps a source of credentials going while a process, or a client, uses it."""
+"""Keep the credentials of a process or client renewed while it uses them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from midstreamer.security.credentials import CredentialSource, Renewed
 
 @asynccontextmanager
 async def kept(source: CredentialSource) -> AsyncIterator[None]:
-    """Wait until a source has credentials, and have it renew them until the block ends.
+    """Obtain credentials from ``source``, and renew them in the background while the block runs.
 
-    For a source without work of its own, as files are, it does nothing.
+    Does nothing for a source that is not `Renewed`, such as certificate files.
     """
     if not isinstance(source, Renewed):
         yield

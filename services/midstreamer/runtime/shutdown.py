@@ -1,8 +1,9 @@
-"""From a signal to a clean stop: the first begins it, the second ends the process.
+"""Stop a process on SIGINT or SIGTERM: the first signal stops it cleanly, the second at once.
 
-A service begins to drain (`runtime.lifecycle`), and its `run` returns when that is done.  What does
-not drain, a command or a service that is still starting, is cancelled instead and cleans up in its
-own ``finally`` blocks.  A second signal means that the user will not wait any longer.
+At the first signal a service begins to drain (`runtime.lifecycle`), and its ``run`` returns when
+that is done.  A command, or a service that is still starting, cannot drain; it is cancelled and
+cleans up in its own ``finally`` blocks.  A second signal means that the user does not want to wait:
+the process exits without cleaning up.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ log = logs.get(__name__)
 
 
 Begin = Callable[[signal.Signals], bool]
-"""Begin to stop; False: there is nothing to drain, cancel it."""
+"""Function that begins to drain after a signal; it returns False if there is nothing to drain."""
 
 
 def run(main: Awaitable[None], begin: Begin | None = None) -> signal.Signals | None:
-    """Run ``main`` in a fresh event loop; return the signal that stopped it, None if it ended."""
+    """Run ``main`` in a new event loop; return the signal that stopped it, or None.
+
+    See `until_stopped`.
+    """
 
     async def entry() -> signal.Signals | None:
         return await until_stopped(main, begin)
@@ -34,7 +38,11 @@ def run(main: Awaitable[None], begin: Begin | None = None) -> signal.Signals | N
 
 
 async def until_stopped(main: Awaitable[None], begin: Begin | None = None) -> signal.Signals | None:
-    """Await ``main``, stopping it at the first signal; must run in the main thread."""
+    """Await ``main``, stop it at the first signal, and return that signal, or None.
+
+    The first signal calls ``begin``; without ``begin``, or if it returns False, ``main`` is
+    cancelled.  Must run in the main thread, because only that can set signal handlers.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main)
     received: list[signal.Signals] = []
@@ -64,10 +72,11 @@ async def until_stopped(main: Awaitable[None], begin: Begin | None = None) -> si
 
 
 async def finish(cleaning: Coroutine[object, object, None]) -> None:
-    """Await a clean-up to its end, however often this task is cancelled; it must bound itself.
+    """Await a clean-up until it is done, however often this task is cancelled meanwhile.
 
-    A deadline that runs out beside a cancellation can leave a second one behind, and a bare
-    ``asyncio.shield`` returns at the first: the process would end with its clean-up half done.
+    The cancellation is raised again after the clean-up.  ``cleaning`` must have its own timeout.
+    A bare ``asyncio.shield`` would not do: it returns at the first cancellation, with the clean-up
+    half done, and a task can be cancelled twice when a timeout expires during a cancellation.
     """
     task = asyncio.ensure_future(cleaning)
     cancelled: asyncio.CancelledError | None = None
@@ -82,5 +91,5 @@ async def finish(cleaning: Coroutine[object, object, None]) -> None:
 
 
 def _end_now(number: int, frame: FrameType | None) -> None:
-    """Leave without cleaning up: whatever is durable already is, and nothing else was promised."""
+    """Exit at once without cleaning up. No acknowledged data is lost: it is durable already."""
     os._exit(128 + number)

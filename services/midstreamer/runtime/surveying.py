@@ -1,9 +1,9 @@
-"""The catalogue in pages: cut where it is answered, put together where it is asked for.
+"""Transfer the catalogue of series in pages: cut it at the server, join the pages at the client.
 
-All who need the catalogue ask through this module.  A page is about a quarter of a frame, however
-many series there are.  Each page is read at its own feed position, none earlier than the page
-before.  So take the position of the first page as that of the whole: every later change is in the
-change feed after it, and taking a change in twice does no harm.
+All processes request the catalogue through this module.  A page fills at most about a quarter of a
+frame, however many series there are.  Each page is read at its own feed position, which is not
+earlier than that of the page before.  Use the position of the first page as that of the whole
+catalogue: all later changes follow it in the change feed, and applying a change twice is harmless.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from midstreamer.protocol.frames import SeriesSummary, Survey, Surveyed
 from midstreamer.runtime.peer import Peer
 
 PAGE_BYTES = 1024 * 1024
-"""Of series in one answer, about."""
+"""Approximate limit of the bytes of one page."""
 SUMMARY_BYTES = 100
-"""Most of one series on the wire without its name."""
+"""Most encoded bytes of one series in a page, without its name."""
 PAGE_SERIES = PAGE_BYTES // SUMMARY_BYTES
-"""No page holds more series."""
+"""Most series in one page."""
 
 Ask = Callable[[Survey], Awaitable[Surveyed]]
 
 
 def check(request: Survey) -> None:
-    """Raise BadInput for a page after what cannot be the name of a series."""
+    """Raise BadInput if ``request.after`` cannot be the name of a series."""
     after = request.after
     if len(after) > NAME_CHARACTERS_MAX or not after.isprintable():
         raise BadInput(
-            f"a page of the catalogue after {after[:80]!r} of {len(after):,} characters: name the"
-            f" last series of the page before, of at most {NAME_CHARACTERS_MAX} characters"
+            f"a page of the catalogue was requested after {after[:80]!r} ({len(after):,}"
+            " characters), which cannot be the name of a series: send the name of the last series"
+            f" of the page before, of at most {NAME_CHARACTERS_MAX} characters"
         )
 
 
 def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
-    """The first of these series, as many as one page takes."""
+    """Return as many of the first series as fit in one page."""
     room = PAGE_BYTES
     for place, summary in enumerate(series):
         room -= SUMMARY_BYTES + len(summary.series)
@@ -48,7 +49,10 @@ def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
 
 
 async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
-    """One page after another; the first tells of members and counts as well."""
+    """Request and yield one page after another; only the first holds members and counts too.
+
+    Raises RemoteProtocolError when a page does not end after the page before.
+    """
     after = ""
     while True:
         page = await ask(Survey(after=after))
@@ -58,20 +62,20 @@ async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
         last = page.series[-1].series if page.series else ""
         if last <= after:
             raise RemoteProtocolError(
-                f"the page of the catalogue after {after!r} ends at {last!r}: it must lead further"
+                f"the page of the catalogue after {after!r} ends at {last!r}: it must end later"
             )
         after = last
 
 
 async def whole(ask: Ask) -> Surveyed:
-    """All pages as one value."""
-    told = [page async for page in pages(ask)]
-    series = tuple(summary for page in told for summary in page.series)
-    return msgspec.structs.replace(told[0], series=series, more=False)
+    """Request all pages and return them joined into one answer."""
+    answers = [page async for page in pages(ask)]
+    series = tuple(summary for page in answers for summary in page.series)
+    return msgspec.structs.replace(answers[0], series=series, more=False)
 
 
 def by(peer: Peer, budget_s: float) -> Ask:
-    """Ask this peer, each page within a budget."""
+    """Return a function that requests one page from ``peer``, within ``budget_s`` seconds."""
 
     async def ask(survey: Survey) -> Surveyed:
         answer = await peer.ask(survey, budget_s=budget_s)

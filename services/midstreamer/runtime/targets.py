@@ -1,8 +1,8 @@
-"""Which of several addresses to dial next: pure.
+"""Decide which of several addresses to dial next; pure.
 
-Each address has a back-off of its own, so a dead one costs the others nothing.  A process begins
-at a random one, so that a fleet spreads over its servers.  An address that sent us away, because
-it drains, comes after the others for a while.
+Each address has its own back-off, so a dead address does not delay the others.  A process begins at
+a random address, so that a fleet spreads over its servers.  An address whose server drains is
+dialled after the others for a while.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 AWAY_S = 5.0
-"""So much later than another is one dialled that sent us away."""
+"""Seconds for which the address of a draining server is dialled only after the others."""
 
 Pause = Callable[[int], float]
-"""Seconds to wait after so many failures in a row."""
+"""Function from the number of failures in a row to the seconds to wait."""
 
 
 @dataclass
 class _Target:
+    """What is known of one address."""
+
     rank: float
-    """By chance: which of two that are equally good comes first."""
+    """Random number that orders addresses which are otherwise equally good, the least first."""
     failures: int = 0
+    """Failures in a row."""
     free_s: float = float("-inf")
-    """Not to be dialled before."""
+    """Time before which the address must not be dialled."""
     away_s: float = float("-inf")
-    """It comes after the others until then."""
+    """Time until which the address is dialled only after the others."""
 
 
 class Targets:
-    """What is known of the addresses that one session may dial."""
+    """What is known of the addresses that one session may dial, and their order."""
 
     def __init__(self, *, pause: Pause, dice: Callable[[], float]) -> None:
         self._pause = pause
@@ -37,7 +40,10 @@ class Targets:
         self._known: dict[str, _Target] = {}
 
     def order(self, addresses: Sequence[str], now_s: float) -> list[tuple[float, str]]:
-        """The addresses, the best first, each with the time from which it may be dialled."""
+        """Return (time from which it may be dialled, address) for each address, the best first.
+
+        Addresses that are not among ``addresses`` are forgotten.
+        """
         self._known = {
             address: self._known.get(address) or _Target(self._dice()) for address in addresses
         }
@@ -50,18 +56,18 @@ class Targets:
         return [(self._known[address].free_s, address) for address in sorted(addresses, key=when)]
 
     def failed(self, address: str, now_s: float) -> None:
-        """A dial failed, or a link ended by itself: the next is dialled after a pause."""
+        """Record a failed dial or a lost link: the address is dialled again after a pause."""
         if (target := self._known.get(address)) is not None:
             target.failures += 1
             target.free_s = now_s + self._pause(target.failures)
 
     def steady(self, address: str) -> None:
-        """A link to it lived for long enough: its failures are forgotten."""
+        """Record that a link to the address lived long enough: its failures count no more."""
         if (target := self._known.get(address)) is not None:
             target.failures = 0
 
     def sent_away(self, address: str, now_s: float) -> None:
-        """It drains."""
+        """Record that the server at the address drains: the address comes after the others."""
         if (target := self._known.get(address)) is not None:
             target.away_s = now_s + AWAY_S
             target.free_s = now_s + self._pause(1)

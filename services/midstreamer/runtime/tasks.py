@@ -1,9 +1,9 @@
-"""Background work with a declared end: nothing runs that nobody watches.
+"""Helpers for background tasks: supervision, back-off, and cancelling.
 
-`supervise` is what a service puts into its TaskGroup for each loop of its own.  A loop that
-fails is logged and counted; then either it is started again after a growing pause, or its error
-takes the whole group, and so the process, down - by declaration, never by accident.
-Cancelling passes through untouched: that is how everything stops.
+A service runs each of its background loops through `supervise` in its TaskGroup.  A loop that fails
+is logged and counted.  Then, as the caller declared, the loop is started again after a growing
+pause, or its error ends the whole group and so the process.  Cancellation is not caught, because
+all tasks are stopped by it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from midstreamer.telemetry import logs, metrics
 
 BACKOFF = Backoff(first_s=0.05, most_s=5.0)
 STEADY_S = 30.0
-"""A loop that ran this long before it failed begins again with the least pause."""
+"""Seconds after which a loop counts as stable: if it fails later, its pause is the shortest again.
+"""
 
 log = logs.get(__name__)
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: bool) -> None:
-    """Run ``work()`` until it returns; on an error start it again, or let the error out."""
+    """Run ``work()`` until it returns.
+
+    An error is logged and counted under ``name``.  With ``restart``, ``work()`` is then called
+    again after a pause; without it the error is raised.
+    """
     loop, failures = asyncio.get_running_loop(), 0
     while True:
         began_s = loop.time()
@@ -44,21 +49,21 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, restart: 
 
 
 def pause(failures: int, *, backoff: Backoff = BACKOFF) -> float:
-    """Seconds to wait after this many failures in a row, diced."""
+    """Return the seconds to wait after ``failures`` failures in a row, with random jitter."""
     return backoff.after(failures, dice=random.random())  # noqa: S311 - it hides nothing
 
 
 def drop(task: asyncio.Future[Any]) -> None:
-    """Cancel what nobody waits for any more, and take no notice of how it ends."""
+    """Cancel a task that is not needed any more, and ignore its result or error."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def ended(work: Collection[asyncio.Future[Any]]) -> None:
-    """Cancel work and wait until all of it has ended, however often this is cancelled meanwhile.
+    """Cancel futures once and wait until all have ended, even if the caller is cancelled meanwhile.
 
-    Else a second cancel would leave half closed what the first one began to close.  Each may be
-    cancelled once only, so that it can close in peace; a cancel of this comes out at the end.
+    Each future is cancelled only once, so that its clean-up is not interrupted.  A cancellation of
+    the caller is raised again at the end; raised earlier, it would leave clean-ups half done.
     """
     for future in work:
         future.cancel()
@@ -73,17 +78,17 @@ async def ended(work: Collection[asyncio.Future[Any]]) -> None:
 
 
 async def awaited(event: asyncio.Event, period_s: float) -> None:
-    """Return when the event is set, or when its period, spread, is over without it."""
+    """Return when the event is set, or after ``period_s`` seconds, shortened by `spread`."""
     try:
         async with asyncio.timeout(spread(period_s)):
             await event.wait()
     except TimeoutError:
-        pass  # as good a reason
+        pass  # the period is over, which is a normal end
 
 
 def spread(period_s: float, *, share: float = 0.2) -> float:
-    """A period shortened by up to ``share`` of it, so that what began together does not stay so.
+    """Return a period shortened at random, by at most ``share`` of it.
 
-    A fleet that was started at once would else renew, report and retry at once for ever.
+    So processes that were started together do not renew, report and retry at the same moments.
     """
     return period_s * random.uniform(1.0 - share, 1.0)  # noqa: S311 - it hides nothing

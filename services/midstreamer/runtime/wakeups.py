@@ -1,4 +1,4 @@
-"""The shell of a core that wants to be woken up: one loop for all of them."""
+"""A timer for cores that do no I/O: it calls a core at the time the core asked for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Wakeups:
-    """Calls ``tick`` with the time, whenever the core's ``next_wakeup_s`` has come.
+    """Calls ``tick`` with the loop's time whenever the time of ``next_wakeup_s`` is reached.
 
-    Say `changed` after each event: the next wake-up may have moved.
+    Call `changed` after each event that the core handled, because its next wake-up may have moved.
     """
 
     def __init__(
@@ -20,11 +20,11 @@ class Wakeups:
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
-        """The core took an event in."""
+        """Note that the core handled an event, so that its next wake-up is read again."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Wake the core until cancelled."""
+        """Call ``tick`` at each wake-up time, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()

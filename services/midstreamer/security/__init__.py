@@ -1,1 +1,1 @@
-"""Who a peer is and whether it may connect; only `files` touches the disk."""
+"""Authenticate peers, decide whether they may connect, and keep this process's own credentials."""

@@ -7,12 +7,13 @@
     client/quant-*  universes=stocks,fx     these clients may append to two universes only
     client/ops-*    drain                   these may also ask members of the fleet to drain
 
-An entry is ``<kind>/<id>`` or ``<kind>/<prefix>*``; there is no other pattern, so that two
-people read an entry the same way.  What is not listed is refused.  Behind an entry of clients
-may stand ``universes=<name>,<name>``; an entry without it grants every universe.  ``drain`` behind
-an entry of clients lets them ask members to drain; nothing else does.  When several entries name a
-client, it may do what any of them grants.  Pure: `security.files` reads
-the file and watches it.
+An entry is ``<kind>/<id>`` or ``<kind>/<prefix>*``; there are no other patterns, so that an entry
+cannot be misread.  An identity that no entry matches is refused.  An entry of clients may be
+followed by ``universes=<name>,<name>``; without it every universe is granted.  It may also be
+followed by ``drain``; only such clients may ask members to drain.  When several entries match a
+client, it may do what any of these entries grants.
+
+This module is pure; `security.files` reads the file and watches it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from midstreamer.domain.grant import EVERYTHING, NOTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 
 ENTRIES_MAX = 100_000
+"""Most entries of an allowlist."""
 UNIVERSES = "universes="
 DRAIN = "drain"
 EVERY = "*"
@@ -36,20 +38,23 @@ _PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*\*?\Z|\*\Z")
 
 @dataclass(frozen=True)
 class Allowlist:
-    """Entries, split by what they cost to look up: names in a set, prefixes in a tuple."""
+    """Entries of an allowlist: whole ``names``, and ``prefixes`` without their final ``*``."""
 
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
     limited: Mapping[str, Grant] = field(default_factory=dict, hash=False)
-    """Grants of the entries with words behind them, by the entry as it is written."""
+    """Grants of the entries that do not grant exactly every universe, by the text of the entry."""
 
     def allows(self, identity: Identity) -> bool:
-        """Whether an entry names this identity."""
+        """Return whether an entry matches this identity."""
         name = identity.name
         return name in self.names or (bool(self.prefixes) and name.startswith(self.prefixes))
 
     def grant(self, identity: Identity) -> Grant:
-        """What this identity may do: all that the entries naming it grant together."""
+        """Return what an identity may do: the union of the grants of all entries that match it.
+
+        Only clients are granted anything.
+        """
         if identity.kind is not Kind.CLIENT or not self.allows(identity):
             return NOTHING
         if not self.limited:
@@ -60,13 +65,13 @@ class Allowlist:
         return granted
 
     def unlimited_clients(self) -> list[str]:
-        """The entries of clients that grant every universe, as they are written."""
+        """Return the entries of clients that grant every universe, as they are written."""
         entries = [*sorted(self.names), *(f"{prefix}*" for prefix in self.prefixes)]
         clients = (entry for entry in entries if entry.startswith(f"{Kind.CLIENT}/"))
         return [entry for entry in clients if self.limited.get(entry, EVERYTHING).every]
 
     def _naming(self, name: str) -> Iterator[str]:
-        """The entries that name this identity; as fast for a long list as for a short one."""
+        """Yield the entries that match a name, in a time that does not depend on their number."""
         if name in self.names:
             yield name
         for end in range(len(name) + 1):
@@ -79,7 +84,7 @@ class Allowlist:
 
 
 def parse(text: str, *, source: str = "allowlist") -> Allowlist:
-    """Read a file's text; ConfigError names the source and the line that is wrong."""
+    """Parse the text of an allowlist file; ConfigError names ``source`` and the wrong line."""
     names, prefixes = set(), set()
     grants: dict[str, Grant] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -94,7 +99,10 @@ def parse(text: str, *, source: str = "allowlist") -> Allowlist:
         else:
             names.add(entry)
     if len(names) + len(prefixes) > ENTRIES_MAX:
-        raise ConfigError(f"{source}: more than {ENTRIES_MAX:,} entries; use prefixes")
+        raise ConfigError(
+            f"{source}: more than {ENTRIES_MAX:,} entries; join entries by a prefix,"
+            " <kind>/<prefix>*"
+        )
     limited = {entry: grant for entry, grant in grants.items() if grant != EVERYTHING}
     return Allowlist(frozenset(names), tuple(sorted(prefixes)), limited)
 
@@ -102,25 +110,27 @@ def parse(text: str, *, source: str = "allowlist") -> Allowlist:
 def _check(entry: str, where: str) -> None:
     kind, slash, pattern = entry.partition("/")
     if kind not in set(Kind):
-        raise ConfigError(f"{where}: {kind!r} is no kind; use one of {', '.join(Kind)}")
+        raise ConfigError(f"{where}: {kind!r} is no kind of identity; use one of {', '.join(Kind)}")
     if not slash or not _PATTERN.match(pattern):
         raise ConfigError(
-            f"{where}: {entry!r} is neither <kind>/<id> nor <kind>/<prefix>*; '*' may only end it"
+            f"{where}: {entry!r} is neither <kind>/<id> nor <kind>/<prefix>*; '*' is allowed only"
+            " at the end"
         )
 
 
 def _grant(entry: str, options: list[str], where: str) -> Grant:
-    """What the words behind an entry grant; every universe when none names universes."""
+    """Return what the words after an entry grant; every universe when no word names universes."""
     universes = [option for option in options if option.startswith(UNIVERSES)]
     drains = options.count(DRAIN)
     if len(universes) > 1 or drains > 1 or len(universes) + drains < len(options):
         raise ConfigError(
-            f"{where}: {' '.join(options)!r} stands behind {entry}; only one"
-            f" {UNIVERSES}<name>,<name>, without spaces in it, and one {DRAIN} may"
+            f"{where}: {' '.join(options)!r} follows {entry}; only one"
+            f" {UNIVERSES}<name>,<name> (without spaces) and one {DRAIN} may follow an entry"
         )
     if options and not entry.startswith(f"{Kind.CLIENT}/"):
         raise ConfigError(
-            f"{where}: {options[0]!r} stands behind {entry}; only clients append, and are let drain"
+            f"{where}: {options[0]!r} follows {entry}; {UNIVERSES} and {DRAIN} are for entries of"
+            " clients only"
         )
     granted = _universes(universes[0], where) if universes else EVERYTHING
     return replace(granted, drain=drains > 0)
@@ -142,6 +152,6 @@ def _check_universe(name: str, option: str, where: str) -> None:
         series.qualified(f"{name}/x")
     except BadInput as error:
         raise ConfigError(
-            f"{where}: {name!r} in {option!r} is no name of a universe; write"
-            f" {UNIVERSES}stocks,fx, or {UNIVERSES}{EVERY} for all"
+            f"{where}: {name!r} in {option!r} is not a valid name of a universe; write for example"
+            f" {UNIVERSES}stocks,fx, or {UNIVERSES}{EVERY} for every universe"
         ) from error

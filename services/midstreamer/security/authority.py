@@ -1,9 +1,9 @@
-"""A certificate authority of one's own: for a laptop, for tests, for a first installation.
+"""A local certificate authority, for a laptop, for tests, or for a first installation.
 
-It turns identities into certificates, with a key that it makes (`certify`) or with one that never
-leaves its owner (`sign`).  It knows nothing of files (`security.files` does).  Its own keys are
-EC P-256 throughout.  In a cluster the operator signs instead, through the certificates API, and
-this is not used.
+It issues certificates for identities: `Authority.certify` also makes the key, `Authority.sign`
+certifies a key that stays with its owner.  Keys made here are EC P-256.  `security.files` stores
+keys and certificates.  In a Kubernetes cluster the operator signs instead, through the certificates
+API.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import chain
 
 AUTHORITY_DAYS = 3650.0
+"""Default validity of an authority's certificate, in days."""
 LEAF_DAYS = 90.0
+"""Default validity of an identity's certificate, in days."""
 BACKDATED_S = 300
-"""Certificates begin this long ago, so that a peer whose clock is a little slow takes them."""
+"""Seconds by which the start of a certificate's validity lies in the past, so that a peer whose
+clock is slow accepts a new certificate."""
 
 _DIALS = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 _SERVES = (ExtendedKeyUsageOID.SERVER_AUTH,)
@@ -38,12 +41,12 @@ USAGES: dict[Kind, tuple[x509.ObjectIdentifier, ...]] = {
     Kind.OPERATOR: _DIALS,
     Kind.POSTGRES: _SERVES,
 }
-"""What a certificate of each kind may be used for; no more than the kind does."""
+"""Extended key usages in the certificates of each kind: only those that the kind needs."""
 
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate and the key that belongs to it."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -51,7 +54,10 @@ class Issued:
 
 @dataclass(frozen=True)
 class Authority:
-    """What signs; whoever holds its key can be anybody."""
+    """A certificate authority with its private key.
+
+    Keep the key safe: its holder can issue a certificate for any identity.
+    """
 
     trust_domain: str
     certificate: x509.Certificate
@@ -65,7 +71,11 @@ class Authority:
         days: float = LEAF_DAYS,
         dns_names: Collection[str] = (),
     ) -> Issued:
-        """A new key and a certificate for it; BadInput for an identity of another domain."""
+        """Make a new key and return it with a certificate for ``identity``.
+
+        ``now_s`` is in seconds since 1970, ``dns_names`` are further names in the certificate.
+        Raises BadInput for an identity of another trust domain.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = _names(identity, dns_names)
         return Issued(self._certificate(identity, key.public_key(), names, now_s, days), key)
@@ -79,11 +89,12 @@ class Authority:
         days: float = LEAF_DAYS,
         dns_names: Collection[str] = (),
     ) -> x509.Certificate:
-        """A certificate for the key of somebody else's signing request.
+        """Return a certificate for the key of a signing request (PKCS #10).
 
-        The request must be signed by its own key, be strong, and name ``identity``'s URI and
-        nothing else, but for host names out of ``dns_names``; BadInput says what is wrong with it.
-        What else it asks for is not granted: the certificate says what `certify` would say.
+        The request must be signed by its own key, with strong algorithms.  It must name the URI of
+        ``identity``, and otherwise only host names from ``dns_names``.  Anything else that it asks
+        for is ignored: the certificate is like one of `certify`.  Raises BadInput if the request is
+        not acceptable.
         """
         try:
             key, names = _requested(request, identity, dns_names)
@@ -98,7 +109,10 @@ class Authority:
             raise BadInput(f"the signing request cannot be read: {error}") from error
 
     def chain(self, leaf: x509.Certificate) -> tuple[x509.Certificate, ...]:
-        """What the holder of a certificate shows: it, and this authority when another made it."""
+        """Return the chain that the holder of ``leaf`` presents to peers.
+
+        That is the leaf alone if this authority is a root, else the leaf and this authority.
+        """
         is_root = self.certificate.issuer == self.certificate.subject
         return (leaf,) if is_root else (leaf, self.certificate)
 
@@ -112,7 +126,7 @@ class Authority:
     ) -> x509.Certificate:
         if identity.trust_domain != self.trust_domain:
             raise BadInput(
-                f"{identity.uri} is not of this authority's trust domain {self.trust_domain!r}"
+                f"{identity.uri} is not in this authority's trust domain {self.trust_domain!r}"
             )
         builder = (
             _dated(now_s, days)
@@ -131,7 +145,7 @@ class Authority:
 def _requested(
     request: x509.CertificateSigningRequest, identity: Identity, dns_names: Collection[str]
 ) -> tuple[CertificatePublicKeyTypes, x509.SubjectAlternativeName]:
-    """The key that a request is to have certified, and the names; BadInput when it may not."""
+    """Return (key, names) for the certificate of a signing request; BadInput if not acceptable."""
     if weak := chain.weakness_of_request(request):
         raise BadInput(f"the signing request of {identity.name} is too weak: {weak}")
     if not request.is_signature_valid:
@@ -162,7 +176,7 @@ def _granted(dns_names: Collection[str]) -> str:
 
 
 def establish(trust_domain: str, *, now_s: float, days: float = AUTHORITY_DAYS) -> Authority:
-    """A new authority, certified by itself."""
+    """Return a new authority with a self-signed certificate, valid for ``days``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _named(f"{trust_domain} authority"[:64])
     builder = (
@@ -180,7 +194,7 @@ def establish(trust_domain: str, *, now_s: float, days: float = AUTHORITY_DAYS) 
 
 
 def trust_domain_of(certificate: x509.Certificate) -> str:
-    """The trust domain that an authority's certificate names."""
+    """Return the trust domain that an authority's certificate names; ConfigError if it has none."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)

@@ -1,10 +1,10 @@
-"""From a presented certificate to an identity: an ordered chain of checks, the first hit refuses.
+"""Verify a peer's certificate and return the identity that it carries; pure.
 
-Pure: certificates, trusted authorities and the time go in; an Identity comes out, or Refused.
-The path to an authority is verified by `cryptography` (names, signatures, constraints, and the
-validity of every authority on the way); what the leaf itself must be is written out below, so
-that each way to be refused has a name.  A host name never matters: `security.decide` judges the
-identity by its kind.
+`CHECKS` is an ordered list of checks; the first check that fails raises Refused with its reason.
+The library `cryptography` verifies the path to a trusted authority (names, signatures, constraints,
+validity of every authority on the path).  The rules for the peer's own certificate (the leaf) are
+written out here, so that each refusal has a named reason.  Host names are not checked;
+`security.decide` decides by the identity.
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ from midstreamer.security.decide import refused
 from midstreamer.security.reasons import Reason
 
 INTERMEDIATES_MAX = 4
+"""Most intermediate certificates that a peer may present."""
 RSA_BITS_MIN = 2048
+"""Least size of an RSA key in bits."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-"""P-256 and up: the curves that TLS 1.3 signs with."""
+"""Elliptic curves allowed for keys: P-256, P-384 and P-521, the curves that TLS 1.3 signs with."""
 SHORT_HASH_CHARACTERS = 16
+"""Length of a short hash, in hexadecimal characters."""
 DIGEST_BYTES_MIN = 32
-"""Of the hash in a signature: SHA-256 and up. MD5, SHA-1 and SHA-224 are shorter."""
+"""Least bytes of the hash in a signature: SHA-256 or longer, so not MD5, SHA-1 or SHA-224."""
 E = TypeVar("E", bound=x509.ExtensionType)
 Signable: TypeAlias = x509.Certificate | x509.CertificateSigningRequest
 
 
 class Role(Enum):
-    """What the peer does on this connection; its certificate must be made for it."""
+    """Role of a peer on a connection; its certificate must allow the role."""
 
     DIALS = ExtendedKeyUsageOID.CLIENT_AUTH
     SERVES = ExtendedKeyUsageOID.SERVER_AUTH
@@ -50,7 +53,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Presented:
-    """What came in the handshake."""
+    """Certificates that a peer presented in the TLS handshake."""
 
     leaf: x509.Certificate | None
     intermediates: tuple[x509.Certificate, ...] = ()
@@ -58,7 +61,7 @@ class Presented:
 
 @dataclass(frozen=True)
 class Case:
-    """Everything a check may look at."""
+    """The input of a check: the presented certificates, trusted authorities, role, and time."""
 
     leaf: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
@@ -68,15 +71,15 @@ class Case:
 
     @functools.cached_property
     def path(self) -> tuple[x509.Certificate, ...] | verification.VerificationError:
-        """Certificates from the peer's to that of a trusted authority, or why there are none."""
+        """Certificates from the leaf to a trusted authority, or the error if no path is valid."""
         verifier = (
             verification.PolicyBuilder()
             .store(verification.Store(list(self.anchors)))
             .time(self.now)
             .extension_policies(
                 ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-                # What the leaf's extensions say is the business of the checks that follow; one
-                # that is critical and unknown is refused here all the same.
+                # The checks that follow verify the extensions of the leaf. An extension that is
+                # critical and unknown is refused here all the same.
                 ee_policy=verification.ExtensionPolicy.permit_all(),
             )
             .build_client_verifier()
@@ -89,7 +92,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who a peer is, and the authority that vouches for it."""
+    """Result of a successful verification: a peer's identity, and its trusted authority."""
 
     identity: Identity
     authority: x509.Certificate
@@ -99,7 +102,7 @@ Check = Callable[[Case], Refused | None]
 
 
 def has_begun(case: Case) -> Refused | None:
-    """A certificate of tomorrow may be a stolen spare, or a clock that is wrong."""
+    """Refuse a certificate that is not valid yet: a stolen spare, or a wrong clock."""
     begins = case.leaf.not_valid_before_utc
     if begins <= case.now:
         return None
@@ -107,7 +110,10 @@ def has_begun(case: Case) -> Refused | None:
 
 
 def has_not_expired(case: Case) -> Refused | None:
-    """Asked before the path is, because the path's verifier would not say which date it was."""
+    """Refuse an expired certificate.
+
+    Checked before the path, because the path's verifier does not report the date.
+    """
     ends = case.leaf.not_valid_after_utc
     if case.now <= ends:
         return None
@@ -117,9 +123,9 @@ def has_not_expired(case: Case) -> Refused | None:
 def is_strong(case: Case) -> Refused | None:
     """Refuse a weak key or a weak signature in the peer's certificate and its intermediates.
 
-    The path's verifier looks at the keys of authorities alone, and calls each weak signature an
-    unknown authority; so this is asked first. The signature of a certificate by itself proves
-    nothing and is not looked at: trust in an authority comes from the bundle.
+    Checked before the path, because the path's verifier checks the keys of authorities only, and
+    reports each weak signature as an unknown authority. Self-signatures are not checked, because
+    they prove nothing: an authority is trusted because it is in the bundle.
     """
     for certificate in (case.leaf, *case.intermediates):
         if weakness := weakness_of(certificate):
@@ -129,10 +135,12 @@ def is_strong(case: Case) -> Refused | None:
 
 
 def leads_to_an_authority(case: Case) -> Refused | None:
-    """Some path of signatures ends at an authority that is trusted here and now."""
+    """Refuse a certificate from which no valid path of signatures leads to a trusted authority."""
     if len(case.intermediates) > INTERMEDIATES_MAX:
         return refused(
-            Reason.UNKNOWN_AUTHORITY, f"{len(case.intermediates)} intermediates are too many"
+            Reason.UNKNOWN_AUTHORITY,
+            f"{len(case.intermediates)} intermediate certificates, at most {INTERMEDIATES_MAX} are"
+            " allowed",
         )
     if not case.anchors:
         return refused(Reason.UNKNOWN_AUTHORITY, "no authority is trusted here")
@@ -144,13 +152,16 @@ def leads_to_an_authority(case: Case) -> Refused | None:
 
 
 def is_made_for_its_role(case: Case) -> Refused | None:
-    """A leaf, for signing, and for this side of a connection; anything unsaid is not granted."""
+    """Refuse a certificate whose usages do not allow the role of the peer.
+
+    It must be a leaf, allow digital signatures, and name the extended key usage of the role.
+    """
     constraints = extension(case.leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         return refused(Reason.WRONG_USAGE, f"{_who(case)} is an authority, not a leaf")
     usage = extension(case.leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
-        return refused(Reason.WRONG_USAGE, f"{_who(case)} may not sign")
+        return refused(Reason.WRONG_USAGE, f"{_who(case)} may not be used for digital signatures")
     purposes = extension(case.leaf, x509.ExtendedKeyUsage)
     if purposes is None or case.role.value not in purposes:
         return refused(Reason.WRONG_USAGE, f"{_who(case)} is not for a peer that {_does(case)}")
@@ -158,7 +169,7 @@ def is_made_for_its_role(case: Case) -> Refused | None:
 
 
 def carries_one_identity(case: Case) -> Refused | None:
-    """Exactly one URI, and it reads as an identity of ours."""
+    """Refuse a certificate that does not carry exactly one URI which is a valid identity."""
     try:
         _identity(case.leaf)
     except BadInput as error:
@@ -167,7 +178,10 @@ def carries_one_identity(case: Case) -> Refused | None:
 
 
 def is_labelled_as_it_is_named(case: Case) -> Refused | None:
-    """People read the common name; it must not say something else than the id."""
+    """Refuse a certificate whose common name differs from the label of its id.
+
+    Operators read the common name, so it must not suggest another identity.
+    """
     names = case.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     label = _identity(case.leaf).label
     if [name.value for name in names] == [label]:
@@ -190,14 +204,21 @@ CHECKS: tuple[Check, ...] = (
 def identify(
     presented: Presented, anchors: Sequence[x509.Certificate], role: Role, now_s: float
 ) -> Identity:
-    """Who presented this; Refused with the first check that objects."""
+    """Return the identity of the peer that presented a certificate.
+
+    Raises Refused with the reason of the first check that fails.
+    """
     return judge(presented, anchors, role, now_s).identity
 
 
 def judge(
     presented: Presented, anchors: Sequence[x509.Certificate], role: Role, now_s: float
 ) -> Verdict:
-    """Who presented this, and by which authority; Refused with the first check that objects."""
+    """Return the identity of the peer that presented a certificate, and its trusted authority.
+
+    ``anchors`` are the trusted authorities, ``now_s`` is in seconds since 1970.  Raises Refused
+    with the reason of the first check that fails.
+    """
     if presented.leaf is None:
         raise refused(Reason.NO_CERTIFICATE, "a client certificate is required")
     now = dt.datetime.fromtimestamp(now_s, dt.UTC)
@@ -211,24 +232,24 @@ def judge(
     except Refused:
         raise
     except Exception as error:
-        # A part that cannot be read raises whatever `cryptography` finds on its way: ValueError,
-        # DuplicateExtension, and TypeError for a name with a value of the wrong type.
+        # A part that cannot be read makes `cryptography` raise one of several errors: ValueError,
+        # DuplicateExtension, or TypeError for a name with a value of the wrong type.
         raise refused(Reason.UNREADABLE, str(error)) from error
 
 
 def short_hash(certificate: x509.Certificate) -> str:
-    """The first characters of a certificate's SHA-256 fingerprint."""
+    """Return the first `SHORT_HASH_CHARACTERS` of a certificate's SHA-256 fingerprint, in hex."""
     return certificate.fingerprint(hashes.SHA256()).hex()[:SHORT_HASH_CHARACTERS]
 
 
 def bundle_hash(certificates: Iterable[x509.Certificate]) -> str:
-    """As many characters for a bundle: equal where the same certificates are in it."""
-    fingerprints = sorted(one.fingerprint(hashes.SHA256()) for one in certificates)
+    """Return a short hash of a set of certificates, independent of their order, in hex."""
+    fingerprints = sorted(each.fingerprint(hashes.SHA256()) for each in certificates)
     return hashlib.sha256(b"".join(fingerprints)).hexdigest()[:SHORT_HASH_CHARACTERS]
 
 
 def weakness_of(certificate: x509.Certificate) -> tuple[Reason, str] | None:
-    """Why a certificate's key or signature is too weak to be believed; None when it is not."""
+    """Return (reason, message) if a certificate's key or signature is too weak; else None."""
     if weak := _weak_key(certificate):
         return Reason.WEAK_KEY, weak
     if certificate.issuer == certificate.subject:
@@ -239,7 +260,7 @@ def weakness_of(certificate: x509.Certificate) -> tuple[Reason, str] | None:
 
 
 def weakness_of_request(request: x509.CertificateSigningRequest) -> str:
-    """Why the key or the signature of a signing request is too weak; empty when it is not."""
+    """Return why a signing request's key or signature is too weak; "" if both are strong."""
     return _weak_key(request) or _weak_signature(request)
 
 
@@ -247,7 +268,7 @@ def _weak_key(holder: Signable) -> str:
     try:
         key = holder.public_key()
     except UnsupportedAlgorithm as error:
-        return f"its key is of an unknown kind ({error})"
+        return f"its key is of an unsupported type ({error})"
     match key:
         case rsa.RSAPublicKey() if key.key_size < RSA_BITS_MIN:
             return f"its RSA key has {key.key_size} bits, at least {RSA_BITS_MIN} are needed"
@@ -267,14 +288,14 @@ def _weak_signature(signed: Signable) -> str:
     try:
         digest = signed.signature_hash_algorithm
     except UnsupportedAlgorithm as error:
-        return f"it is signed in an unknown way ({error})"
+        return f"it is signed with an unsupported algorithm ({error})"
     if digest is None or digest.digest_size >= DIGEST_BYTES_MIN:
         return ""  # Ed25519 and Ed448 name no hash
     return f"it is signed with {digest.name}, at least sha256 is needed"
 
 
 def _weak_authority(case: Case) -> str:
-    """What is weak about a trusted authority that signed something here; empty when nothing is."""
+    """Return the weakness of a trusted authority that issued a presented certificate, or ""."""
     issuers = {each.issuer for each in (case.leaf, *case.intermediates)}
     for anchor in case.anchors:
         if anchor.subject in issuers and (weak := _weak_key(anchor)):
@@ -286,12 +307,12 @@ def _identity(leaf: x509.Certificate) -> Identity:
     names = extension(leaf, x509.SubjectAlternativeName)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     if len(uris) != 1:
-        raise BadInput(f"{len(uris)} URIs in the certificate, not one")
+        raise BadInput(f"the certificate has {len(uris)} URIs; it must have exactly one")
     return identity.parse(uris[0])
 
 
 def extension(signed: Signable, kind: type[E]) -> E | None:
-    """The extension of a kind, when the certificate or the request has it."""
+    """Return the extension of type ``kind`` of a certificate or request; None if it has none."""
     try:
         return signed.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

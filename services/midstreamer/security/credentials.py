@@ -1,7 +1,8 @@
-"""What a process shows and whom it trusts: the value, and where it comes from.
+"""The credentials of a process (certificate, key, trusted authorities), and where they come from.
 
-A carrier depends on `CredentialSource` alone.  Files are one source (`security.files`); a key in
-memory with a certificate asked for by a signing request is the other (`security.requested`).
+A carrier depends only on the interface `CredentialSource`.  One source reads files
+(`security.file_source`).  The other keeps its key in memory and obtains certificates by signing
+requests (`security.requested`).
 """
 
 from __future__ import annotations
@@ -18,72 +19,76 @@ from midstreamer.security.allowlist import Allowlist
 
 
 class Watched(StrEnum):
-    """What a running process looks after: labels of a metric, words of `/readyz`."""
+    """What a running process watches for problems: values of a metric label and of ``/readyz``."""
 
     CERTIFICATE = "certificate"
-    """Key and certificate of this process, which are one file."""
+    """The file with the key and the certificate of this process."""
     BUNDLE = "bundle"
-    """Certificates of the trusted authorities."""
+    """The file with the certificates of the trusted authorities."""
     AUTHORITY = "authority"
-    """The local authority, by which this process renews its certificate."""
+    """The file of the local authority, with which this process renews its certificate."""
     ALLOWLIST = "allowlist"
+    """The file of the allowlist."""
     REQUEST = "request"
-    """No file: the asking for a certificate, where the key is in memory."""
+    """Not a file: the requests for a certificate of a process that keeps its key in memory."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """One consistent reading: who we are, and whom we trust to say who others are."""
+    """A consistent set of credentials: own certificate and key, and the trusted authorities."""
 
     identity: Identity
     certificate: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
     key: ec.EllipticCurvePrivateKey = field(compare=False)
-    """Not compared: keys read twice are never equal, and the certificate tells them apart."""
+    """The private key of the certificate. It is not compared, because a key that is read twice
+    gives two unequal objects, and the certificate identifies its key."""
     anchors: tuple[x509.Certificate, ...]
+    """Certificates of the trusted authorities."""
 
     @property
     def not_after_s(self) -> float:
-        """When the certificate ends, in seconds since 1970."""
+        """Time at which the certificate expires, in seconds since 1970."""
         return self.certificate.not_valid_after_utc.timestamp()
 
 
 class CredentialSource(Protocol):
-    """Where the credentials of one process come from."""
+    """Provides the credentials of one process and its allowlist."""
 
     @property
     def identity(self) -> Identity:
-        """Who this process is; never changes."""
+        """The identity of this process; never changes."""
 
     @property
     def current(self) -> Credentials:
-        """The credentials in force: equal to what was read before unless they changed."""
+        """The credentials in force; equal to those read before unless they have changed."""
 
     @property
     def allowlist(self) -> Allowlist | None:
-        """Who may connect; None: whoever a trusted authority vouches for."""
+        """Identities that may connect; None accepts every identity that is verified."""
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """What is wrong now, by what it concerns; what was good before stays in force."""
+        """The present problems; the last good files and certificate stay in force meanwhile."""
 
     def refresh(self) -> bool:
-        """Look for what is new, in microseconds; whether anything is judged differently now.
+        """Look for changes; return whether open links must be checked again.
 
-        Called twice a second while a link is open, and before each dial.  Raises nothing.
+        Called twice a second while a link is open and before each dial, so it must take only
+        microseconds.  Raises nothing.
         """
 
 
 @runtime_checkable
 class Renewed(Protocol):
-    """A `CredentialSource` that has work of its own: `runtime.renewing` keeps it going."""
+    """A `CredentialSource` that needs a background task, which `runtime.renewing` runs."""
 
     @property
     def waiting(self) -> str:
-        """What the first certificate waits for; empty once it is there."""
+        """Why there is no first certificate yet; empty once there is one."""
 
     async def obtain(self) -> Credentials:
-        """Wait until there are credentials; `current` raises before."""
+        """Wait for the first credentials and return them; before that, `current` raises."""
 
     async def run(self) -> None:
-        """Keep them fresh, until cancelled."""
+        """Renew the credentials in time, until cancelled."""

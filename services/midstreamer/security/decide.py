@@ -1,7 +1,8 @@
-"""Who may connect: an ordered chain of checks on a certified identity; the first hit refuses.
+"""Decide whether a peer with a verified identity may connect; pure.
 
-A certificate became an Identity in `security.chain`; here it is judged by what this process
-trusts.  The same chain judges at the handshake and again whenever the policy changes.
+`security.chain` has verified the certificate and returned the Identity.  `CHECKS` is an ordered
+list of checks; the first check that fails refuses the peer.  The checks run at the handshake, and
+again for every open link whenever the policy changes.
 """
 
 from __future__ import annotations
@@ -19,40 +20,47 @@ __all__ = ["CHECKS", "Policy", "Reason", "admit", "refused"]
 
 @dataclass(frozen=True)
 class Policy:
-    """What is trusted at this end of a link."""
+    """Which peers this end of a link accepts."""
 
     trust_domain: str
+    """The trust domain that a peer's identity must have."""
     kinds: frozenset[Kind]
-    """The kind that was dialled, or the kinds this server serves."""
+    """The kind that was dialled, or the kinds that this server serves."""
     allowlist: Allowlist | None
-    """None: every certified identity of these kinds."""
+    """Identities that may connect; None accepts every verified identity of these kinds."""
 
 
 Check = Callable[[Identity, Policy], Refused | None]
 
 
 def refused(reason: Reason, message: str) -> Refused:
-    """A refusal whose message begins with its reason, so that the peer can read it too."""
+    """Return a Refused error whose message begins with its reason, so that the peer sees it."""
     return Refused(f"{reason}: {message}", reason=reason)
 
 
 def same_trust_domain(identity: Identity, policy: Policy) -> Refused | None:
-    """An authority may be shared by installations; identities of another one are strangers."""
+    """Refuse an identity of another trust domain.
+
+    Several installations may share one certificate authority, so a valid chain is not enough.
+    """
     if identity.trust_domain == policy.trust_domain:
         return None
-    return refused(Reason.WRONG_TRUST_DOMAIN, f"{identity.uri} is not of {policy.trust_domain!r}")
+    return refused(
+        Reason.WRONG_TRUST_DOMAIN,
+        f"{identity.uri} is not in the trust domain {policy.trust_domain!r}",
+    )
 
 
 def kind_is_served(identity: Identity, policy: Policy) -> Refused | None:
-    """Servers are known by their kind, and serve only kinds that have something to say."""
+    """Refuse a peer whose kind is not the dialled kind, or not one that this server serves."""
     if identity.kind in policy.kinds:
         return None
     wanted = " or ".join(sorted(policy.kinds)) or "no peer at all"
-    return refused(Reason.WRONG_KIND, f"{identity.name} came where {wanted} is expected")
+    return refused(Reason.WRONG_KIND, f"{identity.name} connected where {wanted} is expected")
 
 
 def on_allowlist(identity: Identity, policy: Policy) -> Refused | None:
-    """A good certificate is not enough: the operator of the installation must have listed it."""
+    """Refuse an identity that the operator of the installation has not put on the allowlist."""
     if policy.allowlist is None or policy.allowlist.allows(identity):
         return None
     return refused(Reason.NOT_ALLOWED, f"{identity.name} is not on the allowlist")
@@ -62,7 +70,7 @@ CHECKS: tuple[Check, ...] = (same_trust_domain, kind_is_served, on_allowlist)
 
 
 def admit(identity: Identity, policy: Policy) -> None:
-    """Raise Refused with the first check that objects."""
+    """Raise Refused, with the reason of the first check that fails, if a peer may not connect."""
     for check in CHECKS:
         if objection := check(identity, policy):
             raise objection

@@ -1,4 +1,4 @@
-"""The source of credentials that reads files: see `security.files` for which."""
+"""A source of credentials that reads them from files, which `security.files` describes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from midstreamer.security.files import AllowlistFile, CertificateManager
 
 
 class FileSource:
-    """A `CredentialSource` of files: certificate, bundle, and the allowlist where one is kept."""
+    """A `CredentialSource` that reads files: certificate, bundle, and the allowlist if any."""
 
     def __init__(self, manager: CertificateManager, allowlist: AllowlistFile | None) -> None:
-        """``manager`` has loaded its certificate already."""
+        """Take a ``manager`` whose certificate is loaded; without ``allowlist`` none is checked."""
         self._manager = manager
         self._allowlist = allowlist
 
     @property
     def identity(self) -> Identity:
-        """Who this process is."""
+        """The identity of this process."""
         return self._manager.identity
 
     @property
     def current(self) -> Credentials:
-        """The certificate, key and authorities in force."""
+        """The certificate, key and trusted authorities that are in force."""
         return self._manager.current
 
     @property
     def allowlist(self) -> Allowlist | None:
-        """Who may connect; None: whoever a trusted authority vouches for."""
+        """Identities that may connect; None accepts every identity that is verified."""
         return self._allowlist.current if self._allowlist else None
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """What is wrong with each file since it was last good; empty when nothing is."""
+        """The problem of each file that is wrong now; empty when all files are good."""
         listed = self._allowlist.complaint if self._allowlist else ""
         return self._manager.complaints | ({Watched.ALLOWLIST: listed} if listed else {})
 
     def refresh(self) -> bool:
-        """Renew when due, reread what changed; whether anything is judged differently now."""
+        """Renew the certificate if due and read changed files; return whether anything changed.
+
+        After a change, open links must be checked again.
+        """
         renewed = self._manager.refresh()
         relisted = self._allowlist.refresh() if self._allowlist else False
         return renewed or relisted

@@ -1,17 +1,16 @@
-"""Certificates, keys and the allowlist on disk: the only module of this room that touches it.
+"""Certificates, keys and the allowlist in files; all disk access of this package is here.
 
-Below one directory (mode 0700):
+In one directory (mode 0700):
 
-    authority.pem            the local authority: key and certificate (0600); absent elsewhere
-    trust.pem                certificates of every authority that is trusted
+    authority.pem            key and certificate of the local authority (0600), where there is one
+    trust.pem                certificates of all trusted authorities
     <kind>/<id>.pem          one identity: key, certificate, intermediates (0600); "/" is "+"
-    allowlist                who may connect
+    allowlist                identities that may connect
 
-A key and its certificate are one file, and a file is replaced whole (written beside, synced,
-renamed), so that a reader never meets a half or a mismatched pair.  Nothing here watches: the
-owner of the event loop calls `refresh` now and then.  A file that broke is reported in
-`complaints`, and what was good before stays in force; it is read again at each `refresh` until
-it is good.
+A key and its certificate are in one file, and each file is replaced atomically, so a reader never
+sees half a file or a key of another certificate.  Nothing watches the files: the owner of the event
+loop calls ``refresh`` from time to time.  A file that became wrong is reported in ``complaints``,
+its last good content stays in force, and it is read again at each ``refresh``.
 """
 
 from __future__ import annotations
@@ -47,23 +46,23 @@ from midstreamer.security.credentials import Credentials, Watched
 RENEW_BEFORE_DAYS = 30.0
 DAY_S = 86_400.0
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Mode bits that a file with a key must not have; a group that reads is how clusters mount."""
+"""Mode bits that a key file must not have. Kubernetes mounts secrets readable by a group."""
 
 Now = Callable[[], float]
 
 
 def authority_path(directory: Path) -> Path:
-    """Where a local authority keeps its key and certificate."""
+    """Return the path of the local authority's key and certificate."""
     return directory / "authority.pem"
 
 
 def trust_path(directory: Path) -> Path:
-    """Where the trusted authorities' certificates are."""
+    """Return the path of the trusted authorities' certificates."""
     return directory / "trust.pem"
 
 
 def identity_path(directory: Path, identity: Identity) -> Path:
-    """Where an identity's key and certificate are."""
+    """Return the path of an identity's key and certificate."""
     return directory / identity.kind / f"{identity.id.replace('/', '+')}.pem"
 
 
@@ -73,20 +72,21 @@ def identity_path(directory: Path, identity: Identity) -> Path:
 def init_authority(
     directory: Path, trust_domain: str, *, days: float = AUTHORITY_DAYS, now: Now = time.time
 ) -> Authority:
-    """Make an authority and trust it here; ConfigError when there is one already."""
-    made = establish(trust_domain, now_s=now(), days=days)
+    """Create an authority in a directory and trust it there; ConfigError if one exists already."""
+    authority = establish(trust_domain, now_s=now(), days=days)
     path = authority_path(directory)
     _own_directory(directory)
     try:
-        _write(path, _key_pem(made.key) + _pem(made.certificate), mode=0o600, replace=False)
+        pem = _key_pem(authority.key) + _pem(authority.certificate)
+        _write(path, pem, mode=0o600, replace=False)
     except FileExistsError as error:
-        raise ConfigError(f"{path} is there already; `certs issue` uses it") from error
-    _write(trust_path(directory), _pem(made.certificate), mode=0o644)
-    return made
+        raise ConfigError(f"{path} exists already; `certs issue` uses it") from error
+    _write(trust_path(directory), _pem(authority.certificate), mode=0o644)
+    return authority
 
 
 def open_authority(directory: Path) -> Authority:
-    """The authority kept in a directory; ConfigError says what is wrong with it."""
+    """Return the authority in a directory; ConfigError if it is missing or cannot be read."""
     path = authority_path(directory)
     key, certificates = _load_pair(path, "run `midstreamer certs init`")
     return Authority(trust_domain_of(certificates[0]), certificates[0], key)
@@ -101,9 +101,9 @@ def issue(
     hosts: Collection[str] = (),
     now: Now = time.time,
 ) -> Path:
-    """Certify an identity into a directory, which then also trusts the authority.
+    """Write a new key and certificate to a file in a directory, and trust the authority there.
 
-    ``hosts`` are DNS names in the certificate besides the identity.
+    Returns the file's path. ``hosts`` are DNS names that the certificate carries too.
     """
     issued = authority.certify(identity, now_s=now(), days=days, dns_names=hosts)
     path = identity_path(directory, identity)
@@ -118,9 +118,9 @@ def issue(
 
 
 def keep(own: Credentials, directory: Path) -> Path:
-    """Write credentials into a directory (key 0600), which then also trusts their authorities.
+    """Write credentials into a directory (key 0600), and trust their authorities there.
 
-    Returns the file of key and certificate.
+    Returns the path of the file with key and certificate.
     """
     path = identity_path(directory, own.identity)
     _own_directory(directory)
@@ -128,14 +128,14 @@ def keep(own: Credentials, directory: Path) -> Path:
     _write(path, _key_pem(own.key) + pem_of((own.certificate, *own.intermediates)), mode=0o600)
     trust = trust_path(directory)
     anchors = certificates_in(trust) if trust.exists() else ()
-    if fresh := [one for one in own.anchors if one not in anchors]:
+    if fresh := [each for each in own.anchors if each not in anchors]:
         _write(trust, pem_of((*anchors, *fresh)), mode=0o644)
     return path
 
 
 @dataclass(frozen=True)
 class Description:
-    """A certificate file as a person reads it; never the key."""
+    """The content of a certificate file for display, without the key."""
 
     path: Path
     uris: tuple[str, ...]
@@ -149,11 +149,11 @@ class Description:
     not_after: dt.datetime
     days_left: float
     mode: str
-    """Of the file, as in chmod."""
+    """Mode of the file in octal, such as 0600."""
 
 
 def describe(path: Path, *, now: Now = time.time) -> Description:
-    """What the first certificate of a file says; ConfigError when there is none."""
+    """Describe the first certificate of a file; ConfigError if the file holds none."""
     leaf = certificates_in(path)[0]
     names = chain.extension(leaf, x509.SubjectAlternativeName)
     purposes = chain.extension(leaf, x509.ExtendedKeyUsage)
@@ -172,15 +172,15 @@ def describe(path: Path, *, now: Now = time.time) -> Description:
     )
 
 
-# --- what a running process holds -----------------------------------------------------------------
+# --- the files of a running process ---------------------------------------------------------------
 
 
 _Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]
-"""A key, and its certificate with the intermediates behind it."""
+"""A key, and its certificate followed by the intermediates."""
 
 
 class CertificateManager:
-    """The credentials of one process: loaded, issued when missing, renewed in time, reread."""
+    """Loads the credentials of one process, issues and renews them, and reads changed files."""
 
     def __init__(
         self,
@@ -193,10 +193,10 @@ class CertificateManager:
         hosts: Collection[str] = (),
         now: Now = time.time,
     ) -> None:
-        """``hosts`` are DNS names that a certificate made here carries besides."""
+        """``hosts`` are DNS names that a certificate issued here carries too."""
         self.identity = identity
         self.complaints: dict[Watched, str] = {}
-        """What is wrong with each file since it was last good; empty when nothing is."""
+        """The problem of each file that is wrong now; empty when all files are good."""
         self._directory = directory
         self._authority_directory = authority_directory or directory
         self._days = days
@@ -209,13 +209,13 @@ class CertificateManager:
 
     @property
     def current(self) -> Credentials:
-        """The credentials in force; `load_or_generate` first."""
+        """The credentials in force; ConfigError before `load_or_generate`."""
         if self._current is None:
             raise ConfigError(f"the certificate of {self.identity.name} is not loaded yet")
         return self._current
 
     def load_or_generate(self) -> Credentials:
-        """Load them; issue or renew first when an authority is at hand. ConfigError if none is."""
+        """Load the credentials, first issued or renewed if needed; ConfigError if that fails."""
         self._renew()
         self._seen = self._fingerprints()
         key, certificates = self._load_own()
@@ -224,9 +224,9 @@ class CertificateManager:
         return self._current
 
     def refresh(self) -> bool:
-        """Renew when due, reread what changed; whether the credentials are new.
+        """Renew if due, and read changed files; return whether the credentials changed.
 
-        Each file counts by itself: a broken bundle must not keep a renewed certificate out.
+        Each file is read on its own, so that a wrong bundle does not block a renewed certificate.
         """
         before = self.current
         is_due = self._is_old(before.certificate) and self._can_issue()
@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # a broken file is a person's to look at
+            return not self._path.exists()  # never replace an unreadable file
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
@@ -277,7 +277,7 @@ class CertificateManager:
 
     def _is_old(self, leaf: x509.Certificate) -> bool:
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        # A short-lived certificate is renewed in its last third, not all the time.
+        # A certificate that lives shorter than that is renewed in its last third.
         before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
         return _days_left(leaf, self._now()) < before_days
 
@@ -298,7 +298,7 @@ class AllowlistFile:
         self.current: Allowlist = self._load()
 
     def refresh(self) -> bool:
-        """Reread it when it changed; whether it says something else now."""
+        """Read the file if it changed or was wrong; return whether its content is different."""
         seen = fingerprint_of(self.path)
         if seen == self._seen and not self.complaint:
             return False
@@ -321,7 +321,7 @@ class AllowlistFile:
 
 
 def write_allowlist(path: Path, entries: list[str]) -> None:
-    """Replace an allowlist file whole; its entries are checked first."""
+    """Replace an allowlist file atomically; ConfigError if an entry is not valid."""
     text = "".join(f"{entry}\n" for entry in entries)
     allowlist.parse(text, source=str(path))
     _write(path, text.encode(), mode=0o644)
@@ -331,15 +331,15 @@ def write_allowlist(path: Path, entries: list[str]) -> None:
 
 
 def _check_own(identity: Identity, own: _Own, path: Path, now_s: float) -> None:
-    """Refuse to present what every peer would refuse."""
+    """Raise ConfigError for a key and certificate that every peer would refuse."""
     key, (leaf, *_) = own
     with _readable(path, "issue it again"):
         names = chain.extension(leaf, x509.SubjectAlternativeName)
         uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
         if leaf.public_key() != key.public_key():
-            raise ConfigError(f"{path}: the key is not that of the certificate")
+            raise ConfigError(f"{path}: the key does not belong to the certificate")
     if uris != [identity.uri]:
-        raise ConfigError(f"{path} is of {', '.join(uris)}, not of {identity.uri}")
+        raise ConfigError(f"{path} is for {', '.join(uris)}, not for {identity.uri}")
     if weakness := chain.weakness_of(leaf):
         raise ConfigError(f"{path}: {weakness[1]}; issue it again")
     if _days_left(leaf, now_s) < 0:
@@ -348,7 +348,7 @@ def _check_own(identity: Identity, own: _Own, path: Path, now_s: float) -> None:
 
 @contextlib.contextmanager
 def _readable(path: Path, remedy: str) -> Iterator[None]:
-    """Translate what `cryptography` raises for bytes that it cannot read."""
+    """Turn the errors of `cryptography` for unreadable content into ConfigError."""
     try:
         yield
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
@@ -361,7 +361,7 @@ def _load_pair(path: Path, remedy: str) -> _Own:
     data = _read(path, remedy)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
-        raise ConfigError(f"{path} holds a key and has mode {mode:04o}; chmod 600 it")
+        raise ConfigError(f"{path} holds a key and has mode {mode:04o}; run chmod 600 on it")
     with _readable(path, remedy):
         key = serialization.load_pem_private_key(data, password=None)
         certificates = tuple(x509.load_pem_x509_certificates(data))
@@ -371,7 +371,7 @@ def _load_pair(path: Path, remedy: str) -> _Own:
 
 
 def certificates_in(path: Path) -> tuple[x509.Certificate, ...]:
-    """The certificates of a PEM file, at least one; ConfigError names what is wrong with it."""
+    """Return the certificates of a PEM file; ConfigError if it holds none or cannot be read."""
     try:
         return tuple(x509.load_pem_x509_certificates(_read(path, "run `midstreamer certs init`")))
     except ValueError as error:
@@ -386,7 +386,7 @@ def _read(path: Path, remedy: str) -> bytes:
 
 
 def _write(path: Path, data: bytes, *, mode: int, replace: bool = True) -> None:
-    """Whole or not at all: written beside, synced, then put in place."""
+    """Write a file atomically: write a temporary file, sync it, then move it into place."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the start
     beside = Path(name)
     try:
@@ -398,7 +398,7 @@ def _write(path: Path, data: bytes, *, mode: int, replace: bool = True) -> None:
         if replace:
             beside.replace(path)
         else:
-            path.hardlink_to(beside)  # unlike a rename, this never replaces
+            path.hardlink_to(beside)  # unlike a rename, this fails if the file exists
     finally:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
@@ -414,19 +414,19 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _own_directory(directory: Path) -> None:
-    """Make a directory of our own, closed to others; one that exists keeps its mode."""
+    """Make a directory with mode 0700; an existing directory keeps its mode."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
 
 
 def fingerprint_of(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced, written to or given another mode; empty without it."""
+    """Return a value that changes with the content or mode of a file; empty if it is missing."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return (told.st_ino, told.st_mtime_ns, told.st_ctime_ns, told.st_size)
+    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
 
 
 def _days_left(leaf: x509.Certificate, now_s: float) -> float:
@@ -434,7 +434,7 @@ def _days_left(leaf: x509.Certificate, now_s: float) -> float:
 
 
 def pem_of(certificates: Iterable[x509.Certificate]) -> bytes:
-    """Certificates one after the other, as PEM."""
+    """Return certificates as one PEM text."""
     return b"".join(map(_pem, certificates))
 
 

@@ -1,4 +1,4 @@
-"""An authority in a folder of this machine that signs requests, and the bundle beside it."""
+"""Issue certificates with the local authority in a folder, and watch the trust bundle there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from midstreamer.security.requested import Signed
 
 
 class AuthorityIssuer:
-    """An `Issuer`: the local authority, opened for each request, so that it may be replaced."""
+    """An `Issuer` that signs with the local authority of a folder.
+
+    The authority's file is read for each request, so that it may be replaced at any time.
+    """
 
     def __init__(
         self,
@@ -27,14 +30,17 @@ class AuthorityIssuer:
         hosts: Collection[str] = (),
         now: files.Now = time.time,
     ) -> None:
-        """``days``: how long its certificates are valid; ``hosts``: DNS names they may carry."""
+        """``days`` is the validity of certificates, ``hosts`` the DNS names that they may carry."""
         self._directory = directory
         self._days = days
         self._hosts = hosts
         self._now = now
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Certify the key of a request; ConfigError without an authority, BadInput names a flaw."""
+        """Certify the key of a signing request for ``identity``.
+
+        Raises ConfigError without a readable authority, BadInput for an unacceptable request.
+        """
         return await asyncio.to_thread(self._sign, request_pem, identity)
 
     def _sign(self, request_pem: bytes, identity: Identity) -> Signed:
@@ -54,13 +60,16 @@ def signed(
     hosts: Collection[str] = (),
     now: files.Now = time.time,
 ) -> tuple[x509.Certificate, ...]:
-    """The certificate for a request by the authority in a folder, and those behind it."""
+    """Sign a request with the authority in a folder; return the certificate and intermediates.
+
+    Raises BadInput for an unacceptable request, ConfigError without a readable authority.
+    """
     try:
         request = x509.load_pem_x509_csr(request_pem)
     except ValueError as error:
         raise BadInput(
             "this is no signing request in PEM (BEGIN CERTIFICATE REQUEST);"
-            " `openssl req -new` makes one"
+            " make one with `openssl req -new`"
         ) from error
     authority = files.open_authority(directory)
     return authority.chain(
@@ -71,19 +80,20 @@ def signed(
 class BundleFile:
     """The trusted authorities of one process, read again when their file changes.
 
-    It may be missing at first; one that breaks later leaves what was read before in force.
+    The file may be missing at first.  If the file becomes unreadable later, the authorities that
+    were read before stay in force.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.current: tuple[x509.Certificate, ...] = ()
         self.complaint = ""
-        """What is wrong with the file; empty when nothing is."""
+        """The problem of the file; empty when the file is good."""
         self._seen: object = None
         self.refresh()
 
     def refresh(self) -> bool:
-        """Reread it when it changed; whether it holds others now."""
+        """Read the file if it changed or was wrong; return whether the authorities changed."""
         seen, before = files.fingerprint_of(self.path), self.current
         if seen == self._seen and not self.complaint:
             return False

@@ -1,4 +1,4 @@
-"""Why a peer was turned away: the words that refusals, logs and metric labels share."""
+"""Reasons for refusing a peer, as used in refusals, logs and metric labels."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One word for each way to be refused before a frame is read."""
+    """Reasons for refusing a peer before its first frame is read."""
 
     NO_CERTIFICATE = "no_certificate"
-    """The peer presented none."""
+    """The peer presented no certificate."""
     UNREADABLE = "unreadable_certificate"
-    """What it presented is no certificate, or a part of it cannot be read."""
+    """The peer's certificate, or a part of it, cannot be read."""
     UNKNOWN_AUTHORITY = "unknown_authority"
-    """No chain leads from it to a trusted authority."""
+    """No valid chain leads from the peer's certificate to a trusted authority."""
     WEAK_KEY = "weak_key"
-    """A key on the way is RSA below 2048 bits, DSA, or on a curve other than P-256, P-384 and
-    P-521."""
+    """A key in the certificate chain is RSA below 2048 bits, DSA, or on a curve other than P-256,
+    P-384 and P-521."""
     WEAK_SIGNATURE = "weak_signature"
-    """A certificate on the way is signed with less than SHA-256; an authority's own signature of
-    itself does not count."""
+    """A certificate in the chain is signed with a hash shorter than SHA-256. The self-signature of
+    an authority is not checked."""
     EXPIRED = "expired"
+    """The peer's certificate has expired."""
     NOT_YET_VALID = "not_yet_valid"
+    """The peer's certificate is not valid yet."""
     WRONG_USAGE = "wrong_usage"
-    """Its key usage does not allow this role: a server's certificate used to dial, or reverse."""
+    """The key usages of the peer's certificate do not allow its role: for example a server's
+    certificate that is used to dial."""
     NO_IDENTITY = "no_identity"
-    """It carries not exactly one URI of the form spiffe://<trust domain>/<kind>/<id>."""
+    """The peer's certificate does not carry exactly one URI of the form spiffe://<trust
+    domain>/<kind>/<id>."""
     LABEL_MISMATCH = "label_mismatch"
-    """Its common name is not the last readable part of its id."""
+    """The common name of the peer's certificate is not the last readable part of its id."""
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
+    """The peer's identity belongs to another trust domain."""
     WRONG_KIND = "wrong_kind"
-    """Not the kind that was dialled, or a kind this server does not serve."""
+    """The peer is not of the kind that was dialled, or of no kind that this server serves."""
     NOT_ALLOWED = "not_allowed"
-    """Not on the allowlist."""
+    """The peer's identity is not on the allowlist."""
     TOO_MANY_LINKS = "too_many_links"
-    """It has as many connections to this server as one identity may have."""
+    """The peer's identity has as many connections to this server as one identity may have."""

@@ -1,11 +1,11 @@
-"""When to ask for a certificate, and what is told while there is no new one: a core, no clock.
+"""Decide when to request a certificate, and describe a renewal that fails; pure.
 
-    no certificate ──asked at once──▶ obtained ──two thirds of its life──▶ due
-                 ▲                                                          │
-                 └──────────── failed: a pause that doubles ◀───────────────┘
+    no certificate ──request at once──▶ obtained ──two thirds of its life──▶ request again
+           ▲                                                                    │
+           └───────────────── failed: a pause that doubles ◀────────────────────┘
 
-All times are seconds since 1970, as the clock on the wall says.  That clock may be set back: what
-was planned before is then worth nothing, and it is asked again at once.
+All times are seconds since 1970 by the system clock.  If that clock is set back, the planned time
+of the next request is void, and a certificate is requested at once.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ from __future__ import annotations
 import datetime as dt
 
 RENEW_AT = 2.0 / 3.0
-"""The share of its life after which a certificate is renewed: a third is left for an issuer that
-is away."""
+"""Share of its life after which a certificate is renewed. The remaining third is a reserve in case
+the issuer is not reachable."""
 SPREAD = 0.1
-"""It is asked up to so much of that time earlier or later, by chance: processes that were started
-together do not ask together."""
+"""Random share by which a renewal is earlier or later than planned, so that processes that were
+started together do not send their requests together."""
 LEAST_S = 1.0
-"""The shortest time between two requests that are planned; by chance a pause is half of it."""
+"""Least seconds between two planned requests, before jitter, which may halve a pause."""
 PAUSE_MOST_S = 300.0
+"""Most seconds between two requests after failures."""
 LEFT_SHARE = 0.1
-"""A pause is at most so much of what is left of the certificate's life."""
+"""Longest pause after a failure, as a share of the certificate's remaining life."""
 DOUBLINGS_MAX = 16
+"""Most doublings of the pause after failures; the longest pause is reached with fewer."""
 
 
 class Renewal:
-    """The requests of one process for certificates, one after the other."""
+    """Plans the certificate requests of one process."""
 
     def __init__(self) -> None:
         self.why = ""
-        """Why the last request brought nothing; empty when it brought a certificate."""
+        """Why the last request failed; empty when it brought a certificate."""
         self.failures = 0
-        """Requests in a row that brought nothing."""
+        """Requests that failed in a row."""
         self._planned_s: float | None = None
         self._due_s = 0.0
         self._ends_s: float | None = None
 
     @property
     def due_s(self) -> float:
-        """When to ask next; 0 before the first request."""
+        """Time of the next request; 0 before the first request."""
         return self._due_s
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until it is time to ask; 0 when it is."""
+        """Return the seconds until the next request; 0 when it is due."""
         if self._planned_s is None or now_s < self._planned_s:
             return 0.0
         return max(0.0, self._due_s - now_s)
 
     def obtained(self, ends_s: float, now_s: float, dice: float) -> None:
-        """There is a certificate that ends at ``ends_s``; ``dice`` is between 0 and 1.
+        """Record a new certificate that expires at ``ends_s``; ``dice`` is a random 0 to 1.
 
-        Its life counts from now: it may begin in the past, because clocks differ.
+        Its life is counted from now, because its validity begins in the past.
         """
         life_s = max(0.0, ends_s - now_s)
         spread = 1.0 + SPREAD * (2.0 * dice - 1.0)
@@ -60,7 +62,7 @@ class Renewal:
         self._plan(now_s, max(LEAST_S, life_s * RENEW_AT * spread))
 
     def failed(self, why: str, now_s: float, dice: float) -> None:
-        """A request brought nothing, for this reason; ``dice`` is between 0 and 1."""
+        """Record a failed request and its reason ``why``; ``dice`` is a random 0 to 1."""
         self.failures += 1
         self.why = why
         most_s = PAUSE_MOST_S
@@ -70,11 +72,14 @@ class Renewal:
         self._plan(now_s, min(most_s, LEAST_S * 2.0**doublings) * (0.5 + 0.5 * dice))
 
     def complaint(self, now_s: float) -> str:
-        """Why there is no new certificate, and until when the old one is good; empty if all is."""
+        """Return why a due certificate is missing, and when the old one expires; "" if all is well.
+
+        A certificate is due when a request failed, or when the present one has expired.
+        """
         has_expired = self._ends_s is not None and now_s > self._ends_s
         if not (self.why or has_expired):
             return ""
-        why = self.why or "it is being asked for"
+        why = self.why or "a request is under way"
         if self._ends_s is None:
             return f"no certificate yet: {why}"
         state = "expired on" if has_expired else "is in force until"

@@ -1,12 +1,12 @@
-"""The source of credentials whose key is in no file: made in memory, certified by a request.
+"""A source of credentials that keeps its private key in memory and requests its certificates.
 
-For each request a new key is made, and only its public half leaves the process, in a signing
-request (PKCS #10) with the one URI of this identity.  An `Issuer` answers with a certificate, and
-nothing that it answers is believed unchecked: the certificate must be for our key and our
-identity, and our own peers must take it.  What was good before stays in force until then.
+For each request a new key is made.  Only its public half leaves the process, in a signing request
+(PKCS #10) with the URI of this process's identity.  An `Issuer` answers with a certificate.  The
+certificate is checked before it is used: it must be for the requested key and identity, and peers
+must accept it.  Until then the earlier certificate stays in force.
 
-`renewal` decides when to ask.  `obtain` waits for the first certificate and `run` renews it;
-whoever builds the source owns the task that runs (`runtime.renewing`).
+`security.renewal` decides when to send a request.  `RequestedSource.obtain` waits for the first
+certificate and `RequestedSource.run` renews it; `runtime.renewing` starts both.
 """
 
 from __future__ import annotations
@@ -33,68 +33,70 @@ from midstreamer.security.credentials import Credentials, Watched
 from midstreamer.security.renewal import Renewal
 
 ASK_S = 30.0
-"""An issuer that has not answered after so long counts as away."""
+"""Most seconds to wait for an issuer's answer; after that the request has failed."""
 LOOK_S = 30.0
-"""The clock is read again at least so often: it may be set, and a machine may have slept."""
+"""Most seconds between two reads of the system clock, because the clock may be set, or the machine
+may have been suspended."""
 
 
 @dataclass(frozen=True)
 class Signed:
-    """What an issuer answers."""
+    """Answer of an issuer: a certificate with its chain, and the authorities to trust."""
 
     chain: tuple[x509.Certificate, ...]
-    """The certificate, and the intermediates behind it."""
+    """The certificate, followed by its intermediates."""
     anchors: tuple[x509.Certificate, ...]
-    """The authorities to trust: our own certificate must lead to one of them."""
+    """The authorities to trust; the certificate's chain must lead to one of them."""
 
     @classmethod
     def of_pem(cls, shown: bytes, anchors: bytes) -> Signed:
-        """Read both from PEM; BadInput when one holds no readable certificate."""
+        """Parse a chain and the authorities from PEM; BadInput if either cannot be read."""
         return cls(_certificates(shown, "certificate"), _certificates(anchors, "bundle"))
 
 
 class Issuer(Protocol):
-    """Who certifies the keys of others."""
+    """Certifies the keys of processes by their signing requests."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Certify the key of a signing request; an error says why not.
+        """Return a certificate for the key of a signing request, or raise why there is none.
 
-        It may take `ASK_S` seconds, and is cancelled then.  Refused: asked properly, it says no.
+        Refused means that the issuer denied a proper request.  A call is cancelled after `ASK_S`
+        seconds.
         """
 
 
 @runtime_checkable
 class Patient(Protocol):
-    """An `Issuer` whose open request is worth waiting for, and that says what it waits for."""
+    """An `Issuer` that may take longer than `ASK_S`, and that says what its request waits for."""
 
     ask_s: float
-    """Seconds that it may take instead of `ASK_S`."""
+    """Most seconds to wait for the issuer's answer, instead of `ASK_S`."""
     waiting: str
-    """What the open request waits for; empty when there is none."""
+    """What the open request waits for; empty when no request is open."""
 
 
 class Listed(Protocol):
-    """An allowlist that is read again when it changes: `security.files.AllowlistFile`."""
+    """An allowlist that is read again when it changes, such as `security.files.AllowlistFile`."""
 
     current: Allowlist
     complaint: str
 
     def refresh(self) -> bool:
-        """Read it again when it changed; whether it says something else now."""
+        """Read the allowlist if it changed; return whether its content is different."""
 
 
 class Bundle(Protocol):
-    """Trusted authorities that are read again: `security.local_issuer.BundleFile`."""
+    """Trusted authorities, read again on change, such as `security.local_issuer.BundleFile`."""
 
     current: tuple[x509.Certificate, ...]
     complaint: str
 
     def refresh(self) -> bool:
-        """Read them again when they changed; whether they are others now."""
+        """Read the authorities if they changed; return whether they are different."""
 
 
 class RequestedSource:
-    """A `CredentialSource` that holds its key in memory alone."""
+    """A `CredentialSource` that keeps its private key in memory only."""
 
     def __init__(
         self,
@@ -108,11 +110,11 @@ class RequestedSource:
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``hosts`` are DNS names that are asked for besides: of a database, which has no frames.
+        """``hosts`` are DNS names that the certificate should carry too, as a database needs.
 
-        ``bundle`` says whom to trust; without it the issuer does, with each certificate.
-
-        ``waits`` is told why the first certificate is not there yet, once for each new reason.
+        ``bundle`` holds the trusted authorities; without it they come with each certificate from
+        the issuer.  ``waits`` is called with the reason why there is no first certificate yet, once
+        for each new reason.
         """
         self.identity = identity
         self._issuer = issuer
@@ -136,12 +138,12 @@ class RequestedSource:
 
     @property
     def allowlist(self) -> Allowlist | None:
-        """Who may connect; None: whoever a trusted authority vouches for."""
+        """Identities that may connect; None accepts every identity that is verified."""
         return self._allowlist.current if self._allowlist else None
 
     @property
     def waiting(self) -> str:
-        """What the first certificate waits for; empty once it is there."""
+        """Why there is no first certificate yet; empty once there is one."""
         if self._current is not None:
             return ""
         asked = self._issuer.waiting if isinstance(self._issuer, Patient) else ""
@@ -149,39 +151,42 @@ class RequestedSource:
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """Why the certificate is not renewed, and what is wrong with a file."""
-        told = {
+        """The present problems: a certificate that cannot be renewed, or a wrong file."""
+        complaints = {
             Watched.REQUEST: self._renewal.complaint(self._now()),
             Watched.BUNDLE: self._bundle.complaint if self._bundle else "",
             Watched.ALLOWLIST: self._allowlist.complaint if self._allowlist else "",
         }
-        return {what: complaint for what, complaint in told.items() if complaint}
+        return {what: complaint for what, complaint in complaints.items() if complaint}
 
     def refresh(self) -> bool:
-        """Reread what is in files; whether anything is judged differently than at the last call."""
+        """Read changed files; return whether open links must be checked again.
+
+        That is so when certificate, authorities or allowlist have changed since the last call.
+        """
         relisted = self._allowlist.refresh() if self._allowlist else False
         self._take_bundle()
         renewed, self._told = self._current != self._told, self._current
         return renewed or relisted
 
     async def obtain(self) -> Credentials:
-        """Wait for the first certificate, and ask again, ever less often, until it is there."""
+        """Request the first certificate until there is one, with growing pauses; return it."""
         while self._current is None:
             await self._turn()
         return self._current
 
     async def run(self) -> None:
-        """Renew the certificate in time, until cancelled; one that cannot be renewed stays."""
+        """Renew the certificate in time, until cancelled; after failures the old one is kept."""
         while True:
             await self._turn()
 
     async def _turn(self) -> None:
-        """Sleep until it is time to ask, or for a while; or ask."""
+        """Request a certificate if that is due; else sleep until then, for at most `LOOK_S`."""
         wait_s = self._renewal.wait_s(self._now())
         if wait_s > 0.0:
             await asyncio.sleep(min(wait_s, LOOK_S))
             return
-        async with self._asking:  # `obtain` and `run` may be under way together
+        async with self._asking:  # `obtain` and `run` may run at the same time
             if self._renewal.wait_s(self._now()) <= 0.0:
                 await self._ask()
 
@@ -191,7 +196,7 @@ class RequestedSource:
             signed = await self._answered(request(key, self.identity, self._hosts))
             self._current = self._checked(signed, key)
         except Exception as error:
-            # An issuer is somebody else's code: whatever it raises must not end the renewing.
+            # An issuer is foreign code: no error that it raises may end the renewal task.
             self._failed(_told(error))
         else:
             self._told = self._told or self._current
@@ -238,7 +243,7 @@ class RequestedSource:
 def request(
     key: ec.EllipticCurvePrivateKey, identity: Identity, hosts: Collection[str] = ()
 ) -> bytes:
-    """A signing request of an identity for a key, as PEM: the public half alone is in it."""
+    """Return a signing request of an identity, as PEM; it holds only the public half of ``key``."""
     names = [x509.UniformResourceIdentifier(identity.uri), *map(x509.DNSName, hosts)]
     builder = (
         x509.CertificateSigningRequestBuilder()
@@ -251,10 +256,14 @@ def request(
 def accepted(
     signed: Signed, key: ec.EllipticCurvePrivateKey, identity: Identity, now_s: float
 ) -> Credentials:
-    """What an issuer answered, as credentials; Refused or BadInput names what is wrong with it."""
+    """Check an issuer's answer and return it as credentials.
+
+    Raises Refused or BadInput when the answer is not for this key and identity, or when peers would
+    refuse the certificate.
+    """
     if not signed.anchors:
         raise BadInput("the issuer's answer is refused: it names no authority to trust")
-    if not all(isinstance(one, x509.Certificate) for one in (*signed.chain, *signed.anchors)):
+    if not all(isinstance(each, x509.Certificate) for each in (*signed.chain, *signed.anchors)):
         raise BadInput("the issuer's answer is refused: it does not consist of certificates")
     leaf, *others = signed.chain or (None,)
     if leaf is None:
@@ -264,9 +273,13 @@ def accepted(
         if role.value in USAGES[identity.kind]:
             who = chain.judge(presented, signed.anchors, role, now_s).identity
             if who != identity:
-                raise BadInput(f"the issuer's answer is refused: it is for {who.uri}")
+                raise BadInput(
+                    f"the issuer's answer is refused: it is for {who.uri}, not for {identity.uri}"
+                )
     if leaf.public_key() != key.public_key():
-        raise BadInput("the issuer's answer is refused: it certifies another key than was asked")
+        raise BadInput(
+            "the issuer's answer is refused: it certifies another key than the requested one"
+        )
     return Credentials(identity, leaf, tuple(others), key, signed.anchors)
 
 
@@ -277,7 +290,7 @@ def _told(error: Exception) -> str:
         case MidstreamerError():
             return error.message
         case OSError() if error.strerror:
-            return f"the issuer is not reached: {error.strerror}"
+            return f"the issuer cannot be reached: {error.strerror}"
     return f"the issuer failed: {type(error).__name__}: {shortened(str(error))}"
 
 

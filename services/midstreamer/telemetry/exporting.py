@@ -1,10 +1,10 @@
-"""Spans to a collector, by OTLP over HTTP: never slower and never less reliable for a request.
+"""Send spans to a collector by OTLP over HTTP, without slowing or failing any request.
 
-Spans wait in a queue of bounded length and are sent by a thread.  When the queue is full, or when
-the collector does not take them, spans are dropped: they are counted, and one line in a minute
-says so.  Headers and the authority of a collector come from the environment, by the names that
-OpenTelemetry gives them (``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_EXPORTER_OTLP_CERTIFICATE``), so
-that a secret stands in no file of settings.
+Spans wait in a bounded queue and are sent by a thread.  When the queue is full, or the collector
+does not take them, spans are dropped; dropped spans are counted, and logged at most once a minute.
+The headers and the certificate authority for the collector come from OpenTelemetry's environment
+variables (``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_EXPORTER_OTLP_CERTIFICATE``), so that no secret
+has to be in a settings file.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from midstreamer.telemetry import logs, metrics
 
 QUEUE_MAX = 2048
-"""Spans that wait; about 1 kB each."""
+"""Most spans that wait to be sent; each takes about 1 kB."""
 BATCH_MAX = 256
+"""Most spans sent in one request."""
 DELAY_S = 1.0
+"""Seconds after which waiting spans are sent even if they do not fill a batch."""
 SEND_S = 2.0
-"""Longest that sending one batch may take, attempts included."""
+"""Most seconds for sending one batch, retries included."""
 CLOSE_S = 2.0
-"""So long spans that wait are still sent when a process stops."""
+"""Most seconds for sending the waiting spans when a process stops."""
 ANSWER_BYTES_MAX = 65_536
-"""A collector says in its answer how many spans it refused, and little else."""
+"""Most bytes read of a collector's answer, which only says how many spans it refused."""
 SAY_S = 60.0
+"""Least seconds between two log lines about dropped spans."""
 
 log = logs.get(__name__)
 
@@ -41,8 +44,9 @@ _DROPPED = metrics.SPANS.labels("dropped")
 
 
 def processor(endpoint: str) -> Bounded:
-    """What sends ended spans to a collector, such as ``http://collector:4318``."""
-    # OpenTelemetry logs each batch that failed, with a traceback; `Counted` logs it once a minute.
+    """Return a span processor that sends spans to a collector, as ``http://collector:4318``."""
+    # Silence OpenTelemetry, which logs each failed batch with a traceback; `Counted` logs failures
+    # once a minute.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     session = _Session()
     target = f"{endpoint.rstrip('/')}/v1/traces"
@@ -51,23 +55,23 @@ def processor(endpoint: str) -> Bounded:
 
 
 class _Session(requests.Session):
-    """Remembers how its last request ended, and reads so much of an answer and no more.
+    """HTTP session that keeps the result of its last request and limits the size of answers.
 
-    Of an error only the kind is remembered: its words may hold a header.
+    Of an error only the type is kept, because its text may contain a secret header.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.trust_env = False  # no proxy and no password that the environment names for others
+        self.trust_env = False  # ignore proxies and passwords in the environment
         self.told = "not asked"
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
-        """Ask; an answer that sends elsewhere is an error, since nobody goes there."""
+        """Send a request and return the answer; a redirect is an error, and is not followed."""
         self.told = "no answer yet"
         try:
             answer = super().request(*args, **{**options, "stream": True})
             with answer:
-                answer.raw.read(ANSWER_BYTES_MAX)  # once it is read, the connection is used again
+                answer.raw.read(ANSWER_BYTES_MAX)  # reading it makes the connection reusable
         except Exception as error:
             self.told = type(error).__name__
             raise
@@ -78,7 +82,7 @@ class _Session(requests.Session):
 
 
 class Counted(SpanExporter):
-    """An exporter whose successes and failures are counted, each span once."""
+    """Wraps an exporter and counts each span once, as exported or as dropped."""
 
     def __init__(self, exporter: SpanExporter, told: Callable[[], str]) -> None:
         self._exporter = exporter
@@ -89,7 +93,7 @@ class Counted(SpanExporter):
         self._is_over = False
 
     def expect(self) -> bool:
-        """Whether there is room for one more span; it is then expected by `export`."""
+        """Reserve room in the queue for one span; return False, and count a drop, if it is full."""
         with self._lock:
             full = self._waiting >= QUEUE_MAX
             self._waiting += not full
@@ -98,7 +102,7 @@ class Counted(SpanExporter):
         return not full
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send, or drop what cannot be sent."""
+        """Send a batch of spans; count them as exported, or as dropped if sending fails."""
         result = SpanExportResult.FAILURE
         try:
             if not self._is_over:
@@ -108,7 +112,7 @@ class Counted(SpanExporter):
         return result
 
     def end(self) -> None:
-        """Send nothing more; what still waits is dropped."""
+        """Stop sending; spans that still wait are counted as dropped."""
         with self._lock:
             self._is_over = True
             left, self._waiting = self._waiting, 0
@@ -117,13 +121,13 @@ class Counted(SpanExporter):
         self._exporter.shutdown()
 
     def shutdown(self) -> None:
-        """Stop sending."""
+        """Stop sending: the library's name for `end`."""
         self.end()
 
     def _ended(self, spans: int, *, is_sent: bool) -> None:
         with self._lock:
             if self._is_over:
-                return  # counted by `end`
+                return  # `end` has already counted these spans as dropped
             self._waiting -= spans
         if is_sent:
             _EXPORTED.inc(spans)
@@ -139,7 +143,7 @@ class Counted(SpanExporter):
 
 
 class Bounded(SpanProcessor):
-    """A queue of ended spans that drops what has no room."""
+    """Span processor with a bounded queue that drops ended spans when the queue is full."""
 
     def __init__(self, exporter: SpanExporter, told: Callable[[], str]) -> None:
         self._counted = Counted(exporter, told)
@@ -151,19 +155,20 @@ class Bounded(SpanProcessor):
         )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Let an ended span wait, when its trace is kept and there is room."""
+        """Queue an ended span, if its trace is kept and the queue has room."""
         context = span.get_span_context()
         if context is not None and context.trace_flags.sampled and self._counted.expect():
             self._batches.on_end(span)
 
     def shutdown(self) -> None:
-        """Send what waits for `CLOSE_S` at most, however slowly a collector answers."""
-        # The queue itself waits for half a minute. Its thread and this one end with the process.
+        """Send the waiting spans for at most `CLOSE_S` seconds, then drop the rest."""
+        # The library's own shutdown may take half a minute, so it runs in a daemon thread, which
+        # ends with the process.
         closing = threading.Thread(target=self._batches.shutdown, name="spans.close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
         self._counted.end()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Send what waits now."""
+        """Send the waiting spans now."""
         return self._batches.force_flush(timeout_millis)

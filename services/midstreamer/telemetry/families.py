@@ -1,8 +1,8 @@
-"""What metrics are made with: the registry, closed labels, and a description of each metric.
+"""Building blocks of metrics: the registry, labels with closed sets of values, and descriptions.
 
-`telemetry.metrics` is the catalogue that is written with this.  Every label is a closed set of
-words, given where the metric is made: a word from outside the set, which a peer may have sent,
-counts as ``other``.  So nobody else can make a new time series here.
+`telemetry.metrics` creates all metrics with these functions.  Every label has a closed set of
+values, given where the metric is created; any other value, which a peer may have sent, counts as
+``other``.  So a peer cannot create new time series.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from midstreamer.telemetry import words
 from midstreamer.telemetry.words import FirstNames, Words
 
 REGISTRY = CollectorRegistry()
-"""Our own: a library that registers itself globally cannot add to what we publish."""
+"""Registry of this project's metrics. It is not the global one, so that a library that registers
+its own metrics globally does not add them to what a process publishes."""
 
-# Without the second series `_created` per counter, which nobody has ever drawn.
+# Publish no second series `_created` for each counter: no dashboard uses it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-"""From a QUIC round trip on loopback to the longest budget anybody should give."""
+"""Upper limits of latency buckets in seconds, from a QUIC round trip on loopback to the longest
+budget that a request should have."""
 
 OTHER = words.OTHER
 Labels = Mapping[str, Words | FirstNames]
-"""Each label with the words that it may say."""
+"""Each label with the set of values that it may have."""
 NO_LABELS: Labels = MappingProxyType({})
 
 
 class Described(NamedTuple):
-    """One metric, as the reference describes it."""
+    """Description of one metric, from which the reference page is generated."""
 
     name: str
     kind: str
@@ -50,22 +52,24 @@ class Described(NamedTuple):
 
 
 CATALOGUE: list[Described] = []
+"""Descriptions of all metrics, in the order of their creation."""
 
 MetricT = TypeVar("MetricT", bound=Counter | Gauge | Histogram)
 
 
 class Family(Generic[MetricT]):
-    """One metric with labels: `labels` gives the child of these words."""
+    """One metric with labels; `Family.labels` returns the child metric for given label values."""
 
     def __init__(self, metric: MetricT, labels: Labels) -> None:
         self._metric = metric
         self._words = labels
         self._known: dict[tuple[object, ...], MetricT] = {}
-        """Children by how they were asked for: finding one anew costs ten times what counting does.
-        Those of words from outside the sets are not kept, so it is bounded as the sets are."""
+        """Cache of children by the arguments of `labels`, because looking a child up in the library
+        takes ten times as long as counting. Values outside the sets are not cached, so the cache is
+        bounded."""
 
     def labels(self, *values: str, **named: str) -> MetricT:
-        """The child to count in; a word outside its label's set becomes ``other``."""
+        """Return the child for these label values; a value outside its set becomes ``other``."""
         asked = (values, *named.items())
         found = self._known.get(asked)
         if found is None:
@@ -77,12 +81,12 @@ class Family(Generic[MetricT]):
         return found
 
     def clear(self) -> None:
-        """Forget all children; for a gauge of things that come and go."""
+        """Remove all children, so that a gauge of things that no longer exist shows nothing."""
         self._known.clear()
         self._metric.clear()
 
     def describe(self) -> Iterable[Metric]:
-        """As a metric of the library without labels does: its one family, without values."""
+        """Return the library's description of the metric, without values."""
         return self._metric.describe()
 
     def _closed(self, label: str, word: str) -> str:
@@ -90,54 +94,54 @@ class Family(Generic[MetricT]):
 
 
 def name(metric: Counter | Gauge | Histogram | Family[MetricT]) -> str:
-    """The name under which queries find a metric: of a counter with ``_total``.
+    """Return the name of a metric in queries; that of a counter ends with ``_total``.
 
-    A histogram's series are this name with ``_bucket``, ``_sum`` and ``_count`` behind it.
+    The series of a histogram have this name followed by ``_bucket``, ``_sum`` or ``_count``.
     """
     described = next(iter(metric.describe()))
     return f"{described.name}_total" if described.type == "counter" else str(described.name)
 
 
 def counter(name: str, help: str) -> Counter:
-    """A counter; its series is called ``name_total``."""
+    """Create a counter without labels; its series is called ``<name>_total``."""
     CATALOGUE.append(Described(f"{name}_total", "counter", NO_LABELS, help))
     return Counter(name, help, registry=REGISTRY)
 
 
 def counters(name: str, help: str, labels: Labels) -> Family[Counter]:
-    """A counter for each combination of the words of its labels."""
+    """Create a counter for each combination of label values."""
     CATALOGUE.append(Described(f"{name}_total", "counter", labels, help))
     return Family(Counter(name, help, tuple(labels), registry=REGISTRY), labels)
 
 
 def asked(counter: Counter, value: Callable[[], float | None]) -> None:
-    """Let a counter ask for its value when somebody scrapes, as `Gauge.set_function` does.
+    """Let a counter read its value from a function at each scrape, like `Gauge.set_function`.
 
-    What is counted for each datagram is then a plain addition elsewhere.  The value may never go
-    down; None shows nothing, where this machine cannot tell.
+    So an event that is counted for each datagram costs only a plain addition.  ``value`` must never
+    decrease; it returns None where the machine cannot provide the value, and nothing is shown.
     """
 
     def samples(_: Counter) -> Iterable[Sample]:
-        told = value()
-        return () if told is None else (Sample("_total", {}, float(told), None, None),)
+        total = value()
+        return () if total is None else (Sample("_total", {}, float(total), None, None),)
 
     counter._child_samples = MethodType(samples, counter)  # type: ignore[method-assign]  # noqa: SLF001 - as the library does
 
 
 def gauge(name: str, help: str) -> Gauge:
-    """A value that goes up and down."""
+    """Create a gauge without labels: a value that goes up and down."""
     CATALOGUE.append(Described(name, "gauge", NO_LABELS, help))
     return Gauge(name, help, registry=REGISTRY)
 
 
 def gauges(name: str, help: str, labels: Labels) -> Family[Gauge]:
-    """A gauge for each combination of the words of its labels."""
+    """Create a gauge for each combination of label values."""
     CATALOGUE.append(Described(name, "gauge", labels, help))
     return Family(Gauge(name, help, tuple(labels), registry=REGISTRY), labels)
 
 
 def histogram(name: str, help: str, *, buckets: Sequence[float]) -> Histogram:
-    """How values are distributed over buckets, whose upper limits these are."""
+    """Create a histogram without labels; ``buckets`` are the upper limits of its buckets."""
     CATALOGUE.append(Described(name, "histogram", NO_LABELS, help, tuple(buckets)))
     return Histogram(name, help, buckets=buckets, registry=REGISTRY)
 
@@ -145,6 +149,6 @@ def histogram(name: str, help: str, *, buckets: Sequence[float]) -> Histogram:
 def histograms(
     name: str, help: str, labels: Labels, *, buckets: Sequence[float]
 ) -> Family[Histogram]:
-    """A histogram for each combination of the words of its labels."""
+    """Create a histogram for each combination of label values."""
     CATALOGUE.append(Described(name, "histogram", labels, help, tuple(buckets)))
     return Family(Histogram(name, help, tuple(labels), buckets=buckets, registry=REGISTRY), labels)

@@ -1,15 +1,15 @@
-"""Logs: one line per thing worth knowing, as JSON or for a terminal, on standard error.
+"""Structured logs on standard error: one line per event, as JSON or for a terminal.
 
-Event names are constant ``noun.verb`` words and everything else is a key beside them, so that a
-line can be counted as well as read.  Levels mean: error - somebody must act; warning - we coped;
-info - state changed; debug - off.  What libraries log through `logging` takes the same way out,
-from warning upward.
+The event name is a constant ``noun.verb``, and all other data are keys of the line, so that lines
+can be counted.  Levels mean: error - somebody must act; warning - the process handled a problem;
+info - state changed; debug - details, off by default.  Libraries that log through `logging` have
+their lines written in the same way, from level warning upward.
 
-Lines that a peer or a stranger can bring about are limited in rate (`telemetry.throttle`): the next
-one that is written tells in ``left_out`` how many were not, and a metric counts them.
+Lines that a peer or a stranger can cause are rate limited (`telemetry.throttle`).  The next written
+line says in the key ``left_out`` how many lines were left out, and a metric counts them.
 
-Key material never leaves: a processor hides the values of keys that are named like secrets, PEM
-blocks wherever they stand, passwords inside URLs and after ``password=``.
+Secrets are never logged: a processor hides the values of keys that are named like secrets, PEM
+blocks anywhere in a text, and passwords in URLs and after ``password=``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _ACCOUNT = re.compile(rf"[^\s:@/?#]*(:({re.escape(HIDDEN)}|\*\*\*))?")
 _POSTGRES = re.compile(
     r"(?P<head>postgres(?:ql)?://)(?P<account>(?:(?!postgres(?:ql)?://)[^\n])*)(?=@)"
 )
-"""Up to the last @ of a line: an account that was not escaped may hold anything."""
+"""Matches up to the last @ of a line, because an unescaped account in a URL may hold any character.
+"""
 _NO_HOST = re.compile(
     r"(?P<head>postgres(?:ql)?://[^\s/:@?#]*:)(?!\[hidden\]|\*\*\*|\d+(?!\w))[^\s'\"]+"
 )
@@ -54,7 +55,7 @@ _ASSIGNED = re.compile(
 
 
 def scrub(text: str) -> str:
-    """The text without PEM blocks, and without passwords in URLs and in ``password=…``."""
+    """Return the text with PEM blocks and passwords (in URLs, in ``password=…``) hidden."""
     text = _URL_PASSWORD.sub(rf"\g<head>{HIDDEN}", _PEM.sub(HIDDEN, text))
     text = _POSTGRES.sub(_without_account, text)
     text = _NO_HOST.sub(rf"\g<head>{HIDDEN}", text)
@@ -62,7 +63,10 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """A URL whose account reads without doubt as it is; else without all before its last @."""
+    """Return a matched URL unchanged if its account is unambiguous; else hide its account.
+
+    The account is everything before the last @.
+    """
     clean = _ACCOUNT.fullmatch(found["account"])
     return found[0] if clean else f"{found['head']}{HIDDEN}"
 
@@ -70,14 +74,14 @@ def _without_account(found: re.Match[str]) -> str:
 def hide_secrets(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Structlog processor: replace what must not be read by replacing the value, not the key."""
+    """Structlog processor: hide secrets by replacing values; keys stay."""
     for name, value in event.items():
         event[name] = HIDDEN if _SECRET_NAME.search(name.lower()) else _hidden(value)
     return event
 
 
 def limiting(throttle: Throttle) -> structlog.typing.Processor:
-    """Structlog processor: leave out lines that peers cause beyond their rate, and count them."""
+    """Return a structlog processor that drops and counts lines of peers beyond the rate limit."""
 
     def limit(
         logger: Any, method: str, event: MutableMapping[str, Any]
@@ -99,14 +103,16 @@ def limiting(throttle: Throttle) -> structlog.typing.Processor:
 def add_trace(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Structlog processor: name the trace and span in which a line is written."""
+    """Structlog processor: add the ids of the current trace and span to a line."""
     event.update(_trace_ids())
     return event
 
 
 def name_traces(ids: Callable[[], Mapping[str, str]]) -> None:
-    """Have each line name the trace and span that ``ids`` gives; `telemetry.tracing` calls this,
-    so that whoever only logs needs no OpenTelemetry."""
+    """Set the function whose ids are added to each line.
+
+    `telemetry.tracing` calls this, so that this module need not import OpenTelemetry.
+    """
     global _trace_ids
     _trace_ids = ids
 
@@ -137,7 +143,10 @@ def _shared() -> list[structlog.typing.Processor]:
 
 
 def configure(json: bool, level: str = "info") -> None:
-    """Send all logs of this process to standard error; call once, at its start."""
+    """Write all logs of this process to standard error; call once, at the start of the process.
+
+    ``json`` chooses one JSON object per line instead of text; ``level`` is the lowest one written.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
     last: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
@@ -175,7 +184,7 @@ def configure(json: bool, level: str = "info") -> None:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of a module: ``log = logs.get(__name__)``."""
+    """Return the logger of a module: ``log = logs.get(__name__)``."""
     return structlog.stdlib.get_logger(name)
 
 

@@ -1,10 +1,10 @@
-"""Every metric of every process: the one catalogue of names.
+"""The catalogue of all metrics of all processes.
 
-Modules take the objects from here (``metrics.DECISIONS.labels(...).inc()``), `runtime.health`
-serves them, docs/reference/metrics.md is generated from `CATALOGUE`, and dashboards and alerts ask
-for them by `name`; so a name is spelled once.  No label holds a series, a value or a peer's id.
-Universes and pools are named by people: a label holds the first few of them, and ``other`` for
-the rest.
+Modules import the metric objects from here (``metrics.DECISIONS.labels(...).inc()``),
+`runtime.health` serves them, docs/reference/metrics.md is generated from `CATALOGUE`, and
+dashboards and alerts refer to metrics by `name`; so each metric name is written only once.  No
+label holds a series, a value or a peer's id.  The names of universes and pools are chosen by users,
+so their labels hold only the first few names, and ``other`` for all further names.
 """
 
 from __future__ import annotations
@@ -40,73 +40,75 @@ OPEN_METRICS_1 = f"{OPEN_METRICS}; version=1.0.0; charset=utf-8"
 
 PATTERN_MATCHES = counters(
     "midstreamer_pattern_matches",
-    "Windows compared with history, by measure.",
+    "Windows that an agent compared with history, by measure.",
     {"measure": words.MEASURES},
 )
 DTW_LATENCY_MS = histogram(
     "midstreamer_dtw_latency_ms",
-    "Milliseconds one search of an agent's shards took in the kernels, one window.",
+    "Milliseconds that an agent's kernels took to search its shards for one window.",
     buckets=(1, 2, 5, 10, 20),
 )
 DECISIONS = counters(
     "midstreamer_decisions",
-    "Decisions made, by outcome: LONG, SHORT, or the reason for silence.",
+    "Decisions made, by outcome: LONG, SHORT, or the reason for an abstention.",
     {"outcome": words.OUTCOMES, "universe": words.UNIVERSES},
 )
 VERDICTS = counters(
     "midstreamer_verdicts",
-    "Decisions settled, by whether the favoured side came.",
+    "Decisions settled, by whether the outcome was on the side that the decision favoured.",
     {"hit": words.HITS, "universe": words.UNIVERSES},
 )
 CONFIDENCE = counters(
     "midstreamer_settled_confidence",
-    "Sum of the confidences of settled decisions: over midstreamer_verdicts_total it is how often"
-    " the favoured side should have come.",
+    "Sum of the confidences of settled decisions. Divided by midstreamer_verdicts_total it is the"
+    " share of decisions whose favoured side should have been right.",
     {"universe": words.UNIVERSES},
 )
 INTERVALS = counters(
     "midstreamer_intervals",
-    "Prediction intervals settled, by whether the outcome lay inside.",
+    "Prediction intervals settled, by whether the outcome was inside the interval.",
     {"covered": words.YES_NO, "universe": words.UNIVERSES},
 )
 INTERVAL_TARGET = gauges(
     "midstreamer_interval_coverage_target_ratio",
-    "Share of outcomes that should lie inside, as asked by the specification that learned last.",
+    "Share of outcomes that prediction intervals should cover, by the specification of the stream"
+    " that learned last.",
     {"universe": words.UNIVERSES},
 )
 WINKLER = counters(
     "midstreamer_winkler_score",
     "Sum of the Winkler scores of settled prediction intervals, in units of each decision's scale:"
-    " its width, and a penalty for what it missed. Smaller is better. One without an end has none.",
+    " the width of the interval, and a penalty if it missed the outcome. Smaller is better. An"
+    " unbounded interval has no score.",
     {"universe": words.UNIVERSES},
 )
 BOUNDED_INTERVALS = counters(
     "midstreamer_bounded_intervals",
-    "Prediction intervals settled that had two ends: midstreamer_winkler_score_total is of these.",
+    "Bounded prediction intervals settled: midstreamer_winkler_score_total is the sum over these.",
     {"universe": words.UNIVERSES},
 )
 BRIER = counters(
     "midstreamer_brier_score",
     "Sum of the Brier scores of settled decisions: the squared distance of the probability from"
-    " what came. 0.25 for each is what a coin has.",
+    " the outcome. A probability of 0.5 scores 0.25 for each decision.",
     {"universe": words.UNIVERSES},
 )
 LICENCES = gauges(
     "midstreamer_licences",
-    "Learning streams by whether they hold the licence to give signals, as this sync knows them.",
+    "Learning streams that this sync knows, by whether they hold the licence to give signals.",
     {"held": words.YES_NO, "universe": words.UNIVERSES},
 )
 TICKS = counters(
     "midstreamer_ticks",
-    "Ticks committed: stored, or repeated, which were stored before.",
+    "Ticks committed, by result: stored for the first time, or repeated (stored before).",
     {"result": words.TICKS},
 )
 
-# --- talking --------------------------------------------------------------------------------------
+# --- links, requests and searches -----------------------------------------------------------------
 
 HANDSHAKES = counters(
     "midstreamer_handshakes",
-    "Connections judged, by result: accepted, or the reason of the refusal.",
+    "Connections whose peer was authenticated, by result: accepted, or the reason of the refusal.",
     {"result": words.REFUSALS | {words.ACCEPTED}},
 )
 LINKS = gauges(
@@ -114,65 +116,67 @@ LINKS = gauges(
 )
 REFUSED_FRAMES = counters(
     "midstreamer_refused_frames",
-    "Frames that a peer of this kind may not send; each closed its connection.",
+    "Frames refused because a peer of this kind may not send them; each closed its connection.",
     {"frame": words.FRAMES, "kind": words.KINDS},
 )
 SKIPPED_FRAMES = counters(
     "midstreamer_skipped_frames",
-    "Frames of a name that this version does not know, by the kind of peer that sent them.",
+    "Frames skipped because this version does not know their name, by the kind of the sender.",
     {"kind": words.KINDS},
 )
 REQUEST_LATENCY_S = histograms(
     "midstreamer_request_latency_seconds",
-    "Seconds from a request's arrival to its answer, by frame and result (ok or an error code).",
+    "Seconds from the arrival of a request to its answer, by frame and result (ok or an error"
+    " code).",
     {"frame": words.FRAMES, "result": words.CODES | {words.OK}},
     buckets=LATENCY_BUCKETS_S,
 )
 CALL_LATENCY_S = histograms(
     "midstreamer_call_latency_seconds",
-    "Seconds from sending a request to its answer, as the process that asked saw it, by frame and"
+    "Seconds from sending a request to receiving its answer, measured by the sender, by frame and"
     " result (ok, an error code, or cancelled).",
     {"frame": words.FRAMES, "result": words.CODES | {words.OK, words.CANCELLED}},
     buckets=LATENCY_BUCKETS_S,
 )
 QUEUE_DEPTH = gauges(
     "midstreamer_queue_depth",
-    "Things waiting in a bounded queue, by queue.",
+    "Entries in a bounded queue, by queue.",
     {"queue": words.QUEUES},
 )
 QUEUE_CAPACITY = gauges(
     "midstreamer_queue_capacity",
-    "Things that a bounded queue takes at most, by queue.",
+    "Most entries that a bounded queue takes, by queue.",
     {"queue": words.QUEUES},
 )
 QUEUE_OLDEST_S = gauges(
     "midstreamer_queue_oldest_seconds",
-    "Seconds that the oldest thing in a bounded queue has waited, by queue; 0 when it is empty.",
+    "Seconds for which the oldest entry of a bounded queue has waited, by queue; 0 when it is"
+    " empty.",
     {"queue": words.QUEUES},
 )
 LOOP_LAG_S = histogram(
     "midstreamer_loop_lag_seconds",
-    "How much later than asked the event loop woke a timer: everything of a process waits so long.",
+    "Seconds by which the event loop called a timer too late; all work of a process waits as long.",
     buckets=LATENCY_BUCKETS_S,
 )
 CARRIER_LINKS = gauges(
     "midstreamer_carrier_links",
-    "Open connections that were judged, by carrier.",
+    "Open authenticated connections, by carrier.",
     {"carrier": words.CARRIERS},
 )
 UDP_DATAGRAMS = counters(
     "midstreamer_udp_datagrams",
-    "Datagrams of QUIC, by direction.",
+    "UDP datagrams of QUIC, by direction.",
     {"direction": words.DIRECTIONS},
 )
 UDP_BYTES = counters(
     "midstreamer_udp_bytes",
-    "Bytes in datagrams of QUIC, by direction.",
+    "Bytes in UDP datagrams of QUIC, by direction.",
     {"direction": words.DIRECTIONS},
 )
 UDP_DROPPED = counter(
     "midstreamer_udp_dropped_datagrams",
-    "Datagrams that the kernel dropped because the receive buffer of our socket was full.",
+    "Datagrams that the operating system dropped because the socket's receive buffer was full.",
 )
 QUIC_RTT_S = histogram(
     "midstreamer_quic_rtt_seconds",
@@ -181,38 +185,38 @@ QUIC_RTT_S = histogram(
 )
 QUIC_PACKETS = counters(
     "midstreamer_quic_packets",
-    "QUIC packets that were sent, those of them that were declared lost, and those that a probe"
-    " repeated because no acknowledgement came in time.",
+    "QUIC packets, by fate: sent, declared lost, or sent again by a probe because no"
+    " acknowledgement came in time.",
     {"fate": words.PACKET_FATES},
 )
 QUIC_WINDOW_BYTES = gauge(
     "midstreamer_quic_congestion_window_bytes",
-    "Bytes that open QUIC connections may have under way together.",
+    "Sum of the congestion windows of open QUIC connections: bytes that may be in flight.",
 )
 QUIC_IN_FLIGHT_BYTES = gauge(
     "midstreamer_quic_in_flight_bytes",
-    "Bytes that open QUIC connections have under way together.",
+    "Bytes that are in flight on all open QUIC connections together.",
 )
 KERNEL_THREADS = gauge(
-    "midstreamer_kernel_threads", "Threads that this agent searches its shards with."
+    "midstreamer_kernel_threads", "Threads with which this agent searches its shards."
 )
 KERNEL_BUSY_S = counter(
     "midstreamer_kernel_busy_seconds", "Seconds that searches kept a thread of this agent busy."
 )
 DISPATCH_ATTEMPTS = counters(
     "midstreamer_dispatch_attempts",
-    "Searches sent to agents, by what became of them: answered, failed, or abandoned because"
-    " another replica was faster or the asker left.",
+    "Searches sent to agents, by result: answered, failed, or abandoned because another replica"
+    " was faster or the client cancelled its request.",
     {"result": words.ATTEMPTS},
 )
 DISPATCH_OVERDUE = counter(
     "midstreamer_dispatch_overdue",
-    "Searches that were sent to another replica too, because the first was late.",
+    "Hedged searches: sent to another replica as well, because the first replica was late.",
 )
 SHARDS = gauges(
     "midstreamer_shards",
-    "Shards that a coordinator knows: all of them (total), those that fewer agents hold than"
-    " should (underreplicated), and those that none holds (unheld).",
+    "Shards that a coordinator knows, by state: all shards (total), shards held by too few agents"
+    " (underreplicated), and shards held by no agent (unheld).",
     {"state": words.SHARD_STATES},
 )
 
@@ -220,7 +224,7 @@ SHARDS = gauges(
 
 SYNC_LATENCY_S = histograms(
     "midstreamer_sync_latency_seconds",
-    "Seconds of one step between memory and PostgreSQL, by kind: commit, feed, load.",
+    "Seconds that one step of sync with PostgreSQL took, by kind: commit, feed, load.",
     {"kind": words.STORE_STEPS},
     buckets=LATENCY_BUCKETS_S,
 )
@@ -239,21 +243,23 @@ POOL_CONNECTIONS = gauges(
 )
 POOL_CAPACITY = gauge(
     "midstreamer_postgres_pool_capacity",
-    "Connections that this sync's pool to PostgreSQL has at most.",
+    "Most connections that this sync's pool to PostgreSQL may open.",
 )
 POOL_WAIT_S = histogram(
     "midstreamer_postgres_pool_wait_seconds",
-    "Seconds that something waited for a connection of the pool to PostgreSQL.",
+    "Seconds of waiting for a connection of the pool to PostgreSQL.",
     buckets=LATENCY_BUCKETS_S,
 )
 COMMITS = counters(
     "midstreamer_commits",
-    "Transactions of writes: committed, clashed with another and tried again, or failed.",
+    "Transactions of writes, by result: committed, clashed with another transaction and retried,"
+    " or failed.",
     {"result": words.COMMITS},
 )
 FEED_LAG_S = gauge(
     "midstreamer_feed_lag_seconds",
-    "Seconds since this process last knew that it had everything which the feed has.",
+    "Seconds by which this process is behind the change feed: since it learned of a position that"
+    " it has not reached, or since it stopped following the feed.",
 )
 FEED_POSITION = gauge(
     "midstreamer_feed_position", "Position of the change feed that this process has reached."
@@ -263,13 +269,13 @@ MEMBERS = gauges(
 )
 STAGE = gauges(
     "midstreamer_stage",
-    "1 for the stage in which this process is, 0 for the others.",
+    "1 for the stage that this process is in, 0 for all other stages.",
     {"stage": words.STAGES},
 )
 COMPLETE = gauge(
     "midstreamer_complete",
-    "1 while every part that this process needs is there: shards held, sync reached. 0 does not"
-    " make it unready: it refuses by name what it cannot answer.",
+    "1 while this process has all parts that it needs: shards held, sync reached. At 0 it stays"
+    " ready, and refuses the requests that it cannot answer with a named error.",
 )
 SHARDS_HELD = gauge("midstreamer_shards_held", "Shards that this agent can answer for.")
 CERTIFICATE_EXPIRY_S = gauge(
@@ -282,23 +288,24 @@ CERTIFICATE_BEGIN_S = gauge(
 )
 CERTIFICATE_SERIAL = gauge(
     "midstreamer_certificate_serial",
-    "The last 48 bits of the serial number of this process's certificate: it changes with each.",
+    "The last 48 bits of the serial number of this process's certificate; a new certificate has a"
+    " new number.",
 )
 AUTHORITY_EXPIRY_S = gauge(
     "midstreamer_authority_not_after_seconds",
-    "When the first of the authorities that this process trusts expires, in seconds since"
+    "When the first of the authorities that this process trusts will expire, in seconds since"
     " 1970-01-01 UTC.",
 )
 BUNDLE_HASH = gauge(
     "midstreamer_trust_bundle_hash",
     "The last 48 bits of the short hash of the authorities that this process trusts: the same"
-    " number everywhere when all trust the same.",
+    " number in all processes that trust the same authorities.",
 )
 SECURITY_FILE_WRONG = gauges(
     "midstreamer_security_file_wrong",
-    "1 while a file is wrong and what was loaded from it before stays in force, by file:"
-    " certificate, bundle, authority, allowlist; request, where the key is in memory, while no"
-    " new certificate was obtained.",
+    "1 while a file is wrong and its last good content stays in force, by file: certificate,"
+    " bundle, authority, allowlist; request: 1 while a process with its key in memory cannot"
+    " obtain a new certificate.",
     {"file": words.FILES},
 )
 POSTGRES_CONNECTIONS = gauge(
@@ -307,37 +314,38 @@ POSTGRES_CONNECTIONS = gauge(
 )
 OPERATOR_LEADER = gauge(
     "midstreamer_operator_leader",
-    "1 while this replica of the operator leads, that is, holds the lease and works.",
+    "1 while this replica of the operator is the leader: it holds the lease and works.",
 )
 SIGNING_REQUESTS = counters(
     "midstreamer_signing_requests",
-    "Signing requests that the operator answered, by result: signed, or why not.",
+    "Signing requests that the operator answered, by result: signed, or the reason of the denial.",
     {"result": words.SIGNED},
 )
 
 SIGNING_REQUESTS_WAITING = gauge(
     "midstreamer_signing_requests_waiting",
-    "Signing requests without an answer, when the operator last looked at all.",
+    "Signing requests that the operator could not answer in its last pass over all of them.",
 )
 LIVE_CERTIFICATES = gauges(
     "midstreamer_live_certificates",
-    "Certificates in the ledger of the operator that have not expired, by kind of identity.",
+    "Unexpired certificates in the ledger of the operator, by kind of identity.",
     {"kind": words.KINDS},
 )
 OPERATOR_RUNS = counters(
     "midstreamer_operator_runs",
-    "Times the operator went over something, by what and result.",
+    "Passes of the operator over all signing requests or all pools, by work and result.",
     {"work": words.OPERATOR_WORK, "result": words.RUNS},
 )
 OPERATOR_RUN_S = histograms(
     "midstreamer_operator_run_seconds",
-    "Seconds that one time of going over something took, by what.",
+    "Seconds that one pass of the operator took, by work.",
     {"work": words.OPERATOR_WORK},
     buckets=LATENCY_BUCKETS_S,
 )
 OPERATOR_LAST_OK_S = gauges(
     "midstreamer_operator_last_success_timestamp_seconds",
-    "When the operator last went over something without failing, in seconds since 1970-01-01 UTC.",
+    "When the operator last completed a pass without failing, by work, in seconds since 1970-01-01"
+    " UTC.",
     {"work": words.OPERATOR_WORK},
 )
 POOL_AGENTS = gauges(
@@ -350,30 +358,30 @@ POOL_AGENTS = gauges(
 
 LOAD_USERS = gauges(
     "midstreamer_load_users",
-    "Users of a load test, by kind: quic speaks frames itself, sdk uses the Client.",
+    "Users of a load test, by kind: quic sends frames itself, sdk uses the Client.",
     {"kind": words.LOAD_USERS},
 )
 LOAD_LATENCY_S = histograms(
     "midstreamer_load_latency_seconds",
-    "Seconds from the moment a request of a load test should have begun to its answer, by request"
-    " and result.",
+    "Seconds from the scheduled start of a load test's request to its answer, by request and"
+    " result.",
     {"request": words.LOAD_REQUESTS, "result": words.RUNS},
     buckets=LATENCY_BUCKETS_S,
 )
 LOAD_LATE_S = histogram(
     "midstreamer_load_late_seconds",
-    "How much later than it should a load test began a request, because the generator was busy.",
+    "Seconds by which a load test began a request too late, because the generator was busy.",
     buckets=LATENCY_BUCKETS_S,
 )
 LOAD_OFFERED = gauge(
-    "midstreamer_load_offered_per_second", "Requests that a load test means to begin each second."
+    "midstreamer_load_offered_per_second", "Requests per second that a load test is set to begin."
 )
 LOAD_PROCESSORS = gauge(
     "midstreamer_load_processors",
-    "Processors that the generator of a load test keeps busy itself: 1 is one, all the time.",
+    "Processors that the generator of a load test keeps busy: 1 is one processor all the time.",
 )
 
-# --- all of them ----------------------------------------------------------------------------------
+# --- all processes --------------------------------------------------------------------------------
 
 BUILD = gauges(
     "midstreamer_build_info", "Always 1; the label is the version.", {"version": words.VERSIONS}
@@ -382,17 +390,17 @@ for _version in words.VERSIONS:
     BUILD.labels(_version).set(1)
 SPANS = counters(
     "midstreamer_spans",
-    "Spans that ended and were sampled, by what became of them: exported, or dropped because the"
-    " queue was full or the collector did not take them.",
+    "Sampled spans that ended, by result: exported, or dropped because the queue was full or the"
+    " collector did not take them.",
     {"result": words.SPANS},
 )
 LOG_LINES_LEFT_OUT = counters(
     "midstreamer_log_lines_left_out",
-    "Log lines not written because a peer caused more of them than are written, by event.",
+    "Log lines left out because peers caused more of them than the rate limit, by event.",
     {"event": words.EVENTS_BY_PEERS},
 )
 TASK_FAILURES = counters(
-    "midstreamer_task_failures", "Background loops that failed, by task.", {"task": words.TASKS}
+    "midstreamer_task_failures", "Failures of background loops, by task.", {"task": words.TASKS}
 )
 
 ProcessCollector(registry=REGISTRY)
@@ -400,14 +408,14 @@ PlatformCollector(registry=REGISTRY)
 
 
 def render() -> bytes:
-    """Everything in Prometheus's text format."""
+    """Return all metrics in Prometheus's text format."""
     return generate_latest(REGISTRY)
 
 
 def render_for(accept: str) -> tuple[bytes, str]:
-    """Everything, with its content type, in the format that an ``Accept`` header asks for.
+    """Return (all metrics, content type) in the format that an ``Accept`` header asks for.
 
-    Exemplars, which lead from a slow request to its trace, are in the OpenMetrics format alone.
+    Only the OpenMetrics format carries exemplars, which link a slow request to its trace.
     """
     if OPEN_METRICS not in accept.lower():
         return render(), TEXT
@@ -416,7 +424,10 @@ def render_for(accept: str) -> tuple[bytes, str]:
 
 
 def read(text: str) -> dict[str, float]:
-    """The values without labels of what `render` made; ValueError when it is no such text."""
+    """Return {name: value} of the metrics without labels in a text that `render` returned.
+
+    Raises ValueError when ``text`` is not in Prometheus's text format.
+    """
     return {
         sample.name: sample.value
         for family in text_string_to_metric_families(text)

@@ -1,7 +1,7 @@
-"""Queues as metrics: what waits, what fits in, and how long the oldest has waited.
+"""Metrics of bounded queues: depth, capacity, and age of the oldest entry.
 
-All three are asked for when somebody scrapes, so counting them costs a request nothing.  Of each
-queue a process shows one: the one that was watched last.
+The values are read only when metrics are scraped, so they cost a request nothing.  If several
+queues of a process have the same name, the metrics show the queue that was watched last.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ _Owner = TypeVar("_Owner")
 
 
 class Queue(Protocol):
-    """What can be shown of a bounded queue."""
+    """A bounded queue whose state is shown in metrics."""
 
     @property
     def depth(self) -> int:
-        """How many things are in it."""
+        """Entries in the queue now."""
 
     @property
     def room(self) -> int:
-        """How many fit in."""
+        """Most entries that the queue takes."""
 
     @property
     def oldest_s(self) -> float:
-        """Age of what waits longest, in seconds; 0 when nothing waits."""
+        """Seconds for which the oldest entry has waited; 0 when none waits."""
 
 
 def watch(name: str, queue: Queue) -> None:
-    """Show a queue under its name, for as long as it lives."""
+    """Show a queue in the queue metrics, with the label ``name``, while the object exists."""
     shown(metrics.QUEUE_DEPTH.labels(name), queue, lambda queue: queue.depth)
     shown(metrics.QUEUE_CAPACITY.labels(name), queue, lambda queue: queue.room)
     shown(metrics.QUEUE_OLDEST_S.labels(name), queue, lambda queue: queue.oldest_s)
 
 
 def age_s(moments_s: Iterable[float]) -> float:
-    """Seconds since the first of these moments, by the clock of the loop; 0 when there is none."""
+    """Return the seconds since the first of ``moments_s``, times of the loop; 0 if it is empty."""
     first_s = next(iter(moments_s), None)
     return 0.0 if first_s is None else asyncio.get_running_loop().time() - first_s
 
 
 def shown(gauge: Gauge, owner: _Owner, value: Callable[[_Owner], float]) -> None:
-    """Let a gauge ask its owner for the value; 0 once the owner is gone."""
+    """Let a gauge read its value from ``owner`` at each scrape; 0 once the owner is deleted."""
     held: weakref.ref[Any] = weakref.ref(owner)
 
     def ask() -> float:

@@ -1,8 +1,8 @@
-"""How often one kind of log line is written: a token bucket for each event name.
+"""Rate limit for log lines: a token bucket for each event name; pure.
 
-Whoever can make us write a line for each packet can fill a disk.  So an event may come BURST times
-at once and then PER_S times a second; what comes beyond is left out and counted, and the next line
-that is written tells how many were.
+A peer that could cause a log line with each packet could fill a disk.  So an event is written at
+most `BURST` times at once and then `PER_S` times a second.  Further lines are left out and counted,
+and the next line that is written says how many were left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BURST = 20
+"""Lines of one event that may be written at once."""
 PER_S = 1.0
+"""Lines of one event per second in the long run."""
 
 
 @dataclass(slots=True)
@@ -21,7 +23,10 @@ class _Bucket:
 
 
 class Throttle:
-    """Decides for each line whether it is written; event names are a small closed set."""
+    """Decides for each log line whether it is written.
+
+    A bucket is kept for each event name, so event names must be a small closed set.
+    """
 
     def __init__(self, *, burst: int = BURST, per_s: float = PER_S) -> None:
         self._burst = burst
@@ -29,7 +34,7 @@ class Throttle:
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, event: str, now_s: float) -> int | None:
-        """How many lines of this event were left out before this one; None to leave it out."""
+        """Return how many lines were left out before this one, or None to leave this one out."""
         bucket = self._buckets.get(event)
         if bucket is None:
             bucket = self._buckets[event] = _Bucket(self._burst, now_s)

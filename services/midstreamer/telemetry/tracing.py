@@ -1,13 +1,14 @@
-"""Spans: what a request did and how long each part took, when somebody wants to know.
+"""OpenTelemetry spans: the parts of a request and how long each took.
 
-Off by default, and then `span` costs one comparison.  ``telemetry.traces`` chooses where spans go:
-``log`` writes each as one line ``span.ended``, ``otlp`` sends them to a collector by
-`telemetry.exporting`.  A request carries the `current` span across processes as a W3C
-``traceparent``, so one trace id joins what all processes did for it.  Whether a trace is kept is
-decided once, where it begins: by whoever asked, else by the ratio in the settings.
+Spans are off by default, and then `span` costs one comparison.  The setting ``telemetry.traces``
+chooses where spans go: ``log`` writes each span as one log line ``span.ended``, ``otlp`` sends
+spans to a collector (`telemetry.exporting`).  A request carries the `current` span to other
+processes as a W3C ``traceparent``, so all spans of a request share one trace id.  Whether a trace
+is kept is decided once, where the trace begins: by the caller if the request brings a
+``traceparent``, else by the ratio in the settings.
 
-In an application with the SDK nothing is configured here: `adopt` takes the provider that the
-application has given to OpenTelemetry, if any.
+In an application that uses the SDK nothing is configured here: `adopt` takes the tracer provider
+that the application has set in OpenTelemetry, if any.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ _provider: TracerProvider | None = None
 _NOTHING = contextlib.nullcontext()
 _HEADER = "traceparent"
 PARENT_CHARACTERS_MAX = 256
-"""A ``traceparent`` has 55 today, and may grow in a later version of the standard."""
+"""Most characters of a ``traceparent`` that is read. It has 55 characters today, and may grow in a
+later version of the standard."""
 LINKS_MAX = 128
-"""Links of one span: a batch may hold what a thousand callers asked for."""
+"""Most links of one span, because one batch may serve a thousand callers."""
 _format = TraceContextTextMapPropagator()
 
 
 class LogExporter(SpanExporter):
-    """Writes each ended span as one line of the log."""
+    """Writes each ended span as one log line ``span.ended``."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans."""
+        """Write each span as one log line."""
         for each in spans:
             context, parent = each.get_span_context(), each.parent
             log.info(
@@ -70,17 +72,18 @@ def configure(
     endpoint: str = "",
     instance: str = "",
 ) -> None:
-    """Turn spans on or off, as ``telemetry.traces`` says.
+    """Turn spans on or off for this process.
 
-    ``service`` and ``instance`` name the process in spans; ``exporter`` takes the place of the one
-    that ``traces`` means.
+    ``traces``, ``ratio`` and ``endpoint`` are the settings ``telemetry.traces``,
+    ``telemetry.traces_ratio`` and ``telemetry.traces_endpoint``.  ``service`` and ``instance`` name
+    the process in spans.  ``exporter`` replaces the exporter that ``traces`` chooses.
     """
     close()
     if traces == "off":
         return
     processor: SpanProcessor
     if traces == "otlp" and exporter is None:
-        # Here, because a process that sends nothing should not load it.
+        # Imported here, so that a process that exports no spans does not load the library.
         from midstreamer.telemetry import exporting
 
         processor = exporting.processor(endpoint)
@@ -98,13 +101,13 @@ def configure(
 
 
 def adopt() -> None:
-    """Take the application's own provider of OpenTelemetry, unless spans are on already."""
+    """Use the application's own OpenTelemetry tracer provider, unless spans are on already."""
     if _tracer is None and isinstance(trace.get_tracer_provider(), TracerProvider):
         _use(None, trace.get_tracer("midstreamer"))
 
 
 def close() -> None:
-    """Send what waits, for a bounded time, and turn spans off."""
+    """Turn spans off, and send spans that still wait, within a bounded time."""
     provider = _provider
     _use(None, None)
     if provider is not None:
@@ -119,38 +122,42 @@ def _use(provider: TracerProvider | None, tracer: trace.Tracer | None) -> None:
 def span(
     name: str, *, parent: str = "", links: Sequence[str] = (), **attributes: Attribute
 ) -> contextlib.AbstractContextManager[object]:
-    """Time what happens inside; an error inside marks the span and goes on its way.
+    """Return a context manager that records its block as a span.
 
-    ``parent`` is the ``traceparent`` that a request brought, ``links`` those of requests that this
-    is done for besides; text that is none is ignored.
+    An error in the block marks the span as failed and is raised on.  ``parent`` is the
+    ``traceparent`` of the request; ``links`` are those of further requests that the block serves.
+    Text that is not a valid ``traceparent`` is ignored.
     """
     if _tracer is None:
         return _NOTHING
     context = _context_of(parent)
-    made = _tracer.start_span(
+    started = _tracer.start_span(
         name, context=context, attributes=attributes, links=_links(links) if links else None
     )
-    return _Open(made)
+    return _Open(started)
 
 
 @contextlib.contextmanager
 def each(name: str, parents: Sequence[str]) -> Iterator[None]:
-    """Time what happens inside in several traces: one span in each, below its own parent."""
+    """Record the block in several traces: one span below each of the ``parents``."""
     if _tracer is None or not parents:
         yield
         return
-    those = [context for parent in parents if (context := _known(parent)) is not None]
-    made = [_tracer.start_span(name, context=context) for context in those]
+    known = [context for parent in parents if (context := _known(parent)) is not None]
+    spans = [_tracer.start_span(name, context=context) for context in known]
     try:
         yield
     finally:
-        for one in made:
-            one.end()
+        for started in spans:
+            started.end()
 
 
 @contextlib.contextmanager
 def within(parent: str) -> Iterator[None]:
-    """Go on in the span of a ``traceparent``; text that is none changes nothing."""
+    """Make the span of a ``traceparent`` the current span of the block.
+
+    Text that is not a valid ``traceparent`` changes nothing.
+    """
     context = _known(parent) if _tracer is not None else None
     if context is None:
         yield
@@ -163,10 +170,10 @@ def within(parent: str) -> Iterator[None]:
 
 
 class _Open:
-    """A span that is current while this is entered; an error leaves its code and nothing else.
+    """Context manager that makes a span current; an error adds only its code to the span.
 
-    OpenTelemetry's own context writes the text of an error and its traceback, which may hold what
-    nobody should read.
+    OpenTelemetry's own context manager would add the error's text and traceback, which may hold
+    secrets.
     """
 
     __slots__ = ("_span", "_token")
@@ -199,7 +206,7 @@ def _context_of(parent: str) -> contexts.Context | None:
 
 
 def _known(parent: str) -> contexts.Context | None:
-    """The context of a ``traceparent``; None when it is none."""
+    """Return the context of a ``traceparent``; None when the text is not a valid one."""
     context = _context_of(parent)
     known = trace.get_current_span(context).get_span_context().is_valid if context else False
     return context if known else None
@@ -212,7 +219,7 @@ def _links(parents: Sequence[str]) -> list[trace.Link]:
 
 
 def current() -> str:
-    """The span that is open here, as a ``traceparent``; empty when there is none."""
+    """Return the current span as a ``traceparent``; "" when no span is open."""
     if _tracer is None:
         return ""
     carrier: dict[str, str] = {}
@@ -221,14 +228,17 @@ def current() -> str:
 
 
 def kept() -> str:
-    """The same, but empty when its trace is not kept: for what outlives its request."""
+    """Return the current span as a ``traceparent``; "" when none is open or its trace is not kept.
+
+    For work that continues after its request, which need not remember a trace that is not kept.
+    """
     return current() if _is_kept() else ""
 
 
 def exemplar() -> dict[str, str] | None:
-    """What leads from a measured value to the trace of the span that is open here.
+    """Return the exemplar for a measured value: the trace id of the current span.
 
-    None when there is no such span, or when its trace is not kept.
+    Returns None when no span is open or its trace is not kept.
     """
     if not _is_kept():
         return None
@@ -237,7 +247,7 @@ def exemplar() -> dict[str, str] | None:
 
 
 def _ids() -> Mapping[str, str]:
-    """Trace and span that are open here, for a line of the log; empty when none is kept."""
+    """Return the ids of the current trace and span for a log line; empty if no trace is kept."""
     if not _is_kept():
         return {}
     here = trace.get_current_span().get_span_context()
@@ -255,5 +265,5 @@ def _is_kept() -> bool:
 
 
 def context() -> contextvars.Context | None:
-    """What a task takes to go on in the span that is open here; None when spans are off."""
+    """Return the context for a new task that continues the current span; None if spans are off."""
     return None if _tracer is None else contextvars.copy_context()

@@ -1,7 +1,7 @@
-"""The closed sets of words that labels of metrics are made of.
+"""The closed sets of values that metric labels may have.
 
-Where the words are known below this room they are taken from there.  This room may not import
-`security`, `protocol`, `transport` or a service, so their words are written down here once more;
+Values that `domain` defines are taken from there.  This package may not import `security`,
+`protocol`, `transport` or a service, so values from those are repeated here;
 tests/unit/telemetry/test_words.py compares them with the code that uses them.
 """
 
@@ -20,10 +20,10 @@ Words: TypeAlias = frozenset[str]
 
 
 class FirstNames:
-    """The first names that were met, at most so many: for what people name, and not peers.
+    """Label values chosen by users, such as universes: the first ``most`` names that are used.
 
-    A name that is in it stays in it while the process lives, so that a series does not end when
-    another begins.
+    A name that was taken in is kept while the process lives, so that its time series does not end
+    when a new name comes.  Must not be used for names that peers choose.
     """
 
     def __init__(self, what: str, most: int) -> None:
@@ -32,13 +32,13 @@ class FirstNames:
         self._met: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
-        """Whether the name is one of the first; it becomes one while there is room."""
+        """Return whether a name is among the first ``most`` names; take it in if there is room."""
         if name not in self._met and len(self._met) < self.most:
             self._met.add(name)
         return name in self._met
 
     def __iter__(self) -> Iterator[str]:
-        """The names, sorted, as far as they are known."""
+        """Iterate over the names taken in so far, sorted."""
         return iter(sorted(self._met))
 
 
@@ -46,7 +46,7 @@ UNIVERSES = FirstNames("the first 16 universes met", 16)
 POOLS = FirstNames("the first 32 pools met", 32)
 
 OTHER = "other"
-"""What a label says for every word that is not in its set."""
+"""Label value that stands for every word outside the label's set."""
 ACCEPTED = "accepted"
 OK = "ok"
 
@@ -63,12 +63,12 @@ HITS = _words("true false void")
 STAGES = _words("starting serving draining stopped")
 STORE_STEPS = _words("commit feed load")
 FILES = _words("certificate bundle authority allowlist request")
-"""Files that decide who is trusted, and the request for a certificate."""
+"""Files that decide which peers are trusted, and the request for a certificate."""
 YES_NO = _words("true false")
 TICKS = _words("stored repeated")
 COMMITS = _words("committed clashed failed")
 CANCELLED = "cancelled"
-"""What the caller's side says of a request that it stopped to wait for."""
+"""Result of a request whose caller stopped waiting, as the caller's process reports it."""
 CARRIERS = _words("quic wss memory")
 DIRECTIONS = _words("received sent")
 PACKET_FATES = _words("sent lost probed")
@@ -90,7 +90,7 @@ FRAMES = _words(
     Tail Changes Recall Recalled Drain Cancel Retire Retired
     """
 )
-"""Types of frames."""
+"""Names of the frame types."""
 REFUSALS = CODES | _words(
     """
     no_certificate unreadable_certificate unknown_authority expired not_yet_valid
@@ -100,8 +100,8 @@ REFUSALS = CODES | _words(
     frame_timeout not_judged holdings_mismatch
     """
 )
-"""Why a connection was turned away: the codes of errors, and the reasons of security, protocol
-and transport."""
+"""Reasons for which a connection is refused: all error codes, and the reasons of `security`,
+`protocol` and `transport`."""
 TASKS = _words(
     """
     agent.sync agent.lease agent.loads agent.coordinator agent.deserted
@@ -112,7 +112,7 @@ TASKS = _words(
     security.renewal operator.sweep operator.pools
     """
 )
-"""Background loops, by the names that services start them under."""
+"""Names under which services start their background loops."""
 SIGNED = _words(
     """
     signed NotAPod AnotherNamespace Unreadable WeakKey MoreThanNames NotOneName ForeignName
@@ -120,7 +120,7 @@ SIGNED = _words(
     TooManyCertificates PodGone
     """
 )
-"""How the operator answers signing requests."""
+"""Results of the operator's answers to signing requests."""
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
@@ -130,4 +130,5 @@ EVENTS_BY_PEERS = _words(
     verdict.unlearned verdict.void wire.failed write.refused
     """
 )
-"""Log lines that somebody else can bring about as often as he likes: they are limited in rate."""
+"""Log events that a peer or a stranger can cause as often as it wants: their lines are rate
+limited."""

@@ -68,7 +68,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
         (["run", "--engine", "gpu"], "error[config]: run.engine = 'gpu' from flag --engine"),
         (["--config", "no.toml", "status"], "error[config]: configuration file no.toml: No such"),
         (["sync", "--set", "listen"], "error[bad_input]: --set 'listen' is not KEY=VALUE"),
-        (["agent", "--set", "thread=2"], "error[config]: flag 'thread' of section [agent]; did"),
+        (["agent", "--set", "thread=2"], "error[config]: unknown flag 'thread' of [agent]; did"),
         (["status"], "error[config]: no client certificate in var/certs: run `midstreamer certs"),
         (["config", "show", "agents"], "error[bad_input]: section 'agents'; known: sync, coord"),
         (["certs", "issue", "agent/a1"], "error[config]: var/certs/authority.pem: No such file"),

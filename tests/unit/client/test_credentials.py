@@ -47,7 +47,7 @@ async def test_a_certificate_that_does_not_come_is_said_with_the_reason_at_the_d
         await client.__aenter__()
     assert said.value.message == (
         "no certificate for client/u1 within deadline_s = 0.2 s:"
-        " the issuer is not reached: Connection refused"
+        " the issuer cannot be reached: Connection refused"
     )
     assert renewing() == []
 

@@ -146,8 +146,8 @@ async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (Kind.AGENT, f"adds {NAMESPACE}/{RELEASE} to `installations` of the chart"),
-        (Kind.CLIENT, f"binds the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
+        (Kind.AGENT, f"add {NAMESPACE}/{RELEASE} to `installations` of the chart"),
+        (Kind.CLIENT, f"bind the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
     ],
 )
 async def test_whoever_may_not_ask_learns_first_what_an_administrator_does(
@@ -192,7 +192,7 @@ async def test_a_bundle_without_authorities_is_named() -> None:
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))
     await open_request(server)
     await a_signer(server).sweep()
-    with pytest.raises(BadInput, match=f"ConfigMap {NAMESPACE}/mid-trust has nothing below"):
+    with pytest.raises(BadInput, match=f"ConfigMap {NAMESPACE}/mid-trust has no key trust.pem"):
         await task
 
 

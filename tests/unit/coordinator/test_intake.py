@@ -367,7 +367,7 @@ async def test_one_identity_has_at_most_half_of_the_places_behind_the_replay(
         for _ in range(REPLAY_WAITS_MAX // 2)
     ]
     await asyncio.sleep(0)
-    with pytest.raises(errors.Overloaded, match="client/greedy holds 128"):
+    with pytest.raises(errors.Overloaded, match="client/greedy has 128"):
         await intake.store(greedy, Level.DURABLE, soon())
     with pytest.raises(errors.Unavailable, match="writes spooled before"):
         await intake.store(good, Level.DURABLE, 0.0)

@@ -39,7 +39,7 @@ def test_a_request_waits_no_longer_than_its_deadline() -> None:
         holding = asyncio.ensure_future(hold(admission, "a", for_s=9.0))
         await asyncio.sleep(0)
         with pytest.raises(
-            Overloaded, match="a holds 1 requests .* share is 1.*requests_max=2"
+            Overloaded, match="a has 1 requests .* may have 1, .*requests_max=2"
         ) as told:
             await hold(admission, "a", for_s=0.0, budget_s=0.5)
         assert told.value.retry_after_s == 0.1

@@ -94,7 +94,7 @@ def test_the_environment_reaches_into_a_shared_section(tmp_path: Path) -> None:
         ("[agent.telemetry]\nlevle = 'x'", "did you mean telemetry.level"),
         ("[agent]\nthreads = 0", r"agent.threads = 0 from .*config.toml \[agent\]: .*greater"),
         ("[agent]\nthreads = 'x'", "agent.threads = 'x' from"),
-        ("agent = 3", "stands outside any section"),
+        ("agent = 3", "'agent' is not inside a section"),
         ("[agent", "is not TOML"),
     ],
 )

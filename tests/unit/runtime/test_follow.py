@@ -139,7 +139,7 @@ async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:
         for _ in range(3)
     ]
     good = asyncio.ensure_future(follower.reached(1, soon_s, identity="client/good"))
-    with pytest.raises(errors.Overloaded, match=r"greedy holds 1 waits .* agent.waits_max=2"):
+    with pytest.raises(errors.Overloaded, match=r"greedy has 1 waits .* agent.waits_max=2"):
         await greedy[2]
     await followed(follower, Feed(1))
     await asyncio.gather(good, *greedy[:2])

@@ -36,7 +36,7 @@ def test_every_stage_can_end_and_none_comes_back() -> None:
 def test_serving_again_after_the_end_is_our_own_mistake() -> None:
     machine = Machine()
     machine.handle(Ended())
-    with pytest.raises(LocalProtocolError, match="Started while stopped"):
+    with pytest.raises(LocalProtocolError, match="Started is not allowed in the stage stopped"):
         machine.handle(Started())
 
 

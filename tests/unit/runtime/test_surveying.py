@@ -52,13 +52,13 @@ async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
     async def ask(request: Survey) -> Surveyed:
         return Surveyed(series=(SeriesSummary("b", 1, 0, 0, 1.0),), more=True)
 
-    with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must lead further"):
+    with pytest.raises(RemoteProtocolError, match="after 'b' ends at 'b': it must end later"):
         await surveying.whole(ask)
 
 
 @pytest.mark.parametrize("after", ["u/\0", "n" * 129])
 def test_a_page_after_what_is_no_name_is_refused(after: str) -> None:
-    with pytest.raises(BadInput, match="name the last series of the page before"):
+    with pytest.raises(BadInput, match="name of the last series of the page before"):
         surveying.check(Survey(after=after))
 
 

@@ -120,12 +120,12 @@ def test_entries_that_limit_nobody_are_named() -> None:
         ("client/u1 universes=a, b", "without spaces"),
         ("client/u1 universes=a/b", "'a/b'"),
         ("client/u1 universes=a*", "'a[*]'"),
-        ("client/u1 universe=a", "'universe=a' stands behind client/u1"),
-        ("client/u1 u2", "'u2' stands behind client/u1"),
-        ("agent/a1 universes=a", "only clients append"),
-        ("agent/a1 drain", "'drain' stands behind agent/a1"),
-        ("client/u1 drain drain", "'drain drain' stands behind client/u1"),
-        ("client/u1 drains", "'drains' stands behind client/u1"),
+        ("client/u1 universe=a", "'universe=a' follows client/u1"),
+        ("client/u1 u2", "'u2' follows client/u1"),
+        ("agent/a1 universes=a", "entries of clients only"),
+        ("agent/a1 drain", "'drain' follows agent/a1"),
+        ("client/u1 drain drain", "'drain drain' follows client/u1"),
+        ("client/u1 drains", "'drains' follows client/u1"),
     ],
 )
 def test_a_grant_that_cannot_be_read_is_an_error_that_names_its_line(line: str, told: str) -> None:

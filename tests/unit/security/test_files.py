@@ -53,7 +53,7 @@ def test_no_mode_of_an_existing_folder_is_changed(tmp_path: Path) -> None:
 
 def test_an_authority_is_never_replaced_by_accident(directory: Path) -> None:
     first = files.init_authority(directory, DOMAIN)
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         files.init_authority(directory, DOMAIN)
     assert files.open_authority(directory).certificate == first.certificate
     assert files.open_authority(directory).trust_domain == DOMAIN
@@ -206,7 +206,7 @@ def test_a_key_on_a_weak_curve_is_not_presented(directory: Path) -> None:
 
 def test_a_key_that_others_may_read_is_refused(directory: Path) -> None:
     files.issue(files.init_authority(directory, DOMAIN), AGENT, directory).chmod(0o644)
-    with pytest.raises(ConfigError, match="mode 0644; chmod 600"):
+    with pytest.raises(ConfigError, match="mode 0644; run chmod 600"):
         CertificateManager(directory, AGENT).load_or_generate()
 
 
@@ -214,7 +214,7 @@ def test_a_certificate_of_somebody_else_is_refused(directory: Path) -> None:
     signer = files.init_authority(directory, DOMAIN)
     other = files.issue(signer, who(Kind.AGENT, "a2"), directory)
     other.rename(files.identity_path(directory, AGENT))
-    with pytest.raises(ConfigError, match=r"agent/a2, not of .*agent/a1"):
+    with pytest.raises(ConfigError, match=r"agent/a2, not for .*agent/a1"):
         CertificateManager(directory, AGENT).load_or_generate()
 
 

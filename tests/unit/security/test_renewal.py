@@ -120,4 +120,4 @@ def test_what_is_told_names_the_reason_and_how_long_the_old_one_is_good() -> Non
 
 def test_one_that_expired_unasked_is_told_of_too() -> None:
     made = held(60.0)
-    assert "it is being asked for; the present one expired on" in made.complaint(NOW_S + 61.0)
+    assert "a request is under way; the present one expired on" in made.complaint(NOW_S + 61.0)

@@ -146,7 +146,7 @@ def _rebuilt(
 
 
 LIES: dict[str, tuple[Callable[[ScriptedIssuer], Answer], str]] = {
-    "key": (_other_key, "certifies another key than was asked"),
+    "key": (_other_key, "certifies another key than the requested one"),
     "name": (_other_name, "it is for spiffe://test.local/agent/a2"),
     "usage": (_other_usage, "wrong_usage: certificate"),
     "label": (_other_label, "label_mismatch: common name 'a2'"),
@@ -208,7 +208,10 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        (ConnectionRefusedError(111, "Connection refused"), "not reached: Connection refused"),
+        (
+            ConnectionRefusedError(111, "Connection refused"),
+            "cannot be reached: Connection refused",
+        ),
         (Unavailable("the cluster is away"), "the cluster is away"),
         (BadInput("agent/a1 may not have one"), "agent/a1 may not have one"),
         (Refused("no pod of mine"), "the issuer refuses: no pod of mine"),
