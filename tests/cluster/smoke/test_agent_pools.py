@@ -183,7 +183,7 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
 CAUSES = {
     "image": ({"image": "localhost/no-such-agent:1"}, "ImageNotPulled", "no-such-agent:1"),
     "node": ({"nodeSelector": {"no-such": "node"}}, "Unschedulable", "no node takes pod"),
-    "template": ({"templateRevision": "none"}, "TemplateMissing", "the pool waits for none"),
+    "template": ({"templateRevision": "none"}, "TemplateMissing", "the pool waits for revision none"),
 }
 
 
@@ -226,7 +226,7 @@ def test_a_deployment_that_has_the_name_is_left_alone(release: Release) -> None:
         kubectl("delete", "deployment", name, WITHIN)
         kubectl("wait", READY, f"agentpool/{made}", WITHIN)
 
-    assert f"Deployment {name} is there and belongs to nobody" in message
+    assert f"Deployment {name} exists and has no owner" in message
 
 
 REFUSED = {
