@@ -249,7 +249,7 @@ REFUSED = {
     "a toleration without a key": ({"tolerations": [{"value": "b"}]}, "without a key"),
     "seconds without NoExecute": (
         {"tolerations": [{"key": "a", "tolerationSeconds": 3}]},
-        "tolerationSeconds goes with effect",
+        "tolerationSeconds is allowed only with effect",
     ),
     "a name of another fleet": ({"fleet": "other"}, "the name must be <fleet>-agent"),
 }
@@ -277,4 +277,4 @@ def test_the_fleet_of_a_pool_cannot_change(release: Release) -> None:
     with a_pool(release, "fixed", replicas=0) as name, pytest.raises(host.KitError) as refused:
         release.kubernetes("patch", "agentpool", name, *change)
 
-    assert "fleet cannot change" in str(refused.value)
+    assert "fleet cannot be changed" in str(refused.value)
