@@ -201,11 +201,13 @@ async def apply(api: Api, path: str, made: Mapping[str, Any]) -> Object:
 
 
 async def _put(api: Api, given: Object, part: str, made: Object) -> Object:
+    """Replace a subresource of a signing request, such as `status`, by that of ``made``."""
     name = given["metadata"]["name"]
     return _written(await api.ask("PUT", f"{naming.REQUESTS}/{name}/{part}", made))
 
 
 def _written(answer: Answer) -> Object:
+    """Return the written object; raise Overtaken when it changed or was deleted meanwhile."""
     if answer.status in (404, 409):
         raise Overtaken(str(answer.error()))
     return answer.checked()

@@ -91,7 +91,7 @@ def settings() -> kopf.OperatorSettings:
 async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable[[], None]) -> None:
     """Run kopf until cancelled; call ``begun`` once kopf has installed its signal handlers.
 
-    `kopf.operator` would, at its end, wait for every task of the event loop and cancel it, also
+    `kopf.operator` would, at its end, wait for every task that began after it and cancel it, also
     tasks that are not kopf's.  So this function starts and ends kopf's tasks itself.  A task of
     kopf that ends before that has failed, and its exception is raised here.
     """
@@ -132,6 +132,8 @@ def _left() -> list[asyncio.Task[Any]]:
 
 
 def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
+    """Return a filter for kopf: existing signing requests for one of the signers ``wanted``."""
+
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
         return type != "DELETED" and requests.signer_of(body) in wanted
 

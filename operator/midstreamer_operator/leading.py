@@ -169,7 +169,7 @@ class Replica:
     async def _provide_password(self, signer: Signer) -> None:
         """Make the password of the database if it is missing.
 
-        A failure becomes a trouble of this replica; signing requests are reconciled all the same.
+        A failure is recorded as a trouble of this replica; signing requests are still reconciled.
         """
         if not (self._settings.makes_password and signer.may_act()):
             return
@@ -185,7 +185,7 @@ class Replica:
     async def _look(self) -> None:
         """Read the lease, and take or renew it when `plan.election` says so.
 
-        An error becomes a trouble of this replica; it is not raised.
+        An error is recorded as a trouble of this replica, and is not raised.
         """
         try:
             async with asyncio.timeout(self._spare_s):

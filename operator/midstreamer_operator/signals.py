@@ -37,6 +37,7 @@ class Signals:
             loop.remove_signal_handler(number)
 
     def _heard(self, number: signal.Signals) -> None:
+        """Set `stop` on the first signal; exit the process at once on the second."""
         if self.stop.is_set():
             os._exit(128 + number)
         log.info("process.stopping", signal=number.name)

@@ -78,8 +78,8 @@ async def _measured_at(api: Api, space: str, pod: Object) -> Measured | str:
 def _health_port(pod: Object) -> int:
     """Return the number of the pod's port named `health`, 0 when it has none."""
     containers = (pod.get("spec") or {}).get("containers") or ()
-    ports = (each for one in containers for each in one.get("ports") or ())
-    return next((int(each["containerPort"]) for each in ports if each.get("name") == HEALTH), 0)
+    ports = (port for container in containers for port in container.get("ports") or ())
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == HEALTH), 0)
 
 
 def _is_of_a_pool(owner: Object) -> bool:
@@ -90,10 +90,10 @@ def _is_of_a_pool(owner: Object) -> bool:
 async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) -> list[Object]:
     """Return a list of objects; empty when the cluster lacks the kind or the user may not read it.
 
-    The second case adds a note.
+    A note is added when the user may not read it.
     """
     try:
-        return [one async for one in observe.pages(api, path, query, is_known=False)]
+        return [item async for item in observe.pages(api, path, query, is_known=False)]
     except Refused as error:
         notes.append(error.message)
     return []

@@ -137,7 +137,7 @@ def lacks(pod: Object, events: Iterable[Object]) -> str:
 def _counts(found: Found) -> Iterator[str]:
     """Yield one line for each component: how many of its pods are ready."""
     yield f"{'pods':<14}ready"
-    components = {component_of(one) for one in (*found.pods, *found.owners)} - {""}
+    components = {component_of(item) for item in (*found.pods, *found.owners)} - {""}
     components |= {AGENT} if found.pools else set()
     for component in sorted(components, key=_order):
         pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
@@ -179,7 +179,7 @@ def _waits(found: Found) -> Iterator[str]:
 
 def _unmade(found: Found, component: str) -> str:
     """Return why the owner of a component's pods, or its ReplicaSet, does not create them."""
-    owners = [_name(one) for one in found.owners if component_of(one) == component]
+    owners = [_name(owner) for owner in found.owners if component_of(owner) == component]
     about = [
         event for event in found.events
         if event.get("type") == "Warning"
@@ -198,8 +198,8 @@ def _is_of(about: str, owner: str) -> bool:
 def _wanted(found: Found, component: str) -> int | None:
     """Return how many pods a component should have, None when it has no owner."""
     of_pools = found.pools if component == AGENT else ()
-    owners = [one for one in found.owners if component_of(one) == component]
-    counts = [int((one.get("spec") or {}).get("replicas", 1)) for one in (*owners, *of_pools)]
+    owners = [owner for owner in found.owners if component_of(owner) == component]
+    counts = [int((item.get("spec") or {}).get("replicas", 1)) for item in (*owners, *of_pools)]
     return sum(counts) if counts else None
 
 
@@ -210,6 +210,7 @@ def _runs(pod: Object) -> bool:
 
 
 def _is_own(event: Object) -> bool:
+    """Return whether a pod wrote this Event about itself."""
     return (event.get("source") or {}).get("component") == OWN
 
 
@@ -234,7 +235,7 @@ def _begun(pod: Object) -> dt.datetime:
     for each in (pod.get("status") or {}).get("containerStatuses", ()):
         for state in (each.get("state") or {}, each.get("lastState") or {}):
             kinds = (state.get(kind) or {} for kind in ("running", "terminated"))
-            begun += [_time(one.get("startedAt")) for one in kinds]
+            begun += [_time(each_state.get("startedAt")) for each_state in kinds]
     return max(begun)
 
 
@@ -313,10 +314,12 @@ def _name(item: Object) -> str:
 
 
 def _concerns(event: Object, pod: Object) -> bool:
+    """Return whether an Event is about this pod."""
     return (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
 
 
 def _order(component: str) -> tuple[int, str]:
+    """Return the sort key of a component: the order of `COMPONENTS`, then unknown ones by name."""
     known = component in COMPONENTS
     return (COMPONENTS.index(component) if known else len(COMPONENTS), component)
 
@@ -331,6 +334,7 @@ def _about(event: Object) -> str:
 
 
 def _moment(event: Object) -> dt.datetime:
+    """Return when an Event was last seen."""
     return _time(event.get("lastTimestamp") or event.get("eventTime"))
 
 
@@ -343,5 +347,6 @@ def _time(text: object) -> dt.datetime:
 
 
 def _line(reason: object, message: object) -> str:
+    """Return reason and message as one line of bounded length."""
     words = " ".join(str(message or "").split())
     return shortened(f"{reason}: {words}" if words else str(reason), LINE_CHARACTERS_MAX)

@@ -85,9 +85,10 @@ def decide(request: SigningRequest, answer: bool, policy: Policy) -> Decision:
 
 
 def asks_for_a_clients_name(case: ClientCase) -> Objection | None:
-    """Object unless the name is ``client/<namespace>/<pod>/<uid>`` or ``client/<name>``.
+    """Return an objection unless the name has one of the two forms of a client's name.
 
-    The name must also be of this installation's trust domain.
+    These are ``client/<namespace>/<pod>/<uid>`` and ``client/<name>``.  The name must also be of
+    this installation's trust domain.
     """
     base = f"spiffe://{case.policy.trust_domain}/client"
     wanted = f"{base}/<namespace>/<pod>/<uid> of a pod, or {base}/<name>"
@@ -101,7 +102,7 @@ def asks_for_a_clients_name(case: ClientCase) -> Objection | None:
 
 
 def is_a_client(case: ClientCase) -> Objection | None:
-    """Object unless the name is of the kind `client`: the client signer certifies no other kind."""
+    """Return an objection unless the name is of the kind `client`."""
     if case.named.kind is Kind.CLIENT:
         return None
     return (
@@ -112,12 +113,12 @@ def is_a_client(case: ClientCase) -> Objection | None:
 
 
 def is_asked_by_a_pod(case: ClientCase) -> Objection | None:
-    """Object when the name is that of a pod, but the requester is not a pod."""
+    """Return an objection when the name is that of a pod, but the requester is not a pod."""
     return issuance.comes_from_a_pod(case) if case.is_of_pod else None
 
 
 def names_its_own_namespace(case: ClientCase) -> Objection | None:
-    """Object when the name has another namespace than the service account of the pod."""
+    """Return an objection when the name has another namespace than the requesting pod."""
     namespace = case.request.account[0]
     if not case.is_of_pod or case.parts[0] == namespace:
         return None
@@ -129,12 +130,12 @@ def names_its_own_namespace(case: ClientCase) -> Objection | None:
 
 
 def is_its_own_pod(case: ClientCase) -> Objection | None:
-    """Object when the name is that of another pod than the one the token is bound to."""
+    """Return an objection when the name is that of another pod than the requester."""
     return issuance.names_its_own_pod(case) if case.is_of_pod else None
 
 
 def has_a_labelled_namespace(case: ClientCase) -> Objection | None:
-    """Object when the namespace of the pod is not labelled as one whose pods may be clients."""
+    """Return an objection when the namespace is not labelled as one whose pods may be clients."""
     if not case.is_of_pod or case.answer:
         return None
     label = naming.client_label(case.policy.namespace, case.policy.release)
@@ -146,7 +147,7 @@ def has_a_labelled_namespace(case: ClientCase) -> Objection | None:
 
 
 def may_use_the_name(case: ClientCase) -> Objection | None:
-    """Object when no role lets the requester `use` the client identity of this name."""
+    """Return an objection when no role lets the requester `use` this client identity."""
     if case.is_of_pod or case.answer:
         return None
     resource = f"{naming.CLIENT_IDENTITIES}.{naming.GROUP}"

@@ -196,7 +196,7 @@ class Case:
 
     @functools.cached_property
     def made(self) -> x509.CertificateSigningRequest:
-        """The PKCS #10 request; ValueError when it cannot be read."""
+        """The parsed PKCS #10 request; raise ValueError when it cannot be parsed."""
         return x509.load_pem_x509_csr(self.request.pem)
 
     @functools.cached_property
@@ -237,7 +237,7 @@ CaseT = TypeVar("CaseT", bound=Case)
 
 
 def comes_from_a_pod(case: Case) -> Objection | None:
-    """Object unless the requester is a service account whose token is bound to a pod."""
+    """Return an objection unless the requester is a service account with the token of a pod."""
     request, (namespace, _) = case.request, case.request.account
     if not namespace or f"system:serviceaccounts:{namespace}" not in request.groups:
         return Reason.NOT_A_POD, f"the requester {quoted(request.username)} is no service account"
@@ -247,7 +247,7 @@ def comes_from_a_pod(case: Case) -> Objection | None:
 
 
 def comes_from_our_namespace(case: Case) -> Objection | None:
-    """Object when the pod is of another namespace than the installation."""
+    """Return an objection when the pod is of another namespace than the installation."""
     namespace, account = case.request.account
     if namespace == case.policy.namespace:
         return None
@@ -259,20 +259,20 @@ def comes_from_our_namespace(case: Case) -> Objection | None:
 
 
 def is_readable(case: Case) -> Objection | None:
-    """Object when the request is not signed by its own key."""
+    """Return an objection when the request is not signed by its own key."""
     if not case.made.is_signature_valid:
         return Reason.UNREADABLE, "the request is not signed by its own key"
     return None
 
 
 def is_strong(case: Case) -> Objection | None:
-    """Object when the key or the signature of the request is too weak."""
+    """Return an objection when the key or the signature of the request is too weak."""
     weak = chain.weakness_of_request(case.made)
     return (Reason.WEAK_KEY, f"the request is too weak: {weak}") if weak else None
 
 
 def asks_for_names_alone(case: Case) -> Objection | None:
-    """Object when the request has extensions beside its names; they would not be granted."""
+    """Return an objection when the request has other extensions than its names."""
     others = [
         each.oid.dotted_string
         for each in case.made.extensions
@@ -288,7 +288,7 @@ def asks_for_names_alone(case: Case) -> Objection | None:
 
 
 def asks_for_one_name(case: Case) -> Objection | None:
-    """Object unless the names are one URI and any number of DNS names."""
+    """Return an objection unless the names are one URI and any number of DNS names."""
     others = len(case.names) - len(case.uris) - len(case.hosts)
     if len(case.uris) == 1 and not others:
         return None
@@ -300,7 +300,7 @@ def asks_for_one_name(case: Case) -> Objection | None:
 
 
 def asks_for_a_name_of_ours(case: Case) -> Objection | None:
-    """Object unless the URI is ``spiffe://<trust domain>/<kind>/<namespace>/<pod>/<uid>``."""
+    """Return an objection unless the URI is an identity of a pod in this trust domain."""
     wanted = f"spiffe://{case.policy.trust_domain}/<kind>/<namespace>/<pod>/<uid>"
     try:
         named = case.named
@@ -312,7 +312,7 @@ def asks_for_a_name_of_ours(case: Case) -> Objection | None:
 
 
 def names_our_namespace(case: Case) -> Objection | None:
-    """Object when the requested name has another namespace than the installation."""
+    """Return an objection when the requested name has another namespace than the installation."""
     namespace = case.parts[0]
     if namespace == case.policy.namespace:
         return None
@@ -323,7 +323,7 @@ def names_our_namespace(case: Case) -> Objection | None:
 
 
 def has_a_known_account(case: Case) -> Objection | None:
-    """Object when the requester's service account is mapped to no kind."""
+    """Return an objection when the requester's service account is mapped to no kind."""
     if case.kind is not None:
         return None
     known = ", ".join(sorted(case.policy.kinds))
@@ -332,7 +332,7 @@ def has_a_known_account(case: Case) -> Objection | None:
 
 
 def is_of_its_kind(case: Case) -> Objection | None:
-    """Object when the requested kind is not that of the requester's service account."""
+    """Return an objection when the requester's service account is mapped to another kind."""
     if case.named.kind is case.kind:
         return None
     return (
@@ -343,7 +343,7 @@ def is_of_its_kind(case: Case) -> Objection | None:
 
 
 def names_its_own_pod(case: Case) -> Objection | None:
-    """Object when the name is that of another pod than the one the token is bound to."""
+    """Return an objection when the name is that of another pod than the requester."""
     _, pod, uid = case.parts
     if (pod, uid) == (case.request.pod_name, case.request.pod_uid):
         return None
@@ -355,7 +355,7 @@ def names_its_own_pod(case: Case) -> Objection | None:
 
 
 def asks_for_its_host_names(case: Case) -> Objection | None:
-    """Object when the request has DNS names that its kind may not have."""
+    """Return an objection when the request has DNS names that its kind may not have."""
     allowed = case.policy.host_names.get(case.named.kind, ())
     wrong = sorted(set(case.hosts) - set(allowed))
     if not wrong:
@@ -369,7 +369,7 @@ def asks_for_its_host_names(case: Case) -> Objection | None:
 
 
 def asks_for_its_usages(case: Case) -> Objection | None:
-    """Object unless the requested key usages are exactly those of the kind."""
+    """Return an objection unless the requested key usages are exactly those of the kind."""
     wanted = naming.usages(case.named.kind)
     if sorted(case.request.usages) == sorted(wanted):
         return None
@@ -381,7 +381,7 @@ def asks_for_its_usages(case: Case) -> Objection | None:
 
 
 def has_its_pod(case: Case) -> Objection | None:
-    """Object when the requesting pod is gone: nobody could use its certificate."""
+    """Return an objection when the requesting pod is gone: nobody could use its certificate."""
     request, pod = case.request, case.pod
     name = f"pod {request.pod_name} ({request.pod_uid})"
     if pod is None:

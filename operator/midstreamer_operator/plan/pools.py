@@ -182,10 +182,12 @@ def _condition(
 
 
 def _is_own(seen: Seen) -> bool:
+    """Return whether the Deployment of the pool's name belongs to the pool."""
     return seen.deployment is not None and seen.deployment.owner_uid == seen.pool.uid
 
 
 def _is_in_force(seen: Seen, made: Mapping[str, Any]) -> bool:
+    """Return whether the Deployment is known to be what this operator applied last."""
     if seen.deployment is None or seen.applied is None:
         return False
     return seen.applied == Applied(deployments.digest(made), seen.deployment.generation)
@@ -240,6 +242,7 @@ def _story(seen: Seen) -> Story:
 
 
 def _count(seen: Seen) -> str:
+    """Return how many agents are ready, such as ``1 of 2 agents ready``."""
     ready = seen.deployment.ready if seen.deployment else 0
     wanted = seen.pool.spec.replicas
     return f"{ready} of {wanted} agent{'' if wanted == 1 else 's'} ready"

@@ -89,7 +89,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the Deployment is being deleted."""
 
     def told(self, type: str, status: str) -> Condition | None:
-        """Return the condition of this type if it has this status, else None."""
+        """Return the condition of this type, or None when it is missing or has another status."""
         same = (each for each in self.conditions if (each.type, each.status) == (type, status))
         return next(same, None)
 

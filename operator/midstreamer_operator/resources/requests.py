@@ -140,6 +140,7 @@ _KIND = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequ
 
 
 def _decoded(text: str) -> bytes:
+    """Decode base64; return empty bytes when ``text`` is not base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -147,4 +148,5 @@ def _decoded(text: str) -> bytes:
 
 
 def _only(values: tuple[str, ...]) -> str:
+    """Return the single value, an empty string when there is none or more than one."""
     return values[0] if len(values) == 1 else ""

@@ -45,6 +45,9 @@ def made(request: SigningRequest, namespace: str, name: str) -> dict[str, Any]:
 
 
 def is_allowed(given: Mapping[str, Any]) -> bool:
-    """Return whether a reviewed SubjectAccessReview allows it; raise BadInput when it is none."""
+    """Return whether an answered SubjectAccessReview allows the access.
+
+    Raise BadInput when ``given`` is no SubjectAccessReview.
+    """
     status = converted(given, _Object, "review of access").status
     return status.allowed and not status.denied

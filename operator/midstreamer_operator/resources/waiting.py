@@ -125,5 +125,6 @@ def warning(given: Mapping[str, Any]) -> Told | None:
 
 
 def _last_words(end: _Ended) -> str:
+    """Return a container's termination message as one line, or else its reason and exit code."""
     words = " ".join(end.message.split())
     return words or f"{end.reason or 'Error'}, exit code {end.exit_code}"

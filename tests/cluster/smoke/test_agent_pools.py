@@ -183,7 +183,11 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
 CAUSES = {
     "image": ({"image": "localhost/no-such-agent:1"}, "ImageNotPulled", "no-such-agent:1"),
     "node": ({"nodeSelector": {"no-such": "node"}}, "Unschedulable", "no node takes pod"),
-    "template": ({"templateRevision": "none"}, "TemplateMissing", "the pool waits for revision none"),
+    "template": (
+        {"templateRevision": "none"},
+        "TemplateMissing",
+        "the pool waits for revision none",
+    ),
 }
 
 
@@ -246,7 +250,7 @@ REFUSED = {
         {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
         "operator Exists takes no value",
     ),
-    "a toleration without a key": ({"tolerations": [{"value": "b"}]}, "without a key"),
+    "a toleration without a key": ({"tolerations": [{"value": "b"}]}, "without key the operator"),
     "seconds without NoExecute": (
         {"tolerations": [{"key": "a", "tolerationSeconds": 3}]},
         "tolerationSeconds is allowed only with effect",

@@ -61,7 +61,7 @@ WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a database that is not named": (
         {"postgresql": {"enabled": False}},
-        "postgresql.enabled is false and postgresql.dsn is empty: set it to the address of your server",
+        "postgresql.enabled is false and postgresql.dsn is empty: set it to the address of your",
     ),
     "a database beside our own": (
         {"postgresql": {"dsn": OWN_DSN}},
@@ -177,7 +177,7 @@ def test_a_cluster_without_the_administrators_chart_is_refused_with_what_he_does
 
     told = refusal({}, has=[cluster])
 
-    assert "an administrator installs the chart midstreamer-cluster, once, with" in told
+    assert "ask an administrator to install the chart midstreamer-cluster once, with" in told
     assert "[{namespace: fleet, release: mid}]" in told
     assert refusal({}, has=[cluster, pools]) == ""
     assert refusal({"cluster": {"create": True}}, has=[cluster]) == ""
@@ -188,7 +188,7 @@ def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated()
 
     told = refusal({"postgresql": {"enabled": False, "dsn": dsn}})
 
-    assert "name the Secret in postgresql.existingSecret" in told
+    assert "set postgresql.existingSecret to the name of the Secret" in told
     assert "hunter2" not in told
 
 
