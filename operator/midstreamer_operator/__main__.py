@@ -1,4 +1,4 @@
-"""``python -m midstreamer_operator``."""
+"""Run the command `midstreamer-operator` as ``python -m midstreamer_operator``."""
 
 from midstreamer_operator.cli import main
 

@@ -1,7 +1,7 @@
-"""Writing to the API server: one call for each step, and nothing is decided here.
+"""Writes to the API server: one function for each step; no function here decides anything.
 
-Where somebody else was faster the API server refuses to write, and `Overtaken` is raised: no error,
-but a reason to look again.
+When an object has changed since the operator read it, the API server refuses the write, and
+`Overtaken` is raised.  `Overtaken` is not a failure: the caller reads the object again.
 """
 
 from __future__ import annotations
@@ -33,34 +33,43 @@ from midstreamer_operator.resources.requests import (
 
 DAY_S = 86_400.0
 AGREES = "IdentityAgrees"
+"""Reason in the condition of a signing request that the operator approves."""
 CONDITION_CHARACTERS_MAX = 1000
+"""Characters of a condition's message; longer messages are shortened."""
 COMPONENT = "midstreamer-operator"
+"""Name of the operator as the source of Events and as the field manager of applied objects."""
 
 
 class Overtaken(Exception):
-    """What was to be written has been changed by somebody else since it was read."""
+    """An object to be written was changed or deleted by somebody else since it was read."""
 
 
 async def approve(api: Api, given: Object, message: str) -> Object:
-    """Approve a request; returns it as it is then."""
+    """Approve a signing request; return the updated object. Raise Overtaken if it changed."""
     condition = Condition(APPROVED, reason=AGREES, message=message)
     return await _put(api, given, "approval", requests.conditioned(given, condition))
 
 
 async def deny(api: Api, given: Object, reason: Reason, message: str) -> Object:
-    """Deny a request; returns it as it is then."""
+    """Deny a signing request; return the updated object. Raise Overtaken if it changed."""
     condition = Condition(DENIED, reason=reason, message=_short(message))
     return await _put(api, given, "approval", requests.conditioned(given, condition))
 
 
 async def fail(api: Api, given: Object, reason: Reason, message: str) -> Object:
-    """Say of an approved request that it will not be signed; returns it as it is then."""
+    """Mark an approved signing request as failed, so that nobody signs it.
+
+    Return the updated object.  Raise Overtaken if it changed.
+    """
     condition = Condition(FAILED, reason=reason, message=_short(message))
     return await _put(api, given, "status", requests.conditioned(given, condition))
 
 
 async def hand_over(api: Api, given: Object, entry: Entry) -> Object:
-    """Put the certificate of the ledger into its request; returns it as it is then."""
+    """Write the certificate of a ledger entry into its signing request.
+
+    Return the updated object.  Raise Overtaken if it changed.
+    """
     return await _put(api, given, "status", requests.certified(given, entry.certificate))
 
 
@@ -72,38 +81,48 @@ async def record(
     authority: Authority,
     now_s: float,
 ) -> Entry:
-    """Make a certificate and write it into the ledger; the one that is there already, if any."""
+    """Make a certificate and write it into the ledger; return its entry.
+
+    When the ledger already has an entry for this request, return that entry instead.  Raise
+    Conflict when that entry is for another identity or another key.
+    """
     entry = certified(request, sign, authority, now_s)
-    made = ledger.written(policy.release, request.uid, entry)
+    manifest = ledger.written(policy.release, request.uid, entry)
     path = f"/api/v1/namespaces/{policy.namespace}/configmaps"
-    answer = await api.ask("POST", path, made)
+    answer = await api.ask("POST", path, manifest)
     if answer.status != 409:
         answer.checked()
         return entry
     name = ledger.name(policy.release, request.uid)
-    there = await observe.config_map(api, policy.namespace, name)
-    if there is None:
-        raise Overtaken(f"ConfigMap {policy.namespace}/{name} was there, and is gone")
-    first = ledger.read(there)
+    existing = await observe.config_map(api, policy.namespace, name)
+    if existing is None:
+        raise Overtaken(
+            f"ConfigMap {policy.namespace}/{name} existed a moment ago and has been deleted"
+        )
+    first = ledger.read(existing)
     if (first.id, first.key_hash) != (entry.id, entry.key_hash):
         raise Conflict(
-            f"ConfigMap {policy.namespace}/{name} records a certificate of {first.id} for another"
-            f" key than signing request {request.name} has; delete it if nobody needs it"
+            f"ConfigMap {policy.namespace}/{name} records a certificate of {first.id} with key"
+            f" {first.key_hash}, but signing request {request.name} asks for {entry.id} with key"
+            f" {entry.key_hash}; delete the ConfigMap if nobody needs that certificate"
         )
     return first
 
 
 def certified(request: SigningRequest, sign: Sign, authority: Authority, now_s: float) -> Entry:
-    """A new certificate, as the ledger has it; it ends no later than its authority."""
+    """Sign a new certificate and return its ledger entry.
+
+    The certificate expires no later than the certificate of its authority.
+    """
     authority_ends_s = authority.certificate.not_valid_after_utc.timestamp()
     life_s = min(sign.life_s, authority_ends_s - now_s)
-    made = x509.load_pem_x509_csr(request.pem)
+    csr = x509.load_pem_x509_csr(request.pem)
     leaf = authority.sign(
-        made, sign.identity, now_s=now_s, days=life_s / DAY_S, dns_names=sign.host_names
+        csr, sign.identity, now_s=now_s, days=life_s / DAY_S, dns_names=sign.host_names
     )
     return Entry(
         serial=f"{leaf.serial_number:x}",
-        key_hash=key_hash(made),
+        key_hash=key_hash(csr),
         id=sign.identity.uri,
         authority=authority.certificate.fingerprint(hashes.SHA256()).hex(),
         ends=f"{leaf.not_valid_after_utc.timestamp():.0f}",
@@ -113,7 +132,7 @@ def certified(request: SigningRequest, sign: Sign, authority: Authority, now_s: 
 
 
 def key_hash(holder: x509.Certificate | x509.CertificateSigningRequest) -> str:
-    """SHA-256 of a public key, hexadecimal."""
+    """Return the SHA-256 of the public key (its SubjectPublicKeyInfo), hexadecimal."""
     key = holder.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -132,14 +151,15 @@ async def tell(
 ) -> None:
     """Write an Event about the requester's pod.
 
-    An Event stands in the namespace of what it is about, and we may write in our own alone: one
-    about a requester from elsewhere is written about ``own``, name and uid of the operator's pod.
+    Kubernetes wants an Event in the namespace of its object, and the operator may write Events only
+    in its own namespace.  So an Event about a requester of another namespace is attached to ``own``
+    instead: the name and uid of the operator's pod.
     """
     is_ours = request.account[0] == policy.namespace and request.pod_name
     pod, uid = (request.pod_name, request.pod_uid) if is_ours else own
     if not pod:
         return
-    made = events.written(
+    event = events.written(
         namespace=policy.namespace,
         pod=pod,
         uid=uid,
@@ -149,43 +169,45 @@ async def tell(
         component=COMPONENT,
         now_s=now_s,
     )
-    answer = await api.ask("POST", events.path(policy.namespace), made)
+    answer = await api.ask("POST", events.path(policy.namespace), event)
     answer.checked((200, 201, 409))
 
 
 async def forget(api: Api, namespace: str, name: str) -> None:
-    """Delete an entry of the ledger."""
+    """Delete an entry of the ledger, the ConfigMap ``name``; an entry that is missing is fine."""
     answer = await api.ask("DELETE", naming.config_map(namespace, name))
     answer.checked((200, 202, 404))
 
 
 async def create(api: Api, path: str, made: Object) -> Object | None:
-    """Create an object; None when one of its name is there already."""
+    """Create the object ``made``; return None when an object of its name exists already."""
     answer = await api.ask("POST", path, made)
     return None if answer.status == 409 else answer.checked()
 
 
 async def replace(api: Api, path: str, made: Object) -> Object:
-    """Replace an object as it was read; Overtaken when it has changed since."""
+    """Replace an object by ``made``; raise Overtaken when it changed since it was read."""
     return _written(await api.ask("PUT", path, made))
 
 
 async def apply(api: Api, path: str, made: Mapping[str, Any]) -> Object:
-    """Have the API server make an object so, or create it: fields that we do not name stay.
+    """Create or update an object by server-side apply; fields missing from ``made`` are kept.
 
-    A field that somebody else has set otherwise is ours again.  BadInput or Refused when the
-    server does not let it pass.
+    A conflict is forced: the operator takes a field over from another manager.  Raise BadInput or
+    Refused when the API server rejects the object.
     """
     query = {"fieldManager": COMPONENT, "force": "true"}
     return (await api.ask("PATCH", path, dict(made), query=query)).checked()
 
 
 async def _put(api: Api, given: Object, part: str, made: Object) -> Object:
+    """Replace a subresource of a signing request, such as `status`, by that of ``made``."""
     name = given["metadata"]["name"]
     return _written(await api.ask("PUT", f"{naming.REQUESTS}/{name}/{part}", made))
 
 
 def _written(answer: Answer) -> Object:
+    """Return the written object; raise Overtaken when it changed or was deleted meanwhile."""
     if answer.status in (404, 409):
         raise Overtaken(str(answer.error()))
     return answer.checked()

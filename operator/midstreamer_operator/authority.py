@@ -1,7 +1,7 @@
-"""The authority of an installation: made once, by whichever replica comes first, then read.
+"""The certificate authority of an installation: created once, afterwards only read.
 
-Its key is in one Secret.  It is created and never replaced, so that of two replicas that begin at
-the same time one creates it and the other one reads what the first wrote.
+The authority's key is in one Secret.  The operator creates that Secret and never replaces it.  So
+when two replicas start at the same time, one creates the Secret and the other reads the same key.
 """
 
 from __future__ import annotations
@@ -19,33 +19,39 @@ log = logs.get(__name__)
 
 
 async def opened(api: Api, policy: Policy, now_s: float) -> Authority:
-    """The authority, made if there is none; ConfigError when the Secret holds something else."""
+    """Return the authority, and create it if its Secret is missing.
+
+    Raise ConfigError when the Secret does not hold an authority of this trust domain.
+    """
     namespace, name = policy.namespace, authorities.secret_name(policy.release)
     found = await observe.secret(api, namespace, name)
     if found is None:
-        made = authorities.secret(policy.release, establish(policy.trust_domain, now_s=now_s))
-        found = await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", made)
+        manifest = authorities.secret(policy.release, establish(policy.trust_domain, now_s=now_s))
+        found = await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", manifest)
         if found is not None:
             log.info("authority.made", place=f"{namespace}/{name}")
         else:
             found = await observe.secret(api, namespace, name)
     if found is None:
-        raise Overtaken(f"Secret {namespace}/{name} was there, and is gone")
+        raise Overtaken(f"Secret {namespace}/{name} existed a moment ago and has been deleted")
     return authorities.authority(found, policy.trust_domain)
 
 
 async def published(api: Api, policy: Policy, authority: Authority) -> None:
-    """See to it that the bundle names the authority; others that are in it stay."""
+    """Add the authority's certificate to the bundle of trusted authorities, a ConfigMap.
+
+    Certificates of other authorities stay in the bundle.
+    """
     namespace, name = policy.namespace, naming.bundle(policy.release)
     found = await observe.config_map(api, namespace, name)
     if found is None:
-        made = authorities.bundle(policy.release, [authority.certificate])
-        found = await act.create(api, f"/api/v1/namespaces/{namespace}/configmaps", made)
+        manifest = authorities.bundle(policy.release, [authority.certificate])
+        found = await act.create(api, f"/api/v1/namespaces/{namespace}/configmaps", manifest)
         if found is not None:
             return
         found = await observe.config_map(api, namespace, name)
     if found is None:
-        raise Overtaken(f"ConfigMap {namespace}/{name} was there, and is gone")
+        raise Overtaken(f"ConfigMap {namespace}/{name} existed a moment ago and has been deleted")
     trusted = authorities.trusted(found)
     if authority.certificate not in trusted:
         data = authorities.bundle(policy.release, [*trusted, authority.certificate])["data"]

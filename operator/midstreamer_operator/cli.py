@@ -1,4 +1,4 @@
-"""The command ``midstreamer-operator``."""
+"""The command line of ``midstreamer-operator``: run one replica of the operator in a pod."""
 
 from __future__ import annotations
 
@@ -32,42 +32,48 @@ def operate(
         None, "--config", help="TOML file of settings. Default: $MIDSTREAMER_CONFIG."
     ),
     sets: list[str] = typer.Option(  # noqa: B008 - typer reads its options so
-        [], "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
+        [],
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one setting of the section [operator], such as release=mid. Repeatable.",
     ),
     print_config: bool = typer.Option(
-        False, "--print-config", help="Show each setting and its origin, end."
+        False, "--print-config", help="Print each setting with its value and origin, then exit."
     ),
-    version: bool = typer.Option(False, "--version", help="Show the version and end."),
+    version: bool = typer.Option(False, "--version", help="Print the version, then exit."),
 ) -> None:
-    """Look after one installation of Midstreamer, from a pod of its namespace.
+    """Run one replica of the operator of a Midstreamer installation, in a pod of its namespace.
 
-    Two replicas are ready at once; the one that holds the lease works.
+    Run two replicas. Both stay ready, and only the one that holds the lease acts.
     """
     if version:
         typer.echo(f"midstreamer-operator {midstreamer_operator.__version__}")
         return
     file = config_file or config.default_config_file()
-    made = config.load(OperatorSettings, config_file=file, overrides=_assigned(sets))
+    settings = config.load(OperatorSettings, config_file=file, overrides=_assigned(sets))
     if print_config:
-        for row in config.show(made):
+        for row in config.show(settings):
             typer.echo(f"{row.key} = {row.value}  ({row.origin})")
         return
-    logs.configure(made.telemetry.json_logs, made.telemetry.level)
-    asyncio.run(process.run(made))
+    logs.configure(settings.telemetry.json_logs, settings.telemetry.level)
+    asyncio.run(process.run(settings))
 
 
 def _assigned(sets: Sequence[str]) -> dict[str, str]:
-    made = {}
+    """Return the settings given as `--set KEY=VALUE`; raise BadInput for a word without `=`."""
+    overrides = {}
     for word in sets:
         key, equals, value = word.partition("=")
         if not equals:
-            raise BadInput("--set takes KEY=VALUE, KEY a setting of [operator] such as `release`")
-        made[key.strip()] = value
-    return made
+            raise BadInput(
+                "--set takes KEY=VALUE, where KEY is a setting of [operator], such as `release`"
+            )
+        overrides[key.strip()] = value
+    return overrides
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; return its exit code."""
+    """Run the command line `arguments`, by default that of the process; return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     return errors.outcome(
         lambda: app(args=words, prog_name="midstreamer-operator"), debug=lambda: False
@@ -75,5 +81,5 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """Run the command and exit with its code. This is the entry point of the console script."""
     sys.exit(execute())

@@ -1,7 +1,7 @@
-"""The password of the installation's own database: made once, and never replaced.
+"""The password of the installation's own database: created once, never replaced.
 
-A Secret of its name that is there already stays as it is: somebody else may have written it, and a
-database may use it.
+When the Secret of the password exists already, it stays as it is: somebody else may have written
+it, and a database may already use it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from midstreamer_operator.plan.issuance import Policy
 from midstreamer_operator.resources import passwords
 
 PASSWORD_BYTES = 32
+"""Random bytes in a new password, before they are encoded as text."""
 
 log = logs.get(__name__)
 
 
 async def provided(api: Api, policy: Policy) -> str:
-    """See to it that there is a password; what is wrong with the one there is, empty if nothing."""
+    """Create the Secret of the password unless it exists.
+
+    Return what is wrong with an existing Secret, an empty string when nothing is.
+    """
     namespace, name = policy.namespace, passwords.secret_name(policy.release)
     found = await observe.secret(api, namespace, name)
     if found is not None:
         return passwords.problem(found)
-    made = passwords.secret(policy.release, secrets.token_urlsafe(PASSWORD_BYTES))
-    if await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", made) is not None:
+    manifest = passwords.secret(policy.release, secrets.token_urlsafe(PASSWORD_BYTES))
+    if await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", manifest) is not None:
         log.info("password.made", name=f"{namespace}/{name}")
     return ""

@@ -1,8 +1,9 @@
-"""What kopf calls: nothing is decided or done here, only passed on.
+"""Event handlers for kopf: they decide nothing and only pass events on.
 
-kopf watches the signing requests of the cluster; those of our signers go to `reconcile`.  In our
-namespace it watches pools, their Deployments and the template of agents, and wakes `pools`.  It
-keeps nothing in any of them: no annotation, no finalizer, as `on.event` has none.
+kopf watches the signing requests of the cluster; those for the installation's signers go to
+`Signer.attend`.  In the installation's namespace kopf watches pools, their Deployments and the
+PodTemplate of agents; a change of any calls `Pools.wake`.  kopf stores nothing in these objects,
+neither annotations nor finalizers, because handlers of the type `kopf.on.event` need none.
 """
 
 from __future__ import annotations
@@ -22,41 +23,44 @@ from midstreamer_operator.reconcile import Signer
 from midstreamer_operator.resources import agentpools, deployments, requests
 
 LEFT_S = 0.2
-"""How long tasks that kopf leaves behind may take to end: some never do."""
+"""Seconds to wait for cancelled tasks that kopf left behind; some of them never end."""
 GROUP, VERSION, PLURAL = "certificates.k8s.io", "v1", "certificatesigningrequests"
 
 
 def registry(signer: Signer, pools: Pools, account: Account) -> kopf.OperatorRegistry:
-    """The handlers of one operator."""
-    made = kopf.OperatorRegistry()
+    """Return the registry of kopf with the handlers of one operator."""
+    handlers = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=made)
+    @kopf.on.login(registry=handlers)
     def login(**_: Any) -> kopf.ConnectionInfo:
         return connection(account)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=made, when=_is_for(signer.policy.signers))
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, when=_is_for(signer.policy.signers))
     async def requested(event: kopf.RawEvent, **_: Any) -> None:
         await signer.attend(dict(event["object"]))
 
     @kopf.on.event(
-        agentpools.GROUP, agentpools.VERSION, agentpools.PLURAL, registry=made,
+        agentpools.GROUP, agentpools.VERSION, agentpools.PLURAL, registry=handlers,
         when=lambda body, **_: (body.get("spec") or {}).get("fleet") == pools.fleet,
     )  # fmt: skip
     @kopf.on.event(
-        "apps", "v1", "deployments", registry=made, labels={agentpools.LABEL: kopf.PRESENT}
+        "apps", "v1", "deployments", registry=handlers, labels={agentpools.LABEL: kopf.PRESENT}
     )
     @kopf.on.event(
-        "", "v1", "podtemplates", registry=made,
+        "", "v1", "podtemplates", registry=handlers,
         when=lambda name, **_: name == deployments.template_name(pools.fleet),
     )  # fmt: skip
     async def pool_changed(**_: Any) -> None:
         pools.wake()
 
-    return made
+    return handlers
 
 
 def connection(account: Account) -> kopf.ConnectionInfo:
-    """How kopf reaches the API server; it asks again when the token has expired."""
+    """Return address and token of the API server for kopf.
+
+    kopf calls the login handler again when the token has expired.
+    """
     return kopf.ConnectionInfo(
         server=account.server,
         ca_path=str(account.authority_path),
@@ -67,36 +71,38 @@ def connection(account: Account) -> kopf.ConnectionInfo:
 
 
 def settings() -> kopf.OperatorSettings:
-    """kopf's own settings."""
-    made = kopf.OperatorSettings()
-    made.scanning.disabled = True  # it would list and watch every CustomResourceDefinition
-    made.posting.enabled = False  # events are written by `act`, with words of ours
-    # A watch that dies silently is begun again: by the server's end of it, else by ours.
-    # The API server refuses a fraction of a second, even of none.
-    made.watching.server_timeout, made.watching.client_timeout = 120, 150
-    made.watching.connect_timeout = 5.0
-    made.networking.request_timeout = 10.0
-    # After these it fails, and `leading` says so and begins it anew; its own go on for a minute.
-    made.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
-    # Else it kills this process ten minutes after any end of its own.
-    made.process.ultimate_exiting_timeout = None
-    return made
+    """Return the settings of kopf itself, not those of the operator."""
+    kopf_settings = kopf.OperatorSettings()
+    kopf_settings.scanning.disabled = True  # else kopf watches every CustomResourceDefinition
+    kopf_settings.posting.enabled = False  # the operator writes its own Events, in `act`
+    # A watch whose connection dies silently is restarted by these timeouts: the API server ends
+    # it after 120 s, the client after 150 s.  The API server rejects a float, even a whole one.
+    kopf_settings.watching.server_timeout, kopf_settings.watching.client_timeout = 120, 150
+    kopf_settings.watching.connect_timeout = 5.0
+    kopf_settings.networking.request_timeout = 10.0
+    # After these retries kopf fails; then `leading` reports the fault and starts kopf again.  The
+    # defaults of kopf would retry for a minute first.
+    kopf_settings.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
+    # By default kopf kills this process ten minutes after its operator tasks end.
+    kopf_settings.process.ultimate_exiting_timeout = None
+    return kopf_settings
 
 
 async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable[[], None]) -> None:
-    """Handle events until cancelled; ``begun`` is called when kopf has taken the signals.
+    """Run kopf until cancelled; call ``begun`` once kopf has installed its signal handlers.
 
-    kopf's own way to run would, at its end, wait for every task of this loop and cancel it,
-    whosever it is.  So its tasks are begun and ended here.  By themselves they only fail.
+    `kopf.operator` would, at its end, wait for every task that began after it and cancel it, also
+    tasks that are not kopf's.  So this function starts and ends kopf's tasks itself.  A task of
+    kopf that ends before that has failed, and its exception is raised here.
     """
     vault = Vault()
     started = await kopf.spawn_tasks(
         registry=registry(signer, pools, account),
         vault=vault,
         settings=settings(),
-        # Else it is made of the user's name, and the user of a pod need not have one.
+        # By default kopf takes the name of the user, and the user of a pod may have no name.
         identity=cast("Any", "midstreamer-operator"),
-        # Signing requests are of no namespace, and watched all the same.
+        # Signing requests are cluster-scoped; kopf watches them despite this restriction.
         namespaces=[pools.namespace],
         standalone=True,
     )
@@ -109,8 +115,8 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         try:
             await tasks.ended(started)
         finally:
-            # kopf's scan of the API leaves tasks behind when it is cancelled, and these open
-            # connections that nobody closes.
+            # When kopf's scan of the API is cancelled, it leaves tasks behind that open
+            # connections; nobody else would close these.
             if left := _left():
                 for task in left:
                     task.cancel()
@@ -119,13 +125,15 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
 
 
 def _left() -> list[asyncio.Task[Any]]:
-    """The tasks that run code of kopf, whoever began them."""
+    """Return the tasks of this event loop that run code of kopf, no matter who started them."""
     home = str(Path(kopf.__file__).parent)
     code = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
     return [task for task, each in code if each and each.co_filename.startswith(home)]
 
 
 def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
+    """Return a filter for kopf: existing signing requests for one of the signers ``wanted``."""
+
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
         return type != "DELETED" and requests.signer_of(body) in wanted
 

@@ -1,7 +1,8 @@
-"""Two replicas, of which one works: the shell around `plan.election`.
+"""One replica of the operator: it stands by, or leads while it holds the lease.
 
-Both are ready.  The one that holds the lease watches and sweeps; it stops when it could not renew
-in time, and gives the lease back when it ends, so that the other one takes over at once.
+All replicas stay ready, and only the one that holds the lease acts.  The leader stops its work when
+it could not renew the lease in time.  When its process ends, it releases the lease, so that another
+replica takes over at once.  `plan.election` decides when to take or renew the lease.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from midstreamer_operator.signals import Signals
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
+"""Exit code of a process whose work did not end before its lease could expire."""
 STEADY_S = 10.0
-"""Events count as well once they have been listened to for so long."""
+"""Seconds of leading without a failure, after which an earlier trouble with events is cleared."""
 
 log = logs.get(__name__)
 
 
 class Part(StrEnum):
-    """What may be in trouble, each by itself."""
+    """Parts of a replica; each can have its own trouble, which makes the replica not ready."""
 
     LEASE = "lease"
     AUTHORITY = "authority"
@@ -63,19 +65,22 @@ class Replica:
         )
         self._troubles: dict[Part, str] = {Part.LEASE: "the lease was not read yet"}
         self._spare_s = settings.lease_s - settings.renew_within_s
-        """What may be lost of a lease by a look that hangs, or work that does not end."""
+        """Seconds between the end of leading and the expiry of the lease.
+
+        This time bounds a call about the lease that hangs, and the cancelling of the work.
+        """
 
     def serving_reasons(self) -> list[str]:
-        """Why this replica could not take over; empty when it could."""
+        """Return the reasons why this replica could not lead; an empty list when it could."""
         return list(self._troubles.values())
 
     @property
     def leads(self) -> bool:
-        """Whether this replica may act now."""
+        """Whether this replica holds the lease and may act now."""
         return self.election.leads(_now_s())
 
     async def run(self) -> None:
-        """Stand by and lead in turn, until a signal comes; then give the lease back."""
+        """Stand by, and lead whenever the lease is held, until a signal; then release the lease."""
         try:
             while not self._signals.stop.is_set():
                 await self._look()
@@ -89,7 +94,7 @@ class Replica:
             await self._give_back()
 
     async def _lead(self) -> None:
-        """Work until the lease is lost, or a signal comes, or the work ends by itself."""
+        """Do the leader's work until the lease is lost, a signal comes, or a task of it ends."""
         try:
             signer = await self._signer()
         except (MidstreamerError, Overtaken) as error:
@@ -119,6 +124,7 @@ class Replica:
             await self._end(work)
 
     async def _signer(self) -> Signer:
+        """Open and publish the authority; return the reconciler of signing requests."""
         policy = self._settings.policy
         opened = await authority.opened(self._api, policy, time.time())
         await authority.published(self._api, policy, opened)
@@ -136,19 +142,19 @@ class Replica:
         return Pools(self._api, namespace, fleet, time.time, lambda: self.leads, rests_s)
 
     async def _look_after(self, pools: Pools) -> None:
-        """Look after the pools; a look that fails is begun again by whoever supervises it."""
+        """Reconcile the pools periodically; `tasks.supervise` restarts this after an error."""
         while True:
             try:
                 with _counted("pools"):
                     await pools.look()
             except MidstreamerError as error:
-                self._ill(Part.POOLS, f"the pools of agents: {error.message}")
+                self._ill(Part.POOLS, f"the pools of agents cannot be reconciled: {error.message}")
                 raise
             self._well(Part.POOLS)
             await pools.rest()
 
     async def _sweep(self, signer: Signer) -> None:
-        """Sweep now and again; one that fails is begun again at once by whoever supervises it."""
+        """Sweep signing requests periodically; `tasks.supervise` restarts this after an error."""
         while True:
             await self._provide_password(signer)
             try:
@@ -161,7 +167,10 @@ class Replica:
             await asyncio.sleep(tasks.spread(self._settings.sweep_s))
 
     async def _provide_password(self, signer: Signer) -> None:
-        """Have a password for the database; that there is none keeps nobody from being signed."""
+        """Make the password of the database if it is missing.
+
+        A failure is recorded as a trouble of this replica; signing requests are still reconciled.
+        """
         if not (self._settings.makes_password and signer.may_act()):
             return
         try:
@@ -174,7 +183,10 @@ class Replica:
             self._well(Part.PASSWORD)
 
     async def _look(self) -> None:
-        """Read the lease, and take or renew it when that is ours to do."""
+        """Read the lease, and take or renew it when `plan.election` says so.
+
+        An error is recorded as a trouble of this replica, and is not raised.
+        """
         try:
             async with asyncio.timeout(self._spare_s):
                 await self._looked()
@@ -187,16 +199,18 @@ class Replica:
             self._well(Part.LEASE)
 
     def _ill(self, part: Part, why: str) -> None:
-        """Remember what is wrong, and log it once."""
+        """Record the trouble of a part, and log it when it is new."""
         if self._troubles.get(part) != why:
             log.warning("operator.troubled", part=part, detail=why)
         self._troubles[part] = why
 
     def _well(self, *parts: Part) -> None:
+        """Clear the troubles of these parts."""
         for part in parts:
             self._troubles.pop(part, None)
 
     async def _looked(self) -> None:
+        """Read the lease, and take or renew it; raise Overtaken when somebody else was faster."""
         asked_s = _now_s()
         found = await observe.lease(self._api, self._settings.namespace, self._lease)
         record = None if found is None else leases.read(found)
@@ -205,16 +219,19 @@ class Replica:
         if move is Move.WAIT:
             return
         if found is None:
-            made = leases.made(self._lease, me, lease_s, time.time())
-            if await act.create(self._api, self._path, made) is None:
+            manifest = leases.made(self._lease, me, lease_s, time.time())
+            if await act.create(self._api, self._path, manifest) is None:
                 return
         else:
-            made = leases.held(found, me, lease_s, time.time())
-            await act.replace(self._api, f"{self._path}/{self._lease}", made)
+            manifest = leases.held(found, me, lease_s, time.time())
+            await act.replace(self._api, f"{self._path}/{self._lease}", manifest)
         self.election.written(asked_s)
 
     async def _give_back(self) -> None:
-        """Say that nobody leads, so that the other replica need not wait; it may fail."""
+        """Release the lease if this replica leads, so that another need not wait for its expiry.
+
+        A failure is only logged: then the lease expires by itself.
+        """
         if not self.leads:
             return
         self.election.lost()
@@ -223,14 +240,17 @@ class Replica:
                 found = await observe.lease(self._api, self._settings.namespace, self._lease)
                 if found is None or leases.read(found).holder != self.election.me:
                     return
-                made = leases.held(found, "", self._settings.lease_s, time.time())
-                await act.replace(self._api, f"{self._path}/{self._lease}", made)
+                manifest = leases.held(found, "", self._settings.lease_s, time.time())
+                await act.replace(self._api, f"{self._path}/{self._lease}", manifest)
                 log.info("lease.given_back")
         except (MidstreamerError, Overtaken, TimeoutError) as error:
             log.warning("lease.not_given_back", detail=str(error))
 
     async def _end(self, work: set[asyncio.Task[None]]) -> None:
-        """End the work; what hangs must not outlive the lease."""
+        """Cancel the work and wait for its end.
+
+        Exit the process when a task does not end in time, because no work may outlast the lease.
+        """
         for task in work:
             task.cancel()
         _, stuck = await asyncio.wait(work, timeout=self._spare_s)
@@ -252,7 +272,7 @@ def _now_s() -> float:
 
 @contextlib.contextmanager
 def _counted(work: str) -> Iterator[None]:
-    """Count one time of going over something, with what it took and whether it failed."""
+    """Measure one run of ``work``: its duration, its result, and the time of the last success."""
     began_s, result = time.monotonic(), "failed"
     try:
         yield

@@ -1,7 +1,8 @@
-"""Reading from the API server.
+"""Reads from the API server.
 
-A pod is read when a decision needs it, not kept from a watch: a new pod asks for its certificate
-before a watch tells of it, and one that was deleted may stay in a watch for a while.
+The operator reads a pod at the moment a decision needs it, and does not cache pods from a watch.
+A watch is late: a new pod asks for its certificate before the watch reports the pod, and a deleted
+pod may stay in a watch's cache for a while.
 """
 
 from __future__ import annotations
@@ -28,18 +29,26 @@ from midstreamer_operator.resources.requests import SigningRequest
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 PAGE = "200"
+"""Objects in one page of a list, the query parameter `limit`."""
 ASKED_ABOUT_MAX = 5
-"""Events of so many pods of a pool are read: what is wrong is mostly wrong with all."""
+"""Pods of one pool whose Events are read; a fault mostly has the same cause in all pods."""
 
 
 async def pod(api: Api, namespace: str, name: str) -> Pod | None:
-    """The pod of this name, or None; an error when the API server does not say."""
+    """Return the pod of this name, None if it does not exist.
+
+    Raise MidstreamerError when the API server cannot be asked.
+    """
     found = await _object(api, f"/api/v1/namespaces/{namespace}/pods/{quote(name, safe='')}")
     return None if found is None else pods.read(found)
 
 
 async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
-    """The API server's answer to what a decision about a client depends on."""
+    """Return the API server's answer to the question on which a decision about a client depends.
+
+    For `OfNamespace`: whether the namespace is labelled as one with clients.  For `OfAccess`:
+    whether the requester may use the client identity of this name.
+    """
     match asked:
         case OfNamespace(name):
             found = await _object(api, f"/api/v1/namespaces/{quote(name, safe='')}")
@@ -52,63 +61,66 @@ async def answer(api: Api, request: SigningRequest, asked: Question, policy: Pol
 
 
 async def config_map(api: Api, namespace: str, name: str) -> Object | None:
-    """The ConfigMap of this name, or None."""
+    """Return the ConfigMap of this name, None if it does not exist."""
     return await _object(api, naming.config_map(namespace, name))
 
 
 async def secret(api: Api, namespace: str, name: str) -> Object | None:
-    """The Secret of this name, or None."""
+    """Return the Secret of this name, None if it does not exist."""
     return await _object(api, f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
 
 async def lease(api: Api, namespace: str, name: str) -> Object | None:
-    """The Lease of this name, or None."""
+    """Return the Lease of this name, None if it does not exist."""
     return await _object(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}")
 
 
 async def requests(api: Api, signer: str) -> AsyncIterator[Object]:
-    """Every signing request for a signer."""
+    """Yield every CertificateSigningRequest for this signer."""
     async for each in pages(api, naming.REQUESTS, {"fieldSelector": f"spec.signerName={signer}"}):
         yield each
 
 
 async def entries(api: Api, namespace: str, release: str, uri: str = "") -> AsyncIterator[Object]:
-    """Every entry of an installation's ledger, or those of one identity."""
+    """Yield the ConfigMaps of an installation's ledger of certificates.
+
+    With ``uri`` only the entries of that identity.
+    """
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     async for each in pages(api, path, {"labelSelector": ledger.selector(release, uri)}):
         yield each
 
 
 async def pools(api: Api, namespace: str) -> AsyncIterator[Object]:
-    """Every pool of agents of a namespace."""
+    """Yield every AgentPool of a namespace."""
     async for each in pages(api, agentpools.path(namespace), {}):
         yield each
 
 
 async def pod_template(api: Api, namespace: str, name: str) -> Object | None:
-    """The PodTemplate of this name, or None."""
+    """Return the PodTemplate of this name, None if it does not exist."""
     return await _object(api, f"/api/v1/namespaces/{namespace}/podtemplates/{name}")
 
 
 def deployment_path(namespace: str, name: str) -> str:
-    """Where the API server has a Deployment."""
+    """Return the path of a Deployment at the API server."""
     return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
 
 
 async def deployment(api: Api, namespace: str, name: str) -> Deployment | None:
-    """The Deployment of this name, or None."""
+    """Return the Deployment of this name, None if it does not exist."""
     found = await _object(api, deployment_path(namespace, name))
     return None if found is None else deployments.read(found)
 
 
 async def waiters(api: Api, namespace: str, selector: str) -> tuple[Waiter, ...]:
-    """Every pod of a pool, with what it waits for."""
+    """Return every pod that ``selector`` selects, with the reason why the pod waits."""
     path, query = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
     return tuple([waiting.read(each) async for each in pages(api, path, query)])
 
 
 async def warnings(api: Api, namespace: str, pod: Waiter) -> tuple[Told, ...]:
-    """The warnings about a pod."""
+    """Return the Events of type Warning about a pod."""
     path = f"/api/v1/namespaces/{namespace}/events"
     query = {"fieldSelector": f"involvedObject.uid={pod.uid}"}
     found = [waiting.warning(each) async for each in pages(api, path, query)]
@@ -123,7 +135,11 @@ async def _object(api: Api, path: str) -> Object | None:
 async def pages(
     api: Api, path: str, query: dict[str, str], *, is_known: bool = True
 ) -> AsyncIterator[Object]:
-    """Every object of a list; none of a kind that the cluster need not know and does not."""
+    """Yield every object of a list, page by page.
+
+    With ``is_known`` false the cluster may lack the kind of object; then nothing is yielded instead
+    of an error.
+    """
     wanted = {**query, "limit": PAGE}
     while True:
         answer = await api.ask("GET", path, query=wanted)

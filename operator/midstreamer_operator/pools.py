@@ -1,7 +1,7 @@
-"""The pools of one installation: look at each, decide, do; again whenever something changes.
+"""Reconciliation of an installation's pools of agents: observe each pool, decide, act.
 
-It is level-based, and one task goes over all pools: events only wake it.  So no two passes are
-under way at once, and a hundred events that come together are one pass.
+Reconciliation is level-based: one task goes over all pools, and events only wake this task.  So two
+passes never run at the same time, and a hundred events that come together cause a single pass.
 """
 
 from __future__ import annotations
@@ -22,55 +22,58 @@ from midstreamer_operator.resources import agentpools, deployments
 from midstreamer_operator.resources.agentpools import Pool
 
 PASSES_MAX = 4
+"""Decisions about one pool in one pass; `Overtaken` is raised after the last."""
 WAITS_S = 2.0
-"""Between two looks while a pool waits for something: of a pod that is stuck no event tells."""
+"""Seconds between two passes while a pool waits for something; a stuck pod causes no event."""
 GATHERS_S = 0.2
-"""Events that come within this time of each other are one pass."""
+"""Seconds to wait before each pass, so that events that come together cause a single pass."""
 
 log = logs.get(__name__)
 
 
 @dataclass
 class Pools:
-    """The pools of one fleet, with what is needed to look after them."""
+    """The reconciler of the pools of agents of one fleet."""
 
     api: Api
     namespace: str
     fleet: str
     now: Callable[[], float]
     may_act: Callable[[], bool] = lambda: True
-    """Whether this replica leads; asked before each write."""
+    """Return whether this replica leads; called before each write."""
     rests_s: float = 30.0
-    """Between two looks when every pool is as it should be and no event comes."""
+    """Seconds between two passes while every pool is ready and no event comes."""
     _applied: dict[str, Applied] = field(default_factory=dict, repr=False)
-    """By uid of the pool."""
+    """The Deployment that was applied last for each pool, by the uid of the pool."""
     _agents: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
-    """Agents wanted and ready in each pool, as seen in the last look."""
+    """Number of agents wanted and ready in each pool in the last pass, by name of the pool."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _waits: bool = False
+    """Whether a pool was waiting for something in the last pass."""
 
     def wake(self) -> None:
-        """Something has changed: look again."""
+        """Request another pass, because an object has changed."""
         self._woken.set()
 
     async def rest(self) -> None:
-        """Return when it is time for another look."""
+        """Return when it is time for another pass: after an event, or when the period is over."""
         await asyncio.sleep(GATHERS_S)
         await tasks.awaited(self._woken, WAITS_S if self._waits else self.rests_s)
         self._woken.clear()
 
     async def look(self) -> None:
-        """One pass over every pool of the fleet.
+        """Make one pass over every pool of the fleet.
 
-        One that fails does not keep the others from their turn; the last error is raised.
+        After a pool that fails, the others are still reconciled; the last error is raised at the
+        end.
         """
         trouble: MidstreamerError | None = None
-        self._waits, there = False, set()
+        self._waits, uids = False, set()
         self._agents.clear()
         async for given in observe.pools(self.api, self.namespace):
             if (given.get("spec") or {}).get("fleet") != self.fleet:
                 continue
-            there.add(str(given["metadata"].get("uid")))
+            uids.add(str(given["metadata"].get("uid")))
             try:
                 self._waits |= await self.reconcile(agentpools.read(given))
             except Overtaken as error:
@@ -78,13 +81,17 @@ class Pools:
                 self._waits = True
             except MidstreamerError as error:
                 trouble = error
-        self._applied = {uid: kept for uid, kept in self._applied.items() if uid in there}
+        self._applied = {uid: kept for uid, kept in self._applied.items() if uid in uids}
         self._measure()
         if trouble is not None:
             raise trouble
 
     async def reconcile(self, pool: Pool) -> bool:
-        """Bring one pool as far as it goes; whether it is worth another look soon."""
+        """Decide and act on one pool until only waiting is left.
+
+        Return whether another pass is worth it soon.  Raise Overtaken when somebody else changed
+        an object meanwhile, or when this replica is no longer the leader.
+        """
         refusal = ""
         for _ in range(PASSES_MAX):
             seen = replace(await self._seen(pool), refusal=refusal)
@@ -92,16 +99,16 @@ class Pools:
             self._agents[pool.name] = (pool.spec.replicas, ready)
             decision = plan.decide(seen, self.now())
             if (decision.apply or decision.status) and not self.may_act():
-                raise Overtaken("this replica does not lead any more")
+                raise Overtaken("this replica is no longer the leader")
             if decision.apply is None:
                 if decision.status is not None:
                     path = agentpools.path(self.namespace, pool.name)
-                    told = agentpools.told(pool, decision.status)
-                    await act.apply(self.api, f"{path}/status", told)
+                    manifest = agentpools.told(pool, decision.status)
+                    await act.apply(self.api, f"{path}/status", manifest)
                     _tell(pool, decision.status)
                 return decision.waits
             try:
-                made = deployments.read(
+                deployment = deployments.read(
                     await act.apply(
                         self.api, observe.deployment_path(self.namespace, pool.name), decision.apply
                     )
@@ -110,18 +117,21 @@ class Pools:
                 refusal = error.message
             else:
                 digest = deployments.digest(decision.apply)
-                self._applied[pool.uid] = Applied(digest, made.generation)
+                self._applied[pool.uid] = Applied(digest, deployment.generation)
                 log.info("pool.applied", pool=pool.name, replicas=pool.spec.replicas)
-        raise Overtaken(f"pool {pool.name} is not settled after {PASSES_MAX} passes")
+        raise Overtaken(
+            f"pool {pool.name} is not settled after {PASSES_MAX} passes; it is tried again soon"
+        )
 
     def _measure(self) -> None:
-        """Tell the agents of each pool in metrics."""
+        """Set the metrics of wanted and ready agents of each pool."""
         metrics.POOL_AGENTS.clear()
         for pool, (wanted, ready) in self._agents.items():
             metrics.POOL_AGENTS.labels(pool, "wanted").inc(wanted)
             metrics.POOL_AGENTS.labels(pool, "ready").inc(ready)
 
     async def _seen(self, pool: Pool) -> Seen:
+        """Read the objects of a pool; pods and Events only while agents are missing."""
         name = deployments.template_name(self.fleet)
         template = await observe.pod_template(self.api, self.namespace, name)
         held = await observe.deployment(self.api, self.namespace, pool.name)
@@ -138,7 +148,7 @@ class Pools:
 
 
 def _tell(pool: Pool, status: agentpools.Status) -> None:
-    """One line for each status that was written with another reason than before."""
+    """Log the status of a pool when its reason or its message differs from before."""
     before = {each.type: each for each in pool.status.conditions}.get("Ready")
     now = status.conditions[0]
     if before is None or (before.reason, before.message) != (now.reason, now.message):

@@ -1,4 +1,7 @@
-"""One replica as a process: probes, the client of the API, and the replica between them."""
+"""One replica of the operator as a process.
+
+The process serves the probes, reports its readiness as Events about its pod, and runs the replica.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from midstreamer_operator.signals import Signals
 
 
 async def run(settings: OperatorSettings, who: Account | None = None) -> None:
-    """Run until a signal comes; ConfigError outside of a pod, or without what must be set."""
+    """Run until SIGTERM or SIGINT.
+
+    Raise ConfigError outside of a pod, or when a required setting is missing.
+    """
     check(settings)
     who = who or account.in_pod()
     signals = Signals()
@@ -42,15 +48,17 @@ async def run(settings: OperatorSettings, who: Account | None = None) -> None:
 
 
 def check(settings: OperatorSettings) -> None:
-    """ConfigError names what a running operator needs and was not given."""
+    """Raise ConfigError when a setting that a running operator needs is missing."""
     for name in ("pod", "uid"):
         if not getattr(settings, name):
             raise ConfigError(
-                f"operator.{name} is not set; in a pod, give MIDSTREAMER_OPERATOR__{name.upper()}"
-                f" the field metadata.{'name' if name == 'pod' else 'uid'}"
+                f"operator.{name} is not set; in the pod template, set the environment variable"
+                f" MIDSTREAMER_OPERATOR__{name.upper()} from the field"
+                f" metadata.{'name' if name == 'pod' else 'uid'}"
             )
     if not settings.accounts:
         raise ConfigError(
-            "operator.accounts is empty: no pod would get a certificate; name the service accounts"
-            ' and their kinds, as MIDSTREAMER_OPERATOR__ACCOUNTS=\'{"midstreamer-agent": "agent"}\''
+            "operator.accounts is empty, so no pod would get a certificate; map each service"
+            " account to its kind, for example"
+            ' MIDSTREAMER_OPERATOR__ACCOUNTS=\'{"midstreamer-agent": "agent"}\''
         )

@@ -1,8 +1,8 @@
-"""One pass over one signing request: look, decide, do the steps, until nothing is left to do.
+"""Reconciliation of signing requests: read a request, decide, do the steps, until none is left.
 
-It is level-based: it does not matter which event brought it here, nor what was done before.  Two
-passes over one request, in one process or in two, cannot do harm: the API server lets one of two
-writes through, and the ledger has one entry for each request.
+Reconciliation is level-based: it depends on the present state of the request, not on the event that
+started it.  Two passes over one request, in one process or in two, do no harm: the API server
+accepts only one of two conflicting writes, and the ledger has one entry for each request.
 """
 
 from __future__ import annotations
@@ -30,21 +30,25 @@ from midstreamer_operator.resources.ledger import Entry
 from midstreamer_operator.resources.requests import SigningRequest
 
 PASSES_MAX = 8
+"""Decisions about one request in one reconciliation; `Overtaken` is raised after the last."""
 ATTEMPTS_MAX = 6
+"""Attempts to reconcile a request after an event, before it is left to the next sweep."""
 PASSES_AT_ONCE = 8
-"""More requests wait for their turn: a thousand pods that start at once open no thousand
-connections."""
+"""Requests of events that are reconciled at the same time; further requests wait.  Without a limit,
+a thousand pods that start together would open a thousand connections to the API server."""
 SETTLED_MAX = 256
+"""Uids of recently reconciled requests that are remembered, to skip later events about them."""
 PRUNE_S = 600.0
+"""Seconds between two passes that delete old entries of the ledger."""
 KEPT_S = 3600.0
-"""An entry stays in the ledger so long after its certificate has ended."""
+"""Seconds that an entry stays in the ledger after its certificate has expired."""
 
 log = logs.get(__name__)
 
 
 @dataclass
 class Signer:
-    """The signers of one installation, with what they need to act."""
+    """The reconciler of one installation's signing requests, for members and for clients."""
 
     api: Api
     policy: Policy
@@ -53,20 +57,20 @@ class Signer:
     """Name and uid of the operator's own pod."""
     now: Callable[[], float]
     may_act: Callable[[], bool] = lambda: True
-    """Whether this replica leads; asked before each step."""
+    """Return whether this replica leads; called before each step."""
     _places: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(PASSES_AT_ONCE), repr=False
     )
     _settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED_MAX), repr=False)
-    """Uids of requests that were answered lately."""
+    """Uids of requests that were reconciled lately; events about them are skipped."""
     _holders: Holders = field(default_factory=Holders, repr=False)
     _pruned_s: float = 0.0
 
     async def reconcile(self, given: Object) -> Decision:
-        """Bring one request as far as it goes; the last decision.
+        """Decide and act on one request until no step is left; return the last decision.
 
-        Overtaken: somebody else changed it, and the next event tells how.  Another error: try
-        again.
+        Raise Overtaken when somebody else changed the request: its next event shows the new state.
+        After any other error the caller should retry.
         """
         decision: Decision = issuance.Ignore()
         for _ in range(PASSES_MAX):
@@ -75,12 +79,16 @@ class Signer:
             if not STEPS[type(decision)]:
                 return decision
             given = await self._done(decision, given)
-        raise Overtaken(f"signing request {request.name} is not settled after {PASSES_MAX} passes")
+        raise Overtaken(
+            f"signing request {request.name} is not settled after {PASSES_MAX} passes;"
+            " the next sweep continues"
+        )
 
     async def attend(self, given: Object) -> None:
-        """Reconcile, and try again for a while when the API server is away; then the sweep will.
+        """Reconcile the request of an event, with up to `ATTEMPTS_MAX` attempts.
 
-        Events that tell of our own writes come after all is done, and are passed over.
+        When all attempts fail, the next sweep takes the request up again.  Events caused by the
+        operator's own writes arrive after the request is reconciled, and are skipped.
         """
         uid = given["metadata"].get("uid")
         if uid in self._settled:
@@ -99,9 +107,10 @@ class Signer:
             return
 
     async def sweep(self) -> int:
-        """One pass over every open request, then over the ledger; how many requests were open.
+        """Reconcile every open request, then prune the ledger; return how many were open.
 
-        One that fails does not keep the others from their turn; the last error is raised.
+        The ledger is pruned every `PRUNE_S`.  After a request that fails, the others are still
+        reconciled; the last error is raised at the end.
         """
         trouble: MidstreamerError | None = None
         count = failed = 0
@@ -126,7 +135,10 @@ class Signer:
         return count
 
     async def _decided(self, request: SigningRequest) -> Decision:
-        """What to do next; a certificate that is about to be made counts from here on."""
+        """Return what to do next, within the limit of valid certificates for one identity.
+
+        A certificate to be signed counts towards the limit from here on, before it is made.
+        """
         decision = await self._agreed(request)
         if not isinstance(decision, issuance.Approve | Sign):
             return decision
@@ -140,18 +152,21 @@ class Signer:
         return decision
 
     async def _recorded(self, uri: str) -> dict[str, float]:
-        """When each certificate of an identity ends, by the uid of its request."""
+        """Read from the ledger when each certificate of an identity expires.
+
+        The keys are the uids of the signing requests, the values are seconds since 1970.
+        """
         namespace, release = self.policy.namespace, self.policy.release
-        found = {}
+        ends_by_request = {}
         async for given in observe.entries(self.api, namespace, release, uri):
             try:
-                found[ledger.request_uid(release, given)] = ledger.read(given).ends_s
+                ends_by_request[ledger.request_uid(release, given)] = ledger.read(given).ends_s
             except BadInput as error:
                 log.warning("ledger.unreadable", detail=error.message)
-        return found
+        return ends_by_request
 
     async def _agreed(self, request: SigningRequest) -> Decision:
-        """What to do next, however many certificates there are."""
+        """Return what to do next, before the number of valid certificates is considered."""
         if request.signer == self.policy.client_signer:
             asked = clients.question(request, self.policy)
             answer = False
@@ -166,12 +181,12 @@ class Signer:
         return issuance.decide(request, pod, self.policy)
 
     async def _done(self, decision: Decision, given: Object) -> Object:
-        """Do the steps of a decision in order; the request as it is then."""
+        """Do the steps of a decision in order; return the request as it is afterwards."""
         entry: Entry | None = None
         request = requests.read(given)
         for step in STEPS[type(decision)]:
             if not self.may_act():
-                raise Overtaken("this replica does not lead any more")
+                raise Overtaken("this replica is no longer the leader")
             match step, decision:
                 case Step.APPROVE, issuance.Approve(holder):
                     given = await act.approve(self.api, given, f"{holder.uri} agrees")
@@ -180,7 +195,7 @@ class Signer:
                         self.api, request, decision, self.policy, self.authority, self.now()
                     )
                 case Step.HAND_OVER, Sign():
-                    assert entry is not None  # noqa: S101 - the order of the plan
+                    assert entry is not None  # noqa: S101 - RECORD comes before HAND_OVER
                     given = await act.hand_over(self.api, given, entry)
                 case Step.TELL, Deny(reason, message) | Fail(reason, message):
                     await self._told(request, reason, message)
@@ -194,7 +209,7 @@ class Signer:
         return given
 
     async def _told(self, request: SigningRequest, reason: Reason, message: str) -> None:
-        """Write an Event; one that cannot be written keeps no denial from being written."""
+        """Write an Event about a denial; a failure is only logged, so the denial still follows."""
         policy, own, now_s = self.policy, self.own, self.now()
         try:
             await act.tell(
@@ -204,7 +219,7 @@ class Signer:
             log.warning("event.not_written", request=request.name, detail=error.message)
 
     async def _prune(self) -> None:
-        """Forget certificates that have ended long ago."""
+        """Delete ledger entries that expired more than `KEPT_S` ago; count valid certificates."""
         self._holders.forget(self.now())
         live: Counter[str] = Counter()
         namespace, release = self.policy.namespace, self.policy.release
@@ -225,7 +240,7 @@ class Signer:
 
 
 def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
-    """One line and one count for each decision that was carried out."""
+    """Write one log line and one count for a decision that was carried out."""
     match decision:
         case issuance.Approve(holder):
             log.info("request.approved", request=name, identity=holder.name)
@@ -233,7 +248,9 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             serial = entry.serial if entry else ""
             log.info("certificate.issued", request=name, identity=holder.name, serial=serial)
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
-            metrics.LIVE_CERTIFICATES.labels(holder.kind).inc()  # until the ledger is counted again
+            metrics.LIVE_CERTIFICATES.labels(
+                holder.kind
+            ).inc()  # corrected when the ledger is next pruned
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

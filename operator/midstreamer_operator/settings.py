@@ -1,4 +1,4 @@
-"""What can be set about the operator."""
+"""The settings of the operator, section `[operator]`."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$"
 
 
 class OperatorSettings(Settings):
-    """One replica of the operator."""
+    """Settings of one replica of the operator."""
 
     section: ClassVar[str] = "operator"
 
     namespace: str = Field("default", pattern=NAME)
-    """Namespace of the installation. The operator looks at no pod of another one."""
+    """Namespace of the installation. The operator reads pods of this namespace only."""
     release: str = Field("midstreamer", pattern=NAME)
-    """Name of the installation: with the namespace it makes the name of the signer."""
+    """Name of the installation: its Helm release. Namespace and release name the signers."""
     pod: str = Field("", max_length=253)
-    """Name of the operator's own pod. Events about requesters of other namespaces are written
-    there."""
+    """Name of the operator's own pod. Events about requesters of other namespaces are attached to
+    this pod."""
     uid: str = Field("", max_length=64)
-    """Uid of the operator's own pod. Name and uid say who holds the lease, so that a restarted
-    container goes on at once."""
+    """Uid of the operator's own pod. Pod name and uid identify the holder of the lease, so that a
+    restarted container continues with its lease at once."""
     accounts: dict[str, Kind] = Field({})
-    """The kind that the pods of each service account may be, as
-    `{"midstreamer-agent" = "agent"}`. Pods of other accounts get no certificate."""
+    """Kind of the pods of each service account, such as `{"midstreamer-agent" = "agent"}`. Pods of
+    service accounts that are not listed get no certificate."""
     postgres_hosts: tuple[str, ...] = ()
-    """DNS names that the database's certificate may carry: those by which sync dials it."""
+    """DNS names that the certificate of the database may carry: sync connects by these names."""
     own_database: bool | None = None
-    """Whether the installation has a database of its own, whose password the operator makes: the
-    Secret `<release>-postgres`, key `password`, unless it is there. None: when a service account
-    may be `postgres`."""
+    """Whether the installation has its own database. If it has, the operator creates the Secret
+    `<release>-postgres` with the key `password`, unless the Secret exists. Default: true when
+    `accounts` lists the kind `postgres`."""
     life_s: float = Field(86_400.0, ge=600, le=90 * 86_400.0)
-    """Seconds that a certificate is valid. Pods renew theirs after two thirds of that, so a third
-    of it is how long the operator may be away without harm."""
+    """Seconds that a certificate is valid. Pods renew after two thirds of this time, so the
+    operator may be down for the last third without harm."""
     live_max: int = Field(LIVE_MAX, ge=8, le=100_000)
     """Certificates of one pod, or of one client identity, that may be valid at once; further
-    requests are denied. A pod needs two, and one more for each start of a container that crashed:
-    with the kubelet's pauses 300 in a day."""
+    requests are denied. A pod needs two, and one more each time a container restarts after a crash:
+    at most 300 a day, because the kubelet pauses between restarts."""
     lease_s: float = Field(6.0, ge=2, le=600)
-    """Seconds after which a leader that is silent is replaced."""
+    """Seconds without renewal after which another replica takes over the lease."""
     renew_within_s: float = Field(4.0, ge=1, le=600)
-    """A leader that could not renew its lease for so many seconds stops to lead; less than
-    `lease_s`, and the difference is what it may take to stop."""
+    """Seconds after which a leader that cannot renew its lease stops leading. It must be less than
+    `lease_s`; the difference is the time that the leader has to stop its work."""
     retry_s: float = Field(1.0, gt=0, le=60)
-    """Seconds between two looks at the lease."""
+    """Seconds between two reads of the lease."""
     sweep_s: float = Field(30.0, ge=1, le=3600)
-    """Seconds between two passes over all signing requests, and over all pools of agents. Events
-    tell of each at once; a pass finds what an event was lost of."""
+    """Seconds between two passes over all signing requests, and over all pools of agents. Changes
+    are normally handled at once, on an event; a pass handles those whose event was lost."""
     security: SecuritySettings = SecuritySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -61,25 +61,26 @@ class OperatorSettings(Settings):
     def _check_lease(self) -> OperatorSettings:
         if self.renew_within_s >= self.lease_s:
             raise ValueError(
-                f"renew_within_s={self.renew_within_s:g} must be less than lease_s={self.lease_s:g}"
+                f"renew_within_s={self.renew_within_s:g} must be less than"
+                f" lease_s={self.lease_s:g}; lower renew_within_s, or raise lease_s"
             )
         return self
 
     @property
     def me(self) -> str:
-        """Who this replica is, in the lease."""
+        """The name of this replica as holder of the lease: pod name and pod uid."""
         return f"{self.pod}_{self.uid}"
 
     @property
     def makes_password(self) -> bool:
-        """Whether the password of the database is the operator's to make."""
+        """Whether the operator makes the password of the database."""
         if self.own_database is None:
             return Kind.POSTGRES in self.accounts.values()
         return self.own_database
 
     @property
     def policy(self) -> Policy:
-        """Who may be called what."""
+        """The rules by which the operator certifies, made from these settings."""
         return Policy(
             trust_domain=self.security.trust_domain,
             namespace=self.namespace,

@@ -1,7 +1,7 @@
-"""The first signal to stop begins the end, the second one is the end.
+"""Handling of SIGTERM and SIGINT: the first one stops the process in order, the second at once.
 
-kopf takes SIGTERM and SIGINT for itself when it begins, and would need seconds to stop by them: so
-they are taken back each time.
+kopf installs its own handlers for both signals when it starts, and would need seconds to stop.  So
+the operator installs its handlers again after each start of kopf.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ log = logs.get(__name__)
 
 
 class Signals:
-    """Who hears the signals of this process."""
+    """Signal handlers of this process for SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
-        """Set by the first signal."""
+        """Set by the first SIGTERM or SIGINT."""
 
     def take(self) -> None:
-        """From now on they are ours; call it in the main thread, inside its loop."""
+        """Install the handlers; call it in the main thread, inside the running event loop."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._heard, number)
 
     def release(self) -> None:
-        """Give them back to Python."""
+        """Remove the handlers, so that Python's defaults apply again."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
     def _heard(self, number: signal.Signals) -> None:
+        """Set `stop` on the first signal; exit the process at once on the second."""
         if self.stop.is_set():
             os._exit(128 + number)
         log.info("process.stopping", signal=number.name)

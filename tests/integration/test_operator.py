@@ -301,7 +301,7 @@ async def test_a_signal_ends_the_process_and_gives_the_lease_back(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"pod": ""}, "operator.pod is not set; in a pod, give MIDSTREAMER_OPERATOR__POD"),
+        ({"pod": ""}, "operator.pod is not set; in the pod template, set the environment"),
         ({"uid": ""}, "operator.uid is not set"),
         ({"accounts": {}}, "operator.accounts is empty"),
     ],

@@ -61,4 +61,4 @@ def test_another_answer_is_told(change: dict[str, Any], told: str) -> None:
 def test_a_missing_match_is_told() -> None:
     matches = [Match(one.series, one.start, 0, *one[2:]) for one in TRIAL["expected"]()]
 
-    assert TRIAL["differences"](matches[:-1]) == ["the fleet has 11 matches, here it is 12"]
+    assert TRIAL["differences"](matches[:-1]) == ["the fleet has 11 matches, but 12 are expected"]

@@ -3,7 +3,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: loadtest
 {{- end -}}
 
-{{- /* `part` is master or worker. */ -}}
+{{- /* Labels that select the pods of one part; `part` is master or worker. */ -}}
 {{- define "loadtest.podSelector" -}}
 {{ include "loadtest.selector" . }}
 midstreamer.dev/part: {{ .part }}
@@ -30,10 +30,10 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* A Job cannot be changed: each upgrade of the release is another run, under another name. */ -}}
+{{- /* A Job cannot be changed, so each upgrade of the release creates Jobs with new names: a new run. */ -}}
 {{- define "loadtest.job" -}}
 {{- if gt (len .root.Release.Name) 40 -}}
-{{- fail (printf "release name %q has %d characters; at most 40 leave room for the names of pods" .root.Release.Name (len .root.Release.Name)) -}}
+{{- fail (printf "release name %q has %d characters, but may have at most 40, because names of pods begin with it: choose a shorter name" .root.Release.Name (len .root.Release.Name)) -}}
 {{- end -}}
 {{ .root.Release.Name }}-{{ .part }}-{{ .root.Release.Revision }}
 {{- end -}}
@@ -45,7 +45,7 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{- /* What master and workers are told alike. */ -}}
+{{- /* Arguments that master and workers share. */ -}}
 {{- define "loadtest.arguments" -}}
 - --namespace={{ .root.Values.fleet.namespace }}
 - --release={{ .root.Values.fleet.release }}
@@ -119,7 +119,7 @@ spec:
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
   volumes:
-    {{- /* Keys are written there, for the processes of one pod. */}}
+    {{- /* In memory, because private keys are written there, which the processes of the pod share. */}}
     - name: tmp
       emptyDir: {medium: Memory, sizeLimit: 128Mi}
 {{- end -}}

@@ -1,7 +1,8 @@
-"""What `helm test` runs: real ticks through the fleet, and its answer compared with one made here.
+"""The program of `helm test`: append ticks to a fleet, and compare its matches with expected ones.
 
-The ticks are the same each time, so a second run adds nothing: keys are natural.  The match is not
-recorded.  The comparison is written once more, in numpy and plain loops, and loads no kernel.
+The ticks are the same in each run, and a tick is identified by series and time, so a second run
+adds nothing.  The decision is not recorded.  The expected matches are computed here with numpy and
+plain loops, without the kernels that the fleet uses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from midstreamer.security.requested import RequestedSource
 UNIVERSE = "helm-test"
 SERIES, POINTS = 3, 300
 FIRST_TIME, STEP = 946_684_800_000_000, 60_000_000
-"""Microseconds: the year 2000, a minute apart."""
+"""Time of the first tick, 2000-01-01, and time between two ticks, one minute; microseconds."""
 SPECIFICATION = Specification(
     UNIVERSE,
     window=24,
@@ -36,10 +37,11 @@ SPECIFICATION = Specification(
     scale=Scale.DEVIATION,
 )
 CLOSE = 1e-9
+"""Tolerance of distances and outcomes, relative and absolute."""
 
 
 class Found(NamedTuple):
-    """One of the nearest windows."""
+    """One of the windows nearest to the query."""
 
     series: str
     start: int
@@ -48,24 +50,24 @@ class Found(NamedTuple):
 
 
 def history() -> list[Column]:
-    """The ticks: waves with noise of a generator that is the same everywhere."""
+    """Return the ticks, one column for each series: waves with reproducible noise."""
     times = FIRST_TIME + STEP * np.arange(POINTS, dtype=np.int64)
     return [column(f"{UNIVERSE}/{name}", times, values) for name, values in _values().items()]
 
 
 def asked() -> tuple[str, int, np.ndarray]:
-    """The series, the time and the values of the window that is asked about: the last of one."""
+    """Return series, time and values of the query: the last window of the first series."""
     name, values = next(iter(_values().items()))
     return f"{UNIVERSE}/{name}", FIRST_TIME + STEP * (POINTS - 1), values[-SPECIFICATION.window :]
 
 
 def expected() -> list[Found]:
-    """The nearest windows of the history, nearest first."""
+    """Return the windows of the history that are nearest to the query, nearest first."""
     length, horizon = SPECIFICATION.window, SPECIFICATION.horizon
     query = _normal(asked()[2])
     found = []
     for name, values in _values().items():
-        # An outcome must be known, and may not overlap what is foretold.
+        # The outcome of a window must end at least one horizon before the time of the query.
         for start in range(0, POINTS - 2 * horizon - length + 1, SPECIFICATION.grid):
             window = values[start : start + length]
             change = values[start + length - 1 + horizon] - window[-1]
@@ -76,36 +78,38 @@ def expected() -> list[Found]:
 
 
 def differences(matches: Iterable) -> list[str]:
-    """What the fleet's matches have otherwise than they should; empty when all agrees."""
-    told = [Found(one.series, one.start, one.distance, one.outcome) for one in matches]
+    """Return one line for each match of the fleet that differs from the expected one."""
+    matches_found = [Found(m.series, m.start, m.distance, m.outcome) for m in matches]
     wanted = expected()
     wrong = [
-        f"match {place}: the fleet has {one}, here it is {other}"
-        for place, (one, other) in enumerate(zip(told, wanted, strict=False))
-        if one[:2] != other[:2] or not np.allclose(one[2:], other[2:], rtol=CLOSE, atol=CLOSE)
+        f"match {place}: the fleet has {match}, but {other} is expected"
+        for place, (match, other) in enumerate(zip(matches_found, wanted, strict=False))
+        if match[:2] != other[:2] or not np.allclose(match[2:], other[2:], rtol=CLOSE, atol=CLOSE)
     ]
-    if len(told) != len(wanted):
-        wrong.append(f"the fleet has {len(told)} matches, here it is {len(wanted)}")
+    if len(matches_found) != len(wanted):
+        wrong.append(f"the fleet has {len(matches_found)} matches, but {len(wanted)} are expected")
     return wrong
 
 
 def _values() -> dict[str, np.ndarray]:
-    state, made = 1, {}
+    """Return the values of each series, float64 of shape (POINTS,), by name of the series."""
+    state, values = 1, {}
     for place in range(SERIES):
         noise = np.empty(POINTS)
         for at in range(POINTS):
             state = (1_103_515_245 * state + 12_345) % 2**31
             noise[at] = state / 2**31
-        made[f"wave-{place}"] = 100 + 8 * np.sin(np.arange(POINTS) / (5 + place)) + 4 * noise
-    return made
+        values[f"wave-{place}"] = 100 + 8 * np.sin(np.arange(POINTS) / (5 + place)) + 4 * noise
+    return values
 
 
 def _normal(window: np.ndarray) -> np.ndarray:
+    """Return the window with mean 0 and standard deviation 1."""
     return (window - np.mean(window)) / np.std(window)
 
 
 def _distance(one: np.ndarray, other: np.ndarray, band: int) -> float:
-    """Dynamic time warping: the root of the least sum of squares within the band."""
+    """Return the dynamic time warping distance of two windows within a Sakoe-Chiba band."""
     size = len(one)
     cost = np.full((size + 1, size + 1), np.inf)
     cost[0, 0] = 0.0
@@ -117,7 +121,7 @@ def _distance(one: np.ndarray, other: np.ndarray, band: int) -> float:
 
 
 def _client(namespace: str, release: str) -> Client:
-    """A client of the name that the chart lets in, certified by the fleet's operator."""
+    """Connect as `client/<release>-test`, with a certificate from the fleet's operator."""
     me = identity.make(os.environ["TRUST_DOMAIN"], Kind.CLIENT, f"{release}-test")
     issuer = ClusterIssuer(
         api.Client(account.in_pod(), idle_max=0), namespace=namespace, release=release
@@ -135,7 +139,7 @@ def _say(*lines: str) -> None:
 
 
 def main() -> int:
-    """Append, match, compare; the exit status says whether all agrees."""
+    """Append ticks, match, and compare; return 0 when the matches agree, else 1."""
     begun = time.monotonic()
     try:
         with _client(os.environ["NAMESPACE"], os.environ["RELEASE"]) as client:
@@ -143,7 +147,7 @@ def main() -> int:
             series, at, values = asked()
             decision = client.match(series, at, values, SPECIFICATION, record=False)
     except MidstreamerError as error:
-        _say(f"the fleet does not serve: {error}")
+        _say(f"the request to the fleet failed: {error}")
         return 1
     if wrong := differences(decision.matches):
         _say(*wrong)
@@ -151,7 +155,7 @@ def main() -> int:
     took_s = time.monotonic() - begun
     _say(
         f"{SERIES * POINTS} ticks are stored, and the {len(decision.matches)} nearest windows are"
-        f" those that were found here; {took_s:.1f} s with the certificate"
+        f" the expected ones; {took_s:.1f} s, including the request for a certificate"
     )
     return 0
 

@@ -8,7 +8,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{- /* The metadata of an object: name, labels, annotations, those of its own among them. */ -}}
+{{- /* Metadata of an object: its name, its labels and annotations, and those of the values. */ -}}
 {{- define "midstreamer.metadata" -}}
 name: {{ .name }}
 labels:
@@ -29,9 +29,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "midstreamer.name" -}}
-{{- /* The longest suffix is that of a StatefulSet's pod, and a pod's name is at most 63 long. */ -}}
+{{- /* A pod's name may have 63 characters. The longest suffixes are those of pods of StatefulSets. */ -}}
 {{- if gt (len .root.Release.Name) 40 -}}
-{{- fail (printf "release name %q has %d characters; at most 40 leave room for the names of pods" .root.Release.Name (len .root.Release.Name)) -}}
+{{- fail (printf "release name %q has %d characters, but may have at most 40, because names of pods begin with it: choose a shorter name" .root.Release.Name (len .root.Release.Name)) -}}
 {{- end -}}
 {{ .root.Release.Name }}-{{ .component }}
 {{- end -}}
@@ -51,7 +51,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Release.Namespace }}.svc
 {{- end -}}
 
-{{- /* Where sync listens: the name of a headless Service has all its pods. */ -}}
+{{- /* Address of sync. The name of the headless Service resolves to all pods of sync. */ -}}
 {{- define "midstreamer.sync" -}}
 {{ .Release.Name }}-sync.{{ include "midstreamer.domain" . }}:{{ .Values.sync.port }}
 {{- end -}}
@@ -86,7 +86,7 @@ postgresql://midstreamer@{{ include "midstreamer.postgresHost" . }}/midstreamer?
     {{- end }}
 {{- end -}}
 
-{{- /* The volume's source of who vouches for a database of your own; empty without. */ -}}
+{{- /* Volume source with the certificate authority of the user's own database; empty if none is set. */ -}}
 {{- define "midstreamer.databaseCa" -}}
 {{- $ca := .Values.postgresql.ca -}}
 {{- if .Values.postgresql.enabled -}}
@@ -105,7 +105,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* What every pod is told: who it is, and where it is. */ -}}
+{{- /* Environment variables of every pod: its identity, its address, and its settings file. */ -}}
 {{- define "midstreamer.environment" -}}
 {{- with .root.Values.extraEnv }}
 {{- toYaml . }}
@@ -127,7 +127,7 @@ capabilities: {drop: [ALL]}
   value: $(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)
 {{- end -}}
 
-{{- /* The pods of one kind, but for their containers. */ -}}
+{{- /* Metadata of the pods of one component. */ -}}
 {{- define "midstreamer.podMetadata" -}}
 labels:
   {{- include "midstreamer.labels" . | nindent 2 }}
@@ -135,7 +135,8 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  {{- /* Settings are read at the start, so a change of them starts pods again; the allowlist is not. */}}
+  {{- /* Settings are read at start, so this hash restarts pods when settings change. The allowlist is
+         not included, because pods read it again while they run. */}}
   midstreamer.dev/settings: {{ include "midstreamer.settings" .root | sha256sum | trunc 16 }}
   {{- with .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
@@ -168,8 +169,9 @@ topologySpreadConstraints:
         {{- include "midstreamer.selector" . | nindent 8 }}
 {{- end -}}
 
-{{- /* Where pods may be. Labels and taints of one kind are beside those of all; a pool of agents has
-       its own, so that they are not in the template of its pods. */ -}}
+{{- /* Node selector, tolerations and affinity of a component's pods. Node selector and tolerations are
+       added to those for all pods. Those of agents are set in the AgentPool, so the template of agents
+       leaves them out. */ -}}
 {{- define "midstreamer.placement" -}}
 {{- $all := .root.Values }}
 {{- $own := index .root.Values (ternary "postgresql" .component (eq .component "postgres")) | default dict }}
@@ -221,7 +223,7 @@ livenessProbe:
 {{- end }}
 {{- end -}}
 
-{{- /* The settings of every process, as config.toml. */ -}}
+{{- /* The file config.toml, with the settings of all processes. */ -}}
 {{- define "midstreamer.settings" -}}
 {{- $security := dict "key" "cluster" "release" .Release.Name "trust_domain" .Values.trustDomain "allowlist" "/etc/midstreamer/allowlist" }}
 {{- $telemetry := dict "json_logs" true "listen" (printf "%s:%v" .Values.listenAddress .Values.healthPort) }}
@@ -229,7 +231,8 @@ livenessProbe:
 {{- mergeOverwrite $made (deepCopy .Values.config) | toToml }}
 {{- end -}}
 
-{{- /* What a target is called, as panels and rules select it: job, namespace and pod are there. */ -}}
+{{- /* The label `component`, by which dashboards and rules select targets. Prometheus itself sets job,
+       namespace and pod. */ -}}
 {{- define "midstreamer.relabelings" -}}
 relabelings:
   - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component]

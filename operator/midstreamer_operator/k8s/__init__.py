@@ -1,1 +1,1 @@
-"""The command `midstreamer-k8s`: what a person does about an installation, as himself."""
+"""The command `midstreamer-k8s`, which acts on an installation with the rights of its user."""

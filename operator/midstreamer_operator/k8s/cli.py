@@ -1,4 +1,4 @@
-"""The command ``midstreamer-k8s``: one's own certificate, how an installation stands, its end."""
+"""The command ``midstreamer-k8s``: request a certificate, show an installation, purge it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,26 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Look after a Midstreamer installation in Kubernetes, with the rights of your kubectl.
+    help="""Manage a Midstreamer installation in Kubernetes, with the rights of your kubectl.
 
-    Try: `midstreamer-k8s status` shows who is there, and what is waited for and why.
+    Try: `midstreamer-k8s status` shows all pods, and why pods that are not ready wait.
     """,
 )
-certs = typer.Typer(no_args_is_help=True, help="Have client identities certified.")
+certs = typer.Typer(no_args_is_help=True, help="Request certificates for client identities.")
 app.add_typer(certs, name="certs")
 
 NAMESPACE = typer.Option(
-    "", "--namespace", "-n", help="Namespace of the installation. Default: as kubectl's."
+    "",
+    "--namespace",
+    "-n",
+    help="Namespace of the installation. Default: that of the kubectl context.",
 )
-RELEASE = typer.Option("midstreamer", "--release", help="Its name, as Helm was told.")
-CONTEXT = typer.Option("", "--context", help="Context of the kubeconfig. Default: the current.")
+RELEASE = typer.Option(
+    "midstreamer", "--release", help="Name of the installation: its Helm release."
+)
+CONTEXT = typer.Option(
+    "", "--context", help="Context of the kubeconfig. Default: the current context."
+)
 
 
 def _version(wanted: bool) -> None:
@@ -47,30 +54,33 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def before_the_verb(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+        False, "--version", callback=_version, is_eager=True, help="Print the version, then exit."
     ),
 ) -> None:
-    """Take the options that stand before the verb."""
+    """Parse the options before the subcommand."""
 
 
 @certs.command()
 def request(
-    name: str = typer.Argument(help="Whom to be: desk-1 stands for client/desk-1."),
+    name: str = typer.Argument(help="Name of the client identity: desk-1 means client/desk-1."),
     directory: Path = typer.Option(  # noqa: B008 - typer reads its options so
-        Path("certs"), "--directory", help="Where key, certificate and authorities are written."
+        Path("certs"),
+        "--directory",
+        help="Directory for the key, the certificate and the authorities.",
     ),
-    timeout: float = typer.Option(120.0, min=1.0, help="Seconds to wait for the operator."),
+    timeout: float = typer.Option(120.0, min=1.0, help="Seconds to wait for the certificate."),
     namespace: str = NAMESPACE,
     release: str = RELEASE,
     context: str = CONTEXT,
 ) -> None:
-    """Have a client identity certified. The key is made here and goes nowhere (mode 0600).
+    """Request a certificate for a client identity. The private key is made here and stays here,
+    in a file of mode 0600.
 
     You must be allowed to `use` the client identity of this name in the installation's namespace.
 
     Example: midstreamer-k8s certs request desk-1 --namespace fleet --release mid
     """
-    asking.named(name, "midstreamer.local")  # before anything is started
+    asking.named(name, "midstreamer.local")  # checks the name before anything is started
     directory = directory.absolute()
 
     async def work() -> None:
@@ -94,9 +104,10 @@ def request(
 
 @app.command()
 def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CONTEXT) -> None:
-    """Show pods, what they wait for and why, shards and lag, and certificates.
+    """Show the pods and why they wait, shards and lag of the history, and certificates.
 
-    Shards and lag are asked of pods through the API server: that takes `get` on `pods/proxy`.
+    Shards and lag are read from the pods through the API server, with the right `get` on
+    `pods/proxy`.
 
     Example: midstreamer-k8s status --namespace fleet --release mid
     """
@@ -113,12 +124,14 @@ def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CO
 
 @app.command()
 def purge(
-    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    yes: bool = typer.Option(False, "--yes", help="Delete without asking."),
     namespace: str = NAMESPACE,
     release: str = RELEASE,
     context: str = CONTEXT,
 ) -> None:
-    """Remove what `helm uninstall` leaves: data, authority, password, ledger. Asks before.
+    """Delete what `helm uninstall` keeps: data, authority, password and ledger of certificates.
+
+    The command lists the objects and asks before it deletes them.
 
     Example: midstreamer-k8s purge --namespace fleet --release mid
     """
@@ -136,21 +149,25 @@ def purge(
             _sure(len(found), yes=yes)
             for each in found:
                 await purging.remove(api, each)
-        typer.echo(f"removed: {len(found)}")
+        typer.echo(f"deleted: {len(found)}")
 
     _run(work())
 
 
 def _sure(count: int, *, yes: bool) -> None:
+    """Ask the user to confirm unless ``yes``; exit with code 1 when the answer is no."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise BadInput("nobody is at a terminal to ask: give --yes to remove all of this")
-    if not typer.confirm(f"Remove these {count} for ever?"):
+        raise BadInput(
+            "standard input is not a terminal, so nobody can confirm: give --yes to delete"
+        )
+    if not typer.confirm(f"Delete these {count} objects for ever?"):
         raise typer.Exit(1)
 
 
 def _aside(text: str) -> None:
+    """Print to standard error what the command waits for."""
     typer.echo(f"waiting: {text}", err=True)
 
 
@@ -159,11 +176,11 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; return its exit code."""
+    """Run the command line `arguments`, by default that of the process; return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     return errors.outcome(lambda: app(args=words, prog_name="midstreamer-k8s"), debug=lambda: False)
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """Run the command and exit with its code. This is the entry point of the console script."""
     sys.exit(execute())

@@ -1,8 +1,8 @@
-"""The way to the API as the user is logged in: through `kubectl proxy`, on a socket of our own.
+"""Access to the API server as the user of kubectl, through `kubectl proxy` on a Unix socket.
 
-Every way to log in that kubectl knows works so, and nothing of it is repeated here.  The socket is
-in a folder of mode 0700, because whoever reaches it acts with the user's rights.  What a plugin
-asks of the user stands on the terminal: kubectl has our standard input and error.
+So every login method of kubectl works, without any code for it here.  The socket is in a folder of
+mode 0700, because every process that can connect to the socket acts with the user's rights.
+kubectl inherits standard input and standard error, so that login plugins can ask the user.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from midstreamer.domain.errors import ConfigError, Unavailable
 
 KUBECTL = "kubectl"
 START_S = 15.0
+"""Seconds within which kubectl must answer, or serve as a proxy."""
 END_S = 3.0
+"""Seconds that `kubectl proxy` gets to end after SIGTERM, before it is killed."""
 
 
 @asynccontextmanager
 async def api(context: str = "") -> AsyncIterator[Client]:
-    """The API of a context of the user's kubeconfig, of the current one when it is empty."""
+    """Open a client of the API server of a kubeconfig context, by default of the current one."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-k8s-") as folder:
         place = Path(folder) / "api"
         process = await _begun([*_context(context), "proxy", f"--unix-socket={place}"])
@@ -39,16 +41,19 @@ async def api(context: str = "") -> AsyncIterator[Client]:
 
 
 async def namespace(context: str = "") -> str:
-    """The namespace of the context, `default` when it names none; ConfigError without kubectl."""
+    """Return the namespace of the context, `default` when it names none.
+
+    Raise ConfigError when kubectl is missing or knows no cluster.
+    """
     words = [*_context(context), "config", "view", "--minify", "-o", "jsonpath={..namespace}"]
     process = await _begun(words)
     async with asyncio.timeout(START_S):
-        told, _ = await process.communicate()
+        output, _ = await process.communicate()
     if process.returncode:
         raise ConfigError(
-            "kubectl knows no cluster, as it says above: set KUBECONFIG, or give --context"
+            "kubectl finds no cluster, see its message above: set KUBECONFIG, or give --context"
         )
-    return told.decode().strip() or "default"
+    return output.decode().strip() or "default"
 
 
 def _context(context: str) -> list[str]:
@@ -60,20 +65,27 @@ async def _begun(words: Sequence[str]) -> Process:
         return await asyncio.create_subprocess_exec(KUBECTL, *words, stdout=PIPE)
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{KUBECTL} is not on the PATH: install it, this command asks the cluster through it"
+            f"{KUBECTL} is not on the PATH: install it, because this command connects through it"
         ) from error
 
 
 async def _served(process: Process) -> None:
-    """Wait until the proxy says that it serves."""
+    """Wait until `kubectl proxy` prints that it serves.
+
+    Raise Unavailable after `START_S`, and ConfigError when the proxy ends.
+    """
     assert process.stdout is not None  # noqa: S101 - it was made with a pipe
     try:
         async with asyncio.timeout(START_S):
             line = await process.stdout.readline()
     except TimeoutError as error:
-        raise Unavailable(f"`kubectl proxy` does not serve within {START_S:g} s") from error
+        raise Unavailable(
+            f"`kubectl proxy` did not start to serve within {START_S:g} s: try `kubectl version`"
+        ) from error
     if not line:
-        raise ConfigError("`kubectl proxy` ended, as it says above: does `kubectl version` work?")
+        raise ConfigError(
+            "`kubectl proxy` ended, see its message above: does `kubectl version` work?"
+        )
 
 
 async def _ended(process: Process) -> None:

@@ -1,4 +1,7 @@
-"""What `status` reads: as much as whoever asks may, and a note about the rest."""
+"""Read what `midstreamer-k8s status` shows.
+
+The user need not have the right to read everything: a note names what could not be read.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,22 @@ from midstreamer_operator.resources import agentpools, deployments, ledger
 from midstreamer_operator.resources.ledger import Entry
 
 FOLLOWING = ("sync", "coordinator", "agent")
+"""Components whose pods follow the change feed."""
 HEALTH = "health"
-"""The name of the port at which pods show their metrics."""
+"""Name of the container port at which pods serve their metrics."""
 OWNERS = ("/apis/apps/v1/{}/deployments", "/apis/apps/v1/{}/statefulsets")
 
 
 async def found(api: Api, namespace: str, release: str) -> Found:
-    """Everything that is shown of one installation."""
+    """Read everything that `status` shows of each installation."""
     notes: list[str] = []
     mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     space = f"namespaces/{namespace}"
     owners = []
     for path in OWNERS:
         listed = await _listed(api, path.format(space), mine, notes)
-        owners += [one for one in listed if not _is_of_a_pool(one)]
-    # A pool that somebody made by hand need not have our labels.
+        owners += [each for each in listed if not _is_of_a_pool(each)]
+    # A pool that was created by hand may lack the labels of the release.
     pools = await _listed(api, agentpools.path(namespace), {}, notes)
     pods = await _listed(api, f"/api/v1/{space}/pods", mine, notes)
     return Found(
@@ -37,7 +41,7 @@ async def found(api: Api, namespace: str, release: str) -> Found:
         pods=pods,
         measured=await _measured(api, space, pods, notes),
         owners=owners,
-        pools=[one for one in pools if (one.get("spec") or {}).get("fleet") == release],
+        pools=[each for each in pools if (each.get("spec") or {}).get("fleet") == release],
         events=await _listed(api, f"/api/v1/{space}/events", {}, notes),
         entries=await _entries(api, namespace, release, notes),
         notes=notes,
@@ -45,9 +49,9 @@ async def found(api: Api, namespace: str, release: str) -> Found:
 
 
 async def _measured(api: Api, space: str, pods: list[Object], notes: list[str]) -> list[Measured]:
-    """The metrics of ready pods that follow the feed, which the API server hands on.
+    """Read the metrics of ready pods that follow the change feed, through the API server's proxy.
 
-    All are asked at once, because the lag is the distance between their answers.
+    All pods are asked at the same time, because lag is the distance between their positions.
     """
     following = [
         pod for pod in pods if showing.component_of(pod) in FOLLOWING and _health_port(pod)
@@ -59,22 +63,23 @@ async def _measured(api: Api, space: str, pods: list[Object], notes: list[str]) 
 
 
 async def _measured_at(api: Api, space: str, pod: Object) -> Measured | str:
-    """What one pod says, or why it says nothing."""
+    """Return the metrics of one pod, or a note that says why they cannot be read."""
     name = str(pod["metadata"]["name"])
     path = f"/api/v1/{space}/pods/{name}:{_health_port(pod)}/proxy/metrics"
     try:
         text = (await api.ask("GET", path)).checked()
         return measures.read(name, showing.component_of(pod), str(text.get("message") or ""))
     except Refused:
-        return "shards and lag: to ask pods for their metrics takes the right `get` on pods/proxy"
+        return "shards and lag: reading metrics of pods needs the right `get` on pods/proxy"
     except (MidstreamerError, ValueError) as error:
         return f"shards and lag of {name}: {error}"
 
 
 def _health_port(pod: Object) -> int:
+    """Return the number of the pod's port named `health`, 0 when it has none."""
     containers = (pod.get("spec") or {}).get("containers") or ()
-    ports = (each for one in containers for each in one.get("ports") or ())
-    return next((int(each["containerPort"]) for each in ports if each.get("name") == HEALTH), 0)
+    ports = (port for container in containers for port in container.get("ports") or ())
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == HEALTH), 0)
 
 
 def _is_of_a_pool(owner: Object) -> bool:
@@ -83,15 +88,19 @@ def _is_of_a_pool(owner: Object) -> bool:
 
 
 async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) -> list[Object]:
-    """A list, or nothing where there is none or it may not be read."""
+    """Return a list of objects; empty when the cluster lacks the kind or the user may not read it.
+
+    A note is added when the user may not read it.
+    """
     try:
-        return [one async for one in observe.pages(api, path, query, is_known=False)]
+        return [item async for item in observe.pages(api, path, query, is_known=False)]
     except Refused as error:
         notes.append(error.message)
     return []
 
 
 async def _entries(api: Api, namespace: str, release: str, notes: list[str]) -> list[Entry]:
+    """Return the entries of the ledger; each one that cannot be read adds a note instead."""
     entries = []
     try:
         async for given in observe.entries(api, namespace, release):

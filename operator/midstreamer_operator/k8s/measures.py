@@ -1,7 +1,7 @@
-"""How far pods are with the history, from their metrics: shards held, how far behind; pure.
+"""Shards and lag of pods, computed from their metrics; pure functions.
 
-A pod that keeps up has the position of the change feed that sync has.  The lag is the distance to
-the pod that is furthest, in changes.
+A pod that keeps up has the same position in the change feed as sync.  The lag of a pod is the
+distance to the pod with the highest position, counted in changes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from midstreamer.telemetry import metrics
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pod says of itself; None where it says nothing."""
+    """What one pod reports in its metrics; a field is None when the metric is missing."""
 
     pod: str
     position: int | None
+    """Position in the change feed."""
     shards: int | None
+    """Number of shards held; None for pods other than agents."""
     is_complete: bool
+    """Whether the pod has everything that it needs."""
 
 
 def read(pod: str, component: str, text: str) -> Measured:
-    """The metrics of a pod, in the format of Prometheus; ValueError when they are not."""
+    """Parse the metrics of a pod; raise ValueError when ``text`` is not in Prometheus' format."""
     values = metrics.read(text)
     position = values.get(metrics.name(metrics.FEED_POSITION))
     shards = values.get(metrics.name(metrics.SHARDS_HELD)) if component == "agent" else None
@@ -36,11 +39,11 @@ def read(pod: str, component: str, text: str) -> Measured:
 
 
 def shown(measured: Sequence[Measured]) -> Iterator[str]:
-    """A line for each pod that follows the feed."""
+    """Yield pod line for each pod that follows the change feed: lag, shards, completeness."""
     following = [each for each in measured if each.position is not None]
     furthest = max((each.position or 0 for each in following), default=0)
     width = max((len(each.pod) for each in following), default=0)
-    for each in sorted(following, key=lambda one: one.pod):
+    for each in sorted(following, key=lambda measured_pod: measured_pod.pod):
         behind = furthest - (each.position or 0)
         lag = f"{_count(behind, 'change')} behind" if behind else "up to date"
         held = "" if each.shards is None else f", holds {_count(each.shards, 'shard')}"

@@ -1,4 +1,4 @@
-"""`purge`: removes what an uninstalled release leaves, so that nothing of it is found again."""
+"""Find and delete the objects that an uninstalled release leaves, for `midstreamer-k8s purge`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from midstreamer_operator.resources.pods import ENDED
 
 @dataclass(frozen=True)
 class Left:
-    """One object that is left."""
+    """One object that an uninstalled release left in the cluster."""
 
     what: str
-    """Kind and name, and what is lost with it."""
+    """Kind and name of the object, and what is lost with it."""
     path: str
+    """Path of the object at the API server."""
 
 
 async def left(api: Api, namespace: str, release: str) -> list[Left]:
-    """What is left of a release; BadInput while it has pods."""
+    """Return the objects that a release left; raise BadInput while its pods still run."""
     space = f"/api/v1/namespaces/{namespace}"
     mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     pods = (await api.ask("GET", f"{space}/pods", query=mine)).checked()["items"]
@@ -31,15 +32,16 @@ async def left(api: Api, namespace: str, release: str) -> list[Left]:
     pods = [pod for pod in pods if pod not in ended]
     if pods:
         raise BadInput(
-            f"{namespace}/{release} has {len(pods)} pods, such as {pods[0]['metadata']['name']}:"
-            f" helm uninstall {release} --namespace {namespace} --wait, then purge what is left"
+            f"{namespace}/{release} still has {len(pods)} pods, such as"
+            f" {pods[0]['metadata']['name']}; run first:"
+            f" helm uninstall {release} --namespace {namespace} --wait"
         )
     found = [
         Left(f"Pod {name}: it has ended", f"{space}/pods/{name}")
         for name in (pod["metadata"]["name"] for pod in ended)
     ]
     claims = (await api.ask("GET", f"{space}/persistentvolumeclaims", query=mine)).checked()
-    names = {one["metadata"]["name"] for one in claims["items"]}
+    names = {claim["metadata"]["name"] for claim in claims["items"]}
     for name in sorted({*names, f"data-{release}-postgres-0"}):
         path = f"{space}/persistentvolumeclaims/{name}"
         if await _is_there(api, path):
@@ -49,7 +51,7 @@ async def left(api: Api, namespace: str, release: str) -> list[Left]:
     trust = naming.bundle(release)
     for what, path in (
         (
-            f"Secret {authority}: no certificate is believed any more",
+            f"Secret {authority}: the authority; all certificates become invalid",
             f"{space}/secrets/{authority}",
         ),
         (f"Secret {password}: the password of the database", f"{space}/secrets/{password}"),
@@ -60,12 +62,17 @@ async def left(api: Api, namespace: str, release: str) -> list[Left]:
             found.append(Left(what, path))
     async for entry in observe.entries(api, namespace, release):
         name = entry["metadata"]["name"]
-        found.append(Left(f"ConfigMap {name} of the ledger", naming.config_map(namespace, name)))
+        found.append(
+            Left(
+                f"ConfigMap {name}: an entry of the ledger of certificates",
+                naming.config_map(namespace, name),
+            )
+        )
     return found
 
 
 async def remove(api: Api, left: Left) -> None:
-    """Remove one; one that is gone meanwhile counts as removed."""
+    """Delete one object; an object that is missing by now counts as deleted."""
     (await api.ask("DELETE", left.path)).checked((200, 202, 404))
 
 

@@ -1,6 +1,7 @@
-"""What `status` shows of an installation: pods, why they wait, certificates; pure, the time given.
+"""The lines that `midstreamer-k8s status` prints: pods, why they wait, and certificates.
 
-Everything is read from objects of the API server as they are.  What is missing in one is not shown.
+Pure functions of the objects that the API server returned, and of the time.  A field that is
+missing in an object is left out of the output.
 """
 
 from __future__ import annotations
@@ -24,41 +25,45 @@ Object: TypeAlias = Mapping[str, Any]
 
 AGENT = "agent"
 COMPONENTS = ("operator", "postgres", "sync", "coordinator", AGENT)
+"""Components of an installation, in the order in which they are shown."""
 LINE_CHARACTERS_MAX = 300
+"""Characters of one reason with its message; longer lines are shortened."""
 NOT_TELLING = ("ContainerCreating", "PodInitializing")
-"""Reasons that say only that it is not there yet."""
+"""Reasons of waiting containers that only say that the container does not run yet."""
 SYMPTOMS = ("Unhealthy", "BackOff")
-"""Reasons of Events that say that something is wrong, and not what."""
+"""Reasons of Events that say that something is wrong, but not what."""
 DENIALS = frozenset(map(str, Reason))
-"""Reasons of Events about pods whose certificates the operator denied."""
+"""Reasons of Events about pods whose certificate the operator denied."""
 OWN = pod_reports.COMPONENT
-"""The component of Events that a pod writes about itself: the last of them still holds."""
+"""Source of Events that a pod writes about itself; the newest of them still holds."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was read of one installation."""
+    """Everything that was read of one installation."""
 
     namespace: str
     release: str
     pods: Sequence[Object] = ()
     owners: Sequence[Object] = ()
-    """Deployments and StatefulSets, but for those of pools."""
+    """Deployments and StatefulSets of the release, without the Deployments of pools."""
     pools: Sequence[Object] = ()
-    """AgentPools."""
+    """AgentPools of the installation."""
     events: Sequence[Object] = ()
+    """Events of the namespace."""
     measured: Sequence[Measured] = ()
-    """What pods say of shards and lag."""
+    """Shards and lag that pods report in their metrics."""
     entries: Sequence[Entry] = ()
+    """Entries of the ledger of certificates."""
     notes: Sequence[str] = field(default=())
-    """What could not be read, and why."""
+    """One line for each thing that could not be read, with the reason."""
 
 
 def shown(found: Found, now_s: float) -> list[str]:
-    """The screen, a line each."""
+    """Return the lines that `midstreamer-k8s status` prints."""
     lines = [f"{found.namespace}/{found.release}", "", *_counts(found)]
     if waits := list(_waits(found)):
-        lines += ["", "waits", *(f"  {line}" for line in waits)]
+        lines += ["", "waiting", *(f"  {line}" for line in waits)]
     if found.measured:
         lines += ["", "history", *measures.shown(found.measured)]
     lines += ["", *_certificates(found, now_s)]
@@ -68,24 +73,24 @@ def shown(found: Found, now_s: float) -> list[str]:
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod is ready and is not about to go."""
+    """Return whether a pod is ready and is not being deleted."""
     return not _meta(pod).get("deletionTimestamp") and (
         _condition(pod, "Ready").get("status") == "True"
     )
 
 
 def is_done(pod: Object) -> bool:
-    """Whether a pod has done what it was there for, as that of `helm test`."""
+    """Return whether a pod ended successfully, as the pod of `helm test` does."""
     return (pod.get("status") or {}).get("phase") == "Succeeded"
 
 
-def component_of(one: Object) -> str:
-    """Which kind of pod it is, or the owner of which; empty when it does not say."""
-    return str((_meta(one).get("labels") or {}).get(deployments.COMPONENT) or "")
+def component_of(owner_or_pod: Object) -> str:
+    """Return the component of a pod or of its owner, from its label; empty without the label."""
+    return str((_meta(owner_or_pod).get("labels") or {}).get(deployments.COMPONENT) or "")
 
 
 def why(pod: Object, events: Iterable[Object]) -> str:
-    """Why a pod is not ready, in one line: the cause if anything names it, else a symptom."""
+    """Return why a pod is not ready, in one line: its cause if known, else a symptom."""
     if _meta(pod).get("deletionTimestamp"):
         return "is being deleted"
     scheduled = _condition(pod, "PodScheduled")
@@ -97,11 +102,11 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         and _concerns(event, pod)
         and _moment(event) >= _begun(pod)
     ]  # fmt: skip
-    told = [event for event in about if event.get("reason") not in SYMPTOMS]
-    if _runs(pod):  # what kept it from starting is over
-        told = [event for event in told if _is_own(event) or event.get("reason") in DENIALS]
+    causes = [event for event in about if event.get("reason") not in SYMPTOMS]
+    if _runs(pod):  # Events about its start no longer matter
+        causes = [event for event in causes if _is_own(event) or event.get("reason") in DENIALS]
     states = list(_states(pod))
-    last = max(told, key=_moment, default=None)
+    last = max(causes, key=_moment, default=None)
     if last is not None and not any(reason == "CrashLoopBackOff" for reason, _ in states):
         return _line(last.get("reason"), last.get("message"))
     for reason, message in states:
@@ -115,7 +120,10 @@ def why(pod: Object, events: Iterable[Object]) -> str:
 
 
 def lacks(pod: Object, events: Iterable[Object]) -> str:
-    """What a ready pod said last that it lacks, in one line; empty when it took that back."""
+    """Return what a ready pod lacks by its newest Event about itself, in one line.
+
+    Return an empty string when the newest such Event has another reason than `Incomplete`.
+    """
     own = [event for event in events if _is_own(event) and _concerns(event, pod)]
     last = max(own, key=_moment, default=None)
     if last is None or last.get("reason") != pod_reports.INCOMPLETE:
@@ -127,49 +135,51 @@ def lacks(pod: Object, events: Iterable[Object]) -> str:
 
 
 def _counts(found: Found) -> Iterator[str]:
+    """Yield one line for each component: how many of its pods are ready."""
     yield f"{'pods':<14}ready"
-    there = {component_of(one) for one in (*found.pods, *found.owners)} - {""}
-    there |= {AGENT} if found.pools else set()
-    for component in sorted(there, key=_order):
+    components = {component_of(item) for item in (*found.pods, *found.owners)} - {""}
+    components |= {AGENT} if found.pools else set()
+    for component in sorted(components, key=_order):
         pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
         if wanted is None and not pods:
-            continue  # of a test that has passed
+            continue  # the only pods were those of a test that passed
         ready = sum(map(is_ready, pods))
         yield f"{component:<14}{ready} of {len(pods) if wanted is None else wanted}"
-    if not there and found.notes:
-        yield "none is seen, and not all may be: what was refused is below"
-    elif not there:
-        yield "none: no release of this name is here, or it was uninstalled"
+    if not components and found.notes:
+        yield "no pod is visible; you may lack the right to see pods: refusals are listed below"
+    elif not components:
+        yield "none: components is no release of this name in this namespace, or it was uninstalled"
 
 
 def _waits(found: Found) -> Iterator[str]:
+    """Yield one line for each pod and pool that is not ready or lacks something, and why."""
     pods = sorted(found.pods, key=lambda pod: (_order(component_of(pod)), _name(pod)))
     for pod in pods:
         if is_done(pod):
             continue
-        said = lacks(pod, found.events) if is_ready(pod) else why(pod, found.events)
-        if said:
-            yield f"{_name(pod)}: {said}"
+        reason = lacks(pod, found.events) if is_ready(pod) else why(pod, found.events)
+        if reason:
+            yield f"{_name(pod)}: {reason}"
     for pool in sorted(found.pools, key=_name):
         ready = _condition(pool, "Ready")
         if ready.get("status") != "True":
-            told = _line(ready.get("reason") or "Unseen", ready.get("message"))
-            yield f"pool {_name(pool)}: {told}"
+            reason = _line(ready.get("reason") or "Unseen", ready.get("message"))
+            yield f"pool {_name(pool)}: {reason}"
     for component in COMPONENTS:
         if component == AGENT:
-            continue  # their pools have said it
+            continue  # the lines of their pools say it
         wanted = _wanted(found, component)
-        there = sum(component_of(pod) == component for pod in pods)
-        if wanted is not None and there < wanted:
-            yield f"{component}: {wanted - there} of {wanted} pods are not made: " + _unmade(
+        existing = sum(component_of(pod) == component for pod in pods)
+        if wanted is not None and existing < wanted:
+            yield f"{component}: {wanted - existing} of {wanted} pods do not exist: " + _unmade(
                 found, component
             )
 
 
 def _unmade(found: Found, component: str) -> str:
-    """Why the owner of a component's pods, or its ReplicaSet, makes none."""
-    owners = [_name(one) for one in found.owners if component_of(one) == component]
+    """Return why the owner of a component's pods, or its ReplicaSet, does not create them."""
+    owners = [_name(owner) for owner in found.owners if component_of(owner) == component]
     about = [
         event for event in found.events
         if event.get("type") == "Warning"
@@ -181,29 +191,31 @@ def _unmade(found: Found, component: str) -> str:
 
 
 def _is_of(about: str, owner: str) -> bool:
-    """Whether this is the name of an owner, or of a ReplicaSet of it."""
+    """Return whether ``about`` is the name of the owner, or of one of its ReplicaSets."""
     return about == owner or about.startswith(f"{owner}-")
 
 
 def _wanted(found: Found, component: str) -> int | None:
+    """Return how many pods a component should have, None when it has no owner."""
     of_pools = found.pools if component == AGENT else ()
-    owners = [one for one in found.owners if component_of(one) == component]
-    counts = [int((one.get("spec") or {}).get("replicas", 1)) for one in (*owners, *of_pools)]
+    owners = [owner for owner in found.owners if component_of(owner) == component]
+    counts = [int((item.get("spec") or {}).get("replicas", 1)) for item in (*owners, *of_pools)]
     return sum(counts) if counts else None
 
 
 def _runs(pod: Object) -> bool:
-    """Whether a container of the pod runs, or has ended."""
+    """Return whether a container of the pod runs, or has ended."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return any((each.get("state") or {}).keys() & {"running", "terminated"} for each in statuses)
 
 
 def _is_own(event: Object) -> bool:
+    """Return whether a pod wrote this Event about itself."""
     return (event.get("source") or {}).get("component") == OWN
 
 
 def _states(pod: Object) -> Iterator[tuple[str, str]]:
-    """Reason and message of each container that does not run."""
+    """Yield reason and message of each container that does not run."""
     status = pod.get("status") or {}
     statuses = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     for each in statuses:
@@ -218,21 +230,21 @@ def _states(pod: Object) -> Iterator[tuple[str, str]]:
 
 
 def _begun(pod: Object) -> dt.datetime:
-    """When a container of a pod was last started: Events from before it are over."""
+    """Return when a container of a pod was last started; Events before that are outdated."""
     begun = [_time("")]
     for each in (pod.get("status") or {}).get("containerStatuses", ()):
         for state in (each.get("state") or {}, each.get("lastState") or {}):
             kinds = (state.get(kind) or {} for kind in ("running", "terminated"))
-            begun += [_time(one.get("startedAt")) for one in kinds]
+            begun += [_time(each_state.get("startedAt")) for each_state in kinds]
     return max(begun)
 
 
 def _ending(terminated: Object) -> str:
-    """What a container said at its end, or with which code it ended."""
+    """Return the last line of a container's termination message, or else its exit code."""
     if message := str(terminated.get("message") or "").strip():
         return message.splitlines()[-1]
     code = terminated.get("exitCode")
-    reason = terminated.get("reason") or "it"
+    reason = terminated.get("reason") or "the container"
     return f"{reason} ended with code {code}" if code else ""
 
 
@@ -240,7 +252,7 @@ def _ending(terminated: Object) -> str:
 
 
 def _certificates(found: Found, now_s: float) -> Iterator[str]:
-    """The newest certificate of each name that may still be used."""
+    """Yield the newest valid certificate of each identity, and counts of the others."""
     newest: dict[str, Entry] = {}
     for entry in found.entries:
         if entry.ends_s > newest.get(entry.id, entry).ends_s or entry.id not in newest:
@@ -254,18 +266,21 @@ def _certificates(found: Found, now_s: float) -> Iterator[str]:
         elif uid and uid not in uids:
             gone += 1
         else:
-            rows.append((name, f"ends in {_span(entry.ends_s - now_s)}"))
-    yield f"certificates: {len(rows)} in force"
+            rows.append((name, f"expires in {_span(entry.ends_s - now_s)}"))
+    yield f"certificates: {len(rows)} valid"
     width = max((len(name) for name, _ in rows), default=0)
     yield from (f"  {name:<{width}}  {ends}" for name, ends in sorted(rows))
     if gone:
-        yield f"  {gone} of pods that are gone"
+        yield f"  {gone} valid, of deleted pods"
     if over:
-        yield f"  {over} that have ended"
+        yield f"  {over} expired"
 
 
 def _name_of(uri: str) -> tuple[str, str]:
-    """How an identity is shown, and the uid of its pod if it is a member's."""
+    """Return how an identity is shown, and the uid of its pod.
+
+    The uid is empty for an identity that is not of a pod of this namespace.
+    """
     try:
         named = identity.parse(uri)
     except BadInput:
@@ -273,12 +288,13 @@ def _name_of(uri: str) -> tuple[str, str]:
     parts = named.id.split("/")
     if len(parts) != 3:
         return named.name, ""
-    if named.kind is Kind.CLIENT:  # its pod is elsewhere, and not read
+    if named.kind is Kind.CLIENT:  # its pod is in another namespace and was not read
         return f"{named.kind}/{parts[0]}/{parts[1]}", ""
     return f"{named.kind}/{parts[1]}", parts[2]
 
 
 def _span(seconds: float) -> str:
+    """Return a duration as minutes, hours and minutes, or days."""
     minutes = int(seconds // 60)
     if minutes < 60:
         return f"{minutes} min"
@@ -289,19 +305,21 @@ def _span(seconds: float) -> str:
 # --- objects --------------------------------------------------------------------------------------
 
 
-def _meta(one: Object) -> Mapping[str, Any]:
-    return one.get("metadata") or {}
+def _meta(item: Object) -> Mapping[str, Any]:
+    return item.get("metadata") or {}
 
 
-def _name(one: Object) -> str:
-    return str(_meta(one).get("name") or "")
+def _name(item: Object) -> str:
+    return str(_meta(item).get("name") or "")
 
 
 def _concerns(event: Object, pod: Object) -> bool:
+    """Return whether an Event is about this pod."""
     return (event.get("involvedObject") or {}).get("uid") == _meta(pod).get("uid")
 
 
 def _order(component: str) -> tuple[int, str]:
+    """Return the sort key of a component: the order of `COMPONENTS`, then unknown ones by name."""
     known = component in COMPONENTS
     return (COMPONENTS.index(component) if known else len(COMPONENTS), component)
 
@@ -316,11 +334,12 @@ def _about(event: Object) -> str:
 
 
 def _moment(event: Object) -> dt.datetime:
+    """Return when an Event was last seen."""
     return _time(event.get("lastTimestamp") or event.get("eventTime"))
 
 
 def _time(text: object) -> dt.datetime:
-    """A time of an object; the beginning of all times if it has none that can be read."""
+    """Parse the time in a field of an object; return 1970-01-01 when it is no time."""
     try:
         return dt.datetime.fromisoformat(str(text))
     except ValueError:
@@ -328,5 +347,6 @@ def _time(text: object) -> dt.datetime:
 
 
 def _line(reason: object, message: object) -> str:
+    """Return reason and message as one line of bounded length."""
     words = " ".join(str(message or "").split())
     return shortened(f"{reason}: {words}" if words else str(reason), LINE_CHARACTERS_MAX)

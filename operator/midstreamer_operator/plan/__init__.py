@@ -1,1 +1,4 @@
-"""What to do about what was observed: pure, with the time given in, and explained in words."""
+"""Decisions of the operator: pure functions of what was observed and of the time.
+
+Each decision that refuses or waits carries a message that says why.
+"""

@@ -1,12 +1,13 @@
-"""What to do about one signing request for a client: a pod of a labelled namespace, or a name.
+"""Decide about one signing request for a client.  A client has one of two kinds of name:
 
-    client/<namespace>/<pod>/<uid>   the pod whose token asks, if its namespace is labelled
-    client/<name>                    whoever may `use` the client identity of this name
+    client/<namespace>/<pod>/<uid>   the pod whose token signs in, if its namespace is labelled
+    client/<name>                    a user who may `use` the client identity of this name
 
-Pods of other namespaces are not read, so that the operator needs no right to.  The API server has
-done so: it takes a token that is bound to a pod only while that pod is there, and writes its name
-and uid into the request.  So it is proven that the pod asked, and not that it is there still.
-What is made for one that is gone is of use to nobody: the key was in its memory.
+The operator does not read pods of other namespaces, so it needs no right to read them.  The API
+server checks the pod: it accepts a token bound to a pod only while the pod exists, and writes the
+pod's name and uid into the request.  This proves that the pod made the request, but not that the
+pod still exists.  A certificate for a deleted pod is useless, because its key was in the pod's
+memory only.
 """
 
 from __future__ import annotations
@@ -28,37 +29,40 @@ POD_PARTS = 3
 
 @dataclass(frozen=True)
 class OfNamespace:
-    """Is this namespace labelled as one with clients?"""
+    """The question whether this namespace is labelled as one whose pods may be clients."""
 
     namespace: str
 
 
 @dataclass(frozen=True)
 class OfAccess:
-    """May the requester use the client identity of this name?"""
+    """The question whether the requester may `use` the client identity of this name."""
 
     name: str
 
 
 Question: TypeAlias = OfNamespace | OfAccess
-"""What must be asked of the API server before a decision: at most one thing."""
+"""The one question that the API server may have to answer before a decision about a client."""
 
 
 @dataclass(frozen=True)
 class ClientCase(Case):
-    """Everything that a check may look at."""
+    """Everything that a check of a client's signing request may look at."""
 
     answer: bool = False
-    """The answer to the question."""
+    """The API server's answer to the `Question` about this request; false when there is none."""
 
     @property
     def is_of_pod(self) -> bool:
-        """Whether the name asked for is that of a pod."""
+        """Whether the requested name is that of a pod, and not ``client/<name>``."""
         return self.named.id.count("/") == POD_PARTS - 1
 
 
 def question(request: SigningRequest, policy: Policy) -> Question | None:
-    """What to ask before `decide`; None when the decision does not depend on it."""
+    """Return what to ask the API server before `decide`.
+
+    Return None when the decision does not depend on an answer.
+    """
     if request.signer != policy.client_signer or issuance.is_settled(request):
         return None
     case = ClientCase(request, policy)
@@ -68,7 +72,10 @@ def question(request: SigningRequest, policy: Policy) -> Question | None:
 
 
 def decide(request: SigningRequest, answer: bool, policy: Policy) -> Decision:
-    """What to do next, with the answer to the `question`; without a question it does not count."""
+    """Return what to do next about a signing request for a client.
+
+    ``answer`` is the API server's answer to `question`; without a question it has no effect.
+    """
     if request.signer != policy.client_signer:
         return issuance.Ignore()
     return issuance.judged(ClientCase(request, policy, answer=answer), (*ALONE, *ASKED))
@@ -78,64 +85,69 @@ def decide(request: SigningRequest, answer: bool, policy: Policy) -> Decision:
 
 
 def asks_for_a_clients_name(case: ClientCase) -> Objection | None:
-    """``client/<namespace>/<pod>/<uid>`` or ``client/<name>``, of this trust domain."""
+    """Return an objection unless the name has one of the two forms of a client's name.
+
+    These are ``client/<namespace>/<pod>/<uid>`` and ``client/<name>``.  The name must also be of
+    this installation's trust domain.
+    """
     base = f"spiffe://{case.policy.trust_domain}/client"
     wanted = f"{base}/<namespace>/<pod>/<uid> of a pod, or {base}/<name>"
     try:
         named = case.named
     except BadInput as error:
-        return Reason.FOREIGN_NAME, f"{error.message}; names here are {wanted}"
+        return Reason.FOREIGN_NAME, f"{error.message}; names here have the form {wanted}"
     if named.trust_domain == case.policy.trust_domain and (case.is_of_pod or "/" not in named.id):
         return None
-    return Reason.FOREIGN_NAME, f"{quoted(named.uri)} is not {wanted}"
+    return Reason.FOREIGN_NAME, f"{quoted(named.uri)} does not have the form {wanted}"
 
 
 def is_a_client(case: ClientCase) -> Objection | None:
-    """This signer certifies nothing else."""
+    """Return an objection unless the name is of the kind `client`."""
     if case.named.kind is Kind.CLIENT:
         return None
     return (
         Reason.WRONG_KIND,
         f"the request is for the kind {case.named.kind}, but {case.policy.client_signer} certifies"
-        f" the kind {Kind.CLIENT} alone",
+        f" only the kind {Kind.CLIENT}",
     )
 
 
 def is_asked_by_a_pod(case: ClientCase) -> Objection | None:
-    """The name of a pod is for a pod."""
+    """Return an objection when the name is that of a pod, but the requester is not a pod."""
     return issuance.comes_from_a_pod(case) if case.is_of_pod else None
 
 
 def names_its_own_namespace(case: ClientCase) -> Objection | None:
-    """A pod is of the namespace of its service account."""
+    """Return an objection when the name has another namespace than the requesting pod."""
     namespace = case.request.account[0]
     if not case.is_of_pod or case.parts[0] == namespace:
         return None
     return (
         Reason.ANOTHER_NAMESPACE,
-        f"{case.named.uri} is of namespace {case.parts[0]}, the pod is of {namespace}",
+        f"{case.named.uri} names namespace {case.parts[0]}, but the pod is in {namespace}; request"
+        " the name of the pod itself",
     )
 
 
 def is_its_own_pod(case: ClientCase) -> Objection | None:
-    """The name is that of the pod to which the token is bound."""
+    """Return an objection when the name is that of another pod than the requester."""
     return issuance.names_its_own_pod(case) if case.is_of_pod else None
 
 
 def has_a_labelled_namespace(case: ClientCase) -> Objection | None:
-    """Somebody who may label namespaces has let this one in."""
+    """Return an objection when the namespace is not labelled as one whose pods may be clients."""
     if not case.is_of_pod or case.answer:
         return None
     label = naming.client_label(case.policy.namespace, case.policy.release)
     return (
         Reason.NAMESPACE_NOT_LABELLED,
-        f"namespace {case.parts[0]} has no clients here: kubectl label namespace {case.parts[0]}"
-        f" {label}={naming.CLIENT} lets its pods in",
+        f"namespace {case.parts[0]} is not labelled as one whose pods may be clients here; to let"
+        f" its pods in: kubectl label namespace {case.parts[0]} {label}={naming.CLIENT}",
     )
 
 
 def may_use_the_name(case: ClientCase) -> Objection | None:
-    """Somebody has allowed the requester to be called so."""
+    """Return an objection when no role lets the requester `use` this client identity."""
     if case.is_of_pod or case.answer:
         return None
     resource = f"{naming.CLIENT_IDENTITIES}.{naming.GROUP}"
@@ -161,6 +173,6 @@ ALONE: tuple[ClientCheck, ...] = (
     issuance.asks_for_its_host_names,
     issuance.asks_for_its_usages,
 )
-"""What the request and the API server's words in it decide alone."""
+"""Checks that need nothing but the signing request, as the API server recorded it."""
 ASKED: tuple[ClientCheck, ...] = (has_a_labelled_namespace, may_use_the_name)
-"""What the answer decides."""
+"""Checks that need the API server's answer to the `Question`."""

@@ -1,12 +1,13 @@
-"""Who leads: one lease, read and written by all replicas; a core, no clock.
+"""Election of the leader by one Lease that all replicas read and write; pure, the time is given.
 
-    standby ──nobody holds it, or its holder is silent for a whole lease──▶ TAKE, written, leads
-       ▲                                                                                     │
-       └── another holds it, or it could not be renewed for `renew_within_s` ◀───────────────┘
+    standby ──lease has no holder, or was not renewed for its duration──▶ TAKE, written, leads
+       ▲                                                                                   │
+       └── another replica holds it, or no renewal for `renew_within_s` ◀──────────────────┘
 
-The clock of another machine is never compared.  A lease is free when its record has not changed for
-its whole duration, as our own monotonic clock says.  A leader that cannot renew stops before that:
-so there is never more than one, as long as stopping takes less than the difference.
+Clocks of two machines are never compared.  A lease is free when its record has not changed for its
+whole duration by this replica's own monotonic clock.  A leader that cannot renew the lease stops
+earlier, after `renew_within_s`.  So there is never more than one leader, as long as stopping takes
+less than `lease_s` - `renew_within_s`.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ from midstreamer_operator.resources.leases import Record
 
 
 class Move(StrEnum):
-    """What to do about the lease that was read."""
+    """What a replica should do after it has read the lease."""
 
     CREATE = "create"
-    """There is none."""
+    """Create the lease, because it does not exist."""
     TAKE = "take"
-    """Nobody holds it any more."""
+    """Take the lease over, because it was released or has expired."""
     RENEW = "renew"
-    """It is ours."""
+    """Renew the lease, because this replica holds it."""
     WAIT = "wait"
-    """Another one's."""
+    """Wait, because another replica holds the lease."""
 
 
 class Election:
-    """What one replica knows of the lease."""
+    """What one replica knows of the lease, and whether the replica leads."""
 
     def __init__(self, me: str, *, lease_s: float, renew_within_s: float) -> None:
-        """``me`` is the pod and its uid: a restarted container goes on with its own lease."""
-        assert renew_within_s < lease_s  # noqa: S101 - the settings see to it
+        """Take the name of the replica and two times in seconds.
+
+        ``me`` is made of the pod's name and uid, so that a restarted container keeps its lease.
+        """
+        assert renew_within_s < lease_s  # noqa: S101 - the settings check it
         self.me = me
         self.lease_s = lease_s
         self._renew_within_s = renew_within_s
@@ -44,11 +48,11 @@ class Election:
 
     @property
     def holder(self) -> str:
-        """Who leads, as far as is known; empty when nobody does."""
+        """Name of the holder in the last record read; empty when the lease has no holder."""
         return self._seen.holder if self._seen else ""
 
     def read(self, record: Record | None, now_s: float) -> Move:
-        """This stands in the lease, and None means that there is none: what to do."""
+        """Return what to do after the lease was read; ``record`` is None when it does not exist."""
         if record != self._seen:
             self._seen, self._seen_s = record, now_s
         if record is None:
@@ -60,13 +64,13 @@ class Election:
         return Move.TAKE if is_free else Move.WAIT
 
     def written(self, asked_s: float) -> None:
-        """The lease was written in our name; it was begun to be at ``asked_s``."""
+        """Note that this replica wrote the lease; reading and writing began at ``asked_s``."""
         self._renewed_s = asked_s
 
     def lost(self) -> None:
-        """It is not ours any more: another was faster, or it was given back."""
+        """Note that this replica does not hold the lease any more."""
         self._renewed_s = None
 
     def leads(self, now_s: float) -> bool:
-        """Whether this replica may act."""
+        """Return whether this replica leads: its last renewal is younger than `renew_within_s`."""
         return self._renewed_s is not None and now_s - self._renewed_s < self._renew_within_s

@@ -1,10 +1,11 @@
-"""How many live certificates each identity has: a core, no clock.
+"""The number of valid certificates of each identity; pure, the time is given.
 
-A pod needs two: it renews the one it has.  A container that crashes has lost its key and asks
-again, 300 times a day at most with the kubelet's usual pauses.  Whoever asks more often than that
-fills the ledger, and is no pod of ours that works.
+A pod needs two certificates: the present one, and its renewal.  A container that crashes loses its
+key and requests a new certificate after each restart, at most 300 times a day with the kubelet's
+usual pauses.  A requester that asks more often fills the ledger, and is not a working pod.
 
-What is known comes from the ledger, read once for each identity, and from what was signed since.
+The numbers come from the ledger, which is read once for each identity, and from certificates that
+were signed since then.
 """
 
 from __future__ import annotations
@@ -13,30 +14,37 @@ from collections.abc import Mapping
 
 
 class Holders:
-    """Ends of certificates, by the URI in them and the uid of the request that each answers."""
+    """Expiry of certificates in seconds since 1970, by identity and by uid of signing request.
+
+    An identity is the URI in the certificate.
+    """
 
     def __init__(self) -> None:
         self._ends: dict[str, dict[str, float]] = {}
 
     def knows(self, uri: str) -> bool:
-        """Whether the ledger was read for this identity."""
+        """Return whether the ledger was read for this identity."""
         return uri in self._ends
 
     def learn(self, uri: str, ends: Mapping[str, float]) -> None:
-        """This stands in the ledger: when each certificate ends, by the uid of its request."""
+        """Add an identity from the ledger: when each certificate expires, by uid of request."""
         self._ends.setdefault(uri, {}).update(ends)
 
     def sign(self, uri: str, request_uid: str, ends_s: float) -> None:
-        """A certificate is about to be made; for one request it counts once."""
+        """Add a certificate that is about to be signed; one request counts once."""
         self.learn(uri, {request_uid: ends_s})
 
     def live(self, uri: str, now_s: float, *, but: str = "") -> int:
-        """How many have not ended, without the one for the request ``but``."""
-        found = self._ends.get(uri, {})
-        return sum(ends_s > now_s for uid, ends_s in found.items() if uid != but)
+        """Return how many certificates of an identity are valid, except that of request ``but``."""
+        ends = self._ends.get(uri, {})
+        return sum(ends_s > now_s for uid, ends_s in ends.items() if uid != but)
 
     def forget(self, now_s: float) -> None:
-        """Drop what has ended; identities of which nothing is left are read again when they ask."""
+        """Drop expired certificates.
+
+        An identity without valid certificates is dropped too; its next request has the ledger read
+        again.
+        """
         kept = {
             uri: {uid: ends_s for uid, ends_s in found.items() if ends_s > now_s}
             for uri, found in self._ends.items()

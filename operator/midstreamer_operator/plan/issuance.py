@@ -1,15 +1,15 @@
-"""What to do about one signing request: an ordered chain of checks, and an order of steps.
+"""Decide about one signing request by an ordered chain of checks.
 
-A requester writes what he wants to be called.  The API server writes who he is: the service
-account and the pod that his token is bound to.  A request is approved when both agree, the service
-account may be of the kind asked for, the usages are those of the kind, and the pod is there.
+The requester writes the identity that it wants into the request.  The API server adds who the
+requester is: its service account, and the pod that its token is bound to.  The operator approves
+the request when both agree and every check in `CHECKS` passes.
 
     pending ──agrees──▶ Approve ──▶ approved, no certificate ──agrees──▶ Sign ──▶ Done
        └──does not──▶ Deny                  └──does not, as when somebody else approved──▶ Fail
 
-Nothing is remembered between two looks: what is to be done follows from what is there.  So it does
-not matter who did the step before, or whether that is who died after it.  The steps of a decision
-are done in the order of `STEPS`.  A certificate is in the ledger before anybody has it.
+A decision depends on the present state of the objects only, and nothing is remembered.  So a new
+leader can continue after a replica that died between two steps.  The steps of a decision are done
+in the order of `STEPS`.  A certificate is in the ledger before the requester receives it.
 """
 
 from __future__ import annotations
@@ -34,60 +34,62 @@ from midstreamer_operator.resources.pods import Pod
 from midstreamer_operator.resources.requests import APPROVED, DENIED, FAILED, SigningRequest
 
 LIFE_S = 86_400.0
+"""Seconds that a certificate is valid, by default."""
 LIVE_MAX = 512
+"""Valid certificates that one identity may have, by default."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may be called what in one installation."""
+    """The rules by which the operator of one installation certifies."""
 
     trust_domain: str
     namespace: str
     release: str
     kinds: Mapping[str, Kind]
-    """The kind that the pods of each service account are."""
+    """Kind of the pods of each service account, by name of the service account."""
     host_names: Mapping[Kind, Collection[str]]
-    """The DNS names that certificates of a kind may carry besides; none for most."""
+    """DNS names that certificates of each kind may carry besides the URI; most kinds have none."""
     life_s: float = LIFE_S
     live_max: int = LIVE_MAX
     """Certificates of one identity that may be valid at once."""
 
     @property
     def signer(self) -> str:
-        """The signer of members."""
+        """Name of the signer that certifies the members: pods of the installation."""
         return naming.signer(self.namespace, self.release)
 
     @property
     def client_signer(self) -> str:
-        """The signer of clients, whose requests are ours as well: `plan.clients`."""
+        """Name of the signer that certifies clients; `plan.clients` decides about its requests."""
         return naming.client_signer(self.namespace, self.release)
 
     @property
     def signers(self) -> tuple[str, ...]:
-        """Every signer whose requests are ours."""
+        """Names of the signers whose requests this operator handles."""
         return (self.signer, self.client_signer)
 
 
 @dataclass(frozen=True)
 class Ignore:
-    """It is another signer's."""
+    """The request is for another signer; do nothing."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """It has been answered."""
+    """The request has its certificate, or was denied, or failed; do nothing."""
 
 
 @dataclass(frozen=True)
 class Approve:
-    """Everything agrees."""
+    """Approve the request: every check passes."""
 
     identity: Identity
 
 
 @dataclass(frozen=True)
 class Sign:
-    """It was approved, and everything agrees still."""
+    """Sign the request: it is approved, and every check still passes."""
 
     identity: Identity
     host_names: tuple[str, ...]
@@ -96,7 +98,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Deny:
-    """Something does not agree."""
+    """Deny the request: a check objects."""
 
     reason: Reason
     message: str
@@ -104,7 +106,7 @@ class Deny:
 
 @dataclass(frozen=True)
 class Fail:
-    """It was approved, but something does not agree: it will not be signed."""
+    """Mark the request as failed: it was approved, but a check objects, so it is not signed."""
 
     reason: Reason
     message: str
@@ -114,17 +116,17 @@ Decision: TypeAlias = Ignore | Done | Approve | Sign | Deny | Fail
 
 
 class Step(StrEnum):
-    """Something that is done by one call to the API server."""
+    """One step of a decision: a write to the API server."""
 
     TELL = "tell"
-    """Write an Event about the requester's pod; written once, however often."""
+    """Write an Event about the requester's pod; a repeated write changes nothing."""
     DENY = "deny"
     FAIL = "fail"
     APPROVE = "approve"
     RECORD = "record"
-    """Make a certificate, and write it into the ledger; read it there if one is written."""
+    """Make a certificate and write it into the ledger, or read it if the ledger has it."""
     HAND_OVER = "hand_over"
-    """Put the certificate of the ledger into the request."""
+    """Write the certificate from the ledger into the request."""
 
 
 STEPS: Mapping[type[Decision], tuple[Step, ...]] = {
@@ -132,23 +134,26 @@ STEPS: Mapping[type[Decision], tuple[Step, ...]] = {
     Done: (),
     Approve: (Step.APPROVE,),
     Sign: (Step.RECORD, Step.HAND_OVER),
-    # The Event comes first: after the denial nobody looks at the request again.  One that cannot be
-    # written is logged, and keeps no denial from being written.
+    # The Event comes first, because a denied request is not reconciled again.  A failure to write
+    # the Event is only logged, and the denial is written all the same.
     Deny: (Step.TELL, Step.DENY),
     Fail: (Step.TELL, Step.FAIL),
 }
-"""What each decision does, in this order."""
+"""The steps of each decision, in order."""
 
 
 def decide(request: SigningRequest, pod: Pod | None, policy: Policy) -> Decision:
-    """What to do next; ``pod`` is the one of our namespace that the requester's token names."""
+    """Return what to do next about a request for the members' signer.
+
+    ``pod`` is the pod that the requester's token is bound to, None if it does not exist.
+    """
     if request.signer != policy.signer:
         return Ignore()
     return judged(Case(request, policy, pod), CHECKS)
 
 
 def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -> Decision:
-    """What to do next about a request of ours, if these checks are the ones for it."""
+    """Return what to do next about a request for one of our signers, by these checks."""
     request, policy = case.request, case.policy
     if is_settled(request):
         return Done()
@@ -161,20 +166,20 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
 
 
 def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
-    """The decision, unless its identity has ``live`` certificates already and that is enough."""
+    """Return the decision, or a denial when the identity has ``live_max`` valid certificates."""
     if not isinstance(decision, Approve | Sign) or live < policy.live_max:
         return decision
     message = (
         f"{decision.identity.uri} has {live} valid certificates, and may have {policy.live_max}"
-        " (operator.live_max); one ends in time, a pod that is deleted comes back as another, and"
-        " whoever asks so often should be looked at"
+        " (operator.live_max); wait until one expires, or delete the pod, because its replacement"
+        " has a new identity; and find out why it requests certificates so often"
     )
     denied = Fail if request.has(APPROVED) else Deny
     return denied(Reason.TOO_MANY, message)
 
 
 def is_settled(request: SigningRequest) -> bool:
-    """Whether nothing is to be done about it any more, whoever's it is."""
+    """Return whether the request has its final answer: a certificate, a denial or a failure."""
     return request.has_certificate or request.has(DENIED) or request.has(FAILED)
 
 
@@ -191,38 +196,38 @@ class Case:
 
     @functools.cached_property
     def made(self) -> x509.CertificateSigningRequest:
-        """What was made with the key."""
+        """The parsed PKCS #10 request; raise ValueError when it cannot be parsed."""
         return x509.load_pem_x509_csr(self.request.pem)
 
     @functools.cached_property
     def names(self) -> tuple[x509.GeneralName, ...]:
-        """All names asked for."""
+        """All names in the subject alternative name of the request."""
         return tuple(chain.extension(self.made, x509.SubjectAlternativeName) or ())
 
     @property
     def uris(self) -> list[str]:
-        """The URIs among them."""
+        """The URIs among the requested names."""
         return [n.value for n in self.names if isinstance(n, x509.UniformResourceIdentifier)]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The DNS names among them."""
+        """The DNS names among the requested names."""
         return tuple(name.value for name in self.names if isinstance(name, x509.DNSName))
 
     @functools.cached_property
     def named(self) -> Identity:
-        """The identity asked for."""
+        """The requested identity: the first URI."""
         return identity.parse(self.uris[0])
 
     @property
     def parts(self) -> tuple[str, str, str]:
-        """Namespace, pod and uid in it."""
+        """Namespace, pod name and pod uid in the requested identity."""
         namespace, pod, uid = self.named.id.split("/")
         return namespace, pod, uid
 
     @property
     def kind(self) -> Kind | None:
-        """The kind that the requester's service account may be."""
+        """The kind that the requester's service account is mapped to, or None."""
         return self.policy.kinds.get(self.request.account[1])
 
 
@@ -232,42 +237,42 @@ CaseT = TypeVar("CaseT", bound=Case)
 
 
 def comes_from_a_pod(case: Case) -> Objection | None:
-    """The API server says that a service account asks, with the token of a pod."""
+    """Return an objection unless the requester is a service account with the token of a pod."""
     request, (namespace, _) = case.request, case.request.account
     if not namespace or f"system:serviceaccounts:{namespace}" not in request.groups:
-        return Reason.NOT_A_POD, f"{quoted(request.username)} asks, which is no service account"
+        return Reason.NOT_A_POD, f"the requester {quoted(request.username)} is no service account"
     if not request.pod_name or not request.pod_uid:
-        return Reason.NOT_A_POD, f"the token of {request.username} is bound to no pod"
+        return Reason.NOT_A_POD, f"the token of {request.username} is not bound to a pod"
     return None
 
 
 def comes_from_our_namespace(case: Case) -> Objection | None:
-    """Pods of other namespaces are not ours to certify."""
+    """Return an objection when the pod is of another namespace than the installation."""
     namespace, account = case.request.account
     if namespace == case.policy.namespace:
         return None
     return (
         Reason.ANOTHER_NAMESPACE,
-        f"pod {namespace}/{case.request.pod_name} (service account {account}) asks, but"
-        f" {case.policy.signer} certifies pods of namespace {case.policy.namespace} alone",
+        f"the requester is pod {namespace}/{case.request.pod_name} (service account {account}), but"
+        f" {case.policy.signer} certifies only pods of namespace {case.policy.namespace}",
     )
 
 
 def is_readable(case: Case) -> Objection | None:
-    """It can be read, and whoever made it has the key."""
+    """Return an objection when the request is not signed by its own key."""
     if not case.made.is_signature_valid:
         return Reason.UNREADABLE, "the request is not signed by its own key"
     return None
 
 
 def is_strong(case: Case) -> Objection | None:
-    """Nobody guesses the key, or makes another request with this signature."""
+    """Return an objection when the key or the signature of the request is too weak."""
     weak = chain.weakness_of_request(case.made)
     return (Reason.WEAK_KEY, f"the request is too weak: {weak}") if weak else None
 
 
 def asks_for_names_alone(case: Case) -> Objection | None:
-    """What else is asked for would not be granted, so whoever asks is mistaken."""
+    """Return an objection when the request has other extensions than its names."""
     others = [
         each.oid.dotted_string
         for each in case.made.extensions
@@ -277,13 +282,13 @@ def asks_for_names_alone(case: Case) -> Objection | None:
         return None
     return (
         Reason.MORE_THAN_NAMES,
-        f"the request asks for the extensions {', '.join(others[:8])}; it may ask for a subject"
-        " alternative name alone",
+        f"the request has the extensions {', '.join(others[:8])}; the only extension it may have is"
+        " a subject alternative name",
     )
 
 
 def asks_for_one_name(case: Case) -> Objection | None:
-    """One URI, and beside it nothing but DNS names, which are judged below."""
+    """Return an objection unless the names are one URI and any number of DNS names."""
     others = len(case.names) - len(case.uris) - len(case.hosts)
     if len(case.uris) == 1 and not others:
         return None
@@ -295,62 +300,62 @@ def asks_for_one_name(case: Case) -> Objection | None:
 
 
 def asks_for_a_name_of_ours(case: Case) -> Objection | None:
-    """``spiffe://<trust domain>/<kind>/<namespace>/<pod>/<uid>``."""
+    """Return an objection unless the URI is an identity of a pod in this trust domain."""
     wanted = f"spiffe://{case.policy.trust_domain}/<kind>/<namespace>/<pod>/<uid>"
     try:
         named = case.named
     except BadInput as error:
-        return Reason.FOREIGN_NAME, f"{error.message}; names here are {wanted}"
+        return Reason.FOREIGN_NAME, f"{error.message}; names here have the form {wanted}"
     if named.trust_domain == case.policy.trust_domain and named.id.count("/") == 2:
         return None
-    return Reason.FOREIGN_NAME, f"{quoted(named.uri)} is not {wanted}"
+    return Reason.FOREIGN_NAME, f"{quoted(named.uri)} does not have the form {wanted}"
 
 
 def names_our_namespace(case: Case) -> Objection | None:
-    """A pod of ours does not get a name of another namespace."""
+    """Return an objection when the requested name has another namespace than the installation."""
     namespace = case.parts[0]
     if namespace == case.policy.namespace:
         return None
     return (
         Reason.ANOTHER_NAMESPACE,
-        f"{case.named.uri} is of namespace {namespace}, the pod is of {case.policy.namespace}",
+        f"{case.named.uri} names namespace {namespace}, the pod is in {case.policy.namespace}",
     )
 
 
 def has_a_known_account(case: Case) -> Objection | None:
-    """Service accounts that are not in the table get nothing."""
+    """Return an objection when the requester's service account is mapped to no kind."""
     if case.kind is not None:
         return None
     known = ", ".join(sorted(case.policy.kinds))
     account = case.request.account[1]
-    return Reason.UNKNOWN_ACCOUNT, f"service account {account} is of no kind; known: {known}"
+    return Reason.UNKNOWN_ACCOUNT, f"service account {account} has no kind; with one: {known}"
 
 
 def is_of_its_kind(case: Case) -> Objection | None:
-    """The service account says what a pod may be."""
+    """Return an objection when the requester's service account is mapped to another kind."""
     if case.named.kind is case.kind:
         return None
     return (
         Reason.WRONG_KIND,
         f"the request is for the kind {case.named.kind}, but pods of service account"
-        f" {case.request.account[1]} are of the kind {case.kind}",
+        f" {case.request.account[1]} have the kind {case.kind}",
     )
 
 
 def names_its_own_pod(case: Case) -> Objection | None:
-    """The name is that of the pod to which the token is bound."""
+    """Return an objection when the name is that of another pod than the requester."""
     _, pod, uid = case.parts
     if (pod, uid) == (case.request.pod_name, case.request.pod_uid):
         return None
     return (
         Reason.ANOTHER_POD,
-        f"the request is for pod {pod} ({uid}), but pod {case.request.pod_name}"
-        f" ({case.request.pod_uid}) asks",
+        f"the request is for pod {pod} ({uid}), but the requester is pod {case.request.pod_name}"
+        f" ({case.request.pod_uid})",
     )
 
 
 def asks_for_its_host_names(case: Case) -> Objection | None:
-    """Only what others dial by a DNS name carries one."""
+    """Return an objection when the request has DNS names that its kind may not have."""
     allowed = case.policy.host_names.get(case.named.kind, ())
     wrong = sorted(set(case.hosts) - set(allowed))
     if not wrong:
@@ -358,37 +363,37 @@ def asks_for_its_host_names(case: Case) -> Objection | None:
     what = ", ".join(sorted(allowed)) or "none"
     return (
         Reason.WRONG_HOST_NAME,
-        f"the request asks for {', '.join(map(quoted, wrong[:4]))}; the kind {case.named.kind} may"
-        f" have: {what}",
+        f"the request has the DNS names {', '.join(map(quoted, wrong[:4]))}; the kind"
+        f" {case.named.kind} may have: {what}",
     )
 
 
 def asks_for_its_usages(case: Case) -> Objection | None:
-    """No more and no less than the kind does."""
+    """Return an objection unless the requested key usages are exactly those of the kind."""
     wanted = naming.usages(case.named.kind)
     if sorted(case.request.usages) == sorted(wanted):
         return None
     return (
         Reason.WRONG_USAGE,
-        f"the request is for {', '.join(case.request.usages) or 'no usage'}; the kind"
-        f" {case.named.kind} has {', '.join(wanted)}",
+        f"the request has the usages {', '.join(case.request.usages) or 'none'}; the kind"
+        f" {case.named.kind} must have {', '.join(wanted)}",
     )
 
 
 def has_its_pod(case: Case) -> Objection | None:
-    """The pod that asked is still there: nobody is left to use a certificate of one that is not."""
+    """Return an objection when the requesting pod is gone: nobody could use its certificate."""
     request, pod = case.request, case.pod
-    told = f"pod {request.pod_name} ({request.pod_uid})"
+    name = f"pod {request.pod_name} ({request.pod_uid})"
     if pod is None:
-        return Reason.POD_GONE, f"{told} does not exist any more"
+        return Reason.POD_GONE, f"{name} does not exist any more"
     if pod.uid != request.pod_uid:
-        return Reason.POD_GONE, f"{told} was replaced by another of this name ({pod.uid})"
+        return Reason.POD_GONE, f"{name} was replaced by another pod of this name ({pod.uid})"
     if pod.is_going:
-        return Reason.POD_GONE, f"{told} is being deleted, or has ended"
+        return Reason.POD_GONE, f"{name} is being deleted, or has ended"
     if pod.account != request.account[1]:
         return (
             Reason.NOT_A_POD,
-            f"{told} runs as {pod.account}, but {request.account[1]} asks with its token",
+            f"{name} runs as {pod.account}, but its token is of {request.account[1]}",
         )
     return None
 
@@ -401,7 +406,7 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What `cryptography` raises for a request, or a part of it, that it cannot read."""
+"""Exceptions of `cryptography` for a request, or a part of it, that it cannot read."""
 CHECKS: tuple[Check, ...] = (
     comes_from_a_pod,
     comes_from_our_namespace,
@@ -423,7 +428,7 @@ CHECKS: tuple[Check, ...] = (
 def objected(
     case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]
 ) -> Objection | None:
-    """What the first check that objects says; None when none does."""
+    """Return the objection of the first check that objects, None when none does."""
     try:
         return next((found for check in checks if (found := check(case))), None)
     except UNREADABLE as error:

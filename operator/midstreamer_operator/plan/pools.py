@@ -1,8 +1,9 @@
-"""What to do about one pool of agents, and what to say of it.
+"""Decide what to do about one pool of agents, and which status to write.
 
-The Deployment is applied whole, by the API server's own merge, when it is not known to be in force.
-What was applied is remembered with the generation that came of it: so a change of the pool, of the
-template, or of the Deployment by somebody else is seen, and forgetting costs one call.
+The whole Deployment is applied by server-side apply, unless it is known to be applied already.  The
+operator remembers a digest of what it applied, and the generation of the Deployment afterwards.  So
+it notices a change of the pool, of the PodTemplate, or of the Deployment by somebody else.  After a
+restart nothing is remembered, which costs one more apply for each pool.
 """
 
 from __future__ import annotations
@@ -23,54 +24,59 @@ from midstreamer_operator.resources.deployments import Deployment
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 MESSAGE_CHARACTERS_MAX = 600
+"""Characters of the message in a condition of a pool; longer messages are shortened."""
 
 
 class Reason(StrEnum):
-    """Why a pool is ready or not, in the spelling of conditions."""
+    """Reason why a pool is ready or not, spelled as Kubernetes wants reasons of conditions."""
 
     ALL_READY = "AllReady"
-    """As many agents as wanted are ready, each of the present template."""
+    """As many agents as wanted are ready, and all run the current template."""
     STARTING = "Starting"
-    """Agents are starting, or leaving, and nothing is known to be in their way."""
+    """Agents are starting or stopping, and no problem is known."""
     ROLLING = "Rolling"
-    """Agents are replaced by ones of the present template."""
+    """Agents are being replaced by agents of the current template."""
     TEMPLATE_MISSING = "TemplateMissing"
-    """The chart's PodTemplate is not there, or not the one that the pool waits for."""
+    """The chart's PodTemplate is missing, unusable, or not of the revision that the pool wants."""
     NAME_TAKEN = "NameTaken"
-    """A Deployment of the pool's name is there, and is not the pool's."""
+    """A Deployment of the pool's name exists, and does not belong to the pool."""
     DEPLOYMENT_REFUSED = "DeploymentRefused"
-    """The API server refuses the Deployment."""
+    """The API server rejects the Deployment."""
     PODS_REFUSED = "PodsRefused"
-    """The API server refuses the pods: a quota is full, or a policy forbids them."""
+    """The API server rejects the pods, because a quota is full or a policy forbids them."""
     UNSCHEDULABLE = "Unschedulable"
-    """No node takes a pod."""
+    """No node has room for a pod, or is allowed to run it."""
     IMAGE_NOT_PULLED = "ImageNotPulled"
-    """The image cannot be pulled."""
+    """The image of a pod cannot be pulled."""
     CERTIFICATE_DENIED = "CertificateDenied"
-    """A pod was denied a certificate."""
+    """The operator denied a pod its certificate."""
     CRASHING = "Crashing"
-    """A container ends again and again."""
+    """A container of a pod crashes after each restart."""
     NOT_STARTED = "NotStarted"
-    """A container cannot be made: something that it mounts or names is missing."""
+    """A container cannot be created: a volume, Secret or ConfigMap that it needs is missing."""
     NOT_READY = "NotReady"
-    """A pod runs, and says what it waits for."""
+    """A pod runs but is not ready; the message says what the pod waits for."""
 
 
 MENDING = frozenset({Reason.STARTING, Reason.ROLLING, Reason.NOT_READY})
-"""Reasons with which it goes on by itself."""
+"""Reasons that need no action, because the pool becomes ready by itself."""
 IMAGE_WORDS = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull",
      "RegistryUnavailable", "ImageInspectError"}
 )  # fmt: skip
+"""Reasons of the kubelet why a container waits for its image."""
 FIXED_WORDS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+"""Reasons of the kubelet why a container cannot be created or started."""
 DENIALS = frozenset(map(str, reasons.Reason))
+"""Reasons of Events about pods whose certificate the operator denied."""
 MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
+"""Reasons of Events about volumes or network that the kubelet cannot set up for a pod."""
 SAID_BY_THE_POD = frozenset({"WaitingForCertificate", "NotReady"})
 """Reasons of the Events that a pod writes about itself (`midstreamer.cluster.pod_reports`)."""
 
 
 class Applied(NamedTuple):
-    """What was applied last, and the generation of the Deployment then."""
+    """Digest of the Deployment that was applied last, and its generation afterwards."""
 
     digest: str
     generation: int
@@ -78,53 +84,54 @@ class Applied(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What there is of a pool."""
+    """Everything that was observed of one pool, from which `decide` decides."""
 
     pool: Pool
     template: Mapping[str, Any] | None = None
     """The chart's PodTemplate."""
     deployment: Deployment | None = None
-    """The one of the pool's name, whoever's it is."""
+    """The Deployment of the pool's name, no matter who owns it."""
     pods: tuple[Waiter, ...] = ()
-    """The pool's pods; only looked at while the Deployment is not whole."""
+    """The pool's pods; read only while the Deployment lacks ready agents."""
     events: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
-    """Warnings about each of them, by name."""
+    """Events of type Warning about each pod, by name of the pod."""
     applied: Applied | None = None
+    """What this operator applied last; None after a restart."""
     refusal: str = ""
-    """What the API server said when it refused what we wanted of it a moment ago."""
+    """Message of the API server that rejected the Deployment a moment ago; else empty."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do: apply a Deployment, or tell a status, or neither."""
+    """What to do about a pool: apply a Deployment, write a status, or neither."""
 
     apply: Mapping[str, Any] | None = None
     status: Status | None = None
     waits: bool = False
-    """Whether the pool is worth another look soon."""
+    """Whether the pool should be reconciled again soon."""
 
 
 class Story(NamedTuple):
-    """Why a pool is ready, or is not."""
+    """Reason and message that say why a pool is ready or not."""
 
     reason: Reason
     message: str
 
 
 def decide(seen: Seen, now_s: float) -> Decision:
-    """What to do next about a pool that is not being deleted."""
+    """Return what to do next about a pool; nothing when it is being deleted."""
     if seen.pool.is_going:
         return Decision()
     hindrance = _hindrance(seen)
     if hindrance is None and not seen.refusal:
-        assert seen.template is not None  # noqa: S101 - else it is a hindrance
+        assert seen.template is not None  # noqa: S101 - else there is a hindrance
         try:
-            made = deployments.wanted(seen.pool, seen.template)
+            manifest = deployments.wanted(seen.pool, seen.template)
         except BadInput as error:
             hindrance = Story(Reason.TEMPLATE_MISSING, error.message)
         else:
-            if not _is_in_force(seen, made):
-                return Decision(apply=made, waits=True)
+            if not _is_in_force(seen, manifest):
+                return Decision(apply=manifest, waits=True)
     story = hindrance or _story(seen)
     status = status_of(seen, story, now_s)
     is_news = status != seen.pool.status
@@ -132,19 +139,23 @@ def decide(seen: Seen, now_s: float) -> Decision:
 
 
 def status_of(seen: Seen, story: Story, now_s: float) -> Status:
-    """The status with which the story is told; conditions keep their time while they hold."""
+    """Return the status of a pool for a reason and message.
+
+    The transition time of a condition changes only when its status changes.
+    """
     pool, own = seen.pool, seen.deployment if _is_own(seen) else None
     is_ready = story.reason is Reason.ALL_READY
     is_moving = story.reason in MENDING
     line = shortened(" ".join(story.message.split()), MESSAGE_CHARACTERS_MAX)
-    said = {"Ready": is_ready, "Progressing": is_moving}
+    holds_by_type = {"Ready": is_ready, "Progressing": is_moving}
     return Status(
         observed_generation=pool.generation,
         replicas=own.replicas if own else 0,
         ready_replicas=own.ready if own else 0,
         selector=deployments.selector(pool),
         conditions=tuple(
-            _condition(pool, kind, holds, story.reason, line, now_s) for kind, holds in said.items()
+            _condition(pool, kind, holds, story.reason, line, now_s)
+            for kind, holds in holds_by_type.items()
         ),
     )
 
@@ -171,36 +182,38 @@ def _condition(
 
 
 def _is_own(seen: Seen) -> bool:
+    """Return whether the Deployment of the pool's name belongs to the pool."""
     return seen.deployment is not None and seen.deployment.owner_uid == seen.pool.uid
 
 
 def _is_in_force(seen: Seen, made: Mapping[str, Any]) -> bool:
+    """Return whether the Deployment is known to be what this operator applied last."""
     if seen.deployment is None or seen.applied is None:
         return False
     return seen.applied == Applied(deployments.digest(made), seen.deployment.generation)
 
 
 def _hindrance(seen: Seen) -> Story | None:
-    """Why the Deployment cannot even be wanted."""
+    """Return why the Deployment cannot be applied, None when it can."""
     spec, name = seen.pool.spec, deployments.template_name(seen.pool.spec.fleet)
     if seen.template is None:
         return Story(
             Reason.TEMPLATE_MISSING,
-            f"PodTemplate {name} is not there; `helm upgrade` of release {spec.fleet} brings it",
+            f"PodTemplate {name} is missing; `helm upgrade` of release {spec.fleet} creates it",
         )
     found = deployments.revision(seen.template)
     if spec.template_revision and found != spec.template_revision:
         return Story(
             Reason.TEMPLATE_MISSING,
-            f"PodTemplate {name} is revision {found or 'unknown'}, and the pool waits for"
-            f" {spec.template_revision}; `helm upgrade` of release {spec.fleet} brings both",
+            f"PodTemplate {name} has revision {found or 'unknown'}, but the pool waits for revision"
+            f" {spec.template_revision}; `helm upgrade` of release {spec.fleet} updates both",
         )
     held = seen.deployment
     if held is not None and not _is_own(seen):
-        whose = f"belongs to {held.owner}" if held.owner else "belongs to nobody"
+        owner = f"belongs to {held.owner}" if held.owner else "has no owner"
         return Story(
             Reason.NAME_TAKEN,
-            f"Deployment {held.name} is there and {whose}; delete it, or rename the pool",
+            f"Deployment {held.name} exists and {owner}; delete the Deployment, or rename the pool",
         )
     if held is not None and held.is_going:
         return Story(Reason.STARTING, f"an earlier Deployment {held.name} is being deleted")
@@ -208,12 +221,14 @@ def _hindrance(seen: Seen) -> Story | None:
 
 
 def _story(seen: Seen) -> Story:
-    """How the Deployment, which is in force, is getting on."""
+    """Return why the pool is ready or not, once its Deployment has been applied."""
     if seen.refusal:
         return Story(Reason.DEPLOYMENT_REFUSED, seen.refusal)
     held = seen.deployment
     if held is None or held.observed_generation < held.generation:
-        return Story(Reason.STARTING, f"{_count(seen)}; Kubernetes has not taken it up yet")
+        return Story(
+            Reason.STARTING, f"{_count(seen)}; Kubernetes has not handled the Deployment yet"
+        )
     if held.is_whole:
         return Story(Reason.ALL_READY, _count(seen))
     if failure := held.told("ReplicaFailure", "True"):
@@ -221,19 +236,23 @@ def _story(seen: Seen) -> Story:
     if cause := _cause(seen):
         return Story(cause.reason, f"{_count(seen)}: {cause.message}")
     if held.updated < held.wanted or held.replicas > held.updated:
-        new = f"{held.updated} of {held.wanted} of the present template"
-        return Story(Reason.ROLLING, f"{_count(seen)}, {new}")
+        updated = f"{held.updated} of {held.wanted} of the current template"
+        return Story(Reason.ROLLING, f"{_count(seen)}, {updated}")
     return Story(Reason.STARTING, _count(seen))
 
 
 def _count(seen: Seen) -> str:
+    """Return how many agents are ready, such as ``1 of 2 agents ready``."""
     ready = seen.deployment.ready if seen.deployment else 0
     wanted = seen.pool.spec.replicas
     return f"{ready} of {wanted} agent{'' if wanted == 1 else 's'} ready"
 
 
 def _cause(seen: Seen) -> Story | None:
-    """What the first pods wait for: what needs somebody comes before what mends by itself."""
+    """Return why the first pod that is not ready waits, None when no reason is known.
+
+    A reason that needs action comes before a reason that needs none.
+    """
     found = [
         story
         for pod in sorted(seen.pods, key=lambda each: each.name)
@@ -245,7 +264,7 @@ def _cause(seen: Seen) -> Story | None:
 
 
 def _waits_for(pod: Waiter, events: tuple[Told, ...]) -> Story | None:
-    """What one pod waits for, or nothing that is known."""
+    """Return why one pod waits, None when no reason is known."""
     warnings = sorted(events, key=lambda each: each.time)
     latest = {each.reason: each.message for each in warnings}
     if pod.unscheduled:
@@ -259,17 +278,17 @@ def _waits_for(pod: Waiter, events: tuple[Told, ...]) -> Story | None:
         return Story(Reason.NOT_STARTED, f"pod {pod.name}: {pod.waits}: {pod.why}")
     if pod.waits == "CrashLoopBackOff":
         why = pod.last_words or pod.why
-        return Story(Reason.CRASHING, f"pod {pod.name} ends again and again: {why}")
-    for told in reversed(warnings):
-        if told.reason in DENIALS:
+        return Story(Reason.CRASHING, f"pod {pod.name} crashes after each restart: {why}")
+    for event in reversed(warnings):
+        if event.reason in DENIALS:
             return Story(
                 Reason.CERTIFICATE_DENIED,
-                f"pod {pod.name} is denied a certificate: {told.reason}: {told.message}",
+                f"pod {pod.name} is denied a certificate: {event.reason}: {event.message}",
             )
-        if told.reason in MOUNTS:
-            return Story(Reason.NOT_STARTED, f"pod {pod.name}: {told.message}")
-        if told.reason in SAID_BY_THE_POD:
-            return Story(Reason.NOT_READY, f"pod {pod.name}: {told.message}")
+        if event.reason in MOUNTS:
+            return Story(Reason.NOT_STARTED, f"pod {pod.name}: {event.message}")
+        if event.reason in SAID_BY_THE_POD:
+            return Story(Reason.NOT_READY, f"pod {pod.name}: {event.message}")
     if pod.last_words:
-        return Story(Reason.NOT_READY, f"pod {pod.name} was started again: {pod.last_words}")
+        return Story(Reason.NOT_READY, f"pod {pod.name} was restarted: {pod.last_words}")
     return None

@@ -1,1 +1,1 @@
-"""Objects of the API server as values, and values as objects; pure, and without a decision."""
+"""Conversion between Kubernetes objects and values of the operator: pure, without decisions."""

@@ -1,7 +1,7 @@
-"""An AgentPool: agents that are scaled together; what stands here is the custom resource.
+"""The custom resource AgentPool: agents of one fleet that are alike and scaled together.
 
-`python -m docs.generate` makes the CustomResourceDefinition of it: types and bounds from the
-annotations, descriptions from the docstrings, and from `RULES` what depends on other fields.
+`python -m docs.generate` makes the CustomResourceDefinition from this module: types and bounds from
+the annotations, descriptions from the docstrings, and rules over several fields from `RULES`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from midstreamer_operator.resources import reading
 GROUP, VERSION, PLURAL, KIND = "midstreamer.dev", "v1alpha1", "agentpools", "AgentPool"
 API_VERSION = f"{GROUP}/{VERSION}"
 LABEL = f"{GROUP}/pool"
-"""Names the pool of a pod, and of what makes its pods."""
+"""Label of pods, ReplicaSets and Deployments; its value is the name of their pool."""
 NAME_CHARACTERS_MAX = 46
-"""Names of pods are 17 longer, and have 63 at most."""
+"""Longest name of a pool. Names of its pods are 17 characters longer, and 63 is their limit."""
 
 
 class Rule(NamedTuple):
-    """What must hold of several fields together, in CEL, and what to do when it does not."""
+    """A condition on several fields, as a CEL expression, and the message when it is violated."""
 
     holds: str
     message: str
@@ -33,6 +33,7 @@ class _Made(
     msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=False
 ):
     RULES: ClassVar[tuple[Rule, ...]] = ()
+    """Conditions that the API server checks when an object is written."""
 
 
 Word: TypeAlias = Annotated[str, Meta(max_length=253)]
@@ -43,7 +44,7 @@ Quantities: TypeAlias = Annotated[dict[str, int | Quantity], Meta(max_length=16)
 
 
 class Resources(_Made, frozen=True):
-    """What one agent asks for, and what it may take at most."""
+    """Resources that one agent requests, and their limits."""
 
     RULES = (
         Rule(
@@ -55,146 +56,151 @@ class Resources(_Made, frozen=True):
     )
 
     requests: Quantities = {}
-    """As `{cpu: "1", memory: 2Gi}`; the scheduler finds a node that has so much left."""
+    """Requested resources, such as `{cpu: "1", memory: 2Gi}`. The scheduler picks a node that has
+    them free."""
     limits: Quantities = {}
-    """An agent above its limit of memory is killed."""
+    """Limits of resources. An agent that exceeds its memory limit is killed."""
 
 
 class Toleration(_Made, frozen=True):
-    """A taint of nodes that agents of this pool put up with."""
+    """A taint of nodes that agents of this pool tolerate."""
 
     RULES = (
         Rule(
             "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
-            "operator Exists takes no value; leave the value out, or write operator: Equal",
+            "operator Exists takes no value; leave out value, or set operator to Equal",
         ),
         Rule(
             "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
-            "without a key the operator must be Exists: it puts up with every taint",
+            "without key the operator must be Exists, which tolerates every taint; set one of the"
+            " two",
         ),
         Rule(
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-            "tolerationSeconds goes with effect: NoExecute alone",
+            "tolerationSeconds is allowed only with effect NoExecute; set effect, or leave it out",
         ),
     )
 
     key: Word = ""
-    """The taint's key."""
+    """Key of the taint."""
     operator: Literal["", "Exists", "Equal"] = ""
-    """How the value is compared; Equal unless it is set."""
+    """How the value of the taint is compared. Default: Equal."""
     value: Value = ""
-    """The taint's value."""
+    """Value of the taint."""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
-    """Which effect of the taint; every one unless it is set."""
+    """Effect of the taint. Default: every effect."""
     toleration_seconds: Annotated[int, Meta(ge=0)] | None = None
-    """How long a running agent stays on a node that gets the taint."""
+    """Seconds that a running agent stays on a node after the node gets the taint."""
 
 
 class Spread(_Made, frozen=True):
-    """How agents of this pool are spread over places: nodes, zones."""
+    """How agents of this pool are spread over topology domains, such as nodes or zones."""
 
     topology_key: Annotated[str, Meta(min_length=1, max_length=253)]
-    """Label of nodes that names the place, as `topology.kubernetes.io/zone`."""
+    """Label of nodes whose value names the domain, such as `topology.kubernetes.io/zone`."""
     max_skew: Annotated[int, Meta(ge=1, le=100)] = 1
-    """How many more agents one place may have than another."""
+    """Most agents that one domain may have more than another."""
     when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
-    """Whether an agent waits when the spread cannot be kept."""
+    """What happens when the spread cannot be kept: `ScheduleAnyway`, or `DoNotSchedule`, with which
+    the agent waits."""
 
 
 class Spec(_Made, frozen=True, kw_only=True):
-    """What a pool should be. What is left out is as the chart's template of agents has it."""
+    """Desired state of a pool. Fields that are left out are as in the chart's PodTemplate."""
 
     RULES = (
-        Rule("self.fleet == oldSelf.fleet", "fleet cannot change; make another pool"),
+        Rule("self.fleet == oldSelf.fleet", "fleet cannot be changed; create another pool"),
         Rule(
             "!has(self.threads) || self.threads == 0 || !has(self.resources) ||"
             " !has(self.resources.limits) || !('cpu' in self.resources.limits) ||"
             " double(self.threads) <="
             " quantity(string(self.resources.limits['cpu'])).asApproximateFloat()",
             "threads is above resources.limits.cpu, which gains nothing; lower threads, raise the"
-            " limit, or write 0 for as many as the limit allows",
+            " limit, or set threads to 0 for one per processor",
         ),
     )
 
     fleet: Annotated[str, Meta(min_length=1, max_length=40)]
-    """Name of the Helm release whose agents these are."""
+    """Name of the Helm release that the agents belong to."""
     replicas: Annotated[int, Meta(ge=0, le=1000)] = 2
-    """How many agents. `kubectl scale` and autoscalers write it."""
+    """Number of agents. `kubectl scale` and autoscalers set this field."""
     template_revision: Annotated[str, Meta(max_length=63)] = ""
-    """Revision of the PodTemplate to wait for. The chart sets it, so that whoever waits for the
-    pool waits for the roll as well; pools made by hand leave it out."""
+    """Revision of the PodTemplate that the pool waits for. The chart sets this field, so that
+    `helm upgrade --wait` waits until all agents are replaced. Leave it out in your own pools."""
     image: Annotated[str, Meta(max_length=512)] = ""
-    """Image of these agents."""
+    """Image of these agents. Default: that of the PodTemplate."""
     engine: Literal["", "auto", "numba", "wasm"] = ""
-    """How windows are compared; the setting `agent.engine`."""
+    """Engine that compares windows: the setting `agent.engine`."""
     threads: Annotated[int, Meta(ge=0, le=256)] | None = None
-    """Threads that compare windows, 0 for one per processor; the setting `agent.threads`."""
+    """Number of threads that compare windows, 0 for one per processor: the setting
+    `agent.threads`."""
     resources: Resources = Resources()
-    """What one agent asks for, and what it may take at most."""
+    """Resources that one agent requests, and their limits."""
     node_selector: Annotated[dict[str, Value], Meta(max_length=16)] = {}
-    """Labels that a node must have, beside those of the template."""
+    """Labels that a node must have, in addition to those of the PodTemplate."""
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
-    """Taints that these agents put up with, beside those of the template."""
+    """Taints that these agents tolerate, in addition to those of the PodTemplate."""
     topology: Annotated[tuple[Spread, ...], Meta(max_length=8)] = ()
-    """How these agents are spread over places."""
+    """How these agents are spread over nodes or zones; replaces the spread of the PodTemplate."""
 
 
 class Condition(_Made, frozen=True, kw_only=True):
-    """One thing that holds of a pool or does not, and why."""
+    """One condition of a pool: whether it holds, and why."""
 
     KEY: ClassVar[str] = "type"
 
     type: Annotated[str, Meta(min_length=1, max_length=63)]
-    """`Ready`: as many agents as wanted are ready, each of the present template. `Progressing`:
-    something is under way."""
+    """Type of the condition. `Ready`: as many agents as wanted are ready, and all run the current
+    template. `Progressing`: the pool becomes ready without further action."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition holds."""
     reason: Annotated[str, Meta(min_length=1, max_length=63)]
-    """Why, in a word."""
+    """Reason for the status, in one word."""
     message: Annotated[str, Meta(max_length=1024)] = ""
-    """Why, in a line: what is waited for."""
+    """Reason for the status, in one line: what the pool waits for."""
     last_transition_time: str
-    """Since when the status is so."""
+    """Time of the last change of the status."""
     observed_generation: Annotated[int, Meta(ge=0)] = 0
-    """Generation of the pool that this was said of."""
+    """Generation of the pool that the condition describes."""
 
 
 class Status(_Made, frozen=True, kw_only=True):
-    """What a pool is."""
+    """Observed state of a pool."""
 
     observed_generation: Annotated[int, Meta(ge=0)] = 0
-    """Generation of the pool that the operator saw last."""
+    """Generation of the pool that the operator last handled."""
     replicas: Annotated[int, Meta(ge=0)] = 0
-    """Agents that there are."""
+    """Number of agents that exist."""
     ready_replicas: Annotated[int, Meta(ge=0)] = 0
-    """Those of them that are ready."""
+    """Number of agents that are ready."""
     selector: Annotated[str, Meta(max_length=512)] = ""
-    """Label selector of the pool's pods, as autoscalers want it."""
+    """Label selector of the pool's pods, which autoscalers need."""
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=8)] = ()
-    """What holds of the pool and what does not."""
+    """Conditions of the pool: `Ready` and `Progressing`."""
 
 
 ROOT_RULES = (
     Rule(
         "self.metadata.name == self.spec.fleet + '-agent' ||"
         " self.metadata.name.startsWith(self.spec.fleet + '-agent-')",
-        "the name must be <fleet>-agent, or begin with <fleet>-agent-: the pods take it, and the"
-        " allowlist lets agents in by it",
+        "the name must be <fleet>-agent, or begin with <fleet>-agent-, because names of pods begin"
+        " with it, and the allowlist admits agents by these names",
     ),
     Rule(
         f"size(self.metadata.name) <= {NAME_CHARACTERS_MAX}",
-        f"the name may have {NAME_CHARACTERS_MAX} characters, so that names of pods have 63",
+        f"the name may have at most {NAME_CHARACTERS_MAX} characters, because names of pods are 17"
+        " longer and may have at most 63; shorten it",
     ),
 )
-"""What must hold of the whole object."""
+"""Conditions on the whole AgentPool, in addition to those on its spec."""
 UNSEEN = Condition(
     type="Ready",
     status="Unknown",
     reason="Unseen",
-    message="no operator has seen this pool yet; is the operator of its fleet running?",
+    message="no operator has handled this pool yet; check that the operator of its fleet runs",
     last_transition_time="1970-01-01T00:00:00Z",
 )
-"""What is said of a pool before anybody has seen it."""
+"""Default condition of a new pool, before the operator has handled it."""
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -204,7 +210,7 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """A pool as it was read."""
+    """An AgentPool as it was read from the API server."""
 
     name: str
     uid: str
@@ -212,29 +218,30 @@ class Pool(msgspec.Struct, frozen=True):
     spec: Spec
     status: Status = Status()
     is_going: bool = False
+    """Whether the pool is being deleted."""
 
 
 def read(given: Mapping[str, Any]) -> Pool:
-    """A pool from the object that the API server gave; BadInput when it is none."""
-    made = reading.converted(given, _Object, KIND)
-    meta = made.metadata
+    """Convert an object of the API server to a pool; raise BadInput when it is no AgentPool."""
+    agent_pool = reading.converted(given, _Object, KIND)
+    meta = agent_pool.metadata
     is_going = meta.deletion_timestamp is not None
-    return Pool(meta.name, meta.uid, meta.generation, made.spec, made.status, is_going)
+    return Pool(meta.name, meta.uid, meta.generation, agent_pool.spec, agent_pool.status, is_going)
 
 
 def path(namespace: str, name: str = "") -> str:
-    """Where the API server has the pools of a namespace, or one of them."""
+    """Return the path of a namespace's pools at the API server, or of the pool ``name``."""
     return f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}" + (f"/{name}" if name else "")
 
 
 def told(pool: Pool, status: Status) -> dict[str, Any]:
-    """The status of a pool, as it is applied."""
-    said = msgspec.to_builtins(status)
-    # An absent number is no number: autoscalers want to read a zero.
-    said |= {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
+    """Return the object by which the status of a pool is applied."""
+    fields = msgspec.to_builtins(status)
+    # Zeros are written too, because autoscalers need the numbers.
+    fields |= {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": pool.name},
-        "status": said,
+        "status": fields,
     }

@@ -1,4 +1,4 @@
-"""The authority as a Secret, and the bundle of trusted authorities as a ConfigMap."""
+"""The authority of an installation as a Secret, and the trusted authorities as a ConfigMap."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KEY, CERTIFICATE = "tls.key", "tls.crt"
 
 
 def secret_name(release: str) -> str:
-    """The Secret with the key of an installation's authority."""
+    """Return the name of the Secret with the key of an installation's authority."""
     return f"{release}-authority"
 
 
 def secret(release: str, authority: Authority) -> dict[str, Any]:
-    """The Secret of an authority."""
+    """Return the Secret that holds an authority: key and certificate."""
     key = authority.key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -44,9 +44,12 @@ def secret(release: str, authority: Authority) -> dict[str, Any]:
 
 
 def authority(given: Mapping[str, Any], trust_domain: str) -> Authority:
-    """The authority in a Secret; ConfigError when it is none of this trust domain."""
+    """Read the authority in a Secret.
+
+    Raise ConfigError when the Secret does not hold an authority of this trust domain.
+    """
     named = (given.get("metadata") or {}).get("name")
-    way_out = "restore it, or delete it: then a new authority is made, and all pods must restart"
+    way_out = "restore it, or delete it: a new authority is then made, and all pods must restart"
     data = given.get("data") or {}
     try:
         key = serialization.load_pem_private_key(base64.b64decode(data[KEY]), password=None)
@@ -71,7 +74,7 @@ def authority(given: Mapping[str, Any], trust_domain: str) -> Authority:
 
 
 def bundle(release: str, trusted: Iterable[x509.Certificate]) -> dict[str, Any]:
-    """The ConfigMap of the trusted authorities."""
+    """Return the ConfigMap of the trusted authorities, also called the bundle."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -81,7 +84,7 @@ def bundle(release: str, trusted: Iterable[x509.Certificate]) -> dict[str, Any]:
 
 
 def trusted(given: Mapping[str, Any]) -> tuple[x509.Certificate, ...]:
-    """The authorities in such a ConfigMap; ConfigError when they cannot be read."""
+    """Read the trusted authorities in a ConfigMap; raise ConfigError when they are unreadable."""
     text = (given.get("data") or {}).get(naming.BUNDLE_KEY, "")
     try:
         return tuple(x509.load_pem_x509_certificates(text.encode())) if text else ()
@@ -89,5 +92,5 @@ def trusted(given: Mapping[str, Any]) -> tuple[x509.Certificate, ...]:
         named = (given.get("metadata") or {}).get("name")
         raise ConfigError(
             f"ConfigMap {named}: {naming.BUNDLE_KEY} holds no readable certificates ({error});"
-            " delete the ConfigMap: it is written again"
+            " delete the ConfigMap, and the operator writes it again"
         ) from error

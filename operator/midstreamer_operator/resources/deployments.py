@@ -1,6 +1,6 @@
-"""The Deployment of a pool: what is wanted of it, and what it tells.
+"""The Deployment of a pool: how the operator wants it, and how it is read.
 
-The pods are those of the chart's PodTemplate, with the fields of the pool laid over it.
+Its pods are made from the chart's PodTemplate; fields of the pool override those of the template.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from midstreamer_operator.resources import agentpools, reading
 from midstreamer_operator.resources.agentpools import Pool
 
 CONTAINER = "agent"
+"""Name of the container in the PodTemplate that runs the agent."""
 REVISION = f"{agentpools.GROUP}/revision"
-"""Annotation of a PodTemplate that says which one it is."""
+"""Annotation of a PodTemplate with its revision."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "midstreamer-operator"
 HISTORY = 2
-"""Earlier ReplicaSets that are kept."""
+"""Number of earlier ReplicaSets that the Deployment keeps."""
 
 
 class _Owner(msgspec.Struct, frozen=True):
@@ -65,38 +66,44 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """A Deployment as it was read."""
+    """A Deployment as it was read from the API server."""
 
     name: str
     owner_uid: str = ""
-    """Uid of the object that controls it; empty when none does."""
+    """Uid of the object that controls the Deployment; empty when no object does."""
     owner: str = ""
-    """Kind and name of that object, for messages."""
+    """Kind and name of the controlling object, for messages."""
     generation: int = 0
     observed_generation: int = 0
+    """Generation that the Deployment controller of Kubernetes has handled."""
     wanted: int = 0
+    """Number of pods in the spec."""
     replicas: int = 0
+    """Number of pods that exist."""
     updated: int = 0
+    """Number of pods of the current template."""
     ready: int = 0
+    """Number of pods that are ready."""
     conditions: tuple[Condition, ...] = ()
     is_going: bool = False
+    """Whether the Deployment is being deleted."""
 
     def told(self, type: str, status: str) -> Condition | None:
-        """The condition of this type when it has this status."""
+        """Return the condition of this type, or None when it is missing or has another status."""
         same = (each for each in self.conditions if (each.type, each.status) == (type, status))
         return next(same, None)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has all it wants, each of its present template and ready."""
+        """Whether all wanted pods are ready and of the current template, and no others exist."""
         seen = self.observed_generation >= self.generation
         return seen and self.replicas == self.updated == self.ready == self.wanted
 
 
 def read(given: Mapping[str, Any]) -> Deployment:
-    """A Deployment from the object that the API server gave; BadInput when it is none."""
-    made = reading.converted(given, _Object, "Deployment")
-    meta, status = made.metadata, made.status
+    """Convert an object of the API server; raise BadInput when it is no Deployment."""
+    deployment = reading.converted(given, _Object, "Deployment")
+    meta, status = deployment.metadata, deployment.status
     owner = next((each for each in meta.owner_references if each.controller), _Owner())
     return Deployment(
         name=meta.name,
@@ -104,7 +111,7 @@ def read(given: Mapping[str, Any]) -> Deployment:
         owner=f"{owner.kind} {owner.name}".strip(),
         generation=meta.generation,
         observed_generation=status.observed_generation,
-        wanted=made.spec.replicas,
+        wanted=deployment.spec.replicas,
         replicas=status.replicas,
         updated=status.updated_replicas,
         ready=status.ready_replicas,
@@ -114,28 +121,31 @@ def read(given: Mapping[str, Any]) -> Deployment:
 
 
 def template_name(release: str) -> str:
-    """The PodTemplate from which agents of an installation are made."""
+    """Return the name of the PodTemplate from which an installation's agents are made."""
     return f"{release}-agent"
 
 
 def revision(template: Mapping[str, Any]) -> str:
-    """Which one a PodTemplate is; empty when it does not say."""
+    """Return the revision of a PodTemplate; empty when it has no such annotation."""
     annotations = (template.get("metadata") or {}).get("annotations") or {}
     return str(annotations.get(REVISION) or "")
 
 
 def labels(pool: Pool) -> dict[str, str]:
-    """The labels that select the pods of a pool."""
+    """Return the labels that select the pods of a pool."""
     return {INSTANCE: pool.spec.fleet, COMPONENT: "agent", agentpools.LABEL: pool.name}
 
 
 def selector(pool: Pool) -> str:
-    """The same as one word."""
+    """Return the label selector of a pool's pods as text, ``name=value,name=value``."""
     return ",".join(f"{name}={value}" for name, value in sorted(labels(pool).items()))
 
 
 def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
-    """The Deployment of a pool, as it is applied; BadInput when the template has no agent."""
+    """Return the Deployment of a pool as it is applied.
+
+    Raise BadInput when the PodTemplate has no container named `agent`.
+    """
     pods = _pods(pool, template)
     owner = {
         "apiVersion": agentpools.API_VERSION,
@@ -143,7 +153,7 @@ def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
         "name": pool.name,
         "uid": pool.uid,
         "controller": True,
-        # To block would need the right to write finalizers of pools.
+        # True would need the right to update finalizers of AgentPools.
         "blockOwnerDeletion": False,
     }
     return {
@@ -168,21 +178,22 @@ def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(made: Mapping[str, Any]) -> str:
-    """A word that is the same for the same content alone."""
+    """Return the SHA-256 of the content, hexadecimal, no matter in which order the keys are."""
     return hashlib.sha256(msgspec.json.encode(made, order="deterministic")).hexdigest()
 
 
 def _pods(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pod template of the Deployment: that of the chart with the pool's fields."""
     found = template.get("template") or {}
     meta, spec = found.get("metadata") or {}, dict(found.get("spec") or {})
     containers = list(spec.get("containers") or ())
-    places = [at for at, each in enumerate(containers) if each.get("name") == CONTAINER]
-    if not places:
+    indices = [at for at, each in enumerate(containers) if each.get("name") == CONTAINER]
+    if not indices:
         raise BadInput(
             f"PodTemplate {template_name(pool.spec.fleet)} has no container {CONTAINER!r};"
-            f" `helm upgrade {pool.spec.fleet}` writes it again"
+            f" `helm upgrade {pool.spec.fleet}` writes the PodTemplate again"
         )
-    containers[places[0]] = _container(pool, containers[places[0]])
+    containers[indices[0]] = _container(pool, containers[indices[0]])
     spec["containers"] = containers
     given = msgspec.to_builtins(pool.spec)
     if "nodeSelector" in given:
@@ -201,33 +212,35 @@ def _pods(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _container(pool: Pool, given: Mapping[str, Any]) -> dict[str, Any]:
-    spec, made = pool.spec, dict(given)
+    """Return the agent's container with image, resources and settings of the pool."""
+    spec, container = pool.spec, dict(given)
     if spec.image:
-        made["image"] = spec.image
+        container["image"] = spec.image
     if spec.resources != agentpools.Resources():
-        made["resources"] = msgspec.to_builtins(spec.resources)
+        container["resources"] = msgspec.to_builtins(spec.resources)
     threads = "" if spec.threads is None else str(spec.threads)
-    made["env"] = _set(
-        made.get("env") or (),
+    container["env"] = _set(
+        container.get("env") or (),
         {"MIDSTREAMER_AGENT__ENGINE": spec.engine, "MIDSTREAMER_AGENT__THREADS": threads},
     )
-    return made
+    return container
 
 
 def _set(env: Iterable[Mapping[str, Any]], values: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """Variables with some of them set; an empty value leaves one as it is."""
+    """Return environment variables with ``values`` set; an empty value changes nothing."""
     fresh = {name: value for name, value in values.items() if value}
     kept = [each for each in env if each.get("name") not in fresh]
     return [*kept, *({"name": name, "value": value} for name, value in fresh.items())]
 
 
 def _spread(pool: Pool) -> list[dict[str, Any]]:
+    """Return the topology spread constraints of a pool's pods."""
     return [
         {
             "topologyKey": each.topology_key,
             "maxSkew": each.max_skew,
             "whenUnsatisfiable": each.when_unsatisfiable,
-            # A node that refuses these agents is no place to count.
+            # Nodes whose taints these agents do not tolerate are not counted.
             "nodeTaintsPolicy": "Honor",
             "matchLabelKeys": ["pod-template-hash"],
             "labelSelector": {"matchLabels": labels(pool)},

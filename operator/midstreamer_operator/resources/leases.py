@@ -1,4 +1,4 @@
-"""A Lease, as far as replicas agree by it on who leads."""
+"""The Lease by which replicas of the operator agree on the leader."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What stands in the lease; equal records mean that nobody has renewed it meanwhile."""
+    """What a replica reads from the Lease; equal records mean that it was not renewed meanwhile."""
 
     holder: str
-    """Empty when it was given back."""
+    """Name of the replica that holds the lease; empty after it was released."""
     version: str
-    """The object's resource version: it changes with every write."""
+    """Resource version of the Lease, which changes with every write."""
     lease_s: float
+    """Duration of the lease in seconds, 0 when it has none."""
 
 
 def read(given: Mapping[str, Any]) -> Record:
-    """The record in the object that the API server gave."""
-    made = converted(given, _Object, "lease")
-    spec = made.spec
+    """Convert a Lease of the API server to a record; raise BadInput when it is no Lease."""
+    lease = converted(given, _Object, "lease")
+    spec = lease.spec
     return Record(
         spec.holder_identity or "",
-        made.metadata.resource_version,
+        lease.metadata.resource_version,
         float(spec.lease_duration_seconds or 0),
     )
 
 
 def made(name: str, holder: str, lease_s: float, now_s: float) -> dict[str, Any]:
-    """A lease that was not there before."""
+    """Return a new Lease held by ``holder``."""
     fresh = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -57,13 +58,13 @@ def made(name: str, holder: str, lease_s: float, now_s: float) -> dict[str, Any]
 
 
 def held(given: Mapping[str, Any], holder: str, lease_s: float, now_s: float) -> dict[str, Any]:
-    """The lease, taken or renewed by ``holder``; given back when that is empty."""
+    """Return the Lease taken or renewed by ``holder``, or released when ``holder`` is empty."""
     spec = dict(given.get("spec") or {})
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     if holder and spec.get("holderIdentity") != holder:
         transitions = int(spec.get("leaseTransitions") or 0) + 1
         spec |= {"acquireTime": moment, "leaseTransitions": transitions}
-    # Whole seconds, and never fewer than its holder counts on.
+    # Kubernetes wants whole seconds; rounding up never shortens the lease.
     duration_s = max(1, math.ceil(lease_s)) if holder else 1
     spec |= {"holderIdentity": holder, "renewTime": moment, "leaseDurationSeconds": duration_s}
     return {**given, "spec": spec}

@@ -1,8 +1,8 @@
-"""One entry of the ledger of certificates: a ConfigMap that is written once and never changed.
+"""Entries of the ledger of certificates: ConfigMaps that are written once and never changed.
 
-An entry is named by the signing request that it answers.  So whoever signs, however often, makes
-one entry for each request: the second to write is refused by the API server and reads what the
-first wrote.  The certificate itself stands in it, so that whoever goes on hands out that very one.
+The name of an entry contains the uid of its signing request, so each request has one entry at most.
+When two replicas sign the same request, the API server rejects the second entry, and that replica
+reads the first.  An entry holds the certificate itself, so that both hand out the same certificate.
 """
 
 from __future__ import annotations
@@ -16,58 +16,60 @@ import msgspec
 from midstreamer.domain.errors import BadInput
 
 LABEL = "midstreamer.dev/ledger"
+"""Label of every entry; its value is the release."""
 HOLDER = "midstreamer.dev/holder"
-"""Label that finds the entries of one identity; entries of earlier versions have none."""
+"""Label whose value is the hash of an entry's identity; entries of earlier versions lack it."""
 HOLDER_CHARACTERS = 40
+"""Hexadecimal characters of that hash; the value of a label may have 63 characters."""
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
-    """A certificate that was given out, or is about to be."""
+    """A certificate that was handed out, or is about to be."""
 
     serial: str
-    """Hexadecimal."""
+    """Serial number of the certificate, hexadecimal."""
     key_hash: str
     """SHA-256 of the public key (its SubjectPublicKeyInfo), hexadecimal."""
     id: str
-    """The URI in the certificate."""
+    """Identity of the holder: the URI in the certificate."""
     authority: str
     """SHA-256 of the certificate of the authority that signed, hexadecimal."""
     ends: str
-    """When it expires, in seconds since 1970."""
+    """When the certificate expires, in seconds since 1970, as text."""
     request: str
-    """Name of the signing request that it answers."""
+    """Name of the signing request that the certificate answers."""
     certificate: str
-    """The certificate and the intermediates behind it, as PEM."""
+    """The certificate, followed by intermediate certificates, as PEM."""
 
     @property
     def ends_s(self) -> float:
-        """When it expires, in seconds since 1970."""
+        """When the certificate expires, in seconds since 1970."""
         return float(self.ends)
 
 
 def name(release: str, request_uid: str) -> str:
-    """The name of the entry for a request."""
+    """Return the name of the ConfigMap with the entry for a request."""
     return f"{_prefix(release)}{request_uid}"
 
 
 def request_uid(release: str, given: Mapping[str, Any]) -> str:
-    """The uid of the request that the entry in a ConfigMap answers."""
+    """Return the uid of the request that the entry in a ConfigMap answers."""
     named = str((given.get("metadata") or {}).get("name") or "")
     return named.removeprefix(_prefix(release))
 
 
 def selector(release: str, uri: str = "") -> str:
-    """The label selector of all entries of an installation, or of those of one identity."""
+    """Return the label selector of an installation's entries, or of one identity's entries."""
     return f"{LABEL}={release}" + (f",{HOLDER}={holder(uri)}" if uri else "")
 
 
 def holder(uri: str) -> str:
-    """An identity as the value of a label, which may be no URI."""
+    """Return an identity as a hash, because the value of a label cannot be a URI."""
     return hashlib.sha256(uri.encode()).hexdigest()[:HOLDER_CHARACTERS]
 
 
 def written(release: str, request_uid: str, entry: Entry) -> dict[str, Any]:
-    """The ConfigMap of an entry."""
+    """Return the ConfigMap of an entry."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -81,14 +83,15 @@ def written(release: str, request_uid: str, entry: Entry) -> dict[str, Any]:
 
 
 def read(given: Mapping[str, Any]) -> Entry:
-    """The entry in a ConfigMap; BadInput when somebody else wrote it."""
+    """Read the entry in a ConfigMap; raise BadInput when the ConfigMap holds no entry."""
     try:
         entry = msgspec.convert(given.get("data") or {}, Entry)
         float(entry.ends)
     except (msgspec.ValidationError, ValueError) as error:
         named = (given.get("metadata") or {}).get("name")
         raise BadInput(
-            f"ConfigMap {named} is no entry of the ledger ({error}); delete it if nobody needs it"
+            f"ConfigMap {named} has the label of the ledger but is no entry ({error}); delete the"
+            " ConfigMap if nobody needs it"
         ) from error
     return entry
 

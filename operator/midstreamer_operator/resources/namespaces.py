@@ -1,4 +1,4 @@
-"""A Namespace, as far as it lets its pods be clients."""
+"""The label of a Namespace that lets its pods be clients of an installation."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 def has_clients(given: Mapping[str, Any], namespace: str, release: str) -> bool:
-    """Whether pods of this namespace may be clients of an installation; BadInput if it is none."""
+    """Return whether pods of this Namespace may be clients of an installation.
+
+    Raise BadInput when ``given`` is no Namespace.
+    """
     labels = converted(given, _Object, "namespace").metadata.labels or {}
     return labels.get(naming.client_label(namespace, release)) == naming.CLIENT

@@ -1,4 +1,4 @@
-"""The password of the database as a Secret; whoever mounts it reads one key."""
+"""The Secret with the password of the database, under the key `password`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 KEY = "password"
 CHARACTERS_MIN = 16
-"""What `midstreamer postgres` asks for."""
+"""Shortest password that `midstreamer postgres` accepts."""
 
 
 def secret_name(release: str) -> str:
-    """The Secret with the password of an installation's own database."""
+    """Return the name of the Secret with the password of an installation's own database."""
     return f"{release}-postgres"
 
 
 def secret(release: str, password: str) -> dict[str, Any]:
-    """The Secret of a password."""
+    """Return the Secret that holds a password."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -29,7 +29,10 @@ def secret(release: str, password: str) -> dict[str, Any]:
 
 
 def problem(given: Mapping[str, Any]) -> str:
-    """Why no database can use a Secret, without quoting it; empty when one can."""
+    """Return what is wrong with a Secret of a password, an empty string when nothing is.
+
+    The text does not quote the password.
+    """
     named = (given.get("metadata") or {}).get("name")
     try:
         text = base64.b64decode((given.get("data") or {})[KEY], validate=True).decode("ascii")
@@ -38,6 +41,6 @@ def problem(given: Mapping[str, Any]) -> str:
     if len(text.strip()) < CHARACTERS_MIN:
         return (
             f"Secret {named} has no {KEY} of {CHARACTERS_MIN} ASCII characters or more; write one,"
-            " or delete the Secret: then it is made again"
+            " or delete the Secret: the operator then makes a new password"
         )
     return ""

@@ -1,4 +1,4 @@
-"""A Pod, as far as certificates are decided by it."""
+"""The fields of a Pod that decide about its certificate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from midstreamer_operator.resources.reading import Meta, converted
 
 ENDED = ("Succeeded", "Failed")
+"""Phases of a pod whose containers have ended for good."""
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,18 +28,19 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A pod of our namespace."""
+    """A pod of the installation's namespace, as it was read from the API server."""
 
     name: str
     uid: str
     account: str
+    """Name of the pod's service account."""
     is_going: bool = False
-    """It is being deleted, or has ended."""
+    """Whether the pod is being deleted, or has ended."""
 
 
 def read(given: Mapping[str, Any]) -> Pod:
-    """A pod from the object that the API server gave."""
-    made = converted(given, _Object, "pod")
-    is_going = made.metadata.deletion_timestamp is not None or made.status.phase in ENDED
-    account = made.spec.service_account_name
-    return Pod(made.metadata.name, made.metadata.uid, account, is_going)
+    """Convert an object of the API server to a pod; raise BadInput when it is no Pod."""
+    pod = converted(given, _Object, "pod")
+    is_going = pod.metadata.deletion_timestamp is not None or pod.status.phase in ENDED
+    account = pod.spec.service_account_name
+    return Pod(pod.metadata.name, pod.metadata.uid, account, is_going)

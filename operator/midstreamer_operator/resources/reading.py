@@ -1,4 +1,4 @@
-"""Objects of the API server as structs; what does not fit is named."""
+"""Conversion of Kubernetes objects to structs, with errors that name the object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """What every object has."""
+    """Metadata that every Kubernetes object has."""
 
     name: str = ""
     namespace: str = ""
@@ -24,7 +24,11 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def converted(given: Mapping[str, Any], kind: type[T], what: str) -> T:
-    """The parts of an object that ``kind`` names; BadInput when one is of another type."""
+    """Convert an object to the struct ``kind``, which has some of its fields.
+
+    Raise BadInput when a field has another type than in the struct; ``what`` names the kind of
+    object in the message.
+    """
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:

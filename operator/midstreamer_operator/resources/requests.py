@@ -1,4 +1,4 @@
-"""A CertificateSigningRequest, as far as it is judged by."""
+"""The fields of a CertificateSigningRequest that decide about it, and updates of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRUE = "True"
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One condition of a request; approvers and signers write them."""
+    """One condition of a signing request, written by an approver or a signer."""
 
     type: str
     status: str = TRUE
@@ -49,47 +49,54 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class SigningRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a certificate.
+    """A CertificateSigningRequest as it was read from the API server.
 
-    ``pem`` and ``usages`` are the requester's words.  ``username``, ``groups``, ``pod_name`` and
-    ``pod_uid`` are what the API server itself wrote about him.
+    The requester chose ``pem``, ``usages`` and ``expires_s``.  The API server itself wrote who the
+    requester is: ``username``, ``user_uid``, ``groups``, ``extra``, ``pod_name`` and ``pod_uid``.
     """
 
     name: str
     uid: str
     signer: str
     pem: bytes = b""
-    """The request that was made with the key; empty when it is not base64."""
+    """PKCS #10 request as PEM; empty when it is not base64."""
     usages: tuple[str, ...] = ()
     username: str = ""
     groups: tuple[str, ...] = ()
     pod_name: str = ""
+    """Name of the pod that the requester's token is bound to; empty when it is bound to none."""
     pod_uid: str = ""
-    """Of the pod to which the requester's token is bound; empty when it is bound to none."""
+    """Uid of the pod that the requester's token is bound to; empty when it is bound to none."""
     user_uid: str = ""
     extra: dict[str, tuple[str, ...]] = {}
-    """The rest of what the API server wrote about the requester: a review of access wants it."""
+    """Further attributes of the requester, which a SubjectAccessReview needs."""
     expires_s: int | None = None
-    """Life that is asked for, in seconds."""
+    """Requested lifetime of the certificate in seconds; None when it is left open."""
     conditions: tuple[Condition, ...] = ()
     has_certificate: bool = False
 
     @property
     def account(self) -> tuple[str, str]:
-        """Namespace and name of the requester's service account; empty when he is none."""
+        """Namespace and name of the requester's service account.
+
+        Both are empty when the requester is no service account.
+        """
         namespace, _, name = self.username.removeprefix(ACCOUNT_PREFIX).partition(":")
         is_account = self.username.startswith(ACCOUNT_PREFIX)
         return (namespace, name) if is_account and namespace and name else ("", "")
 
     def has(self, type: str) -> bool:
-        """Whether a condition of this type is there; those of requests are never false."""
+        """Return whether the request has a condition of this type.
+
+        Conditions of signing requests never have the status False.
+        """
         return any(each.type == type for each in self.conditions)
 
 
 def read(given: Mapping[str, Any]) -> SigningRequest:
-    """A request from the object that the API server gave; BadInput when it is none."""
-    made = converted(given, _Object, "signing request")
-    meta, spec, status = made.metadata, made.spec, made.status
+    """Convert an object of the API server; raise BadInput when it is no signing request."""
+    signing_request = converted(given, _Object, "signing request")
+    meta, spec, status = signing_request.metadata, signing_request.spec, signing_request.status
     return SigningRequest(
         name=meta.name,
         uid=meta.uid,
@@ -109,30 +116,31 @@ def read(given: Mapping[str, Any]) -> SigningRequest:
 
 
 def signer_of(given: Mapping[str, Any]) -> str:
-    """Whose request an object is, without reading the rest."""
+    """Return the name of the signer that a signing request is for, without converting it."""
     spec = given.get("spec") or {}
     return str(spec.get("signerName") or "")
 
 
 def conditioned(given: Mapping[str, Any], condition: Condition) -> dict[str, Any]:
-    """The object with one condition more, as ``/approval`` and ``/status`` take it."""
+    """Return the object with one more condition, for a PUT to ``/approval`` or ``/status``."""
     status = dict(given.get("status") or {})
     conditions = [*(status.get("conditions") or ()), msgspec.to_builtins(condition)]
     return {**given, **_KIND, "status": {**status, "conditions": conditions}}
 
 
 def certified(given: Mapping[str, Any], chain_pem: str) -> dict[str, Any]:
-    """The object with its certificate, as ``/status`` takes it."""
+    """Return the object with its certificate, for a PUT to ``/status``."""
     status = dict(given.get("status") or {})
     encoded = base64.b64encode(chain_pem.encode()).decode()
     return {**given, **_KIND, "status": {**status, "certificate": encoded}}
 
 
 _KIND = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
-"""Objects out of a list say neither."""
+"""Both fields, which objects in a list lack and a PUT needs."""
 
 
 def _decoded(text: str) -> bytes:
+    """Decode base64; return empty bytes when ``text`` is not base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -140,4 +148,5 @@ def _decoded(text: str) -> bytes:
 
 
 def _only(values: tuple[str, ...]) -> str:
+    """Return the single value, an empty string when there is none or more than one."""
     return values[0] if len(values) == 1 else ""

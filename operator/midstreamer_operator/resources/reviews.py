@@ -1,4 +1,4 @@
-"""A SubjectAccessReview: whether the requester may be the client that he asks to be."""
+"""The SubjectAccessReview that asks whether a requester may `use` a client identity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 def made(request: SigningRequest, namespace: str, name: str) -> dict[str, Any]:
-    """The question whether the requester may use the client identity ``name`` in a namespace."""
+    """Return a SubjectAccessReview: may the requester `use` the client identity ``name``?"""
     return {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -45,6 +45,9 @@ def made(request: SigningRequest, namespace: str, name: str) -> dict[str, Any]:
 
 
 def is_allowed(given: Mapping[str, Any]) -> bool:
-    """What the API server answers; BadInput when it is no answer."""
+    """Return whether an answered SubjectAccessReview allows the access.
+
+    Raise BadInput when ``given`` is no SubjectAccessReview.
+    """
     status = converted(given, _Object, "review of access").status
     return status.allowed and not status.denied

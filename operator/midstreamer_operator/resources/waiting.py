@@ -1,4 +1,4 @@
-"""A pod, as far as it tells what it waits for; and the Events about it."""
+"""The fields of a Pod, and of Events about it, that say why the pod waits."""
 
 from __future__ import annotations
 
@@ -54,32 +54,32 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Waiter(msgspec.Struct, frozen=True, kw_only=True):
-    """A pod of a pool."""
+    """A pod of a pool, with the reason why it waits."""
 
     name: str
     uid: str = ""
     is_ready: bool = False
     is_going: bool = False
-    """It is being deleted, or has ended."""
+    """Whether the pod is being deleted, or has ended."""
     unscheduled: str = ""
-    """Why no node takes it; empty when one has."""
+    """Why the scheduler finds no node for the pod; empty when the pod has a node."""
     image: str = ""
     """Image of the container that waits."""
     waits: str = ""
-    """The kubelet's word for what a container waits for, as `ImagePullBackOff`."""
+    """Reason of the kubelet why a container waits, such as `ImagePullBackOff`."""
     why: str = ""
-    """What the kubelet says of it."""
+    """Message of the kubelet for the reason in `waits`."""
     last_words: str = ""
-    """What the container said when it last ended, or how it did."""
+    """Termination message of the container that failed, or else reason and exit code."""
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An Event about a pod."""
+    """An Event of type Warning about a pod."""
 
     reason: str
     message: str
     time: str = ""
-    """When it was last seen, in UTC; greater is later."""
+    """When the Event was last seen: ISO 8601 in UTC, so that a later time sorts behind."""
 
 
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -91,9 +91,9 @@ class _Event(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read(given: Mapping[str, Any]) -> Waiter:
-    """A pod from the object that the API server gave; BadInput when it is none."""
-    made = reading.converted(given, _Object, "pod")
-    status, meta = made.status, made.metadata
+    """Convert an object of the API server to a pod; raise BadInput when it is no Pod."""
+    pod = reading.converted(given, _Object, "pod")
+    status, meta = pod.status, pod.metadata
     conditions = {each.type: each for each in status.conditions}
     ready, placed = conditions.get("Ready"), conditions.get("PodScheduled")
     containers = (*status.init_container_statuses, *status.container_statuses)
@@ -117,13 +117,14 @@ def read(given: Mapping[str, Any]) -> Waiter:
 
 
 def warning(given: Mapping[str, Any]) -> Told | None:
-    """An Event when it is a warning."""
-    made = reading.converted(given, _Event, "Event")
-    if made.type != "Warning":
+    """Convert an Event of the API server; return None when its type is not Warning."""
+    event = reading.converted(given, _Event, "Event")
+    if event.type != "Warning":
         return None
-    return Told(made.reason, made.message, made.last_timestamp or made.event_time or "")
+    return Told(event.reason, event.message, event.last_timestamp or event.event_time or "")
 
 
 def _last_words(end: _Ended) -> str:
+    """Return a container's termination message as one line, or else its reason and exit code."""
     words = " ".join(end.message.split())
     return words or f"{end.reason or 'Error'}, exit code {end.exit_code}"

@@ -183,7 +183,11 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
 CAUSES = {
     "image": ({"image": "localhost/no-such-agent:1"}, "ImageNotPulled", "no-such-agent:1"),
     "node": ({"nodeSelector": {"no-such": "node"}}, "Unschedulable", "no node takes pod"),
-    "template": ({"templateRevision": "none"}, "TemplateMissing", "the pool waits for none"),
+    "template": (
+        {"templateRevision": "none"},
+        "TemplateMissing",
+        "the pool waits for revision none",
+    ),
 }
 
 
@@ -226,7 +230,7 @@ def test_a_deployment_that_has_the_name_is_left_alone(release: Release) -> None:
         kubectl("delete", "deployment", name, WITHIN)
         kubectl("wait", READY, f"agentpool/{made}", WITHIN)
 
-    assert f"Deployment {name} is there and belongs to nobody" in message
+    assert f"Deployment {name} exists and has no owner" in message
 
 
 REFUSED = {
@@ -246,10 +250,10 @@ REFUSED = {
         {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
         "operator Exists takes no value",
     ),
-    "a toleration without a key": ({"tolerations": [{"value": "b"}]}, "without a key"),
+    "a toleration without a key": ({"tolerations": [{"value": "b"}]}, "without key the operator"),
     "seconds without NoExecute": (
         {"tolerations": [{"key": "a", "tolerationSeconds": 3}]},
-        "tolerationSeconds goes with effect",
+        "tolerationSeconds is allowed only with effect",
     ),
     "a name of another fleet": ({"fleet": "other"}, "the name must be <fleet>-agent"),
 }
@@ -277,4 +281,4 @@ def test_the_fleet_of_a_pool_cannot_change(release: Release) -> None:
     with a_pool(release, "fixed", replicas=0) as name, pytest.raises(host.KitError) as refused:
         release.kubernetes("patch", "agentpool", name, *change)
 
-    assert "fleet cannot change" in str(refused.value)
+    assert "fleet cannot be changed" in str(refused.value)

@@ -61,23 +61,23 @@ WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a database that is not named": (
         {"postgresql": {"enabled": False}},
-        "postgresql.enabled is false and postgresql.dsn is empty: name your server there",
+        "postgresql.enabled is false and postgresql.dsn is empty: set it to the address of your",
     ),
     "a database beside our own": (
         {"postgresql": {"dsn": OWN_DSN}},
-        "postgresql.dsn is of a server of your own, but postgresql.enabled is true",
+        "postgresql.dsn is for your own server, but postgresql.enabled is true",
     ),
     "a database of another make": (
         {"postgresql": {"enabled": False, "dsn": "mysql://m@db/m"}},
-        "postgresql.dsn names no server: it begins with postgresql://",
+        "postgresql.dsn is not the address of a server: it must begin with postgresql://",
     ),
     "a database's Secret beside our own": (
         {"postgresql": {"existingSecret": "x"}},
-        "postgresql.existingSecret is of a server of your own, but postgresql.enabled is true",
+        "postgresql.existingSecret is for your own server, but postgresql.enabled is true",
     ),
     "an authority of a database beside our own": (
         {"postgresql": {"ca": {"secret": "x"}}},
-        "postgresql.ca is of a server of your own, but postgresql.enabled is true",
+        "postgresql.ca is for your own server, but postgresql.enabled is true",
     ),
     "an authority of the database named twice": (
         {
@@ -87,15 +87,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                 "ca": {"secret": "x"},
             }
         },
-        "postgresql.dsn names sslrootcert and postgresql.ca is set: leave sslrootcert out",
+        "postgresql.dsn contains sslrootcert, but postgresql.ca is set: leave out sslrootcert",
     ),
     "a database that is not verified": (
         {"postgresql": {"enabled": False, "dsn": "postgresql://m@db/m?sslmode=require"}},
-        "postgresql.dsn must end with ?sslmode=verify-full",
+        "postgresql.dsn must contain sslmode=verify-full",
     ),
     "two authorities of the database": (
         {"postgresql": {**OWN_DATABASE["postgresql"], "ca": {"secret": "x", "configMap": "y"}}},
-        "postgresql.ca.secret and postgresql.ca.configMap are both set: name one of them",
+        "postgresql.ca.secret and postgresql.ca.configMap are both set: set only one of them",
     ),
     "a port of nodes for nobody": (
         {"coordinator": {"service": {"nodePort": 30400}}},
@@ -115,11 +115,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two monitors of the same pods": (
         {"monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
-        "each pod would be counted twice, so set one of them to false",
+        "Prometheus would scrape each pod twice, so set one of them to false",
     ),
     "a label of the chart's own": (
         {"labels": {"app.kubernetes.io/instance": "x"}},
-        "labels names app.kubernetes.io/instance, which the chart sets itself",
+        "labels contains app.kubernetes.io/instance, which the chart sets itself",
     ),
 }
 """Values that do not go together: what each may be alone is tried in `test_bad_values`."""
@@ -177,7 +177,7 @@ def test_a_cluster_without_the_administrators_chart_is_refused_with_what_he_does
 
     told = refusal({}, has=[cluster])
 
-    assert "an administrator installs the chart midstreamer-cluster, once, with" in told
+    assert "ask an administrator to install the chart midstreamer-cluster once, with" in told
     assert "[{namespace: fleet, release: mid}]" in told
     assert refusal({}, has=[cluster, pools]) == ""
     assert refusal({"cluster": {"create": True}}, has=[cluster]) == ""
@@ -188,7 +188,7 @@ def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated()
 
     told = refusal({"postgresql": {"enabled": False, "dsn": dsn}})
 
-    assert "name the Secret in postgresql.existingSecret" in told
+    assert "set postgresql.existingSecret to the name of the Secret" in told
     assert "hunter2" not in told
 
 

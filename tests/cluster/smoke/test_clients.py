@@ -44,7 +44,7 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
     deployed(app, fleet)
     label = naming.client_label(fleet.namespace, fleet.name)
 
-    missing = f"{label}=client lets its pods in"
+    missing = f"to let its pods in: kubectl label namespace {app.namespace} {label}=client"
     host.until("it says which label is missing", lambda: missing in log(app), timeout_s=WITHIN_S)
     app("label", "namespace", app.namespace, f"{label}=client")
     host.until("it decides", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)

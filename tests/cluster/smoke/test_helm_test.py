@@ -9,7 +9,7 @@ from tests.cluster.releases import Release
 
 pytestmark = [pytest.mark.cluster]
 
-AGREES = "900 ticks are stored, and the 12 nearest windows are those that were found here"
+AGREES = "900 ticks are stored, and the 12 nearest windows are the expected ones"
 
 
 def the_logs(release: Release) -> str:

@@ -69,7 +69,7 @@ async def test_a_denied_pod_says_which_label_its_namespace_lacks(tmp_path: Path)
     async with served(server, tmp_path) as here, signing_now(server):
         told = await why(a_source(an_account(here)))
     assert f"no certificate for client/{CLIENTS}/shop-0/{UID} within deadline_s = 1 s" in told
-    assert f"kubectl label namespace {CLIENTS} {LABEL}=client lets its pods in" in told
+    assert f"to let its pods in: kubectl label namespace {CLIENTS} {LABEL}=client" in told
 
 
 async def test_a_pod_whose_operator_is_away_says_so(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_a_pod_that_was_refused_says_why() -> None:
         await until(lambda: told)
         task.cancel()
     assert "the issuer refuses: signing request fleet.agent-0-" in source.waiting
-    assert "pods of service account mid-agent are of the kind agent" in source.waiting
+    assert "pods of service account mid-agent have the kind agent" in source.waiting
     assert Watched.REQUEST in source.complaints
 
 

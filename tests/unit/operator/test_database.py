@@ -59,7 +59,7 @@ async def test_a_secret_without_a_usable_password_is_named_and_left(data: Any) -
     server.put(SECRETS, there)
     told = await database.provided(Caller(server), POLICY)
     assert "Secret mid-postgres has no password of 16" in told
-    assert "delete the Secret: then it is made again" in told
+    assert "delete the Secret: the operator then makes a new password" in told
     assert server.all(SECRETS)[0]["data"] == data
 
 

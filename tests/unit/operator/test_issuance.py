@@ -163,7 +163,7 @@ def test_a_message_names_what_disagreed() -> None:
     decision = decided(a_request(pem=csr_pem(uri(pod="agent-1"))))
     assert isinstance(decision, Deny)
     assert "for pod agent-1" in decision.message
-    assert f"pod agent-0 ({UID}) asks" in decision.message
+    assert f"the requester is pod agent-0 ({UID})" in decision.message
 
 
 def test_another_signers_request_is_left_alone_whatever_it_says() -> None:

@@ -104,7 +104,7 @@ async def test_an_installation_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["certs", "request", "app/shop-0/uid"], "has several parts, which are for pods"),
+        (["certs", "request", "app/shop-0/uid"], "has several parts, as only names of pods have"),
         (["certs", "request", "desk 1"], "'desk 1' in identity client/'desk 1'"),
     ],
 )
@@ -260,7 +260,9 @@ def test_a_pod_of_a_test_that_passed_is_not_waited_for() -> None:
 
 def test_nothing_seen_by_somebody_who_may_see_nothing_is_not_nothing_there() -> None:
     lines = showing.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
-    assert "none is seen, and not all may be: what was refused is below" in lines
+    assert (
+        "no pod is visible; you may lack the right to see pods: refusals are listed below" in lines
+    )
     assert not any("uninstalled" in line for line in lines)
 
 
@@ -294,16 +296,16 @@ def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> N
         "sync          1 of 2",
         "agent         0 of 3",
         "",
-        "waits",
+        "waiting",
         "  mid-agent-1: starting",
         "  pool mid-agent-spot: PodsRefused: quota",
-        "  sync: 1 of 2 pods are not made: FailedCreate: exceeded quota",
+        "  sync: 1 of 2 pods do not exist: FailedCreate: exceeded quota",
         "",
-        "certificates: 2 in force",
-        "  client/app/shop-0  ends in 25 h 00 min",
-        "  sync/mid-sync-1    ends in 2 h 00 min",
-        "  1 of pods that are gone",
-        "  1 that have ended",
+        "certificates: 2 valid",
+        "  client/app/shop-0  expires in 25 h 00 min",
+        "  sync/mid-sync-1    expires in 2 h 00 min",
+        "  1 valid, of deleted pods",
+        "  1 expired",
         "",
         "not shown",
         "  GET x: the API server answers 403",

@@ -102,7 +102,7 @@ async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(expose
 
 @pytest.mark.parametrize(
     ("status", "text", "told"),
-    [(403, "pods/proxy is forbidden", "shards and lag: to ask pods"),
+    [(403, "pods/proxy is forbidden", "shards and lag: reading metrics"),
      (503, "no route to host", "shards and lag of mid-sync-1: GET"),
      (200, "<html>{", "shards and lag of mid-sync-1: ")],
 )  # fmt: skip

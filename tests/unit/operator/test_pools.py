@@ -167,16 +167,16 @@ def test_what_is_in_force_is_left_alone() -> None:
 # --- what hinders it ------------------------------------------------------------------------------
 
 HINDERED = {
-    "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is not there"),
+    "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is missing"),
     "an older template": (
         Seen(a_pool(templateRevision="r2"), a_template("r1")),
         "TemplateMissing",
-        "is revision r1, and the pool waits for r2",
+        "has revision r1, but the pool waits for revision r2",
     ),
     "a Deployment of nobody": (
         replace(WHOLE, deployment=a_deployment(owner_uid="", owner="")),
         "NameTaken",
-        "Deployment mid-agent is there and belongs to nobody; delete it",
+        "Deployment mid-agent exists and has no owner; delete the Deployment",
     ),
     "another one's Deployment": (
         replace(WHOLE, deployment=a_deployment(owner_uid="x", owner="Rollout web")),
@@ -270,7 +270,7 @@ CAUSES = {
     "a crash": (
         waiting_for(a_waiter(waits="CrashLoopBackOff", why="back-off", last_words="no AVX2")),
         "Crashing",
-        "1 of 2 agents ready: pod p1 ends again and again: no AVX2",
+        "1 of 2 agents ready: pod p1 crashes after each restart: no AVX2",
     ),
     "a denial": (
         waiting_for(a_waiter(), Told("WrongKind", "is sync")),
@@ -294,18 +294,18 @@ CAUSES = {
     "a restart": (
         waiting_for(a_waiter(last_words="OOMKilled, exit code 137")),
         "NotReady",
-        "1 of 2 agents ready: pod p1 was started again: OOMKilled, exit code 137",
+        "1 of 2 agents ready: pod p1 was restarted: OOMKilled, exit code 137",
     ),
     "nothing known": (waiting_for(a_waiter()), "Starting", "1 of 2 agents ready"),
     "a roll": (
         in_force(a_pool(), a_deployment(replicas=3, updated=1)),
         "Rolling",
-        "2 of 2 agents ready, 1 of 2 of the present template",
+        "2 of 2 agents ready, 1 of 2 of the current template",
     ),
     "Kubernetes": (
         in_force(a_pool(), a_deployment(observed_generation=4)),
         "Starting",
-        "2 of 2 agents ready; Kubernetes has not taken it up yet",
+        "2 of 2 agents ready; Kubernetes has not handled the Deployment yet",
     ),
 }
 
