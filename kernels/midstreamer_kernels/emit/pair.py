@@ -228,7 +228,7 @@ def _strip(
 def _masks(
     vectors: Vectors, band: ir.Value, table: ir.Value, ahead: ir.Value, steps: ir.Value
 ) -> strip.Masks:
-    """Return the masks of a strip that starts `ahead` columns after the band of its first row."""
+    """Return the masks of a strip that starts `ahead` columns after its first row's band begins."""
     build, shape = vectors.builder, vectors.shape
 
     def even(value: ir.Value) -> ir.Value:
@@ -254,8 +254,8 @@ def _hopeless(
 ) -> ir.Value:
     """Return one bit: whether all costs of the last row in the columns [first, end) exceed `limit`.
 
-    Some further cells of the same row may be read too. They can only make the result false, which
-    is safe: the comparison goes on.
+    Some further cells of the same matrix may be read too. They can only make the result false,
+    which is safe: the comparison goes on.
     """
     build, lanes = vectors.builder, vectors.shape.lanes
     with vectors.for_range(first, end, lanes, [vectors.infinite()]) as loop:
