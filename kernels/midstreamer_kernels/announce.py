@@ -59,8 +59,9 @@ class Announcer(event.Listener):
         if self._seconds > PATIENCE_S and not self.said:
             self.said = True
             log.warning(
-                "midstreamer_kernels compiles for this processor, once; later processes read the "
-                "result from the disk. `python -m midstreamer_kernels warm` does it ahead."
+                "midstreamer_kernels compiles its functions for this processor once; later "
+                "processes read them from the disk. To compile before the first use, run "
+                "`python -m midstreamer_kernels warm`."
             )
 
 

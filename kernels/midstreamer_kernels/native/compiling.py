@@ -105,9 +105,9 @@ class _Cache(caching.FunctionCache):
         if found is None and TARGET.folder:
             ANNOUNCER.tell(
                 f"{self._py_func.__module__}.{self._py_func.__name__} is not in {VARIABLE}="
-                f"{TARGET.folder} for {TARGET.model}{trouble}: what is missing is compiled in "
-                "memory, by each process anew. Make the folder with these very versions of Python, "
-                "numba and the kernels: `python -m midstreamer_kernels ahead FOLDER`"
+                f"{TARGET.folder} for {TARGET.model}{trouble}: each process compiles missing code "
+                "in memory again. Make the folder with the same versions of Python, numba and the "
+                "kernels: `python -m midstreamer_kernels ahead FOLDER`"
             )
         elif trouble:
             ANNOUNCER.tell(f"cannot read compiled code in {self.cache_path}{trouble}")
@@ -124,8 +124,8 @@ class _Cache(caching.FunctionCache):
             super().save_overload(signature, data)  # type: ignore[no-untyped-call]
         except OSError as error:
             ANNOUNCER.tell(
-                f"cannot keep compiled code, it is compiled by each process anew: {error}. "
-                "NUMBA_CACHE_DIR names another folder"
+                f"cannot keep compiled code, so each process compiles it again: {error}. "
+                "Set NUMBA_CACHE_DIR to a folder that can be written"
             )
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:

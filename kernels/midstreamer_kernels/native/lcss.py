@@ -180,7 +180,7 @@ def _strip(
     """Return how much the LCSS length grows in the `width` columns from `first`.
 
     Only rows whose band overlaps the strip are computed. In earlier rows all bits of the strip are
-    1 and stay 1 for every carry. In later rows the strip does not change any more.
+    1 and stay 1 for every carry. In later rows the strip has no match and no carry.
     """
     begin, end = max(0, first - band), min(low.size, first + width + band)
     # Rows from `inner` to `outer` have the whole strip in their band.

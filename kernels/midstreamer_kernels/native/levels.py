@@ -55,11 +55,13 @@ def choose(model: str, features: Mapping[str, bool], *, at_work: bool) -> Choice
     """
     best = level_of(features)
     if at_work:
-        return Choice("", "numba was at work before: import midstreamer_kernels first")
+        return Choice("", "numba was used before the import: import midstreamer_kernels first")
     if not best:
         lowest = min(LEVELS)
         told = ", ".join(lacking(lowest, features)[:4])
-        return Choice("", f"code is there for {lowest} and higher, and this processor lacks {told}")
+        return Choice(
+            "", f"the folder has code for {lowest} and higher, and this processor lacks {told}"
+        )
     if not model or model == best:
         return Choice(best, "")
     if model not in LEVELS:

@@ -268,7 +268,7 @@ def _column(pattern: Any, value: float, position: int, cells: Any, starts: Any, 
 
 @jit
 def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
-    """Return the least index of `values` at which a path can begin that ends within `limit`.
+    """Return an index of `values` before which no path begins whose cost at the end is in `limit`.
 
     `limit` is a squared cost; paths may end at any cell of the last column. The cost matrix is
     computed backwards from the last column until all cells exceed `limit`. The result is 0 if paths
