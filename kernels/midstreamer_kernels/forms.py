@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PORTION = 1024  # rows normalised in one go: few enough that their columns stay in the CPU caches
+PORTION = 1024  # rows normalised at once: few enough that their columns stay in the CPU caches
 
 
 def normal_form(raw: NDArray[np.float64]) -> NDArray[np.float64]:

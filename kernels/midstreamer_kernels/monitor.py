@@ -95,8 +95,8 @@ class Monitor:
             raise OptionError(f"threshold is {threshold}: give a finite number")
         if band is not None and not normalize:
             raise OptionError(
-                f"band is {band!r} without normalize: a sub-sequence of any length has no diagonal "
-                "to keep to; give normalize=True, or no band"
+                f"band is {band!r} without normalize: sub-sequences of any length have no diagonal "
+                "for a band; give normalize=True, or no band"
             )
         self._settings = most, checked_flag(normalize, name="normalize"), band
         self._one = np.empty(1)
@@ -177,7 +177,7 @@ class Monitor:
                 f"{values[bad]:g} {where} is beyond {_MOST:g}, the most that can be squared and "
                 "summed: scale the stream"
             )
-        raise NotFiniteError(f"{values[bad]} {where}: leave it out, or fill it")
+        raise NotFiniteError(f"{values[bad]} {where}: leave the point out, or fill in a number")
 
 
 def _told(found: list[Match]) -> list[Detection]:

@@ -59,7 +59,9 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     except (TypeError, ValueError, OverflowError) as error:
         raise ShapeError(f"{name} is not a series of numbers: {error}") from None
     if given.ndim != 1:
-        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give one")
+        raise ShapeError(
+            f"{name} has {given.ndim} dimensions, shape {given.shape}: give one dimension"
+        )
     if array.size:
         magnitudes = np.abs(array)
         # `argmax` returns the first NaN if there is one, in a third of the time of `max`.
@@ -102,7 +104,7 @@ def filled(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     """
     array = floats(values, name=name, dtype=dtype)
     if not array.size:
-        raise ShapeError(f"{name} is empty")
+        raise ShapeError(f"{name} is empty: give at least one point")
     return array
 
 
@@ -131,7 +133,9 @@ def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = No
         _numbers(values, name) if isinstance(values, np.ndarray) else _stacked(values, name)
     )
     if given.ndim != 2:
-        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give two")
+        raise ShapeError(
+            f"{name} has {given.ndim} dimensions, shape {given.shape}: give two dimensions"
+        )
     if not given.size:
         raise ShapeError(f"{name} is empty, shape {given.shape}")
     try:
@@ -154,11 +158,12 @@ def _stacked(values: Any, name: str) -> NDArray[Any]:
     for row, points in enumerate(rows):
         if points.ndim != 1:
             raise ShapeError(
-                f"{name}[{row}] has {points.ndim} dimensions, shape {points.shape}: give one"
+                f"{name}[{row}] has {points.ndim} dimensions, shape {points.shape}: "
+                "give one dimension"
             )
         if points.size != rows[0].size:
             raise ShapeError(
-                f"{name} has rows of several lengths: {rows[0].size} points in the first, "
-                f"{points.size} in row {row}"
+                f"{name} has rows of several lengths: {rows[0].size} points in row 0, "
+                f"{points.size} in row {row}; give rows of one length"
             )
     return np.stack(rows) if rows else np.empty((0, 0))

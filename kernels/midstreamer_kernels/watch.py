@@ -89,14 +89,14 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        self._floors = [0] * len(patterns)  # where the search began anew after the last match
-        self._slots: list[int] = []  # the lane in each slot, -1 for none
+        self._floors = [0] * len(patterns)  # per lane, the position where the search started again
+        self._slots: list[int] = []  # the lane of the pattern in each slot, -1 if empty
         self._add_slots()
         self._column = np.empty(self._state["rows"])
         self._begun = np.empty(self._state["rows"], np.int64)
         self._next_lane = 0
         self._state["next_audit"] = self._audit_points
-        self._room = 0  # points that the history can still take
+        self._room = 0  # points that fit into the history buffer
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Watch:
         self._put("lane_lengths", lengths)
         self._put("awake", np.zeros(groups * width, np.int64))
         self._put("group_offsets", offsets[:-1].astype(np.int64))
-        self._put("group_rows", np.where(even, rows, -rows))  # negative: look at every lane
+        self._put("group_rows", np.where(even, rows, -rows))  # negative if lengths differ
         self._state["groups"] = groups
         self._fill_lanes()
 

@@ -46,7 +46,7 @@ def _read(environ: Mapping[str, str]) -> Target:
     config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
     folder, choice = _ahead(environ.get(VARIABLE, ""), at_work=at_work)
     if choice.level:
-        # Without this numba would add what the processor has beyond the level.
+        # Otherwise numba would add the features that the processor has beyond the level.
         vars(config).update(CPU_NAME=choice.level, CPU_FEATURES="")
     model = _model()
     key = cpu_target.target_context.codegen().magic_tuple()
