@@ -59,28 +59,23 @@ def pairwise(
     Parameters
     ----------
     rows : array_like, shape (p, n)
-        An array, or a sequence of series of one length. Computed in float32 if all series are
-        float32, else in float64. Rows of several lengths are refused: call `dtw` for each pair
-        instead.
+        Series of one length; call `dtw` for each pair if lengths differ. Computed in float32 if
+        all series are float32, else in float64.
     columns : array_like, shape (q, m), optional
-        An array, or a sequence of series of one length m, which may differ from n. None means
-        `rows`: then one half of the matrix is computed and mirrored, and the diagonal is 0.
+        Series of one length m. None means `rows`: half of the matrix is computed and mirrored.
     measure : {"dtw", "lcss"}
-        DTW: the distance that `dtw` returns. LCSS: ``1 - length / min(n, m)``, with the length of
-        the longest common subsequence; it needs `epsilon`.
-    epsilon : float, optional
-        The greatest difference of two points that match by LCSS.
+        The distance that `dtw` returns, or ``1 - length / min(n, m)`` with the length of `lcss`.
+    epsilon : float
+        The greatest difference of two points that match by LCSS. Required for "lcss".
     band : int, optional
         Half-width of the band in points: ``|i - j| <= band``. None is the full matrix.
     engine : {"auto", "numba", "wasm"}
-        Both engines return the same bits.
     threads : int, optional
         Number of threads, at most 256. None means one for each CPU that this process may use.
     progress : callable, optional
-        Called as ``progress(done, total)`` after every tile, in the calling thread, with numbers
-        of pairs. An exception that it raises ends the computation, as Ctrl-C does: each thread
-        first finishes its tile, which takes some ten milliseconds or one pair, and then the
-        exception is raised.
+        Called as ``progress(done, total)`` with numbers of pairs after every tile, in the calling
+        thread. An exception from `progress`, or Ctrl-C, is raised as soon as each thread has
+        finished its tile, which takes some ten milliseconds or one pair.
 
     Returns
     -------
@@ -93,13 +88,12 @@ def pairwise(
 
     Notes
     -----
-    O(p * q * n * m) time, with a band O(p * q * n * band).
+    O(p * q * n * m) time, with a band O(p * q * n * band). Both engines return the same bits.
     """
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Lanes of a SIMD vector hold columns, so the table with more series becomes the columns. The
-    # distance of a to b has the same bits as that of b to a.
+    # Lanes hold columns, so the larger table becomes the columns; distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)

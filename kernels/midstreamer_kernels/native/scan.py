@@ -53,10 +53,8 @@ def scan(
         Points from one candidate window to the next.
     query : ndarray, shape (m,), float64
         Not z-normalised; if `normalized`, this function normalises the query.
-    k : int
-        Number of matches.
-    band : int
-        Half-width of the warping band in points.
+    k, band : int
+        Number of matches, and half-width of the warping band in points.
     normalized : bool
         Whether z-normal forms are compared.
     lcss : bool
