@@ -1,14 +1,15 @@
-"""Exact comparison and search of time series: dynamic time warping and common subsequences.
+"""Exact comparison and search of time series by DTW and LCSS.
 
-`dtw`, `dtw_path`, `lcss` and `similarity` compare two series, `pairwise` and `barycenter` many with
-each other; a `Collection` is asked for those nearest to a query. A `History` grows and is searched
-for its nearest windows; `nearest` searches many at once; a `Stop` ends a search under way. A
-`Monitor` finds patterns in a stream. Two engines, numba and WebAssembly SIMD, give the same bits; a
-`KernelModule` runs a measure of your own as sandboxed WebAssembly.
+DTW is dynamic time warping, LCSS the longest common subsequence. `dtw`, `dtw_path`, `lcss` and
+`similarity` compare two series. `pairwise` compares many series with each other, and `barycenter`
+averages them. `Collection` finds the series nearest to a query. `History` is a growing series that
+is searched for its nearest windows; `nearest` searches many histories at once; `Stop` cancels a
+search that is running. `Monitor` finds patterns in a stream. Two engines, numba and WebAssembly
+SIMD, return the same bits. `KernelModule` runs a user's own measure as sandboxed WebAssembly.
 
-What holds throughout: distances are square roots of summed squared differences; a band means
-``|i - j| <= band``; NaN and infinity are refused with their position; nothing prints or logs, but
-for a line when compiling makes the first calls slow.
+Conventions of the whole package: a DTW distance is the square root of summed squared differences. A
+band means ``|i - j| <= band``. NaN and infinity raise an error that names their position. The
+package prints and logs nothing, except one warning when compiling makes the first calls slow.
 """
 
 from midstreamer_kernels.barycenter import barycenter

@@ -1,8 +1,9 @@
-"""``python -m midstreamer_kernels warm`` fills the cache of compiled code; ``engines`` lists them.
+"""Compile the kernels before they are needed, or list the engines of this machine.
 
-numba compiles each function at its first call and keeps the result on disk, so that only the very
-first process waits. Where histories are all that is searched, ``--searches`` takes a quarter of the
-time. ``ahead FOLDER`` compiles for other machines too: for an image, which may run on any of them.
+numba compiles each function at its first call and keeps the result on disk, so only the first
+process waits. ``warm`` does that compiling now. With ``--searches`` it compiles only what searches
+of histories need, in a quarter of the time. ``ahead FOLDER`` compiles for several processor levels,
+for a container image that may run on any of them. ``engines`` lists the engines.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from midstreamer_kernels.errors import KernelError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one of the commands."""
+    """Run the command named in `arguments`, by default those of the command line."""
     given = _parser().parse_args(arguments)
     if given.command == "engines":
         for engine in engines():
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if sys.stderr.isatty():
         sys.stderr.write("compiling the kernels, up to a minute the first time ...\n")
-    ANNOUNCER.said = True  # the line above says it
+    ANNOUNCER.said = True  # no second warning: the user asked for the compiling
     begin = time.perf_counter()
     if given.command == "ahead":
         try:
@@ -46,10 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m midstreamer_kernels", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("engines", help="list what this machine offers")
+    commands.add_parser("engines", help="list the engines available on this machine")
     warm = commands.add_parser("warm", help="compile for this machine, into numba's cache")
     folder = commands.add_parser("ahead", help="compile for AVX2 and AVX-512, into a folder")
-    folder.add_argument("folder", metavar="FOLDER", type=Path, help="made when it is not there")
+    folder.add_argument("folder", metavar="FOLDER", type=Path, help="created if it is missing")
     for each in (warm, folder):
         each.add_argument("--searches", action="store_true", help="only searches of histories")
     return parser

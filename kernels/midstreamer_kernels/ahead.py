@@ -1,9 +1,11 @@
-"""Code compiled ahead, for processors that this machine need not be: what an image carries.
+"""Compile the kernels ahead of time into a folder, for several levels of x86-64 processors.
 
-`build` fills a folder for every level of `native.levels`, and `native.target` says how a process
-uses it. What is compiled is what `warming` calls: it is called once, at a level that this machine
-has, and the signatures seen there are compiled for the others without a call. numba compiles for
-one processor in a process, so each level gets a process of its own.
+A container image carries such a folder, so that its processes need not compile. `build` fills the
+folder for every level in `native.levels`; `native.target` describes how a process uses the folder.
+At the level of this machine, or at the baseline x86-64, the calls of `warming` run once, and numba
+compiles what they call. The signatures seen there are then compiled for the other levels without
+running anything. One process of numba compiles for one processor level, so each level gets its own
+process.
 """
 
 from __future__ import annotations
@@ -34,38 +36,39 @@ MACHINES = {"x86_64", "amd64"}
 BASELINE = "x86-64"
 
 Signatures = list[tuple[str, str, list[Any]]]
-"""Module, function, and the types of the arguments of each signature."""
+"""One tuple per function: module, name, and its signatures as tuples of argument types."""
 
 
 class Made(NamedTuple):
-    """What was compiled for a level."""
+    """The amount of code compiled for one processor level."""
 
     signatures: int
+    """Number of compiled signatures."""
     size: int
-    """Bytes."""
+    """Size of the files in bytes."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return both numbers as text, for example "120 signatures, 4.5 MB"."""
         return f"{self.signatures} signatures, {self.size / 1e6:.1f} MB"
 
 
 def build(folder: Path, *, searches: bool = False) -> dict[str, Made]:
-    """Compile for every level into a folder, which is made; what was there for it is replaced.
+    """Compile the kernels for every processor level into `folder`; return the amount per level.
 
-    With `searches`, only what searches of histories need. Takes a minute; returns what was made for
-    each level.
+    The folder is created if it is missing, and files of the same name in it are replaced. With
+    `searches`, only code that searches of histories need is compiled. The call takes a minute.
 
     Raises
     ------
     KernelError
-        This machine is not an x86-64, or a process that compiles has failed.
+        This machine is not x86-64, or a process that compiles failed.
     OSError
         The folder cannot be written.
     """
     if platform.machine().lower() not in MACHINES:
         raise KernelError(
             f"code is compiled ahead for x86-64 alone and this machine is {platform.machine()}: "
-            "here it is compiled at the first calls; NUMBA_CACHE_DIR says where it is kept"
+            "here code is compiled at the first calls and kept in NUMBA_CACHE_DIR"
         )
     own = level_of(binding.get_host_cpu_features())
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,14 +84,20 @@ def build(folder: Path, *, searches: bool = False) -> dict[str, Made]:
 
 
 def record(searches: bool, path: str) -> None:
-    """Compile by calling; write the signatures to a file. In a process that `build` starts."""
+    """Run the calls of `warming`, and write the signatures they compiled to the file `path`.
+
+    `build` calls this function in a process of its own.
+    """
     warming.warm_searches() if searches else warming.warm()
     seen = [(module, name, each.signatures) for module, name, each in _functions()]
     Path(path).write_bytes(pickle.dumps(seen))
 
 
 def compile_all(path: str) -> None:
-    """Compile the signatures in a file and call nothing. In a process that `build` starts."""
+    """Compile the signatures in the file `path` without calling any kernel.
+
+    `build` calls this function in a process of its own.
+    """
     functions = {(module, name): each for module, name, each in _functions()}
     for module, name, signatures in _read(Path(path)):
         for signature in signatures:
@@ -101,7 +110,7 @@ def _read(path: Path) -> Signatures:
 
 
 def _functions() -> Iterator[tuple[str, str, Any]]:
-    """Yield what `native.compiling.jit` made, with its module and name there."""
+    """Yield module, name and dispatcher of each function that `native.compiling.jit` compiles."""
     prefix = "midstreamer_kernels.native."
     for module in sorted(name for name in sys.modules if name.startswith(prefix)):
         for name, found in vars(sys.modules[module]).items():
@@ -125,13 +134,17 @@ def _apart(level: str, cache: Path, call: str) -> None:
 
 
 def _moved(level: str, found: dict[str, Path], expected: int, folder: Path) -> Made:
-    """Move the files of a level into the folder: indices last, as they name the others."""
+    """Move the cache files of one level from a temporary folder into `folder`.
+
+    Index files (``.nbi``) are moved last, because they name the code files. Raises `KernelError` if
+    code files are missing.
+    """
     mark = f"-{SOURCES_DIGEST}-{instruction_set_of(level, {}).name}."
     names = sorted((name for name in found if mark in name), key=lambda name: name.endswith(".nbi"))
     size = sum(found[name].stat().st_size for name in names)
     count = sum(name.endswith(".nbc") for name in names)
     if count < expected:
-        raise KernelError(f"{count} of {expected} signatures were kept for {level}")
+        raise KernelError(f"numba kept only {count} of {expected} compiled signatures for {level}")
     for name in names:
         found[name].replace(folder / name)
     return Made(count, size)

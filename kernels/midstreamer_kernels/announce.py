@@ -1,8 +1,9 @@
-"""Says, once in a process, why the first calls are slow: a silent wait is a puzzle.
+"""Log one warning per process when compiling makes the first calls slow.
 
-It goes to the logger ``midstreamer_kernels`` as a warning, which Python shows on standard error
-unless the program configured otherwise. Only what this package compiles counts; what is read from
-the cache takes no time and says nothing.
+Without the warning a user cannot know why the first call takes long. It goes to the logger
+``midstreamer_kernels``, which Python shows on standard error unless the program configures logging.
+Only functions of this package are timed. Functions read from numba's cache are not compiled, so
+they cause no warning.
 """
 
 from __future__ import annotations
@@ -15,29 +16,32 @@ from typing import Any
 from numba.core import event
 
 PATIENCE_S = 1.0
-"""Compiling that took less in all is not worth a word."""
+"""Total compile time in seconds from which the warning is logged; shorter waits need none."""
 
 log = logging.getLogger("midstreamer_kernels")
 
 
 class Announcer(event.Listener):
-    """Adds up the time that compiling takes; functions compiled on the way to one count once."""
+    """Listener for numba's compile events: adds up the compile time and logs one warning.
+
+    When compiling one function compiles others that it calls, only the outermost time is counted.
+    """
 
     def __init__(self) -> None:
         self.said = False
-        """Whether it was said, or whoever compiles on purpose has no need to hear it."""
+        """Whether to log no warning about compile time: it is logged, or the user asked for it."""
         self._told = False
         self._thread = threading.local()
         self._seconds = 0.0
 
     def tell(self, message: str) -> None:
-        """Say why code cannot be read from the disk, or be kept there; only the first is said."""
+        """Log why compiled code cannot be read from disk or kept there; later calls do nothing."""
         if not self._told:
             self._told = self.said = True
             log.warning("midstreamer_kernels: %s", message)
 
     def on_start(self, event: Any) -> None:
-        """Numba begins to compile a function."""
+        """Start the clock when numba begins to compile a function of this package."""
         if _ours(event):
             depth = getattr(self._thread, "depth", 0)
             if not depth:
@@ -45,7 +49,7 @@ class Announcer(event.Listener):
             self._thread.depth = depth + 1
 
     def on_end(self, event: Any) -> None:
-        """It is done, or failed."""
+        """Stop the clock when the outermost compile ends or fails; log the warning once if due."""
         if not _ours(event) or not getattr(self._thread, "depth", 0):
             return
         self._thread.depth -= 1
@@ -55,8 +59,9 @@ class Announcer(event.Listener):
         if self._seconds > PATIENCE_S and not self.said:
             self.said = True
             log.warning(
-                "midstreamer_kernels compiles for this processor, once; later processes read the "
-                "result from the disk. `python -m midstreamer_kernels warm` does it ahead."
+                "midstreamer_kernels compiles its functions for this processor once; later "
+                "processes read them from the disk. To compile before the first use, run "
+                "`python -m midstreamer_kernels warm`."
             )
 
 
@@ -69,5 +74,5 @@ ANNOUNCER = Announcer()
 
 
 def listen() -> None:
-    """Begin to listen to numba; called where functions are compiled."""
+    """Register `ANNOUNCER` for numba's compile events."""
     event.register("numba:compile", ANNOUNCER)  # type: ignore[no-untyped-call]

@@ -1,7 +1,8 @@
-"""The one meaning of a band: cell (i, j) may be used when ``|i - j| <= band``.
+"""The warping band (Sakoe-Chiba): a path may use cell (i, j) only when ``|i - j| <= band``.
 
-None is the full matrix. With equal lengths 0 leaves the diagonal, the Euclidean distance. Some
-packages count the diagonal too: their window of w + 1 is our band of w.
+A band of None means the full matrix. A band of 0 leaves only the diagonal, so series of equal
+length get the Euclidean distance. Some packages also count the diagonal: a window of w + 1 there is
+a band of w here.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from midstreamer_kernels.errors import BandError
 
 
 def half_width(band: int | None, n: int, m: int) -> int:
-    """Return `band` as a number for series of `n` and `m` points, at most what has an effect.
+    """Return the half-width of the band in points, for series of `n` and `m` points.
+
+    None becomes ``max(n, m) - 1``, the full matrix; a wider band is cut to that value.
 
     Raises
     ------
     BandError
-        Negative, not a whole number, or narrower than ``|n - m|``: no path would exist.
+        `band` is negative, not a whole number, or narrower than ``|n - m|``, where no warping path
+        exists.
     """
     widest = max(n, m) - 1
     if band is None:

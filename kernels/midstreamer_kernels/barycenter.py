@@ -1,13 +1,14 @@
-"""The series in the middle of many, by averaging along warping paths.
+"""DTW barycenter averaging: the average of many series along their warping paths.
 
-DTW barycenter averaging, Petitjean, Ketterlin and Gancarski, Pattern Recognition 2011.
+Source: Petitjean, Ketterlin and Gancarski, Pattern Recognition 2011.
 
-The mean of series point by point blurs whatever happens a little earlier in one than in another.
-Here every series is aligned with the centre by its warping path, and each point of the centre moves
-to the mean of all points paired with it. For fixed pairs that is the best place, and for a fixed
-centre the paths are the best pairs: the inertia, the sum of squared distances from the centre to
-all series, falls with each round until nothing moves. What it ends in is a local minimum, which
-depends on the start: a series that exists, the one in the middle of the others.
+A point-by-point mean blurs a shape that comes a little earlier in one series than in another. DTW
+barycenter averaging aligns every series with a centre by the warping path, and moves each point of
+the centre to the mean of all points paired with that point. The mean is the best value for fixed
+pairs, and the warping paths are the best pairs for a fixed centre. Hence the inertia, the sum of
+squared distances from the centre to all series, falls in each round until nothing changes. The
+result is a local minimum that depends on the start. The start is the medoid, the series with the
+least inertia.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ from midstreamer_kernels.options import checked_count
 from midstreamer_kernels.pairwise import pairwise
 from midstreamer_kernels.series import Floats, table
 
-STARTS_MAX = 64  # series among which the start is sought: their distances grow with the square
+# Number of series among which the medoid is chosen: their pairwise distances grow with the square.
+STARTS_MAX = 64
 
 
 def barycenter(
     rows: ArrayLike | Sequence[ArrayLike], *, band: int | None = None, iterations: int = 10
 ) -> Floats:
-    """Return the series with the least sum of squared DTW distances to all `rows` that is found.
+    """Return an average of `rows`: a local minimum of the summed squared DTW distances to them.
 
     Parameters
     ----------
     rows : array_like, shape (p, n)
-        An array, or a sequence of series of one length; computed in float32 when all series are,
-        else in float64. Not normalised.
+        An array, or a sequence of series of one length. Computed in float32 if all series are
+        float32, else in float64. The series are not z-normalised.
     band : int, optional
-        As in `dtw`.
+        Half-width of the warping band in points: ``|i - j| <= band``. None is the full matrix.
     iterations : int
-        Rounds at most, 0 for the start alone. Fewer are made when a round no longer lowers the
-        inertia, rounding included: one more iteration never gives a worse answer.
+        Greatest number of rounds; 0 returns the start. The rounds end early when a round does not
+        lower the computed inertia, so a larger number never gives a worse result.
 
     Returns
     -------
@@ -55,9 +57,9 @@ def barycenter(
 
     Notes
     -----
-    The start is the medoid: of `rows`, or where they are more than 64, of 64 evenly spread among
-    them; the first where several are. So the answer depends on nothing but the arguments.
-    O(p * n * n) time for each round, with a band O(p * n * band).
+    The start is the medoid of `rows`, or of 64 evenly spaced rows if there are more than 64. Of
+    several medoids the first row is taken, so the result depends only on the arguments. A round
+    takes O(p * n * n) time, with a band O(p * n * band).
     """
     series = table(rows, name="rows")
     width = half_width(band, series.shape[1], series.shape[1])
@@ -76,13 +78,13 @@ def _medoid(series: Floats, band: int) -> Floats:
     """Return a copy of the series with the least sum of squared distances to the others."""
     spread = np.linspace(0, len(series) - 1, min(len(series), STARTS_MAX)).astype(np.intp)
     squares = pairwise(series[spread], band=band, threads=1) ** 2
-    inertias = [math.fsum(row) for row in squares]  # exact: copies of a series are equal
+    inertias = [math.fsum(row) for row in squares]  # exact sums: equal series get equal inertias
     medoid: NDArray[Any] = series[spread[inertias.index(min(inertias))]].copy()
     return medoid
 
 
 def _averaged(centre: Floats, series: Floats, band: int) -> tuple[float, Floats]:
-    """Return the inertia around `centre`, and the mean of what is paired with each point."""
+    """Return the inertia of `centre`, and for each of its points the mean of the paired points."""
     inertia, sums, counts = 0.0, np.zeros(centre.size), np.zeros(centre.size)
     for points in series:
         squared, path = least_path(centre, points, band)

@@ -1,12 +1,13 @@
-"""A collection of series of one length, searched for the rows nearest to a query, exactly.
+"""Exact search of a collection of series of one length for the rows nearest to a query.
 
-Distances are computed in float64 from the rows as given (or their normal forms), and what comes out
-is what comparing every row in float64 gives. A dynamic time warping search with the numba engine
-goes through `native.cascade`: sketch, envelopes, float32 in lanes, and float64 for the few rows
-that float32 put within reach. Everything else compares row by row (`rowwise`).
+Distances are computed in float64 from the rows or from their z-normal forms. The result equals that
+of comparing every row in float64. A DTW search with the numba engine runs the cascade of
+`native.cascade`: sketch bound, envelope bounds, DTW in float32 lanes, and DTW in float64 for the
+few rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row by row
+(`rowwise`).
 
-Memory per point, for rows of 128: float32 rows 4 bytes as they are and 12 when normalised; float64
-rows 12; each half a byte more for the sketch. `scan_all` adds 4 when it is used.
+Memory per point for rows of 128 points: 4 bytes for float32 rows, 12 if they are normalised, 12 for
+float64 rows; in each case half a byte more for the sketch. `scan_all` adds 4 bytes if it is called.
 """
 
 from __future__ import annotations
@@ -39,17 +40,18 @@ from midstreamer_kernels.options import (
 from midstreamer_kernels.search import Matches
 from midstreamer_kernels.series import Floats, filled, table
 
-ROUNDING = 2.0**-24  # of one float32 operation
-NARROW_MAX = 1e15  # a magnitude whose squares float32 still sums
-NARROW_MIN = 1e-10  # a magnitude whose squares float32 keeps the digits of
+ROUNDING = 2.0**-24  # greatest relative rounding error of one float32 operation
+NARROW_MAX = 1e15  # greatest absolute value whose squares can be summed in float32
+NARROW_MIN = 1e-10  # least absolute value whose square keeps its digits in float32
 
 
 class _Plan(NamedTuple):
-    """Checked options of a search."""
+    """The checked options of one search of a collection."""
 
     query: NDArray[np.float64]
+    """The query in the form to compare: z-normal if the collection is normalised; shape (n,)."""
     k: int
-    """At most the number of rows."""
+    """Number of rows to find, at most the number of rows in the collection."""
     band: int
     lcss: bool
     epsilon: float
@@ -58,17 +60,17 @@ class _Plan(NamedTuple):
 
 
 class Collection:
-    """Series of one length, to be searched for the nearest to a query.
+    """Many series of one length that can be searched for the ones nearest to a query.
 
     Parameters
     ----------
     rows : array_like, shape (n, m)
-        Copied. float32 is kept as float32, everything else as float64.
+        n series of m points, copied. float32 is kept as float32, everything else as float64.
     normalize : bool
-        Compare z-normal forms, of the rows and of the query; a row without variance normalises to
-        zeros.
+        Compare the z-normal forms of the rows and of the query. The z-normal form of a constant row
+        is all zeros.
     engine : {"auto", "numba", "wasm"}
-        The WebAssembly engine compares row by row, by ascending bounds.
+        The WebAssembly engine compares row by row, for DTW in ascending order of lower bounds.
 
     Raises
     ------
@@ -77,7 +79,7 @@ class Collection:
 
     Notes
     -----
-    Searching is safe from several threads.
+    Several threads may search one collection at the same time.
     """
 
     __slots__ = ("_backend", "_index", "_normalize", "_rows")
@@ -110,29 +112,31 @@ class Collection:
         cutoff: float | None = None,
         threads: int = 1,
     ) -> Matches:
-        """Return the `k` rows nearest to `query`; fewer when there are fewer.
+        """Return the `k` rows nearest to `query`, or fewer if there are fewer.
 
         Parameters
         ----------
         query : array_like, shape (n,)
-            May be longer or shorter than the rows, when the band allows it.
+            Its length may differ from that of the rows by at most `band`.
         k : int or None
-            None with a `cutoff` returns every row within it.
+            Number of rows. None with a `cutoff` returns every row within the cutoff.
         measure : {"dtw", "lcss"}
-            The LCSS distance is ``1 - length / m``, m the length of the shorter series.
+            The LCSS distance is ``1 - length / m``, where `length` is that of the longest common
+            subsequence and m that of the shorter series.
         epsilon : float
-            For LCSS: points match when they differ by at most this much (after normalisation).
+            For LCSS: two points match when they differ by at most `epsilon` (after normalisation).
         band : int, optional
-            ``|i - j| <= band``; None is the full matrix, 0 the Euclidean distance.
+            Warping band ``|i - j| <= band``. None is the full matrix, 0 the Euclidean distance.
         cutoff : float, optional
-            Only rows at most this far, itself included.
+            Return only rows whose distance is at most `cutoff`.
         threads : int
-            Threads to divide the rows among, at most 256.
+            Number of threads that share the rows, at most 256.
 
         Returns
         -------
         Matches
-            `index` is the number of the row; nearest first, ties by lower index.
+            `index` holds row numbers. The nearest row comes first; equal distances are ordered by
+            row number.
 
         Raises
         ------
@@ -141,9 +145,9 @@ class Collection:
 
         Notes
         -----
-        Exact: indices and distances are those of comparing every row in float64, whatever the
-        engine, the threads and the bounds. O(n) for the bounds of n rows, and O(m * band) for each
-        row that they do not rule out.
+        The search is exact: rows and distances equal those of comparing every row in float64. The
+        engine, the number of threads and the bounds do not change them. The bounds take O(n) time
+        for n rows, and each row that they do not rule out takes O(m * band).
         """
         plan = self._plan(query, k, measure, epsilon, band, cutoff, threads)
         return self._ranked(plan, self._search(plan))
@@ -173,7 +177,10 @@ class Collection:
     def _search(
         self, plan: _Plan, *, bounded: bool = True
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return rows that have all of the nearest among them, and their distances."""
+        """Return row numbers that include the `plan.k` nearest rows, and their distances.
+
+        If `bounded` is False, no lower bound is used.
+        """
         if self._index is None or plan.lcss:
             parts = _divide(len(self), 1, plan.threads, lambda *part: self._row_by_row(plan, *part))
             rows, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -213,16 +220,17 @@ def scan_all(
     cutoff: float | None = None,
     threads: int = 1,
 ) -> Matches:
-    """Return what `Collection.nearest` does by DTW, from comparing every row and without any bound.
+    """Return the same matches as `Collection.nearest` by DTW, but compare every row in float32.
 
-    For measuring what the bounds are worth. The first call keeps the rows in lanes, once more.
+    No lower bound is used. This function serves to measure how much time the bounds save. Its first
+    call stores a second copy of the rows, in lanes.
     """
     plan = collection._plan(query, k, "dtw", None, band, cutoff, threads)  # noqa: SLF001 - one of the family
     return collection._ranked(plan, collection._search(plan, bounded=False))  # noqa: SLF001
 
 
 class _Index:
-    """The rows in float32 with their sketch, and the search in them."""
+    """The rows of a collection in float32 with their sketch, and the search that uses both."""
 
     def __init__(self, rows: Floats) -> None:
         self._middle, self._scale = _frame(rows)
@@ -240,7 +248,7 @@ class _Index:
         return moved.astype(np.float32)
 
     def within_reach(self, plan: _Plan, *, bounded: bool = True) -> NDArray[np.int64]:
-        """Return the rows that float32 cannot tell to be farther than the k nearest."""
+        """Return the numbers of the rows that float32 cannot rule out as one of the k nearest."""
         count = len(self._rows)
         most = (float(np.abs(plan.query).max()) + abs(self._middle)) * self._scale
         if (plan.k == count and plan.cutoff == math.inf) or not most <= NARROW_MAX:
@@ -272,7 +280,7 @@ class _Index:
         return found
 
     def _ready(self, plan: _Plan) -> cascade.Query:
-        """Return the query as the search wants it; `cascade` tells of the rounding."""
+        """Return the float32 query, its envelope, and the rounding tolerances of `cascade`."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
         envelope = np.stack(envelope_of(points, plan.band, m))
@@ -290,10 +298,11 @@ class _Index:
 
 
 def _frame(rows: Floats) -> tuple[float, float]:
-    """Return the number to subtract from `rows` and then the power of two to multiply by.
+    """Return the offset to subtract from `rows` and the power of two to multiply by after that.
 
-    float32 rows stay what they are when their squares fit; the others are laid around zero, at
-    most 2 away, where float32 keeps most of them.
+    float32 rows stay unchanged (0 and 1) unless their squares would be too small for float32. All
+    other rows are moved to values around zero of at most 2 in magnitude, where the conversion to
+    float32 loses least.
     """
     low, high = float(rows.min()), float(rows.max())
     most = max(abs(low), abs(high))
@@ -315,7 +324,7 @@ def _room(count: int, k: int, shared: NDArray[np.float64]) -> cascade.Found:
 def _nearest_of(
     query: cascade.Query, k: int, within: float, parts: list[cascade.Found]
 ) -> NDArray[np.int64]:
-    """Return the rows among all that were found which may be one of the k nearest."""
+    """Return those rows of all `parts` that may be one of the k nearest."""
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:
@@ -326,7 +335,10 @@ def _nearest_of(
 
 
 def _divide(count: int, grain: int, threads: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """Call `work` for parts [first, last) of `count`, whole grains each, in `threads` threads."""
+    """Divide ``range(count)`` among `threads` threads; return the results of ``work(first, last)``.
+
+    The borders between two parts are multiples of `grain`.
+    """
     grains = -(-count // grain)
     threads = min(threads, grains)
     borders = [min(count, grains * part // threads * grain) for part in range(threads + 1)]

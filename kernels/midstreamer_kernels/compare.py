@@ -1,4 +1,4 @@
-"""Two series compared whole: distance, common subsequence, similarity."""
+"""Comparison of two whole series: DTW distance and path, LCSS length, similarity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from midstreamer_kernels.native.path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series import Floats, filled
 
-# Rounding of the cutoff's square; partial sums never exceed the sum, so no more room is needed.
+# Relative tolerance for the rounding of the squared cutoff. The partial sums of a path never exceed
+# its total, so no larger tolerance is needed.
 _SLACK = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
 
 
@@ -37,14 +38,15 @@ def dtw(
     Parameters
     ----------
     a, b : array_like, shape (n,) and (m,)
-        Computed in float32 when both are float32, else in float64. Not normalised.
+        Computed in float32 when both are float32, else in float64. The series are not z-normalised.
     band : int, optional
         Sakoe-Chiba half-width in points: ``|i - j| <= band``. None is the full matrix; 0 with
         equal lengths is the Euclidean distance.
     cutoff : float, optional
-        Above this distance (itself included in what is kept) the answer is infinity, found sooner.
+        The greatest distance of interest. A distance greater than `cutoff` is returned as infinity,
+        and the comparison may stop early.
     engine : {"auto", "numba", "wasm"}
-        Engines give the same bits.
+        Both engines return the same bits.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def dtw(
 
     Notes
     -----
-    O(n * m) time, or O(n * band); O(n + m) memory. Sakoe and Chiba, 1978.
+    O(n * m) time, with a band O(n * band). O(n + m) memory. Source: Sakoe and Chiba, 1978.
     """
     left, right = _pair(a, b)
     width = half_width(band, left.size, right.size)
@@ -72,33 +74,35 @@ def dtw(
 def dtw_path(
     a: ArrayLike, b: ArrayLike, *, band: int | None = None
 ) -> tuple[float, NDArray[np.int64]]:
-    """Return the dynamic time warping distance of two series and the path that has it.
+    """Return the dynamic time warping distance of two series and the warping path.
 
     Parameters
     ----------
     a, b : array_like, shape (n,) and (m,)
-        As in `dtw`.
+        Computed in float32 when both are float32, else in float64. The series are not z-normalised.
     band : int, optional
-        As in `dtw`.
+        Sakoe-Chiba half-width in points: ``|i - j| <= band``. None is the full matrix.
 
     Returns
     -------
     distance : float
-        The bits of ``dtw(a, b, band=band)``: the square root of what the path costs when the
-        squared differences of its pairs are summed from its start, in the type of the series.
+        The same bits as ``dtw(a, b, band=band)``. It is the square root of the squared differences
+        of the path's pairs, summed from the start of the path in the type of the series.
     path : ndarray, shape (length, 2), int64
-        Pairs (i, j) from (0, 0) to (n - 1, m - 1); i, j or both grow by 1 from one to the next.
-        Where several paths cost the same, the one that comes, looking back from its end, first by
-        a step in both series, else by one in `a`, else by one in `b`.
+        Pairs (i, j) from (0, 0) to (n - 1, m - 1). From one pair to the next, i, j or both grow
+        by 1. Several paths can cost the same. Then, backwards from the end, a step in both series
+        is preferred, next a step in `a` only, last a step in `b` only.
 
     Raises
     ------
     InputError
+        `NotFiniteError`, `ShapeError` or `BandError`; see `errors`.
 
     Notes
     -----
-    O(n * m) time, or O(n * band). Two to four bits for each cell of the matrix or band; from 128 MB
-    of them on, a few series' memory and twice the time instead.
+    O(n * m) time, with a band O(n * band). The memory is two to four bits per cell of the matrix or
+    band. If that would exceed 128 MB, the memory is a few times that of the series, and the time
+    doubles.
     """
     left, right = _pair(a, b)
     squared, path = least_path(left, right, half_width(band, left.size, right.size))
@@ -118,26 +122,28 @@ def lcss(
     Parameters
     ----------
     a, b : array_like, shape (n,) and (m,)
+        Converted to float64.
     epsilon : float
-        Two points match when they differ by at most this much, compared in float64 whatever the
-        type of the series.
+        Two points match when their difference, computed in float64, is at most `epsilon`.
     band : int, optional
-        Only points with ``|i - j| <= band`` match.
+        Only points with ``|i - j| <= band`` match. None is the full matrix.
     engine : {"auto", "numba", "wasm"}
+        Both engines return the same length.
 
     Returns
     -------
     int
-        Between 0 and ``min(n, m)``.
+        Number of matched points, between 0 and ``min(n, m)``.
 
     Raises
     ------
     InputError
+        `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`; see `errors`.
 
     Notes
     -----
-    Vlachos, Kollios and Gunopulos, ICDE 2002. With numba 256 cells of the matrix at once, see
-    `native.lcss`: O((n + m) log m + n * m / 256) time, O(n + m) memory.
+    Source: Vlachos, Kollios and Gunopulos, ICDE 2002. The numba engine computes 256 cells of the
+    matrix at once (see `native.lcss`): O((n + m) log m + n * m / 256) time, O(n + m) memory.
     """
     left = filled(a, name="a", dtype=np.float64)
     right = filled(b, name="b", dtype=np.float64)
@@ -154,23 +160,27 @@ def similarity(
     band: int | None = None,
     epsilon: float | None = None,
 ) -> float:
-    """Return how alike two series are, from 0 to 1 (equal).
+    """Return the similarity of two series, a number from 0 to 1; 1 means equal.
 
     Parameters
     ----------
     a, b : array_like, shape (n,) and (m,)
     measure : {"dtw", "lcss"}
-    band, epsilon
-        As in `dtw` and `lcss`; `lcss` needs `epsilon`.
+    band : int, optional
+        Half-width of the band in points: ``|i - j| <= band``. None is the full matrix.
+    epsilon : float
+        The greatest difference of two points that match by LCSS. Required for "lcss" only.
 
     Returns
     -------
     float
-        DTW: ``1 / (1 + d / sqrt(max(n, m)))``. LCSS: ``length / min(n, m)``.
+        DTW: ``1 / (1 + d / sqrt(max(n, m)))`` with the DTW distance d. LCSS: the length of the
+        longest common subsequence divided by ``min(n, m)``.
 
     Raises
     ------
     InputError
+        `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`; see `errors`.
     """
     if checked_measure(measure) == "dtw":
         return 1.0 / (1.0 + dtw(a, b, band=band) / math.sqrt(max(np.size(a), np.size(b))))

@@ -1,8 +1,8 @@
-"""The engines by name, and what this machine offers.
+"""The two engines that compute DTW and LCSS: "numba" and "wasm".
 
-Both compute the same operations in the same order, so an answer does not tell which one gave it.
-"auto" is numba: compiled for this processor it is the faster. "wasm" needs no compiler at run time
-and starts at once.
+Both engines do the same operations in the same order, so they return the same bits. "auto" means
+numba, which is the faster engine because it compiles for this processor. The WebAssembly engine
+needs no compiler at run time, so its first call is fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEFAULT = "numba"
 
 
 class Backend(NamedTuple):
-    """The functions an engine offers; inputs are checked by the caller."""
+    """The functions of one engine. The caller has already checked their inputs."""
 
     dtw_squared: Callable[..., float]
     lcss_length: Callable[..., int]
@@ -33,12 +33,12 @@ class Backend(NamedTuple):
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to compute that is available here."""
+    """An engine that is available on this machine."""
 
     name: str
     instruction_set: str
     lanes: int
-    """float32 numbers in one vector register."""
+    """Number of float32 lanes in one vector register."""
 
 
 _BACKENDS = {
@@ -50,7 +50,10 @@ _BACKENDS = {
 
 
 def backend(name: object) -> Backend:
-    """Return the functions of the engine `name`; "auto" is `DEFAULT`."""
+    """Return the functions of the engine `name`; "auto" means `DEFAULT`.
+
+    Raises `OptionError` for an unknown name.
+    """
     word = name if isinstance(name, str) else ""
     found = _BACKENDS.get(DEFAULT if word == "auto" else word)
     if found is None:
@@ -59,7 +62,7 @@ def backend(name: object) -> Backend:
 
 
 def engines() -> tuple[Engine, ...]:
-    """Return the engines available here, the default first."""
+    """Return the engines available on this machine, the default engine first."""
     machine = instruction_set()
     return (
         Engine("numba", machine.name, machine.lanes(FLOAT32)),

@@ -1,21 +1,21 @@
-"""What can go wrong, by name.
+"""The errors that this package raises.
 
     KernelError
-    ├── InputError (a ValueError)   what was handed in, refused before any computing
-    │   ├── NotFiniteError          NaN, infinity or a magnitude beyond what can be squared
-    │   ├── ShapeError              empty, or not one-dimensional
-    │   ├── BandError               negative, or narrower than the difference of lengths
-    │   ├── QueryTooLongError       longer than the history
+    ├── InputError (a ValueError)   a wrong argument, refused before any computing
+    │   ├── NotFiniteError          NaN, infinity, or a number too large to be squared
+    │   ├── ShapeError              an empty series, or not one-dimensional
+    │   ├── BandError               a band that is negative or narrower than ``|n - m|``
+    │   ├── QueryTooLongError       a query longer than the history
     │   └── OptionError             k, step, epsilon, cutoff, measure, engine ... out of range
-    ├── StoppedError                ended by its flag before it had a result
-    └── ModuleError                 a WebAssembly module, or what it did
-        ├── ModuleLoadError         not a module, an import, a missing or mistyped export
-        ├── OutOfFuelError          used up the fuel it was given
-        ├── OutOfMemoryError        wanted more memory than it was given
-        ├── TrapError               stopped by a fault of its own
-        └── ResultError             returned what cannot be a distance
+    ├── StoppedError                a search cancelled by its flag before it had a result
+    └── ModuleError                 a faulty WebAssembly module
+        ├── ModuleLoadError         not a module, or with imports, or an export missing or mistyped
+        ├── OutOfFuelError          the module used up its fuel
+        ├── OutOfMemoryError        the module asked for more memory than its limit
+        ├── TrapError               the module trapped
+        └── ResultError             the module returned something that is not a distance
 
-`code` is a stable word for each, for metrics, logs and wire formats.
+The attribute `code` of each class is a stable identifier for metrics, logs and wire formats.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import ClassVar
 
 
 class KernelError(Exception):
-    """Anything this package refuses or fails to do."""
+    """Base class of all errors of this package."""
 
     code: ClassVar[str] = "kernel_error"
 
 
 class InputError(KernelError, ValueError):
-    """What was handed in cannot be computed with."""
+    """An argument is wrong; nothing was computed."""
 
     code: ClassVar[str] = "bad_input"
 
@@ -42,19 +42,19 @@ class NotFiniteError(InputError):
 
 
 class ShapeError(InputError):
-    """A series is empty or has more or fewer dimensions than one."""
+    """A series is empty, has the wrong number of dimensions, or is not made of numbers."""
 
     code: ClassVar[str] = "bad_shape"
 
 
 class BandError(InputError):
-    """A band is negative or too narrow for the two lengths."""
+    """A band is negative, or narrower than the difference of the two lengths."""
 
     code: ClassVar[str] = "bad_band"
 
 
 class QueryTooLongError(InputError):
-    """A query has more points than the history."""
+    """A query has more points than the history that is searched."""
 
     code: ClassVar[str] = "query_too_long"
 
@@ -66,42 +66,42 @@ class OptionError(InputError):
 
 
 class StoppedError(KernelError):
-    """A search was ended by its `Stop` before it had a result."""
+    """A search was cancelled by its `Stop` flag before it had a result."""
 
     code: ClassVar[str] = "stopped"
 
 
 class ModuleError(KernelError):
-    """A WebAssembly module cannot be used, or misbehaved; this process is unharmed."""
+    """A WebAssembly module cannot be used, or failed while it ran; this process is not affected."""
 
     code: ClassVar[str] = "module_error"
 
 
 class ModuleLoadError(ModuleError):
-    """Not a module, or not one that keeps the contract."""
+    """The bytes are not a WebAssembly module, or its imports or exports break the contract."""
 
     code: ClassVar[str] = "module_load"
 
 
 class OutOfFuelError(ModuleError):
-    """The module used up its fuel."""
+    """The WebAssembly module used up its fuel, the limit of its instructions."""
 
     code: ClassVar[str] = "module_out_of_fuel"
 
 
 class OutOfMemoryError(ModuleError):
-    """The module needs more memory than it may have."""
+    """The WebAssembly module needs more memory than its limit."""
 
     code: ClassVar[str] = "module_out_of_memory"
 
 
 class TrapError(ModuleError):
-    """The module stopped with a trap."""
+    """The WebAssembly module stopped with a trap."""
 
     code: ClassVar[str] = "module_trap"
 
 
 class ResultError(ModuleError):
-    """The module returned something that is not a distance."""
+    """The WebAssembly module returned something that is not a distance."""
 
     code: ClassVar[str] = "module_result"

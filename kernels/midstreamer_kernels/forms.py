@@ -1,7 +1,8 @@
-"""What series are turned into before they are compared: z-normal forms, and envelopes of queries.
+"""Z-normal forms of series and LB_Keogh envelopes of queries, computed with numpy.
 
-numpy alone, so that an engine without a compiler has it too. Sums run in order over each series, so
-the bits are those of `reference.normal` and of the windows' kept statistics.
+Only numpy is used, so that an engine without a compiler can call these functions too. Sums run over
+each series from its first point to its last, so the results have the same bits as
+`reference.normal` and as the window statistics that `storage` keeps.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PORTION = 1024  # rows worked on together: their columns stay in the nearer caches
+PORTION = 1024  # rows normalised at once: few enough that their columns stay in the CPU caches
 
 
 def normal_form(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the z-normal form of a series, shape (m,); a constant one becomes zeros."""
+    """Return the z-normal form of a series of shape (m,): mean 0, population deviation 1.
+
+    A constant series becomes zeros.
+    """
     risen = raw - raw[0]
     risen -= np.add.accumulate(risen)[-1] / raw.size
     variance = float(np.add.accumulate(risen * risen)[-1]) / raw.size
@@ -26,7 +30,7 @@ def normal_form(raw: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def normal_rows(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return what `normal_form` returns for each of `rows`, shape (n, m), many at a time."""
+    """Return the z-normal form of each row: float64, shape (n, m), as `normal_form` computes it."""
     normal = np.empty(rows.shape)
     for begin in range(0, len(rows), PORTION):
         columns = np.array(rows[begin : begin + PORTION].T, np.float64, order="C")  # a copy
@@ -47,10 +51,12 @@ def _sum_in_order(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def envelope_of(points: NDArray[Any], band: int, m: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the highest and the lowest of `points` within `band` of each of m places.
+    """Return the LB_Keogh envelope of `points`: two arrays of shape (m,), the upper one first.
 
-    m differs from the number of points by `band` at most. The ends are repeated beyond the ends,
-    which changes no extreme; spans double until they are as wide as the band.
+    Element i is the maximum, or the minimum, of the points within `band` of index i. m is the
+    length of the series to compare with; it differs from ``points.size`` by at most `band`. The
+    first and the last point are repeated beyond the ends, which changes no extreme. The span whose
+    extremes are known doubles in each pass until it has ``2 * band + 1`` points.
     """
     beyond = band + max(0, m - points.size)
     # `numpy.pad` does the same in ten times the time.

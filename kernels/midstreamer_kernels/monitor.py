@@ -1,12 +1,12 @@
-"""Patterns looked for in a stream: each new point is compared at once, and costs the same for ever.
+"""Search for patterns in a stream, point by point; the cost of a point does not grow with time.
 
-Two ways. *Plain*: which sub-sequences of any length are like a pattern, by dynamic time warping;
-the best of those that overlap is reported, at the earliest moment at which no later point can
-change it (SPRING: Sakurai, Faloutsos and Yamamuro, ICDE 2007). *Normalised*: whether the last m
-points, z-normalised, are like a pattern of m points.
+A `Monitor` works in one of two modes. *Plain*: it finds sub-sequences of any length whose DTW
+distance to a pattern is within the threshold. Of sub-sequences that overlap, it reports the best,
+as soon as no later point can change that choice (SPRING: Sakurai, Faloutsos and Yamamuro, ICDE
+2007). *Normalised*: it compares the last m points with each pattern of m points, both z-normalised.
 
-Deliberately absent: work in several threads. A monitor belongs to one stream, whose points come in
-order; a lock keeps it whole when several threads push.
+A monitor deliberately uses only one thread, because it belongs to one stream whose points arrive in
+order. A lock protects its state when several threads push points.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ _MOST = MAGNITUDE_MAX[np.dtype(np.float64)]
 
 
 class Detection(NamedTuple):
-    """A part of the stream that is like a pattern."""
+    """A sub-sequence of the stream that matches a pattern."""
 
     start: int
-    """Position of its first point; the first point pushed has position 0."""
+    """Position of the first point of the sub-sequence; the first point pushed has position 0."""
     end: int
-    """One past the position of its last point: it has ``end - start`` points."""
+    """Position after the last point; the sub-sequence has ``end - start`` points."""
     pattern: int
-    """Which pattern, by its place in what the monitor was given."""
+    """Index of the pattern in the sequence that the monitor received."""
     distance: float
-    """DTW distance to the pattern, at most the threshold."""
+    """DTW distance of the sub-sequence to the pattern, at most the threshold."""
 
 
 class Monitor:
-    """Looks for patterns in a stream of points.
+    """Finds sub-sequences of a stream that match given patterns.
 
     Parameters
     ----------
     patterns : sequence of array_like, each of shape (m,)
-        One or more series, copied; lengths may differ. The rows of an array of two dimensions will
-        do.
+        One or more series, copied; lengths may differ. A two-dimensional array gives one pattern
+        per row.
     threshold : float
-        The greatest distance of a detection, itself included; finite.
+        The greatest distance of a detection; finite. A distance equal to `threshold` is reported.
     normalize : bool
-        False: any sub-sequence may be like a pattern, whatever its length. True: the last m points
-        are compared with each pattern of m points, both z-normalised.
+        False (plain mode): a sub-sequence of any length can match. True (normalised mode): the last
+        m points are compared with each pattern of m points, both z-normalised.
     band : int, optional
-        Only with `normalize`: ``|i - j| <= band``; None is the full matrix, 0 the Euclidean
-        distance.
+        Warping band ``|i - j| <= band``, only with `normalize`. None is the full matrix, 0 the
+        Euclidean distance.
 
     Raises
     ------
@@ -65,16 +65,18 @@ class Monitor:
 
     Notes
     -----
-    Plain: reported sub-sequences of one pattern do not overlap, and from each sub-sequence within
-    the threshold one comes to a reported one through sub-sequences that overlap, each at least as
-    near as the one before. Of equally near ones the one that ends first counts, and of those with
-    one end the shortest (unless it is only rounding that makes them equal). After a report the
-    search begins anew right behind it, as though the stream began there; in the original, paths
-    that are given up may have displaced others.
+    In plain mode the sub-sequences reported for one pattern do not overlap. Every sub-sequence
+    within the threshold is linked to a reported one by a chain of overlapping sub-sequences, each
+    at least as near as the one before. Of equally near sub-sequences the one that ends first is
+    reported, and of those with the same end the shortest (unless they are equal only through
+    rounding). After a report the search starts again at the reported end, as if the stream began
+    there. The published SPRING differs: it goes on with its matrix, where paths that are discarded
+    may already have displaced others.
 
-    Distances are computed in float64 and equal brute force over all sub-sequences to the bit, after
-    any number of points. O(m) time a point for each pattern, less while nothing is alike. Remembers
-    some hundred thousand points, and more only while a match has not become certain.
+    Distances are computed in float64 and have the same bits as brute force over all sub-sequences,
+    however many points the stream has. A point takes O(m) time for each pattern, and less while
+    nothing is similar. The monitor keeps a few hundred thousand points, and more only while a match
+    may still change.
     """
 
     __slots__ = ("_lock", "_one", "_patterns", "_search", "_settings")
@@ -93,8 +95,8 @@ class Monitor:
             raise OptionError(f"threshold is {threshold}: give a finite number")
         if band is not None and not normalize:
             raise OptionError(
-                f"band is {band!r} without normalize: a sub-sequence of any length has no diagonal "
-                "to keep to; give normalize=True, or no band"
+                f"band is {band!r} without normalize: sub-sequences of any length have no diagonal "
+                "for a band; give normalize=True, or no band"
             )
         self._settings = most, checked_flag(normalize, name="normalize"), band
         self._one = np.empty(1)
@@ -102,11 +104,11 @@ class Monitor:
         self._search = self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle takes along."""
+        """Return the state for a copy or a pickle: every attribute except the lock."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take it over, with a lock of its own."""
+        """Restore the state of a copy or a pickle, with a new lock."""
         for name, value in state.items():
             setattr(self, name, value)
         self._lock = threading.Lock()
@@ -117,21 +119,21 @@ class Monitor:
 
     @property
     def position(self) -> int:
-        """The position of the next point: how many were pushed."""
+        """Position of the next point, which is the number of points pushed so far."""
         return self._search.count
 
     def push(self, value: float) -> list[Detection]:
-        """Take the next point; return what it makes certain, by pattern and then by position.
+        """Add the next point; return the detections that are final now, by pattern and position.
 
-        Plain: a detection ends at this point or before it. Normalised: at this point.
+        In plain mode a detection ends at this point or earlier, in normalised mode at this point.
 
         Raises
         ------
         NotFiniteError
-            NaN, infinite, or too large to be squared; names the position in the stream. The point
-            is not taken: the next one pushed has its position.
+            `value` is NaN, infinite, or too large to be squared; the message names its position in
+            the stream. The point is not added, so the next point gets this position.
         ShapeError
-            Not a number.
+            `value` is not a number.
         """
         try:
             number = float(value)
@@ -145,9 +147,9 @@ class Monitor:
         return _told(found) if found else []
 
     def extend(self, values: ArrayLike) -> list[Detection]:
-        """Take many points, shape (n,); return what `push` for each would, one after the other.
+        """Add many points, shape (n,); return the detections of all of them in order.
 
-        When one of them is refused none is taken.
+        The result equals calling `push` for each point. If one point is refused, none is added.
         """
         try:
             points = floats(values, name="values", dtype=np.float64)
@@ -158,9 +160,9 @@ class Monitor:
         return _told(found)
 
     def finish(self) -> list[Detection]:
-        """End the stream: return the matches that only a later point could have changed.
+        """End the stream; return the detections that only a later point could have changed.
 
-        The monitor is as new afterwards; the next point has position 0.
+        Afterwards the monitor starts a new stream: the next point has position 0.
         """
         with self._lock:
             found = self._search.finish()
@@ -175,7 +177,7 @@ class Monitor:
                 f"{values[bad]:g} {where} is beyond {_MOST:g}, the most that can be squared and "
                 "summed: scale the stream"
             )
-        raise NotFiniteError(f"{values[bad]} {where}: leave it out, or fill it")
+        raise NotFiniteError(f"{values[bad]} {where}: leave the point out, or fill in a number")
 
 
 def _told(found: list[Match]) -> list[Detection]:

@@ -1,4 +1,8 @@
-"""Options as they enter: each is checked once, by name, with the value seen and what is allowed."""
+"""Checks of the options that callers pass.
+
+Each option is checked once, where it enters the package. An `OptionError` names the option, its
+value and the allowed values.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,21 @@ from midstreamer_kernels.errors import OptionError
 
 MEASURES = ("dtw", "lcss")
 THREADS_MAX = 256
-POSITION_MAX = 2**62  # so that positions, and sums of two, fit 64 bits
+POSITION_MAX = 2**62  # greatest position in a history: the sum of two positions fits 64 bits
 
 
 def checked_measure(measure: object) -> str:
-    """Return `measure` when it is one."""
+    """Return `measure` if it is one of `MEASURES`; else raise `OptionError`."""
     if not isinstance(measure, str) or measure not in MEASURES:
         raise OptionError(f"measure is {measure!r}: give one of {', '.join(MEASURES)}")
     return measure
 
 
 def checked_count(value: int, *, name: str, least: int = 1, most: int | None = None) -> int:
-    """Return a whole number from `least` to `most`."""
+    """Return `value` as an int if it is a whole number from `least` to `most`.
+
+    Raises `OptionError` otherwise; `name` is the option's name in the message.
+    """
     try:
         number = operator.index(value)
     except TypeError:
@@ -37,16 +44,23 @@ def checked_count(value: int, *, name: str, least: int = 1, most: int | None = N
 
 
 def checked_matches(k: int | None, cutoff: object, *, most: int, of: str) -> int:
-    """Return how many matches are wanted, at most `most`; None is every one within a cutoff."""
+    """Return the number of matches to search for, at most `most`.
+
+    A `k` of None means every match within `cutoff`, and then `cutoff` must be given. `of` names the
+    items searched, for the message of `OptionError`.
+    """
     if k is not None:
         return min(most, checked_count(k, name="k"))
     if cutoff is None:
-        raise OptionError(f"k is None: give a number, or a cutoff for all {of} within it")
+        raise OptionError(f"k is None: give a number, or a cutoff to get all {of} within it")
     return most
 
 
 def checked_distance(value: Any, *, name: str) -> float:
-    """Return a number of at least 0; None is infinity."""
+    """Return the option `name`, a distance of at least 0, as a float; None becomes infinity.
+
+    Raises `OptionError` for a negative number, NaN, or anything that is not a number.
+    """
     if value is None:
         return math.inf
     try:
@@ -61,26 +75,40 @@ def checked_distance(value: Any, *, name: str) -> float:
 
 
 def checked_epsilon(value: float | None) -> float:
-    """Return how far apart points may be that match by LCSS; there is no default."""
+    """Return `epsilon`, the greatest difference of two points that match by LCSS, at least 0.
+
+    There is no default: None raises `OptionError`.
+    """
     if value is None:
-        raise OptionError("measure lcss needs epsilon: how far apart matching points may be")
+        raise OptionError(
+            "measure lcss needs epsilon: give the greatest difference of two matching points"
+        )
     return checked_distance(value, name="epsilon")
 
 
 def checked_flag(value: object, *, name: str) -> bool:
-    """Return `value` when it is True or False: a word such as "no" would count as True."""
+    """Return `value` if it is True or False; else raise `OptionError`.
+
+    Other types are refused because a string such as "no" would count as true.
+    """
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name} is {value!r}: give True or False")
     return bool(value)
 
 
 def checked_position(value: int, *, name: str) -> int:
-    """Return a position, which may lie outside of any history."""
+    """Return `value` as a position in a history, between -`POSITION_MAX` and `POSITION_MAX`.
+
+    The position may lie outside of the history.
+    """
     return checked_count(value, name=name, least=-POSITION_MAX, most=POSITION_MAX)
 
 
 def checked_threads(value: int | None) -> int:
-    """Return a number of threads; None is one for each processor that this process may use."""
+    """Return the number of threads, at most `THREADS_MAX`.
+
+    None means one thread for each CPU that this process may use.
+    """
     if value is not None:
         return checked_count(value, name="threads", most=THREADS_MAX)
     if hasattr(os, "sched_getaffinity"):

@@ -1,8 +1,8 @@
-"""The distances of many series to each other: a matrix, tile by tile, on all processors.
+"""The matrix of distances between many series, computed tile by tile in several threads.
 
-The matrix is cut into tiles of some ten milliseconds. Threads take one after the other, each
-computed without the GIL; between two tiles is where progress is told and where Ctrl-C gets through.
-What a tile computes does not depend on how the matrix was cut or on who computes it.
+The matrix is divided into tiles that each take some ten milliseconds. Every thread takes one tile
+after another and computes it without the GIL. Progress is reported, and Ctrl-C takes effect,
+between two tiles. The distances do not depend on the division into tiles or on the threads.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from midstreamer_kernels.options import (
 )
 from midstreamer_kernels.series import Floats, table
 
-CELLS_MAX = 2**26  # of cost matrices in one tile: some 10 to 50 milliseconds
-TILES_PER_THREAD = 8  # at least, where there are so many pairs: nobody waits long for the last
+CELLS_MAX = 2**26  # cells of all cost matrices in one tile, which take 10 to 50 milliseconds
+TILES_PER_THREAD = 8  # least number of tiles per thread, so that all threads end at about one time
 
 Progress = Callable[[int, int], object]
 
 
 class Tile(NamedTuple):
-    """The rows [top, bottom) and columns [left, right) of the matrix."""
+    """One tile: the rows [top, bottom) and the columns [left, right) of the distance matrix."""
 
     top: int
     bottom: int
@@ -54,28 +54,28 @@ def pairwise(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
-    """Return the distance of every series in `rows` to every one in `columns`.
+    """Return the distance of every series in `rows` to every series in `columns`.
 
     Parameters
     ----------
     rows : array_like, shape (p, n)
-        An array, or a sequence of series of one length; computed in float32 when all series are,
-        else in float64. Rows of several lengths are refused: call `dtw` for each pair instead.
+        Series of one length; call `dtw` for each pair if lengths differ. Computed in float32 if
+        all series are float32, else in float64.
     columns : array_like, shape (q, m), optional
-        Of one length too, which may be another. None means `rows`: then half of the matrix is
-        computed, the rest mirrored, and the diagonal is 0.
+        Series of one length m. None means `rows`: half of the matrix is computed and mirrored.
     measure : {"dtw", "lcss"}
-        DTW: what `dtw` returns. LCSS: ``1 - length / min(n, m)``, which needs `epsilon`.
-    epsilon, band
-        As in `lcss` and `dtw`.
+        The distance that `dtw` returns, or ``1 - length / min(n, m)`` with the length of `lcss`.
+    epsilon : float
+        The greatest difference of two points that match by LCSS. Required for "lcss".
+    band : int, optional
+        Half-width of the band in points: ``|i - j| <= band``. None is the full matrix.
     engine : {"auto", "numba", "wasm"}
-        Engines give the same bits.
     threads : int, optional
-        At most 256; None is one for each processor that this process may use.
+        Number of threads, at most 256. None means one for each CPU that this process may use.
     progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of pairs, in the calling thread, after
-        every tile. What it raises ends the computation, as Ctrl-C does: threads finish the tile
-        they are at, some ten milliseconds or one pair, and then the exception gets through.
+        Called as ``progress(done, total)`` with numbers of pairs after every tile, in the calling
+        thread. An exception from `progress`, or Ctrl-C, is raised as soon as each thread has
+        finished its tile, which takes some ten milliseconds or one pair.
 
     Returns
     -------
@@ -88,12 +88,12 @@ def pairwise(
 
     Notes
     -----
-    O(p * q * n * m) time, with a band O(p * q * n * band).
+    O(p * q * n * m) time, with a band O(p * q * n * band). Both engines return the same bits.
     """
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Lanes hold columns, so the longer table is better there: a distance is symmetric to the bit.
+    # Lanes hold columns, so the larger table becomes the columns; distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)
@@ -107,7 +107,7 @@ def pairwise(
 
 @dataclass(frozen=True)
 class _Grid:
-    """What is compared with what, and the matrix to be filled."""
+    """The two tables of series to compare, and the matrix of distances to fill."""
 
     rows: Floats
     columns: Floats
@@ -116,17 +116,20 @@ class _Grid:
     distances: NDArray[np.float64]
 
     def first_column(self, tile: Tile, row: int) -> int:
-        """Return the first column of `tile` that is compared with `row`."""
+        """Return the first column of `tile` that is compared with `row`.
+
+        For a symmetric matrix only columns after the diagonal are compared.
+        """
         return max(tile.left, row + 1) if self.symmetric else tile.left
 
     def pairs(self, tile: Tile) -> int:
-        """Return how many pairs of `tile` are compared."""
+        """Return the number of pairs of series that are compared in `tile`."""
         rows = range(tile.top, tile.bottom)
         return sum(max(0, tile.right - self.first_column(tile, row)) for row in rows)
 
 
 def _grid(rows: Floats, columns: Floats, *, symmetric: bool, lcss: bool, band: int) -> _Grid:
-    # Points match by their difference in float64, whatever they are stored as.
+    # LCSS compares points by their difference in float64, for every type of series.
     dtype = np.float64 if lcss else np.result_type(rows.dtype, columns.dtype)
     return _Grid(
         rows=rows.astype(dtype, copy=False),
@@ -194,7 +197,7 @@ def _pairs_by(grid: _Grid, distance: Callable[[Floats, Floats], float]) -> Calla
 def _fill_in(
     grid: _Grid, fill: Callable[[Tile], None], threads: int, progress: Progress | None
 ) -> None:
-    """Compute every tile, and tell after each how many pairs are done."""
+    """Compute every tile, and call `progress` with the number of finished pairs after each."""
     tiles = _tiles(grid, threads)
     done, total = 0, sum(grid.pairs(tile) for tile in tiles)
     for tile in _computed(fill, tiles, threads):
@@ -204,7 +207,7 @@ def _fill_in(
 
 
 def _tiles(grid: _Grid, threads: int) -> list[Tile]:
-    """Cut the matrix into tiles of about equal work; the lower half is left out when mirrored."""
+    """Divide the matrix into tiles of about equal work, without tiles that only mirror others."""
     (p, n), (q, m) = grid.rows.shape, grid.columns.shape
     cells = n * min(m, 2 * grid.band + 1)
     pairs = min(CELLS_MAX // cells, p * q // (TILES_PER_THREAD * threads))
@@ -219,9 +222,9 @@ def _tiles(grid: _Grid, threads: int) -> list[Tile]:
 
 
 def _computed(fill: Callable[[Tile], None], tiles: list[Tile], threads: int) -> Iterator[Tile]:
-    """Compute the tiles and yield each when it is done.
+    """Compute the tiles and yield each tile when it is done.
 
-    When the caller stops asking, by Ctrl-C or whatever else, tiles not begun are given up.
+    If the caller stops iterating, for example because of Ctrl-C, waiting tiles are cancelled.
     """
     if threads == 1 or len(tiles) < 2:
         for tile in tiles:

@@ -1,7 +1,8 @@
-"""The rows of a collection compared one by one, by whatever engine: DTW in the order of bounds.
+"""Search of a collection that compares the rows one by one, with either engine.
 
-Bounds are LB_Keogh in float64, by numpy alone. They come ascending, so that the search is over at
-the first one beyond the k-th best; what is left of rounding is covered as in `plan`.
+For DTW, rows are compared in ascending order of their lower bound, so the search ends at the first
+bound that exceeds the k-th best distance. The bound is LB_Keogh, computed in float64 with numpy.
+The tolerances `plan.SLACK` and `plan.SMALLEST` cover its rounding errors.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from midstreamer_kernels.forms import envelope_of
 from midstreamer_kernels.native.lcss import common_lengths, ordered
 from midstreamer_kernels.plan import SLACK, SMALLEST
 
-PORTION = 4096  # rows worked on in one call: their temporary copies stay small
+PORTION = 4096  # rows handled in one call, which limits the size of temporary copies
 
 Compare = Callable[..., float]
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -35,9 +36,10 @@ def nearest_first(
     first: int,
     last: int,
 ) -> Found:
-    """Return rows of [first, last) that have the k nearest within `cutoff` among them.
+    """Return row numbers and float64 DTW distances that include the k nearest within `cutoff`.
 
-    `compare` is an engine's squared DTW distance; distances are computed in float64.
+    Only the rows [first, last) are searched. Rows beyond the k nearest may be returned too.
+    `compare` is an engine's function for the squared DTW distance.
     """
     bounds = _bounds(rows[first:last], query, band)
     worst: list[float] = []  # the k least distances, negated: the heap's first is the k-th best
@@ -80,9 +82,10 @@ def common_subsequences(
     last: int,
     one_by_one: Callable[..., int] | None = None,
 ) -> Found:
-    """Return the rows [first, last) and their LCSS distances, ``1 - length / min(n, m)``.
+    """Return the row numbers of [first, last) and their LCSS distances, float64.
 
-    `one_by_one` compares two series; without it many are compared in a call of the numba engine.
+    The distance is ``1 - length / min(n, m)``. `one_by_one` is an engine's function that compares
+    two series; if it is None, the numba engine compares up to `PORTION` rows in one call.
     """
     lengths, keys = np.empty(last - first, np.int64), ordered(query) if one_by_one is None else None
     for begin in range(first, last, PORTION):

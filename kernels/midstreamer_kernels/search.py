@@ -1,14 +1,16 @@
-"""Search: the nearest windows of a history, or of many, exactly.
+"""Exact search for the windows of one or many histories that are nearest to a query.
 
-A window is every run of m consecutive points, m the length of the query; its position is that of
-its first point, counted from the history's `start`. Distances are computed in float64 from the
-stored points, and each is a pure function of the window and the query. So neither the engine, nor
-pruning, nor the cut of one history into overlapping parts changes a bit of an answer.
+A window is m consecutive points of a history, where m is the length of the query. The position of a
+window is the absolute position of its first point; the first point of a history has the position
+`History.start`. Distances are computed in float64 from the stored points, and each distance is a
+pure function of the window and the query. So the results have the same bits for every engine, with
+and without pruning, and for a history divided into overlapping parts.
 
-`nearest` searches many histories with one shared best-so-far, in one call without the GIL;
-`History.search` is the same for one.
+`nearest` searches many histories with one shared best-so-far, in one call without the GIL.
+`History.search` searches one history.
 
-Deliberately absent: an index. Statistics of windows are kept, everything else is computed.
+There is deliberately no index. Only the statistics of windows are stored; everything else is
+computed in each search.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from midstreamer_kernels.series import Floats, filled, floats
 from midstreamer_kernels.stop import NEVER, Stop
 from midstreamer_kernels.storage import Snapshot, Storage
 
-EVERY_MATCH = POSITION_MAX  # what k=None asks the engines for
+EVERY_MATCH = POSITION_MAX  # the number of matches that the engines are asked for when k is None
 _DTYPES = ("float32", "float64")
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -49,12 +51,12 @@ Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Windows found, nearest first; equal distances by lower position."""
+    """The matches of a search, nearest first; equal distances are ordered by `index`."""
 
     index: NDArray[np.int64]
-    """Absolute positions of the windows' first points, shape (found,)."""
+    """Absolute position of each window's first point, or row number; shape (found,)."""
     distance: NDArray[np.float64]
-    """Their distances, shape (found,)."""
+    """Distance of each match to the query, shape (found,)."""
 
     def __len__(self) -> int:
         return int(self.index.size)
@@ -62,19 +64,19 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The part of a history that `nearest` searches; positions are absolute."""
+    """A history and the part of it that `nearest` searches; positions are absolute."""
 
     history: History
     first: int | None = None
-    """Only windows that begin here or later; None from the history's start."""
+    """Search windows that begin at this position or later; None means the history's start."""
     last: int | None = None
-    """Only windows that begin before this; None to the end."""
+    """Search windows that begin before this position; None means the history's end."""
     until: int | None = None
-    """Only windows whose points all lie before this; None to the end."""
+    """Search windows whose points all lie before this position; None means the history's end."""
 
 
 class _Plan(NamedTuple):
-    """Checked options of a search."""
+    """The checked options of one search of histories."""
 
     query: NDArray[np.float64]
     k: int
@@ -123,29 +125,30 @@ class History:
     Parameters
     ----------
     values : array_like, shape (n,)
-        The first points.
+        The first points of the history.
     start : int
         Absolute position of the first point, at least 0.
     dtype : {"float32", "float64"}
-        How points are kept; distances are computed in float64 from what is kept.
+        Type of the stored points. Distances are computed in float64 from the stored points.
     engine : {"auto", "numba", "wasm"}
+        The engine of the searches.
 
     Notes
     -----
-    Memory: 4 or 8 bytes per point, and 16 for the statistics of the windows of each of the last 8
-    lengths searched; a search takes 4 more while it lasts. A new point costs the statistics of one
-    window.
-    Appending and searching are safe from several threads.
+    Memory per point: 4 or 8 bytes for the point, and 16 bytes of window statistics for each of the
+    last 8 window lengths searched. A running search takes 4 bytes more. A new point costs the
+    statistics of one window per length.
+    Several threads may append and search at the same time.
 
-    A search is exact: what comes out is what comparing every window in float64 gives, to the bit.
-    Cost: a coarse lower bound of some thirty operations for each window, a fine one, O(m), for
-    those near enough, and O(m * band) for the few that neither rules out. With `exclusion` the
-    search is repeated for four times as many matches until `k` of them keep their distance.
+    A search is exact: it returns the same bits as comparing every window in float64. Every window
+    gets a coarse lower bound of about thirty operations. Windows within reach get a fine bound,
+    O(m). The few that neither bound rules out are compared, O(m * band). With `exclusion` the
+    search is repeated for four times as many matches until `k` of them are far enough apart.
 
     Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
-    because the next one matched less well, which tells of its future, and whatever is computed from
-    outcomes is biased: on a random walk, a chance of one half comes out as one third or two thirds.
-    Take a fixed grid (`step`) instead.
+    because the next one matched less well, which depends on the window's future. Whatever is
+    computed from outcomes is then biased: on a random walk, a probability of one half comes out as
+    one third or two thirds. Use a fixed grid (`step`) instead.
     """
 
     __slots__ = ("_engine", "storage")
@@ -159,7 +162,7 @@ class History:
         engine: str = "auto",
     ) -> None:
         number = _checked_dtype(dtype)
-        backend(engine)  # refuse an unknown name now, not at the first search
+        backend(engine)  # an unknown engine raises an error now, not at the first search
         self._engine = engine
         begin = checked_count(start, name="start", least=0, most=POSITION_MAX // 2)
         self.storage = Storage(number, begin)
@@ -172,24 +175,31 @@ class History:
 
     @property
     def end(self) -> int:
-        """Absolute position after the last point."""
+        """Absolute position after the last point: `start` plus the number of points."""
         return self.storage.start + self.storage.count
 
     def __len__(self) -> int:
         return self.storage.count
 
     def append(self, values: ArrayLike) -> None:
-        """Add points at the end: all, or none when one is refused (`NotFiniteError`)."""
+        """Append `values`, shape (n,). If one value is not finite, none is appended.
+
+        Raises `NotFiniteError` or `ShapeError`.
+        """
         self.storage.append(floats(values, name="values", dtype=self.storage.dtype))
 
     def window(self, index: int, length: int) -> Floats:
-        """Return a copy of the `length` points from absolute position `index`, as kept."""
+        """Return a copy of the `length` stored points from absolute position `index`.
+
+        Raises `OptionError` if the history does not have all of these points.
+        """
         index = checked_position(index, name="index")
         length = checked_position(length, name="length")
         begin = index - self.start
         if begin < 0 or length < 1 or index + length > self.end:
             raise OptionError(
-                f"points [{index}, {index + length}) are not in [{self.start}, {self.end})"
+                f"points [{index}, {index + length}) are not in [{self.start}, {self.end}), the "
+                "positions of this history"
             )
         return self.storage.read(begin, begin + length)
 
@@ -211,39 +221,39 @@ class History:
         threads: int = 1,
         stop: Stop | None = None,
     ) -> Matches:
-        """Return the `k` windows nearest to `query`; fewer when there are fewer.
+        """Return the `k` windows nearest to `query`, or fewer if there are fewer.
 
         Parameters
         ----------
         query : array_like, shape (m,)
         k : int or None
-            None with a `cutoff` returns every window within it.
+            Number of windows. None with a `cutoff` returns every window within the cutoff.
         measure : {"dtw", "lcss"}
-            The LCSS distance of two windows is ``1 - length / m``.
+            The LCSS distance is ``1 - length / m``, with the longest common subsequence's length.
         epsilon : float
-            For LCSS: points match when they differ by at most this much (after normalisation).
+            For LCSS: two points match when they differ by at most `epsilon` (after normalisation).
         band : int, optional
-            ``|i - j| <= band``; None is the full matrix, 0 the Euclidean distance.
+            Warping band ``|i - j| <= band``. None is the full matrix, 0 the Euclidean distance.
         normalize : bool
-            Compare z-normal forms; a window without variance normalises to zeros.
+            Compare z-normal forms. The z-normal form of a constant window is all zeros.
         step : int
-            Only windows whose position is a multiple of this.
+            Search only windows whose position is a multiple of `step`.
         exclusion : int, optional
-            The least distance between the positions of two matches, chosen greedily, nearest
-            first. Not where you look at what *followed* the matches: see the notes of `History`.
+            Least difference between the positions of two matches, chosen greedily, nearest first.
+            Not for studies of what *followed* the matches: see the notes of `History`.
         cutoff : float, optional
-            Only windows at most this far, itself included.
+            Return only windows whose distance is at most `cutoff`.
         first, last, until : int, optional
-            Only windows that begin in [first, last) and whose points all lie before `until`.
+            Search only windows that begin in [first, last) and whose points lie before `until`.
         threads : int
-            Threads to divide the windows among, at most 256.
+            Number of threads that share the windows, at most 256.
         stop : Stop, optional
-            Ends the search when it is set, by any thread.
+            A flag with which any thread can cancel this search.
 
         Raises
         ------
         StoppedError
-            `stop` was set: there is no result, not even a part of one.
+            `stop` was set; no partial result is returned.
         InputError
             `QueryTooLongError`, `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
         """
@@ -270,21 +280,23 @@ def nearest(
 ) -> Found:
     """Return the `k` windows nearest to `query` among all `runs`.
 
-    The answer is the merge of `History.search` over the runs, for less: the runs share the best
-    so far. A history shorter than the query has no windows. Options as of `History.search`.
+    The result equals merging `History.search` of each run, in less time because the runs share the
+    best-so-far distance. A history shorter than the query has no windows. The options are those of
+    `History.search`.
 
     Returns
     -------
     which, index : ndarray of int64, shape (found,)
-        Number of the run, and absolute position in its history.
+        For each match the index of its run in `runs`, and its absolute position in the history.
     distance : ndarray of float64, shape (found,)
-        Nearest first; ties by run, then position.
+        Ascending; equal distances are ordered by run, then by position.
 
     Raises
     ------
     StoppedError
-        `stop` was set: there is no result, not even a part of one.
+        `stop` was set; no partial result is returned.
     InputError
+        `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
     """
     plan = _plan(
         query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
@@ -294,7 +306,7 @@ def nearest(
 
 
 def _checked_dtype(dtype: object) -> np.dtype[Any]:
-    """Return the type in which points are kept, in this machine's order of bytes."""
+    """Return `dtype` as a numpy type in native byte order; raise `OptionError` if not a float."""
     try:
         name = np.dtype(cast("Any", dtype)).name if dtype is not None else "None"
     except TypeError:
@@ -315,12 +327,12 @@ def _checked_run(run: object, name: str) -> Run:
 
 
 def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matches:
-    """Search one run; with an `exclusion`, for matches that keep their distance."""
+    """Search one run; with `exclusion`, return only matches that far apart from each other."""
     points, held = plan.query.size, len(run.history)
     if points > held:
         raise QueryTooLongError(
             f"the query has {points} points, the history {held}: "
-            "append more, or ask with a shorter query"
+            "append more points, or search with a shorter query"
         )
     runs = [_checked_run(run, "run")]
     workers = checked_count(threads, name="threads", most=THREADS_MAX)
@@ -337,7 +349,7 @@ def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matc
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     m = plan.query.size
     fill = plan.backend.window_statistics if plan.normalized else None
-    # The snapshots keep the arrays behind the table's addresses alive until the end.
+    # The snapshots keep the arrays alive whose addresses are in the table, until this call returns.
     snapshots = [run.history.storage.snapshot(m, fill, plan.stop) for run in runs]
     table = np.array(
         [_row(run, shot, m, plan.step) for run, shot in zip(runs, snapshots, strict=True)],
@@ -355,7 +367,7 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
 
 
 def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
-    """Return the row of the table for `run`: see `plan`."""
+    """Return the row for `run` in the table of histories that `plan` describes."""
     start = run.history.storage.start
     low = start if run.first is None else max(start, run.first)
     high = start + shot.points - m + 1
@@ -379,7 +391,7 @@ def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) ->
 
 
 def _divided(table: NDArray[np.int64], step: int, parts: int) -> list[NDArray[np.int64]]:
-    """Divide each row's candidates among `parts` tables of the same rows."""
+    """Return `parts` tables with the same rows, which share the candidates of each row evenly."""
     divided = []
     for part in range(parts):
         share = table.copy()
@@ -391,11 +403,11 @@ def _divided(table: NDArray[np.int64], step: int, parts: int) -> list[NDArray[np
 
 
 def _spread(ask: Callable[[int], Matches], k: int, exclusion: int) -> Matches:
-    """Choose greedily from as many matches as it takes to find `k` that keep their distance.
+    """Return the first `k` matches, nearest first, whose positions differ by `exclusion` or more.
 
-    The greedy choice among all windows looks at them nearest first, and whether it takes one
-    depends only on those before it. So what it takes of the first n is what it takes when there are
-    no others, and once that is `k` windows the rest does not matter.
+    The choice is greedy: a match is taken unless it is too close to a nearer match already taken.
+    So the choice among the nearest n matches does not depend on farther matches, and it is final as
+    soon as it has `k` matches. Until then the search is repeated with four times as many matches.
     """
     asked = min(4 * k, EVERY_MATCH)
     while True:

@@ -1,11 +1,11 @@
-"""Series as they enter: one-dimensional, not empty, finite; nothing is silently repaired.
+"""Checks of the series that callers pass: one-dimensional, not empty, finite.
 
-A `table` is many series of one length. Where lengths differ there is no table: what would fill the
-gaps is for the user to say.
+Nothing is repaired silently. `table` accepts many series of one length. Series of different lengths
+are refused, because only the user knows how to fill the gaps.
 
-A NaN would make every comparison false and a distance that looks like a number, so it is refused
-with its position. The check is one pass (`numpy.abs` carries NaN along, and `argmax` finds it);
-only a refusal looks closer.
+NaN makes every comparison false, so a distance could look like a valid number. Therefore NaN is
+refused with its position. The check is one pass over the array: `numpy.abs` keeps NaN, and `argmax`
+finds it. The position is searched for only when a value is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.errors import NotFiniteError, ShapeError
 
-# Squares of differences, summed over a million points, stay finite below these magnitudes.
+# Greatest absolute value of a point, by type: a million squared differences have a finite sum.
 MAGNITUDE_MAX = {np.dtype(np.float32): 1e15, np.dtype(np.float64): 1e150}
 
 _FLOAT32, _FLOAT64 = MAGNITUDE_MAX
@@ -27,22 +27,24 @@ Floats = NDArray[np.float64] | NDArray[np.float32]
 
 
 def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
-    """Return `values` as a contiguous float array of one dimension, perhaps empty.
+    """Return `values` as a contiguous float array of shape (n,); n may be 0.
 
     Parameters
     ----------
     values : array_like, shape (n,)
-        float32 stays float32 unless `dtype` says otherwise; everything else becomes float64.
+        float32 stays float32 and everything else becomes float64, unless `dtype` is given.
     name : str
-        What the message calls it.
+        The name of the series in error messages.
     dtype : numpy dtype, optional
+        float32 or float64, the type to return.
 
     Raises
     ------
     ShapeError
-        Not one-dimensional, or not numbers.
+        `values` is not one-dimensional, or does not contain numbers.
     NotFiniteError
-        NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first position.
+        A value is NaN, infinite, or beyond `MAGNITUDE_MAX` of its type. The message names the first
+        such position.
     """
     try:
         given = _numbers(values, name)
@@ -50,29 +52,34 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
         if given.dtype == wanted and given.flags.c_contiguous:
             array: Floats = given
         else:
-            with np.errstate(over="ignore"):  # what overflows is refused below, with its place
+            with np.errstate(over="ignore"):  # an overflow is refused below, with its position
                 array = np.ascontiguousarray(given, dtype=wanted)
     except ShapeError:
         raise
     except (TypeError, ValueError, OverflowError) as error:
         raise ShapeError(f"{name} is not a series of numbers: {error}") from None
     if given.ndim != 1:
-        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give one")
+        raise ShapeError(
+            f"{name} has {given.ndim} dimensions, shape {given.shape}: give one dimension"
+        )
     if array.size:
         magnitudes = np.abs(array)
-        # `argmax` finds a NaN before anything larger, in a third of the time that `max` takes.
+        # `argmax` returns the first NaN if there is one, in a third of the time of `max`.
         if not magnitudes[magnitudes.argmax()] <= MAGNITUDE_MAX[array.dtype]:
             _refuse(given, array, name)
     return array
 
 
 def _numbers(values: Any, name: str) -> NDArray[Any]:
-    """Return `values` as an array, and refuse what numpy would turn into other numbers."""
+    """Return `values` as an array; refuse masked values and types that are not real numbers.
+
+    Raises `ShapeError`. numpy would convert such input to other numbers without a warning.
+    """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         position = int(np.argmax(np.ma.getmaskarray(values)))
         raise ShapeError(f"{name} is masked at position {position}: remove or fill it first")
     given = np.asarray(values)
-    # The rest would lose a part (complex), or be taken for numbers (text, dates).
+    # Complex numbers would lose their imaginary part; text and dates would become numbers.
     if given.dtype.kind not in "biufO":
         raise ShapeError(f"{name} is not a series of numbers: its type is {given.dtype}")
     return given
@@ -91,43 +98,50 @@ def _refuse(given: Any, array: Floats, name: str) -> None:
 
 
 def filled(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
-    """Return what `floats` returns, and refuse an empty series."""
+    """Return `values` as a contiguous float array of shape (n,), as `floats` does.
+
+    An empty series raises `ShapeError`.
+    """
     array = floats(values, name=name, dtype=dtype)
     if not array.size:
-        raise ShapeError(f"{name} is empty")
+        raise ShapeError(f"{name} is empty: give at least one point")
     return array
 
 
 def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = None) -> Floats:
-    """Return `values` as a contiguous float array of two dimensions, a series in each row.
+    """Return `values` as a contiguous float array of shape (count, n), one series per row.
 
     Parameters
     ----------
     values : array_like, shape (count, n)
-        An array, or a sequence of series of one length. float32 stays float32 unless `dtype` says
-        otherwise; everything else becomes float64.
+        An array, or a sequence of series of one length. float32 stays float32 and everything else
+        becomes float64, unless `dtype` is given.
     name : str
-        What the message calls it.
+        The name of the table in error messages.
     dtype : numpy dtype, optional
+        float32 or float64, the type to return.
 
     Raises
     ------
     ShapeError
-        No rows, no points, rows of several lengths, or not numbers.
+        There are no rows or no points, the rows have several lengths, or they are not numbers.
     NotFiniteError
-        NaN, infinity, or beyond `MAGNITUDE_MAX` of the type; names the first row and position.
+        A value is NaN, infinite, or beyond `MAGNITUDE_MAX` of its type. The message names the first
+        such row and position.
     """
     given: Any = (
         _numbers(values, name) if isinstance(values, np.ndarray) else _stacked(values, name)
     )
     if given.ndim != 2:
-        raise ShapeError(f"{name} has {given.ndim} dimensions, shape {given.shape}: give two")
+        raise ShapeError(
+            f"{name} has {given.ndim} dimensions, shape {given.shape}: give two dimensions"
+        )
     if not given.size:
         raise ShapeError(f"{name} is empty, shape {given.shape}")
     try:
         flat: Any = floats(given.reshape(-1), name=name, dtype=dtype)
     except NotFiniteError:
-        flat = np.stack(  # row by row the message has the place
+        flat = np.stack(  # check again row by row, so that the message names row and position
             [floats(row, name=f"{name}[{i}]", dtype=dtype) for i, row in enumerate(given)]
         )
     checked: Floats = flat.reshape(given.shape)
@@ -144,11 +158,12 @@ def _stacked(values: Any, name: str) -> NDArray[Any]:
     for row, points in enumerate(rows):
         if points.ndim != 1:
             raise ShapeError(
-                f"{name}[{row}] has {points.ndim} dimensions, shape {points.shape}: give one"
+                f"{name}[{row}] has {points.ndim} dimensions, shape {points.shape}: "
+                "give one dimension"
             )
         if points.size != rows[0].size:
             raise ShapeError(
-                f"{name} has rows of several lengths: {rows[0].size} points in the first, "
-                f"{points.size} in row {row}"
+                f"{name} has rows of several lengths: {rows[0].size} points in row 0, "
+                f"{points.size} in row {row}; give rows of one length"
             )
     return np.stack(rows) if rows else np.empty((0, 0))

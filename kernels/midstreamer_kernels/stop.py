@@ -1,8 +1,8 @@
-"""A flag that ends searches which are under way in other threads.
+"""A flag that cancels searches that are running in other threads.
 
-Both engines read it between rows of the matrix and between windows. The numba engine reads the
-flag itself; a WebAssembly instance reads a cell of its own memory, to which the flag is copied
-while a search runs there. A flag that was set stays set.
+Both engines read the flag between rows of the cost matrix and between windows. The numba engine
+reads the flag's own byte. A WebAssembly instance reads a byte of its own memory, to which the flag
+is copied while a search runs there. A flag that has been set stays set.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from midstreamer_kernels.errors import StoppedError
 
 
 class Stop:
-    """Ends the searches that were given it, from any thread.
+    """A flag that any thread can set to cancel the searches that received the flag.
 
-    One flag may be given to any number of searches, one after another and side by side. A search
-    that finds it set raises `StoppedError`, within some milliseconds; nothing of it is returned.
+    One flag may be passed to any number of searches, in sequence or concurrently. A search whose
+    flag is set raises `StoppedError` within a few milliseconds and returns no partial result.
 
-    Picking candidates in the WebAssembly engine, some 10 ms for a million windows, and sorting
-    matches, 100 ms for a million of them, are not interrupted: where that is too long, search fewer
-    windows at a time.
+    Two parts of a search are not interrupted: the choice of candidates in the WebAssembly engine,
+    about 10 ms for a million windows, and the sorting of matches, 100 ms for a million matches.
+    Where that is too long, search fewer windows at a time.
     """
 
     __slots__ = ("_copies", "_flag", "_lock", "address")
@@ -33,40 +33,40 @@ class Stop:
     def __init__(self) -> None:
         self._flag = np.zeros(1, np.uint8)
         self.address: int = self._flag.ctypes.data
-        """Of the byte that compiled code reads; valid as long as this object."""
+        """Address of the byte that compiled code reads; valid as long as this object lives."""
         self._copies: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
 
     def set(self) -> None:
-        """End the searches under way, and those that begin later."""
+        """Cancel the running searches that have this flag, and all later ones."""
         with self._lock:
             self._flag[0] = 1
             for copy in self._copies:
                 copy[0] = 1
 
     def is_set(self) -> bool:
-        """Return whether `set` was called."""
+        """Return whether `set` has been called."""
         return bool(self._flag[0])
 
     def check(self) -> None:
-        """Raise `StoppedError` when `set` was called."""
+        """Raise `StoppedError` if `set` has been called."""
         if self._flag[0]:
             raise StoppedError("the search was stopped by its flag: it has no result")
 
     @contextmanager
     def copied(self, cell: NDArray[np.uint8]) -> Iterator[None]:
-        """Copy the flag to `cell`, of one byte, meanwhile; then leave 0 there."""
+        """Mirror the flag in `cell`, shape (1,), while the context is open; set it to 0 on exit."""
         with self._lock:
             cell[0] = self._flag[0]
             self._copies.append(cell)
         try:
             yield
         finally:
-            # Under the lock: `set` in another thread must not write to it any more.
+            # Under the lock, so that `set` in another thread cannot write to `cell` afterwards.
             with self._lock:
                 self._copies = [copy for copy in self._copies if copy is not cell]
                 cell[0] = 0
 
 
 NEVER = Stop()
-"""For searches without a flag; nobody sets it."""
+"""The flag of searches for which the caller gave no flag. Nothing ever sets it."""

@@ -1,13 +1,15 @@
-"""The points of one history and the statistics of its windows, kept as points are appended.
+"""The points of one history and the statistics of its windows.
 
-Both live in buffers that double when full, so an append costs the points appended. Statistics are
-made on the first search with a length and extended by the next searches: one more point costs one
-more window. Each window's numbers are a pure function of its own points (see `native.windows`), so
-they do not depend on how the points came.
+Points and statistics are in buffers that double when full, so the cost of an append is proportional
+to the number of points appended. The first search with a window length computes the statistics of
+all windows of that length; later searches add only those of new windows. The statistics of a window
+are a pure function of the window's own points (see `native.windows`), so they do not depend on how
+the points were appended.
 
-Safe for threads: one lock guards every change; a snapshot stays valid while the history grows,
-because buffers are replaced, never moved, and what is in use is never rewritten. Statistics are
-made in parts, and the lock is given back between two: a search that waits for it can be stopped.
+The class is thread-safe: one lock guards every change. A snapshot stays valid while the history
+grows, because a full buffer is replaced by a new one, and used elements are never overwritten.
+Statistics are computed in parts, and the lock is released between two parts, so that a search that
+waits for the lock can be stopped.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from numpy.typing import NDArray
 from midstreamer_kernels.series import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
-CAPACITY_MIN = 64
-POINTS_AT_ONCE = 1 << 21  # of windows whose statistics are made before the lock is given back
-LENGTHS_MAX = 8  # window lengths with kept statistics; the one longest unused is dropped
+CAPACITY_MIN = 64  # elements of a new buffer
+POINTS_AT_ONCE = 1 << 21  # window points read for statistics before the lock is released
+LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently used is evicted
 
 FillStatistics = Callable[
     [Floats, int, int, int, NDArray[np.float64], NDArray[np.float64]], None
@@ -32,7 +34,7 @@ FillStatistics = Callable[
 
 
 class _Buffer:
-    """A growing array with its address, which numpy takes a microsecond to tell."""
+    """A growing array. Its address is stored, because numpy takes a microsecond to return it."""
 
     __slots__ = ("address", "array")
 
@@ -56,7 +58,7 @@ class _Statistics:
 
 
 class Snapshot(NamedTuple):
-    """What a search reads. `kept` holds the arrays behind the addresses alive."""
+    """The addresses and sizes that one search reads. `kept` keeps the addressed arrays alive."""
 
     values_address: int
     shift_address: int
@@ -67,7 +69,7 @@ class Snapshot(NamedTuple):
 
 
 class Storage:
-    """Points of one type with the statistics of their windows."""
+    """The points of one history, float32 or float64, and the statistics of its windows."""
 
     def __init__(self, dtype: np.dtype[Any], start: int) -> None:
         self.dtype = dtype
@@ -78,7 +80,7 @@ class Storage:
         self._lock = threading.Lock()
 
     def append(self, values: Floats) -> None:
-        """Take over a copy of `values`."""
+        """Append a copy of `values`, shape (n,)."""
         with self._lock:
             wanted = self.count + values.size
             self._points.reserve(self.count, wanted)
@@ -86,16 +88,17 @@ class Storage:
             self.count = wanted
 
     def read(self, begin: int, end: int) -> Floats:
-        """Return a copy of the points [begin, end)."""
+        """Return a copy of the points [begin, end), counted from the first stored point."""
         with self._lock:
             copied: Floats = self._points.array[begin:end].copy()
             return copied
 
     def snapshot(self, length: int, fill: FillStatistics | None, stop: Stop = NEVER) -> Snapshot:
-        """Return what a search for windows of `length` reads; statistics only with `fill`.
+        """Return what a search for windows of `length` points reads.
 
-        Raises `StoppedError` when `stop` is set before all statistics are made; those that are made
-        are kept.
+        `fill` computes the missing window statistics; without it the snapshot has no statistics.
+        Raises `StoppedError` if `stop` is set before all statistics are computed; the statistics
+        computed so far are kept.
         """
         kept = None
         while True:
@@ -119,13 +122,13 @@ class Storage:
 
     def _kept(self, length: int) -> _Statistics:
         kept = self._statistics.pop(length, None) or _Statistics()
-        self._statistics[length] = kept  # the newest use is last
+        self._statistics[length] = kept  # the dict is ordered by use, the latest one last
         if len(self._statistics) > LENGTHS_MAX:
             del self._statistics[next(iter(self._statistics))]
         return kept
 
     def _extended(self, kept: _Statistics, length: int, windows: int, fill: FillStatistics) -> bool:
-        """Make the next part of the statistics that are missing; return whether it is the last."""
+        """Compute the next part of the missing statistics; return whether none is missing now."""
         kept.shift.reserve(kept.known, windows)
         kept.scale.reserve(kept.known, windows)
         points = self._points.array[: self.count]

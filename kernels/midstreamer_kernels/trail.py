@@ -1,4 +1,4 @@
-"""Patterns compared with the last points of a stream, z-normalised: one window for each length."""
+"""Comparison of the last points of a stream with patterns of the same length, both z-normalised."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from midstreamer_kernels.forms import envelope_of, normal_rows
 from midstreamer_kernels.native import trailing
 from midstreamer_kernels.watch import Match, greatest_square
 
-ROOM_LEAST = 4096  # points remembered at least before the longest window is moved
+# Least size of the buffer of points. When it is full, the last points, as many as the longest
+# pattern has, are moved to its front.
+ROOM_LEAST = 4096
 
 
 class Trail:
-    """The last points of one stream, as many as the longest of some patterns has.
+    """The newest points of one stream, compared with z-normalised patterns at each new point.
+
+    The buffer holds as many points as the longest pattern has, or more.
 
     Parameters
     ----------
     patterns : list of ndarray of float64, each of shape (m,)
         Compared in z-normal form.
     threshold : float
-        The greatest distance reported; finite.
+        The greatest DTW distance that is reported; finite.
     band : int or None
-        ``|i - j| <= band``.
+        Warping band: ``|i - j| <= band``. None is the full matrix.
     """
 
     def __init__(
@@ -45,7 +49,10 @@ class Trail:
         self.count = 0
 
     def take(self, values: NDArray[np.float64]) -> list[Match]:
-        """Take points, each finite; return the windows within the threshold, by end and pattern."""
+        """Add points, all finite, shape (n,); return the windows within the threshold.
+
+        The windows are sorted by their end, then by pattern.
+        """
         found: list[Match] = []
         for value in values.tolist():
             self._remember(value)
@@ -63,7 +70,7 @@ class Trail:
         return found
 
     def finish(self) -> list[Match]:
-        """Return nothing: each window was reported when its last point came."""
+        """Return an empty list: `take` reported each window when its last point arrived."""
         return []
 
     def _told(
@@ -87,7 +94,7 @@ class Trail:
 
 
 def _group(patterns: list[NDArray[np.float64]], band: int) -> trailing.Group:
-    """Return patterns of one length in z-normal form, with their envelopes."""
+    """Return patterns of one length in z-normal form, with their LB_Keogh envelopes."""
     rows = normal_rows(np.stack(patterns))
     count, length = rows.shape
     sides = zip(*(envelope_of(row, band, length) for row in rows), strict=True)

@@ -1,4 +1,4 @@
-"""Calls that make numba compile what others will call."""
+"""Calls of every public function, so that numba compiles the kernels ahead of the first use."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ POINTS = np.sin(np.arange(64.0))
 
 
 def warm_searches() -> None:
-    """Search a history by both measures."""
+    """Search a history by DTW and by LCSS, which compiles everything that searches need."""
     history = History(POINTS, dtype="float64")
     for measure, epsilon in (("dtw", None), ("lcss", 0.5)):
         nearest([Run(history)], POINTS[:8], 1, measure=measure, epsilon=epsilon, band=2)
 
 
 def warm() -> None:
-    """Call everything once, for each type of number."""
+    """Call every public function that compiles kernels, for float32 and for float64 series."""
     warm_searches()
     lcss(POINTS, POINTS, epsilon=0.5)
     for dtype in ("float32", "float64"):

@@ -1,16 +1,18 @@
-"""The patterns of a monitor on one stream: who is looked at closely, and what is remembered.
+"""Plain mode of a monitor: which patterns get an exact column, and which points are kept.
 
-A pattern *sleeps* while the filter (`native.spring`) rules it out: only its column in whole numbers
-goes on. When the filter cannot, the pattern *wakes*: its exact column is computed anew from the
-points since the oldest start of a path that is within the threshold, and goes on in a slot. From
-then on costs, starts and matches are those of `reference.spring`, to the bit. A pattern without
-matches for some time goes back to sleep.
+A column is the newest column of a pattern's SPRING cost matrix, one cell per pattern point. A
+pattern is *asleep* while the filter in `native.spring` rules out a match: then only an integer
+approximation of its column is updated. If the filter cannot rule out a match, the pattern *wakes*:
+its exact column is recomputed from the points since the oldest start of a path within the
+threshold, and is then updated in a slot. From then on costs, starts and matches have the same bits
+as `reference.spring`. A pattern without matches for some time goes back to sleep.
 
-So points are remembered as far back as a sleeping pattern may need. A path may stay within the
-threshold for as long as it likes (a stream that stands still costs nothing where the pattern passes
-by); hence each sleeping pattern is *audited* once in `AUDIT` points, and stays awake if a path from
-before the last `AUDIT` points is still alive. What sleeps needs at most twice as many points.
-A waking pattern with a match that is not yet certain may need all points since its end.
+Therefore points are kept as far back as a sleeping pattern may need them. A path can stay within
+the threshold for any time: where a pattern crosses the value of a constant stream, a path along
+that value costs nothing. So each sleeping pattern is *audited* once per `AUDIT` points, and it
+wakes if a path that began before the last `AUDIT` points is still within the threshold. Sleeping
+patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has a match that may
+still change can need all points since the end of that match.
 """
 
 from __future__ import annotations
@@ -23,29 +25,35 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native import spring
 
-AUDIT = 2**17  # points; an audit costs about 50 us, so a thousand patterns cost 0.4 us a point
-FULL = 65_200  # the threshold's place in whole numbers: well below where sums stop, 65,535
-FAR = 1e152  # beyond the difference of any two points
+# Points within which every sleeping pattern is audited once. An audit takes about 50 us, so a
+# thousand patterns take 0.4 us per point.
+AUDIT = 2**17
+FULL = 65_200  # the threshold on the filter's integer scale, well below its saturation at 65,535
+FAR = 1e152  # greater than the difference of any two points
 
-ROOM_LEAST = 1024
+ROOM_LEAST = 1024  # least number of points in the history buffer
 
 Match = tuple[int, int, int, float]  # pattern, start, end (one past the last point), distance
 
 
 class _Scales(NamedTuple):
-    """How patterns are laid on whole numbers, each on a scale of its own; arrays of shape (k,)."""
+    """Conversion of k patterns to the filter's integers, one scale per pattern; shapes (k,)."""
 
     origins: NDArray[np.float64]
+    """The value that becomes integer 0."""
     scales: NDArray[np.float64]
+    """Integer steps per unit of value."""
     factors: NDArray[np.float64]
+    """The factor of integer differences before they are squared, from 1 to 65,535."""
     units: NDArray[np.float64]
-    """Whole numbers in a squared cost of 1."""
+    """Integer cost that corresponds to a squared cost of 1."""
 
 
 def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
-    """Return scales that reach a little beyond the threshold on either side of each pattern.
+    """Return integer scales that cover each pattern's range and 1.1 thresholds on either side.
 
-    What lies farther off is put at the end, where a single step is beyond the threshold.
+    A value beyond that range is clipped to its end. There, the difference to any pattern point is
+    greater than the threshold.
     """
     reach = 1.1 * min(threshold, FAR)
     low = np.array([pattern.min() for pattern in patterns]) - reach
@@ -57,15 +65,15 @@ def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
 
 
 class Watch:
-    """Some patterns on one stream, counted from its first point.
+    """SPRING for several patterns on one stream; positions count from the first point.
 
     Parameters
     ----------
     patterns : list of ndarray of float64, each of shape (m,)
     threshold : float
-        The greatest distance of a match; finite.
+        The greatest DTW distance of a match; finite.
     audit : int
-        Points within which each sleeping pattern is looked at; no answer depends on it.
+        Points within which each sleeping pattern is audited once; it does not change the results.
     """
 
     def __init__(
@@ -81,22 +89,22 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        self._floors = [0] * len(patterns)  # where the search began anew after the last match
-        self._slots: list[int] = []  # the lane in each slot, -1 for none
+        self._floors = [0] * len(patterns)  # per lane, the position where the search started again
+        self._slots: list[int] = []  # the lane of the pattern in each slot, -1 if empty
         self._add_slots()
         self._column = np.empty(self._state["rows"])
         self._begun = np.empty(self._state["rows"], np.int64)
         self._next_lane = 0
         self._state["next_audit"] = self._audit_points
-        self._room = 0  # points that the history can still take
+        self._room = 0  # points that fit into the history buffer
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle takes along."""
+        """Return the state for a copy or a pickle, without the view `_state` of `_states`."""
         return {name: value for name, value in vars(self).items() if name != "_state"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take it over; the arrays lie elsewhere now."""
+        """Restore the state of a copy or a pickle, and store the new addresses of the arrays."""
         vars(self).update(state)
         self._state = self._states[0]
         for name, array in self._arrays.items():
@@ -104,11 +112,14 @@ class Watch:
 
     @property
     def count(self) -> int:
-        """Points taken so far."""
+        """Number of points added so far."""
         return int(self._state["count"])
 
     def take(self, values: NDArray[np.float64]) -> list[Match]:
-        """Take points, each finite; return what becomes certain, point by point, by pattern."""
+        """Add points, all finite, shape (n,); return the matches that become final.
+
+        The matches are ordered by the point that made them final, then by pattern.
+        """
         found: list[Match] = []
         for part in (
             values[at : at + self._audit_points] for at in range(0, values.size, self._audit_points)
@@ -133,14 +144,14 @@ class Watch:
         return found
 
     def finish(self) -> list[Match]:
-        """Return the matches that the end of the stream makes certain."""
+        """Return the matches that become final because the stream ends, sorted by pattern."""
         found: list[Match] = []
         for slot, lane in enumerate(self._slots):
             while lane >= 0 and self._arrays["ends"][slot]:
                 found += self._settle(slot)
         return sorted(found)
 
-    # The layout: groups of lanes, sorted by length
+    # The filter's layout: one lane per pattern, in groups, sorted by pattern length
 
     def _lay_out(self) -> None:
         count, width = len(self._patterns), spring.LANES
@@ -159,7 +170,7 @@ class Watch:
         self._put("lane_lengths", lengths)
         self._put("awake", np.zeros(groups * width, np.int64))
         self._put("group_offsets", offsets[:-1].astype(np.int64))
-        self._put("group_rows", np.where(even, rows, -rows))  # negative: look at every lane
+        self._put("group_rows", np.where(even, rows, -rows))  # negative if lengths differ
         self._state["groups"] = groups
         self._fill_lanes()
 
@@ -177,7 +188,7 @@ class Watch:
             )
 
     def _lane(self, name: str, lane: int) -> NDArray[Any]:
-        """Return the elements of `points` or `cells` of one lane, a row after the other."""
+        """Return a view of one lane of the array `name` ("points" or "cells"), shape (m,)."""
         group, place = divmod(lane, spring.LANES)
         first = int(self._arrays["group_offsets"][group]) + place
         size = self._patterns[lane].size
@@ -190,7 +201,7 @@ class Watch:
     # Slots
 
     def _add_slots(self) -> None:
-        """Double the slots."""
+        """Create the first group of slots, or double the number of slots; contents are kept."""
         groups = max(1, 2 * int(self._state["slot_groups"]))
         slots, rows = groups * spring.SLOTS, int(self._state["rows"])
         cells = slots * rows
@@ -221,7 +232,7 @@ class Watch:
         lengths = self._arrays["slot_lengths"].reshape(-1, spring.SLOTS)
         self._arrays["slot_rows"][group] = lengths[group].max()
 
-    # What happens to patterns
+    # Events: patterns wake, their matches become final, patterns go to sleep
 
     def _handle(self) -> list[Match]:
         found: list[Match] = []
@@ -251,7 +262,7 @@ class Watch:
         return self._settle(slot) if certain else []
 
     def _settle(self, slot: int) -> list[Match]:
-        """Report the match of a slot, and what the points behind it hold that is certain too."""
+        """Return the final match of a slot, and further final matches after its end."""
         held, lane = self._arrays, self._slots[slot]
         found: list[Match] = []
         certain = True
@@ -263,7 +274,10 @@ class Watch:
         return found
 
     def _begin_anew(self, slot: int, begin: int) -> bool:
-        """Compute the column of a slot from the points since `begin`; stop at a certain match."""
+        """Recompute the column of a slot from the points since `begin`.
+
+        Stop at a match that is already final, and return whether there is one.
+        """
         pattern = self._patterns[self._slots[slot]]
         column, begun = self._column[: pattern.size], self._begun[: pattern.size]
         match = np.zeros(3, np.int64)
@@ -278,7 +292,7 @@ class Watch:
         return bool(match[2])
 
     def _rest(self, slot: int) -> None:
-        """Let the pattern of a slot sleep, if no path is too old for that."""
+        """Put the pattern of a slot to sleep, unless one of its paths is too old for that."""
         lane = self._slots[slot]
         if self._too_old(lane):
             self._arrays["quiet_since"][slot] = int(self._state["count"]) + self._audit_points
@@ -294,14 +308,14 @@ class Watch:
         self._slots[slot] = -1
         self._update_rows(slot)
 
-    # The past
+    # The points that are kept
 
     def _points(self, begin: int) -> NDArray[np.float64]:
         first = int(self._state["first"])
         return self._arrays["history"][begin - first : int(self._state["count"]) - first]
 
     def _oldest(self, lane: int, begin: int) -> int:
-        """Return a position from which on the exact column can be computed anew."""
+        """Return a position, at least `begin`, from which the exact column can be recomputed."""
         begin = max(begin, self._floors[lane])
         pattern = self._patterns[lane]
         limit = float(self._state["threshold_squared"]) * (1.0 + spring.SLACK)
@@ -315,7 +329,10 @@ class Watch:
         return self._oldest(lane, begin) == begin
 
     def _audit(self) -> list[Match]:
-        """Look at the next sleeping patterns, so that each is seen once in `audit` points."""
+        """Audit the next patterns in turn, so that each is audited once per `audit` points.
+
+        A sleeping pattern with a path that is too old wakes. Return the final matches that result.
+        """
         found: list[Match] = []
         count = len(self._patterns)
         for _ in range(-(-count // self._audit_points)):
@@ -327,7 +344,7 @@ class Watch:
         return found
 
     def _remember(self, coming: int) -> None:
-        """Make room for more points; what nobody can need any more is forgotten."""
+        """Make room for `coming` more points, and drop the points that no pattern can need."""
         ends = self._arrays["ends"]
         needed = min([self.count - 2 * self._audit_points, *ends[ends > 0].tolist()])
         kept = self._points(max(needed, int(self._state["first"])))
@@ -339,7 +356,7 @@ class Watch:
 
 
 def greatest_square(threshold: float) -> float:
-    """Return the greatest number whose square root is at most `threshold`."""
+    """Return the greatest float64 whose square root is at most `threshold`."""
     square = threshold * threshold
     while math.sqrt(square) > threshold:
         square = math.nextafter(square, 0.0)

@@ -1,8 +1,9 @@
-"""Windows of a history read from memory: made ready for bounds, or put into a lane.
+"""Preparation of the windows of a history for lower bounds and for the lanes of a comparison.
 
-Points are kept in float32 or float64 (the shape's number), and whatever is normalised is computed
-in float64 first. To read beyond the end of a history would be a fault, so loops go over whole
-vectors and then one by one over what is left, with the same body for vectors of one lane.
+Points are stored in float32 or float64 (the number type of the shape). Normalisation is computed in
+float64. Reading beyond the end of a history would be a memory fault. Therefore each loop handles
+whole vectors first and then the remaining elements one by one, with the same body for vectors of
+one lane.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, VOID, Shape, Vectors, function
 
-CLIP = 1e15  # squares of it, summed over a million points, stay finite in float32
+CLIP = 1e15  # greatest absolute value in float32: a million of its squares have a finite sum
 
 _DOUBLE, _SINGLE = FLOAT64.type, FLOAT32.pointer
 _DOUBLES = FLOAT64.pointer
 
-Body = Callable[[Vectors, ir.Value, ir.Value], None]  # vectors, element, element of the history
+Body = Callable[[Vectors, ir.Value, ir.Value], None]  # vectors, target index, history index
 
 
 def emit_value(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the one value at an address, as float64."""
+    """Emit ``value(values)``, which returns the element at an address as float64."""
     emitted, builder = function(
         module, f"value_{shape.number.name}", _DOUBLE, values=shape.number.pointer
     )
@@ -32,7 +33,7 @@ def emit_value(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
 
 
 def emit_farthest(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the greatest distance of `count` values from `origin`."""
+    """Emit ``farthest``: the greatest ``abs(value - origin)`` of `count` values, as float64."""
     emitted, builder = function(
         module, f"farthest_{shape.name}", _DOUBLE,
         values=shape.number.pointer, count=index, origin=_DOUBLE,
@@ -64,7 +65,7 @@ def _stretched(builder: Any, ends: list[Any], more: list[Any]) -> list[Any]:
 
 
 def emit_narrow(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``points[t] = (values[t] - origin) * factor`` in float32, clipped."""
+    """Emit ``points[t] = (values[t] - origin) * factor`` in float32, clipped to +-`CLIP`."""
     emitted, builder = function(
         module, f"narrow_{shape.name}", VOID,
         values=shape.number.pointer, points=_SINGLE, count=index, origin=_DOUBLE, factor=_DOUBLE,
@@ -83,10 +84,13 @@ def emit_narrow(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 
 
 def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit what makes windows `step` points apart z-normal, in units of `most` from `origin`.
+    """Emit the slope, offset and noise of `count` windows that begin `step` points apart.
 
-    ``slopes = scale * most`` and ``offsets = ((first - origin) + shift) * scale``, and the noise of
-    a bound; a window whose slope is beyond `blind` gets slope and offset 0, and infinite noise.
+    A stored point x, in units of `most` relative to `origin`, has the z-normal value
+    ``x * slope - offset``. ``slope = scale * most``, and
+    ``offset = ((first - origin) + shift) * scale`` with the window's first point. The noise is the
+    rounding error allowed for a bound: ``slope * noise_slope + noise``. A window whose slope
+    exceeds `blind` gets slope and offset 0 and infinite noise.
     """
     emitted, builder = function(
         module, f"scales_{shape.name}", VOID,
@@ -118,9 +122,11 @@ def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 
 
 def emit_corners(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the cost of the first and the last pair of points of each window, for both sums.
+    """Emit the first term of both bounds: the costs of the first and of the last pair of points.
 
-    `firsts` is the first point of the first window, `lasts` its last; windows lie `stride` apart.
+    Every warping path has these two pairs. Each cost is multiplied by `first_share` or
+    `last_share`, and their sum is written to `forward` and to `backward`. `firsts` points to the
+    first point of the first window, `lasts` to its last point; windows are `stride` points apart.
     """
     emitted, builder = function(
         module, f"corners_{shape.name}", VOID,
@@ -149,7 +155,7 @@ def emit_corners(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Funct
 
 
 def emit_deal(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``target[t] = source[t * stride]``."""
+    """Emit ``target[t] = source[t * stride]`` for t < `count`."""
     item = shape.number.pointer
     emitted, builder = function(
         module, f"deal_{shape.name}", VOID, source=item, target=item, stride=index, count=index
@@ -164,7 +170,10 @@ def emit_deal(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
 
 
 def emit_place(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit a window put into a lane, in float64: ``((value - origin) - shift) * scale``."""
+    """Emit the copy of a window into one lane: ``((value - origin) - shift) * scale``, float64.
+
+    Point t goes to ``lane[t * lanes]``.
+    """
     emitted, builder = function(
         module, f"place_{shape.name}", VOID,
         values=shape.number.pointer, count=index, origin=_DOUBLE, shift=_DOUBLE, scale=_DOUBLE,
@@ -183,7 +192,10 @@ def emit_place(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
 def _each(
     builder: Any, shape: Shape, index: ir.IntType, count: ir.Value, step: ir.Value, body: Body
 ) -> None:
-    """Emit `body` for `count` elements, those `step` apart in the history."""
+    """Emit `body` for `count` elements that are `step` points apart in the history.
+
+    Whole vectors are used if `step` is 1; otherwise elements are handled one by one.
+    """
     vectors = Vectors(builder, shape, index)
     single = Vectors(builder, Shape(shape.number, 1, 1, shape.integers), index)
     beside = builder.icmp_signed("==", step, index(1))
@@ -200,7 +212,7 @@ def _whole(vectors: Vectors, count: ir.Value) -> ir.Value:
 
 
 def _both(vectors: Vectors) -> tuple[Vectors, Vectors]:
-    """Return float64 and float32 of as many lanes."""
+    """Return `Vectors` for float64 and for float32 with as many lanes as `vectors`."""
     lanes = vectors.shape.lanes
     return (
         Vectors(vectors.builder, Shape(FLOAT64, lanes, 1), vectors.index),
@@ -209,14 +221,14 @@ def _both(vectors: Vectors) -> tuple[Vectors, Vectors]:
 
 
 def _clipped(wide: Vectors, value: Any) -> Any:
-    """Return float64 as float32 no farther from 0 than `CLIP`."""
+    """Return a float64 vector converted to float32 and clipped to +-`CLIP`."""
     value = wide.lesser(value, wide.every(CLIP))
     value = wide.greater(value, wide.every(-CLIP))
     return wide.builder.fptrunc(value, ir.VectorType(FLOAT32.type, wide.shape.lanes))
 
 
 def _converted(builder: Any, value: Any, target: Any) -> Any:
-    """Return a number or vector in the precision of `target`."""
+    """Return a number or vector converted to the float type of `target`."""
     if value.type == target:
         return value
     element = getattr(target, "element", target)

@@ -1,17 +1,17 @@
-"""Lower bounds of many windows at once: lane l is the window that begins l windows later.
+"""LB_Keogh lower bounds of many windows at once: lane l holds the window l windows later.
 
-Since neighbouring windows overlap, the points that they have at one place lie side by side in the
-history: a vector of windows is read with one load and nothing is transposed. Each window has its
-own scale, so a point x is normalised on the way as ``x * slope - offset``.
+Neighbouring windows overlap, so their points at one offset are adjacent in the history. One vector
+load therefore reads that point of many windows, and nothing is transposed. Each window has its own
+scale, so a point x is z-normalised on the fly as ``x * slope - offset``.
 
-Two bounds are summed in one go (Keogh and Ratanamahatana 2005). Forward: how far the window's
+Two bounds are summed in one pass (Keogh and Ratanamahatana 2005). Forward: how far the window's
 points lie outside of the query's envelope. Backward: how far the query's points lie outside of the
-window's envelope, which is read from the envelope of the history around it. A place is a point, or
-the mean of several: the excess of a mean is at most the mean of the excesses, whose square is at
-most the mean of their squares (Yi and Faloutsos 2000).
+window's envelope, which is read from the envelope of the surrounding history. A place is one point
+or the mean of several points. Means give a valid bound, because the excess of a mean is at most the
+mean of the excesses, and its square at most the mean of their squares (Yi and Faloutsos 2000).
 
-What comes out is compared with room for rounding, so the compiler may fuse a multiplication with
-an addition where the processor can: only here, for nothing of it reaches an answer.
+The bounds are compared with a tolerance for rounding, and they never appear in a result. So only
+here the compiler may fuse a multiplication and an addition where the processor can do that.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ _FUSE = ("contract",)
 
 
 def emit_unmatched(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit as `emit_keogh` what counts the excesses above each window's element of `epsilons`."""
+    """Emit the LCSS bounds of ``lanes * rows`` windows: the number of places without a match.
+
+    The function has the arguments of `emit_keogh` and also `epsilons`. It adds 1 to the sum of a
+    window for each place where the excess is greater than the window's element of `epsilons`.
+    """
     return _emit_sums(module, shape, index, "unmatched", _plus_one, ("epsilons",))
 
 
 def emit_keogh(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the bounds of ``lanes * rows`` windows, summed over places.
+    """Emit the LB_Keogh bounds of ``lanes * rows`` windows, summed over the places [begin, end).
 
-    Adds the squared excesses at the places [begin, end) to `forward` and `backward`, and returns
-    whether the greater of the two is within `limits` for any window. ``places[t]`` says how far
-    after a window's own element of `points`, `uppers` and `lowers` its element for place t lies.
+    The function adds squared excesses to `forward` and `backward`, and returns whether the greater
+    of the two is below `limits` for any window. ``places[t]`` is the offset of place t from a
+    window's own element of `points`, `uppers` and `lowers`.
     """
     return _emit_sums(module, shape, index, "keogh", _plus_square, ())
 
@@ -107,8 +111,9 @@ def _finish(vectors: Vectors, given: dict[str, Any], rows: list[int], sums: list
 
 
 def _excess(vectors: Vectors, over: Any, under: Any) -> Any:
-    # Compared as integers even where negative: at most one of the two is positive, a positive one
-    # wins over a negative one, and zero over both.
+    # `greatest` may compare floats as integers of the same bits, which orders negative numbers
+    # wrongly. The result is right all the same: at most one of the two is positive, a positive
+    # number is greater than a negative one in both orders, and so is zero.
     return vectors.greatest(vectors.greatest(over, under), vectors.every(0.0))
 
 
@@ -134,17 +139,26 @@ def _plus_one(vectors: Vectors, total: Any, excess: Any, epsilon: Any) -> Any:
 
 
 def emit_highest(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``target[i] = max(source[i], source[i + gap])`` for i below `count`, and somewhat on."""
+    """Emit ``target[i] = max(source[i], source[i + gap])`` for i < `count`, in whole vectors.
+
+    Up to ``lanes - 1`` elements after `count` are written too.
+    """
     return _slide(module, shape, index, "highest", Vectors.greater)
 
 
 def emit_lowest(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``target[i] = min(source[i], source[i + gap])`` for i below `count`, and somewhat on."""
+    """Emit ``target[i] = min(source[i], source[i + gap])`` for i < `count`, in whole vectors.
+
+    Up to ``lanes - 1`` elements after `count` are written too.
+    """
     return _slide(module, shape, index, "lowest", Vectors.lesser)
 
 
 def emit_halfway(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``target[i] = (source[i] + source[i + gap]) / 2`` likewise."""
+    """Emit ``target[i] = (source[i] + source[i + gap]) / 2`` for i < `count`, in whole vectors.
+
+    Up to ``lanes - 1`` elements after `count` are written too.
+    """
 
     def middle(vectors: Vectors, a: Any, b: Any) -> Any:
         return vectors.mul(vectors.add(a, b), vectors.every(0.5))
@@ -155,7 +169,7 @@ def emit_halfway(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Funct
 def _slide(
     module: ir.Module, shape: Shape, index: ir.IntType, name: str, combine: Callable[..., Any]
 ) -> ir.Function:
-    # Source and target may be the same: every element is read before a later one is written.
+    # Source and target may be the same array: each element is read before it is overwritten.
     item = shape.number.pointer
     emitted, builder = function(
         module, f"{name}_{shape.name}", VOID, source=item, target=item, gap=index, count=index

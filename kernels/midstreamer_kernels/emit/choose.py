@@ -1,7 +1,7 @@
-"""Of many bounds those within a limit: a comparison for a whole vector, and work only for hits.
+"""Selection of the lower bounds that are within a limit.
 
-Where few pass, asking row by row costs three cycles for each that does not; here it is a fifth of
-one.
+One instruction compares a whole vector of bounds, and only bounds within the limit cost more. A
+bound beyond the limit costs a fifth of a cycle; in a loop over single bounds it costs three cycles.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from midstreamer_kernels.emit.values import BIT, Shape, Vectors, function
 
 
 def emit_choose(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``choose(bounds, count, limit, chosen)``, which returns how many it chose.
+    """Emit ``choose(bounds, count, limit, chosen)``, which returns the number of chosen bounds.
 
-    bounds : `count` elements, a multiple of `lanes`
-    chosen : receives the ascending places of the bounds that do not exceed `limit`
+    bounds : `count` elements, where `count` is a multiple of `lanes`
+    chosen : receives the indices of the bounds that do not exceed `limit`, ascending
     """
     number = shape.number
     emitted, builder = function(
@@ -29,7 +29,7 @@ def emit_choose(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
         passed = builder.fcmp_ordered("<=", vec.load(bounds, part.index), within)
         mask = builder.bitcast(passed, ir.IntType(shape.lanes))
         found = part.values[0]
-        # Each turn takes the lowest bit that is left.
+        # Each iteration handles the lowest bit still set in the mask and clears it.
         with vec.for_range(0, _count_bits(builder, mask, index), carried=[mask, found]) as hit:
             left, place = hit.values
             lane = builder.zext(builder.cttz(left, BIT(1)), index)

@@ -1,10 +1,10 @@
-"""What a query exceeds the envelope of a row by, in one go: bounds from the other side.
+"""The backward LB_Keogh bound: how far a query lies outside of the envelope of a row.
 
-The envelope's extremes of ``2 * band + 1`` points are made by quadrupling: those of 4, 16, 64 ...
-points from each place on are the extremes of four spans side by side, a quarter as long; the last
-four overlap as far as they must. That is log4(2 * band + 1) passes of vectors over the row, where a
-queue of candidates (Lemire 2009) takes each point by itself. Doubling would need fewer
-instructions, but each pass waits for the last one's stores: it takes half as long again.
+The extremes of ``2 * band + 1`` points are found by quadrupling. The extremes of 4, 16, 64 ...
+points from each index on are those of four adjacent spans of a quarter of that length; in the last
+pass the four spans overlap. That takes log4(2 * band + 1) vectorised passes over the row. The queue
+of candidates of Lemire (2009) handles one point at a time instead. Doubling would need fewer
+instructions, but every pass waits for the stores of the one before, so it takes half as long again.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.values import Shape, Vectors, function
 
-ROWS = 5  # of scratch memory: the row itself, and twice its highest and lowest
-SPANS = 4  # combined in a pass
+ROWS = 5  # rows of scratch memory: the row itself, and two pairs of its maxima and minima
+SPANS = 4  # adjacent spans whose extremes are combined in one pass
 
 
 def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``envelope_excess(points, n, row, m, band, passes, room, stride)``.
+    """Emit ``envelope_excess(points, n, row, m, band, passes, room, stride)``.
 
-    The summed squared excess of `points` over the highest, or below the lowest, of the row within
-    `band`. Points beyond the last whole vector are left out, as a lower bound may.
+    The function returns the sum of the squared distances of `points` to the envelope of `row`
+    within `band`. Points after the last whole vector are left out, which keeps a lower bound valid.
 
     passes : the least p with ``SPANS**p >= 2 * band + 1``
-    room : `ROWS` rows of `stride` elements, at least ``max(n, m) + 2 * band`` and three vectors
+    room : scratch of `ROWS` rows of `stride` elements
+    stride : at least ``max(n, m) + 2 * band`` and three vectors
     """
     number = shape.number
     emitted, builder = function(
@@ -40,7 +41,7 @@ def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> 
 
 
 class _Envelope:
-    """The function under construction: what its parts share."""
+    """Emits the body of ``envelope_excess``; the attributes are LLVM values its parts share."""
 
     def __init__(
         self, vectors: Vectors, room: ir.Value, stride: ir.Value, n: ir.Value, band: ir.Value
@@ -52,10 +53,10 @@ class _Envelope:
         )
 
     def copy(self, row: ir.Value, m: ir.Value) -> None:
-        """Put the row into the room from place `band` on.
+        """Emit the copy of the row into the scratch memory, from element `band` on.
 
-        Around it its first and its last point are repeated, which changes no extreme: they are
-        within the band wherever that reaches beyond the row.
+        Before and after the row its first and its last point are repeated. That changes no extreme,
+        because these points are within the band wherever the band reaches beyond the row.
         """
         build, vec = self.builder, self.vectors
         lanes, one = vec.shape.lanes, vec.constant(1)
@@ -73,10 +74,10 @@ class _Envelope:
             vec.store(last, inside, place.index)
 
     def extremes(self, passes: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Return the offsets of the envelope's two sides in the room."""
+        """Emit the passes; return the scratch offsets of the upper and of the lower envelope."""
         build, vec = self.builder, self.vectors
         zero, one = vec.constant(0), vec.constant(1)
-        # The highest and the lowest so far, where the next go, and the span they are of.
+        # Carried: offsets of the maxima, of the minima and of the next target, and the span length.
         with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
             high, low, target, span = level.values
             wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)
@@ -104,7 +105,7 @@ class _Envelope:
         vec.store(choose(choose(a, b), choose(c, d)), self.room, build.add(target, place))
 
     def excess(self, points: ir.Value, high: ir.Value, low: ir.Value) -> ir.Value:
-        """Return the sum of squares of what `points` lie outside by."""
+        """Emit the sum of the squared distances of `points` to the envelope; return that value."""
         build, vec = self.builder, self.vectors
         lanes, zero = vec.shape.lanes, vec.every(0.0)
         whole = build.sub(self.n, build.srem(self.n, vec.constant(lanes)))

@@ -1,31 +1,33 @@
-"""Dynamic time warping of one series against many at once: lane l of a vector is window l.
+"""Dynamic time warping of one series against many windows at once: lane l holds window l.
 
-The matrix is kept in band coordinates: column j of row i lies in slot ``j - i + band``. There the
-cell above lies one slot ahead and the diagonal neighbour in the slot itself, so one row of cells
-is all that memory holds, whatever the band:
+The cost matrix uses band coordinates: column j of row i is in slot ``j - i + band``. There the cell
+above is one slot ahead, and the diagonal neighbour is in the same slot. So memory holds only one
+row of cells, whatever the band:
 
     row i - 1:   ... [ s ] [s+1] ...     diagonal, up
     row i    :   [s-1] [ s ] ...         left, the cell
 
-Row by row, each cell would load and store that row and wait for the cell before it. So `rows` rows
-advance together, each two slots behind the one above it: at step s row r is at slot ``s - 2r``.
-What row r needs of row r - 1, the cells above and diagonal, was computed one and two steps ago; the
-lesser of the two is still in a register. A step computes `rows` cells that do not wait for each
-other, for one load and one store of the row in memory:
+Computed row by row, each cell would load and store memory and wait for the cell before it. So
+`rows` rows are computed together, each two slots behind the row above it: at step s row r is at
+slot ``s - 2r``. Row r needs the cells above and diagonal of row r - 1, computed one and two steps
+ago; the lesser of the two is still in a register. One step computes `rows` cells that do not wait
+for each other, with one load and one store of the row in memory:
 
     newest[r] <- (query[r] - point)**2 + min(newest[r], pairs[r - 1])
     pairs[r]  <- min(newest[r], its value before)
 
-At the ends of the band not every row has a cell. These steps are written out, so that no cell is
-computed in vain, and the loop between them is one for all bands; its two turns are written out too,
-since values then need not move between registers. Slots outside of the matrix are skipped but for
-the few that a group of rows does not share; there the windows' padding makes cells infinite.
+At the two ends of the band not every row has a cell. Those steps are unrolled, so that no cell is
+computed needlessly, and the loop between them is the same for all bands. The loop itself is
+unrolled twice, because values then need not move between registers. Slots outside of the matrix are
+skipped, except the few that the rows of a group do not share; there the padding of the windows
+makes the cells infinite.
 
-Which minimum: the one in the chain from cell to cell compares floats, because it sits between two
-additions, and many processors hand a value over to their integer unit a cycle late. The other one
-is in nobody's way and compares integers, which have more units. With AVX2 (Zen 3, lanes twice those
-of a register, 2 rows) this reaches 60 % of the measured limit of the machine at a band of 6 and
-67 % at 100; integers for both 54 %, floats for both 50 %, and one row at a time 46 %.
+The two minima of a cell use different instructions. The minimum in the chain from cell to cell
+compares floats, because it is between two additions, and many processors need an extra cycle to
+pass a value to their integer unit. The other minimum is not in that chain and compares integers,
+for which there are more units. With AVX2 (Zen 3, twice the lanes of a register, 2 rows) this
+reaches 60 % of the measured limit of the machine at a band of 6 and 67 % at 100. Integers for both
+minima reach 54 %, floats for both 50 %, and one row at a time 46 %.
 """
 
 from __future__ import annotations
@@ -35,21 +37,22 @@ from llvmlite import ir
 from midstreamer_kernels.emit import stopping
 from midstreamer_kernels.emit.values import VOID, Shape, Vectors, function
 
-CHECK_GROUPS = 8  # groups of rows between two looks at the limit and at the flag
-UNROLLED = 2  # turns of the inner loop written out
+CHECK_GROUPS = 8  # groups of rows between two checks of the limit and of the stop flag
+UNROLLED = 2  # iterations of the inner loop that are unrolled
 
 
 def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``dtw_lanes(query, n, windows, m, band, limit, cells, costs, stop)``.
+    """Emit ``dtw_lanes(query, n, windows, m, band, limit, cells, costs, stop)``.
 
     query : n elements
-    windows : ``(m + 2 * padding) * lanes`` elements, `padding` being ``rows - 1``: point t of lane
-        l at ``(padding + t) * lanes + l``, and infinity in the padding
-    band : at least ``|n - m|``
-    limit : when every lane is beyond this cost, all costs are infinite
+    windows : ``(m + 2 * padding) * lanes`` elements, where the padding is ``rows - 1`` points:
+        point t of lane l at ``(padding + t) * lanes + l``, and infinity in the padding
+    band : half-width of the band, at least ``|n - m|``
+    limit : squared distance; if every lane exceeds it, the comparison may stop early, and all costs
+        are infinite
     cells : scratch of ``(2 * band + 2) * lanes`` elements
     costs : receives the squared distances, `lanes` elements
-    stop : address of the flag that ends the comparison (see `emit.stopping`): all costs are then
+    stop : address of the flag that cancels the comparison (see `emit.stopping`); all costs are then
         infinite
     """
     number = shape.number
@@ -64,7 +67,7 @@ def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
 
 
 class _Lanes:
-    """The function under construction: its arguments, and what its parts share."""
+    """Emits the body of ``dtw_lanes``; the attributes are its arguments and shared LLVM values."""
 
     def __init__(self, emitted: ir.Function, vectors: Vectors) -> None:
         self.vectors, self.builder, self.shape = vectors, vectors.builder, vectors.shape
@@ -76,7 +79,7 @@ class _Lanes:
         self.failed = emitted.append_basic_block("failed")
 
     def write(self) -> None:
-        """Write the whole function."""
+        """Emit the whole body of the function."""
         build, vec, rows = self.builder, self.vectors, self.shape.rows
         self._clear()
         whole = build.sub(self.n, build.srem(self.n, vec.constant(rows)))
@@ -98,7 +101,7 @@ class _Lanes:
         build.ret_void()
 
     def _clear(self) -> None:
-        """Write row -1: paths begin at its cell (-1, -1), in slot `band`; all else is outside."""
+        """Emit row -1: 0 in cell (-1, -1), slot `band`, where paths begin; infinity elsewhere."""
         build, vec = self.builder, self.vectors
         slots = build.add(build.shl(self.band, vec.constant(1)), vec.constant(2))
         with vec.for_range(0, slots) as slot:
@@ -106,7 +109,7 @@ class _Lanes:
         vec.store(vec.every(0.0), self.cells, self.elements(self.band))
 
     def _fits(self) -> ir.Value:
-        """Whether no group of rows has fewer slots than the steps that are written out."""
+        """Return whether every group of rows has at least as many slots as unrolled steps."""
         build, vec, rows = self.builder, self.vectors, self.shape.rows
         surplus = self._greater(build.sub(self.n, self.m), vec.constant(0))
         return build.and_(
@@ -115,7 +118,7 @@ class _Lanes:
         )
 
     def _advance(self, i: ir.Value, rows: int) -> None:
-        """Compute the rows [i, i + rows) from row i - 1, in place."""
+        """Emit the computation of the rows [i, i + rows) from row i - 1, in place in `cells`."""
         build, vec = self.builder, self.vectors
         low, high = self._slots(i, rows)
         step = _Step(self, i, rows)
@@ -137,7 +140,7 @@ class _Lanes:
             state = step(build.add(end, vec.constant(t)), state, t // 2 + 1, rows)
 
     def _slots(self, i: ir.Value, rows: int) -> tuple[ir.Value, ir.Value]:
-        """First and last slot inside of the matrix for any of the rows [i, i + rows)."""
+        """Return the first and the last slot that is inside the matrix in any row [i, i + rows)."""
         build, vec = self.builder, self.vectors
         before = build.sub(build.sub(self.band, i), vec.constant(rows - 1))
         last_column = build.sub(build.add(self.band, build.sub(self.m, vec.constant(1))), i)
@@ -147,14 +150,17 @@ class _Lanes:
         )
 
     def _leave_when_stopped(self) -> None:
-        """Stop when nobody waits for the costs any more."""
+        """Emit the exit for a set stop flag, when nobody needs the costs any more."""
         build = self.builder
         following = build.append_basic_block("wanted")
         build.cbranch(stopping.is_set(build, self.stop), self.failed, following)
         build.position_at_end(following)
 
     def _leave_when_beyond(self, i: ir.Value) -> None:
-        """Stop when no lane can come within the limit any more: a path crosses row i."""
+        """Emit early abandoning: exit if all cells of row i exceed the limit in every lane.
+
+        Every warping path crosses row i, so no lane can come within the limit any more.
+        """
         build, vec = self.builder, self.vectors
         low, high = self._slots(i, 1)
         end = build.add(high, vec.constant(1))
@@ -166,11 +172,11 @@ class _Lanes:
         build.position_at_end(following)
 
     def elements(self, vectors: ir.Value) -> ir.Value:
-        """How many elements so many vectors are."""
+        """Return the number of elements in `vectors` vectors."""
         return self.builder.mul(vectors, self.vectors.constant(self.shape.lanes))
 
     def cell(self, slot: ir.Value) -> ir.Value:
-        """The cell of the row in memory."""
+        """Load the cell in `slot` of the row of cells in memory, one vector of all lanes."""
         return self.vectors.load(self.cells, self.elements(slot))
 
     def _lesser(self, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -181,9 +187,10 @@ class _Lanes:
 
 
 class _Step:
-    """One step of the rows [i, i + rows).
+    """Emits one step of the rows [i, i + rows): one cell of each row, in all lanes.
 
-    The state is `newest` and `pairs` of each row, and the cell that memory held at row 0's slot.
+    The state of a step is a list of vectors: `newest` of each row, `pairs` of each row, and the
+    cell that memory held in row 0's slot.
     """
 
     def __init__(self, lanes: _Lanes, i: ir.Value, rows: int) -> None:
@@ -191,11 +198,14 @@ class _Step:
         self.lanes, self.rows = lanes, rows
         places = [build.add(i, vec.constant(r)) for r in range(rows)]
         self.query = [vec.splat(vec.load_one(lanes.query, place)) for place in places]
-        # Row r's point at step s lies ``s - r`` points after this one.
+        # The pointer to step 0 of row 0; at step s row r uses the point ``s - r`` points later.
         self.points = vec.at(lanes.windows, lanes.elements(build.sub(i, lanes.band)))
 
     def __call__(self, s: ir.Value, state: list[ir.Value], first: int, last: int) -> list[ir.Value]:
-        """Compute the cells of the rows [first, last); those before are through with theirs."""
+        """Emit step `s` for the rows [first, last); return the new state.
+
+        The rows before `first` have no more cells, and the rows from `last` on have none yet.
+        """
         lanes, vec, build, rows = self.lanes, self.lanes.vectors, self.lanes.builder, self.rows
         newest, pairs, diagonal = state[:rows], state[rows:-1], state[-1]
         cells = [vec.infinite()] * first + newest[first:]

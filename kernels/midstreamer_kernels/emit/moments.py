@@ -1,8 +1,9 @@
 """Mean and variance of every window of a history, many windows at once.
 
-The sums of a window run over its own points in order, one rounding each, so that its bits depend on
-nothing else. Such a sum waits for itself at every point; but neighbouring windows do not wait for
-each other, and their points at one place lie side by side: lane l is the window l points later.
+The sums of a window run over its own points in order, with one rounding per addition, so that their
+bits depend on nothing else. Each addition of such a sum must wait for the one before. The sums of
+neighbouring windows are independent, and their points at one offset are adjacent in the history. So
+lane l of a vector holds the window that begins l points later.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from midstreamer_kernels.emit.values import FLOAT64, VOID, Shape, Vectors, funct
 
 
 def emit_moments(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the moments of `count` windows of `length` points that begin at `values` one by one.
+    """Emit the moments of `count` windows of `length` points; window i begins at ``values[i]``.
 
-    `shift` receives the mean of ``x - x[0]``, `variances` that of the squares of what is left. The
-    shape's number is that of the values; `lanes` times `rows` windows go together.
+    `shift` receives the mean of ``x - x[0]`` of each window, in float64. `variances` receives the
+    mean of ``(x - x[0] - shift)**2``. The number type of `shape` is that of `values`; the function
+    computes ``lanes * rows`` windows at once.
     """
     wide = FLOAT64.pointer
     emitted, builder = function(
@@ -44,7 +46,7 @@ def emit_moments(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Funct
 
 
 class _Windows:
-    """The windows that go together."""
+    """Emits the moments of ``lanes * rows`` windows that are computed at once."""
 
     def __init__(
         self, builder: ir.IRBuilder, shape: Shape, index: ir.IntType, length: ir.Value
@@ -67,7 +69,7 @@ class _Windows:
     def _mean(
         self, values: ir.Value, origins: list[Any], points: ir.Value, means: list[Any] | None
     ) -> list[Any]:
-        """Return the means of ``x - x[0]``, or of the squared deviations from `means`."""
+        """Return the means of ``x - x[0]``, or if `means` is given, the variances around it."""
         wide, builder = self.wide, self.narrow.builder
         zeros = [wide.every(0.0)] * self.rows
         with self.narrow.for_range(0, self.length, carried=zeros) as loop:

@@ -1,25 +1,27 @@
 """Dynamic time warping of one pair over the full matrix or within a band, strip by strip.
 
-`emit_pair` and `emit_banded_pair` write the whole comparison but for its scratch memory, which the
-caller gives; `emit_room` writes the function that says how much. A strip (see `emit.strip`) visits
-the columns that its rows may use::
+`emit_pair` and `emit_banded_pair` emit the comparison. The caller allocates its scratch memory;
+`emit_room` emits the function that returns the size needed. A strip (see `emit.strip`) computes the
+columns that its rows may use::
 
     full     all columns                          band w     |i - j| <= w
     strip 0  ################                     strip 0    ######
     strip 1  ################                     strip 1       #######
     strip 2  ################                     strip 2           ######
 
-and cells outside of the band get an infinite cost by a mask, which looks the same in every strip:
-where the strip starts in column ``base - w``, row r is in step t at ``i - j = w + 2 r - t``, so
-lane l of vector k is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors,
-read at ``t - 2 k``, serves all strips.
+A mask gives the cells outside of the band an infinite cost. The mask is the same for every strip:
+if the strip starts in column ``base - w``, row r is in step t at ``i - j = w + 2 r - t``, so lane l
+of vector k is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors, read at
+``t - 2 k``, serves all strips.
 
-The slanted ends of a strip are waste: a third of it at w = 100 with AVX2. Keeping the two newest
-anti-diagonals of the band in memory has no waste and five loads and two stores for two vectors; it
-took 22 microseconds where strips take 25, before its series were laid out, and was given up.
+Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
+alternative keeps the two newest anti-diagonals of the band in memory: nothing is wasted, and two
+vectors take five loads and two stores. It took 22 microseconds where strips take 25, not counting
+the layout of its series, and is not used.
 
-A path crosses the last row of every strip. When no cost in it is within the limit the pair is
-given up: infinity is returned. Costs only grow, so a limit never changes what lies within it.
+Early abandoning: a warping path crosses the last row of every strip, and costs only grow along a
+path. So if no cost in that row is within the limit, the comparison ends and returns infinity. A
+limit never changes a cost within the limit.
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ from llvmlite import ir
 from midstreamer_kernels.emit import strip
 from midstreamer_kernels.emit.values import Shape, Vectors, function
 
-SCRATCH_ALIGNMENT = 64  # bytes: a whole vector of any machine
+SCRATCH_ALIGNMENT = 64  # bytes, the widest vector of all supported processors
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The arguments of a comparison; `band` is None for the full matrix."""
+    """The arguments of a comparison of `a`, n points, with `b`, m points.
+
+    `band` is None for the full matrix.
+    """
 
     a: ir.Value
     n: ir.Value
@@ -48,7 +53,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """The parts of the scratch memory; see `strip.Strip`."""
+    """Pointers to the parts of the scratch memory; see `strip.Strip` for their contents."""
 
     rows: ir.Value
     columns: ir.Value
@@ -57,7 +62,10 @@ class _Scratch:
 
 
 def emit_room(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``room(n, m, band)``: elements of scratch memory for a pair; band -1 for none."""
+    """Emit ``room(n, m, band)``: the elements of scratch memory for a pair.
+
+    A band of -1 means the full matrix.
+    """
     added, build = function(module, f"pair_room_{shape.name}", index, n=index, m=index, band=index)
     vectors = Vectors(build, shape, index)
     n, m, band = added.args
@@ -70,7 +78,7 @@ def emit_room(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
 
 
 def emit_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``pair(a, n, b, m, limit, scratch) -> cost``, the full matrix."""
+    """Emit ``pair(a, n, b, m, limit, scratch) -> cost``: the squared distance, full matrix."""
     number = shape.number
     added, build = function(
         module, f"pair_{shape.name}", number.type,
@@ -84,7 +92,10 @@ def emit_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
 
 
 def emit_banded_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``banded_pair(a, n, b, m, band, limit, scratch) -> cost``; |n - m| <= band."""
+    """Emit ``banded_pair(a, n, b, m, band, limit, scratch) -> cost``: the squared distance.
+
+    `band` is at least ``|n - m|``.
+    """
     number = shape.number
     added, build = function(
         module, f"banded_pair_{shape.name}", number.type,
@@ -98,7 +109,10 @@ def emit_banded_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.F
 
 
 def _turned(vectors: Vectors, n: ir.Value, m: ir.Value) -> ir.Value:
-    """Whether fewer steps are needed with `b` along the rows; the cost is the same to the bit."""
+    """Return one bit: whether fewer steps are needed with `b` along the rows.
+
+    The cost has the same bits in both orientations.
+    """
     build, height = vectors.builder, vectors.constant(vectors.shape.rows * vectors.shape.lanes)
 
     def steps(rows: ir.Value, columns: ir.Value) -> ir.Value:
@@ -124,12 +138,12 @@ def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
 
 
 def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
-    # A band of w has 2 w + 1 diagonals; -1 stands for no band.
+    # A band of w has 2 w + 1 diagonals; a band of -1 means the full matrix.
     return strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # Enough for columns and for masks, which are laid out one after the other.
+    # Enough for the columns and for the masks, which use this scratch one after the other.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return strip.line_room(vectors, both, 2 * vectors.shape.rows)
 
@@ -139,7 +153,7 @@ def _diagonals(vectors: Vectors, band: ir.Value) -> ir.Value:
 
 
 def _boundary_room(vectors: Vectors, m: ir.Value) -> ir.Value:
-    # Columns from -K L to m + K L, and a vector's width beyond.
+    # Columns from -K L to m + K L, and one vector more at either end.
     shape = vectors.shape
     return vectors.builder.add(m, vectors.constant((2 * shape.rows + 2) * shape.lanes))
 
@@ -157,7 +171,7 @@ def _compare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> None:
         strip.lay_rows(vectors, scratch.rows, pair.a, base, pair.n)
         first, part = _strip(vectors, pair, scratch, base, count)
         strip.run(vectors, part)
-        # The last strip may lack its last row, and ends in the answer anyway.
+        # The last strip is not checked: it may lack its last row, and its result is the answer.
         with build.if_then(build.and_(limited, build.icmp_signed(">", left, height))):
             end = build.sub(build.add(first, part.steps), build.sub(count, vectors.constant(1)))
             with build.if_then(_hopeless(vectors, scratch.boundary, first, end, pair.limit)):
@@ -183,7 +197,7 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
         vectors.store_one(infinity, boundary_at, loop.index)
     above = build.add(pair.m, vectors.constant((shape.rows + 1) * shape.lanes))
     boundary = vectors.at(boundary_at, above)
-    # The cell (-1, -1), where every path begins.
+    # Cost 0 for the cell (-1, -1), where every warping path begins.
     vectors.store_one(ir.Constant(shape.number.type, 0.0), boundary, 1)
     return _Scratch(memory, columns, masks, boundary)
 
@@ -191,7 +205,7 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
 def _strip(
     vectors: Vectors, pair: _Pair, scratch: _Scratch, base: ir.Value, count: ir.Value
 ) -> tuple[ir.Value, strip.Strip]:
-    """Return the first column of the strip of `count` rows from `base`, and the strip."""
+    """Return the strip of the `count` rows from row `base`, preceded by its first column."""
     build, shape = vectors.builder, vectors.shape
     one = vectors.constant(1)
     first, masks = vectors.constant(0), None
@@ -199,7 +213,7 @@ def _strip(
     if pair.band is not None and scratch.masks is not None:
         start = build.sub(base, pair.band)
         first = build.select(build.icmp_signed("<", start, first), first, start)
-        # One column beyond the band of the last row: the strip below reads an infinite cost there.
+        # One column beyond the band of the last row, where the next strip reads an infinite cost.
         reach = build.add(
             build.add(base, pair.band), vectors.constant(2 * shape.rows * shape.lanes)
         )
@@ -214,7 +228,7 @@ def _strip(
 def _masks(
     vectors: Vectors, band: ir.Value, table: ir.Value, ahead: ir.Value, steps: ir.Value
 ) -> strip.Masks:
-    """Return the masks of a strip that starts `ahead` columns behind the band of its first row."""
+    """Return the masks of a strip that starts `ahead` columns after its first row's band begins."""
     build, shape = vectors.builder, vectors.shape
 
     def even(value: ir.Value) -> ir.Value:
@@ -223,7 +237,7 @@ def _masks(
     def least(a: ir.Value, b: ir.Value) -> ir.Value:
         return build.select(build.icmp_signed("<", a, b), a, b)
 
-    # All lanes are within the band from t = 2 K L - 2 to 2 w, counted from the band's begin.
+    # All lanes are within the band from t = 2 K L - 2 to 2 w, counted from the band's first column.
     most, one = even(steps), vectors.constant(1)
     begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
     begin = build.select(
@@ -238,9 +252,10 @@ def _masks(
 def _hopeless(
     vectors: Vectors, boundary: ir.Value, first: ir.Value, end: ir.Value, limit: ir.Value
 ) -> ir.Value:
-    """Whether no cost of the last row, in columns from `first` to before `end`, is in the limit.
+    """Return one bit: whether all costs of the last row in the columns [first, end) exceed `limit`.
 
-    Some further cells of the same matrix may be looked at, which can only give hope.
+    Some further cells of the same matrix may be read too. They can only make the result false,
+    which is safe: the comparison goes on.
     """
     build, lanes = vectors.builder, vectors.shape.lanes
     with vectors.for_range(first, end, lanes, [vectors.infinite()]) as loop:
@@ -250,7 +265,7 @@ def _hopeless(
 
 
 def _corner(vectors: Vectors, rows: ir.Value, n: ir.Value) -> ir.Value:
-    """Load the cost of row n - 1 from what the last strip left."""
+    """Load the cost of row n - 1 from the `rows` of the last strip, which hold its final costs."""
     build, shape = vectors.builder, vectors.shape
     row = build.srem(build.sub(n, vectors.constant(1)), vectors.constant(shape.rows * shape.lanes))
     lane = build.sdiv(row, vectors.constant(shape.rows))

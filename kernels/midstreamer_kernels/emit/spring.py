@@ -1,13 +1,15 @@
-"""One more point of a stream against many patterns, a pattern in each lane (`reference.spring`).
+"""SPRING for one new point of a stream and many patterns, one pattern per lane.
 
-The cost matrix of a pattern is kept as one column, its cells at the last point. A cell comes from
-its neighbours to the left (the last point), below (the place before) and on the diagonal; before
-the first place every cell is 0, for a path may begin at any point.
+The algorithm is that of `reference.spring`. Of a pattern's cost matrix only one column is kept: the
+cells at the newest point, one per pattern point. A new cell depends on its neighbours to the left
+(the point before), below (the pattern point before) and on the diagonal. Below the first pattern
+point every cell is 0, because a path may begin at any point of the stream.
 
 `emit_columns` computes the columns in float64, with the start of each cell's path. `emit_filter`
-computes what they cannot fall below, in whole numbers of 16 bits: a quarter of the memory, and
-twice the lanes of float32. Sums and minima of whole numbers do not round and steps round down, so
-the bound holds for paths of any length; sums stop at 65,535, which is beyond every limit.
+computes a lower bound of the columns in 16-bit integers: a quarter of the memory of float64, and
+twice the lanes of float32. Integer sums and minima have no rounding errors, and the squared
+differences are rounded down, so the bound holds for paths of any length. Sums saturate at 65,535,
+which is beyond every limit.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ INT64 = Number("int64", 8, _LONG, _LONG)
 
 
 def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the columns of ``lanes * rows`` patterns in whole numbers.
+    """Emit the next column of ``lanes * rows`` patterns in 16-bit integers.
 
-    ``cells[place]`` and ``points[place]`` hold a row of all the patterns. A point at `position` on
-    a pattern's scale is given as ``under = position - 1`` and ``over = position + 1``, since both
-    it and the pattern's are rounded; what is left of the difference counts ``factors`` times, at
-    most ``caps`` before. Returns whether any pattern's last cell is within its element of `limits`.
+    A row of `cells` and of `points` has one element per pattern. The new point, at `position` on a
+    pattern's integer scale, is given as ``under = position - 1`` and ``over = position + 1``,
+    because it and the pattern's points are rounded. The difference that remains is cut to `caps`,
+    multiplied by `factors`, and squared. The function returns whether any pattern's cell in the
+    last row is within the pattern's element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(
@@ -55,7 +58,7 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
             left, point = vectors.load(given["cells"], place), vectors.load(given["points"], place)
             apart = builder.or_(
                 whole.less(under[row], point), whole.less(point, over[row])
-            )  # one of the two is zero
+            )  # at least one of the two operands is zero
             step = builder.mul(whole.least(apart, caps[row]), factors[row])
             below, diagonal = loop.values[row], loop.values[shape.rows + row]
             best = whole.least(whole.least(left, diagonal), below)
@@ -73,32 +76,32 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 
 
 class _Whole:
-    """Arithmetic of unsigned numbers of 16 bits that stops at either end instead of wrapping."""
+    """Saturating arithmetic of unsigned 16-bit integers, which never wraps around."""
 
     def __init__(self, vectors: Vectors) -> None:
         self._builder, self._shape = vectors.builder, vectors.shape
         self._wide = ir.VectorType(ir.IntType(32), vectors.shape.lanes)
 
     def less(self, a: Any, b: Any) -> Any:
-        """a - b, or 0 where that is negative."""
+        """Return ``a - b``, or 0 where the difference is negative."""
         return self._call("usub", a, b)
 
     def plus(self, a: Any, b: Any) -> Any:
-        """a + b, at most 65,535."""
+        """Return ``a + b``, or 65,535 where the sum is greater."""
         return self._call("uadd", a, b)
 
     def least(self, a: Any, b: Any) -> Any:
         return self._builder.select(self._builder.icmp_unsigned("<", a, b), a, b)
 
     def square(self, a: Any) -> Any:
-        """The upper half of a * a: every processor has an instruction for it."""
+        """Return the upper 16 bits of ``a * a``, for which every processor has an instruction."""
         wide = self._builder.zext(a, self._wide)
         sixteen = ir.Constant(self._wide, [16] * self._shape.lanes)
         upper = self._builder.lshr(self._builder.mul(wide, wide), sixteen)
         return self._builder.trunc(upper, self._shape.vector)
 
     def any_within(self, a: Any, b: Any) -> Any:
-        """Whether a <= b in any lane."""
+        """Return one bit: whether ``a <= b`` in any lane."""
         mask = ir.IntType(self._shape.lanes)
         within = self._builder.bitcast(self._builder.icmp_unsigned("<=", a, b), mask)
         return self._builder.icmp_unsigned("!=", within, mask(0))
@@ -113,10 +116,10 @@ class _Whole:
 
 
 def emit_columns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the columns of ``lanes * rows`` patterns in float64, with the starts of their paths.
+    """Emit the next column of ``lanes * rows`` patterns in float64, with the starts of the paths.
 
-    Writes the least cell of each pattern to `least`, and to `pending` the least whose path starts
-    before the pattern's element of `ends`.
+    The function updates `cells` and `starts`. It writes the least cell of each pattern to `least`,
+    and to `pending` the least cell whose path starts before the pattern's element of `ends`.
     """
     item, whole = shape.number.pointer, INT64.pointer
     emitted, builder = function(
@@ -154,7 +157,10 @@ class _Columns:
         costs.builder.ret_void()
 
     def _cell(self, carried: list[Any], place: Any, value: Any, end: Any) -> list[Any]:
-        """Emit one row of cells; `carried` is below, diagonal (cost and start each), two minima."""
+        """Emit one row of cells; return the values to carry to the next row.
+
+        `carried` holds the cells below and diagonal, each as cost and start, and the two minima.
+        """
         costs, build = self.costs, self.costs.builder
         below, below_start, diagonal, diagonal_start, pending, least = carried
         left = costs.load(self.given["cells"], place)
@@ -162,7 +168,7 @@ class _Columns:
         step = costs.sub(value, costs.load(self.given["points"], place))
         best, start = left, left_start
         for cost, begun in ((diagonal, diagonal_start), (below, below_start)):
-            nearer = build.fcmp_ordered("<=", cost, best)  # of equals the one that starts latest
+            nearer = build.fcmp_ordered("<=", cost, best)  # of equal costs the latest start
             best, start = build.select(nearer, cost, best), build.select(nearer, begun, start)
         cell = costs.add(costs.mul(step, step), best)
         costs.store(cell, self.given["cells"], place)

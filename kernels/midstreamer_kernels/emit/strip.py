@@ -1,32 +1,32 @@
-"""A strip of the cost matrix of one pair, its newest cells in registers.
+"""A strip of the DTW cost matrix of one pair, computed with the newest cells in registers.
 
-With K = `Shape.rows` vectors of L lanes a strip has K * L rows: row ``l * K + k`` of it lives
-in lane l of vector k. Row r is r columns behind the first, so that in step t
+A strip has K * L rows, for K = `Shape.rows` vectors of L lanes. Row ``l * K + k`` of the strip is
+in lane l of vector k. Row r lags r columns behind the first row, so that in step t
 
     vector k, lane l   computes   row l * K + k,  column  t - l * K - k
 
-and all K vectors of a step depend on earlier steps only::
+and all K vectors of a step depend only on earlier steps::
 
     step t - 2   p[0]  p[1]  p[2]          c[k] = (row - column)**2
     step t - 1   c[0]  c[1]  c[2]                 + min(c[k], c[k-1], p[k-1])
                    \\    \\    \\                    left  above   diagonal
     step t        c[0]  c[1]  c[2]
 
-What lies above vector 0 is the last vector, moved by one lane: its first lane gets the cell above
-the strip, from the row of costs that the strip before left in memory. So a step takes one shuffle,
-and each vector five operations: subtract, multiply, two minima, add. Within a vector the columns
-are K apart, which is why they are laid out once, vector by vector (`lay_columns`); the same vector
-serves vector k of the strip k steps later.
+The cells above vector 0 are the last vector, shifted by one lane. The first lane then gets the cell
+above the strip, from the row of costs that the previous strip stored in memory. So a step takes one
+shuffle, and each vector takes five operations: subtract, multiply, two minima, add. The columns in
+the lanes of one vector are K apart. Therefore the columns are laid out once, vector by vector
+(`lay`), and vector k of the strip uses a vector k steps after vector 0 did.
 
-The row of costs between two strips is kept backwards, column j at ``-j`` from `Boundary`. Storing a
-whole vector then puts its last lane, the wanted one, to column j and what is not wanted to columns
-that are stored later: a store takes one instruction and no lane is taken out. A column is stored
-K * L - 1 steps after it was read, hence in place.
+The row of costs between two strips is stored backwards, column j at ``-j`` from `Strip.boundary`.
+Storing a whole vector then puts its last lane, the cell that is needed, at column j. Its other
+lanes go to columns that are overwritten later. So a store takes one instruction, and no lane is
+extracted. A column is stored K * L - 1 steps after it was read, so the row is updated in place.
 
-Cells outside of the matrix have a column of +inf, and so have an infinite cost by themselves.
+Cells outside of the matrix have +inf as their column value, so their cost is infinite.
 
-1,000 by 1,000 points of float32 take 75 microseconds with AVX2 (8 lanes, 6 vectors), where walking
-the anti-diagonals in memory took 248; most of the processor's vector units are busy then.
+1,000 by 1,000 points of float32 take 75 microseconds with AVX2 (8 lanes, 6 vectors). Computing the
+anti-diagonals in memory took 248. Most of the processor's vector units are busy in the strips.
 """
 
 from __future__ import annotations
@@ -41,37 +41,39 @@ from midstreamer_kernels.emit.values import Vectors
 
 @dataclass(frozen=True)
 class Masks:
-    """What keeps a strip within the band."""
+    """The masks that give cells of a strip outside of the band an infinite cost."""
 
     table: ir.Value
-    """Of vector 0 in step 0: 0 in lanes within the band, +inf in others."""
+    """Pointer to the mask of vector 0 in step 0: 0 in lanes within the band, +inf in the others."""
     begin: ir.Value
-    """The first of the steps, an even one, that are within the band in all lanes."""
+    """First step, an even number, in which all lanes are within the band."""
     end: ir.Value
-    """The first after them, an even one; `begin` when there are none."""
+    """First even step after those with all lanes within the band; `begin` if there are none."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Where the parts of a strip lie; pointers to elements, on whole vectors but `boundary`."""
+    """Pointers to the parts of a strip, aligned to whole vectors except `boundary`."""
 
     rows: ir.Value
-    """Values of the rows, vector k at ``k * L``; the costs of the last step are left here."""
+    """Points of the rows, vector k at ``k * L``; `run` overwrites them with the final costs."""
     columns: ir.Value
-    """The laid out columns, from that of vector 0 in step 0."""
+    """The columns as `lay` writes them, from the vector of vector 0 in step 0 on."""
     boundary: ir.Value
-    """Cost above column 0 of the strip; that of column j at -j."""
+    """Cost above column 0 of the strip; the cost above column j is at offset -j."""
     steps: ir.Value
+    """Number of steps to compute."""
     masks: Masks | None = None
-    """None without a band."""
+    """The masks of the band; None for the full matrix."""
 
 
 def lay_rows(
     vectors: Vectors, target: ir.Value, values: ir.Value, first: ir.Value, count: ir.Value
 ) -> None:
-    """Write the rows from `first` of a series of `count` to `target`, as `Strip.rows` has them.
+    """Emit the copy of K * L points from `first` of a series to `target`, for `Strip.rows`.
 
-    Rows beyond the end repeat the last: costs of later rows never reach earlier ones.
+    The series has `count` points. Rows beyond its end repeat the last point, which is harmless: the
+    costs of later rows never affect earlier rows.
     """
     build, shape = vectors.builder, vectors.shape
     most = build.sub(count, vectors.constant(1))
@@ -85,13 +87,13 @@ def lay_rows(
 
 
 def line_room(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
-    """Return how many elements `lay` needs for `count` values, before they are laid out."""
+    """Return the size in elements of the scratch `line` that `lay` needs for `count` values."""
     around = 2 * (delay + 1) * vectors.shape.lanes + delay
     return vectors.builder.add(count, vectors.constant(around))
 
 
 def laid(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
-    """Return how many vectors `lay` writes."""
+    """Return the number of vectors that `lay` writes for `count` values."""
     lanes = vectors.shape.lanes
     return vectors.builder.add(count, vectors.constant(delay * (lanes + 1) + lanes + 1))
 
@@ -104,10 +106,12 @@ def lay(
     count: ir.Value,
     delay: int,
 ) -> ir.Value:
-    """Lay out `count` values, or as many zeros: lane l of vector s is number ``s - l * delay``.
+    """Emit the layout of `values` as vectors; return the pointer to vector 0.
 
-    +inf stands beyond both ends. Vectors from ``-delay`` to ``count + delay * L`` are written, the
-    first at `target`; returned is where vector 0 lies. `line` is scratch memory for `line_room`.
+    Lane l of vector s is the value with index ``s - l * delay``; indices outside of the `count`
+    values give +inf. Without `values`, `count` zeros are laid out. The vectors from ``-delay`` to
+    ``count + delay * L`` are written, the first one to `target`. `line` is scratch memory of
+    `line_room` elements.
     """
     build, lanes = vectors.builder, vectors.shape.lanes
     with vectors.for_range(0, line_room(vectors, count, delay)) as at:
@@ -117,8 +121,8 @@ def lay(
         zero = ir.Constant(vectors.shape.number.type, 0.0)
         value = zero if values is None else vectors.load_one(values, at.index)
         vectors.store_one(value, first, at.index)
-    # Vector s has, lane by lane, what lies at s, s - delay, s - 2 delay ... in the line: a whole
-    # vector read there in each lane's place gives L vectors, turned by a transposition.
+    # The lanes of vector s are the elements s, s - delay, s - 2 delay ... of the line. Loading a
+    # whole vector at each of these L places gives a square; its transpose is the vectors from s on.
     total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
     with vectors.for_range(0, total, lanes) as at:
         here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))
@@ -130,7 +134,7 @@ def lay(
 
 
 def run(vectors: Vectors, strip: Strip) -> None:
-    """Compute a strip of `Strip.steps` steps."""
+    """Emit the computation of one strip of `Strip.steps` steps; its costs go to `Strip.rows`."""
     build, shape = vectors.builder, vectors.shape
     infinite = [vectors.infinite()] * shape.rows
     before = vectors.shift_in(vectors.load(strip.boundary, 2 - shape.lanes), infinite[0])
@@ -149,7 +153,7 @@ def run(vectors: Vectors, strip: Strip) -> None:
 
 
 class _Cells(NamedTuple):
-    """The cells of the last two steps, and what entered vector 0 from above in the last."""
+    """The cells of the last two steps, and the vector above vector 0 in the last step."""
 
     newest: list[ir.Value]
     older: list[ir.Value]
@@ -169,11 +173,12 @@ def _turns(
     cells: _Cells,
     masks: ir.Value | None = None,
 ) -> _Cells:
-    """Compute the steps from an even one to before `end`, or one more where their count is odd.
+    """Emit the steps [begin, end) of a strip; return its cells after the last step.
 
-    Two steps a turn: the cells of one take the registers of those before the other. Places are
-    kept as pointers to the lowest address of a turn: offsets from there are positive, which makes
-    them a part of the loading instruction in WebAssembly too, and optimisers keep them apart.
+    `begin` is even. Each iteration of the loop computes two steps, so that cells need not move
+    between registers; an odd number of steps is rounded up. The loop carries pointers to the lowest
+    address that an iteration reads. All offsets from there are positive, so they become part of the
+    load instruction also in WebAssembly, and optimisers do not merge the pointers.
     """
     build, lanes, behind = vectors.builder, vectors.shape.lanes, vectors.shape.rows - 1
     forward = vectors.times_lanes(begin)
@@ -220,5 +225,5 @@ def _step(
 
 
 def _leave(vectors: Vectors, boundary: ir.Value, turn: int, cells: list[ir.Value]) -> None:
-    """Store the costs of the last row for the strip below."""
+    """Emit the store of the last row's cost to the boundary row, which the next strip reads."""
     vectors.store(cells[-1], boundary, vectors.shape.rows * vectors.shape.lanes - turn)

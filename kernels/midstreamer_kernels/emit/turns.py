@@ -1,10 +1,12 @@
-"""One anti-diagonal of the cost matrix, and from where each of its cells was reached.
+"""One anti-diagonal of the DTW cost matrix, with the step that led to each of its cells.
 
-The cells of a diagonal do not depend on each other. Beside its cost each leaves two bits: whether
-the step came straight (from the diagonal neighbour), and if not, whether from above. A vector
-leaves a byte of each kind, so that a whole matrix takes two bits a cell instead of 32 or 64.
+The cells of an anti-diagonal do not depend on each other. Besides its cost, each cell stores two
+bits: whether the path came from the diagonal neighbour, and if not, whether it came from above. A
+vector of 8 cells stores one byte of each kind. So the steps of a whole matrix take two bits per
+cell, where costs would take 32 or 64.
 
-Of equal costs the diagonal neighbour is taken first, then the one above, then the one to the left.
+Of equal costs the diagonal neighbour is taken first, then the cell above, then the cell to the
+left.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.values import VOID, Shape, Vectors, function
 
-LANES = 8  # a byte of bits; wider and narrower registers get them as parts or pairs
+LANES = 8  # cells per vector: their bits fill one byte, whatever the width of the registers
 
 
 def emit_turns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Write ``turns(older, newer, rows, columns, target, straight, upward, count)``.
+    """Emit ``turns(older, newer, rows, columns, target, straight, upward, count)``.
 
-    Cell c of the diagonal lies in ``target[c + 1]``, its neighbours in ``older[c]`` (diagonal),
-    ``newer[c]`` (above) and ``newer[c + 1]`` (left); it compares ``rows[c]`` with ``columns[c]``.
-    The places before and after the cells become infinite. All are read and written in whole
-    vectors: up to ``LANES`` elements more than `count`.
+    Cell c of the anti-diagonal is ``target[c + 1]`` and compares ``rows[c]`` with ``columns[c]``.
+    Its neighbours are ``older[c]`` (diagonal), ``newer[c]`` (above) and ``newer[c + 1]`` (left).
+    The elements of `target` before and after the `count` cells become infinite. `straight` and
+    `upward` receive the two bits of each cell. Arrays are read and written in whole vectors, up to
+    ``LANES`` elements beyond `count`.
     """
     number, byte = shape.number, ir.IntType(8)
     emitted, builder = function(

@@ -1,14 +1,14 @@
-"""Vectors in LLVM IR: the dozen operations of which the inner loops are written.
+"""The SIMD vector operations in LLVM IR from which the inner loops are built.
 
-A `Shape` says which number is computed with, how many lanes a vector has and how many vectors are
-kept in registers; `Vectors` emits instructions for it. Every operation works on each lane by
-itself and rounds once, so all shapes give the same bits. Compilers map a vector of LLVM onto one
-register where the lanes fit, and onto several where they do not.
+A `Shape` gives the number type, the lanes of a vector and the number of vectors kept in registers.
+`Vectors` emits instructions for a shape. Every operation works on each lane separately and rounds
+once, so all shapes give the same bits. Compilers map an LLVM vector to one register if its lanes
+fit, otherwise to several registers.
 
-Costs are sums of squares: never negative, never NaN, at most +inf. Such numbers are ordered like
-the integers of the same bits, and most processors take the lesser of two integers at least as fast
-as the lesser of two floats; where the instruction does not exist (64 bits before AVX-512, and in
-WebAssembly) `Shape.integers` is false and floats are compared.
+Costs are sums of squares: never negative, never NaN, at most +inf. Such floats have the same order
+as the integers with the same bits, and on most processors the minimum of two integers is at least
+as fast as that of two floats. Where there is no such integer instruction (64 bits before AVX-512,
+and in WebAssembly), `Shape.integers` is false and floats are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VOID = ir.VoidType()
 
 @dataclass(frozen=True)
 class Number:
-    """A floating point type, and the integer of the same width."""
+    """A number type with its size in bytes, its LLVM type and the integer type of its width."""
 
     name: str
     bytes: int
@@ -36,7 +36,7 @@ class Number:
 
     @property
     def pointer(self) -> ir.PointerType:
-        """Pointer to one element."""
+        """The LLVM type of a pointer to one element."""
         return ir.PointerType(self.type)
 
 
@@ -46,33 +46,39 @@ FLOAT64 = Number("float64", 8, ir.DoubleType(), ir.IntType(64))
 
 @dataclass(frozen=True)
 class Shape:
-    """What an emitter is asked for: the number, the lanes of a vector, the vectors held."""
+    """The shape of an emitted loop: number type, lanes per vector, vectors kept in registers."""
 
     number: Number
     lanes: int
     rows: int
     integers: bool = True
-    """Compare costs as integers of the same bits."""
+    """Whether costs are compared as integers with the same bits."""
     stores_last: bool = False
-    """Store after the loads of a loop's turn: for compilers that keep the order of both."""
+    """Whether an iteration of a loop stores after all its loads.
+
+    Needed for compilers that do not move a load across a store.
+    """
 
     @property
     def name(self) -> str:
-        """A name for functions of this shape."""
+        """The suffix for names of functions with this shape."""
         least = "i" if self.integers else "f"
         stores = "l" if self.stores_last else ""
         return f"{self.number.name}_{self.lanes}x{self.rows}{least}{stores}"
 
     @property
     def vector(self) -> ir.VectorType:
-        """The type of one vector."""
+        """The LLVM type of one vector."""
         return ir.VectorType(self.number.type, self.lanes)
 
 
 def function(
     module: ir.Module, name: str, result: ir.Type, **parameters: ir.Type
 ) -> tuple[ir.Function, ir.IRBuilder]:
-    """Add an internal function to `module`; its arguments are named as in `parameters`."""
+    """Add an internal function to `module`; return the function and a builder for its body.
+
+    `parameters` maps the argument names to their LLVM types.
+    """
     signature = ir.FunctionType(result, list(parameters.values()))
     added = ir.Function(module, signature, name)
     added.linkage = "internal"
@@ -83,9 +89,10 @@ def function(
 
 @dataclass
 class Loop:
-    """A loop under construction: `index` counts, `values` are carried from turn to turn.
+    """A loop that is being emitted.
 
-    After the loop `values` are those at its end.
+    `index` is the loop counter. `values` are carried from one iteration to the next; after the
+    loop they are the final values.
     """
 
     index: ir.Value
@@ -93,12 +100,12 @@ class Loop:
     following: list[ir.Value] = field(default_factory=list)
 
     def carry(self, values: Sequence[ir.Value]) -> None:
-        """Say what the next turn gets as `values`, in the same order."""
+        """Set the `values` of the next iteration, in the same order."""
         self.following = list(values)
 
 
 class Vectors:
-    """Emits instructions on vectors of one shape into the block that `builder` is at."""
+    """Emits instructions on vectors of one shape at the position of `builder`."""
 
     def __init__(self, builder: ir.IRBuilder, shape: Shape, index: ir.IntType) -> None:
         self.builder, self.shape, self.index = builder, shape, index
@@ -107,19 +114,19 @@ class Vectors:
     # Numbers
 
     def constant(self, value: int) -> ir.Constant:
-        """A whole number of the index type."""
+        """Return an integer constant of the index type."""
         return ir.Constant(self.index, value)
 
     def infinite(self) -> ir.Value:
-        """+inf in every lane: outside of the matrix or of the band."""
+        """Return +inf in every lane, the cost of a cell outside of the matrix or band."""
         return self.every(float("inf"))
 
     def every(self, value: float) -> ir.Constant:
-        """The constant `value` in every lane."""
+        """Return the constant `value` in every lane."""
         return ir.Constant(self.shape.vector, [value] * self.shape.lanes)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
-        """`scalar` in every lane."""
+        """Return the LLVM value `scalar` in every lane."""
         undefined = ir.Constant(self.shape.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, _I32(0))
         return self._shuffle(first, undefined, [0] * self.shape.lanes)
@@ -127,14 +134,17 @@ class Vectors:
     # Memory
 
     def at(self, pointer: ir.Value, offset: ir.Value | int = 0) -> ir.Value:
-        """The pointer to the element `offset` elements after `pointer`."""
+        """Return the pointer to the element `offset` elements after `pointer`."""
         step = self.constant(offset) if isinstance(offset, int) else offset
         return self.builder.gep(pointer, [step], inbounds=True)
 
     def load(
         self, pointer: ir.Value, offset: ir.Value | int = 0, *, aligned: bool = False
     ) -> ir.Value:
-        """`lanes` elements from `offset` elements after `pointer`; `aligned` to whole vectors."""
+        """Load the vector that begins `offset` elements after `pointer`.
+
+        `aligned` promises that the address is aligned to a whole vector.
+        """
         return self.builder.load(self._place(pointer, offset), align=self._alignment(aligned))
 
     def store(
@@ -145,19 +155,22 @@ class Vectors:
         *,
         aligned: bool = False,
     ) -> None:
-        """Write `lanes` elements from `offset` elements after `pointer`."""
+        """Store the vector `value` at `offset` elements after `pointer`.
+
+        `aligned` promises that the address is aligned to a whole vector.
+        """
         self.builder.store(value, self._place(pointer, offset), align=self._alignment(aligned))
 
     def load_one(self, pointer: ir.Value, offset: ir.Value | int = 0) -> ir.Value:
-        """One element."""
+        """Load the one element at `offset` elements after `pointer`."""
         return self.builder.load(self.at(pointer, offset))
 
     def store_one(self, value: ir.Value, pointer: ir.Value, offset: ir.Value | int = 0) -> None:
-        """Write one element."""
+        """Store one element at `offset` elements after `pointer`."""
         self.builder.store(value, self.at(pointer, offset))
 
     def times_lanes(self, count: ir.Value) -> ir.Value:
-        """The elements in `count` vectors."""
+        """Return the number of elements in `count` vectors."""
         return self.builder.mul(count, self.constant(self.shape.lanes))
 
     def _alignment(self, aligned: bool) -> int:
@@ -166,34 +179,34 @@ class Vectors:
     def _place(self, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
         return self.builder.bitcast(self.at(pointer, offset), ir.PointerType(self.shape.vector))
 
-    # Arithmetic: each rounds once; nothing is fused or reordered
+    # Arithmetic: each operation rounds once; nothing is fused or reordered
 
     def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """a - b."""
+        """Return ``a - b``."""
         return self.builder.fsub(a, b)
 
     def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """a + b."""
+        """Return ``a + b``."""
         return self.builder.fadd(a, b)
 
     def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """a * b."""
+        """Return ``a * b``."""
         return self.builder.fmul(a, b)
 
     def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The lesser of two costs (not negative, not NaN)."""
+        """Return the lesser of two costs (not negative, not NaN)."""
         return self._choose("<", a, b)
 
     def greatest(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The greater of two costs (not negative, not NaN)."""
+        """Return the greater of two costs (not negative, not NaN)."""
         return self._choose(">", a, b)
 
     def lesser(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The lesser of any two numbers that are not NaN."""
+        """Return the lesser of any two numbers that are not NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
     def greater(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The greater of any two numbers that are not NaN."""
+        """Return the greater of any two numbers that are not NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
     def _choose(self, order: str, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -207,7 +220,7 @@ class Vectors:
     def dtw_cell(
         self, x: ir.Value, y: ir.Value, left: ir.Value, up: ir.Value, diagonal: ir.Value
     ) -> ir.Value:
-        """``(x - y)**2 + min(left, up, diagonal)``, the one arithmetic of every engine."""
+        """Return ``(x - y)**2 + min(left, up, diagonal)``, the DTW cell of both engines."""
         step = self.sub(x, y)
         best = self.least(self.least(left, diagonal), up)
         return self.add(self.mul(step, step), best)
@@ -215,16 +228,19 @@ class Vectors:
     # Across lanes
 
     def shift_in(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """The last lane of `x`, then all of `y` but its last."""
+        """Return the last lane of `x` followed by all lanes of `y` except the last one."""
         last = self.shape.lanes - 1
         return self._shuffle(x, y, [last + lane for lane in range(self.shape.lanes)])
 
     def transposed(self, square: Sequence[ir.Value]) -> list[ir.Value]:
-        """As many vectors as there are lanes: lane l of vector v becomes lane v of vector l."""
+        """Return the transpose of `square`, a list of as many vectors as a vector has lanes.
+
+        Lane l of vector v becomes lane v of vector l.
+        """
         rows, places = list(square), range(self.shape.lanes)
         distance = 1
         while distance < self.shape.lanes:
-            # Swap the off-diagonal quarters of all squares of twice the distance.
+            # Swap the off-diagonal quarters of all squares with a side of twice the distance.
             keep = [p if not p & distance else self.shape.lanes + p - distance for p in places]
             take = [p + distance if not p & distance else self.shape.lanes + p for p in places]
             for row in (p for p in places if not p & distance):
@@ -235,15 +251,15 @@ class Vectors:
         return rows
 
     def last(self, x: ir.Value) -> ir.Value:
-        """The last lane."""
+        """Return the last lane of `x` as a scalar."""
         return self.builder.extract_element(x, _I32(self.shape.lanes - 1))
 
     def any_below(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """Whether a < b in any lane, as one bit."""
+        """Return one bit: whether ``a < b`` in any lane."""
         return self._any(self.builder.fcmp_ordered("<", a, b))
 
     def any_within(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """Whether a <= b in any lane, as one bit."""
+        """Return one bit: whether ``a <= b`` in any lane."""
         return self._any(self.builder.fcmp_ordered("<=", a, b))
 
     def _any(self, lanes: ir.Value) -> ir.Value:
@@ -264,7 +280,10 @@ class Vectors:
         step: int = 1,
         carried: Sequence[ir.Value] = (),
     ) -> Iterator[Loop]:
-        """Loop from `begin` to before `end`; the body is what is emitted inside of the context."""
+        """Emit a loop over [begin, end) in steps of `step`; the context emits its body.
+
+        `carried` are the values of the first iteration; `Loop.carry` sets those of the next one.
+        """
         build: Any = self.builder
         first = self.constant(begin) if isinstance(begin, int) else begin
         limit = self.constant(end) if isinstance(end, int) else end

@@ -1,5 +1,6 @@
-"""The numba engine: every function here is compiled, releases the GIL and is cached on disk.
+"""The numba engine: functions that are compiled, release the GIL and are cached on disk.
 
-`compiling` holds the one decorator, `pairs` compares two series, `scan` searches many windows.
-Inputs are trusted: whoever calls has checked shapes, types, bands and finiteness.
+`compiling` has the decorators that compile a function, `pairs` compares two series, and `scan`
+searches many windows. Functions here check nothing: callers have already checked shapes, types,
+bands and finiteness.
 """

@@ -1,17 +1,19 @@
-"""A block of neighbouring windows made ready for bounds: float32, with room to read in lanes.
+"""Preparation of a block of neighbouring windows for lower bounds, in float32.
 
-The points of a block are measured from its first one and divided by their range, so that a high
-level costs no digits and no square overflows; each window then has a slope and an offset that make
-them z-normal. Beside the points lie the extremes within the band of each (the windows' envelopes)
-and, for the coarse level, means of runs of points. Maxima and means of 2**n points are made by
-doubling: n passes of vectors over the block.
+The points of a block are taken relative to the block's first point and divided by their range. So a
+high level loses no digits, and no square overflows. A slope and an offset per window then make its
+points z-normal. Besides its points, a block holds their maxima and minima within the band (the
+windows' envelopes) and, for the coarse bound, means of several points. Maxima and means of 2**n
+points are computed by doubling, in n vectorised passes over the block.
 
-Windows `step` points apart are not neighbours in memory. The points are then dealt out like cards:
-point i goes to row ``i % step``, so that the points of all windows at one place lie side by side
-again. Windows further apart than they and their envelopes are long are moved together first.
+If windows begin `step` points apart, their points are not adjacent in memory. The points are then
+dealt into rows: point i goes to row ``i % step``, so that the points of all windows at one offset
+are adjacent again. Windows that are farther apart than their length and envelope are first copied
+next to each other.
 
-The arrays are the caller's (`room`) and are used again for the next block. What loops over points
-or windows is emitted (`emit.block`); here addresses are computed, which numba compiles quickly.
+The caller owns the arrays (`room`), which are reused for the next block. Loops over points or
+windows are emitted (`emit.block`); the functions here only compute addresses, so numba compiles
+them quickly.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.plan import COUNT, FIRST, ITEM_BYTES, SCALE, SHIFT, VALUES
 
-SLOPE_MAX = 1e6  # a window this much flatter than its block has no digits left in float32
-RANGE_MIN = 1e-290  # one over a range below this may be infinite
+SLOPE_MAX = 1e6  # greatest slope: a flatter window has no significant digits in float32
+RANGE_MIN = 1e-290  # least range of a block: the reciprocal of a smaller one may be infinite
 
-# Rows of `space`, each with the highest and the lowest in the two rows after it.
+# First rows of `space` for points, means and dealt points; maxima and minima are the next two rows.
 POINTS, MEANS, DEALT, SPACE_ROWS = 0, 3, 6, 9
-# Rows of `lanes`, an element for each window.
+# Rows of `lanes`, which have one element per window.
 SLOPES, OFFSETS, NOISES, FORWARD, BACKWARD, LIMITS, LANE_ROWS = range(7)
 
 LANES = machine.instruction_set().lanes(FLOAT32)
@@ -60,7 +62,10 @@ _farthest_64, _narrow_64, _scales_64, _value_64 = (
 
 
 def room(plan: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the arrays `space` and `lanes` for blocks of this plan."""
+    """Return the float32 arrays `space` and `lanes` that the blocks of a search with `plan` use.
+
+    Their shapes are (SPACE_ROWS, elements) and (LANE_ROWS, windows).
+    """
     return (
         np.zeros((SPACE_ROWS, int(plan["size"][0])), np.float32),
         np.zeros((LANE_ROWS, int(plan["windows"][0])), np.float32),
@@ -72,10 +77,11 @@ def prepare(
     plan: Any, row: Any, first: int, count: int, query: Any, segment: int, dealt_rows: Any,
     space: Any, lanes: Any,
 ) -> int:  # fmt: skip
-    """Make `count` windows ready: a run's candidates from number `first` on.
+    """Prepare the block of `count` candidates of one history, from candidate `first` on.
 
-    Returns the row of `space` from which to read bounds; in it the first window begins after
-    `band` elements unless points were dealt.
+    `row` is the history's row of the table in `plan`. Return the row of `space` from which the
+    bounds read points. In that row the first window begins at element `band`, or at element 0 if
+    the points were dealt.
     """
     begin = row[FIRST] + first * plan.step
     pitch, pitch_of_lanes = 4 * space.shape[1], 4 * lanes.shape[1]
@@ -103,9 +109,10 @@ def prepare(
 
 @inlined
 def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any) -> Any:
-    """Read the windows' points and `band` more on either side; past the run's ends, the last.
+    """Read the points of the windows and `band` more on either side into `space`, as float32.
 
-    Returns how many, and the range in which they are measured.
+    Beyond the ends of the searched part, its first or last point is repeated. Return the number of
+    points, and the greatest absolute difference of a point from `origin`.
     """
     span = plan.m + 2 * plan.band
     reach = (count - 1) * plan.step + span
@@ -140,7 +147,7 @@ def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any
 
 @inlined
 def value_at(row: Any, begin: int) -> Any:
-    """Return a point of a run's history."""
+    """Return point `begin` of the history in `row`, as float64."""
     address = row[VALUES] + row[ITEM_BYTES] * begin
     return _value_32(address) if row[ITEM_BYTES] == 4 else _value_64(address)
 
@@ -173,13 +180,16 @@ def _scale(
 
 @inlined
 def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
-    """Fill the rows after the points with the extremes of ``2 * band + 1`` points from each on."""
+    """Fill the two rows after the points with maxima and minima of ``2 * band + 1`` points.
+
+    Element i is the extreme of the points from i on.
+    """
     passes, reach = 1, 2
     while reach < 2 * band + 1:
         passes, reach = passes + 1, 2 * reach
     for number in range(1, 3):
-        # Back and forth between two rows, so that the last pass fills the row wanted. In place each
-        # pass takes seven times as long.
+        # Passes alternate between two rows, such that the last pass fills the target row. In place,
+        # each pass would take seven times as long.
         source, target, other = points, points + number * pitch, points + DEALT * pitch
         if passes % 2 == 0:
             target, other = other, target

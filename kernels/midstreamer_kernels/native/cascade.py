@@ -1,32 +1,35 @@
-"""The rows of a collection nearest to a query: bounds, float32 in lanes, float64 in lanes.
+"""Cascade that finds the rows of a collection nearest to a query: bounds, then DTW in float32.
 
-Each step looks only at rows that the one before could not rule out:
+Each step examines only the rows that the step before could not rule out:
 
-1. *Sketch.* The bound of every row from its means (`sketch`).
-2. *Seeds.* The rows with the least bounds are compared first: the k-th best is then nearly final.
-3. *Envelopes.* LB_Keogh (Keogh and Ratanamahatana 2005): the squared excess of a row over the
-   envelope of the query; and if that does not rule it out, of the query over the row's envelope.
-4. *Lanes.* The comparison itself, in float32 (`lanes`).
-5. *Again.* What float32 puts within reach is compared in float64, which alone gives answers.
+1. *Sketch*: a lower bound of every row from its segment means (`sketch`).
+2. *Seeds*: the rows with the least bounds are compared first, so that the k-th best distance is
+   nearly final early.
+3. *Envelopes*: LB_Keogh (Keogh and Ratanamahatana 2005), which is the squared excess of a row over
+   the query's envelope. If that does not rule the row out, the squared excess of the query over the
+   row's envelope.
+4. *Lanes*: DTW in float32 lanes (`lanes`).
+5. *Float64*: the caller compares the remaining rows in float64; only those distances are returned.
 
-How far float32 may be off. Let x and y be the exact points, moved and scaled by the same numbers so
-that they fit float32, and x', y' what float32 keeps of them; a path has at most p = n + m - 1 cells
-and u = 2**-24.
+The rounding error of float32 is bounded as follows. Let x and y be the exact points, shifted and
+scaled by the same numbers to fit float32, and x', y' their float32 values. A path has at most
+p = n + m - 1 cells, and u = 2**-24.
 
-- Along any path each difference changes by at most e = max|x - x'| + max|y - y'|, so by the
-  triangle inequality the root of a path's cost changes by at most sqrt(p) e. So do the least costs.
-- A difference, a square and at most p - 1 sums round a term by at most p + 2 factors within 1 - u
-  and 1 + u; minima round nothing, and all terms are positive. So the root of the cost computed in
-  float32 is off by at most a factor ``(1 + u)**((p + 2) / 2)``, whatever path it took. Squares too
-  small for float32 are off by less than 2**-125 each.
+- Along any path each difference changes by at most e = max|x - x'| + max|y - y'|. By the triangle
+  inequality the root of a path's cost, and of the least cost, changes by at most sqrt(p) e.
+- A difference, a square and at most p - 1 sums multiply a term by at most p + 2 factors between
+  1 - u and 1 + u. Minima do not round, and all terms are positive. So the root of the float32 cost
+  is wrong by at most the factor ``(1 + u)**((p + 2) / 2)``, whatever the path. A square too small
+  for float32 adds an error of less than 2**-125.
 
-Hence both ways, with g = exp((p + 4) u) > (1 + u)**(p + 3) and what float64 rounds thrown in:
+Hence in both directions, with g = exp((p + 4) u) > (1 + u)**(p + 3), which also covers the rounding
+of float64:
 
-    narrow <= (exact + sqrt(p) e) g      a row computed as farther is ruled out
-    exact  <= narrow g + sqrt(p) e       k rows computed as near are as near as this
+    narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
+    exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
 
-Bounds are sums of fewer terms, each at most one of the path, so the first line holds for them too;
-means are rounded like points, for which e is doubled.
+The bounds are sums of fewer terms, each at most one term of the path, so the first line holds for
+them too. Means are rounded like points; e is doubled for that.
 """
 
 from __future__ import annotations
@@ -46,9 +49,9 @@ from midstreamer_kernels.native.heap import offer
 from midstreamer_kernels.native.lanes import LANES_32, PADDING, block_cells, dtw_block, empty_block
 from midstreamer_kernels.native.sketch import near_threshold, sketch_bounds
 
-SEEDS = 2 * LANES_32  # rows compared before bounds are looked at, beside two for each match wanted
-BOTH_WAYS_MAX = 32  # the band beyond which a row's envelope rules out less than it costs
-AHEAD = 6  # rows asked for before they are read: the wait for memory is longer than the work
+SEEDS = 2 * LANES_32  # seeds compared in addition to two per wanted match
+BOTH_WAYS_MAX = 32  # greatest band for which computing a row's envelope saves more than it costs
+AHEAD = 6  # rows prefetched ahead of the one in use: memory latency is longer than the work per row
 
 _gather = emitted(emit_gather, lanes.shape_for(FLOAT32))
 _register = Shape(FLOAT32, LANES_32 // 2, 1)
@@ -58,67 +61,78 @@ _fetch = emitted(emit_fetch, lanes.shape_for(FLOAT32))
 
 
 class Query(NamedTuple):
-    """A query made ready: float32, moved and scaled like the rows."""
+    """A query in float32, shifted and scaled like the rows, with its envelope and tolerances."""
 
     points: Any
+    """The points of the query, shape (n,), float32."""
     upper: Any
-    """The envelope, shape (m,)."""
+    """The upper envelope, shape (m,), float32."""
     lower: Any
+    """The lower envelope, shape (m,), float32."""
     upper_means: Any
-    """Of the envelope's segments."""
+    """Segment means of the upper envelope, shape (segments,), float32."""
     lower_means: Any
+    """Segment means of the lower envelope, shape (segments,), float32."""
     band: int
+    """Half-width of the warping band in points."""
     noise: float
-    """How far the root of a cost may be off by the rounding of points."""
+    """Greatest error of the root of a cost that comes from rounding the points."""
     growth: float
-    """The factor by which it may be off by the rounding of sums."""
+    """Greatest factor by which rounding of sums changes the root of a cost."""
     tiny: float
-    """What a cost may lack because squares vanished."""
+    """Greatest amount that a cost loses because squares are too small for float32."""
 
 
 class Found(NamedTuple):
-    """The rows that float32 put within reach, in no order, and the best so far."""
+    """The rows that float32 does not rule out, unordered, and a heap of the nearest so far."""
 
     rows: Any
+    """Numbers of the rows, int64; the first ``count[0]`` elements are in use."""
     costs: Any
+    """Their squared DTW distances, float32."""
     count: Any
-    """How many, shape (1,)."""
+    """Number of rows found, shape (1,)."""
     best: Any
-    """A heap of the k least costs; empty when every row within `cutoff` is wanted."""
+    """A heap of the k least costs; shape (0,) if every row within the cutoff is wanted."""
     best_rows: Any
+    """The row numbers of the costs in `best`."""
     best_count: Any
+    """Number of costs in `best`, shape (1,)."""
     shared: Any
-    """A distance that the k-th nearest row does not exceed, shape (1,), common to all threads.
+    """An upper bound of the k-th nearest row's distance, shape (1,), common to all threads.
 
-    It begins as the cutoff. Threads write it without a lock: one may overwrite what another just
-    wrote by something greater. That costs time, not exactness, for every value was right.
+    The first value is the cutoff. Threads write to it without a lock, so a thread may overwrite a
+    lower value of another. That costs time but no exactness, because every value is a valid bound.
     """
 
 
 class Group(NamedTuple):
-    """Rows waiting to be compared side by side."""
+    """Up to `LANES_32` rows that will be compared at once, with the arrays of the comparison."""
 
     starts: Any
-    """Where each row begins, in elements."""
+    """Index of the element where each row begins, shape (LANES_32,), int64."""
     waiting: Any
-    """Which rows these are."""
+    """Numbers of the rows, shape (LANES_32,), int64."""
     count: Any
-    """How many, shape (1,)."""
+    """Number of rows in the group, shape (1,)."""
     block: Any
+    """The rows in lanes; see `native.lanes.dtw_block`."""
     cells: Any
+    """Scratch of the comparison."""
     costs: Any
+    """Receives the squared DTW distances, shape (LANES_32,), float32."""
 
 
 @jit
 def cost_within(query: Any, distance: float) -> float:
-    """Return the cost that float32 does not exceed for rows within `distance`."""
+    """Return the greatest float32 cost that a row within `distance` can have."""
     root = (distance + query.noise) * query.growth
     return float(root * root + query.tiny)
 
 
 @jit
 def distance_within(query: Any, cost: float) -> float:
-    """Return the distance that rows of this cost in float32 do not exceed."""
+    """Return the greatest exact distance that a row with the float32 `cost` can have."""
     return float(np.sqrt(cost + query.tiny) * query.growth + query.noise)
 
 
@@ -133,7 +147,7 @@ def _group(query: Any, m: int) -> Any:
 
 @jit
 def _take(query: Any, found: Any, group: Any) -> None:
-    """Keep those rows of a compared group that are near enough."""
+    """Add the rows of a compared group that are within the limit to `found`."""
     limit = cost_within(query, found.shared[0])
     for lane in range(group.count[0]):
         cost = np.float64(group.costs[lane])
@@ -155,10 +169,10 @@ def _take(query: Any, found: Any, group: Any) -> None:
 
 @jit
 def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
-    """Compare the rows that wait in `group`."""
+    """Compare the query with the rows in `group` by DTW in float32; the group is empty then."""
     m, count = rows.shape[1], group.count[0]
     for lane in range(LANES_32):
-        # Lanes without a row repeat the first.
+        # Lanes without a row repeat the first row.
         group.starts[lane] = group.waiting[lane if lane < count else 0] * m
     inside = group.block.ctypes.data + PADDING * LANES_32 * group.block.itemsize
     _gather(rows.ctypes.data, group.starts.ctypes.data, m, inside)
@@ -172,13 +186,14 @@ def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
 def _compare_all(
     rows: Any, query: Any, group: Any, found: Any, first: int, bounds: Any, chosen: Any
 ) -> None:
-    """Compare the chosen rows, but for those that are ruled out by what is found meanwhile."""
+    """Compare the chosen rows, except those that a lower limit rules out in the meantime."""
     for number in range(chosen.size):
         place = chosen[number]
         if bounds[place] <= cost_within(query, found.shared[0]):
             group.waiting[group.count[0]] = first + place
             group.count[0] += 1
-        # One call for full groups and for the last one: each is compiled into its caller.
+        # One call for full groups and for the last group, because numba compiles it into its caller
+        # at each call.
         last = number == chosen.size - 1 and group.count[0] > 0
         if last or group.count[0] == LANES_32:
             _compare(query, rows, group, found)
@@ -198,13 +213,13 @@ def _excess(points: Any, upper: Any, lower: Any) -> Any:
 
 @jit
 def envelope_room(n: int, m: int, band: int) -> Any:
-    """Return scratch memory for `bound_of_query`."""
+    """Return the scratch memory of `bound_of_query` for n query points and rows of m points."""
     return np.zeros((emit_envelope.ROWS, max(n, m) + 2 * band + 3 * LANES_32), np.float32)
 
 
 @jit
 def bound_of_query(points: Any, row: Any, band: int, room: Any) -> Any:
-    """Return the squared excess of the query's `points` over the envelope of `row`."""
+    """Return the sum of the squared excesses of the query's `points` over the envelope of `row`."""
     passes, span = 0, 1
     while span < 2 * band + 1:
         passes += 1
@@ -219,19 +234,21 @@ def bound_of_query(points: Any, row: Any, band: int, room: Any) -> Any:
 def search_rows(
     rows: Any, sketch: Any, ends: Any, query: Any, found: Any, first: int, last: int
 ) -> None:
-    """Find what is near among the rows [first, last), `first` a multiple of `CHUNK`.
+    """Find the rows of [first, last) that float32 does not rule out as one of the nearest.
 
     Parameters
     ----------
     rows : ndarray, shape (n, m), float32
-    sketch, ends
-        Of all rows; see `sketch`.
+    sketch : ndarray, from `native.sketch.sketch_of`, of all rows
+    ends : ndarray, from `native.sketch.segment_ends`
     query : Query
     found : Found
-        Receives the rows; room for all of them.
+        Receives the rows; its arrays have room for all rows of [first, last).
+    first : int
+        A multiple of `native.sketch.CHUNK`.
     """
     whole = -(-(last - first) // LANES_32) * LANES_32
-    room = np.full(whole, np.nan, np.float32)  # which is within no limit
+    room = np.full(whole, np.nan, np.float32)  # NaN is within no limit
     bounds = room[: last - first]
     sketch_bounds(sketch, ends, query.upper_means, query.lower_means, first, bounds)
     group = _group(query, rows.shape[1])
@@ -248,14 +265,17 @@ def search_rows(
             count = _choose_by_envelope(rows, query, found, first, chosen, count, bounds)
         _compare_all(rows, query, group, found, first, bounds, chosen[:count])
         for number in range(count):
-            bounds[chosen[number]] = np.nan  # done
+            bounds[chosen[number]] = np.nan  # compared, so not to be chosen again
 
 
 @jit
 def _choose_by_envelope(
     rows: Any, query: Any, found: Any, first: int, chosen: Any, count: int, bounds: Any
 ) -> int:
-    """Keep the chosen rows that their envelopes do not rule out; write the bounds to `bounds`."""
+    """Keep the chosen rows that the envelope bounds do not rule out; return their number.
+
+    The new bounds are written to `bounds`.
+    """
     limit = np.float32(cost_within(query, found.shared[0]))
     room = envelope_room(query.points.size, rows.shape[1], query.band)
     row_bytes = rows.itemsize * rows.shape[1]
@@ -276,10 +296,10 @@ def _choose_by_envelope(
 
 @jit
 def search_blocks(blocks: Any, query: Any, found: Any, first: int, last: int) -> None:
-    """Find what is near among the rows [first, last) without any bound.
+    """Find the rows of [first, last) that float32 does not rule out, without lower bounds.
 
-    `blocks` has rows in lanes, shape (blocks, elements), as `native.lanes` wants them; `first` is a
-    multiple of the lanes.
+    `blocks` holds the rows in lanes, shape (blocks, elements), from `native.rows.in_lanes`; `first`
+    is a multiple of `LANES_32`.
     """
     group = _group(query, 1)
     for row in range(first, last, LANES_32):

@@ -1,19 +1,20 @@
-"""The one way to compile a function: no GIL, IEEE arithmetic in the written order, cached on disk.
+"""The decorators `jit` and `inlined`, with which all functions of the numba engine are compiled.
 
-A compiler that may reorder a sum gives other bits on another machine, and answers must not depend
-on where they were computed. Only what never reaches an answer may be reordered: bounds, whose users
-leave room for rounding.
+Compiled functions release the GIL, compute IEEE arithmetic in the written order, and are cached on
+disk. The order matters because a compiler that reorders a sum returns other bits on another
+machine, and results must not depend on the machine. Only sums that never appear in a result may be
+reordered: lower bounds, which are compared with a tolerance for rounding.
 
-numba writes its cache beside the sources; where that folder cannot be written it takes the user's
-cache folder, and always ``NUMBA_CACHE_DIR`` when set. With none of them writable the functions
-still work, compiled anew by each process. With code compiled ahead (see `target`) there is that
-folder and no other place: it is only read, and what it lacks is compiled in memory. Whatever is
-wrong with a cache is said once and costs time, no more.
+numba writes its cache to ``NUMBA_CACHE_DIR`` if that is set, otherwise beside the sources, or to
+the user's cache folder if the sources' folder is not writable. If none of them is writable, the
+functions still work, but every process compiles them again. With code compiled ahead of time (see
+`target`) only that folder is used: it is only read, and missing code is compiled in memory. A
+faulty cache costs only time, and one warning is logged.
 
-numba notices a change of the file in which a function
-is defined, but not of what that function calls, nor how wide the vectors are that we emit; so the
-names of our cache files carry a digest of all sources that are compiled and the instruction set.
-Code of an older version or of another shape is never found.
+numba recompiles a function when its source file changes, but not when functions it calls change, or
+when the width of the emitted vectors changes. Therefore the names of our cache files contain a
+digest of all compiled sources and the name of the instruction set, so code of an older version or
+of another vector width is never loaded.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SOURCES_DIGEST = _sources_digest()
 
 
 class _AheadLocator(caching._CacheLocator):  # noqa: SLF001 - where numba has it
-    """Finds code compiled ahead: all in one folder, which need not be writable."""
+    """Locates code compiled ahead of time: one folder for all functions, which is only read."""
 
     def __init__(self, line: int) -> None:
         self._line = line
@@ -90,7 +91,10 @@ class _Cache(caching.FunctionCache):
         self._cache_file._source_stamp = SOURCES_DIGEST  # noqa: SLF001 - a time of older numbas, which images lose
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """Return code from the disk, or None when it has none that is of use."""
+        """Return compiled code from the disk, or None if there is no usable code.
+
+        A problem with the cache is logged once.
+        """
         trouble = ""
         try:
             found = super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
@@ -101,42 +105,46 @@ class _Cache(caching.FunctionCache):
         if found is None and TARGET.folder:
             ANNOUNCER.tell(
                 f"{self._py_func.__module__}.{self._py_func.__name__} is not in {VARIABLE}="
-                f"{TARGET.folder} for {TARGET.model}{trouble}: what is missing is compiled in "
-                "memory, by each process anew. Make the folder with these very versions of Python, "
-                "numba and the kernels: `python -m midstreamer_kernels ahead FOLDER`"
+                f"{TARGET.folder} for {TARGET.model}{trouble}: each process compiles missing code "
+                "in memory again. Make the folder with the same versions of Python, numba and the "
+                "kernels: `python -m midstreamer_kernels ahead FOLDER`"
             )
         elif trouble:
             ANNOUNCER.tell(f"cannot read compiled code in {self.cache_path}{trouble}")
         return found
 
     def save_overload(self, signature: Any, data: Any) -> None:
-        """Write code to the disk, where it can be written."""
+        """Write compiled code to the disk; log one warning if that fails.
+
+        Nothing is written if a folder of code compiled ahead of time is in use.
+        """
         if TARGET.folder:
             return
         try:
             super().save_overload(signature, data)  # type: ignore[no-untyped-call]
         except OSError as error:
             ANNOUNCER.tell(
-                f"cannot keep compiled code, it is compiled by each process anew: {error}. "
-                "NUMBA_CACHE_DIR names another folder"
+                f"cannot keep compiled code, so each process compiles it again: {error}. "
+                "Set NUMBA_CACHE_DIR to a folder that can be written"
             )
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        # numba's own key follows its configuration, which may have changed since.
+        # numba's own key depends on its configuration, which may have changed since the import.
         _, _, code = super()._index_key(signature, codegen)  # type: ignore[no-untyped-call]
         return signature, TARGET.key, code
 
 
 def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = False) -> Any:
-    """Compile `function` on first use; division by zero follows IEEE instead of raising.
+    """Compile `function` at its first call; division by zero follows IEEE instead of raising.
 
-    With `reorder_sums` the compiler may add in another order, for speed: the last bits may differ.
+    With `reorder_sums` the compiler may change the order of additions for speed, so the last bits
+    of a sum may differ between machines.
     """
     if function is None:
         return functools.partial(jit, reorder_sums=reorder_sums)
     fastmath = {"reassoc", "nnan", "nsz"} if reorder_sums else False
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    if TARGET.certain:  # else what is cached would perhaps bear the name of another processor
+    if TARGET.certain:  # otherwise the cache could store code under another processor's name
         try:
             dispatcher._cache = _Cache(function)  # noqa: SLF001 - what cache=True does, under our names
         except RuntimeError as error:
@@ -150,9 +158,9 @@ def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = Fals
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Make `function` a part of each that calls it, instead of one compiled by itself.
+    """Inline `function` into every function that calls it, instead of compiling it by itself.
 
-    For helpers with one or two callers: every function that numba compiles costs a third of a
-    second, and once more in whatever calls it. Sums of these are never reordered.
+    For helpers with one or two callers: numba takes a third of a second to compile a function, and
+    the same again in each caller. The order of additions is never changed.
     """
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)

@@ -1,17 +1,18 @@
-"""Windows that bounds did not rule out are compared: in float32, then in float64, then ranked.
+"""Comparison of the windows that lower bounds did not rule out: float32, then float64, then rank.
 
-Both comparisons take windows in lanes, as many at once as suit the machine. The float32 one only
-decides whether the float64 one is worth while; no answer depends on it. How far it may be off: let
-d be a difference of two points on the best path of the exact comparison, q the query's point there,
-and u = 2**-24. Rounding both points to float32 moves d by at most ``u (|d| + 2 |q|)``. That path
-has at most 2 m - 1 cells, so by the triangle inequality the root of its cost moves by at most u of
-itself and ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums round every term by less than
-(2 m + 4) u in all, and the best path in float32 costs no more than this one. Hence
+Both comparisons take as many windows at once as the processor has lanes. The float32 comparison is
+only a filter before the float64 comparison; no result depends on it. Its rounding error is bounded
+as follows. Let d be a difference of two points on the best path of the exact comparison, q the
+query's point there, and u = 2**-24. Rounding both points to float32 changes d by at most
+``u (|d| + 2 |q|)``. The path has at most 2 m - 1 cells, so by the triangle inequality the root of
+its cost changes by at most u of itself plus ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums
+round every term by less than (2 m + 4) u in total, and the best path in float32 costs no more than
+this path. Hence, in units of the plan,
 
-    float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u),
+    float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u).
 
-in units. Points clipped to `emit.block.CLIP` come no further from the query, so what is ruled out
-with them is ruled out without. `profile` doubles each term.
+Clipping points to `emit.block.CLIP` does not move them away from the query, so a window that is
+ruled out with clipped points would also be ruled out without clipping. `profile` doubles each term.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ _narrow, _float64_at = emitted(emit_narrow, _DOUBLE), emitted(emit_value, _DOUBL
 _stopped = emitted(emit_stopped, _SINGLE)
 _place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE)
 
-UP = 1.0 + 1e-6  # a factor that makes up for rounding to float32
+UP = 1.0 + 1e-6  # factor for limits, which makes up for rounding them to float32
 
 
 def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Return the arrays of the comparison that the plan needs, those before `distances`."""
+    """Return the scratch arrays from `group` on for `compare_common` or `compare_warped`.
+
+    Which of the two functions it is depends on ``plan["lcss"]``.
+    """
     m, band = int(plan["m"][0]), int(plan["band"][0])
     if plan["lcss"][0]:
         return (
@@ -65,14 +69,17 @@ def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 @inlined
 def reach(plan: Any, distances: Any, found: Any, shared: Any) -> Any:
-    """Return the distance beyond which no window can be among the nearest."""
+    """Return the distance beyond which no window can be one of the k nearest."""
     worst = distances[0] if found[0] == distances.size else np.inf
     return min(worst, plan.cutoff, shared[0])
 
 
 @inlined
 def as_bound(plan: Any, distance: float) -> Any:
-    """Return `distance` as bounds are kept, rounded up."""
+    """Return `distance` converted to the form of stored bounds, float32, rounded up.
+
+    For LCSS that is a count of points, for DTW a distance in units of the plan.
+    """
     if plan.lcss:
         return np.float32(distance * plan.m + 0.5)  # a count
     return np.float32(distance / plan.unit * UP)
@@ -85,12 +92,13 @@ def compare_warped(
     exact: Any, exact_cells: Any, exact_costs: Any,
     distances: Any, orders: Any, found: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Rank the candidates with the ascending numbers `chosen`, whose bounds are `bounds`, by DTW.
+    """Compare candidate windows by DTW, and add the matches to the heap of the nearest.
 
-    `distances` and `orders` are a heap of ``found[0]`` matches. `shared` holds a distance that the
-    k-th best does not exceed, common to all threads. They write it without a lock, and one may
-    overwrite what another has just lowered: that costs time, not exactness, for every value ever
-    written there is right. Leaves early when the search is stopped.
+    `chosen` holds ascending candidate numbers, and `bounds` their lower bounds. `distances` and
+    `orders` are a heap of ``found[0]`` matches. `shared` holds an upper bound of the k-th best
+    distance, common to all threads. Threads write to it without a lock, so a thread may overwrite a
+    lower value of another. That costs time but no exactness, because every value written there is a
+    valid upper bound. The function returns early if the search is stopped.
     """
     place = 0
     while place < chosen.size:
@@ -117,9 +125,10 @@ def compare_common(
     group: Any, windows: Any, cells: Any, costs: Any,
     distances: Any, orders: Any, found: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Rank them by LCSS, whose float64 lanes need no filter before them.
+    """Compare candidate windows by LCSS, and add the matches to the heap of the nearest.
 
-    Leaves early when the search is stopped.
+    There is no float32 filter. The arguments are those of `compare_warped` where they have the same
+    names. The function returns early if the search is stopped.
     """
     place = 0
     while place < chosen.size:
@@ -138,7 +147,10 @@ def _gather(
     plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, place: int, limit: Any,
     group: Any, windows: Any,
 ) -> Any:  # fmt: skip
-    """Put windows within `limit` into lanes; return the place after them, and how many."""
+    """Copy the next candidates whose bound is within `limit` into the lanes of `windows`.
+
+    Return the index in `chosen` after them, and their number. Their numbers are put into `group`.
+    """
     count = 0
     while place < chosen.size and count < group.size:
         order = chosen[place]
@@ -156,13 +168,16 @@ def _rank_exactly(
     plan: Any, group: Any, sources: Any, query: Any, windows: Any, exact: Any, cells: Any,
     costs: Any, distances: Any, orders: Any, found: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Compare a group's windows, which are in the lanes `sources`, in float64."""
+    """Compare the windows in the lanes `sources` in float64, and add the matches to the heap.
+
+    `group` holds the candidate numbers of these windows.
+    """
     for lane in range(group.size):
         source = np.int64(sources[lane])
         for t in range(plan.m):
             exact[(PADDING + t) * LANES_64 + lane] = windows[t * LANES_32 + source]
     limit = reach(plan, distances, found, shared)
-    # The root of a cost may round to the very limit.
+    # The tolerance is needed because the root of a greater cost may round to exactly the limit.
     highest = limit * limit * (1.0 + SLACK) + SMALLEST
     dtw_block(query, exact, plan.band, highest, cells, costs, plan.stop)
     for lane in range(group.size):
@@ -171,7 +186,10 @@ def _rank_exactly(
 
 @inlined
 def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int) -> None:
-    """Put a candidate's window into a lane, as it is compared."""
+    """Copy the window of candidate `order` into a lane, z-normalised if the plan says so.
+
+    `lane` is the address of the lane's first element, and `lanes` the number of lanes.
+    """
     which = 0
     while order >= before[which + 1]:
         which += 1
@@ -192,9 +210,9 @@ def _filter(
     plan: Any, limit: float, count: int, narrow: Any, windows: Any, block: Any, cells: Any,
     costs: Any, group: Any,
 ) -> int:  # fmt: skip
-    """Leave in `group` the candidates that float32 does not rule out, and in `costs` their lanes.
+    """Remove from `group` the candidates that the float32 comparison rules out.
 
-    Returns how many.
+    `costs` receives the lanes of the candidates that stay; their number is returned.
     """
     if limit == np.inf:
         for lane in range(count):
@@ -220,5 +238,6 @@ def _rank(
     if distance > plan.cutoff or distance == np.inf:
         return
     found[0] = offer(distances, orders, found[0], distance, order)
-    if found[0] == plan.k and distances[0] < shared[0]:  # with fewer, others may have the rest
+    # With fewer than k matches in this thread, its worst match is no bound of the k-th best.
+    if found[0] == plan.k and distances[0] < shared[0]:
         shared[0] = distances[0]

@@ -1,8 +1,8 @@
-"""The bridge from emitters to numba: what `emit` writes, called from compiled functions.
+"""Calls of emitted LLVM functions (see `emit`) from functions that numba compiles.
 
-An emitted function takes pointers; compiled Python has none, so it is called with addresses:
-``array.ctypes.data`` plus what the caller adds, in bytes. Nothing keeps the array alive meanwhile
-but the caller's own use of it afterwards, and nothing is checked: callers own the arithmetic.
+An emitted function takes pointers. Compiled Python has no pointers, so the caller passes addresses:
+``array.ctypes.data`` plus an offset in bytes. Nothing is checked: the caller is responsible for the
+offsets. The address does not keep the array alive, so the caller must use the array after the call.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numba import extending, types
 
 from midstreamer_kernels.emit.values import Shape
 
-INDEX = ir.IntType(64)  # what `intp` is on every machine that numba supports in 64 bits
+INDEX = ir.IntType(64)  # numba's `intp` on 64-bit machines
 
 Emitter = Callable[[ir.Module, Shape, ir.IntType], ir.Function]
 
-_intrinsic: Any = extending.intrinsic  # its own type does not know the context that it leaves out
+_intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
 
 
 @functools.cache
 def _typed(emit: Emitter, shape: Shape) -> tuple[str, Any, tuple[Any, ...]]:
-    """Return the name, the result and the parameters of the function, as numba calls them."""
+    """Return the function's name, and numba's types of its result and its parameters."""
     written = emit(ir.Module(), shape, INDEX)
     return (
         written.name,
@@ -45,9 +45,10 @@ def _numba_type(found: ir.Type) -> Any:
 
 
 def emitted(emit: Emitter, shape: Shape) -> Any:
-    """Return what `emit` writes for `shape`, callable inside of functions that `jit` compiles.
+    """Return the function that `emit` emits for `shape`, for calls in functions compiled by `jit`.
 
-    Pointers are given as whole numbers, indices as integers, scalars as floats; numba converts.
+    Pointers are passed as integer addresses, indices as integers and scalars as floats; numba
+    converts them to the types of the function.
     """
     parameters = len(_typed(emit, shape)[2])
 
@@ -58,9 +59,10 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
 
 
 def emitted_like(emit: Emitter, shapes: Sequence[Shape]) -> Any:
-    """Return what `emit` writes for the first argument's type, an array given beside the others.
+    """Return an emitted function that is chosen by the number type of its first argument.
 
-    `shapes` has one for each number; the array itself is not passed on.
+    The call has one extra argument in front, an array of the wanted type; the array itself is not
+    passed on. `shapes` has one `Shape` for each number type.
     """
     by_number = {shape.number.name: shape for shape in shapes}
     parameters = len(_typed(emit, shapes[0])[2])
@@ -100,7 +102,7 @@ def _call(emit: Emitter, shape: Shape) -> Any:
 
 
 def _named(call: Any, parameters: int) -> Any:
-    # numba matches a call with the parameters one by one, so each is named.
+    # numba matches a call with the parameters one by one, so each parameter needs a name.
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = ["typing_context", *(f"argument_{place}" for place in range(parameters))]
     call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])

@@ -1,7 +1,7 @@
-"""A bounded heap of matches: the worst kept is at the root, so that a better one can replace it.
+"""A bounded heap of matches: the worst match is at the root, so that a better one can replace it.
 
-A match is a distance and the number of its candidate; equal distances are ordered by that number.
-The two arrays are the caller's, and so is the count of places in use.
+A match is a distance and the number of its candidate. Equal distances are ordered by that number.
+The caller owns the arrays `distances` and `orders` and the count of elements in use.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from midstreamer_kernels.native.compiling import inlined, jit
 
 @inlined
 def _after(distance_a: float, order_a: int, distance_b: float, order_b: int) -> bool:
-    """Tell whether match a is worse than match b."""
+    """Return whether match a is worse than match b: farther, or as far with a greater number."""
     return distance_a > distance_b or (distance_a == distance_b and order_a > order_b)
 
 
 @jit
 def sift_down(distances: Any, orders: Any, place: int, size: int) -> None:
-    """Let the match at `place` sink until none below it is worse."""
+    """Move the match at index `place` down the heap until no child is worse."""
     while True:
         child = 2 * place + 1
         if child >= size:
@@ -37,7 +37,10 @@ def sift_down(distances: Any, orders: Any, place: int, size: int) -> None:
 
 @jit
 def offer(distances: Any, orders: Any, size: int, distance: float, order: int) -> int:
-    """Put a match into the heap whose root is the worst kept; return the new size."""
+    """Add a match to a heap of `size` matches, and return the new size.
+
+    If the heap is full, the match replaces the worst one, or is dropped if it is worse itself.
+    """
     if size == distances.size:
         if _after(distances[0], orders[0], distance, order):
             distances[0], orders[0] = distance, order

@@ -1,14 +1,15 @@
-"""One query against many windows at once, lane l for window l.
+"""Comparison of one query with many windows at once: window l is in lane l of the SIMD vectors.
 
-`dtw_block` compares in float32 or float64, as its arrays are, with the loops of `emit.lanes`. A
-block of windows is a flat array of ``(m + 2 * PADDING) * lane_count(array)`` elements: point t of
-lane l at ``(PADDING + t) * lanes + l``, and infinity in the padding (`empty_block` makes one). A
-lane without a window may hold anything that is not NaN; infinities give an infinite cost.
+`dtw_block` computes DTW in float32 or float64, the type of its arrays, with the loops of
+`emit.lanes`. A block of windows is a flat array of ``(m + 2 * PADDING) * lane_count(array)``
+elements: point t of lane l is at ``(PADDING + t) * lanes + l``, and the padding is infinity.
+`empty_block` creates a block. A lane without a window may hold any values except NaN; infinities
+give an infinite cost.
 
-Every lane computes exactly the cells of `reference.dtw`, so a window's cost is a pure function of
-its values and the query's, whatever shares the registers.
+Every lane computes exactly the cells of `reference.dtw`. So the cost of a window is a pure function
+of the window and the query, and does not depend on the windows in the other lanes.
 
-`lcss_lanes` counts common subsequences of `LANES` float64 windows, cell by cell.
+`lcss_lanes` computes the LCSS of `LANES` float64 windows, cell by cell.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted, emitted_like
 from midstreamer_kernels.native.vector import LANES, lcss_cell
 
-ROWS = 2  # that advance together; more help only where there are more registers
-PADDING = ROWS - 1
-CHECK_ROWS = 16  # rows of LCSS between two looks at the flag that ends a search
+ROWS = 2  # matrix rows computed together; more would need more registers
+PADDING = ROWS - 1  # points of padding at either end of a window
+CHECK_ROWS = 16  # rows of the LCSS matrix between two checks of the stop flag
 
 
 def shape_for(number: Number) -> Shape:
-    """Return the lanes and rows that suit this machine: four vectors in flight, twelve held."""
+    """Return the shape of `emit.lanes` for this processor: two registers per vector, `ROWS` rows.
+
+    Four registers of cells are then computed at once, and about twelve are in use.
+    """
     offered = machine.instruction_set()
     return Shape(number, 2 * offered.lanes(number), ROWS, offered.integers(number))
 
@@ -44,19 +48,19 @@ _stopped = emitted(emit_stopped, _SHAPES[0])
 
 @inlined
 def lane_count(like: Any) -> int:
-    """Return how many windows of the type of `like` are compared at once."""
+    """Return the number of windows compared at once, for the number type of the array `like`."""
     return LANES_32 if like.itemsize == 4 else LANES_64
 
 
 @inlined
 def empty_block(like: Any, m: int) -> Any:
-    """Return a block of windows of `m` points, every lane at infinity."""
+    """Return a block for windows of `m` points, of the type of `like`, filled with infinity."""
     return np.full((m + 2 * PADDING) * lane_count(like), np.inf, like.dtype)
 
 
 @inlined
 def block_cells(like: Any, band: int) -> Any:
-    """Return the scratch that `dtw_block` needs for `band`."""
+    """Return the scratch cells that `dtw_block` needs for `band`, of the type of `like`."""
     return np.empty((2 * band + 2) * lane_count(like), like.dtype)
 
 
@@ -64,21 +68,24 @@ def block_cells(like: Any, band: int) -> Any:
 def dtw_block(
     query: Any, block: Any, band: int, limit: float, cells: Any, costs: Any, stop: int = 0
 ) -> None:
-    """Write the squared DTW cost of each lane into `costs`.
+    """Write the squared DTW distance between `query` and the window of each lane to `costs`.
 
     Parameters
     ----------
-    query : ndarray, shape (n,), float32 or float64 as all arrays here
-    block : ndarray, flat, as `empty_block`
-        Windows of m points, which need not be n.
+    query : ndarray, shape (n,), float32 or float64; all arrays have the same type
+    block : ndarray, flat, from `empty_block`
+        Windows of m points; m may differ from n.
     band : int
-        At least ``|n - m|``.
+        Half-width of the warping band in points, at least ``|n - m|``.
     limit : float
-        When every lane is beyond it the comparison may stop, and then all costs are infinite.
+        Squared distance. If every lane exceeds it, the comparison may stop early (early
+        abandoning), and all costs are infinite.
     cells : ndarray, from `block_cells`
+        Scratch memory.
     costs : ndarray, shape (lane_count(query),)
     stop : int
-        Address of a `Stop`, 0 for none: once it is set, the comparison ends and costs are infinite.
+        Address of a `Stop` flag, 0 for none. If the flag is set, the comparison ends, and all costs
+        are infinite.
     """
     m = block.size // lane_count(query) - 2 * PADDING
     _compare(
@@ -89,13 +96,13 @@ def dtw_block(
 
 @jit
 def scratch(band: int) -> Any:
-    """Return the row of cells that `lcss_lanes` needs for `band`."""
+    """Return the scratch row of cells that `lcss_lanes` needs for `band`, float64."""
     return np.empty((2 * band + 3) * LANES)
 
 
 @jit
 def _fill(cells: Any, value: float) -> None:
-    # Assigning to a slice does the same and compiles for a second longer.
+    # Assigning to a slice does the same, but numba takes a second longer to compile it.
     for cell in range(cells.size):
         cells[cell] = value
 
@@ -104,12 +111,13 @@ def _fill(cells: Any, value: float) -> None:
 def lcss_lanes(
     query: Any, windows: Any, band: int, epsilon: float, cells: Any, costs: Any, stop: int = 0
 ) -> None:
-    """Write ``m - LCSS`` of each lane into `costs`: the points left without a partner.
+    """Write ``m - LCSS`` of each lane to `costs`: the number of points without a match.
 
-    Point t of lane l is at ``t * LANES + l`` in `windows`; there is no padding. Column j of row i
-    lies in slot ``j - i + band + 1``: the cell above one slot ahead, the diagonal neighbour in the
-    slot itself, and a guard slot on either side for the cells outside of the band. `stop` as of
-    `dtw_block`, but costs are then left as they were.
+    All arrays are float64, and `query` has m points like the windows. Point t of lane l is at
+    ``t * LANES + l`` in `windows`, without padding. Column j of row i is in slot
+    ``j - i + band + 1`` of `cells`: the cell above is one slot ahead, the diagonal neighbour in the
+    slot itself, and one guard slot on either side stands for cells outside of the band. If the flag
+    at the address `stop` is set, the function returns and leaves `costs` unchanged.
     """
     m = query.size
     _fill(cells, 0.0)

@@ -1,24 +1,26 @@
-"""The longest common subsequence, 256 columns of the matrix in a handful of instructions.
+"""The longest common subsequence (LCSS) by a bit-parallel algorithm, 256 matrix columns at once.
 
-Rows of the matrix grow by 0 or 1 from column to column, so a row is a number with a bit for each
-column: 0 where the length grows. With M the bits of the columns that match point i, the next row is
+The lengths in a row of the LCSS matrix grow by 0 or 1 from column to column. So a row is stored as
+a long integer with one bit per column, which is 0 where the length grows. Let M have the bits of
+the columns that match point i. Then the next row is
 
     u = row & M;    row = (row + u) | (row ^ u)
 
-(Crochemore et al. 2001, Hyyro 2004), the carries of the sum running along the row. The matrix is
-done in strips of four words, whose row stays in registers; the carry out of each row of a strip
-waits in memory for the next strip.
+(Crochemore et al. 2001, Hyyro 2004), where the carries of the sum run along the row. The matrix is
+computed in strips of four words, whose row stays in registers. The carry out of each row of a strip
+is stored in memory for the next strip.
 
-What is left is to find M. The points of `b` that match ``a[i]`` are neighbours when `b` is sorted,
-since rounding keeps order: from the first that is not more than epsilon below to the last that is
-not more than epsilon above. So two binary searches for each row of `a` find two ranks, and with a
-table of prefixes, P[r] = bits of the r smallest points of `b`, M is ``P[high] ^ P[low]``. No pair
-of points is compared, and the answer is exact by the definition alone: the search asks
-``a[i] - b[j] > epsilon`` in float64, nothing else. The band is such a difference of prefixes too.
+M is found without comparing pairs of points. If `b` is sorted, the points of `b` that match
+``a[i]`` are neighbours, because rounding preserves order: from the first that is at most epsilon
+below to the last that is at most epsilon above. Two binary searches per row of `a` find these two
+ranks. With a table of prefixes, where P[r] has the bits of the r smallest points of `b`, M is
+``P[high] ^ P[low]``. The result is exact, because the searches evaluate only
+``a[i] - b[j] > epsilon`` and ``a[i] - b[j] >= -epsilon`` in float64. The band is a difference of
+two prefixes too.
 
-O((n + m) log m + n * m / 256) steps, with a band n * band / 256; O(n + m) memory. One pair of 1,000
+O((n + m) log m + n * m / 256) time, with a band n * band / 256; O(n + m) memory. A pair of 1,000
 points takes 45 microseconds with AVX2: 14 to search, 15 for the rows, 8 to sort, 6 for the tables.
-Making M by comparing all pairs of points costs more than all of this, even with vectors of float32.
+Computing M by comparing all pairs of points takes longer than all of this, even in float32 vectors.
 """
 
 from __future__ import annotations
@@ -31,20 +33,21 @@ from numpy.typing import NDArray
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.words import WORD_BITS, WORDS, add_words, chosen, count_ones
 
-STRIP = WORDS * WORD_BITS  # columns whose row is held in registers
-TILE = 1024  # columns sorted together: the tables of a strip then fit the nearest cache
+STRIP = WORDS * WORD_BITS  # columns of a strip, whose row is kept in registers
+TILE = 1024  # columns sorted together: the tables of a strip then fit the L1 cache
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _ALL = np.uint64(2**WORD_BITS - 1)
 
-# Which columns of a strip lie before each of them: prefixes of the columns in their own order.
+# Bits of the first r columns of a strip, for each r from 0 to `STRIP`; four words each.
 _LINES = np.tri(STRIP + 1, STRIP, -1, dtype=bool)
 _BEFORE = np.packbits(_LINES, axis=1, bitorder="little").view("<u8").astype(np.uint64).ravel()
 
 
 @jit
 def _pack(patterns: Any, keys: Any) -> None:
-    # Bit patterns of floats made whole numbers of the same order: those below zero run backwards.
+    # Convert the bits of floats to integers of the same order; those of negative floats are
+    # inverted. The lowest bits are replaced by the index within the tile.
     for place in range(patterns.size):
         pattern = patterns[place]
         pattern ^= (pattern >> 63) & 0x7FFFFFFFFFFFFFFF
@@ -52,11 +55,12 @@ def _pack(patterns: Any, keys: Any) -> None:
 
 
 def ordered(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the places of `values` by ascending value, tile by tile, packed into sorted keys.
+    """Return the keys by which `common_lengths` reads `values` in ascending order, shape (m,).
 
-    The lowest bits of the values give way to the places: neighbours closer than 2**-42 of their
-    value may be out of order, which `common_lengths` mends. numpy sorts whole numbers by vector
-    instructions, three times as fast as `numpy.argsort`.
+    Every tile of `TILE` values is sorted separately. The lowest bits of a key are the index of the
+    value within its tile; the other bits are the upper bits of the value. Values that differ by
+    less than 2**-42 of their size may therefore be in the wrong order, which `common_lengths`
+    corrects. numpy sorts integers with SIMD instructions, three times as fast as `numpy.argsort`.
     """
     keys = np.empty(values.size, np.int64)
     _pack(values.view(np.int64), keys)
@@ -67,8 +71,11 @@ def ordered(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 @jit
 def _unpack(values: Any, keys: Any, first: int, order: Any, ascending: Any) -> None:
-    """Fill places and values of the tile at `first`, by ascending value."""
-    # Insertion sort: one look at each place where keys are in order already.
+    """Fill `order` and `ascending` with indices and values of the tile at `first`, sorted by value.
+
+    The indices count from `first`.
+    """
+    # Insertion sort: one comparison per value if the keys are in order already.
     for rank in range(ascending.size):
         place = keys[first + rank] & (TILE - 1)
         value, target = values[first + place], rank
@@ -80,8 +87,8 @@ def _unpack(values: Any, keys: Any, first: int, order: Any, ascending: Any) -> N
 
 @jit
 def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high: Any) -> None:
-    # One step of the search for all rows: they do not depend on each other, so that the processor
-    # works on many at once. Row by row the search takes twice as long.
+    # One step of the binary searches of all rows. The rows are independent, so the processor works
+    # on many at once. Row by row, the searches would take twice as long.
     before = half - _ONE
     for i in range(rows.size):
         value, under, upto = rows[i], np.uint64(low[i]), np.uint64(high[i])
@@ -91,7 +98,11 @@ def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high:
 
 @jit
 def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> None:
-    """Fill how many points lie too far below each row's value, and how many not too far above."""
+    """Fill the ranks of the matching points for each value in `rows`: the range [low, high).
+
+    `low` is the number of points of `ascending` that are more than `epsilon` below the value.
+    `high` is the number of points that are at most `epsilon` above the value.
+    """
     for i in range(rows.size):
         low[i] = high[i] = 0
     left = np.uint64(ascending.size)
@@ -104,9 +115,9 @@ def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> No
 
 @jit
 def _prefixes(order: Any, first: int, table: Any) -> None:
-    """Fill the table with the sets of the r first places of `order`, for each r; four words each.
+    """Fill the table of prefixes: for each r the set of the first r indices of `order`, four words.
 
-    Only places of the strip at `first` have a bit.
+    Only indices of the strip at `first` have a bit.
     """
     set0 = set1 = set2 = set3 = _ZERO
     for rank in range(order.size + 1):
@@ -134,9 +145,9 @@ def _advance(
     carries: Any,
     row: Any,
 ) -> None:
-    """Carry `row` of the strip at column `first` through the rows [begin, end) of the matrix.
+    """Compute the rows [begin, end) of the strip at column `first`, in place in `row`.
 
-    At an `edge` the band does not cover the whole strip.
+    With `edge`, the band does not cover the whole strip, so columns outside of the band are masked.
     """
     row0, row1, row2, row3 = row[0], row[1], row[2], row[3]
     for i in range(np.uint64(begin), np.uint64(end)):
@@ -166,10 +177,10 @@ def _advance(
 def _strip(
     first: int, width: int, band: int, low: Any, high: Any, prefixes: Any, carries: Any, row: Any
 ) -> int:
-    """Return the length gained in the `width` columns from `first`.
+    """Return how much the LCSS length grows in the `width` columns from `first`.
 
-    Left of the band a row adds nothing to the carries, and right of it all bits are still 1, which
-    they stay whatever carry comes in: only rows whose band meets the strip need work.
+    Only rows whose band overlaps the strip are computed. In earlier rows all bits of the strip are
+    1 and stay 1 for every carry. In later rows the strip has no match and no carry.
     """
     begin, end = max(0, first - band), min(low.size, first + width + band)
     # Rows from `inner` to `outer` have the whole strip in their band.
@@ -187,14 +198,18 @@ def _strip(
 
 @jit
 def common_lengths(rows: Any, b: Any, keys: Any, epsilon: float, band: int, lengths: Any) -> None:
-    """Fill `lengths` with what `lcss_length` returns for each of `rows` and `b`.
+    """Fill `lengths` with the LCSS length of each row with `b`, as `lcss_length` returns it.
 
     Parameters
     ----------
     rows : ndarray, shape (k, n), float64
     b : ndarray, shape (m,), float64
-    keys : ndarray, shape (m,)
-        ``ordered(b)``
+    keys : ndarray, shape (m,), int64
+        The result of ``ordered(b)``.
+    epsilon : float
+        Greatest difference of two points that match.
+    band : int
+        Points match only when ``|i - j| <= band``.
     lengths : ndarray, shape (k,), int64
     """
     n, m = rows.shape[1], b.size
@@ -220,9 +235,10 @@ def common_lengths(rows: Any, b: Any, keys: Any, epsilon: float, band: int, leng
 
 
 def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, band: int) -> int:
-    """Return the length of the longest common subsequence of `a` and `b`.
+    """Return the length of the longest common subsequence of `a`, shape (n,), and `b`, shape (m,).
 
-    Points match when ``|a[i] - b[j]| <= epsilon`` and ``|i - j| <= band``, at least ``|n - m|``.
+    Points match when ``|a[i] - b[j]| <= epsilon`` and ``|i - j| <= band``. `band` is at least
+    ``|n - m|``.
     """
     lengths = np.empty(1, np.int64)
     common_lengths(a.reshape(1, -1), b, ordered(b), epsilon, band, lengths)

@@ -1,8 +1,8 @@
-"""Which level of x86-64 code compiled ahead is taken for: decided from what a processor says.
+"""Choice of the x86-64 level whose code, compiled ahead of time, a process loads.
 
-Code is compiled ahead for the levels of the x86-64 psABI that emitted loops have a shape for, so
-that one folder serves every node. A level that a processor lacks is never chosen: its code would
-end the process by an illegal instruction.
+Code is compiled ahead of time for the levels of the x86-64 psABI for which emitted loops have a
+shape. So one folder serves every node. A level that the processor does not support is never chosen,
+because its code would end the process with an illegal instruction.
 """
 
 from __future__ import annotations
@@ -16,47 +16,52 @@ V3 = (
 )  # fmt: skip
 V4 = (*V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 LEVELS = {"x86-64-v4": V4, "x86-64-v3": V3}
-"""What a processor must have for each, in LLVM's words: the system saves it too. Widest first."""
+"""Features that a processor needs for each level, in LLVM's names; the highest level first.
+
+LLVM reports a feature only if the operating system saves its registers too.
+"""
 
 
 class Choice(NamedTuple):
-    """What code compiled ahead is taken for."""
+    """The level whose code, compiled ahead of time, is loaded."""
 
     level: str
-    """Empty when none can be: then all is as without a folder."""
+    """A key of `LEVELS`; empty if no level can be used, and the folder is then ignored."""
     trouble: str
-    """What the log should say; empty when all is well."""
+    """The problem to log; empty if there is none."""
 
 
 def lacking(level: str, features: Mapping[str, bool]) -> list[str]:
-    """Return what a processor with these features lacks for a level."""
+    """Return the features of `level` that a processor with `features` does not have."""
     return [feature for feature in LEVELS[level] if not features.get(feature)]
 
 
 def level_of(features: Mapping[str, bool]) -> str:
-    """Return the highest level that a processor has; empty when it has none."""
+    """Return the highest level that a processor with `features` supports; empty if none."""
     return next((level for level in LEVELS if not lacking(level, features)), "")
 
 
 def choose(model: str, features: Mapping[str, bool], *, at_work: bool) -> Choice:
-    """Choose a level for a processor.
+    """Choose the level whose code a process loads.
 
     Parameters
     ----------
     model : str
-        What ``NUMBA_CPU_NAME`` asks for; empty when it is not set.
+        The value of ``NUMBA_CPU_NAME``; empty if it is not set.
     features : mapping
-        What the processor has, as `llvmlite.binding.get_host_cpu_features`.
+        The processor's features, as `llvmlite.binding.get_host_cpu_features` returns them.
     at_work : bool
-        Whether numba has settled already what it compiles for.
+        Whether numba has already created its target, so that the level can no longer be set.
     """
     best = level_of(features)
     if at_work:
-        return Choice("", "numba was at work before: import midstreamer_kernels first")
+        return Choice("", "numba was used before the import: import midstreamer_kernels first")
     if not best:
         lowest = min(LEVELS)
         told = ", ".join(lacking(lowest, features)[:4])
-        return Choice("", f"code is there for {lowest} and higher, and this processor lacks {told}")
+        return Choice(
+            "", f"the folder has code for {lowest} and higher, and this processor lacks {told}"
+        )
     if not model or model == best:
         return Choice(best, "")
     if model not in LEVELS:

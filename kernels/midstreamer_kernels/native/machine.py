@@ -1,9 +1,8 @@
-"""What the processor offers to the emitted loops: lanes, registers, which minimum is cheap.
+"""The SIMD registers of the processor, which determine the shape of the emitted loops.
 
-The answer follows the processor that numba compiles for (see `target`), hence ``NUMBA_CPU_NAME``
-when it is set: with a level of x86-64 in it (``x86-64-v2``, ``-v3``, ``-v4``) the loops take the
-shape of such a machine. A processor that is not known here gets vectors of 16 bytes, which every
-one of today has.
+The instruction set is that of the processor for which numba compiles (see `target`). If
+``NUMBA_CPU_NAME`` names an x86-64 level (``x86-64-v2``, ``-v3``, ``-v4``), the loops get the shape
+for that level. An unknown processor gets vectors of 16 bytes, which every current processor has.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from midstreamer_kernels.native.target import TARGET
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """The vector instructions of a processor."""
+    """The SIMD instructions of a processor."""
 
     name: str
     vector_bytes: int
     registers: int
     wide_integers: bool
-    """Whether there is an instruction for the lesser of two 64-bit integers."""
+    """Whether there is a SIMD instruction for the minimum of 64-bit integers."""
 
     def lanes(self, number: Number) -> int:
-        """Return how many numbers one register holds."""
+        """Return how many numbers of that type one register holds."""
         return self.vector_bytes // number.bytes
 
     def integers(self, number: Number) -> bool:
-        """Return whether costs are better compared as integers (see `emit.values`)."""
+        """Return whether costs should be compared as integers (see `emit.values`)."""
         return number is FLOAT32 or self.wide_integers
 
 
@@ -42,14 +41,17 @@ SSE2 = InstructionSet("sse2", 16, 16, wide_integers=False)
 NEON = InstructionSet("neon", 16, 32, wide_integers=False)
 GENERIC = InstructionSet("generic", 16, 16, wide_integers=False)
 
-BANDED_ROWS_MAX = 80
+BANDED_ROWS_MAX = 80  # rows of a strip within a band, at most: see `striped`
 
 _MODELS = {"x86-64": SSE2, "x86-64-v2": SSE2, "x86-64-v3": AVX2, "x86-64-v4": AVX512}
 _FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # the widest first
 
 
 def instruction_set_of(model: str, features: dict[str, bool]) -> InstructionSet:
-    """Return the instruction set of a model named to numba, or of a processor's features."""
+    """Return the instruction set of the processor `model`, a name for numba or LLVM.
+
+    If `model` is empty or "host", the instruction set follows from `features`.
+    """
     if model and model != "host":
         return _MODELS.get(model, GENERIC)
     return next((found for flag, found in _FLAGS.items() if features.get(flag)), GENERIC)
@@ -62,12 +64,12 @@ def instruction_set() -> InstructionSet:
 
 
 def striped(number: Number, *, banded: bool = False) -> Shape:
-    """Return the shape of strips of one pair (see `emit.strip`) for this processor.
+    """Return the shape of the strips for one pair (see `emit.strip`) on this processor.
 
-    A strip of K vectors keeps 2 K + 1 of them in registers and needs three more to compute; the
-    rows come from memory as operands. More vectors hide more latency, and lengthen the slanted
-    begin and end of a strip: within a band, which may be as narrow as the slant is long, strips
-    have at most 80 rows. Best of K = 4 to 8 for 1,000 points: 6 with AVX2.
+    A strip of K vectors keeps 2 K + 1 vectors in registers and needs three more to compute; the
+    rows are read from memory as operands. More vectors hide more latency, but make the slanted ends
+    of a strip longer. A band may be as narrow as the slant is long, so strips within a band have at
+    most `BANDED_ROWS_MAX` rows. For 1,000 points with AVX2, K = 6 was the fastest of 4 to 8.
     """
     machine = instruction_set()
     rows = 6 if machine.registers == 16 else 8

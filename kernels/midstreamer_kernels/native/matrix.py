@@ -1,12 +1,12 @@
-"""All pairs of the series in two tables: one tile of the matrix of distances.
+"""One tile of the distance matrix of two tables of series.
 
-A tile is what one thread does in one go, without the GIL. DTW compares each row with as many
-columns at once as there are lanes; pair by pair where too many lanes would stay empty, or where
-the row of cells that all lanes need does not fit the nearest cache.
+A thread computes a tile in one call, without the GIL. DTW compares each row with as many columns at
+once as there are lanes. It compares pair by pair if too many lanes would be empty, or if the cells
+of all lanes do not fit the L1 cache.
 
-Where the tables are the same one, only the pairs above the diagonal are compared, and each distance
-is written twice: distances are symmetric to the bit, since every cell of the one cost matrix is
-that of the other, transposed.
+If both tables are the same, only the pairs above the diagonal are compared, and each distance is
+written twice. Distances are symmetric to the bit, because the cost matrix of b and a is the
+transpose of that of a and b.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from midstreamer_kernels.native.lanes import (
 from midstreamer_kernels.native.lcss import common_lengths
 from midstreamer_kernels.native.pairs import dtw_squared
 
-LEAST_SHARE = 4  # lanes are worth their while from a quarter of them on
-CELLS_BYTES = 2**15  # cells beyond this are read from afar: lanes of 1,000 points unbanded crawl
+LEAST_SHARE = 4  # lanes are used only if at least one lane in LEAST_SHARE has a series
+# Greatest size in bytes of the cells of all lanes. More does not fit the L1 cache and is slow, for
+# example series of 1,000 points without a band.
+CELLS_BYTES = 2**15
 
 
 @jit
@@ -42,15 +44,16 @@ def dtw_tile(
     right: int,
     distances: Any,
 ) -> None:
-    """Fill ``distances[top:bottom, left:right]`` with square roots of DTW costs.
+    """Fill ``distances[top:bottom, left:right]`` with DTW distances.
 
     Parameters
     ----------
     rows, columns : ndarray, shape (p, n) and (q, m), float32 or float64, the same type
     band : int
-        At least ``|n - m|``.
+        Half-width of the warping band in points, at least ``|n - m|``.
     symmetric : bool
-        `columns` are `rows`: compare only where the column is after the row, and mirror.
+        Whether `columns` is the same table as `rows`. Then only pairs above the diagonal are
+        compared, and each distance is also written to its mirrored cell.
     distances : ndarray, shape (p, q), float64
     """
     lanes = lane_count(rows)
@@ -94,9 +97,11 @@ def lcss_tile(
     right: int,
     distances: Any,
 ) -> None:
-    """Fill ``distances[top:bottom, left:right]`` with ``1 - length / min(n, m)``, as `dtw_tile`.
+    """Fill ``distances[top:bottom, left:right]`` with LCSS distances, ``1 - length / min(n, m)``.
 
-    Series are float64; `keys` has what `native.lcss.ordered` returns for each of `columns`.
+    Series are float64, and points match when they differ by at most `epsilon`. `keys` holds the
+    result of `native.lcss.ordered` for each of `columns`. The other parameters are those of
+    `dtw_tile`.
     """
     most = min(rows.shape[1], columns.shape[1])
     lengths = np.empty(bottom - top, np.int64)

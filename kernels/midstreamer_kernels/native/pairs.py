@@ -1,10 +1,11 @@
-"""Two series compared whole by dynamic time warping.
+"""The squared DTW distance of two whole series.
 
-The loops are those of `emit.pair`, in the shape that suits this processor; here they get memory.
-Every cell is ``(x - y)**2 + min(left, up, diagonal)``, each operation rounded once, so the bits are
-those of `reference.dtw` and of the WebAssembly module, in float32 as in float64.
+The loops are emitted by `emit.pair` in the shape for this processor; this module allocates their
+scratch memory. Every cell is ``(x - y)**2 + min(left, up, diagonal)`` with one rounding per
+operation. So the result has the same bits as that of the WebAssembly module, in float32 and in
+float64, and in float64 as that of `reference.dtw`.
 
-Deliberately absent: the warping path, and any check of the input.
+This module deliberately neither computes the warping path nor checks its input.
 """
 
 from __future__ import annotations
@@ -35,20 +36,21 @@ _banded_pair = emitted_like(emit_banded_pair, _BANDED_SHAPES)
 
 @jit
 def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
-    """Return the least summed squared difference of `a` and `b`, or infinity above `limit`.
+    """Return the squared DTW distance of `a` and `b`, or infinity if it surely exceeds `limit`.
 
     Parameters
     ----------
     a, b : ndarray, shape (n,) and (m,), contiguous, float32 or float64, the same type
     band : int
-        ``|i - j| <= band``; at least ``|n - m|``.
+        Warping band: ``|i - j| <= band``; at least ``|n - m|``.
     limit : float
-        Squared distance; compared strip by strip, so a result above it may still be returned.
+        Squared distance. The limit is checked once per strip (early abandoning), so a result above
+        the limit may still be returned.
 
     Notes
     -----
-    O(n * m) time or O(n * band), several cells to an instruction; O((n + m) * lanes) memory, the
-    shorter series mattering more.
+    O(n * m) time, with a band O(n * band); one instruction computes several cells. O((n + m) *
+    lanes) memory, mostly for the shorter series.
     """
     n, m = a.size, b.size
     bounded = band < max(n, m) - 1
@@ -60,4 +62,4 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
         scratch[0] = _banded_pair(a, x, n, y, m, band, limit, place)
     else:
         scratch[0] = _pair(a, x, n, y, m, limit, place)
-    return scratch[0]  # which also keeps the memory until here: an address does not
+    return scratch[0]  # this use keeps the scratch memory alive; its address alone would not

@@ -1,10 +1,10 @@
-"""The warping path: which points of two series are paired along the least cost.
+"""The warping path of two series: the pairs of points along the least DTW cost.
 
-The anti-diagonals of the cost matrix are walked forward by `emit.turns`, which leaves two bits for
-each cell, and the bits are followed back from the last cell. Where a long pair's bits would take
-more than `BYTES_MAX`, they are kept for one block of diagonals only: the forward walk remembers the
-cells at the start of every block, and each block is walked once more when the path gets there.
-Twice the time then, and memory of a few series instead of a matrix.
+`emit.turns` computes the anti-diagonals of the cost matrix forward and stores two bits per cell.
+The path follows these bits backwards from the last cell. If the bits of a long pair would take more
+than `BYTES_MAX`, they are stored for only one block of anti-diagonals at a time. The forward pass
+then keeps the cells at the start of every block, and each block is computed a second time when the
+path reaches it. That takes twice the time, and the memory of a few series instead of a matrix.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
 
-BYTES_MAX = 2**26  # of one of the two kinds of bits
-MATRICES = 3  # diagonals of cells: two that are read, one that is written
+BYTES_MAX = 2**26  # greatest size in bytes of one of the two bit arrays
+MATRICES = 3  # anti-diagonals of cells in memory: two that are read, one that is written
 
 _turns_float32 = emitted(emit_turns, Shape(FLOAT32, LANES, 1))
 _turns_float64 = emitted(emit_turns, Shape(FLOAT64, LANES, 1, integers=False))
@@ -28,7 +28,7 @@ _turns_float64 = emitted(emit_turns, Shape(FLOAT64, LANES, 1, integers=False))
 
 @jit
 def _first_row(s: int, m: int, band: int) -> int:
-    """Return the first row of diagonal ``s = i + j``."""
+    """Return the first row i of the anti-diagonal ``s = i + j`` that is inside matrix and band."""
     return max(0, s - m + 1, (s - band + 1) // 2)
 
 
@@ -48,10 +48,10 @@ def _walk(
     upward: int,
     bits_bytes: int,
 ) -> None:
-    """Compute the diagonals [begin, end) and their bits; arrays are given by address.
+    """Compute the anti-diagonals [begin, end) and their bits; arrays are passed by address.
 
-    Slot ``i + 1`` of a diagonal holds the cell of row i; diagonal s lies in ``cells[s % 3]``.
-    `columns` is the second series backwards: point ``s - i`` stands at ``m - 1 - s + i``.
+    Anti-diagonal s is in ``cells[s % 3]``, with the cell of row i at index ``i + 1``. `columns` is
+    the second series reversed: point ``s - i`` is at index ``m - 1 - s + i``.
     """
     for s in range(begin, end):
         low = _first_row(s, m, band)
@@ -70,9 +70,9 @@ def _walk(
 
 @jit
 def _follow(begin: int, m: int, band: int, straight: Any, upward: Any, path: Any, left: int) -> int:
-    """Follow the bits back through the diagonals from `begin` on.
+    """Extend the path backwards through the anti-diagonals from `begin` on.
 
-    ``path[left:]`` is the path so far; return the same for the path as far as it got.
+    ``path[left:]`` is the path so far; the new value of `left` is returned.
     """
     i, j = path[left, 0], path[left, 1]
     while i + j >= begin and i + j > 0:
@@ -97,26 +97,27 @@ def _padded(values: NDArray[Any]) -> NDArray[Any]:
 def least_path(
     a: NDArray[Any], b: NDArray[Any], band: int, bytes_max: int = BYTES_MAX
 ) -> tuple[float, NDArray[np.int64]]:
-    """Return the least summed squared difference of `a` and `b`, and the path that has it.
+    """Return the squared DTW distance of `a` and `b`, and the warping path that has this cost.
 
     Parameters
     ----------
     a, b : ndarray, shape (n,) and (m,), float32 or float64, the same type
     band : int
-        At least ``|n - m|``.
+        Half-width of the warping band in points, at least ``|n - m|``.
     bytes_max : int
-        Of the bits of one kind that are kept at once.
+        Greatest size in bytes of one of the two bit arrays.
 
     Returns
     -------
     squared : float
+        The squared DTW distance.
     path : ndarray, shape (length, 2), int64
         Pairs (i, j) from (0, 0) to (n - 1, m - 1).
     """
     n, m = a.size, b.size
     rows, columns = _padded(a), _padded(b[::-1])
     cells = np.full((MATRICES, n + 2 + LANES), np.inf, a.dtype)
-    cells[1, 0] = 0  # the cell (-1, -1), where every path begins, lies on diagonal -2
+    cells[1, 0] = 0  # the cell (-1, -1) on anti-diagonal -2, where every path begins
     diagonals, stride = n + m - 1, -(-min(n, m, band + 1) // LANES)
     size = min(diagonals, max(1, bytes_max // stride))
     straight, upward = (np.empty((size, stride), np.uint8) for _ in range(2))

@@ -1,28 +1,31 @@
-"""A query made ready for a scan: its z-normal form, its envelope, and what rounding may cost.
+"""The profile of a query for a scan: its z-normal form, its envelope, and tolerances for rounding.
 
-The bounds of `emit.bounds` are summed over places, on two levels:
+The bounds of `emit.bounds` are sums over places, at two levels:
 
-- *Coarse*: the means of runs of 2**n points, 15 to 30 of them. Every window gets this bound.
-- *Fine*: every point, in an order that visits all parts of the window early. Only windows that the
-  coarse level does not rule out get this one.
+- *Coarse*: the places are means of 2**n consecutive points, 15 to 30 of them. Every window gets the
+  coarse bound.
+- *Fine*: the places are all points, in an order that reaches all parts of the window early. Only
+  windows that the coarse bound does not rule out get the fine bound.
 
-The first and the last point of a window meet the query's first and last on every path, so for DTW
-these two pairs count in full, and the places lie between them. LCSS may leave any point without a
-partner: there both levels are the same, all points, and count those that match none.
+On every warping path the first points of window and query are paired, and so are the last points.
+For DTW the costs of these two pairs are added in full, and the places are the points in between. In
+LCSS any point may stay without a match. So for LCSS both levels are the same: they have all points,
+and count the points that cannot match.
 
-Bounds are computed in float32, in `unit`s, from values counted from `origin`. How far rounding may
-take them, in short (u = 2**-24, |point| <= 1 within a block, slope a, query q):
+Bounds are computed in float32, in units of `unit`, from values relative to `origin`. The rounding
+error of a bound, in short (u = 2**-24, |point| <= 1 within a block, slope a, query q):
 
-- a point carries u, a mean of 2**n of them (1 + n) u, the slope, the product, the offset
-  (|offset| <= a, for a mean lies between the extremes) and the difference, at most 2 a, another
-  5 u a; the difference to the envelope and the query's own rounding stay below 2 (2 a + |q|) u;
-- so an excess is off by less than ``E = u ((10 + n) a + 4 |q|)``, and the root of the summed
-  squares of m excesses by less than ``sqrt(m) E``, by the triangle inequality; adding m squares
-  shrinks or grows the sum by less than (m + 8) u of itself.
+- A point has the error u, and a mean of 2**n points (1 + n) u. The slope, the product, the offset
+  (|offset| <= a, because a mean lies between the extremes) and the difference (at most 2 a) add
+  5 u a. The difference to the envelope and the rounding of the query add at most
+  2 (2 a + |q|) u.
+- So the error of an excess is less than ``E = u ((10 + n) a + 4 |q|)``. By the triangle inequality
+  the error of the root of m summed squared excesses is less than ``sqrt(m) E``. Adding m squares
+  changes the sum by less than (m + 8) u of itself.
 
-Twice that is taken off. A window is ruled out only when its bound is too far even then.
+Twice this error is subtracted from a bound, and only then it is compared with the limit.
 
-Built with numpy, a hundred microseconds, since compiling it would take seconds.
+The profile is computed with numpy in a hundred microseconds; numba would compile for seconds.
 """
 
 from __future__ import annotations
@@ -35,66 +38,68 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.forms import envelope_of, normal_form
 
-SPARE = 2.0**-23  # twice the rounding of one float32 operation
-TINY = 1e-15  # above what is lost where squares are too small for float32, in units
-UNIT_MIN = 1e-30
-SEGMENTS_MIN = 15
+SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
+TINY = 1e-15  # more than is lost where squares are too small for float32, in units of the plan
+UNIT_MIN = 1e-30  # least unit; for a flatter query the unit is 1
+SEGMENTS_MIN = 15  # least number of places of the coarse level, if the query has so many points
 SPREAD = 8  # the fine level visits every 8th place first
 
-STRIP = 64  # windows that are passed over together when none of them is near enough
-POINTS_MIN = 1024  # points that begin a window of one block, where windows are not longer
+STRIP = 64  # windows that are skipped together if none of them is within the limit
+POINTS_MIN = 1024  # points over which the begins of a block's windows extend, at least
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
-PLAN = np.dtype(  # what the compiled functions are told, by name
+PLAN = np.dtype(  # one record with the options and sizes that the compiled functions read
     [
-        ("k", "i8"),  # matches wanted
+        ("k", "i8"),  # number of matches wanted
         ("m", "i8"),  # points of the query
-        ("band", "i8"),
+        ("band", "i8"),  # half-width of the warping band in points
         ("step", "i8"),  # points from one candidate to the next
-        ("normalized", "i8"),
-        ("lcss", "i8"),
-        ("corners", "i8"),  # pairs that count in full: the first, the first and the last, or none
+        ("normalized", "i8"),  # 1 if z-normal forms are compared
+        ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
+        ("corners", "i8"),  # pairs added in full: 2 first and last, 1 if m is 1, 0 for LCSS
         ("segment", "i8"),  # points of a coarse place
-        ("windows", "i8"),  # candidates of a block
+        ("windows", "i8"),  # greatest number of candidates in a block
         ("stride", "i8"),  # points from one candidate to the next in a block
         ("size", "i8"),  # elements of a row of a block
         ("row", "i8"),  # elements of a dealt row
-        ("origin", "f8"),
-        ("unit", "f8"),
-        ("shrink", "f8"),  # what a bound keeps of itself whatever its sum was rounded by
-        ("noise_slope", "f8"),  # a bound's noise is noise_slope * slope + noise
+        ("origin", "f8"),  # value subtracted from points, if windows are not normalised
+        ("unit", "f8"),  # value by which points are divided, if windows are not normalised
+        ("shrink", "f8"),  # factor of a bound that makes up for the rounding of its sum
+        ("noise_slope", "f8"),  # the noise of a bound is noise_slope * slope + noise
         ("noise", "f8"),
-        ("filter_factor", "f8"),  # a distance in float32 is at most factor * exact + noise
+        ("filter_factor", "f8"),  # float32 distance <= filter_factor * exact + filter_noise
         ("filter_noise", "f8"),
-        ("epsilon", "f8"),
-        ("cutoff", "f8"),
-        ("stop", "i8"),  # address of the flag that ends the search
+        ("epsilon", "f8"),  # greatest difference of two points that match by LCSS
+        ("cutoff", "f8"),  # greatest distance of a match
+        ("stop", "i8"),  # address of the stop flag
     ]
 )
 
 
 class Level(NamedTuple):
-    """Places at which excesses are summed, as they lie in a block, and the query there."""
+    """The places of one level of bounds: their offsets in a block, and the query at each place."""
 
     offsets: NDArray[np.int64]
-    """Elements from a window's first to its element at each place."""
+    """Offset in elements from a window's first point to each place, shape (places,)."""
     envelope: NDArray[np.float32]
-    """Shape (3, places): the query, the highest and the lowest around."""
+    """The query, its upper and its lower envelope at each place, shape (3, places)."""
     rows: NDArray[np.int64]
-    """The dealt rows that hold the places; see `block`."""
+    """Numbers of the dealt rows (see `block`) that hold the places."""
 
 
 class Profile(NamedTuple):
-    """A query, ready."""
+    """A query in the forms that a scan needs."""
 
     plan: NDArray[Any]
-    """One `PLAN`."""
+    """One record of the type `PLAN`, shape (1,)."""
     query: NDArray[np.float64]
-    """As it is compared."""
+    """The query as compared, z-normal if windows are normalised, shape (m,)."""
     narrow: NDArray[np.float32]
-    """The same in units, counted from the origin."""
+    """The query relative to the plan's `origin`, in its `unit`, shape (m,)."""
     coarse: Level
+    """Places of the coarse bounds."""
     fine: Level
+    """Places of the fine bounds."""
 
 
 def profile_of(
@@ -109,7 +114,10 @@ def profile_of(
     cutoff: float,
     stop: int,
 ) -> Profile:
-    """Return the profile of a query given as it came, shape (m,)."""
+    """Return the profile of the query `raw`, shape (m,), which is not yet z-normalised.
+
+    `stop` is the address of the stop flag. The other options are those of `native.scan.scan`.
+    """
     m = raw.size
     query = normal_form(raw) if normalized else raw
     origin = 0.0 if normalized else float(raw[0])
@@ -139,7 +147,7 @@ def profile_of(
 
 
 def _set_sizes(plan: NDArray[Any], m: int, band: int, step: int) -> None:
-    """Say how long a block is; see `block`."""
+    """Set the sizes of a block in `plan`: `windows`, `stride`, `size` and `row`; see `block`."""
     span = m + 2 * band
     stride = min(step, span)
     windows = STRIP * max(1, max(POINTS_MIN, span) // (stride * STRIP))
@@ -161,7 +169,7 @@ def _level(around: NDArray[np.float64], begin: int, segment: int, plan: NDArray[
 def _places(
     count: int, begin: int, segment: int, stride: int, row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the order of the places, and the offsets and rows of a `Level`."""
+    """Return the order of `count` places, and the `offsets` and `rows` of their `Level`."""
     order = np.argsort(np.arange(count) % SPREAD, kind="stable")
     places = begin + order * segment
     residues = places % stride

@@ -1,4 +1,4 @@
-"""Rows of a collection: their costs in float64, and lanes of them."""
+"""Rows of a collection: their exact DTW costs in float64, and their layout in lanes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ from midstreamer_kernels.native.lanes import (
 
 @jit
 def exact_costs(rows: Any, query: Any, band: int, chosen: Any, costs: Any) -> None:
-    """Fill `costs` with the float64 costs of the chosen of `rows`, float32 or float64."""
+    """Fill `costs` with the squared DTW distances of the rows with the numbers `chosen`.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, m), float32 or float64
+    query : ndarray, shape (q,), float64
+    band : int
+        At least ``|q - m|``.
+    chosen : ndarray, shape (count,), int64
+    costs : ndarray, shape (count,), float64
+        Computed in float64.
+    """
     m = rows.shape[1]
     block, cells = empty_block(query, m), block_cells(query, band)
     lanes = np.empty(LANES_64)
@@ -36,7 +47,10 @@ def exact_costs(rows: Any, query: Any, band: int, chosen: Any, costs: Any) -> No
 
 
 def in_lanes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `rows`, shape (n, m), as blocks for `native.lanes`, shape (blocks, elements)."""
+    """Return float32 `rows` of shape (n, m) as blocks for `native.lanes.dtw_block`.
+
+    The result has the shape (blocks, elements); each block holds `LANES_32` rows, one per lane.
+    """
     n, m = rows.shape
     count = -(-n // LANES_32)
     blocks = np.full((count, m + 2 * PADDING, LANES_32), np.inf, np.float32)

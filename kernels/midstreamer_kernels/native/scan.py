@@ -1,15 +1,17 @@
-"""Search: the k nearest windows of many histories, exactly, in a few calls without the GIL.
+"""Exact search for the k nearest windows of many histories, in a few calls without the GIL.
 
-How a scan goes:
+The steps of a scan:
 
-1. *Coarse bounds* of every window, in lanes of float32 (`sift`).
-2. *Seeds.* The windows with the least bounds are compared first, so that the k-th best is nearly
-   final before the rest is looked at.
-3. *Fine bounds* of the windows that the coarse ones do not rule out, a vector of them at a time,
-   given up as soon as all are too far. 64 windows without a near one are passed over at once.
-4. *Comparison* of what is left (`contest`), some thousands at a time, and back to 3.
+1. *Coarse bounds* of all windows are computed in float32 lanes (`sift`).
+2. *Seeds*: the windows with the least bounds are compared first, so that the k-th best distance is
+   nearly final before the other windows are examined.
+3. *Fine bounds* are computed for windows that the coarse bounds do not rule out, for one vector of
+   windows at a time. The sum ends early when all windows of the vector exceed the limit. A strip of
+   64 windows is skipped at once if none of them is within the limit.
+4. *Comparison*: up to some thousands of remaining windows are compared (`contest`). Steps 3 and 4
+   repeat until no window is left.
 
-Memory while a scan lasts: 4 bytes for each window, and some for matches and blocks.
+A running scan uses 4 bytes of memory per window, and a little for matches and blocks.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
-SEEDS_MIN = 32
-CHOSEN_MAX = 4096  # candidates compared before the fine bounds go on with a lower limit
+SEEDS_MIN = 32  # seeds compared in addition to `SEEDS_PER_MATCH` per wanted match
+CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a lower limit
 
 
 def scan(
@@ -46,28 +48,38 @@ def scan(
     Parameters
     ----------
     table : ndarray, shape (runs, COLUMNS), int64
-        As `plan` says.
+        The histories to search; `plan` describes the columns.
     step : int
-        Points between two candidates.
+        Points from one candidate window to the next.
     query : ndarray, shape (m,), float64
-        As given; z-normalised here when `normalized`.
+        Not z-normalised; if `normalized`, this function normalises the query.
+    k, band : int
+        Number of matches, and half-width of the warping band in points.
+    normalized : bool
+        Whether z-normal forms are compared.
+    lcss : bool
+        Whether the distance is that of LCSS instead of DTW.
+    epsilon : float
+        For LCSS, the greatest difference of two points that match.
     cutoff : float
-        Only windows at most this far; infinity for all.
+        Greatest distance of a match; infinity for no limit.
     shared : ndarray, shape (1,), float64
-        A distance that the k-th best does not exceed, infinity at first; read and lowered.
+        An upper bound of the k-th best distance, infinity at first. All threads of a search read
+        and lower this value.
     stop : Stop
-        Read by the compiled functions, which leave early when it is set.
+        Flag that cancels the search; the compiled functions return early when it is set.
 
     Returns
     -------
-    which, index : ndarray, int64
+    which, index : ndarray, shape (found,), int64
         Row of the table and absolute position of the window's first point.
-    distance : ndarray, float64
-        Nearest first; ties by row, then position.
+    distance : ndarray, shape (found,), float64
+        Ascending; equal distances are ordered by row, then by position.
 
     Raises
     ------
     StoppedError
+        `stop` was set.
     """
     profile = profile_of(
         query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
@@ -81,7 +93,7 @@ def scan(
 
 
 class _Scan:
-    """One scan under way: the bounds of all windows, and the best found so far."""
+    """The state of one running scan: the bounds of all windows, and the best matches so far."""
 
     def __init__(
         self,
@@ -94,36 +106,36 @@ class _Scan:
     ) -> None:
         counts = table[:, COUNT]
         self.before = np.concatenate([[0], np.cumsum(counts)])
-        """Candidates in the rows before each row, and in all."""
+        """Number of candidates before each row of the table; the last element is the total."""
         self._table, self._profile, self._stop = table, profile, stop
         self._lcss = lcss
         self._strips = np.concatenate([[0], np.cumsum(-(-counts // STRIP))])
         self._bounds = np.empty(STRIP * self._strips[-1], np.float32)
         self._lows = np.empty(self._strips[-1], np.float32)
-        """The least bound of each strip."""
+        """The least bound of each strip, shape (strips,)."""
         self._kept = min(k, int(self.before[-1]))
         self._distances, self._orders = np.empty(self._kept), np.empty(self._kept, np.int64)
         self._found, self._shared = np.zeros(1, np.int64), shared
         self._room, self._desk = block.room(profile.plan), contest.room(profile.plan)
 
     def bound(self) -> None:
-        """Compute the coarse bounds of every window."""
+        """Compute the coarse bounds of all windows."""
         profile = self._profile
         sift.bound_all(
             profile.plan[0], self._table, self._strips, profile.narrow, *profile.coarse,
             *self._room, self._bounds, self._lows,
         )  # fmt: skip
-        self._stop.check()  # what a compiled function leaves behind when it left early is no result
+        self._stop.check()  # a compiled function that returned early leaves incomplete bounds
 
     def seed(self) -> None:
-        """Compare the windows with the least bounds."""
-        if self._kept < self.before[-1]:  # else the k-th best rules nothing out, only the cutoff
+        """Compare the windows with the least bounds, to lower the k-th best distance early."""
+        if self._kept < self.before[-1]:  # otherwise all windows are wanted, and no seeds help
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
             taken = sift.seeds(self._strips, self.before, most, self._bounds, self._lows)
             self._compare(taken, np.zeros(taken.size, np.float32))
 
     def refine(self) -> None:
-        """Compute fine bounds and compare what they leave, until all windows were looked at."""
+        """Compute fine bounds and compare the remaining windows, until no window is left."""
         plan, profile, cursor = self._profile.plan[0], self._profile, np.zeros(2, np.int64)
         chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
         near = np.empty(chosen.size, np.float32)
@@ -137,14 +149,15 @@ class _Scan:
             self._compare(chosen[:count], near[:count])
 
     def _reach(self) -> float:
-        # `contest.reach` is a part of its callers: by itself each process would compile it.
+        # `contest.reach` does the same, but is inlined; called from here it would be compiled anew
+        # by each process.
         full = self._found[0] == self._distances.size
         worst = self._distances[0] if full else np.inf
         limit: float = min(worst, self._profile.plan["cutoff"][0], self._shared[0])
         return limit
 
     def matches(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the distances and candidate numbers of what was found, in no order."""
+        """Return the distances and the candidate numbers of the matches, unordered."""
         return self._distances[: self._found[0]], self._orders[: self._found[0]]
 
     def _compare(self, chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
@@ -165,7 +178,7 @@ def _ranked(
     distances: NDArray[np.float64],
     orders: NDArray[np.int64],
 ) -> Found:
-    """Sort the matches and turn candidate numbers into positions."""
+    """Sort the matches by distance, and convert candidate numbers to rows and positions."""
     best = np.lexsort((orders, distances))
     orders = orders[best]
     which = np.searchsorted(before, orders, side="right") - 1

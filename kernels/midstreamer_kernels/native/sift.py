@@ -1,9 +1,11 @@
-"""Which windows need comparing: lower bounds in lanes, coarse for all, fine for the few left.
+"""Selection of the windows to compare, by lower bounds in lanes.
 
-Bounds are kept as distances in units with rounding already taken off, so that they are compared
-with the k-th best as they are; for LCSS as counts. `bounds` has `STRIP` places for each strip of
-windows of a run, in the order of the table, and `lows` the least of each strip. NaN stands where
-there is nothing to compare (any more): it is within no limit.
+All windows get a coarse bound; the few that it does not rule out get a fine bound. A DTW bound is
+stored as a distance in units of the plan, reduced by the possible rounding error, so that it can be
+compared with the k-th best directly. An LCSS bound is stored as a count. `bounds` has `STRIP`
+elements for each strip of windows of a history, in the order of the table; `lows` has the least
+bound of each strip. NaN marks elements that have no window or need no comparison any more, because
+NaN is within no limit.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.profile import STRIP
 from midstreamer_kernels.plan import COUNT
 
-GAP_MAX = 2  # strips made ready for nothing rather than begin anew
-COMPARE_COST = 9  # to put a point into a lane, in cells of a comparison
-BOUND_COST, DEAL_COST = 1, 3  # of the fine bound of a point, and to deal it out, likewise
-CHUNK = 32  # places between two looks whether a vector of windows is too far
+GAP_MAX = 2  # strips beyond the limit that may stay within a block, to save beginning a new block
+COMPARE_COST = 9  # cost of copying a point into a lane, in units of one cell of a comparison
+BOUND_COST, DEAL_COST = 1, 3  # cost of a point's fine bound, and of dealing the point; same unit
+CHUNK = 32  # places summed between two checks whether all windows of a vector exceed the limit
 
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
-LANES = _SHAPE.lanes * _SHAPE.rows  # windows bounded together
-CHECK_WINDOWS = 16 * LANES  # between two looks at the flag that ends the search
+LANES = _SHAPE.lanes * _SHAPE.rows  # windows whose bounds are computed at once
+CHECK_WINDOWS = 16 * LANES  # windows between two checks of the stop flag
 _keogh, _unmatched = emitted(emit_keogh, _SHAPE), emitted(emit_unmatched, _SHAPE)
 _stopped = emitted(emit_stopped, _SHAPE)
 
@@ -50,9 +52,9 @@ def _sum(
     plan: Any, source: int, window: int, begin: int, end: int, offsets: Any, around: Any,
     space: Any, lanes: Any,
 ) -> Any:  # fmt: skip
-    """Add the places [begin, end) to the bounds of the vector of windows that begins at `window`.
+    """Add the excesses at the places [begin, end) to the bounds of `LANES` windows from `window`.
 
-    Returns whether any is still within its limit.
+    Return whether any of these windows is still within its limit.
     """
     lead = window + (0 if source == DEALT else plan.band)
     row, row_of_lanes = 4 * space.shape[1], 4 * lanes.shape[1]
@@ -80,9 +82,9 @@ def bound_all(
     plan: Any, table: Any, strips: Any, query: Any, offsets: Any, around: Any, rows: Any,
     space: Any, lanes: Any, bounds: Any, lows: Any,
 ) -> None:  # fmt: skip
-    """Fill the coarse bounds of all windows, and the least of each strip.
+    """Fill `bounds` with the coarse bounds of all windows, and `lows` with each strip's least one.
 
-    Leaves early when the search is stopped.
+    The function returns early if the search is stopped.
     """
     for which in range(table.shape[0]):
         for first in range(0, table[which, COUNT], plan.windows):
@@ -95,7 +97,7 @@ def bound_all(
             for window in range(0, count, LANES):
                 if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                     return
-                begin = np.int64(0)  # a literal would have the function compiled once more
+                begin = np.int64(0)  # for a literal numba would compile the function once more
                 _sum(plan, source, window, begin, offsets.size, offsets, around, space, lanes)
             strip = strips[which] + first // STRIP
             _note(plan, count, lanes, bounds[strip * STRIP :], lows[strip:])
@@ -109,7 +111,10 @@ def _add_epsilon(epsilon: float, noises: Any) -> None:
 
 @inlined
 def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
-    """Keep the bounds of a block."""
+    """Store the bounds of a block of `count` windows in `bounds`, and its strips' least in `lows`.
+
+    Rounding errors are subtracted.
+    """
     share, shrink, zero = np.float32(plan.segment), np.float32(plan.shrink), np.float32(0.0)
     for t in range(count):
         most = max(lanes[FORWARD, t], lanes[BACKWARD, t])
@@ -132,8 +137,11 @@ def seeds(
     bounds: NDArray[np.float32],
     lows: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """Take out the candidates with the least bounds, `wanted` or fewer; return their numbers."""
-    # Near windows come in rows: half as many strips as windows wanted have enough of them.
+    """Return the numbers of the candidates with the least bounds, at most `wanted` of them.
+
+    Their bounds become NaN, so that they are not compared a second time.
+    """
+    # Near windows are adjacent, so half as many strips as wanted windows have enough of them.
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= np.partition(lows, strip)[strip])
     slots = (near[:, np.newaxis] * STRIP + np.arange(STRIP)).ravel()
@@ -154,10 +162,11 @@ def refine(
     rows: Any, space: Any, lanes: Any, bounds: Any, lows: Any,
     limit: float, cursor: Any, chosen: Any, kept: Any,
 ) -> int:  # fmt: skip
-    """Choose the candidates that no bound rules out, until `chosen` is full or all are seen.
+    """Choose candidates that no bound rules out, until `chosen` is full or none is left.
 
-    `cursor` is where to go on: a row of the table and a strip of it. Fills the candidates'
-    numbers and coarse bounds; returns how many. Leaves early when the search is stopped.
+    `cursor` holds where to continue: a row of the table and a strip of that row. The function fills
+    `chosen` with candidate numbers and `kept` with their coarse bounds, and returns their number.
+    It returns early if the search is stopped.
     """
     within, count = as_bound(plan, limit), 0
     while cursor[0] < table.shape[0]:
@@ -175,7 +184,7 @@ def refine(
         slot = (strips[which] + begin) * STRIP
         fine = plan.segment > 1 and _pays(plan, bounds[slot : slot + windows], within)
         if fine:
-            segment = np.int64(1)  # a literal would have the function compiled once more
+            segment = np.int64(1)  # for a literal numba would compile the function once more
             source = prepare(plan, table[which], first, windows, query, segment, rows, space, lanes)
             _set_limits(plan, within, lanes)
         for window in range(0, windows, LANES):
@@ -195,9 +204,10 @@ def refine(
 
 @inlined
 def _next_strips(lows: Any, limit: Any, begin: int, most: int) -> Any:
-    """Return the next strips from `begin` on that have a window within `limit`, at most `most`.
+    """Return the range [begin, end) of the next strips with a window within `limit`.
 
-    Strips between two of them come along where that costs less than to begin anew.
+    The range has at most `most` strips. It includes up to `GAP_MAX` strips beyond the limit between
+    two others, where that costs less than a new block.
     """
     while begin < lows.size and not lows[begin] <= limit:
         begin += 1
@@ -219,7 +229,7 @@ def _any_within(values: Any, limit: Any) -> bool:
 
 @inlined
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
-    """Fill the sums that windows may have and still be within `limit`, rounding considered."""
+    """Fill the limits of the windows' sums of squares: `limit` plus tolerances, squared."""
     factor = np.float32(UP / plan.shrink)
     for t in range(lanes.shape[1]):
         most = (limit + lanes[NOISES, t]) * factor
@@ -230,7 +240,10 @@ def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
 def _sum_until(
     plan: Any, source: int, window: int, offsets: Any, around: Any, space: Any, lanes: Any
 ) -> bool:
-    """Sum the fine bounds of a vector of windows as long as any is within its limit."""
+    """Sum the fine bounds of `LANES` windows from `window`, until all exceed their limits.
+
+    Return whether any window is within its limit at the end.
+    """
     for begin in range(0, offsets.size, CHUNK):
         end = min(begin + CHUNK, offsets.size)
         if not _sum(plan, source, window, begin, end, offsets, around, space, lanes):
@@ -245,7 +258,7 @@ def _alive(lanes: Any, window: int) -> Any:
 
 @inlined
 def _pays(plan: Any, bounds: Any, limit: Any) -> Any:
-    """Tell whether fine bounds of so many windows cost less than to compare those within."""
+    """Return whether fine bounds of a block cost less than comparing its windows within `limit`."""
     if limit == np.inf:
         return False
     within = 0

@@ -1,14 +1,14 @@
-"""The sketch of a collection: each row as a few means, and the lower bound that they give.
+"""The sketch of a collection: a few segment means per row, and the lower bound LB_PAA from them.
 
-A row is cut into segments, and of each segment only the mean is kept. The query's envelope (its
-highest and lowest value within the band) is averaged over the same segments. What a mean exceeds
-the mean of the envelope by, squared and times the length of the segment, is at most the squared
-excess of the points, since squares are convex: LB_PAA (Zhu and Shasha 2003) is at most LB_Keogh,
-which is at most the cost. So 16 numbers for a row of 128 points tell of most rows that they are too
-far away; they are read from the nearer caches, where the rows would come from memory.
+A row is divided into segments, and only the mean of each segment is stored. The query's envelope
+(the maximum and minimum within the band) is averaged over the same segments. The excess of a mean
+over the mean envelope, squared and multiplied by the length of the segment, is at most the summed
+squared excess of the points, because squares are convex. So LB_PAA (Zhu and Shasha 2003) is at most
+LB_Keogh, which is at most the squared DTW distance. With 16 numbers per row of 128 points, most
+rows are ruled out. The sketch fits the CPU caches, while the rows would be read from memory.
 
-Means lie in chunks of rows, segment by segment: in the loops over a chunk neighbours in memory are
-neighbouring rows, which is what a compiler makes vectors of.
+The means are stored in chunks of rows, segment by segment. In the loops over a chunk, neighbours in
+memory are then neighbouring rows, so the compiler can vectorise these loops.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native.compiling import jit
 
-CHUNK = 1024  # rows whose bounds are summed up in the nearest cache
-SEGMENTS_MAX = 16
-POINTS_MIN = 4  # shorter segments say little more than longer ones, and cost as much
-BUCKETS = 1 << 13
-_INFINITY = 0x7F800000
-_BUCKET_SHIFT = 31 - 13  # of the bits of a float32 that is not negative: 5 of its mantissa
+CHUNK = 1024  # rows per chunk: their bounds are summed within the L1 cache
+SEGMENTS_MAX = 16  # greatest number of segments of a row
+POINTS_MIN = 4  # least points of a segment: shorter ones cost as much and hardly improve the bound
+BUCKETS = 1 << 13  # buckets of the histogram in `near_threshold`
+_INFINITY = 0x7F800000  # the bits of +inf in float32
+# A bucket is the upper 13 of the lower 31 bits of a non-negative float32: the exponent and 5 bits
+# of the mantissa.
+_BUCKET_SHIFT = 31 - 13
 
 
 def segment_ends(m: int) -> NDArray[np.int64]:
-    """Return where the segments of rows of `m` points end, shape (segments,)."""
+    """Return the end of each segment for rows of `m` points: indices, shape (segments,), int64."""
     segments = max(1, min(SEGMENTS_MAX, m // POINTS_MIN))
     return np.arange(1, segments + 1, dtype=np.int64) * m // segments
 
 
 def segment_means(rows: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the means of the segments of `rows`, shape (n, m), as (n, segments)."""
+    """Return the segment means of `rows`, shape (n, m), as float32 of shape (n, segments)."""
     begins = np.concatenate(([0], ends[:-1]))
     sums = np.add.reduceat(rows.astype(np.float64), begins, axis=1)
     return (sums / (ends - begins)).astype(np.float32)
 
 
 def sketch_of(rows: NDArray[np.float32], ends: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the means of `rows`, shape (n, m), as (chunks, segments, CHUNK); the rest is 0."""
+    """Return the sketch of float32 `rows`, shape (n, m): shape (chunks, segments, CHUNK).
+
+    Elements of the last chunk that have no row are 0.
+    """
     sketch = np.zeros((-(-len(rows) // CHUNK), ends.size, CHUNK), np.float32)
     for chunk, means in enumerate(sketch):
         part = rows[chunk * CHUNK : (chunk + 1) * CHUNK]
@@ -62,7 +67,11 @@ def _add_excess(means: Any, upper: Any, lower: Any, weight: Any, bounds: Any) ->
 
 @jit
 def sketch_bounds(sketch: Any, ends: Any, upper: Any, lower: Any, first: int, bounds: Any) -> None:
-    """Fill the lower bounds of the cost of the rows from number `first`, a multiple of `CHUNK`."""
+    """Fill `bounds` with LB_PAA of the rows from number `first` on, a multiple of `CHUNK`.
+
+    `bounds` is float32 and holds lower bounds of the squared DTW distance. `upper` and `lower` are
+    the segment means of the query's envelope.
+    """
     for begin in range(0, bounds.size, CHUNK):
         part = bounds[begin : begin + CHUNK]
         for row in range(part.size):
@@ -77,10 +86,10 @@ def sketch_bounds(sketch: Any, ends: Any, upper: Any, lower: Any, first: int, bo
 
 @jit
 def near_threshold(bounds: Any, wanted: int) -> Any:
-    """Return a bound that about `wanted` of `bounds`, and seldom many more, do not exceed.
+    """Return a threshold that at least `wanted` of `bounds`, seldom many more, do not exceed.
 
-    Bits of floats that are not negative are ordered like the floats: their upper part is the
-    number of a bucket, and one pass counts them.
+    Non-negative floats have the same order as their bits taken as integers. So the upper bits of a
+    float32 are the number of its histogram bucket, and one pass over `bounds` counts the buckets.
     """
     counts = np.zeros(BUCKETS, np.int32)
     patterns = bounds.view(np.int32)
@@ -90,6 +99,6 @@ def near_threshold(bounds: Any, wanted: int) -> Any:
     while bucket < BUCKETS - 1 and found + counts[bucket] < wanted:
         found += counts[bucket]
         bucket += 1
-    # The last buckets are infinity and what is no number.
+    # The last buckets hold infinity and NaN.
     highest = np.array([min(((bucket + 1) << _BUCKET_SHIFT) - 1, _INFINITY)], np.int32)
     return highest.view(np.float32)[0]

@@ -1,14 +1,15 @@
-"""Many patterns on one stream: which sub-sequences match (`reference.spring`), a point at a time.
+"""SPRING for many patterns on one stream, point by point (`reference.spring` is the definition).
 
-Each point costs every pattern a column of its cost matrix. All patterns have one in whole numbers
-(`emit.spring.emit_filter`), which cannot exceed the true one; only those that the filter cannot
-rule out have one in float64 as well, with the starts of the paths, in a *slot*. `watch` moves
-patterns in and out of slots; for that it needs to know how far back a path can begin that is still
-within the threshold (`oldest_start`), and the column after given points (`replay`).
+Each new point gives every pattern a new column of its cost matrix. All patterns have a column of
+16-bit integers (`emit.spring.emit_filter`), which is a lower bound of the exact column. Only
+patterns that this filter cannot rule out also have an exact column, in float64 with the starts of
+the paths, in a *slot*. `watch` assigns slots to patterns and takes them away. For that it needs the
+oldest start of a path that is still within the threshold (`oldest_start`), and the column after
+given points (`replay`).
 
-`advance` takes points until something is left for `watch` to do. What it works on are arrays behind
-the addresses in one record of the type `STATE`: numba takes a fifth of a microsecond for each array
-that it is handed, longer than for a hundred patterns.
+`advance` processes points until there is an event that `watch` must handle. Its arrays are reached
+by the addresses in one record of the type `STATE`, because numba takes a fifth of a microsecond for
+each array argument, more than for a hundred patterns.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.machine import instruction_set
 
-carray: Any = numba.carray  # type: ignore[attr-defined]  # exported without saying so
+carray: Any = numba.carray  # type: ignore[attr-defined]  # exported, but missing in its types
 
-# Two vectors side by side hide what little latency there is; the loop waits for memory.
+# Two vectors per row suffice to hide the latency, because the loop mostly waits for memory.
 _FILTER = Shape(UINT16, instruction_set().lanes(UINT16), 2)
 _COLUMNS = Shape(FLOAT64, instruction_set().lanes(FLOAT64), 2, integers=False)
 LANES = _FILTER.lanes * _FILTER.rows
@@ -35,11 +36,14 @@ SLOTS = _COLUMNS.lanes * _COLUMNS.rows
 _filter_columns = emitted(emit_filter, _FILTER)
 _exact_columns = emitted(emit_columns, _COLUMNS)
 
-SCALE_MOST = 65_534  # positions on a pattern's scale are 1 to this, so that one more or less fits
-SLACK = 1e-9  # of sums and positions, relative: a path of a million cells rounds by a tenth of it
-# A slot costs a tenth of a microsecond a point, waking as much as 1,000 points in a slot: a pattern
-# that matches again within that time is better left awake.
-REST_AFTER = 8  # lengths of the pattern
+# Positions on a pattern's integer scale are 1 to SCALE_MOST, so that one more or less fits 16 bits.
+SCALE_MOST = 65_534
+# Relative tolerance for sums and positions; the rounding of a path of a million cells is a tenth.
+SLACK = 1e-9
+# A pattern goes to sleep after this many lengths of it without a match. A slot takes a tenth of a
+# microsecond per point, and waking takes as long as 1,000 points in a slot. So a pattern that
+# matches again within that time should stay awake.
+REST_AFTER = 8
 
 _LANE_ARRAYS = ("cells", "points", "under", "over", "factors", "caps", "limits", "origins",
                 "scales", "lane_lengths", "awake", "group_offsets", "group_rows")  # fmt: skip
@@ -51,8 +55,8 @@ STATE = np.dtype(
     [(name, np.int64) for name in (*ARRAYS, *_NUMBERS)] + [("threshold_squared", np.float64)]
 )
 
-# What `advance` found: a lane that the filter cannot rule out; a slot whose match is certain; a
-# slot that has had no match for `REST_AFTER` lengths of its pattern.
+# Events of `advance`. WAKE: the filter cannot rule out a lane. CERTAIN: the match of a slot is
+# final. TIRED: a slot has had no match for `REST_AFTER` lengths of its pattern.
 WAKE, CERTAIN, TIRED = range(3)
 
 
@@ -76,10 +80,11 @@ _uint16_at = _pointer_to(types.uint16)
 
 @jit
 def advance(states: Any, values: Any, begin: int) -> Any:
-    """Take `values` from `begin` until something is found or an audit is due.
+    """Process `values` from index `begin` on until there is an event or an audit is due.
 
-    Returns how many are taken by then, negative when there is something to do. `states` is an array
-    of one record; its history has room for all `values`.
+    Return the number of values processed, counted from index 0; it is negative if there is an event
+    or an audit. `states` is an array with one record of the type `STATE`, whose history has room
+    for all `values`.
     """
     state = states[0]
     history = carray(_float64_at(state.history), state.count - state.first + values.size)
@@ -105,7 +110,10 @@ def _tell(state: Any, what: int, which: int) -> None:
 
 @jit
 def positions(values: Any, origin: float, scale: float, target: Any) -> None:
-    """Write where `values` lie on a pattern's scale, from 1 to `SCALE_MOST`."""
+    """Write the positions of `values` on a pattern's integer scale to `target`.
+
+    Positions are from 1 to `SCALE_MOST`; values beyond the scale are clipped.
+    """
     for place in range(values.size):
         target[place] = _position(values[place], origin, scale)
 
@@ -119,7 +127,7 @@ def _position(value: float, origin: float, scale: float) -> float:
 
 @jit
 def _place(state: Any, value: float) -> None:
-    """Put `value` on the scale of every pattern."""
+    """Write the position of `value` on each pattern's scale, minus 1 and plus 1, to the state."""
     lanes = state.groups * LANES
     origins = carray(_float64_at(state.origins), lanes)
     scales = carray(_float64_at(state.scales), lanes)
@@ -148,7 +156,7 @@ def _advance_filter(state: Any, value: float) -> None:
 
 @jit
 def _look_at(state: Any, group: int, offset: int, rows: int) -> None:
-    """Tell of the lanes of a group whose last cell is within the limit."""
+    """Add a WAKE event for each sleeping pattern of a group whose last cell is within its limit."""
     cells = carray(_uint16_at(state.cells + 2 * offset), rows * LANES)
     limits = carray(_uint16_at(state.limits + 2 * group * LANES), LANES)
     lengths = carray(_int64_at(state.lane_lengths + 8 * group * LANES), LANES)
@@ -177,7 +185,7 @@ def _advance_slots(state: Any, value: float) -> None:
 
 @jit
 def _judge(state: Any, slot: int, group: int, lane: int) -> None:
-    """See whether the best match of a slot is certain, or is replaced by a nearer one."""
+    """Update the best match of a slot; add an event if it is final or if the pattern is tired."""
     last = carray(_int64_at(state.slot_lengths), slot + 1)[slot] - 1
     if last < 0:
         return
@@ -205,10 +213,12 @@ def replay(
     pattern: Any, values: Any, position: int, threshold_squared: float, cells: Any, starts: Any,
     match: Any,
 ) -> Any:  # fmt: skip
-    """Fill `cells` and `starts` with the column after `values`, which begin at `position`.
+    """Fill `cells` and `starts` with the exact column of `pattern` after the points `values`.
 
-    Returns the cost of the best match so far, infinity for none, its begin and end in `match`;
-    ``match[2]`` is 1 when it is certain: then `cells` is the column of when it became so.
+    `position` is the position of the first value in the stream. Return the squared cost of the best
+    match so far, or infinity if there is none. ``match[0]`` and ``match[1]`` receive its start and
+    end. ``match[2]`` is 1 if the match is final; then processing stopped at the point that made it
+    final, and the column is the one after that point.
     """
     best = np.inf
     match[:] = 0
@@ -232,7 +242,10 @@ def replay(
 
 @jit
 def _column(pattern: Any, value: float, position: int, cells: Any, starts: Any, end: int) -> Any:
-    """Advance one column; return the least cell that started before `end`, and the least of all."""
+    """Update `cells` and `starts` with the column after one more point, `value` at `position`.
+
+    Return the least cell whose path starts before `end`, and the least of all cells.
+    """
     below, below_start = 0.0, position
     diagonal, diagonal_start = 0.0, position
     pending = least = np.inf
@@ -255,10 +268,11 @@ def _column(pattern: Any, value: float, position: int, cells: Any, starts: Any, 
 
 @jit
 def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
-    """Return an index of `values` before which no path begins that reaches their end within limit.
+    """Return an index of `values` before which no path begins whose cost at the end is in `limit`.
 
-    Computes the cost matrix backwards from every place of the last column, until each cell is
-    above `limit`. 0 when paths from before all `values` may reach it.
+    `limit` is a squared cost; paths may end at any cell of the last column. The cost matrix is
+    computed backwards from the last column until all cells exceed `limit`. The result is 0 if paths
+    may also begin before `values`.
     """
     for place in range(pattern.size):
         step = values[values.size - 1] - pattern[place]
@@ -270,7 +284,7 @@ def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
         if not alive:
             return index + 1
         index -= 1
-        if not changed:  # then it stays so while the stream stands still
+        if not changed:  # equal values leave the column unchanged, so skip them
             while index >= 0 and values[index] == value:
                 index -= 1
     return 0

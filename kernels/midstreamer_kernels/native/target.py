@@ -1,13 +1,13 @@
-"""What numba compiles for in this process: read once, and the same for shapes, code and cache.
+"""The processor that numba compiles for in this process, read once when the package is imported.
 
-numba takes the name of a processor from its configuration again and again, from the environment
-before each compilation; the machine that it generates code for is made once. What is emitted has
-the shape of a machine too (see `machine`), so all three must agree: code for vectors of 64 bytes
-among arrays laid out for 32 gives wrong answers. So the target is read here, as the package is
-imported, and a name that changes later changes nothing.
+numba reads the processor's name from the environment before each compilation, but creates the
+target machine for its code only once. The emitted loops have the vector width of a machine too (see
+`machine`). All three must agree: code for vectors of 64 bytes gives wrong results on arrays laid
+out for 32 bytes. Therefore the target is read once, and a name that changes later has no effect.
 
-``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead (see `ahead`). numba then
-compiles for the level that `levels` chooses, in all of the process, and code comes from there.
+``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead of time (see `ahead`). Compiled
+code is then loaded from that folder, and numba compiles for the processor level that `levels`
+chooses, in the whole process.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ VARIABLE = "MIDSTREAMER_KERNELS_AHEAD"
 
 
 class Target(NamedTuple):
-    """A processor, as numba names it."""
+    """The processor that numba compiles for, and the folder of code compiled ahead of time."""
 
     model: str
-    """Of LLVM; empty when numba was not told one, and compiles for this very processor."""
+    """LLVM's name of the processor; empty if numba compiles for the processor it runs on."""
     key: tuple[str, str, str]
-    """By which numba tells compiled code apart: triple, model, features."""
+    """The triple, model and features by which numba distinguishes compiled code."""
     certain: bool
-    """False when numba was at work before, and its name may have changed since."""
+    """False if numba created its target before the import, so `model` may differ from it."""
     folder: Path | None
-    """Of code compiled ahead; it is only read."""
+    """The folder of code compiled ahead of time, which is only read; None if none is used."""
     trouble: str
-    """Why the folder that was named is not used, or not as asked; empty when all is well."""
+    """Why the named folder is not used, or another level than asked for; empty if neither."""
 
 
 def _read(environ: Mapping[str, str]) -> Target:
@@ -46,7 +46,7 @@ def _read(environ: Mapping[str, str]) -> Target:
     config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
     folder, choice = _ahead(environ.get(VARIABLE, ""), at_work=at_work)
     if choice.level:
-        # Without this numba would add what the processor has beyond the level.
+        # Otherwise numba would add the features that the processor has beyond the level.
         vars(config).update(CPU_NAME=choice.level, CPU_FEATURES="")
     model = _model()
     key = cpu_target.target_context.codegen().magic_tuple()

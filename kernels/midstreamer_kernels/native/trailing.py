@@ -1,8 +1,8 @@
-"""The last points of a stream, z-normalised, against every pattern of their number.
+"""Comparison of the last m points of a stream, z-normalised, with all patterns of m points.
 
-First the two corners of the cost matrix, which are on every path; then how far the points lie
-outside of the pattern's envelope (LB_Keogh, as in `emit.bounds`), a few at a time until the limit
-is passed. What is left is compared whole, as many patterns at once as there are lanes.
+A pattern is ruled out by lower bounds first: by the two corner cells of the cost matrix, which are
+on every warping path, then by LB_Keogh with the pattern's envelope, which stops as soon as it
+exceeds the limit. The remaining patterns are compared by DTW, as many at once as there are lanes.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from midstreamer_kernels.native.lanes import (
 from midstreamer_kernels.native.windows import normalize, window_statistics
 from midstreamer_kernels.plan import SLACK
 
-PLACES = 16  # of an envelope between two looks at the limit
+PLACES = 16  # points of LB_Keogh that are summed between two checks of the limit
 
 
 class Group(NamedTuple):
-    """Patterns of one length m, k of them."""
+    """k patterns of one length m, with their envelopes and the arrays for the results."""
 
     patterns: NDArray[np.float64]
-    """As compared, a row after the other, shape (k * m,)."""
+    """The z-normal patterns, one after the other, shape (k * m,)."""
     upper: NDArray[np.float64]
-    """The highest value within the band of each place, likewise."""
+    """Upper envelope of each pattern: the maximum within the band, shape (k * m,)."""
     lower: NDArray[np.float64]
+    """Lower envelope of each pattern: the minimum within the band, shape (k * m,)."""
     window: NDArray[np.float64]
-    """Scratch, shape (m,)."""
+    """Scratch for the z-normal form of the last m points, shape (m,)."""
     found: NDArray[np.int64]
-    """Receives the rows within the limit, shape (k,)."""
+    """Receives the indices of the patterns within the limit, shape (k,)."""
     costs: NDArray[np.float64]
-    """Receives their squared distances, shape (k,)."""
+    """Receives the squared DTW distances of the patterns in `found`, shape (k,)."""
 
 
 @jit
 def normal(values: Any, window: Any) -> None:
-    """Write the z-normal form of `values` into `window`."""
+    """Write the z-normal form of `values`, shape (m,), to `window`, shape (m,)."""
     shift, scale = np.empty(1), np.empty(1)
     window_statistics(values, values.size, 0, 1, shift, scale)
     normalize(values, shift[0], scale[0], window)
@@ -52,7 +53,11 @@ def normal(values: Any, window: Any) -> None:
 
 @jit
 def near(values: Any, group: Any, band: int, limit: float) -> Any:
-    """Find the patterns whose squared distance to `values` is within `limit`; return how many."""
+    """Find the patterns of `group` whose squared DTW distance to `values` is within `limit`.
+
+    `values`, shape (m,), is z-normalised first. The patterns found are written to `group.found`
+    and `group.costs`; their number is returned.
+    """
     window, m = group.window, values.size
     normal(values, window)
     lanes = lane_count(window)
@@ -73,7 +78,10 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Tell whether a pattern may be within the limit."""
+    """Return whether the lower bounds leave a pattern possibly within the squared `limit`.
+
+    The pattern begins at element `begin` of ``group.patterns``.
+    """
     m = window.size
     first = window[0] - group.patterns[begin]
     last = window[m - 1] - group.patterns[begin + m - 1]
@@ -108,7 +116,10 @@ def _excess(window: Any, upper: Any, lower: Any) -> float:
 def _settle(
     group: Any, block: Any, band: int, limit: float, waiting: Any, filled: int, found: int
 ) -> Any:
-    """Compare the patterns in `block`; return how many are found with those before."""
+    """Compare the window with the `filled` patterns in `block`, and keep those within `limit`.
+
+    `found` is the number of patterns kept before; the new number is returned.
+    """
     if filled == 0:
         return found
     costs = np.empty(waiting.size)

@@ -1,9 +1,8 @@
-"""The few vector instructions that loops over arrays do not turn into by themselves.
+"""The LCSS cell on SIMD vectors, as a numba intrinsic, because numba does not vectorise its loop.
 
-A vector of `LANES` float64 is read, combined and written as one value of LLVM type
-``<LANES x double>``, which every instruction set gets in its own width: two AVX-512 registers,
-four of AVX2, eight of SSE2. Only subtraction, multiplication, addition and comparison are used,
-each lane by itself, so that all widths give the same bits.
+A vector of `LANES` float64 numbers is one value of the LLVM type ``<LANES x double>``. LLVM maps it
+to two AVX-512 registers, four of AVX2 or eight of SSE2. Only subtraction, addition and comparison
+are used, on each lane separately, so all widths give the same bits.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-LANES = 16  # candidates compared at once: enough registers in flight to hide an addition's latency
+LANES = 16  # windows compared at once: enough registers in use to hide the latency of an addition
 
-intrinsic: Any = extending.intrinsic  # its own type does not know the context that it leaves out
+intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
 
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
 
 
 class _Block:
-    """Emits instructions on vectors for one call of an intrinsic."""
+    """Emits the vector instructions of one call of an intrinsic."""
 
     def __init__(self, context: Any, builder: Any) -> None:
         self.context, self.builder = context, builder
@@ -34,7 +33,7 @@ class _Block:
         return self.builder.gep(vectors, [vector_index])
 
     def load(self, pointer: Any) -> Any:
-        # numba aligns to 32 bytes at most, and slices to 8.
+        # numba aligns arrays to 32 bytes at most, and slices to 8.
         return self.builder.load(pointer, align=8)
 
     def store(self, value: Any, pointer: Any) -> None:
@@ -60,10 +59,11 @@ def lcss_cell(
     value: Any,
     epsilon: Any,
 ) -> Any:
-    """Extend the longest common subsequence by one cell in every lane, in place.
+    """Compute one cell of the LCSS matrix in every lane, in place in ``cells[slot]``.
 
-    ``cells[slot]`` holds the diagonal neighbour, ``cells[slot + 1]`` the one above and
-    ``cells[slot - 1]`` the one to the left; slots and columns count whole vectors.
+    Before the call ``cells[slot]`` holds the diagonal neighbour, ``cells[slot + 1]`` the cell above
+    and ``cells[slot - 1]`` the cell to the left. `value` matches the points in ``windows[column]``
+    that differ by at most `epsilon`. `slot` and `column` count whole vectors of `LANES` float64.
     """
     signature = types.void(cells, slot, windows, column, value, epsilon)
 

@@ -1,10 +1,11 @@
-"""Windows of a history: their statistics, and one made z-normal.
+"""Statistics of the windows of a history, and z-normalisation of one window.
 
-A window normalises to ``((x - x[0]) - shift) * scale``: `shift` is the mean of ``x - x[0]`` and
-`scale` one over the population standard deviation, or 0 where that is zero. Measured from the
-window's own first point, a constant window has exactly zero variance and a high price level costs
-no digits. The sums run in order over the window alone, never as a difference of longer sums: the
-bits do not depend on how the points arrived, where the history begins or how it is cut.
+The z-normal form of a window is ``((x - x[0]) - shift) * scale``. `shift` is the mean of
+``x - x[0]``; `scale` is one over the population standard deviation, or 0 if that is zero. Because
+values are taken relative to the window's first point, a constant window has a variance of exactly
+zero, and a high price level loses no digits. The sums run in order over the points of one window,
+and are never a difference of longer sums. So the bits do not depend on how the points arrived,
+where the history begins or how it is divided.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted_like
 
-TOGETHER = 16  # windows whose sums are made at once: enough to hide how long an addition takes
+TOGETHER = 16  # windows summed at once: enough to hide the latency of an addition
 
 
 _LANES = machine.instruction_set().lanes(FLOAT64)
@@ -34,7 +35,8 @@ def window_statistics(
 ) -> None:
     """Fill `shift` and `scale` for the windows of `length` points that begin in [begin, end).
 
-    O(length) for each; a million windows of 128 points take 40 ms with AVX2.
+    `values` is float32 or float64; `shift` and `scale` are float64, indexed by the window's begin.
+    A window takes O(length) time; a million windows of 128 points take 40 ms with AVX2.
     """
     _moments(
         values, values.ctypes.data + values.itemsize * begin, length, end - begin,
@@ -47,7 +49,10 @@ def window_statistics(
 
 @jit
 def normalize(values: Any, shift: float, scale: float, window: Any) -> None:
-    """Write `values`, z-normalised by their statistics, into `window` of the same length."""
+    """Write the z-normal form of `values`, shape (m,), to `window`, shape (m,), float64.
+
+    `shift` and `scale` are the statistics of `values`.
+    """
     origin = np.float64(values[0])
     for t in range(window.size):
         window[t] = (np.float64(values[t]) - origin - shift) * scale

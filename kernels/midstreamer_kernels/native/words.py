@@ -1,8 +1,8 @@
-"""The few instructions on machine words that numba has no name for.
+"""Instructions on 64-bit words that numba does not offer, as intrinsics.
 
-A row of a bit-parallel algorithm is a long number. Its words are added by one chain of
-add-with-carry instructions, which the compiler makes of an addition of wide integers on every
-processor; from additions of single words it would not.
+A row of the bit-parallel LCSS algorithm is a long integer. Its words are added by a chain of
+add-with-carry instructions. The compiler generates such a chain for an addition of wide integers on
+every processor, but not for additions of single words.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import extending, types
 
 WORD_BITS = 64
-WORDS = 4  # of a strip: with their sums and masks as many as fit into sixteen registers
+WORDS = 4  # words of a strip: with sums and masks as many as fit into sixteen registers
 
-intrinsic: Any = extending.intrinsic  # its own type does not know the context that it leaves out
+intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
 
 _WORD = ir.IntType(WORD_BITS)
 _WIDE = ir.IntType(WORD_BITS * (WORDS + 1))
@@ -36,13 +36,16 @@ def add_words(
     b0: Any, b1: Any, b2: Any, b3: Any,
     carry: Any,
 ) -> Any:  # fmt: skip
-    """Return the four words of ``a + b + carry``, the lowest first, and the carry out of it."""
+    """Return the four words of ``a + b + carry``, the lowest first, and then the carry out.
+
+    `a` and `b` are given as four 64-bit words each; `carry` is 0 or 1.
+    """
     word = types.uint64
     several: Any = types.UniTuple(word, WORDS + 1)  # type: ignore[no-untyped-call]
     signature = several(*[word] * (2 * WORDS + 1))
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # A lowest word more, of all ones on one side: there the carry of 0 or 1 makes its own.
+        # One more word below the lowest: all ones plus `carry`, so that `carry` is carried over.
         left = _joined(builder, [_WORD(2**WORD_BITS - 1), *arguments[:WORDS]])
         right = _joined(builder, [arguments[-1], *arguments[WORDS : 2 * WORDS]])
         added = builder.uadd_with_overflow(left, right)
@@ -59,13 +62,16 @@ def add_words(
 
 @intrinsic
 def count_ones(typing_context: Any, word: Any) -> Any:
-    """Return how many bits of a word are set."""
+    """Return the number of set bits of a 64-bit word."""
     return types.int64(types.uint64), lambda _, builder, __, arguments: builder.ctpop(arguments[0])
 
 
 @intrinsic
 def chosen(typing_context: Any, condition: Any, when_true: Any, when_false: Any) -> Any:
-    """Choose without a branch: for a condition that no processor could predict."""
+    """Return `when_true` if `condition`, else `when_false`, without a branch.
+
+    For conditions that the processor's branch prediction cannot predict.
+    """
     signature = when_true(types.boolean, when_true, when_true)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,5 +1,6 @@
-"""Slow, obvious twins of everything fast: the definitions, and the oracle of the tests.
+"""Reference implementations: slow and simple versions of the fast functions.
 
-Plain Python on lists of floats, written as the papers write it. A fast function owes its twin the
-same bits in float64, not merely closeness.
+They define the results, and the tests compare the fast functions with them. They are plain Python
+on lists of floats, written as in the papers. A fast function must return the same bits in float64
+as its reference, not merely a close value.
 """

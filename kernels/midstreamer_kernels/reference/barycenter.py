@@ -1,4 +1,4 @@
-"""DTW barycenter averaging as it was published (Petitjean, Ketterlin and Gancarski 2011)."""
+"""DTW barycenter averaging as published (Petitjean, Ketterlin and Gancarski 2011)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from midstreamer_kernels.reference.path import least_path
 
 
 def barycenter(rows: Sequence[Sequence[float]], band: int, iterations: int) -> list[float]:
-    """Return the centre after at most so many rounds, begun at the medoid of the rows."""
+    """Return the centre of `rows` after at most `iterations` rounds, starting from their medoid."""
     spreads = [math.fsum(dtw(row, other, band) ** 2 for other in rows) for row in rows]
     centre = list(rows[spreads.index(min(spreads))])
     for _ in range(iterations):
@@ -22,7 +22,7 @@ def barycenter(rows: Sequence[Sequence[float]], band: int, iterations: int) -> l
 
 
 def inertia(centre: Sequence[float], rows: Sequence[Sequence[float]], band: int) -> float:
-    """Return the sum of squared distances from `centre` to all rows."""
+    """Return the sum of the squared DTW distances from `centre` to all `rows`."""
     total = 0.0
     for row in rows:
         total += cost_matrix(centre, row, band)[-1][-1]
@@ -30,7 +30,10 @@ def inertia(centre: Sequence[float], rows: Sequence[Sequence[float]], band: int)
 
 
 def averaged(centre: Sequence[float], rows: Sequence[Sequence[float]], band: int) -> list[float]:
-    """Return, for each point of `centre`, the mean of all points that are paired with it."""
+    """Return, for each point of `centre`, the mean of all points of `rows` paired with that point.
+
+    The pairs are those of the warping paths from `centre` to each row.
+    """
     sums, counts = [0.0] * len(centre), [0] * len(centre)
     for row in rows:
         parts = [0.0] * len(centre)

@@ -1,4 +1,4 @@
-"""Lower bounds of a comparison: what the envelope of the query alone forbids."""
+"""The LB_Keogh lower bound of DTW, from the query's envelope."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 
 def envelope(query: Sequence[float], band: int) -> tuple[list[float], list[float]]:
-    """Return the highest and the lowest value of `query` within `band` of each place."""
+    """Return the envelope: the maximum and the minimum of `query` within `band` of each index."""
     around = [query[max(0, i - band) : i + band + 1] for i in range(len(query))]
     return [max(part) for part in around], [min(part) for part in around]
 
 
 def excesses(window: Sequence[float], query: Sequence[float], band: int) -> list[float]:
-    """Return how far each point of `window` lies outside of the envelope."""
+    """Return how far each point of `window` lies outside of the query's envelope, 0 if inside.
+
+    The sum of the squares is LB_Keogh, a lower bound of the squared DTW distance.
+    """
     upper, lower = envelope(query, band)
     return [max(x - high, low - x, 0.0) for x, high, low in zip(window, upper, lower, strict=True)]

@@ -1,4 +1,4 @@
-"""Search of a collection by brute force: every row, compared whole, sorted."""
+"""Search of a collection by brute force: compare every row and sort by distance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def nearest(
     band: int | None = None,
     cutoff: float | None = None,
 ) -> list[tuple[int, float]]:
-    """Return (row, distance) of the `k` nearest rows; options as of `Collection.nearest`."""
+    """Return (row number, distance) of the `k` nearest rows, nearest first.
+
+    The options are those of `midstreamer_kernels.collection.Collection.nearest`.
+    """
     wanted, *compared = [normalize(one) if normalized else list(one) for one in (query, *rows)]
     found = []
     for number, row in enumerate(compared):

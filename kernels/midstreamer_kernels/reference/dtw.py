@@ -1,4 +1,4 @@
-"""Dynamic time warping as its recurrence says (Sakoe and Chiba 1978)."""
+"""Dynamic time warping, computed by its recurrence (Sakoe and Chiba 1978)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def cost_matrix(a: Sequence[float], b: Sequence[float], band: int) -> list[list[float]]:
-    """Return the least summed squared differences D[i][j] of all prefixes; infinity off the band.
+    """Return the DTW cost matrix D of shape (n, m), for `a` of n points and `b` of m points.
 
     ``D[i][j] = (a[i] - b[j])**2 + min(D[i-1][j-1], D[i-1][j], D[i][j-1])`` where
-    ``|i - j| <= band``; a path begins at (0, 0).
+    ``|i - j| <= band``; every path begins at (0, 0). Cells outside of the band are infinite.
     """
     costs = [[math.inf] * len(b) for _ in a]
     for i in range(len(a)):
@@ -30,6 +30,6 @@ def cost_matrix(a: Sequence[float], b: Sequence[float], band: int) -> list[list[
 
 
 def dtw(a: Sequence[float], b: Sequence[float], band: int | None = None) -> float:
-    """Return the square root of the least summed squared difference."""
+    """Return the DTW distance: the square root of the least sum of squared differences."""
     width = max(len(a), len(b)) if band is None else band
     return math.sqrt(cost_matrix(a, b, width)[-1][-1])

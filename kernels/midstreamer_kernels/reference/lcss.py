@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def lcss(a: Sequence[float], b: Sequence[float], epsilon: float, band: int | None = None) -> int:
-    """Return how many points of `a` and `b` can be paired in order.
+    """Return the length of the longest common subsequence of `a` and `b`.
 
-    A pair (i, j) may be used when ``|a[i] - b[j]| <= epsilon`` and ``|i - j| <= band``; L[i][j] is
-    the length for the first i and j points.
+    Points a[i] and b[j] match when ``|a[i] - b[j]| <= epsilon`` and ``|i - j| <= band``.
+    ``lengths[i][j]`` is the length for the first i points of `a` and the first j points of `b`.
     """
     width = max(len(a), len(b)) if band is None else band
     lengths = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]

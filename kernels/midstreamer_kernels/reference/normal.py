@@ -1,4 +1,7 @@
-"""The z-normal form of a window: mean 0, population deviation 1; a constant window is zeros."""
+"""The z-normal form of a window: mean 0, population standard deviation 1.
+
+A constant window becomes zeros.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from collections.abc import Sequence
 
 
 def statistics(window: Sequence[float]) -> tuple[float, float]:
-    """Return (shift, scale): the mean of ``x - x[0]``, and one over the deviation or 0.
+    """Return (shift, scale): the mean of ``x - x[0]``, and one over the standard deviation.
 
-    Measuring from the window's own first point keeps a constant window at exactly zero variance.
+    The scale is 0 if the variance is 0. Because values are taken relative to the window's own first
+    point, a constant window has a variance of exactly 0.
     """
     mean = sum_in_order([x - window[0] for x in window]) / len(window)
     deviations = [x - window[0] - mean for x in window]
@@ -18,13 +22,16 @@ def statistics(window: Sequence[float]) -> tuple[float, float]:
 
 
 def normalize(window: Sequence[float]) -> list[float]:
-    """Return the window z-normalised."""
+    """Return the z-normal form of `window`: ``((x - x[0]) - shift) * scale`` for each point x."""
     shift, scale = statistics(window)
     return [(x - window[0] - shift) * scale for x in window]
 
 
 def sum_in_order(terms: Sequence[float]) -> float:
-    """Add from left to right with one rounding each; the builtin compensates from 3.12 on."""
+    """Return the sum of `terms`, added from left to right with one rounding per addition.
+
+    The builtin `sum` cannot be used: from Python 3.12 on it compensates rounding errors.
+    """
     total = 0.0
     for term in terms:
         total += term

@@ -1,4 +1,4 @@
-"""All distances between the series of two tables, one after the other."""
+"""All distances between the series of two tables, computed pair by pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def pairwise(
     band: int | None,
     epsilon: float | None,
 ) -> list[list[float]]:
-    """Return DTW distances, or with an `epsilon` ``1 - LCSS / (length of the shorter series)``."""
+    """Return the distance of every series in `rows` to every series in `columns`.
+
+    DTW distances; with an `epsilon`, LCSS distances: ``1 - length / min(n, m)``.
+    """
     if epsilon is None:
         return [[dtw(a, b, band) for b in columns] for a in rows]
     return [[1.0 - lcss(a, b, epsilon, band) / min(len(a), len(b)) for b in columns] for a in rows]

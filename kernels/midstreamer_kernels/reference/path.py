@@ -1,4 +1,4 @@
-"""The warping path, read off the whole cost matrix."""
+"""The warping path of two series, read backwards from the full DTW cost matrix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from midstreamer_kernels.reference.dtw import cost_matrix
 
 
 def least_path(a: Sequence[float], b: Sequence[float], band: int | None) -> list[tuple[int, int]]:
-    """Return the pairs (i, j) along the least cost, from (0, 0) on.
+    """Return the pairs (i, j) of the warping path with the least cost, from (0, 0) to the end.
 
-    Backwards from the end, each pair comes from the neighbour of least cost; among equals first
-    from the diagonal one, then from (i - 1, j), then from (i, j - 1).
+    The path is followed backwards from the last cell, always to the neighbour of least cost. Of
+    equal costs, the diagonal neighbour is taken first, then (i - 1, j), then (i, j - 1).
     """
     costs = cost_matrix(a, b, max(len(a), len(b)) if band is None else band)
     i, j = len(a) - 1, len(b) - 1

@@ -1,4 +1,4 @@
-"""Search by brute force: every window, compared whole, sorted."""
+"""Search of a history by brute force: compare every window and sort by distance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def search(
     cutoff: float | None = None,
     exclusion: int = 0,
 ) -> list[tuple[int, float]]:
-    """Return (position, distance) of the `k` nearest windows; options as of `History.search`."""
+    """Return (position, distance) of the `k` nearest windows, nearest first.
+
+    The options are those of `midstreamer_kernels.search.History.search`.
+    """
     m = len(query)
     shape = normalize if normalized else list
     wanted = shape(query)

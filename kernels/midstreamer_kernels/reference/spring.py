@@ -1,21 +1,24 @@
-"""Sub-sequences of a stream that are like a pattern (SPRING: Sakurai, Faloutsos, Yamamuro 2007).
+"""Sub-sequences of a stream that match a pattern (SPRING: Sakurai, Faloutsos, Yamamuro 2007).
 
-A sub-sequence matches when its DTW distance to the pattern is within the threshold. Many overlap,
-so only the best are reported: going through the ends of matches in order, the best so far is
-replaced by a nearer one that overlaps it, and settled by a nearer one that does not. From a
-settled match on the search begins anew, as though the stream began right after it. So reported
-matches do not overlap, and from each sub-sequence within the threshold one comes to a report
-through sub-sequences that overlap, each at least as near as the one before.
+A sub-sequence matches when its DTW distance to the pattern is within the threshold. Many matches
+overlap, so only the best are reported. The matches are examined in the order of their ends. A
+nearer match that overlaps the best so far replaces it. A nearer match that begins after the best so
+far makes that one final. The search then starts again at the end of the final match, as if the
+stream began there. So reported matches do not overlap. Every sub-sequence within the threshold is
+linked to a reported match by a chain of overlapping sub-sequences, each at least as near as the one
+before.
 
-The original goes on with what it has in its matrix, less the paths from before the reported end.
-Where those had displaced others, a match is lost, or told with a distance that is too great: about
-one in a hundred on short random series. Here each distance is that of the sub-sequence told.
+The published algorithm instead goes on with its matrix and removes the paths that began before the
+reported end. Where such paths had displaced others, it loses a match or reports too great a
+distance: about one match in a hundred on short random series. Here every reported distance is that
+of the reported sub-sequence.
 
-`brute_force` is the definition, over every sub-sequence. `spring` is the algorithm: one column of
-the cost matrix for each point, with the start of each cell's path. Of equally near sub-sequences
-with one end the shortest counts; of equally near matches the one that ends first. Where only the
-rounding of the last sums makes two equally near, `spring` still tells them apart, by what is summed
-so far, and may begin a match earlier than `brute_force`; what they cost is the same to the bit.
+`brute_force` is the definition and compares every sub-sequence. `spring` is the algorithm: one
+column of the cost matrix per point, with the start of each cell's path. Of equally near
+sub-sequences with the same end the shortest is taken, and of equally near matches the one that ends
+first. Two sub-sequences can have equal costs only because the last additions were rounded. There
+`spring` decides by the cost before the last additions, and may begin a match earlier than
+`brute_force`; the costs have the same bits.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ Match = tuple[int, int, float]  # start, end (one past the last point), squared 
 
 
 def brute_force(values: Sequence[float], pattern: Sequence[float], threshold: float) -> list[Match]:
-    """Return the matches by comparing every sub-sequence."""
+    """Return the matches of `pattern` in `values`, found by comparing every sub-sequence."""
     costs = [_costs_from(values, start, pattern) for start in range(len(values))]
     found: list[Match] = []
     begin = 0
@@ -49,7 +52,7 @@ def brute_force(values: Sequence[float], pattern: Sequence[float], threshold: fl
 
 
 def _costs_from(values: Sequence[float], start: int, pattern: Sequence[float]) -> list[float]:
-    """Return the costs of the sub-sequences that begin at `start`, by length."""
+    """Return the squared DTW costs of the sub-sequences that begin at `start`, by length."""
     part = values[start:]
     return [row[-1] for row in cost_matrix(part, pattern, max(len(part), len(pattern)))]
 
@@ -57,9 +60,9 @@ def _costs_from(values: Sequence[float], start: int, pattern: Sequence[float]) -
 def spring(
     values: Sequence[float], pattern: Sequence[float], threshold: float
 ) -> list[tuple[Match, int]]:
-    """Return the matches, each with the number of points after which it was certain.
+    """Return the matches, each with the number of points after which it was final.
 
-    What the end of the stream settles is certain after one point more than there are.
+    A match that becomes final only because the stream ends gets ``len(values) + 1``.
     """
     found: list[tuple[Match, int]] = []
     begin = 0
@@ -75,7 +78,7 @@ def spring(
 def _first(
     values: Sequence[float], begin: int, pattern: Sequence[float], threshold: float
 ) -> tuple[Match, int] | None:
-    column = [(math.inf, -1)] * len(pattern)  # cost and start of the best path to each cell
+    column = [(math.inf, -1)] * len(pattern)  # (cost, start) of the best path to each cell
     best: Match | None = None
     for position in range(begin, len(values)):
         column = _advance(column, values[position], position, pattern)
@@ -92,11 +95,15 @@ def _first(
 def _advance(
     before: list[tuple[float, int]], value: float, position: int, pattern: Sequence[float]
 ) -> list[tuple[float, int]]:
-    """Return the column of one more point: each path goes on from the latest start among equals."""
+    """Return the next column of (cost, start) after the point `value` at `position`.
+
+    Of equally cheap paths to a cell, the one that began latest is continued.
+    """
     column: list[tuple[float, int]] = []
-    below = diagonal = (0.0, position)  # a path may begin at every point
+    below = diagonal = (0.0, position)  # a path may begin at every point of the stream
     for left, point in zip(before, pattern, strict=True):
-        cost, start = min(below, diagonal, left, key=lambda cell: cell[0])  # the first of equals
+        # `min` returns the first of equal costs.
+        cost, start = min(below, diagonal, left, key=lambda cell: cell[0])
         step = value - point
         column.append((step * step + cost, start))
         below, diagonal = column[-1], left

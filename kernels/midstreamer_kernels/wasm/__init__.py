@@ -1,3 +1,5 @@
-"""The WebAssembly engine: `build` makes ``dtw.wasm`` from the C source beside it and from emitted
-loops (`strips`), `host` runs modules; `pairs` and `engine` offer the functions of `native` on it.
+"""The WebAssembly engine.
+
+`build` compiles ``dtw.wasm`` from the C sources in this folder and from emitted loops (`strips`).
+`host` runs WebAssembly modules. `pairs` and `engine` offer the same functions as `native`.
 """

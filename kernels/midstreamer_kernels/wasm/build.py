@@ -1,9 +1,10 @@
-"""Build ``dtw.wasm`` from the sources: ``python -m midstreamer_kernels.wasm.build``.
+"""Build ``dtw.wasm`` from its sources: ``python -m midstreamer_kernels.wasm.build``.
 
-Its inner loops come from `emit`, compiled by llvmlite; the rest is the C beside this file, compiled
-by zig's clang from the package ``ziglang``, which also links. Both are needed only here: the module
-ships with the distribution. The same versions of both give the same bytes: no path, time or name of
-the machine gets into the module, and a test builds it anew and compares.
+The inner loops are emitted by `emit` and compiled by llvmlite. The rest is the C code in this
+folder, compiled and linked by zig's clang from the package ``ziglang``. Both compilers are needed
+only for this build, because the module is part of the distribution. The same versions of the
+compilers give the same bytes: the module contains no path, time or machine name. A test builds the
+module again and compares it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MODULE = FOLDER / "dtw.wasm"
 COMPILE = (
     "cc", "-c", "-target", "wasm32-freestanding", "-std=c11", "-Wall", "-Wextra", "-Werror",
     "-O3", "-msimd128", "-mbulk-memory",
-    "-ffp-contract=off",  # the bits of the numba engine: one rounding for each operation
+    "-ffp-contract=off",  # one rounding per operation, for the same bits as the numba engine
     "-fno-sanitize=all",
 )  # fmt: skip
 LINK = (
@@ -33,7 +34,10 @@ LINK = (
 
 
 def build(target: Path) -> None:
-    """Compile the module into the file `target`; raise `CalledProcessError` when that fails."""
+    """Compile and link the module into the file `target`.
+
+    Raises `subprocess.CalledProcessError` if a compiler fails.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         emitted, compiled = folder / "strips.o", folder / "dtw.o"

@@ -1,12 +1,12 @@
-/* What the WebAssembly module holds besides the emitted comparison of pairs: memory, the longest
- * common subsequence (lcss.h), and the search. With SIMD128.
+/* The parts of the WebAssembly module that are written in C: the memory allocator, the longest
+ * common subsequence (lcss.h) and the search, with SIMD128. The DTW comparison of pairs is emitted.
  *
- * The arithmetic is that of the numba engine, operation by operation, so both give the same bits:
- * nothing here is reordered, fused or relaxed. The module imports nothing; it holds its own stack
- * allocator, whose memory grows on demand.
+ * The arithmetic is that of the numba engine, operation by operation, so both return the same
+ * bits: nothing here is reordered, fused or relaxed. The module imports nothing. It has its own
+ * stack allocator, whose memory grows on demand.
  *
- * The contract shared with modules written by others: `memory`, `alloc`, `dtw_compare`. Everything
- * else serves the host of this package.
+ * `memory`, `alloc` and `dtw_compare` are the contract that modules written by users keep too. All
+ * other exports are for the host of this package.
  */
 #include <stdint.h>
 #include <wasm_simd128.h>
@@ -14,7 +14,7 @@
 #define EXPORT_AS(name) __attribute__((export_name(#name)))
 #define EXPORT(name) EXPORT_AS(name)
 
-/* Memory: a stack of blocks above the static data. */
+/* Memory allocation: a stack of blocks above the static data. */
 
 extern unsigned char __heap_base;
 static uint64_t heap_top;
@@ -31,10 +31,10 @@ static void *allocate(uint64_t bytes) {
   return block;
 }
 
-/* Room for `bytes` more, aligned to 16; 0 when there is none. */
+/* Allocate `bytes` bytes, aligned to 16; return 0 if memory is exhausted. */
 EXPORT(alloc) void *alloc(int32_t bytes) { return bytes < 0 ? 0 : allocate((uint64_t)bytes); }
 
-/* Give back `block` and everything allocated after it. */
+/* Free `block` and all blocks allocated after it. */
 EXPORT(release) void release(void *block) { heap_top = (uint64_t)(uintptr_t)block; }
 
 static int32_t min2(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -42,8 +42,8 @@ static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
 
 #include "lcss.h"
 
-/* Two series compared whole. The loops are written by emit/pair.py and linked by build.py: `room`
- * says how many elements of scratch memory they need, aligned to 16 bytes. */
+/* Comparison of two whole series. The loops are emitted by emit/pair.py and linked by build.py:
+ * `room` returns the number of elements of scratch memory that they need, aligned to 16 bytes. */
 
 #define PAIR(number, suffix)                                                                      \
   int64_t room_##suffix(int64_t n, int64_t m, int64_t band);                                      \
@@ -52,8 +52,8 @@ static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
   number banded_pair_##suffix(const number *a, int32_t n, const number *b, int32_t m,             \
                               int32_t band, number limit, number *scratch);                       \
                                                                                                   \
-  /* The least summed squared difference with |i - j| <= band; infinity when surely above         \
-   * `limit`, and -1 without memory. */                                                           \
+  /* Return the squared DTW distance with |i - j| <= band, infinity if it surely exceeds          \
+   * `limit`, or -1 if memory is exhausted. */                                                    \
   static number dtw_##suffix(const number *a, int32_t n, const number *b, int32_t m,              \
                              int32_t band, number limit) {                                        \
     int32_t bounded = band < max2(n, m) - 1;                                                      \
@@ -69,8 +69,8 @@ static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
 PAIR(float, f32)
 PAIR(double, f64)
 
-/* The arguments and the answer of a comparison, in memory: passing numbers costs a host in Python
- * more than all else. The layout is known to pairs.py. */
+/* The arguments and the result of a comparison. They are in memory, because passing numbers takes a
+ * host in Python longer than everything else. pairs.py has the same layout. */
 static struct pair {
   const void *a, *b;
   int32_t n, m, band, is_double;
@@ -86,19 +86,21 @@ EXPORT(compare_pair) void compare_pair(void) {
     pair.cost = dtw_f32(pair.a, pair.n, pair.b, pair.m, pair.band, (float)pair.limit);
 }
 
-/* The same for two float64 series and the longest common subsequence: `limit` is epsilon. */
+/* Compute the longest common subsequence of the two float64 series in `pair`; `limit` holds
+ * epsilon, and `cost` receives the length, or -1 if memory is exhausted. */
 EXPORT(match_pair) void match_pair(void) {
   pair.cost = lcss_length(pair.a, pair.n, pair.b, pair.m, pair.limit, pair.band);
 }
 
-/* The distance of two float32 series over the full matrix; NaN without memory. */
+/* Return the DTW distance of two float32 series over the full matrix; NaN if memory is exhausted or
+ * a series is empty. */
 EXPORT(dtw_compare) float dtw_compare(const float *a, int32_t n, const float *b, int32_t m) {
   if (n < 1 || m < 1) return __builtin_nanf("");
   float squared = dtw_f32(a, n, b, m, max2(n, m), __builtin_inff());
   return squared < 0 ? __builtin_nanf("") : __builtin_sqrtf(squared);
 }
 
-/* Windows: z-normalised as native/windows.py says, by sums in order from the window's own start. */
+/* Window statistics as in native/windows.py: sums in order over the points of each window. */
 
 EXPORT(window_statistics) void window_statistics(const double *values, int32_t length,
                                                  int32_t count, double *shift, double *scale) {
@@ -117,19 +119,19 @@ EXPORT(window_statistics) void window_statistics(const double *values, int32_t l
   }
 }
 
-/* A search ends when this is not 0: the host writes it while the search runs, from another thread.
- * What was computed so far is then of no use; the host throws it away. */
+/* The stop flag: a search ends when it is not 0. The host sets the flag from another thread while
+ * the search runs, and then discards the incomplete results. */
 static volatile uint8_t stop;
 
 EXPORT(stop_place) volatile uint8_t *stop_place(void) { return &stop; }
 
-/* Windows and rows between two looks at `stop`. */
+/* Number of windows, and of matrix rows, between two checks of `stop`. */
 enum { CHECK_WINDOWS = 16, CHECK_ROWS = 8 };
 
-/* One history to search: the layout is known to engine.py. */
+/* One history to search; engine.py has the same layout. `count` is the number of candidates. */
 struct job {
-  const double *values, *shift, *scale; /* `shift` is null when windows are compared as they are */
-  const double *query, *upper, *lower;  /* of m points; the envelope for bounds */
+  const double *values, *shift, *scale; /* `shift` is null if windows are not z-normalised */
+  const double *query, *upper, *lower;  /* the query and its envelope, m points each */
   int32_t m, step, band, lcss, count, unused;
   double epsilon;
 };
@@ -146,12 +148,13 @@ static void load(const struct job *job, int32_t candidate, double *restrict wind
   }
 }
 
-/* LB_Keogh, or how many points can match nothing; two sums, since order is free in a bound. */
+/* Return LB_Keogh of a window, or for LCSS the number of points that cannot match. Two partial sums
+ * are allowed, because the order of additions in a bound does not matter. */
 static double bound(const struct job *job, const double *window) {
   const v128_t zero = wasm_f64x2_splat(0), one = wasm_f64x2_splat(1);
   const v128_t epsilon = wasm_f64x2_splat(job->epsilon);
   v128_t total = zero;
-  for (int32_t t = 0; t < job->m; t += 2) { /* engine.py pads to an even length with no excess */
+  for (int32_t t = 0; t < job->m; t += 2) { /* engine.py pads the envelope to an even length */
     v128_t point = wasm_v128_load(window + t);
     v128_t over = wasm_f64x2_sub(point, wasm_v128_load(job->upper + t));
     v128_t under = wasm_f64x2_sub(wasm_v128_load(job->lower + t), point);
@@ -163,7 +166,8 @@ static double bound(const struct job *job, const double *window) {
   return wasm_f64x2_extract_lane(total, 0) + wasm_f64x2_extract_lane(total, 1);
 }
 
-/* Lower bounds of the costs of all candidates of `count` jobs; 0 without memory. */
+/* Write lower bounds of the costs of all candidates of `count` jobs to `target`; return 0 if memory
+ * is exhausted. */
 EXPORT(bounds) int32_t bounds(const struct job *jobs, int32_t count, double *target) {
   int32_t m = jobs->m;
   double *window = allocate(((uint64_t)m + 1) * sizeof(double));
@@ -180,7 +184,8 @@ end:
   return 1;
 }
 
-/* Lanes: LANES candidates side by side, in band coordinates, as in native/lanes.py. */
+/* Comparison of LANES candidates at once, one per lane, in band coordinates as in
+ * native/lanes.py. */
 
 #define VECTORS 4
 #define LANES (2 * VECTORS)
@@ -233,8 +238,8 @@ static void compare(const struct job *job, const vector *windows, vector *cells,
     costs[lane] = job->lcss ? m - corner[lane] : corner[lane];
 }
 
-/* Costs of `count` candidates: `chosen` has their ascending numbers, counted through all jobs;
- * 0 without memory. */
+/* Write the costs of `count` candidates to `target`; return 0 if memory is exhausted. `chosen`
+ * holds their ascending numbers, counted through all jobs. */
 EXPORT(costs) int32_t costs(const struct job *jobs, const int32_t *chosen, int32_t count,
                             double *target) {
   vector *windows = allocate((uint64_t)jobs->m * sizeof(vector));
@@ -242,7 +247,7 @@ EXPORT(costs) int32_t costs(const struct job *jobs, const int32_t *chosen, int32
   if (!windows || !cells) return 0;
   fill(windows, jobs->m, 0);
   const struct job *job = jobs;
-  int32_t before = 0; /* candidates of the jobs before this one */
+  int32_t before = 0; /* number of candidates in the jobs before this job */
   for (int32_t begin = 0; begin < count && !stop; begin += LANES) {
     double lanes[LANES] = {0};
     int32_t filled = min2(LANES, count - begin);

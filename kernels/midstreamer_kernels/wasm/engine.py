@@ -1,8 +1,9 @@
-"""The WebAssembly engine: what `native` computes, computed by ``dtw.wasm`` to the same bits.
+"""Search and window statistics of the WebAssembly engine, with the same bits as `native`.
 
-The search shares its plan with the numba engine (bounds, seeds, rest; see `native.scan`) but goes
-in batches: numpy picks the candidates, the module computes bounds and costs. All arrays of a search
-are placed in one block, for a call into the module costs 20 microseconds.
+The search has the same steps as that of the numba engine (bounds, seeds, remaining windows; see
+`native.scan`), but works in batches: numpy selects the candidates, and ``dtw.wasm`` computes bounds
+and costs. All arrays of a search are copied to one block of the module's memory, because a call
+into the module takes 20 microseconds.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALL
 from midstreamer_kernels.stop import Stop
 from midstreamer_kernels.wasm.host import Instance, session
 
-LANES = 8  # windows compared side by side in dtw.c
-BYTES_AT_ONCE = 1 << 22  # copied between two looks at the flag that ends a search
+LANES = 8  # windows that dtw.c compares at once
+BYTES_AT_ONCE = 1 << 22  # bytes copied between two checks of the stop flag
 
 _ITEM_TYPES: dict[int, Any] = {4: np.float32, 8: np.float64}
-# `struct job` of dtw.c: values, shift, scale, query, upper, lower; m, step, band, lcss, count, -.
+# `struct job` of dtw.c. Addresses: values, shift, scale, query, upper, lower. Numbers: m, step,
+# band, lcss, count, unused.
 _JOB = np.dtype([("addresses", "<u4", 6), ("numbers", "<i4", 6), ("epsilon", "<f8")])
 
 
@@ -35,7 +37,10 @@ def window_statistics(
     shift: NDArray[np.float64],
     scale: NDArray[np.float64],
 ) -> None:
-    """Fill what `native.windows.window_statistics` fills."""
+    """Fill `shift` and `scale` for the windows of `length` points that begin in [begin, end).
+
+    The result has the same bits as that of `native.windows.window_statistics`.
+    """
     if begin >= end:
         return
     points = values[begin : end + length - 1].astype(np.float64)
@@ -49,32 +54,35 @@ def window_statistics(
 
 
 def _at(address: int, count: int, dtype: Any) -> NDArray[Any]:
-    """View `count` numbers at an address of this process."""
+    """Return a view of `count` numbers of type `dtype` at an address of this process."""
     size = count * np.dtype(dtype).itemsize
     return np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
 
 
 class _Layout:
-    """Arrays to be placed in one block of memory."""
+    """Layout of several arrays in one block of a module's memory, aligned to 16 bytes."""
 
     def __init__(self) -> None:
         self.size = 0
         self._arrays: list[tuple[int, NDArray[Any]]] = []
 
     def room(self, size: int) -> int:
-        """Reserve `size` bytes and return their offset."""
+        """Reserve `size` bytes; return their offset in the block."""
         offset = self.size
         self.size += -(-size // 16) * 16
         return offset
 
     def add(self, array: NDArray[Any]) -> int:
-        """Reserve room for an array and return its offset."""
+        """Reserve room for `array`, which `place` will copy; return its offset in the block."""
         offset = self.room(array.nbytes)
         self._arrays.append((offset, array))
         return offset
 
     def place(self, instance: Instance, stop: Stop) -> int:
-        """Copy the arrays into the memory of `instance` and return where the block begins."""
+        """Copy the arrays into the memory of `instance`; return the pointer to the block.
+
+        Raises `StoppedError` if `stop` is set.
+        """
         base = instance.room(self.size)
         for offset, array in self._arrays:
             address, left, place = array.ctypes.data, array.nbytes, base + offset
@@ -89,7 +97,7 @@ class _Layout:
 
 
 class _Search:
-    """One search: histories and query in the memory, a `struct job` for each history."""
+    """One running search: histories, query and one `struct job` per history in module memory."""
 
     def __init__(
         self,
@@ -127,11 +135,14 @@ class _Search:
         instance.memory.write(self._jobs, jobs.ctypes.data, jobs.nbytes)
 
     def bounds(self) -> NDArray[np.float64]:
-        """Return a lower bound of the cost of every candidate."""
+        """Return a lower bound of the cost of every candidate, shape (candidates,), float64.
+
+        A cost is a squared DTW distance, or for LCSS the number of points without a match.
+        """
         return self._computed("bounds", self.candidates, self._jobs, self._count)
 
     def costs(self, orders: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the costs of the candidates with these ascending numbers."""
+        """Return the costs of the candidates with the ascending numbers `orders`, float64."""
         if not orders.size:
             return np.empty(0)
         chosen = orders.astype(np.int32)
@@ -140,26 +151,32 @@ class _Search:
 
     def _computed(self, name: str, count: int, *arguments: int) -> NDArray[np.float64]:
         if not self._instance.call(name, *arguments, self._target):
-            raise OutOfMemoryError("no memory left for the scratch of a search")
-        self._stop.check()  # what a stopped call leaves behind is no result
+            raise OutOfMemoryError(
+                "no memory left for the scratch of a search in a WebAssembly memory of at most "
+                "4 GiB: search fewer windows at a time"
+            )
+        self._stop.check()  # a call that was stopped leaves no valid result
         return self._instance.memory.read(self._target, count, np.float64)
 
     def distances(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the distances that belong to costs."""
+        """Return `costs` converted to distances, DTW or LCSS."""
         found: NDArray[np.float64] = (
             1.0 - (self.m - costs) / self.m if self.lcss else np.sqrt(costs)
         )
         return found
 
     def limit(self, distance: float) -> float:
-        """Return the cost above which no window is within `distance`, rounding considered."""
+        """Return the cost above which no window is within `distance`, with a rounding tolerance."""
         if self.lcss:
             return distance * self.m + 0.5
         return distance * distance * (1.0 + SLACK) + SMALLEST
 
 
 def _envelope(query: NDArray[np.float64], band: int) -> tuple[NDArray[np.float64], ...]:
-    """Return the upper and lower envelope, padded to an even length with what excludes nothing."""
+    """Return the upper and the lower envelope of `query`, padded to an even length.
+
+    The padding is +inf above and -inf below, so no point lies outside of it.
+    """
     upper, lower = envelope_of(query, band, query.size)
     odd = query.size % 2
     return tuple(
@@ -171,7 +188,10 @@ def _envelope(query: NDArray[np.float64], band: int) -> tuple[NDArray[np.float64
 def _parts(
     row: NDArray[np.int64], m: int, step: int, normalized: bool
 ) -> list[NDArray[np.float64]]:
-    """Return the points that the candidates of one row cover, and their statistics."""
+    """Return the points of the candidates in one row of the table, float64.
+
+    If `normalized`, the shifts and scales of their windows follow.
+    """
     values, shift, scale, item_bytes, first, count, _ = (int(entry) for entry in row)
     if not count:
         return [np.empty(0)]
@@ -196,7 +216,10 @@ def scan(
     shared: NDArray[np.float64],
     stop: Stop,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return what `native.scan.scan` returns for the same table; `shared` is not used."""
+    """Return (which, index, distance) of the k nearest windows of all histories in `table`.
+
+    Arguments and result are those of `native.scan.scan`; `shared` is not used.
+    """
     wanted = normal_form(query) if normalized else query
     with session() as instance, stop.copied(instance.stop):
         search = _Search(
@@ -214,7 +237,10 @@ def scan(
 def _cascade(
     search: _Search, k: int, cutoff: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Compare those with the least bounds, then those still possible; return the k nearest."""
+    """Return the candidate numbers and distances of the k nearest windows within `cutoff`.
+
+    The candidates with the least bounds are compared first, then those that are still possible.
+    """
     bounds = search.bounds()
     kept = min(k, bounds.size)
     limit = search.limit(cutoff)

@@ -1,9 +1,10 @@
-"""Run WebAssembly: the module of this package, and modules of others in a sandbox.
+"""Run WebAssembly modules with wasmtime: the package's own module, and users' modules in a sandbox.
 
-The one place that knows wasmtime. Our own module is compiled once and instantiated once per
-thread, so calls from several threads never share memory. A module of others gets a fresh instance
-for every call, with its own memory limit and fuel: nothing it does outlives the call, and any
-number of threads may use it. Whatever it does wrong ends in a `ModuleError`.
+This is the only Python module that uses wasmtime. The package's own module is compiled once and
+instantiated once per thread, so calls from several threads never share memory. A user's module gets
+a new instance for every call, with its own memory limit and fuel. So no state of a user's module
+outlives the call, and any number of threads may use the module. Every fault of a user's module
+raises a `ModuleError`.
 """
 
 from __future__ import annotations
@@ -34,41 +35,45 @@ from midstreamer_kernels.errors import (
 from midstreamer_kernels.options import checked_count
 
 MODULE = Path(__file__).with_name("dtw.wasm")
-MODULE_BYTES_MAX = 16 * 1024 * 1024  # compiling is not metered by fuel: refuse what is absurd
-FUEL_MAX = 2**63 - 1
-MEMORY_BYTES_MAX = 2**32  # what 32-bit addresses reach
+# Greatest size of a user's module in bytes. Fuel does not limit compiling, so the size is limited.
+MODULE_BYTES_MAX = 16 * 1024 * 1024
+FUEL_MAX = 2**63 - 1  # greatest fuel of one call
+MEMORY_BYTES_MAX = 2**32  # greatest memory limit in bytes: the range of 32-bit addresses
 
 
 class Memory:
-    """The memory of an instance: arrays in, arrays out."""
+    """The memory of a WebAssembly instance, to and from which arrays are copied."""
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store, self._memory = store, memory
 
     def _address(self, pointer: int, size: int) -> int:
-        # Asked anew each time: a memory that grew may have moved.
+        # Computed at each use, because a memory that grew may have moved.
         if pointer <= 0 or pointer + size > self._memory.data_len(self._store):
             raise OutOfMemoryError(
                 f"the module's alloc({size}) returned {pointer}, outside of its memory of "
-                f"{self._memory.data_len(self._store):,} B: allow more memory_bytes"
+                f"{self._memory.data_len(self._store):,} B: give more memory_bytes"
             )
         return self.address() + pointer
 
     def address(self) -> int:
-        """Return where the memory begins in this process, until it grows."""
+        """Return the address of the memory in this process; valid until the memory grows."""
         return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
     def view(self, pointer: int, size: int) -> NDArray[np.uint8]:
-        """Return `size` bytes of a memory that never moves, as they are at any time."""
+        """Return a view of `size` bytes at `pointer`, for a memory that never moves.
+
+        The view always shows the current contents.
+        """
         place = self._address(pointer, size)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(place))
 
     def write(self, pointer: int, address: int, size: int) -> None:
-        """Copy `size` bytes from an address of this process."""
+        """Copy `size` bytes from an address of this process to `pointer` in the memory."""
         ctypes.memmove(self._address(pointer, size), address, size)
 
     def read(self, pointer: int, count: int, dtype: Any) -> NDArray[Any]:
-        """Return a copy of `count` numbers."""
+        """Return a copy of `count` numbers of type `dtype` at `pointer` in the memory."""
         target = np.empty(count, dtype)
         ctypes.memmove(target.ctypes.data, self._address(pointer, target.nbytes), target.nbytes)
         return target
@@ -78,13 +83,13 @@ def _unsigned(pointer: int) -> int:
     return pointer & 0xFFFF_FFFF
 
 
-# Our own module
+# The package's own module
 
 
 @functools.cache
 def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
     configuration = _configuration()
-    # Another thread may write to the cell of `Instance.stop` while this one lets the memory grow.
+    # Another thread may write to `Instance.stop` while this thread lets the memory grow.
     configuration.memory_may_move = False
     engine = wasmtime.Engine(configuration)
     return engine, wasmtime.Module(engine, MODULE.read_bytes())
@@ -100,7 +105,7 @@ def _configuration() -> wasmtime.Config:
 
 
 class Instance:
-    """One instance of our module, used by one thread."""
+    """One instance of the package's own module, used by one thread."""
 
     def __init__(self) -> None:
         engine, module = _compiled()
@@ -113,19 +118,19 @@ class Instance:
         }
         self.memory = Memory(self._store, cast("wasmtime.Memory", exports["memory"]))
         self.pair_place = int(self.call("pair_place"))
-        """Where the module has its `struct pair`."""
+        """Pointer to the module's ``struct pair``: arguments and result of a comparison."""
         self.stop = self.memory.view(int(self.call("stop_place")), 1)
-        """The byte that ends a search in this instance: see `Stop.copied`."""
+        """The stop flag of searches in this instance, shape (1,), uint8; see `Stop.copied`."""
         self._kept = 0, 0
 
     def call(self, name: str, *arguments: float) -> Any:
-        """Call an exported function; about 5 microseconds, and as many for each argument."""
+        """Call an exported function; about 5 microseconds, and 5 more for each argument."""
         return self._functions[name](self._store, *arguments)
 
     def kept(self, size: int) -> int:
-        """Return a block of at least `size` bytes that lasts until a larger one is asked for.
+        """Return a block of at least `size` bytes, reused until a larger one is needed.
 
-        Only outside of sessions, which give back what was allocated after their begin.
+        Not to be called inside of a `session`, which frees what was allocated since its begin.
         """
         pointer, kept = self._kept
         if size > kept:
@@ -136,14 +141,17 @@ class Instance:
         return self._kept[0]
 
     def room(self, size: int) -> int:
-        """Allocate `size` bytes."""
+        """Allocate `size` bytes; return the pointer, or raise `OutOfMemoryError`."""
         pointer = _unsigned(self.call("alloc", size)) if size < 2**31 else 0
         if not pointer:
-            raise OutOfMemoryError(f"no {size:,} B left in a WebAssembly memory of at most 4 GiB")
+            raise OutOfMemoryError(
+                f"no {size:,} B left in a WebAssembly memory of at most 4 GiB: give less data at a "
+                "time, or use engine numba"
+            )
         return pointer
 
     def put(self, array: NDArray[Any]) -> int:
-        """Copy an array into the memory and return where it lies."""
+        """Allocate memory for `array` and copy it there; return the pointer."""
         pointer = self.room(array.nbytes)
         self.memory.write(pointer, array.ctypes.data, array.nbytes)
         return pointer
@@ -153,7 +161,7 @@ _local = threading.local()
 
 
 def instance_here() -> Instance:
-    """Return this thread's instance."""
+    """Return this thread's instance of the package's own module, created at the first call."""
     instance: Instance | None = getattr(_local, "instance", None)
     if instance is None:
         instance = _local.instance = Instance()
@@ -162,7 +170,7 @@ def instance_here() -> Instance:
 
 @contextmanager
 def session() -> Iterator[Instance]:
-    """Lend this thread's instance; what is allocated meanwhile is given back."""
+    """Yield this thread's instance; free what was allocated in the context when it ends."""
     instance = instance_here()
     mark = instance.room(0)
     try:
@@ -171,7 +179,7 @@ def session() -> Iterator[Instance]:
         instance.call("release", mark)
 
 
-# Modules of others
+# Users' modules
 
 _I32, _F32 = "i32", "f32"
 _CONTRACT: dict[str, tuple[list[str], list[str]]] = {
@@ -181,27 +189,29 @@ _CONTRACT: dict[str, tuple[list[str], list[str]]] = {
 
 
 class KernelModule:
-    """A user's own measure as a WebAssembly module, in a sandbox.
+    """A user's own measure as a WebAssembly module that runs in a sandbox.
 
-    The module exports `memory`, ``alloc(i32) -> i32`` and
-    ``dtw_compare(i32 pointer, i32 count, i32 pointer, i32 count) -> f32`` on float32 arrays, and
-    imports nothing: it can compute and nothing else. Every call runs in a fresh instance.
+    The module exports ``memory``, ``alloc(i32) -> i32`` and
+    ``dtw_compare(i32 pointer, i32 count, i32 pointer, i32 count) -> f32`` on float32 arrays. The
+    module imports nothing, so it can only compute. Every call runs in a new instance.
 
     Parameters
     ----------
     path_or_bytes : path, bytes or bytearray
         A module in binary form, at most 16 MiB.
     fuel : int
-        Instructions, about, that one call may execute, instantiation included.
+        Approximate number of instructions that one call may execute, including instantiation.
     memory_bytes : int
-        The most memory an instance may have; whole pages of 64 KiB count.
+        Memory limit of an instance in bytes; memory grows in whole pages of 64 KiB.
 
     Raises
     ------
     OptionError
-        A limit below 1 or beyond 64 bits of fuel, 4 GiB of memory; neither a path nor bytes.
+        `fuel` or `memory_bytes` is below 1, `fuel` is above 2**63 - 1, `memory_bytes` is above
+        4 GiB, or `path_or_bytes` is neither a path nor bytes.
     ModuleLoadError
-        Not a module, it imports something, or an export is missing or has another type.
+        The bytes are not a module, the module imports something, or an export is missing or has the
+        wrong type.
     """
 
     def __init__(
@@ -224,22 +234,27 @@ class KernelModule:
         _check_contract(self.name, self._module)
 
     def distance(self, a: ArrayLike, b: ArrayLike) -> float:
-        """Return what the module's ``dtw_compare`` says about two series, given as float32.
+        """Return the distance of two series that the module's ``dtw_compare`` computes.
+
+        The series are passed as float32.
 
         Raises
         ------
         OutOfFuelError, OutOfMemoryError, TrapError
-            The call was stopped; the next one starts afresh.
+            The module exceeded a limit or trapped; the next call starts with a new instance.
         ResultError
-            It returned NaN or a negative number.
+            The module returned NaN or a negative number.
         InputError
+            A series is empty, not one-dimensional or not finite.
         """
         left = series.filled(a, name="a", dtype=np.float32)
         right = series.filled(b, name="b", dtype=np.float32)
         with self._translated():
             distance = self._compare(left, right)
         if not distance >= 0.0:
-            raise ResultError(f"{self.name} returned {distance} as a distance")
+            raise ResultError(
+                f"{self.name} returned {distance} as a distance: dtw_compare must return 0 or more"
+            )
         return distance
 
     def _compare(self, a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -263,17 +278,17 @@ class KernelModule:
         try:
             yield
         except wasmtime.Trap as trap:
-            # The message ends with the guest's backtrace; the cause is enough here.
+            # The trap's message includes the module's backtrace; only the cause is reported.
             if trap.trap_code == wasmtime.TrapCode.OUT_OF_FUEL:
                 raise OutOfFuelError(
-                    f"{self.name} used up fuel={self.fuel:,}: give more, or shorter series"
+                    f"{self.name} used up fuel={self.fuel:,}: give more fuel, or shorter series"
                 ) from trap
             reason = trap.trap_code.name.lower() if trap.trap_code else str(trap)
             raise TrapError(f"{self.name} trapped: {reason}") from trap
         except wasmtime.WasmtimeError as error:
             if "memory" in str(error):
                 raise OutOfMemoryError(
-                    f"{self.name} wants more than memory_bytes={self.memory_bytes:,}: {error}"
+                    f"{self.name} needs more than memory_bytes={self.memory_bytes:,}: {error}"
                 ) from error
             raise ModuleError(f"{self.name} failed: {error}") from error
 

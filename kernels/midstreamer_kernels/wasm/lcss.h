@@ -1,25 +1,28 @@
 /* The longest common subsequence of two series, 256 columns of the matrix at a time.
  *
- * The algorithm of native/lcss.py, which explains it: rows are numbers with a bit for each column,
- * and the columns that match a point are the difference of two prefixes of the sorted second
- * series. Here a merge sort puts the points in order, and carries are found by comparison, for
- * WebAssembly has no addition with carry.
+ * native/lcss.py explains the algorithm: rows are long integers with one bit per column, and the
+ * columns that match a point are the difference of two prefixes of the sorted second series. Here
+ * a merge sort sorts the points. Carries are found by comparison, because WebAssembly has no
+ * addition with carry.
  */
 
 enum { WORDS = 4, STRIP = 64 * WORDS, TILE = 1024 };
 
 typedef struct { uint64_t word[WORDS]; } bits;
 
-/* What one comparison needs: `low`, `high` and `carries` for each row, the others for a tile. */
+/* Scratch of one comparison: `low`, `high` and `carries` have one element per row of the matrix,
+ * the other arrays hold one tile. */
 struct rows {
-  int32_t *low, *high; /* points of the tile too far below each row's value; not too far above */
+  /* For each row: the number of points more than epsilon below its value, and the number of points
+   * at most epsilon above. */
+  int32_t *low, *high;
   int32_t *order, *spare;
   double *ascending;
   bits *prefixes, *before;
   uint8_t *carries;
 };
 
-/* Fill `order` with the places of `count` values by ascending value. */
+/* Fill `order` with the indices of `count` values by ascending value. */
 static void sort(const double *values, int32_t count, int32_t *order, int32_t *spare) {
   for (int32_t place = 0; place < count; place++) order[place] = place;
   for (int32_t width = 1; width < count; width *= 2) {
@@ -35,7 +38,7 @@ static void sort(const double *values, int32_t count, int32_t *order, int32_t *s
   }
 }
 
-/* One step of the two searches for the rows [begin, end). */
+/* One step of the two binary searches for the rows [begin, end). */
 static void halve(const double *a, int32_t begin, int32_t end, int32_t half, double epsilon,
                   const struct rows *rows) {
   const double *last = rows->ascending + half - 1;
@@ -53,7 +56,8 @@ static void search(const double *a, int32_t begin, int32_t end, int32_t count, d
   halve(a, begin, end, 1, epsilon, rows);
 }
 
-/* The sets of the r first places of `order`, for each r; only places of the strip at `first`. */
+/* Fill `table` with the set of the first r indices of `order`, for each r from 0 to `count`. Only
+ * indices of the strip at `first` have a bit. */
 static void fill_prefixes(const int32_t *order, int32_t count, int32_t first, bits *table) {
   bits set = {{0}};
   for (int32_t rank = 0; rank <= count; rank++) {
@@ -64,8 +68,8 @@ static void fill_prefixes(const int32_t *order, int32_t count, int32_t first, bi
   }
 }
 
-/* Carry `row` of the strip at column `first` through the rows [begin, end); at an `edge` the band
- * does not cover the whole strip. */
+/* Compute the rows [begin, end) of the strip at column `first`, in place in `row`. With `edge` the
+ * band does not cover the whole strip, so columns outside of the band are masked. */
 static void advance(bits *row, int32_t begin, int32_t end, int32_t edge, int32_t first,
                     int32_t band, const struct rows *rows) {
   bits here = *row;
@@ -86,7 +90,7 @@ static void advance(bits *row, int32_t begin, int32_t end, int32_t edge, int32_t
   *row = here;
 }
 
-/* The length gained in the `width` columns from `first`. */
+/* Return how much the length grows in the `width` columns from `first`. */
 static int32_t strip(int32_t first, int32_t width, int32_t n, int32_t band,
                      const struct rows *rows) {
   int32_t begin = max2(0, first - band), end = min2(n, first + width + band);
@@ -102,7 +106,8 @@ static int32_t strip(int32_t first, int32_t width, int32_t n, int32_t band,
   return gained;
 }
 
-/* 0 without memory. */
+/* Allocate the scratch arrays for `n` rows and tiles of `tile` points; return 0 if memory is
+ * exhausted. */
 static int32_t make_room(struct rows *rows, int32_t n, int32_t tile) {
   rows->low = allocate((uint64_t)n * sizeof(int32_t));
   rows->high = allocate((uint64_t)n * sizeof(int32_t));
@@ -116,7 +121,8 @@ static int32_t make_room(struct rows *rows, int32_t n, int32_t tile) {
          rows->ascending && rows->prefixes && rows->before;
 }
 
-/* The length of the longest common subsequence, -1 without memory; as lcss_length of numba. */
+/* Return the length of the longest common subsequence, or -1 if memory is exhausted. The result
+ * equals that of lcss_length in native/lcss.py. */
 static int32_t lcss_length(const double *a, int32_t n, const double *b, int32_t m,
                            double epsilon, int32_t band) {
   struct rows rows;

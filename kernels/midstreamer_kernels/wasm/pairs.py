@@ -1,8 +1,8 @@
-"""Two series compared whole by ``dtw.wasm``: what `native.pairs` computes, to the same bits.
+"""Comparison of two whole series by ``dtw.wasm``, with the same bits as `native.pairs`.
 
-A call passes no arguments: they are written into the module's memory, as the series are, and the
-answer is read from there. So a comparison takes one call into the module and a few copies, about 15
-microseconds besides the work.
+The arguments and the series are written to the module's memory, and the result is read from there;
+the call itself passes nothing. So a comparison takes one call into the module and a few copies,
+about 15 microseconds in addition to the computation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from midstreamer_kernels.wasm.host import instance_here
 
 
 class _Pair(ctypes.LittleEndianStructure):
-    """`struct pair` of dtw.c."""
+    """The arguments and the result of a comparison: the layout of ``struct pair`` in ``dtw.c``."""
 
     _fields_ = (
         ("a", ctypes.c_uint32),
@@ -33,22 +33,27 @@ class _Pair(ctypes.LittleEndianStructure):
 
 
 def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
-    """Return what `native.pairs.dtw_squared` returns.
+    """Return the squared DTW distance of `a` and `b`, or infinity if it surely exceeds `limit`.
+
+    Arguments and result are those of `native.pairs.dtw_squared`.
 
     Raises
     ------
     OutOfMemoryError
-        The series or the scratch memory do not fit into the 4 GiB of a module.
+        The series or the scratch memory do not fit into the 4 GiB of a module's memory.
     """
     return _answer("compare_pair", a, b, band, limit)
 
 
 def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, band: int) -> int:
-    """Return what `native.lcss.lcss_length` returns.
+    """Return the length of the longest common subsequence of `a` and `b`.
+
+    Arguments and result are those of `native.lcss.lcss_length`.
 
     Raises
     ------
     OutOfMemoryError
+        The series or the scratch memory do not fit into the 4 GiB of a module's memory.
     """
     return int(_answer("match_pair", a, b, band, epsilon))
 
@@ -64,11 +69,14 @@ def _answer(function: str, a: NDArray[Any], b: NDArray[Any], band: int, limit: f
     arguments = _Pair(first, second, a.size, b.size, band, wide, limit, 0.0)
     ctypes.memmove(base + place, ctypes.addressof(arguments), ctypes.sizeof(arguments))
     instance.call(function)
-    # Asked anew: a memory that grew may have moved.
+    # The address is read again, because a memory that grew may have moved.
     return _computed(_Pair.from_address(instance.memory.address() + place).cost)
 
 
 def _computed(cost: float) -> float:
     if cost < 0:
-        raise OutOfMemoryError("no memory left for so long a pair")
+        raise OutOfMemoryError(
+            "no memory left for so long a pair in a WebAssembly memory of at most 4 GiB: "
+            "give shorter series, or use engine numba"
+        )
     return cost

@@ -1,7 +1,7 @@
-"""The emitted loops as an object file for wasm32, to be linked into ``dtw.wasm``.
+"""The emitted loops compiled to an object file for wasm32, which is linked into ``dtw.wasm``.
 
-The same writers that numba calls (`emit.pair`) for vectors of SIMD128; llvmlite, which numba
-brings, compiles them: it knows WebAssembly as well as this processor.
+The emitters are those of the numba engine (`emit.pair`), called with the shape of SIMD128 vectors.
+llvmlite, a dependency of numba, compiles them for WebAssembly.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from midstreamer_kernels.emit.pair import emit_banded_pair, emit_pair, emit_room
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 
 TRIPLE = "wasm32-unknown-unknown"
-FEATURES = "+simd128,+bulk-memory"  # never relaxed SIMD: its results depend on the host
+FEATURES = "+simd128,+bulk-memory"  # no relaxed SIMD, because its results depend on the host
 
-# There is no i64x2.min: float64 is compared as what it is. WebAssembly runtimes hardly move loads,
-# so a store between them would have many wait in registers: it comes last. Best of 3 to 7 rows.
+# WebAssembly has no i64x2.min, so float64 costs are compared as floats. WebAssembly runtimes hardly
+# reorder loads; a store between loads would keep many values in registers, so stores come last.
+# Four rows were the fastest of 3 to 7.
 SHAPES = {
     "f32": Shape(FLOAT32, 4, 4, stores_last=True),
     "f64": Shape(FLOAT64, 2, 4, integers=False, stores_last=True),
@@ -29,7 +30,7 @@ def _written() -> ir.Module:
     module.triple = TRIPLE
     for suffix, shape in SHAPES.items():
         for name, emit, index in (
-            ("room", emit_room, _WIDE_INDEX),  # so that a need beyond 4 GiB is seen as one
+            ("room", emit_room, _WIDE_INDEX),  # 64 bits, so that a size beyond 4 GiB is detected
             ("pair", emit_pair, _INDEX),
             ("banded_pair", emit_banded_pair, _INDEX),
         ):
@@ -40,7 +41,7 @@ def _written() -> ir.Module:
 
 
 def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
-    """Return the optimised loops, and what turns them into code."""
+    """Return the optimised LLVM module of the loops, and the target machine that compiles it."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     target = binding.Target.from_triple(TRIPLE)
@@ -49,7 +50,7 @@ def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
     written.data_layout = str(machine.target_data)
     module = binding.parse_assembly(str(written))
     module.verify()
-    # Nothing is left to vectorise or unroll, and unrolled loops need more registers than there are.
+    # The loops are vectorised already. Unrolled loops would need more registers than there are.
     tuning = binding.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
     passes = binding.create_pass_builder(machine, tuning)
@@ -58,12 +59,12 @@ def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
 
 
 def object_file() -> bytes:
-    """Return the compiled loops."""
+    """Return the compiled loops as a wasm32 object file."""
     module, machine = compiled()
     return bytes(machine.emit_object(module))
 
 
 def assembly() -> str:
-    """Return the compiled loops as text."""
+    """Return the compiled loops as assembly text."""
     module, machine = compiled()
     return str(machine.emit_assembly(module))

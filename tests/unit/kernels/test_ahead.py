@@ -255,7 +255,7 @@ def test_a_disk_that_becomes_read_only_costs_time_and_no_answer(
 
     assert found["answers"] == fresh["answers"]
     assert len(found["told"]) == 1
-    assert "Read-only file system. NUMBA_CACHE_DIR names another folder" in found["told"][0]
+    assert "Read-only file system. Set NUMBA_CACHE_DIR to a folder" in found["told"][0]
 
 
 @pytest.mark.integration

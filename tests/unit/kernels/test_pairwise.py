@@ -211,7 +211,7 @@ def test_processors_are_counted_where_affinity_is_unknown(monkeypatch: pytest.Mo
         ([["one"]], r"rows\[0\] is not a series of numbers"),
         (
             [[1.0, 2.0], [1.0, 2.0], [3.0]],
-            "rows of several lengths: 2 points in the first, 1 in row 2",
+            "rows of several lengths: 2 points in row 0, 1 in row 2",
         ),
     ],
 )
