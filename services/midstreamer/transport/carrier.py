@@ -61,7 +61,7 @@ class TrustReport:
     bundle: str = ""
     """Short hash of the authorities that the process trusts."""
     judged_by: tuple[str, ...] = ()
-    """Short hashes of the authorities to which the certificates of connected peers chain, sorted."""
+    """Short hashes of the authorities to which the certificates of connected peers chain."""
 
 
 class Link(Protocol):

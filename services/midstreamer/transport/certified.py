@@ -54,7 +54,7 @@ class Watch:
 
     @property
     def authorities(self) -> set[str]:
-        """Short hashes of the authorities to which the certificates of all connected peers chain."""
+        """Short hashes of the authorities to which the certificates of all peers chain."""
         return {name for opened in self._open for name in opened.authorities}
 
     def over(self, what: Judging) -> None:
