@@ -20,7 +20,7 @@ from midstreamer.protocol.frames import Change, Frame
 
 
 class Capability(StrEnum):
-    """One thing that a peer can do."""
+    """A feature of the protocol that a peer may support; the handshake lists those it supports."""
 
     DRAIN = "drain"
     """The peer understands Drain, and members whose evidence says that they are draining."""

@@ -82,7 +82,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """Our side opened the connection."""
+    """Our side dialled: it opened the connection to the peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class Connection:
         if splitter is None:
             known = ", ".join(map(str, sorted(self._splitters)))
             return self.handle(
-                RuleBroken(Code.UNKNOWN_STREAM, f"data on stream {stream}; assigned: {known}")
+                RuleBroken(Code.UNKNOWN_STREAM, f"stream {stream} is not assigned: use {known}")
             )
         effects = self._now_writable(stream)
         try:
@@ -310,10 +310,10 @@ class Connection:
         after = TRANSITIONS[self.state].get(type(event))
         if after is None and isinstance(event, FROM_PEER):
             what = _name(event.frame) if isinstance(event, FrameReceived) else type(event).__name__
-            return self.handle(RuleBroken(Code.UNEXPECTED, f"{what} in state {self.state}"))
+            return self.handle(RuleBroken(Code.UNEXPECTED, f"{what} forbidden while {self.state}"))
         if after is None:
             allowed = ", ".join(kind.__name__ for kind in TRANSITIONS[self.state])
-            raise LocalProtocolError(f"{event!r} in state {self.state}; allowed: {allowed}")
+            raise LocalProtocolError(f"{event!r} while {self.state}; allowed events: {allowed}")
         before, self.state = self.state, after
         if after in (State.OPEN, State.CLOSED):
             self._deadline_s = None

@@ -128,7 +128,7 @@ class Exchange:
 
     @property
     def busy(self) -> bool:
-        """Whether requests are under way, in either direction; Tails do not count."""
+        """Whether requests other than Tail are under way, in either direction."""
         return len(self._asked) > self._tails or len(self._taken) > self._endless
 
     def next_wakeup_s(self) -> float:

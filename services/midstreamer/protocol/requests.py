@@ -143,7 +143,7 @@ class DrainEvent(StrEnum):
     HEARD = "Drain received"
     """The peer sent Drain, or does not know Drain and so will never send it."""
     QUIET = "no open request"
-    """No request is under way on the link, in either direction; Tails do not count."""
+    """No request other than Tail is under way on the link, in either direction."""
     LINK_ENDED = "link ended"
 
 

@@ -17,7 +17,7 @@ NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 SocketAddress = tuple[Any, ...]
 Found = tuple[int, SocketAddress]
-"""Address family and socket address."""
+"""A resolved address: its address family (`socket.AF_INET`, …) and socket address."""
 
 
 async def resolve(address: str, kind: socket.SocketKind) -> list[Found]:
@@ -60,7 +60,7 @@ def _not_listening(address: str, family: int, place: SocketAddress, error: OSErr
     message = f"cannot listen on {address}: {error.strerror}"
     if family == socket.AF_INET6 and error.errno in NO_IPV6:
         instead = "0.0.0.0" if place[0] == "::" else "127.0.0.1" if place[0] == "::1" else "<IPv4>"
-        return f"{message}; this machine has no such IPv6: listen on {instead}:{place[1]}"
+        return f"{message}; this machine lacks this IPv6 address: listen on {instead}:{place[1]}"
     return message
 
 

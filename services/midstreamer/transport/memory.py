@@ -41,7 +41,7 @@ class MemoryNetwork:
             address = f"{host}:{self._next_port}"
             self._next_port += 1
         if address in self._servers:
-            raise Unavailable(f"{address} is in use")
+            raise Unavailable(f"{address} is in use by another server")
         self._servers[address] = server
         return address
 

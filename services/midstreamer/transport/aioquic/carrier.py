@@ -53,7 +53,7 @@ class QuicCarrier(CertifiedCarrier):
             ) from error
         finally:
             if not dialled.is_open:
-                dialled.wire.abandon("", "given up")
+                dialled.wire.abandon("", "the dial failed or was cancelled")
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen at an address; run ``on_link`` as a new task for every admitted link."""

@@ -68,7 +68,7 @@ class WssCarrier(CertifiedCarrier):
             if dialled is None:
                 sock.close()
             elif not dialled.is_open:
-                dialled.wire.abandon("", "given up")
+                dialled.wire.abandon("", "the dial failed or was cancelled")
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
         """Listen at an address; run ``on_link`` as a new task for every admitted link."""

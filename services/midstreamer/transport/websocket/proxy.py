@@ -68,11 +68,13 @@ def way_to(address: str, setting: str) -> Way:
         proxy = parse_proxy(found)
     except InvalidProxy as error:
         # The setting may hold a password, so neither message nor cause shows it.
-        raise ConfigError(f"the proxy is not http://<host>:<port>: {error.msg}") from None
+        raise ConfigError(f"the proxy setting is not http://<host>:<port>: {error.msg}") from None
     except ValueError:
-        raise ConfigError("the proxy is not http://<host>:<port>: its port is no number") from None
+        raise ConfigError(
+            "the proxy setting is not http://<host>:<port>: its port is no number"
+        ) from None
     if proxy.scheme != "http":
         raise ConfigError(
-            f"a {proxy.scheme}:// proxy is not supported: use one that is reached by http://"
+            f"a {proxy.scheme}:// proxy is not supported: use one with http://<host>:<port>"
         )
     return Way(uri, proxy)

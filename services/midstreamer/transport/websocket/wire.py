@@ -50,7 +50,7 @@ BUFFER_BYTES = 64 * 1024
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
-"""Most pings of a peer within one idle timeout. Each is answered, even if the peer does not read."""
+"""Most pings of a peer in one idle timeout. All are answered, even if the peer does not read."""
 LINGER_S = 1.0
 """Seconds that a closed connection waits for the peer to close. If the socket were closed earlier,
 the last messages could be lost before the peer has read them."""
