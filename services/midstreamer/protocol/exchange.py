@@ -200,7 +200,7 @@ class Exchange:
             )
         else:
             error = RemoteProtocolError(
-                f"{type(answer).__name__} is no valid answer to a Tail: Changes is"
+                f"{type(answer).__name__} is no valid answer to a Tail: only Changes is"
             )
         self._ask_ended(ask, AskedEvent.FAILURE)
         return [Fail(number, error), *self._cancelled(number), *self._quiet()]
