@@ -76,7 +76,10 @@ async def test_a_stream_that_was_not_assigned_is_refused_by_name(
     ground: Ground, stream: int
 ) -> None:
     end = await say(ground, AGENT, hello(AGENT), stream=stream)
-    assert (end.code, end.message) == ("unknown_stream", f"data on stream {stream}; assigned: 0")
+    assert (end.code, end.message) == (
+        "unknown_stream",
+        f"stream {stream} is not assigned: use 0",
+    )
 
 
 async def test_a_handshake_that_does_not_come_is_refused_by_name(ground: Ground) -> None:

@@ -254,7 +254,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "random bytes in a stream": (
         random_bytes_in_a_stream,
-        ("error[link_closed]", "by the peer", "4096 B are no frame"),
+        ("error[link_closed]", "by the peer", "4096 B is not a valid frame"),
     ),
 }
 

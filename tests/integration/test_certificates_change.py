@@ -195,7 +195,7 @@ async def test_a_wrong_file_is_told_by_a_metric_and_in_readiness_until_it_is_rig
         path.write_bytes(right)
         carrier.look()
         mended, told_right = await readyz(address), told(file)
-    assert warned.startswith(f"ok\nwarning: the {file} file is wrong and what was loaded before")
+    assert warned.startswith(f"ok\nwarning: the {file} file is not valid, so the version")
     assert (mended, told_wrong, told_right) == ("ok\n", 1.0, 0.0)
 
 

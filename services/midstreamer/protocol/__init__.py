@@ -1,1 +1,1 @@
-"""Frames and the machines of a connection: sans-IO, so they can be tested by plain calls."""
+"""Frames and the state machines of a link. Everything is sans-IO: tests call plain functions."""

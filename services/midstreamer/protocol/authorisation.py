@@ -1,10 +1,10 @@
-"""Who may say what to whom: the whole table, and nothing is allowed that is not in it.
+"""Which frames one kind of process may send to another. Any frame not in the table is refused.
 
-    TABLE[(kind of the sender, kind of the receiver)] = the frames that may pass
+    TABLE[(kind of the sender, kind of the receiver)] = the frames that may be sent
 
-A server admits only the kinds that connect to it (`accepts`), so most pairs never meet.  The
-frames of the handshake are not here: `protocol.connection` knows when they are in order.  What a
-frame says of its sender must be what the certificate says; `claim` finds those that differ.
+A server accepts connections only from some kinds (`accepts`), so most pairs never meet.  Frames of
+the handshake are not in the table: `protocol.connection` decides when they are allowed.  What a
+frame claims about its sender must agree with the sender's certificate: `claim` checks that.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CLAIM_MISMATCH = "claim_mismatch"
 OPENING: frozenset[type[Frame]] = frozenset(
     {frames.AgentHandshake, frames.CoordinatorAck, frames.Refusal}
 )
-"""Frames of the connection itself; they never reach a handler."""
+"""Frames that open and close a connection. They are never passed to a handler of requests."""
 
 OF_ANY_LINK: frozenset[type[Frame]] = frozenset({frames.Drain, frames.Cancel})
-"""Frames about a link itself, and about the requests on it: either side of each pair says them."""
+"""Frames about the link and its requests. Either side of every pair in `TABLE` may send them."""
 
 TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
-    # Users: history grows, windows are judged, what is stored is looked up.
+    # Clients append ticks, ask for decisions about windows, and look up what is stored.
     (Kind.CLIENT, Kind.COORDINATOR): frozenset(
         {frames.Append, frames.Match, frames.Lookup, frames.Survey, frames.Retire}
     ),
@@ -40,7 +40,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
             frames.Failure,
         }
     ),
-    # An operator looks, and asks a member to drain. It has no lease.
+    # An operator reads, and asks members to drain. It has no lease.
     (Kind.OPERATOR, Kind.COORDINATOR): frozenset({frames.Lookup, frames.Survey, frames.Retire}),
     (Kind.COORDINATOR, Kind.OPERATOR): frozenset(
         {frames.Experiences, frames.Surveyed, frames.Retired, frames.Failure}
@@ -49,7 +49,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
     (Kind.SYNC, Kind.OPERATOR): frozenset(
         {frames.Experiences, frames.Surveyed, frames.Retired, frames.Failure}
     ),
-    # Agents dial coordinators, tell what they hold, and are asked.
+    # Agents dial coordinators and report the shards they hold; coordinators send them searches.
     (Kind.AGENT, Kind.COORDINATOR): frozenset({frames.Holdings, frames.Found, frames.Failure}),
     (Kind.COORDINATOR, Kind.AGENT): frozenset({frames.Search, frames.Failure}),
     # Agents read from sync; only coordinators write.
@@ -88,22 +88,23 @@ DIALLED_BY: dict[Kind, frozenset[Kind]] = {
     Kind.COORDINATOR: frozenset({Kind.CLIENT, Kind.AGENT, Kind.OPERATOR}),
     Kind.SYNC: frozenset({Kind.COORDINATOR, Kind.AGENT, Kind.OPERATOR}),
 }
-"""Kinds that listen, and who connects to each; agents, clients and operators only dial."""
+"""Kinds of process that listen, and the kinds that connect to each. Agents, clients and operators
+only dial."""
 
 
 def allowed(sender: Kind, receiver: Kind) -> frozenset[type[Frame]]:
-    """The frames that the table lets pass; none for kinds that never meet."""
-    told = TABLE.get((sender, receiver))
-    return frozenset() if told is None else told | OF_ANY_LINK
+    """Return the frames that ``sender`` may send to ``receiver``; none if the two never connect."""
+    of_pair = TABLE.get((sender, receiver))
+    return frozenset() if of_pair is None else of_pair | OF_ANY_LINK
 
 
 def accepts(server: Kind) -> frozenset[Kind]:
-    """The kinds that may connect to a server of this kind."""
+    """Return the kinds that may connect to a server of this kind."""
     return DIALLED_BY.get(server, frozenset())
 
 
 def claim(sender: Identity, frame: Frame) -> str:
-    """What the frame claims of its sender that its certificate does not say; empty when true."""
+    """Return a message if the frame claims another sender than the certificate; else ""."""
     if isinstance(frame, frames.Renew) and frame.member.name not in ("", sender.name):
         return f"{sender.name} asked for the lease of {quoted(frame.member.name)}"
     return ""

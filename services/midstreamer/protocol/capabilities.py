@@ -1,12 +1,13 @@
-"""What a peer understands beyond the frames that every version has: named in the handshake.
+"""Capabilities: what a peer understands beyond the frames that every version has.
 
-Both sides name their capabilities once, in AgentHandshake and CoordinatorAck.  A frame that needs
-one is sent only to a peer that named it.  A peer of an older version names none; it is served with
-what it knows.  That never lifts a bound: where a bound can be held only with a capability, a peer
-without it is refused by name.
+Both sides list their capabilities in the handshake (AgentHandshake and CoordinatorAck).  A frame
+that needs a capability is sent only to a peer that listed that capability.  A peer of an older
+version lists none and gets only the frames that it knows.  No limit is dropped for an older peer:
+where a limit can be kept only with a capability, a peer without that capability is refused, and
+the refusal names the capability.
 
-To add a frame that an older peer does not know: add a capability, and the frame to `NEEDS`.  To
-add a kind of change: the same, and the kind to `CHANGE_NEEDS`.
+To add a frame that an older peer does not know, add a capability, and add the frame to `NEEDS`.
+To add a kind of change, add a capability, and add the kind to `CHANGE_NEEDS`.
 """
 
 from __future__ import annotations
@@ -19,46 +20,48 @@ from midstreamer.protocol.frames import Change, Frame
 
 
 class Capability(StrEnum):
-    """One thing that a peer can do."""
+    """A feature of the protocol that a peer may support; the handshake lists those it supports."""
 
     DRAIN = "drain"
-    """Understands Drain, and members whose evidence says that they are draining."""
+    """The peer understands Drain, and members whose evidence says that they are draining."""
     CANCEL = "cancel"
-    """Ends the work for a request when it is told Cancel."""
+    """The peer stops the work for a request when it receives Cancel."""
     EVIDENCE = "evidence"
-    """Takes leases with `frames.EVIDENCE_KEYS`, but for what `EVIDENCE_NEEDS` names, and lists
-    members of kind sync."""
+    """The peer accepts leases with all `frames.EVIDENCE_KEYS` except those in `EVIDENCE_NEEDS`, and
+    lists members of kind sync."""
     OUTSIDE = "outside"
-    """Takes leases that tell an address for those outside of the fleet's network."""
+    """The peer accepts leases that give an address for use from outside the fleet's network."""
     RETIRE = "retire"
-    """Answers Retire, and says in Fleet that a member has been asked to drain."""
+    """The peer answers Retire, and its Fleet says whether a member has been asked to drain."""
     SCHEMES = "schemes"
-    """Reads addresses that name carriers, as in `transport.address`."""
+    """The peer understands addresses that name carriers (`transport.address`)."""
     TOLERANT = "tolerant"
-    """Skips changes, and answers requests, of a kind that it does not know."""
+    """The peer skips unknown kinds of change, and answers unknown requests with Unsupported."""
 
 
 OURS: tuple[str, ...] = tuple(sorted(Capability))
-"""What this version names."""
+"""The capabilities that this version lists in its handshake, sorted."""
 
 NEEDS: dict[type[Frame], Capability] = {
     frames.Drain: Capability.DRAIN,
     frames.Cancel: Capability.CANCEL,
     frames.Retire: Capability.RETIRE,
 }
-"""Frames that go only to peers with a capability."""
+"""Frames that are sent only to peers with a capability, and that capability."""
 
 EVIDENCE_NEEDS: dict[str, Capability] = {"outside": Capability.OUTSIDE}
-"""Keys of a lease that go only to a sync with a capability: another refuses the whole lease."""
+"""Evidence keys of a lease that only a sync with the named capability accepts. A sync without that
+capability would refuse the whole lease."""
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
-"""Changes that go only to peers with a capability; to others the position alone is told."""
+"""Kinds of change that are sent only to peers with a capability. Other peers get only the position
+in the feed."""
 
 
 def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change, ...]:
-    """The changes that a peer with these capabilities is told, in their order.
+    """Return the changes that a peer with these capabilities understands, in their order.
 
-    The others are left out, and their positions are reached all the same.
+    Other changes are left out; the peer's position in the feed passes them all the same.
     """
     named = {"", *capabilities}
     return tuple(
@@ -69,6 +72,6 @@ def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change
 
 
 def lacking(frame: Frame, capabilities: Iterable[str]) -> Capability | None:
-    """The capability that a peer with these would need for this frame; None: it may be sent."""
+    """Return the capability that this frame needs and the peer lacks; None: it may be sent."""
     needed = NEEDS.get(type(frame))
     return None if needed is None or needed in capabilities else needed

@@ -1,11 +1,12 @@
-"""Frames to bytes and back: a length, then msgpack. Any bytes are safe to read.
+"""Encode frames to bytes and decode them: a length, then msgpack. Any bytes are safe to decode.
 
     frame = u32 big-endian length of the body | body (msgpack map, key "frame" names the type)
 
-A length of zero is no frame; OPENING, four zero bytes, is what a side writes to a stream that
-must exist before it has anything to say on it.
-The length is judged before a byte of the body is kept: a peer cannot make us hold more than
-``frame_bytes_max``.  Nothing here knows of connections; `protocol.connection` does.
+A length of zero is not a frame.  A side writes `OPENING`, four zero bytes, to make a stream exist
+at the other side before there is a frame to send on the stream.
+
+The length is checked before the body is kept, so a peer cannot make this process hold more than
+``frame_bytes_max`` bytes of a frame.  State of the connection is kept in `protocol.connection`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from midstreamer.protocol.frames import Change, Frame, Skipped
 
 _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
+"""Bytes of the length in front of each body."""
 OPENING = bytes(HEAD_BYTES)
+"""A length of zero: written to a stream so that the stream exists at the other side."""
 NAME_CHARACTERS_MAX = 64
-"""Kept of a name that is not known."""
+"""Characters kept of the unknown name of a frame or of a kind of change."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
     Union[tuple(frames.FRAMES.values())]  # noqa: UP007 - built from a table, not written out
@@ -34,27 +37,27 @@ _KINDS = frozenset(kind.__name__ for kind in get_args(Change) if kind is not Ski
 
 
 class _Frame(msgspec.Struct):
-    """What every frame says; the rest is passed over."""
+    """The fields that tell what an unknown frame is. All other fields are ignored."""
 
     frame: str
     request: int = 0
     budget_s: float | None = None
-    """Requests have one."""
+    """Only requests have this field; None: the frame is not a request."""
 
 
 class _Kind(msgspec.Struct):
-    """What every change says."""
+    """The field that every change has: the name of its kind."""
 
     type: str
 
 
 class _Changes(msgspec.Struct):
-    """Changes of which some are of a kind that is not known."""
+    """A Changes frame whose changes are not decoded yet, because some may be of unknown kinds."""
 
     request: int
     position: int
     changes: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=frames.CHANGES_MAX)]
-    """Each is read by itself, which takes long: a frame with more of them is not looked at."""
+    """Each change is decoded by itself, which is slow. So a frame with more is rejected."""
 
 
 _frame = msgspec.msgpack.Decoder(_Frame)
@@ -63,7 +66,10 @@ _changes = msgspec.msgpack.Decoder(_Changes)
 
 
 def encode(frame: Frame, *, frame_bytes_max: int = frames.FRAME_BYTES_MAX) -> bytes:
-    """One frame, length included; LocalProtocolError when it would be too large to send."""
+    """Return the bytes of one frame, with its length.
+
+    Raise LocalProtocolError if the body exceeds ``frame_bytes_max`` bytes.
+    """
     body = _encoder.encode(frame)
     if len(body) > frame_bytes_max:
         raise LocalProtocolError(
@@ -74,15 +80,15 @@ def encode(frame: Frame, *, frame_bytes_max: int = frames.FRAME_BYTES_MAX) -> by
 
 
 def decode(body: bytes | memoryview) -> Frame:
-    """The frame of one body; RemoteProtocolError says what is wrong with it.
+    """Return the frame of one body; raise RemoteProtocolError if the body is no valid frame.
 
-    A frame of a name that is not known becomes `frames.Unknown`, and a change of a kind that is
-    not known `frames.Skipped`: a newer peer may send them.  Either costs a second reading of the
-    body, and no more.
+    A newer peer may send names that this version does not know.  A frame with an unknown name
+    becomes `frames.Unknown`, and a change of an unknown kind becomes `frames.Skipped`.  In both
+    cases the body is decoded a second time.
 
-    Whatever the decoder raises was caused by these bytes.  A value in an unknown field that is
-    nested deeper than the interpreter's limit raises RecursionError, for example: the decoder
-    stops there, after a thousand levels, so that depth costs nothing and need not be counted first.
+    Every exception of the decoder is caught, because only the bytes of the peer can cause it.  A
+    value nested deeper than the interpreter's limit, for example, raises RecursionError.  The
+    decoder stops after about 1000 levels, so nesting needs no check of its own.
     """
     try:
         return cast(Frame, _decoder.decode(body))
@@ -91,12 +97,16 @@ def decode(body: bytes | memoryview) -> Frame:
         if newer is not None:
             return newer
         raise RemoteProtocolError(
-            f"{len(body)} B are no frame of version {frames.VERSION}: {shortened(str(error))}"
+            f"a body of {len(body)} B is not a valid frame of protocol version {frames.VERSION}:"
+            f" {shortened(str(error))}"
         ) from error
 
 
 def decode_change(body: bytes | memoryview) -> Change:
-    """One change by itself, `Skipped` when its kind is not known; MsgspecError."""
+    """Return one change, or a `Skipped` if its kind is unknown.
+
+    Raise `msgspec.MsgspecError` if the bytes are not a valid change.
+    """
     try:
         return _change.decode(body)
     except msgspec.ValidationError:
@@ -107,44 +117,50 @@ def decode_change(body: bytes | memoryview) -> Change:
 
 
 def _newer(body: bytes | memoryview) -> Frame | None:
-    """What a newer peer may have meant with a body that is no frame of ours; None: nothing."""
+    """Return what a newer peer may mean with a body that is no known frame; None: invalid.
+
+    The result is `frames.Unknown`, or a Changes frame in which unknown kinds are `Skipped`.
+    """
     try:
-        said = _frame.decode(body)
-        if said.frame not in frames.FRAMES:
-            number = said.request if said.budget_s is not None else 0
-            return frames.Unknown(shortened(said.frame, NAME_CHARACTERS_MAX), number)
-        if said.frame != frames.Changes.__name__:
+        header = _frame.decode(body)
+        if header.frame not in frames.FRAMES:
+            number = header.request if header.budget_s is not None else 0
+            return frames.Unknown(shortened(header.frame, NAME_CHARACTERS_MAX), number)
+        if header.frame != frames.Changes.__name__:
             return None
-        told = _changes.decode(body)
+        page = _changes.decode(body)
         return frames.Changes(
-            request=told.request,
-            position=told.position,
-            changes=tuple(map(decode_change, told.changes)),
+            request=page.request,
+            position=page.position,
+            changes=tuple(map(decode_change, page.changes)),
         )
     except Exception:
         return None
 
 
 class Splitter:
-    """Cuts a stream of bytes into frame bodies; keeps at most one unfinished frame."""
+    """Cuts the bytes of one stream into frame bodies. Holds at most one incomplete frame."""
 
     def __init__(self, *, frame_bytes_max: int = frames.FRAME_BYTES_MAX) -> None:
         self.frame_bytes_max = frame_bytes_max
         self.frames = 0
-        """Frames cut so far."""
+        """Number of complete frames so far."""
         self._held = bytearray()
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the frame that is not complete yet; 0 between two frames."""
+        """Bytes held of the incomplete frame; 0 between two frames."""
         return len(self._held)
 
     def release(self) -> None:
-        """Drop what is held; nothing more will be fed."""
+        """Drop the held bytes. Call this when no more bytes will be fed."""
         self._held = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes in; give out each body that is complete."""
+        """Add received bytes and yield each complete body.
+
+        Raise RemoteProtocolError for a frame longer than ``frame_bytes_max``.
+        """
         self._held += data
         at = 0
         try:

@@ -1,17 +1,17 @@
-"""One connection, from its first frame to its last: sans-IO.
+"""State machine of one connection, from its first frame to its last: sans-IO.
 
-Both sides of every link run this machine, whatever carries it.  The side that dialled speaks
-first: AgentHandshake.  The side that was dialled answers CoordinatorAck, which assigns two
-streams, or Refusal.  After that frames flow both ways on either stream until somebody closes.
+Both sides of every link run this machine, over every carrier.  The side that dialled sends
+AgentHandshake first.  The side that was dialled answers with CoordinatorAck, which assigns two
+streams, or with Refusal.  After that, both sides send frames on either stream until one closes.
 
-How to drive it: call `start` once, `receive` with whatever a stream brought, `tick` when
-`next_wakeup_s` has come (it may move meanwhile), `lost` when the carrier ends by itself; carry out
-the effects (`protocol.effects`) in order.  The peer's certified identity is handed in: a machine
-exists only after its peer was judged.
+How to use it: call `Connection.start` once, `receive` for the bytes of each stream, `tick` at the
+time of `next_wakeup_s` (ask again after each call), and `lost` when the carrier ends.  Carry out
+the returned effects (`protocol.effects`) in order.  The caller passes the peer's identity, so a
+machine can exist only after the peer's certificate was verified.
 
-What breaks a rule closes the connection: a Refusal with one of the codes below goes out, and
-nothing that comes later is read.  Who may send which frame is not decided here
-(`protocol.authorisation`), nor what an answer belongs to (`runtime.peer`).
+A peer that breaks a rule is sent a Refusal with a code of `Code`, the connection closes, and later
+bytes are ignored.  `protocol.authorisation` decides who may send which frame, and
+`protocol.exchange` pairs answers with requests.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from midstreamer.protocol.frames import Frame
 
 CONTROL_STREAM = 0
 BULK_STREAM = 4
-"""Bidirectional streams that the dialling side opens have ids 0, 4, 8 … in QUIC."""
+"""Id of the stream for large frames. QUIC gives ids 0, 4, 8 … to streams of the dialling side."""
 HANDSHAKE_BYTES_MAX = 4096
-"""No larger frame is taken before the handshake is done."""
-MESSAGE_CHARACTERS_MAX = 500
-HANDSHAKE_S = 5.0
+"""Most bytes of a frame that is accepted before the handshake is complete."""
+MESSAGE_CHARACTERS_MAX = 500  # of the message of a Refusal that we send
+HANDSHAKE_S = 5.0  # seconds in which the handshake must complete
 
 
 class Side(StrEnum):
-    """Which end of the connection this is."""
+    """Which side of the connection this machine runs on: the one that dialled, or the server."""
 
     DIALLED = "dialled"
     ACCEPTED = "accepted"
 
 
 class State(StrEnum):
-    """Where a connection stands."""
+    """State of a connection."""
 
     NEW = "new"
-    """Made; nobody has spoken."""
+    """`Connection.start` was not called yet."""
     ASKING = "asking"
-    """We dialled and sent the handshake; the answer is awaited."""
+    """Our side dialled and sent AgentHandshake; the answer is awaited."""
     AWAITING = "awaiting"
-    """We were dialled; the handshake is awaited."""
+    """Our side was dialled; the peer's AgentHandshake is awaited."""
     OPEN = "open"
-    """Frames flow both ways."""
+    """The handshake is complete: both sides may send frames."""
     CLOSED = "closed"
-    """Nothing more is sent, and what still comes is dropped."""
+    """Nothing more is sent, and bytes that still arrive are dropped."""
 
 
 class Code(StrEnum):
-    """Why a connection was closed by this machine; the code of the Refusal."""
+    """Reasons why this machine closes a connection, sent as the code of a Refusal."""
 
     VERSION = "version"
     MALFORMED = "malformed_frame"
@@ -77,22 +77,22 @@ class Code(StrEnum):
     FRAME_TIMEOUT = "frame_timeout"
 
 
-# --- what happens to a connection ---------------------------------------------------------------
+# --- events of a connection ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """Our side opened the connection."""
+    """Our side dialled: it opened the connection to the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Our side was connected to."""
+    """Our side accepted a connection that the peer opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeReceived:
-    """A handshake came that is in order."""
+    """A valid AgentHandshake arrived."""
 
     incarnation: str
     capabilities: frozenset[str]
@@ -100,7 +100,7 @@ class HandshakeReceived:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeAccepted:
-    """An acknowledgement came that is in order."""
+    """A valid CoordinatorAck arrived."""
 
     streams: frames.AssignedStreams
     capabilities: frozenset[str]
@@ -108,7 +108,7 @@ class HandshakeAccepted:
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
-    """Any other frame came."""
+    """A frame arrived that is no AgentHandshake, CoordinatorAck or Refusal."""
 
     frame: Frame
     size: int
@@ -116,7 +116,7 @@ class FrameReceived:
 
 @dataclass(frozen=True, slots=True)
 class RefusalReceived:
-    """A Refusal came."""
+    """A Refusal arrived from the peer."""
 
     code: str
     message: str
@@ -124,7 +124,7 @@ class RefusalReceived:
 
 @dataclass(frozen=True, slots=True)
 class RuleBroken:
-    """The peer broke a rule."""
+    """The peer broke a rule of the protocol; ``code`` is one of `Code`."""
 
     code: str
     message: str
@@ -132,12 +132,12 @@ class RuleBroken:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeTimedOut:
-    """The handshake did not come in time."""
+    """The handshake was not complete before its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedHere:
-    """Our side closes."""
+    """Our side closes the connection. With an empty ``code``, no Refusal is sent."""
 
     code: str
     message: str
@@ -145,7 +145,7 @@ class ClosedHere:
 
 @dataclass(frozen=True, slots=True)
 class CarrierEnded:
-    """The carrier ended: the peer is gone, or it closed with a reason."""
+    """The carrier ended: the peer closed the connection, or it was lost."""
 
     code: str
     message: str
@@ -156,7 +156,7 @@ Event = (
     | RefusalReceived | RuleBroken | HandshakeTimedOut | ClosedHere | CarrierEnded
 )  # fmt: skip
 
-# Ways to end are the same from every state that has begun.
+# These events close the connection in every state after NEW.
 _ENDS: dict[type[Event], State] = {
     RefusalReceived: State.CLOSED,
     RuleBroken: State.CLOSED,
@@ -171,21 +171,21 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
         ClosedHere: State.CLOSED,
         CarrierEnded: State.CLOSED,
     },
-    # A frame before the acknowledgement is not here: it breaks a rule.
+    # FrameReceived is missing here: a frame before CoordinatorAck breaks a rule.
     State.ASKING: {
         HandshakeAccepted: State.OPEN,
         HandshakeTimedOut: State.CLOSED,
         **_ENDS,
     },
-    # A frame before the handshake is not here either.
+    # FrameReceived is missing here: a frame before AgentHandshake breaks a rule.
     State.AWAITING: {
         HandshakeReceived: State.OPEN,
         HandshakeTimedOut: State.CLOSED,
         **_ENDS,
     },
-    # A second handshake or acknowledgement breaks a rule.
+    # A second AgentHandshake or CoordinatorAck breaks a rule.
     State.OPEN: {FrameReceived: State.OPEN, **_ENDS},
-    # What was under way when we closed arrives late; nothing is left to do.
+    # Frames that were on their way when the connection closed still arrive, and are ignored.
     State.CLOSED: dict.fromkeys(
         (HandshakeReceived, HandshakeAccepted, FrameReceived, HandshakeTimedOut, *_ENDS),
         State.CLOSED,
@@ -193,11 +193,11 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 
 FROM_PEER = (HandshakeReceived, HandshakeAccepted, FrameReceived)
-"""Events that a peer can bring about out of order; out of order they are a breach."""
+"""Events caused by frames of the peer. In a state that does not allow them, they break a rule."""
 
 
 class Connection:
-    """The machine of one side."""
+    """The state machine of one side of one connection."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class Connection:
         self.peer = peer
         self.peer_incarnation = ""
         self.peer_capabilities: frozenset[str] = frozenset()
-        """What its handshake named; nothing before, and of a peer of an older version."""
+        """Capabilities in the peer's handshake. Empty before it, and for a peer without any."""
         self.streams = frames.AssignedStreams(CONTROL_STREAM, BULK_STREAM)
         self._incarnation = incarnation
         self._capabilities = capabilities
@@ -227,31 +227,31 @@ class Connection:
         self.unfinished = FrameDeadlines(frame_s)
         first = codec.Splitter(frame_bytes_max=min(HANDSHAKE_BYTES_MAX, frame_bytes_max))
         self._splitters = {CONTROL_STREAM: first}
-        # A stream exists for the accepting side only once the dialling side wrote to it.
+        # The accepting side can write to a stream only after the dialling side wrote to it.
         self._writable = {CONTROL_STREAM} if side is Side.DIALLED else set()
         self._held: list[Transmit] = []
 
-    # --- calls of the shell ---
+    # --- calls of the code that does the I/O ---
 
     def start(self, now_s: float) -> list[Effect]:
-        """Begin: the dialling side speaks, the other waits; both for a limited time."""
+        """Start the handshake and its timeout. The dialling side sends AgentHandshake."""
         self._deadline_s = now_s + self._handshake_s
         return self.handle(Dialled() if self.side is Side.DIALLED else Accepted())
 
     def receive(self, stream: int, data: bytes, now_s: float | None = None) -> list[Effect]:
-        """Take what a stream brought; without a time, no deadline of a frame begins."""
+        """Handle the bytes of a stream. Without ``now_s``, frames get no deadline."""
         if self.closed:
             return []
         splitter = self._splitters.get(stream)
         if splitter is None:
             known = ", ".join(map(str, sorted(self._splitters)))
             return self.handle(
-                RuleBroken(Code.UNKNOWN_STREAM, f"data on stream {stream}; assigned: {known}")
+                RuleBroken(Code.UNKNOWN_STREAM, f"stream {stream} is not assigned: use {known}")
             )
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # nothing, once it has closed
+                effects += self.handle(self._read(body))  # no effects once it is closed
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
@@ -259,11 +259,11 @@ class Connection:
         return effects
 
     def send(self, frame: Frame, *, bulk: bool = False) -> list[Effect]:
-        """Say something; LinkClosed when it is too late, LocalProtocolError when too early."""
+        """Send a frame. Raise LinkClosed when closed, LocalProtocolError before the handshake."""
         if self.closed:
             raise LinkClosed(f"the connection to {self.peer.name} is closed")
         if self.state is not State.OPEN:
-            raise LocalProtocolError(f"{type(frame).__name__} before the handshake is done")
+            raise LocalProtocolError(f"{type(frame).__name__} sent before the handshake is done")
         data = codec.encode(frame, frame_bytes_max=self._frame_bytes_max)
         stream = self.streams.bulk if bulk else self.streams.control
         if stream in self._writable:
@@ -272,22 +272,22 @@ class Connection:
         return []
 
     def close(self, code: str = "", message: str = "") -> list[Effect]:
-        """End it from our side; with a code, the peer is told."""
+        """Close the connection from our side. With a code, the peer is sent a Refusal."""
         return self.handle(ClosedHere(code, message))
 
     def lost(self, code: str = "", message: str = "") -> list[Effect]:
-        """The carrier ended by itself."""
+        """Handle the end of the carrier, for the reason that the carrier gives."""
         return self.handle(CarrierEnded(code, message))
 
     def tick(self, now_s: float) -> list[Effect]:
-        """The time of `next_wakeup_s` may have come."""
+        """Close the connection if the handshake or a frame has missed its deadline."""
         if self._deadline_s is not None and now_s >= self._deadline_s:
             return self.handle(HandshakeTimedOut())
         overdue = self.unfinished.overdue(now_s)
         return self.handle(RuleBroken(Code.FRAME_TIMEOUT, overdue)) if overdue else []
 
     def next_wakeup_s(self) -> float | None:
-        """When to call `tick`; None while nothing is awaited."""
+        """Return the time at which to call `tick`; None while there is no deadline."""
         frame_s = self.unfinished.next_s()
         if frame_s is None or self._deadline_s is None:
             return self._deadline_s if frame_s is None else frame_s
@@ -295,25 +295,25 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is sent or read."""
+        """Whether the connection has ended: nothing more is sent or read."""
         return self.state is State.CLOSED
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that wait for their stream to exist."""
+        """Bytes to send that wait until the dialling side has opened their stream."""
         return sum(len(transmit.data) for transmit in self._held)
 
     # --- the machine ---
 
     def handle(self, event: Event) -> list[Effect]:
-        """Apply one event; the effects are to be carried out in order."""
+        """Apply one event and return the effects, to be carried out in order."""
         after = TRANSITIONS[self.state].get(type(event))
         if after is None and isinstance(event, FROM_PEER):
             what = _name(event.frame) if isinstance(event, FrameReceived) else type(event).__name__
-            return self.handle(RuleBroken(Code.UNEXPECTED, f"{what} while {self.state}"))
+            return self.handle(RuleBroken(Code.UNEXPECTED, f"{what} forbidden while {self.state}"))
         if after is None:
             allowed = ", ".join(kind.__name__ for kind in TRANSITIONS[self.state])
-            raise LocalProtocolError(f"{event!r} while {self.state}; allowed: {allowed}")
+            raise LocalProtocolError(f"{event!r} while {self.state}; allowed events: {allowed}")
         before, self.state = self.state, after
         if after in (State.OPEN, State.CLOSED):
             self._deadline_s = None
@@ -338,7 +338,7 @@ class Connection:
             case RefusalReceived(code, message) | CarrierEnded(code, message):
                 return [Finish(code, message, by_peer=True)]
             case HandshakeTimedOut():
-                return self._refuse(Code.TIMEOUT, f"no handshake in {self._handshake_s:g} s")
+                return self._refuse(Code.TIMEOUT, f"no handshake within {self._handshake_s:g} s")
             case RuleBroken(code, message) | ClosedHere(code, message):
                 return self._refuse(code, message)
 
@@ -359,7 +359,7 @@ class Connection:
         return [self._on_control(frames.Refusal(code, message)), finish]
 
     def _release(self) -> None:
-        """Nothing more is read or sent, so nothing is held."""
+        """Free all buffers and deadlines, because nothing more is read or sent."""
         self.unfinished.clear()
         self._held.clear()
         for splitter in self._splitters.values():
@@ -429,7 +429,7 @@ def _judge_acknowledgement(peer: Identity, frame: frames.CoordinatorAck) -> Even
         )
     if streams.control != CONTROL_STREAM or streams.bulk <= 0 or streams.bulk % 4:
         return RuleBroken(
-            Code.UNKNOWN_STREAM, f"{quoted(streams)} cannot be opened by the dialling side"
+            Code.UNKNOWN_STREAM, f"{quoted(streams)}: control must be 0, bulk a multiple of 4"
         )
     return HandshakeAccepted(streams, frozenset(frame.capabilities))
 
@@ -439,4 +439,4 @@ def _name(frame: Frame) -> str:
 
 
 def _other_version(version: int) -> RuleBroken:
-    return RuleBroken(Code.VERSION, f"version {version} is not spoken here; speak {frames.VERSION}")
+    return RuleBroken(Code.VERSION, f"protocol version {version}; {frames.VERSION} is required")

@@ -1,10 +1,10 @@
-"""Deadlines of frames that have begun and are not complete: sans-IO.
+"""Deadlines of frames of which only the first bytes have arrived: sans-IO.
 
-Half a frame is held in memory, so it may not stay for ever.  A frame has to be complete
-``frame_s`` seconds after its first byte, and one second later for each BYTES_PER_S bytes of it
-that came.  Whoever sends at that rate or faster is never cut off, however large the frame; whoever
-stops, or sends one byte now and then, is.  No frame takes longer than
-``frame_s + frame_bytes_max / BYTES_PER_S``.
+An incomplete frame occupies memory, so it needs a deadline.  A frame must be complete ``frame_s``
+seconds after its first byte, plus one second for each ``BYTES_PER_S`` bytes that have arrived.  A
+peer that sends at least ``BYTES_PER_S`` never misses the deadline, however large the frame.  A peer
+that stops, or sends single bytes now and then, does.  No frame can take longer than
+``frame_s + frame_bytes_max / BYTES_PER_S`` seconds.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ from dataclasses import dataclass
 from midstreamer.protocol.codec import Splitter
 
 FRAME_S = 30.0
+"""Default seconds for one frame to arrive, before the bytes that have arrived extend it."""
 BYTES_PER_S = 16 * 1024
-"""128 kbit/s, less than any network that two services share: 4 MB pass in 256 s."""
+"""Slowest rate of sending that is accepted. It is 128 kbit/s, less than any network between two
+services. At this rate 4 MiB take 256 s."""
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A frame whose first byte came, which of its stream it is, and how many bytes are there."""
+    """A frame that has begun to arrive and is not complete."""
 
     at_s: float
+    """When its first byte arrived."""
     number: int
+    """How many frames of the same stream were complete before this frame."""
     held_bytes: int
+    """Bytes of the frame that have arrived."""
 
 
 class FrameDeadlines:
-    """The unfinished frame of each stream of one connection."""
+    """The incomplete frame of each stream of one connection, and its deadline."""
 
     def __init__(self, frame_s: float = FRAME_S) -> None:
         self._frame_s = frame_s
         self.begun: dict[int, _Begun] = {}
-        """By stream."""
+        """Incomplete frames, by stream id."""
 
     def note(self, stream: int, splitter: Splitter, now_s: float) -> None:
-        """Bytes came on a stream: begin the deadline of a frame, extend it, or end it."""
+        """Start, extend or end the deadline of a stream's frame, after bytes have arrived."""
         held, begun = splitter.held_bytes, self.begun.get(stream)
         if not held:
             if begun is not None:
@@ -47,21 +52,21 @@ class FrameDeadlines:
             self.begun[stream] = _Begun(now_s, splitter.frames, held)
 
     def clear(self) -> None:
-        """Nothing more is read."""
+        """Drop all deadlines, because the connection reads no more bytes."""
         self.begun.clear()
 
     def next_s(self) -> float | None:
-        """The first deadline; None while no frame is unfinished."""
+        """Return the earliest deadline; None while no frame is incomplete."""
         return min(map(self._deadline_s, self.begun.values())) if self.begun else None
 
     def overdue(self, now_s: float) -> str:
-        """What to say of a frame whose deadline has passed; empty while there is none."""
+        """Return an error message about a frame whose deadline has passed; empty if none has."""
         for stream, begun in self.begun.items():
             if now_s >= self._deadline_s(begun):
                 return (
                     f"a frame on stream {stream} is not complete {now_s - begun.at_s:.1f} s after"
-                    f" its first byte, {begun.held_bytes:,} B of it came: send each frame within"
-                    f" limits.frame_s={self._frame_s:g} s, or {BYTES_PER_S:,} B a second"
+                    f" its first byte; {begun.held_bytes:,} B have arrived: send each frame within"
+                    f" limits.frame_s={self._frame_s:g} s, or at {BYTES_PER_S:,} B/s or faster"
                 )
         return ""
 

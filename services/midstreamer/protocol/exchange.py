@@ -1,22 +1,22 @@
 """Requests and answers on one open link: sans-IO.
 
-Both sides run this machine.  It gives requests their numbers, knows what is under way in both
-directions, holds every budget, judges what comes by `protocol.authorisation`, says and hears
-Cancel and Drain, and counts the many answers of a Tail.  The tables are in `protocol.requests`.
+Both sides run this machine.  It numbers requests, tracks those under way in both directions, keeps
+their budgets, checks received frames against `protocol.authorisation`, sends and handles Cancel and
+Drain, and counts the unread answers of a Tail.  The state tables are in `protocol.requests`.
 
-How to drive it: call `ask` and send the request that it returns; call `leave` when nobody awaits
-the answer any more; call `take` for each frame that comes, `worked` when the work for a request
-has ended, `tick` when `next_wakeup_s` has come, `end` when the link has ended.  Carry the effects
-out in order.
+How to use it: call `Exchange.ask` and send the request that it returns; `leave` when nobody awaits
+the answer any more; `take` for each received frame; `worked` when the work for a request has ended;
+`tick` at the time of `next_wakeup_s`; `end` when the link has ended.  Carry out the returned
+effects in order.
 
-`take` changes nothing for a frame whose effect is `Statement` or `Breach`.  So the shell may put
-such a frame aside, finish what came before, and offer the frame again.
+`take` changes no state for a frame whose effect is `Statement` or `Breach`.  So the caller may put
+such a frame aside, finish the frames before it, and pass the frame to `take` again.
 
-A frame of a name that this version does not know is skipped; a request is answered `Unsupported`.
-The link stays open, and whoever sent it may be a newer peer.
+A frame with an unknown name may come from a newer peer, so the link stays open.  The frame is
+skipped; if it is a request, the answer is a Failure with the code of `Unsupported`.
 
-Work for requests in `KEPT` goes on after a Cancel: it changes what is stored, and is finished or
-refused as a whole.  Work for all others ends.
+Work for requests in `KEPT` continues after a Cancel: it changes stored data, and must be finished
+or refused as a whole.  Work for all other requests stops.
 """
 
 from __future__ import annotations
@@ -60,30 +60,31 @@ from midstreamer.protocol.requests import (
 )
 
 IN_FLIGHT_MAX = 256
+"""Default limit of received requests that are worked on at once, on one link."""
 RETRY_AFTER_S = 0.05
 BUDGET_S_MAX = 300.0
-"""No request is worked on longer, whatever its budget says."""
+"""Most seconds of work for one request, even if its budget is larger."""
 FOLLOW_MAX = 1024
-"""Answers of a Tail that may wait for a slow reader; it is then told to begin again."""
+"""Default limit of unread answers of a Tail. A reader that is slower gets an Overloaded error."""
 STALE_MAX = 64
-"""Deadlines of requests that have ended, kept besides one for each that is under way."""
+"""Old deadlines to keep, beyond two per open request, before they are removed from the heap."""
 TRACE_CHARACTERS_MAX = 256
-"""Of a request's trace. A longer one is none, and would be kept for as long as the request."""
+"""Most characters of a request's trace. A longer trace is dropped, because it occupies memory."""
 KEPT: frozenset[type[Request]] = frozenset(
     {frames.Append, frames.Write, frames.Renew, frames.Retire}
 )
-"""Requests that are worked on to their end though their asker cancels."""
+"""Requests whose work continues to its end even if the sender cancels them."""
 
 
 NOTHING: list[Effect] = []
-"""Never changed."""
+"""The empty list of effects, shared by all calls. Never change it."""
 
 
 # --- the machine --------------------------------------------------------------------------------
 
 
 class Exchange:
-    """All requests of one link, in both directions."""
+    """The state machine of all requests on one link, in both directions."""
 
     def __init__(
         self,
@@ -97,54 +98,54 @@ class Exchange:
         self.me = me
         self.peer = peer
         self.capabilities = frozenset(capabilities)
-        """Of the peer."""
+        """Capabilities of the peer."""
         self.state = Draining.OPEN
         self.said = self.said_leaving = False
-        """We said Drain; that our process is about to stop."""
+        """Whether we sent Drain; whether it said that our process is about to stop."""
         self.heard = self.leaving = False
-        """The other side said Drain; that its process is about to stop."""
+        """Whether the peer sent Drain; whether it said that the peer's process is about to stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
         self.in_flight_max = in_flight_max
-        """Requests of the other side that are worked on at once."""
+        """Most requests of the peer that are worked on at once."""
         self._follow_max = follow_max
         self._asked: dict[int, Ask] = {}
         self._taken: dict[int, Work] = {}
         self._last = 0
         self._tails = self._endless = 0
-        """Tails among those asked, and among those taken."""
+        """Number of Tails in ``_asked``; number of Tails in ``_taken``."""
         self._deadlines: list[tuple[float, bool, int]] = []
-        """When, whether it was asked by us, and its number. Those of ended requests are skipped."""
+        """Heap of (deadline, whether the request is ours, its number). May hold ended requests."""
 
     @property
     def asked(self) -> int:
-        """Requests of ours under way."""
+        """Number of our requests that are under way."""
         return len(self._asked)
 
     @property
     def taken(self) -> int:
-        """Requests of the other side under way."""
+        """Number of the peer's requests that are under way."""
         return len(self._taken)
 
     @property
     def busy(self) -> bool:
-        """Whether requests are under way, in either direction; Tails do not count."""
+        """Whether requests other than Tail are under way, in either direction."""
         return len(self._asked) > self._tails or len(self._taken) > self._endless
 
     def next_wakeup_s(self) -> float:
-        """When to call `tick`; infinity while nothing has a deadline."""
+        """Return the time at which to call `tick`; infinity while there is no deadline."""
         return self._deadlines[0][0] if self._deadlines else math.inf
 
-    # --- requests of ours ---
+    # --- requests that we send ---
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float, trace: str = "") -> Request:
-        """The request to send, with its number. LinkClosed after Drain came."""
+        """Return the request to send, with its number. Raise LinkClosed if the peer sent Drain."""
         if self.heard:
             raise LinkClosed(
-                f"{self.peer.name} takes no more requests on this link",
+                f"{self.peer.name} is draining this link and takes no more requests on it",
                 retry_after_s=RETRY_AFTER_S,
             )
         require(frame, self.peer, self.capabilities)
-        budget_s = 0.0 if math.isnan(budget_s) else budget_s  # it would disorder all deadlines
+        budget_s = 0.0 if math.isnan(budget_s) else budget_s  # NaN would break the heap's order
         self._last = number = self._last + 1
         request = msgspec.structs.replace(
             frame, request=number, budget_s=budget_s, trace=trace or frame.trace
@@ -158,7 +159,7 @@ class Exchange:
         return request
 
     def leave(self, number: int, *, sent: bool = True) -> list[Effect]:
-        """Nobody awaits this answer any more; nothing happens when it has come."""
+        """Drop our request because nobody awaits its answer; do nothing if it has ended."""
         ask = self._asked.get(number)
         if ask is None:
             return NOTHING
@@ -166,7 +167,7 @@ class Exchange:
         return self._cancelled(number, sent=sent) + self._quiet()
 
     def read(self, number: int) -> None:
-        """The reader of a Tail has taken one of its answers."""
+        """Note that the reader of our Tail ``number`` has taken one of its answers."""
         ask = self._asked.get(number)
         if ask is not None:
             ask.unread -= 1
@@ -175,7 +176,7 @@ class Exchange:
         number = answer.request
         ask = self._asked.get(number)
         if ask is None:
-            return NOTHING  # late: its asker has given up
+            return NOTHING  # late: its caller has given up
         if isinstance(answer, Failure):
             self._ask_ended(ask, AskedEvent.FAILURE)
             error = errors.from_code(answer.code, answer.message, answer.retry_after_s)
@@ -193,9 +194,14 @@ class Exchange:
             return [Tell(number, answer)]
         error: errors.MidstreamerError
         if isinstance(answer, Changes):
-            error = Overloaded(f"{ask.unread} changes wait for their reader: follow again")
+            error = Overloaded(
+                f"{ask.unread} Changes frames of a Tail are unread, the limit is"
+                f" {self._follow_max}: follow again and read faster"
+            )
         else:
-            error = RemoteProtocolError(f"{type(answer).__name__} answers a Tail")
+            error = RemoteProtocolError(
+                f"{type(answer).__name__} is no valid answer to a Tail: only Changes is"
+            )
         self._ask_ended(ask, AskedEvent.FAILURE)
         return [Fail(number, error), *self._cancelled(number), *self._quiet()]
 
@@ -207,10 +213,10 @@ class Exchange:
     def _cancelled(self, number: int, *, sent: bool = True) -> list[Effect]:
         return [Send(Cancel(number))] if sent and Capability.CANCEL in self.capabilities else []
 
-    # --- what comes ---
+    # --- frames that we receive ---
 
     def take(self, frame: Frame, now_s: float) -> list[Effect]:
-        """Take a frame in; say what is to be done."""
+        """Handle a received frame and return the effects."""
         if type(frame) is frames.Unknown:
             return _unknown(frame, self.me)
         breach = self._objection(frame)
@@ -276,7 +282,7 @@ class Exchange:
         return [Stop(work.request)]
 
     def worked(self, number: int, answer: Answer | None) -> list[Effect]:
-        """The work on a request has ended; None: without an answer, or before its end."""
+        """Handle the end of the work on a request. None: the work was stopped or has no answer."""
         work = self._taken.pop(number, None)
         if work is None:
             return NOTHING
@@ -294,7 +300,7 @@ class Exchange:
     # --- time and the end ---
 
     def tick(self, now_s: float) -> list[Effect]:
-        """The time of `next_wakeup_s` may have come."""
+        """Handle all deadlines up to ``now_s``: fail our requests and stop overdue work."""
         effects: list[Effect] = []
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, ours, number = heapq.heappop(self._deadlines)
@@ -316,7 +322,7 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # A number that was used before has an older deadline, too: one late tick may see both.
+        # A number that the peer used twice has two deadlines, and one late tick may handle both.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,
@@ -326,7 +332,7 @@ class Exchange:
         return NOTHING if stopped else [Stop(work.request)]
 
     def end(self, message: str) -> list[Effect]:
-        """The link has ended: nothing is answered any more."""
+        """Handle the end of the link: fail our requests and stop all work."""
         effects: list[Effect] = []
         for number, ask in list(self._asked.items()):
             self._ask_ended(ask, AskedEvent.LINK_ENDED)
@@ -346,15 +352,18 @@ class Exchange:
         heapq.heappush(deadlines, (deadline_s, ours, number))
 
     def _live_deadlines(self) -> list[tuple[float, bool, int]]:
-        made = [(a.deadline_s, True, n) for n, a in self._asked.items() if not a.many]
-        made += [(w.deadline_s, False, n) for n, w in self._taken.items() if not w.endless]
-        heapq.heapify(made)
-        return made
+        deadlines = [(a.deadline_s, True, n) for n, a in self._asked.items() if not a.many]
+        deadlines += [(w.deadline_s, False, n) for n, w in self._taken.items() if not w.endless]
+        heapq.heapify(deadlines)
+        return deadlines
 
     # --- draining ---
 
     def drain(self, *, leaving: bool = False) -> list[Effect]:
-        """Ask the other side to send its next requests elsewhere, if it understands that."""
+        """Send Drain, if the peer knows it, so that it sends its next requests on other links.
+
+        With ``leaving`` the Drain also says that our process is about to stop.
+        """
         if self.said and (self.said_leaving or not leaving):
             return NOTHING
         self.said, self.said_leaving = True, leaving
@@ -385,42 +394,44 @@ class Exchange:
         self.state = moved(DRAIN_TRANSITIONS, self.state, event)
 
 
-# --- small pieces -------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------
 
 
 def require(frame: Frame, peer: Identity, capabilities: frozenset[str]) -> None:
-    """Raise Unsupported for a frame that this peer does not know."""
+    """Raise Unsupported if the frame needs a capability that the peer does not have."""
     needed = lacking(frame, capabilities)
     if needed is not None:
         raise errors.Unsupported(
-            f"{peer.name} does not know {type(frame).__name__}: its version names no capability"
+            f"{peer.name} does not know {type(frame).__name__}: its version lacks the capability"
             f" {needed}; upgrade it"
         )
 
 
 def _unknown(frame: frames.Unknown, me: Identity) -> list[Effect]:
-    """A newer peer may say what this version does not know: a request is answered, by name."""
+    """Skip a frame with an unknown name; if it is a request, answer that it is unsupported."""
     if not frame.request:
         return [Skip(frame.name)]
     error = errors.Unsupported(
-        f"{me.name} does not know {frame.name}: it speaks frames of version {frames.VERSION}"
-        f" with {', '.join(OURS)}; upgrade it, or do without"
+        f"{me.name} does not know {frame.name}: it has protocol version {frames.VERSION} with the"
+        f" capabilities {', '.join(OURS)}; upgrade it, or do not send {frame.name}"
     )
     return [Skip(frame.name), Send(failure(frame.request, error))]
 
 
 def failure(number: int, error: errors.MidstreamerError) -> Failure:
-    """The answer that tells of an error."""
+    """Return the Failure frame that answers request ``number`` with an error."""
     return Failure(
         request=number, code=error.code, message=error.message, retry_after_s=error.retry_after_s
     )
 
 
 def overdue(request: Request) -> DeadlineExceeded:
-    """What a request comes to whose budget is over before the work on it."""
-    return DeadlineExceeded(f"{type(request).__name__}: {request.budget_s:g} s are over")
+    """Return the error for a request whose budget ended before the work on it."""
+    return DeadlineExceeded(
+        f"{type(request).__name__} was not answered within its budget of {request.budget_s:g} s"
+    )
 
 
 def _time(budget_s: float) -> float:
-    """The nearest time that may be worked on a request; what is no time at all is none."""
+    """Clamp a request's budget to [0, BUDGET_S_MAX]. NaN and infinite budgets become 0."""
     return max(0.0, min(budget_s, BUDGET_S_MAX)) if math.isfinite(budget_s) else 0.0

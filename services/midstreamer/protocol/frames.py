@@ -1,12 +1,12 @@
-"""Every frame of the wire: what peers say to each other, and nothing about how.
+"""Every frame that peers send to each other, as a struct with its fields.
 
-Rules for growth: new fields at the end with defaults; unknown fields are ignored; a field never
-changes its meaning.  A frame that must not be understood by an old peer gets a new name, and
-VERSION rises only when an old peer could no longer take part at all.
+Rules for changes: add new fields at the end, with defaults; unknown fields are ignored; a field
+never changes its meaning.  A frame that an old peer must not misread gets a new name.  `VERSION`
+rises only when an old peer could no longer take part at all.
 
-A request carries ``request`` (chosen by the asker, unique on its connection) and ``budget_s``
-(time left when it was sent: clocks of two machines need not agree); its answer, or a Failure,
-repeats ``request``.  Everything else is a statement and is never answered.
+A request carries ``request``, a number unique among the requests of its sender on the link, and
+``budget_s``, the seconds left to answer: no clock is compared with another machine's.  The answer,
+or a Failure, repeats the number.  Every other frame is a statement and is never answered.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from midstreamer.protocol.values import SeriesSummary as SeriesSummary
 from midstreamer.protocol.values import Skipped as Skipped
 
 VERSION = 2
-"""2: catalogue and holdings come in pages, and learning states are asked for one by one.  A peer of
-version 1 would take a page for the whole, and decide without what was learned."""
+"""Protocol version. In version 2 catalogue and holdings come in pages, and learning states only on
+request. A peer of version 1 would read the first page as everything and decide without states."""
 ALPN = "midstreamer/1"
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="frame", tag=True):
-    """The root of all frames; the tag on the wire is the class name."""
+    """Base class of all frames. On the wire the key ``frame`` holds the name of the class."""
 
 
 class Request(Frame, frozen=True, tag=True, kw_only=True):
-    """A frame that is answered."""
+    """Base class of requests: frames that the receiver answers."""
 
     request: int = 0
     budget_s: float = 30.0
     trace: str = ""
-    """W3C ``traceparent`` of the span that asks; empty: it is not traced."""
+    """W3C ``traceparent`` of the sender's span. Empty: the request is not traced."""
 
 
 class Answer(Frame, frozen=True, tag=True, kw_only=True):
-    """A frame that answers; ``position`` is the feed position it is true at."""
+    """Base class of answers to requests, true at ``position`` in the change feed."""
 
     request: int = 0
     position: int = 0
@@ -68,25 +68,25 @@ class AgentHandshake(Frame, frozen=True, tag=True):
     """The first frame of every connection, from the side that dialled."""
 
     agent_id: str
-    """The id of its certificate; another one closes the connection."""
+    """Id in the sender's certificate. The connection is closed if the two differ."""
     agent_type: str
-    """The kind of its certificate."""
+    """Kind in the sender's certificate. The connection is closed if the two differ."""
     version: int
     incarnation: str = ""
-    """New at each start of a process: (identity, incarnation) is a writer."""
+    """New at each start of the process. Identity and incarnation together name a writer."""
     capabilities: tuple[str, ...] = ()
-    """What it understands beyond every version's frames (`protocol.capabilities`)."""
+    """Capabilities of the sender (`protocol.capabilities`)."""
 
 
 class AssignedStreams(msgspec.Struct, frozen=True):
-    """Stream ids, chosen by the side that was dialled."""
+    """Ids of the two streams of a link, chosen by the side that was dialled."""
 
     control: int
     bulk: int
 
 
 class CoordinatorAck(Frame, frozen=True, tag=True):
-    """The answer to a handshake, from whichever kind of server was dialled."""
+    """The answer to AgentHandshake, sent by every kind of server, not only by coordinators."""
 
     coordinator_id: str
     assigned_streams: AssignedStreams
@@ -95,18 +95,18 @@ class CoordinatorAck(Frame, frozen=True, tag=True):
 
 
 class Refusal(Frame, frozen=True, tag=True):
-    """The last frame before the sender closes: why."""
+    """The last frame before its sender closes the connection; it gives the reason."""
 
     code: str
     message: str
 
 
 class Drain(Frame, frozen=True, tag=True):
-    """Send no more requests on this link: what is under way is still answered.
+    """Ask the other side to send no more requests on this link. Open requests are still answered.
 
-    The other side sends its next requests elsewhere and says Drain in its turn, after its last
-    request.  So whoever has both said and heard Drain knows that no request is still on its way.
-    The side that dialled closes the link when nothing is under way on it.
+    The other side sends its next requests on another link, and sends Drain too, after its last
+    request.  So a side that has sent and received Drain knows that no request can still arrive.
+    The side that dialled closes the link when no request is open on it.
     """
 
     leaving: bool = False
@@ -114,10 +114,10 @@ class Drain(Frame, frozen=True, tag=True):
 
 
 class Cancel(Frame, frozen=True, tag=True):
-    """Whoever sent a request no longer awaits its answer: work on it may end at once."""
+    """The sender no longer awaits the answer to its request: the work for it may stop at once."""
 
     number: int
-    """`Request.request` of that request; of this link and this direction."""
+    """``request`` of the request that is cancelled. It was sent on the same link."""
 
 
 class Failure(Answer, frozen=True, tag=True, kw_only=True):
@@ -132,16 +132,16 @@ class Failure(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Append(Request, frozen=True, tag=True, kw_only=True):
-    """History grows. Ticks already stored with the same value are counted, not stored again."""
+    """Append ticks to series. Ticks stored before with the same value are only counted."""
 
     columns: tuple[Column, ...]
     level: Level = Level.DURABLE
 
 
 class Appended(Answer, frozen=True, tag=True, kw_only=True):
-    """What became of an Append, and the verdicts its ticks brought (also when repeated).
+    """Result of an Append, with the verdicts that became possible through its ticks.
 
-    When they are many only the latest are told: the others can be looked up.
+    An Append that repeats stored ticks gets their verdicts too. Of many, only the latest are sent.
     """
 
     stored: int = 0
@@ -151,273 +151,273 @@ class Appended(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Match(Request, frozen=True, tag=True, kw_only=True):
-    """Decide about windows. One frame's windows are decided with one state."""
+    """Ask for a decision about each window. One learning state is used for all of them."""
 
     specification: Specification
     windows: tuple[Window, ...]
     at_least: int = 0
-    """Feed position that must have been seen."""
+    """Feed position that the coordinator must have reached before it decides."""
     level: Level = Level.DURABLE
     record: bool = True
-    """False: decide and tell, store nothing."""
+    """False: answer with the decisions and do not store them."""
 
 
 class Matched(Answer, frozen=True, tag=True, kw_only=True):
-    """One decision for each window, in the order asked."""
+    """One decision for each window of the Match, in the same order."""
 
     decisions: tuple[Decision, ...]
     repeated: int = 0
-    """How many of them had been stored before and are returned as stored."""
+    """Number of decisions that had been stored before; they are returned as stored."""
 
 
 class Lookup(Request, frozen=True, tag=True, kw_only=True):
-    """What is stored of these experiences."""
+    """Ask for the stored decisions and verdicts of these experiences."""
 
     experience_ids: tuple[bytes, ...]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a coordinator serves."""
+    """Name and address of one coordinator."""
 
     name: str
     """``coordinator/<id>``."""
     address: str
 
 
-PLACES_MAX = 64
+PLACES_MAX = 64  # coordinators in one Experiences
 
 
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):
-    """Those that are stored, in no promised order."""
+    """Answer to a Lookup: the decisions and verdicts that are stored, in no particular order."""
 
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     left: tuple[bytes, ...] = ()
-    """Ids not looked at, because the frame was full: ask for them again."""
+    """Ids that did not fit into this frame: send another Lookup for them."""
     coordinators: tuple[Place, ...] = ()
-    """When nothing was asked for: coordinators that serve, at most `PLACES_MAX`."""
+    """For a Lookup without ids: the coordinators that serve, at most `PLACES_MAX`."""
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):
-    """What is there: one page of the series, by name; with the first page members and counts.
+    """Ask for one page of the series, by name. The first page also has the members and counts.
 
-    Coordinators answer with what sync tells them. `runtime.surveying` asks for all pages.
+    A coordinator answers with the data that it gets from sync. `runtime.surveying` reads all pages.
     """
 
     after: str = ""
-    """The last series of the page before; empty for the first page."""
+    """Name of the last series of the page before. Empty: the first page."""
 
 
 EVIDENCE_KEYS_BASE = frozenset({"engine", "serial", "bundle", "library", "kernel"})
-"""Those that a sync without the capability `evidence` takes."""
+"""Evidence keys that a sync accepts even without the capability ``evidence``."""
 EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "stage",  # runtime.lifecycle.Stage
-    "shards_left",  # shards that a draining agent still waits for others to hold
+    "shards_left",  # shards of a draining agent that no other agent holds yet
     "requests",  # requests under way
-    "oldest_waiting_s",  # age of the oldest of them, in seconds
+    "oldest_waiting_s",  # age of the oldest request under way, in seconds
     "busy",  # share of time that the event loop or the threads worked, 0 to 1
-    "complete",  # "yes", or in one line what is missing
+    "complete",  # "yes", or one line that says what is missing
     "not_after",  # end of the certificate, seconds since 1970
-    "judged_by",  # hashes of the authorities that judged its live links
+    "judged_by",  # hashes of the authorities that verified the peers of its open links
     "version",  # of the software
-    "capabilities",  # named in its handshakes, with spaces between
-    "carriers",  # that lead to its address, as `quic+wss`; absent where QUIC alone does
-    "outside",  # address that leads to it from outside of the fleet's network
+    "capabilities",  # listed in its handshakes, separated by spaces
+    "carriers",  # that its address serves, as `quic+wss`; absent if QUIC alone
+    "outside",  # its address for peers outside the fleet's network
 }
-"""What a lease may tell an operator. Sync refuses every other key: a lease goes to everybody."""
+"""Evidence keys allowed in a lease. Sync refuses all others, because every process gets a lease."""
 DRAINING = "draining"
-"""The stage of a member that is about to stop."""
+"""Value of the evidence ``stage`` of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
-"""Of all keys and values together."""
+"""Most bytes of the evidence of one lease: all keys and values together."""
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One process of the fleet, as its lease tells. Its size does not grow with the store."""
+    """One process of the fleet, from its lease. Its size does not depend on how much is stored."""
 
     name: str
-    """``<kind>/<id>``, from its certificate."""
+    """``<kind>/<id>``, from the certificate."""
     incarnation: str
     address: str
-    """``host:port`` it serves on; empty for agents."""
+    """``host:port`` at which the member serves. Empty for agents."""
     position: int = 0
-    """Feed position it has reached."""
+    """Feed position that the member has reached."""
     held: int = 0
-    """How many shards it can answer for (agents)."""
+    """Of an agent: number of shards that it can search."""
     evidence: dict[str, str] = {}
-    """Certificate serial, bundle digest, versions: what an operator wants to see, under
-    `EVIDENCE_KEYS`."""
+    """Facts for operators, such as certificate serial and versions. `EVIDENCE_KEYS` lists the
+    allowed keys."""
     whole_for: str = ""
-    """`domain.shard.agents_digest` of a list of agents. The member holds all shards that this list
-    gives it, of all that exist at ``whole_at``. Empty when it does not (agents)."""
+    """Of an agent that holds all its shards: `domain.shard.agents_digest` of the list of agents by
+    which shards were assigned, as of the feed position ``whole_at``. Else empty."""
     whole_at: int = 0
-    """A feed position; see ``whole_for``."""
+    """Of an agent: the feed position for which ``whole_for`` holds."""
 
     @property
     def draining(self) -> bool:
-        """Whether it is about to stop: an agent owns no shard then, and nobody dials it anew."""
+        """Whether the member is about to stop. It then owns no shard and gets no new links."""
         return self.evidence.get("stage") == DRAINING
 
 
 class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
-    """A page of the catalogue at ``position``: what came later is in the feed after it."""
+    """One page of the catalogue at ``position``. Later changes follow in the feed."""
 
     series: tuple[SeriesSummary, ...] = ()
     members: tuple[Member, ...] = ()
-    """With the first page; so are the counts below."""
+    """Only in the first page, like the counts below."""
     shard_points: int = 0
     decisions: int = 0
     verdicts: int = 0
     ticks: int = 0
     more: bool = False
-    """Another page follows: ask again after the last series."""
+    """True: more series follow. Ask for the page after the last series of this page."""
 
 
 # --- coordinators to agents ---------------------------------------------------------------------
 
 
 class Search(Request, frozen=True, tag=True, kw_only=True):
-    """Find the nearest windows in these shards. Only outcomes known at each window's time count."""
+    """Search these shards for analogs whose outcome was already known at the window's time."""
 
     specification: Specification
     windows: tuple[Window, ...]
     shards: tuple[Shard, ...]
     at_least: int = 0
     origin: str = ""
-    """For whom a coordinator asks: the agent lets its clients take turns."""
+    """Identity of the client behind the search, so that the agent can be fair between clients."""
 
 
 class Found(Answer, frozen=True, tag=True, kw_only=True):
-    """One Evidence for each window, over the shards that were asked."""
+    """Answer to a Search: one Evidence for each window, over the shards of the Search."""
 
     findings: tuple[Evidence, ...]
 
 
 class Holdings(Frame, frozen=True, tag=True):
-    """Agent to coordinator: where it stands, and what changed of what it holds.
+    """An agent's heartbeat to a coordinator: its feed position and the changes of its shards.
 
-    After the handshake all its shards come, in pages; then only changes; every heartbeat says how
-    many there are in all, and their digest, so that a coordinator notices when it knows others.
+    After the handshake an agent lists all its shards, in pages; later only changes.  ``count`` and
+    ``digest`` let the coordinator notice when its own list of the agent's shards is wrong.
     """
 
     position: int
     shards: tuple[Shard, ...]
-    """It can answer for these as well now."""
+    """Shards that the agent can now search, besides those that it listed before."""
     busy: int = 0
     """Searches under way."""
     dropped: tuple[Shard, ...] = ()
-    """It can no longer answer for these."""
+    """Shards that the agent can no longer search."""
     count: int = 0
-    """Shards it can answer for in all."""
+    """Number of all shards that the agent can search."""
     digest: int = 0
-    """`domain.shard.digest` of all of them."""
+    """`domain.shard.digest` of all shards that the agent can search."""
     more: bool = False
-    """Another page follows at once: until then ``count`` and ``digest`` say nothing."""
+    """True: another page follows at once, and ``count`` and ``digest`` are not valid yet."""
 
 
 # --- everybody to sync --------------------------------------------------------------------------
 
 
 class Write(Request, frozen=True, tag=True, kw_only=True):
-    """A coordinator's batch, one transaction: ticks first, then decisions."""
+    """A coordinator's batch for one transaction: the ticks are stored first, then the decisions."""
 
     sequence: int
-    """Of this writer (certified identity and incarnation), rising by one."""
+    """Number of this batch: each writer (identity and incarnation) counts up by one."""
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     callers: tuple[Caller, ...] = ()
-    """Who asked for what, in the order of columns and decisions. Each part is taken whole or
-    refused by itself, and new series and streams are counted for its caller. Empty: the Write is
-    one part, counted for the writer, and its refusal is a Failure."""
+    """The parts of the Write, in the order of columns and decisions. Each part is stored or refused
+    as a whole, and its new series and streams count toward its caller's quota. Empty: the Write is
+    one part, counted for the writer, and if it is refused, the answer is a Failure."""
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
-    """Committed. ``decisions`` are the stored ones where they had been stored before."""
+    """The Write is committed. A decision that had been stored before is returned as stored."""
 
     stored: int = 0
     repeated: int = 0
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     column_repeats: tuple[int, ...] = ()
-    """Of each column of the Write, in its order, how many ticks had been stored before: one
-    Write carries the ticks of several callers, who are told apart. Empty when none had."""
+    """For each column of the Write, the number of its ticks that had been stored before, so that
+    each caller can be answered separately. Empty if no tick had been stored before."""
     refused: tuple[PartRefused, ...] = ()
-    """Parts of which nothing is stored; of the others everything is."""
+    """Parts of which nothing is stored. All other parts are stored completely."""
 
 
 class Renew(Request, frozen=True, tag=True, kw_only=True):
-    """Take or renew a lease; its name comes from the certificate."""
+    """Take or renew the sender's lease. The sender's name comes from its certificate."""
 
     member: Member
     leaving: bool = False
 
 
 class Fleet(Answer, frozen=True, tag=True, kw_only=True):
-    """Everybody with a live lease."""
+    """Answer to a Renew: all members with a live lease."""
 
     members: tuple[Member, ...]
     lease_s: float
     shard_points: int
     drain: bool = False
-    """The member that renews has been asked to drain (`Retire`)."""
+    """True: the member that sent the Renew has been asked to drain (`Retire`)."""
 
 
 class Retire(Request, frozen=True, tag=True, kw_only=True):
-    """Ask a member of the fleet to drain and stop. Coordinators pass it on to sync."""
+    """Ask a member of the fleet to drain and stop. A coordinator passes this request on to sync."""
 
     name: str
-    """``<kind>/<id>``, as its lease says."""
+    """``<kind>/<id>`` of the member, as in its lease."""
 
 
 class Retired(Answer, frozen=True, tag=True, kw_only=True):
-    """The member will be told with its next renewal; its stage, as its lease said last."""
+    """The request to drain is recorded: the member learns of it when it renews its lease."""
 
     name: str
-    stage: str = ""
+    stage: str = ""  # stage of the member in its latest lease
 
 
 class Load(Request, frozen=True, tag=True, kw_only=True):
-    """These points; of many short series in one request."""
+    """Ask for ranges of points. One request may cover many short series."""
 
     runs: tuple[Run, ...]
 
 
 class Loaded(Answer, frozen=True, tag=True, kw_only=True):
-    """What exists at ``position``, in the order asked.
+    """The points that exist at ``position``, in the order of the runs.
 
-    When the frame would be too large the last part is cut, and those behind it are left out.
+    If the frame would be too large, the last part is cut and later parts are left out.
     """
 
     parts: tuple[Part, ...]
 
 
 class Recall(Request, frozen=True, tag=True, kw_only=True):
-    """The newest learning state of one stream. A coordinator asks when it first needs it."""
+    """Ask for the newest learning state of one stream. A coordinator does so at its first use."""
 
     stream: str
 
 
 class Recalled(Answer, frozen=True, tag=True, kw_only=True):
-    """The state at ``position``; version 0 and no bytes when nothing was learned."""
+    """The learning state at ``position``. Version 0 and no bytes: nothing has been learned yet."""
 
     stream: str
     version: int = 0
     state: bytes = b""
-    """reasoning.encode of it."""
+    """The state as `reasoning.encode` writes it."""
 
 
 class Tail(Request, frozen=True, tag=True, kw_only=True):
-    """Follow the change feed after a position; answered by Changes for as long as the link lives.
+    """Follow the change feed after a position. Changes frames answer it until the link ends.
 
-    ``after = -1`` means: from now, beginning with the present members.
+    ``after = -1`` starts at the present position, with the present members as the first change.
     """
 
     after: int
     states: bool = True
-    """False: the Learned come without their states. Positions stay the same."""
+    """False: each Learned arrives with an empty state. Positions are the same either way."""
 
 
 class Joined(msgspec.Struct, frozen=True, tag=True):
-    """Change: the list of members with a live lease."""
+    """A change of the feed: the new list of members with a live lease."""
 
     members: tuple[Member, ...]
 
@@ -426,7 +426,7 @@ Change = Points | Learned | Joined | Skipped
 
 
 class Changes(Answer, frozen=True, tag=True, kw_only=True):
-    """Committed changes in order; after them ``position`` has been reached."""
+    """Committed changes of the feed, in order. With them the receiver has reached ``position``."""
 
     changes: tuple[Change, ...]
 
@@ -437,12 +437,12 @@ def _leaves(root: type[Frame]) -> list[type[Frame]]:
 
 
 FRAMES: dict[str, type[Frame]] = {kind.__name__: kind for kind in _leaves(Frame)}
-"""Every frame by the name it has on the wire."""
+"""Every frame class, by its name on the wire."""
 
 
 class Unknown(Frame, frozen=True, tag=True):
-    """A frame of a name that this version does not know; not in `FRAMES`, and never sent."""
+    """Stands for a received frame whose name this version does not know. It is never sent."""
 
     name: str
     request: int = 0
-    """The number of a request, which is answered; 0: it is none."""
+    """Number of the request, if the frame is a request: it is answered. Else 0."""

@@ -1,8 +1,8 @@
-"""The life of one request, at who asks and at who answers, and of the draining of a link.
+"""State tables of a request, at its sender and at its receiver, and of the draining of a link.
 
-Three tables, the words in them, and what the shell is to do.  `protocol.exchange` runs on these
-tables, and the pictures in the reference are drawn from them.  A request in a final state is
-forgotten at once: whatever still comes for its number is dropped.
+The module has three transition tables, their states and events, and the effects for the code that
+does the I/O.  `protocol.exchange` runs these tables, and the reference draws its pictures from
+them.  A request in a final state is dropped at once: frames that arrive for it later are ignored.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from midstreamer.domain import errors
 from midstreamer.domain.errors import LocalProtocolError
 from midstreamer.protocol.frames import Answer, Changes, Frame, Request
 
-# --- at who asks --------------------------------------------------------------------------------
+# --- at the sender of the request ---------------------------------------------------------------
 
 
 class Asked(StrEnum):
-    """Where a request stands that was sent."""
+    """State of a request at the side that sent it."""
 
     WAITING = "waiting"
-    """Its answer is awaited; of a Tail, its next one."""
+    """The answer is awaited; for a Tail, the next of its answers."""
     ANSWERED = "answered"
     FAILED = "failed"
-    """A Failure came, or an answer that cannot be one, or more answers than were read."""
+    """A Failure or an invalid answer arrived, or too many answers of a Tail were left unread."""
     EXPIRED = "expired"
-    """Its budget is over."""
+    """The time budget of the request ended without an answer."""
     CANCELLED = "cancelled"
-    """Nobody awaits the answer any more."""
+    """The caller no longer awaits the answer."""
     LOST = "lost"
-    """The link ended first."""
+    """The link ended before the answer arrived."""
 
 
 class AskedEvent(StrEnum):
-    """What can happen to it."""
+    """Event for a request at the side that sent it."""
 
     CHANGES = "changes"
-    """One of the many answers of a Tail came."""
+    """One of the many answers to a Tail arrived."""
     ANSWER = "answer"
     FAILURE = "failure"
     BUDGET_OVER = "budget over"
-    LEFT = "asker left"
+    LEFT = "caller gave up"
     LINK_ENDED = "link ended"
 
 
@@ -58,7 +58,7 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
         AskedEvent.LEFT: Asked.CANCELLED,
         AskedEvent.LINK_ENDED: Asked.LOST,
     },
-    # All others are final.
+    # All other states are final.
     Asked.ANSWERED: {},
     Asked.FAILED: {},
     Asked.EXPIRED: {},
@@ -67,18 +67,18 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
 }
 
 
-# --- at who answers -----------------------------------------------------------------------------
+# --- at the receiver of the request -------------------------------------------------------------
 
 
 class Taken(StrEnum):
-    """Where a request stands that came."""
+    """State of a request at the side that received it."""
 
     WORKING = "working"
-    """It is being worked on."""
+    """A task works on the request."""
     OVERDUE = "overdue"
-    """Its budget is over: the work is being ended, and its asker will be told so."""
+    """The time budget ended: the work is being stopped, and a Failure will answer the request."""
     ABANDONED = "abandoned"
-    """Its asker cancelled, or the link ended: no answer is sent, whatever comes of the work."""
+    """The sender cancelled the request, or the link ended: no answer will be sent."""
     ANSWERED = "answered"
     """The work ended and the answer was sent."""
     DROPPED = "dropped"
@@ -86,7 +86,7 @@ class Taken(StrEnum):
 
 
 class TakenEvent(StrEnum):
-    """What can happen to it."""
+    """Event for a request at the side that received it."""
 
     DONE = "work done"
     BUDGET_OVER = "budget over"
@@ -101,13 +101,14 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
         TakenEvent.CANCEL: Taken.ABANDONED,
         TakenEvent.LINK_ENDED: Taken.ABANDONED,
     },
-    # Work that ends in spite of its budget is answered with what it came to.
+    # Work that still ends with a result after its budget is answered with that result.
     Taken.OVERDUE: {
         TakenEvent.DONE: Taken.ANSWERED,
         TakenEvent.CANCEL: Taken.ABANDONED,
         TakenEvent.LINK_ENDED: Taken.ABANDONED,
     },
-    # A Cancel may come twice; what changes the store goes on after it, and has a budget too.
+    # A second Cancel may arrive. Work that changes the store goes on after a Cancel, and its budget
+    # may end then.
     Taken.ABANDONED: {
         TakenEvent.DONE: Taken.DROPPED,
         TakenEvent.BUDGET_OVER: Taken.ABANDONED,
@@ -123,36 +124,37 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
 
 
 class Draining(StrEnum):
-    """How far a link has drained."""
+    """How far a link has drained: no new requests, then no open requests."""
 
     OPEN = "open"
-    """Requests go both ways."""
+    """Both sides may send requests."""
     ASKED = "asked"
-    """We said Drain; requests of the other side may still come."""
+    """Our side sent Drain. Requests of the other side may still arrive."""
     DRAINED = "drained"
-    """Both said Drain: no request comes any more, and what is under way is answered."""
+    """Both sides sent Drain: no new request can arrive. Open requests are still answered."""
     SETTLED = "settled"
-    """Nothing is under way, or the link has ended."""
+    """No request is open, or the link has ended."""
 
 
 class DrainEvent(StrEnum):
-    """What can happen to it."""
+    """Event for the draining of a link."""
 
-    SAID = "we said Drain"
-    HEARD = "Drain came"
-    """Or the peer does not know Drain, and will never say it."""
-    QUIET = "nothing under way"
+    SAID = "Drain sent"
+    HEARD = "Drain received"
+    """The peer sent Drain, or does not know Drain and so will never send it."""
+    QUIET = "no open request"
+    """No request other than Tail is under way on the link, in either direction."""
     LINK_ENDED = "link ended"
 
 
 DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
-    # Whoever hears Drain first says it too, at once: it sends no request after that.
+    # A side that receives Drain first answers with Drain at once and sends no request after that.
     Draining.OPEN: {
         DrainEvent.SAID: Draining.ASKED,
         DrainEvent.HEARD: Draining.DRAINED,
         DrainEvent.LINK_ENDED: Draining.SETTLED,
     },
-    # Drain may be said again: first for the link, and later because the process stops.
+    # Drain may be sent twice: first to replace the link, and later because the process stops.
     Draining.ASKED: {
         DrainEvent.SAID: Draining.ASKED,
         DrainEvent.HEARD: Draining.DRAINED,
@@ -174,102 +176,111 @@ DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
 }
 
 
-# --- what is kept of a request ------------------------------------------------------------------
+# --- records of open requests -------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """A request that was sent and whose answer is awaited."""
+    """A request that this side sent, and whose answer is awaited."""
 
     request: Request
     deadline_s: float
     many: bool
-    """It is a Tail, with many answers and without a deadline."""
+    """True for a Tail: it has many answers and no deadline."""
     unread: int = 0
-    """Of the many answers, those that its reader has not taken."""
+    """Answers of a Tail that have arrived and that its reader has not taken yet."""
     state: Asked = Asked.WAITING
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A request that came and is being worked on."""
+    """A request that this side received and works on."""
 
     request: Request
     deadline_s: float
     endless: bool
-    """It is a Tail: it ends with the link, or when it is cancelled."""
+    """True for a Tail: the work ends only with the link, or when it is cancelled."""
     state: Taken = Taken.WORKING
 
 
-# --- what the shell is to do ----------------------------------------------------------------------
+# --- effects for the code that does the I/O -------------------------------------------------------
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """Send this frame."""
+    """Effect: send ``frame`` on the link."""
 
     frame: Frame
     at_once: bool = False
-    """Nothing else will travel with it soon."""
+    """True: do not delay the frame, because no other frame follows soon to share a packet."""
 
 
 class Resolve(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a request of ours."""
+    """Effect: give ``answer`` to the caller of our request ``number``."""
 
     number: int
     answer: Answer
 
 
 class Tell(msgspec.Struct, frozen=True, gc=False):
-    """One of the many answers to a Tail of ours. Call `Exchange.read` when it is taken."""
+    """Effect: give one answer of our Tail ``number`` to its reader.
+
+    Call `Exchange.read` when the reader has taken the answer.
+    """
 
     number: int
     changes: Changes
 
 
 class Fail(msgspec.Struct, frozen=True, gc=False):
-    """A request of ours has no answer, and why."""
+    """Effect: raise ``error`` to the caller of our request ``number``."""
 
     number: int
     error: errors.MidstreamerError
 
 
 class Begin(msgspec.Struct, frozen=True, gc=False):
-    """Work on a request; call `Exchange.worked` with its number when that has ended."""
+    """Effect: start work on a received request.
+
+    Call `Exchange.worked` with the request's number when the work has ended.
+    """
 
     request: Request
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
-    """End the work on a request; `Exchange.worked` is called all the same."""
+    """Effect: stop the work on a request. `Exchange.worked` must still be called when it ends."""
 
     request: Request
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """A statement came: handle it before what comes next."""
+    """Effect: handle a received statement before the next frame is read."""
 
     frame: Frame
 
 
 class Breach(msgspec.Struct, frozen=True, gc=False):
-    """A frame came that its sender may not send: close the link with this."""
+    """Effect: the peer sent a frame that it may not send; close the link with this reason."""
 
     code: str
     message: str
 
 
 class Skip(msgspec.Struct, frozen=True, gc=False):
-    """A frame of an unknown name came; a request is answered by another effect."""
+    """Effect: note that a frame with an unknown name arrived.
+
+    If the frame is a request, a separate `Send` answers it.
+    """
 
     name: str
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
-    """The other side said Drain."""
+    """Effect: note that the peer sent Drain."""
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The link has drained, and nothing is under way."""
+    """Effect: note that the link has drained with no request open, or has ended."""
 
 
 Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled
@@ -279,9 +290,11 @@ _Event = TypeVar("_Event", bound=StrEnum)
 
 
 def moved(table: Mapping[_State, Mapping[_Event, _State]], state: _State, event: _Event) -> _State:
-    """The state after an event; LocalProtocolError when the table does not allow it."""
+    """Return the state after an event; raise LocalProtocolError if the table does not allow it."""
     after = table[state].get(event)
     if after is None:
         allowed = ", ".join(table[state])
-        raise LocalProtocolError(f"{event} while {state}; allowed: {allowed or 'nothing'}")
+        raise LocalProtocolError(
+            f'event "{event}" is not allowed in state "{state}"; allowed: {allowed or "nothing"}'
+        )
     return after

@@ -1,7 +1,7 @@
-"""Bytes on the wire, roughly and never too few: what is packed into frames is measured by these.
+"""Upper estimates of encoded sizes, in bytes: they decide how many items fit into one frame.
 
-Sizes are summed before anything is encoded.  A sum may be a little too high; the bound it is held
-against leaves room in the frame.
+Senders add up these estimates before they encode anything.  An estimate may be a little too high,
+but never too low, and the limits below leave room in the frame.
 """
 
 from __future__ import annotations
@@ -21,51 +21,52 @@ from midstreamer.protocol.frames import (
 )
 
 ANSWER_BYTES_MAX = FRAME_BYTES_MAX * 3 // 4
-"""What decisions may take of the frame that answers or stores them, by `decision_bytes_max`."""
+"""Most bytes that all decisions of one Match may take, each counted by `decision_bytes_max`."""
 EXPERIENCES_BYTES_MAX = FRAME_BYTES_MAX // 2
-"""Of decisions and verdicts in one answer to a lookup; one experience always goes in."""
+"""Most bytes of decisions and verdicts in one answer to a Lookup. The first experience is always
+sent, however large."""
 
 MATCH_BYTES = 34
-"""Of one analog in a decision: which, start, time, distance, outcome."""
+"""Bytes of one analog in a decision: index of its series, start, time, distance and outcome."""
 NAME_BYTES = NAME_CHARACTERS_MAX + 3
-"""Of the name of a series, at most; each analog of a decision may be of another series."""
+"""Most bytes of a series name. Each analog of a decision may come from a different series."""
 DECISION_BYTES = 768
-"""Of all else in a decision beside its window and analogs, at most."""
+"""Most bytes of a decision without its window and its analogs."""
 COLUMN_BYTES = 256
-"""Of a column without its ticks, the name of its series counted."""
+"""Most bytes of a column without its ticks; the name of the series is included."""
 SHARD_BYTES = 32
-"""Of one shard without the name of its series."""
+"""Most bytes of a shard without the name of its series."""
 STATE_BYTES = 256
-"""Of a learned state without the state itself."""
+"""Most bytes of a `Learned` change without the encoded state."""
 MEMBER_BYTES = 512
-"""Of a member without its texts."""
+"""Most bytes of a member without its name, address and evidence."""
 
 
 def decision_bytes_max(specification: Specification) -> int:
-    """The most that a decision of this specification takes."""
+    """Return the most bytes that any decision under this specification takes."""
     matches = (MATCH_BYTES + NAME_BYTES) * specification.neighbours
     return DECISION_BYTES + 8 * specification.window + matches
 
 
 def decision_bytes(decision: Decision) -> int:
-    """Of one decision that was made."""
+    """Return the most bytes that this decision takes."""
     matches = decision.matches
     names = sum(NAME_BYTES - NAME_CHARACTERS_MAX + len(name) for name in matches.series)
     return DECISION_BYTES + len(decision.window) + MATCH_BYTES * len(matches) + names
 
 
 def column_bytes(column: Column) -> int:
-    """Of the ticks of one series."""
+    """Return the most bytes that this column takes."""
     return COLUMN_BYTES + len(column.times) + len(column.values)
 
 
 def shard_bytes(shard: Shard) -> int:
-    """Of the name of one shard."""
+    """Return the most bytes that the reference to this shard takes; its points are not counted."""
     return SHARD_BYTES + len(shard.series)
 
 
 def change_bytes(change: Change) -> int:
-    """Of one change of the feed."""
+    """Return the most bytes that this change of the feed takes."""
     match change:
         case Points():
             return column_bytes(change.column)
@@ -78,6 +79,6 @@ def change_bytes(change: Change) -> int:
 
 
 def member_bytes(member: Member) -> int:
-    """Of one member with its evidence."""
+    """Return the most bytes that this member takes, with its evidence."""
     texts = (*member.evidence, *member.evidence.values(), member.name, member.address)
     return MEMBER_BYTES + sum(map(len, texts))

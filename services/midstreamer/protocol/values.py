@@ -1,6 +1,6 @@
-"""What frames are made of beside the values of the domain, and how much of it goes into one frame.
+"""Structs used as fields of frames, and the largest number of items that one frame may hold.
 
-`protocol.frames` names all of this too; import it from there.
+`protocol.frames` re-exports every name of this module: import them from `protocol.frames`.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ import msgspec
 from midstreamer.domain.series import Column
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
-"""No frame is larger; longer work is split by its sender."""
+"""Most bytes in the body of one frame. The sender splits work that needs more."""
 TICKS_MAX = 100_000
+"""Most ticks in one Append or Write, over all columns."""
 COLUMNS_MAX = 1024
-"""Of one Append or Write. Each column costs its reader some 10 us besides its ticks: so many keep
-the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
+"""Most columns in one Append or Write. Reading one column takes about 10 us, besides its ticks: so
+1024 columns occupy the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
 WINDOWS_MAX = 256
+"""Most windows in one Match."""
 DECISIONS_MAX = 256
+"""Most decisions in one Write, and most experience ids in one Lookup."""
 CHANGES_MAX = 1024
+"""Most changes of the feed in one Changes frame."""
 RUNS_MAX = 1024
+"""Most runs of points in one Load."""
 
 
 class Level(StrEnum):
-    """What "acknowledged" means; asked for by the writer."""
+    """How safe data must be before it is acknowledged; the sender of the data chooses."""
 
     RECEIVED = "received"
-    """In the coordinator's memory; may be lost."""
+    """The data is in the coordinator's memory. It is lost if that process crashes."""
     SPOOLED = "spooled"
-    """Fsynced at the coordinator; only where it has a volume."""
+    """The coordinator has written the data to its disk with fsync. This needs a volume."""
     DURABLE = "durable"
-    """Committed in PostgreSQL."""
+    """The data is committed in PostgreSQL."""
 
 
 class SeriesSummary(msgspec.Struct, frozen=True):
-    """One series in a survey."""
+    """Summary of one stored series, as a Surveyed frame lists it."""
 
     series: str
     count: int
@@ -45,26 +50,32 @@ class SeriesSummary(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asked for the next so many columns and decisions of a Write: one part of it."""
+    """One part of a Write: the client that asked for it, and how much of the Write is its own.
+
+    A part begins where the part before it ends, in ``Write.columns`` and in ``Write.decisions``.
+    """
 
     identity: str
-    """``<kind>/<id>``, from the certificate that the coordinator judged; empty: not known."""
+    """``<kind>/<id>`` of the client, from its certificate. Empty: not known."""
     columns: int = 0
+    """Number of columns that belong to this part."""
     decisions: int = 0
+    """Number of decisions that belong to this part."""
     trace: str = ""
-    """The span that this was asked in, as a ``traceparent``, when its trace is kept."""
+    """W3C ``traceparent`` of the client's span. Empty: the trace is not kept."""
 
 
 class PartRefused(msgspec.Struct, frozen=True):
-    """A part of a Write that was not taken: which of its callers, and why."""
+    """A part of a Write that sync refused, with the reason as ``code`` and ``message``."""
 
     place: int
+    """Index of the part in ``Write.callers``."""
     code: str
     message: str
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Points of one series with positions in ``[start, stop)``."""
+    """A range of points of one series: positions in ``[start, stop)``."""
 
     series: str
     start: int
@@ -72,31 +83,34 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The points of a Run that exist."""
+    """The stored points of a Run."""
 
     column: Column
     start: int
+    """Position of the first point in ``column``."""
     count: int
-    """Points the whole series has."""
+    """Number of points that the whole series has."""
 
 
 class Points(msgspec.Struct, frozen=True, tag=True):
-    """Change: points were appended at these positions."""
+    """A change of the feed: points were appended to a series."""
 
     start: int
+    """Position in the series of the first new point."""
     column: Column
 
 
 class Learned(msgspec.Struct, frozen=True, tag=True):
-    """Change: a stream's learning state has a new version."""
+    """A change of the feed: the learning state of a stream has a new version."""
 
     stream: str
     version: int
     state: bytes
-    """reasoning.encode of it; empty where it is not told."""
+    """The state as `reasoning.encode` writes it. Empty for a Tail with ``states`` False."""
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """A change of a kind that this version does not know; it is in its place, and never sent."""
+    """Stands for a received change whose kind this version does not know. It is never sent."""
 
     kind: str
+    """Name of the unknown kind."""

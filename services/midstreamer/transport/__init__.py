@@ -1,1 +1,1 @@
-"""Carriers of frames: QUIC for real, memory for one process, behind one small interface."""
+"""Carriers of frames behind one interface: QUIC, WebSocket over TLS, and memory for tests."""

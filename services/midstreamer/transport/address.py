@@ -1,8 +1,8 @@
-"""Addresses as people write them: ``host:port`` and, in front of it, the carriers to use.
+"""Addresses: ``host:port`` with an optional scheme in front that names the carriers to use.
 
-``quic://`` is meant where nothing is said.  ``wss://`` is WebSocket over TLS, and ``quic+wss://``
-names both on one port number, the first preferred: a server listens on both, and whoever dials
-takes the second while the first does not answer.
+Without a scheme, ``quic://`` is meant.  ``wss://`` is WebSocket over TLS.  ``quic+wss://`` names
+both carriers at one port number: a server listens on both, and a client uses the second carrier
+only while the first does not answer.
 """
 
 from __future__ import annotations
@@ -17,51 +17,56 @@ PORT_DIGITS_MAX = 5
 
 
 class Scheme(StrEnum):
-    """The carriers."""
+    """A carrier, as the scheme of an address names it."""
 
     QUIC = "quic"
     """QUIC over UDP."""
     WSS = "wss"
     """WebSocket over TLS 1.3 and TCP, for networks that drop UDP."""
     MEMORY = "memory"
-    """Inside one process, for tests."""
+    """Links inside one process, for tests."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and the carriers that lead to it, the best first."""
+    """The address of a server: its host and port, and the carriers to use."""
 
     schemes: tuple[Scheme, ...]
+    """Carriers in order of preference."""
     place: str
-    """``host:port``; brackets around IPv6, and around nothing else."""
+    """``host:port``, with brackets around an IPv6 address only."""
 
     @property
     def is_literal(self) -> bool:
-        """Whether it needs no look-up."""
+        """Whether the host is an IP address, which needs no look-up."""
         return _ip(self.place.rpartition(":")[0].strip("[]")) is not None
 
     def __str__(self) -> str:
-        """As it is written; QUIC alone, which is the default, is left out."""
+        """Return the address as text. The scheme is left out if it is QUIC alone, the default."""
         return written(self.schemes, self.place)
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """One address for each carrier, the best first."""
+        """One address for each carrier, in order of preference."""
         return tuple(written((scheme,), self.place) for scheme in self.schemes)
 
 
 def written(schemes: tuple[Scheme, ...], place: str) -> str:
-    """The text of an address; peers of older versions know QUIC's without a scheme alone."""
+    """Return the text of an address.
+
+    QUIC alone is written without a scheme, because older peers do not understand schemes.
+    """
     return place if schemes == (Scheme.QUIC,) else f"{'+'.join(schemes)}://{place}"
 
 
 def told(text: str) -> tuple[str, str]:
-    """An address as a lease tells it: ``host:port``, and the carriers where QUIC is one of several.
+    """Return an address as a lease holds it: the address, and the carriers if there are several.
 
-    Where QUIC does not lead, the carrier stays in front, and the second is empty.
+    With QUIC and others the result is ``("host:port", "quic+wss")``.  In every other case the
+    carriers are empty, and the address keeps its scheme unless it is QUIC alone.
     """
     if not text:
-        return "", ""  # it does not listen yet
+        return "", ""  # the process does not listen yet
     where = parse(text)
     if Scheme.QUIC not in where.schemes or len(where.schemes) == 1:
         return str(where), ""
@@ -69,14 +74,14 @@ def told(text: str) -> tuple[str, str]:
 
 
 def parse(text: str) -> Address:
-    """Read an address; ConfigError says what is wrong with it."""
+    """Parse the text of an address. Raise ConfigError if it is not valid."""
     before, mark, place = text.rpartition("://")
     try:
         schemes = tuple(Scheme(name) for name in before.split("+")) if mark else (Scheme.QUIC,)
     except ValueError:
         raise ConfigError(
-            f"{quoted(text)}: no carrier is called so; one of"
-            " quic://, wss://, quic+wss:// in front of <host>:<port>"
+            f"{quoted(text)} has an unknown carrier: write"
+            " quic://, wss:// or quic+wss:// in front of <host>:<port>"
         ) from None
     if len(set(schemes)) != len(schemes):
         raise ConfigError(f"{quoted(text)} names a carrier twice")
@@ -88,10 +93,10 @@ def parse(text: str) -> Address:
 
 
 def _host(host: str, text: str) -> str:
-    """A host as it is written in an address.
+    """Return a host as addresses write it: brackets around IPv6, no brackets around IPv4.
 
-    A template gives ``[10.0.0.1]`` or ``fd00::1`` where it does not know which kind of address
-    it puts in: both are understood.
+    Templates that do not know the kind of IP address may write ``[10.0.0.1]`` or ``fd00::1``.
+    Both are accepted.
     """
     bracketed = host.startswith("[") and host.endswith("]")
     inner = host[1:-1] if bracketed else host
@@ -99,8 +104,8 @@ def _host(host: str, text: str) -> str:
         return f"[{ip}]" if ip.version == 6 else inner
     if bracketed or set("[]:") & set(host):
         raise ConfigError(
-            f"{quoted(text)} is not <host>:<port>: {quoted(inner)} is no IP address, and"
-            " brackets and colons belong to those alone, as in [::1]:7400"
+            f"{quoted(text)} is not <host>:<port>: {quoted(inner)} is no IP address, and only"
+            " an IPv6 address may have brackets and colons, as in [::1]:7400"
         )
     return host
 

@@ -1,8 +1,9 @@
-"""What every carrier is: a way to open authenticated links that move whole frames.
+"""The interface of every carrier: it opens authenticated links that move whole frames.
 
-QUIC (`transport.aioquic`) is the real one; `transport.memory` joins two ends in one process and
-passes the same conformance suite.  A link is handed out only after its peer was judged: its
-``peer`` is a certified identity, and no byte of an unjudged peer reaches the caller.
+QUIC (`transport.aioquic`) is the usual carrier.  `transport.websocket` is for networks that drop
+UDP, and `transport.memory` connects two ends in one process.  All pass the same conformance suite.
+A carrier returns a link only after its peer was verified and admitted: ``peer`` is an identity from
+a certificate, and no byte of an unverified peer reaches the caller.
 """
 
 from __future__ import annotations
@@ -20,42 +21,47 @@ from midstreamer.transport.address import Scheme
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of every link; each is answered by a named refusal when it is reached."""
+    """Limits of every link. A peer that exceeds one is refused, and the error names the limit."""
 
     frame_bytes_max: int = frames.FRAME_BYTES_MAX
+    """Most bytes in the body of one frame."""
     links_max: int = 256
-    """Connections a server keeps at once; more are refused."""
+    """Most links that a server keeps at once. Further connections are refused."""
     links_per_identity_max: int = 16
-    """Of those, connections of one identity; its newest beyond are refused. A process keeps one
-    or two to each server, and a killed one leaves its own behind for `idle_s`: 16 allow a user
-    several processes under one certificate, and it takes 16 identities to fill a server."""
+    """Most links of one identity at a server. Its further connections are refused. A process keeps
+    one or two links to each server, and the links of a killed process stay for `idle_s`. So 16 let
+    a user run several processes under one certificate, and 16 identities are needed to fill a
+    server."""
     handshake_s: float = connection.HANDSHAKE_S
-    """Seconds from the first packet of a connection to its first frame in order."""
+    """Seconds from the first packet of a connection until its handshake must be complete."""
     frame_s: float = deadlines.FRAME_S
-    """Seconds a frame may take from its first byte, and one more for each 16 kB of it that came."""
+    """Seconds in which a frame must arrive, from its first byte, plus 1 s per 16 KiB received."""
     idle_s: float = 5.0
-    """Seconds without a packet after which a link counts as lost; a keepalive goes out at a
-    third of it. A killed peer is noticed within this time."""
+    """Seconds without a packet after which a link counts as lost. A keepalive is sent after a third
+    of this time. So the death of a peer is noticed within this time."""
     send_high_bytes: int = 16 * 1024 * 1024
-    """Unsent bytes of one link above which `send` raises Overloaded."""
+    """High-water mark: with more unsent bytes on a link, `send` raises Overloaded."""
     send_low_bytes: int = 4 * 1024 * 1024
-    """Unsent bytes of one link below which `drained` returns."""
+    """Low-water mark: `drained` returns when at most so many bytes of a link are unsent."""
     inbox_bytes_max: int = 64 * 1024 * 1024
-    """Frames received and not yet taken, in bytes; a link that goes beyond is closed."""
+    """Most bytes of received frames that the application has not taken. Above, the link closes."""
 
 
 @dataclass(frozen=True)
 class TrustReport:
-    """What a process shows and trusts now, for operators to compare between processes."""
+    """The certificate of a process and the authorities it trusts, to be compared by operators.
+
+    A carrier without certificates leaves every field at its default.
+    """
 
     serial: str = ""
-    """Of its certificate, in hex; empty where there are no certificates, like all that follows."""
+    """Serial number of the process's certificate, in hex."""
     not_after_s: float = 0.0
-    """When its certificate ends, in seconds since 1970."""
+    """When the process's certificate expires, in seconds since 1970."""
     bundle: str = ""
-    """Short hash of the authorities that it trusts."""
+    """Short hash of the authorities that the process trusts."""
     judged_by: tuple[str, ...] = ()
-    """Short hash of each authority that vouches for the peer of an open link, sorted."""
+    """Short hashes of the authorities to which the certificates of connected peers chain."""
 
 
 class Link(Protocol):
@@ -63,104 +69,106 @@ class Link(Protocol):
 
     @property
     def peer(self) -> Identity:
-        """Who is at the other end, from its certificate."""
+        """Identity of the peer, from its certificate."""
 
     @property
     def incarnation(self) -> str:
-        """What the peer's handshake said of its incarnation (empty for servers)."""
+        """Incarnation from the peer's handshake. Empty if the peer is the server."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the peer's handshake named (`protocol.capabilities`); none of an older version."""
+        """Capabilities from the peer's handshake (`protocol.capabilities`)."""
 
     @property
     def scheme(self) -> Scheme:
-        """The carrier that it came by."""
+        """The carrier of the link."""
 
     @property
     def silence(self) -> float:
-        """How long the peer was not heard, as a share of `Limits.idle_s`: at 1 the link is lost.
-        After a third it is asked, so a live peer stays below that and the time of a round trip."""
+        """Time since a packet of the peer arrived, as a share of `Limits.idle_s`; at 1 the link is
+        lost. A keepalive is sent at 1/3, so a live peer stays below 1/3 plus one round trip."""
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
-        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed.
+        """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed.
 
-        What one turn of the loop queues leaves together when it ends; ``at_once`` is for a frame
-        that nothing else would travel with.
+        Frames queued in one turn of the event loop are sent together at its end.  With ``at_once``
+        the frame is sent now, because no other frame would share its packet.
         """
 
     async def receive(self) -> Frame:
-        """The next frame of either stream. LinkClosed when there will be none."""
+        """Return the next frame of either stream. Raise LinkClosed when no frame can follow."""
 
     def attend(self, take: Callable[[Frame], bool]) -> None:
-        """Offer each frame that comes while none waits; what ``take`` declines is received."""
+        """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
+
+        A frame for which ``take`` returns False is returned by `receive`.
+        """
 
     async def drained(self) -> None:
-        """Return when what was sent is below the low-water mark."""
+        """Return when the unsent bytes are at or below the low-water mark."""
 
     async def close(self, code: str = "", message: str = "") -> None:
-        """Say why (a Refusal, when there is a code), then close; safe to call twice."""
+        """Close the link; with a code, send a Refusal first. It is safe to call this twice."""
 
 
 class Server(Protocol):
-    """A listening end."""
+    """A listening server of one or several carriers."""
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound."""
+        """The address that is really bound, with the port number."""
 
     def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
+        """Verify the peer of every open link again, and close links that are no longer allowed."""
 
     def refuse_new(self) -> None:
-        """Take no new link, because this process is about to stop; those that are open go on.
+        """Accept no new links, because this process is about to stop. Open links stay.
 
-        Who dials is answered Overloaded: it may ask another, or again later.
+        A client that dials gets Overloaded: it may dial another server, or retry later.
         """
 
     async def close(self) -> None:
-        """Stop accepting and close every link."""
+        """Stop accepting connections and close every link."""
 
 
 OnLink = Callable[[Link], Awaitable[None]]
 
 
 class Carrier(Protocol):
-    """Opens links one way or the other; holds this process's own identity."""
+    """Opens links as a client and accepts links as a server, under the identity of this process."""
 
     @property
     def me(self) -> Identity:
-        """The identity this process presents."""
+        """The identity of this process."""
 
     @property
     def incarnation(self) -> str:
-        """New at each start of a process; every handshake carries it."""
+        """Random text, new at each start of the process. Every handshake carries it."""
 
     @property
     def credentials(self) -> object:
-        """Equal as long as a new link would show the same certificate and trust the same."""
+        """A value that changes when this process's certificate or trusted authorities change."""
 
     async def places(self, address: str) -> Sequence[str]:
-        """An address for each place that this one leads to now, for `dial`; Unavailable: none.
+        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none.
 
-        A name is looked up, and what is no name is given back.
+        A host name is looked up; an address with an IP is returned as it is.
         """
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away.
+        """Open a link to a server of kind ``expect``. Raise Refused if either side refuses.
 
-        Each dial goes out from a port of its own, so that behind an address that several servers
-        share another may answer.
+        Each dial uses a new local port, so that a load balancer may choose another server.
         """
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        """Listen at an address; run ``on_link`` as a new task for every admitted link."""
 
     def grant(self, peer: Identity) -> Grant:
-        """What a judged peer may do, by the allowlist in force now."""
+        """Return what a peer may append to, by the allowlist in force now."""
 
     def trust_report(self) -> TrustReport:
-        """What this process shows and trusts now."""
+        """Report the certificate of this process and the authorities it trusts now."""
 
     def warnings(self) -> list[str]:
-        """What an operator should mend, one line each, though this process goes on as before."""
+        """Return problems that an operator should fix, one line each. The process still works."""

@@ -1,6 +1,7 @@
-"""All carriers of one process, by the scheme of an address; the only place where they are built.
+"""All carriers of one process, chosen by the scheme of an address. Only this module builds them.
 
-A process has one trust, one watch over it, and one bound on its links, whatever carries them.
+The carriers of a process share one `Trust` and one `Watch`, and links of all carriers count toward
+the same limits.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.trust import Trust
 
 FALL_BACK_S = 0.5
-"""After so long without an answer on the first carrier the next is tried beside it. A handshake
-takes milliseconds, and some hundred around the world. Who takes the second by mistake comes back
-to the first (`runtime.carrier_choice`)."""
+"""Seconds without an answer on one carrier after which the next carrier is tried too. A handshake
+takes some milliseconds, or a few hundred around the world. A process that takes the second carrier
+needlessly returns to the first one later (`runtime.carrier_choice`)."""
 HANDSHAKE_FAILED = "handshake_failed"
-"""What a carrier says when no peer was met that makes sense."""
+"""Reason of the Refused that a carrier raises when TLS or the carrier's own handshake failed."""
 PORTS_MAX = 20
-"""Tries to find one port number that is free for every carrier."""
+"""Most attempts to find one port number that is free for every carrier."""
 
 log = logs.get(__name__)
 
 
 class OneCarrier(Protocol):
-    """What each carrier can do besides `Carrier`'s part that is about trust."""
+    """The part of a carrier that differs between carriers: to dial and to listen."""
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link to ``host:port``."""
+        """Open a link to ``host:port``, to a server of kind ``expect``."""
 
     async def listen(self, address: str, open_links: OpenLinks) -> Server:
-        """Listen at ``host:port``; the links are attended together with those of others."""
+        """Listen at ``host:port`` and add the accepted links to ``open_links``."""
 
 
 class Carriers(CertifiedCarrier):
-    """Dials and serves by whatever carriers an address names."""
+    """The carrier of a process: dials and serves by all carriers that an address names."""
 
     def __init__(self, watch: Watch, *, proxy: str = "") -> None:
         super().__init__(watch)
@@ -53,9 +54,9 @@ class Carriers(CertifiedCarrier):
         self._made: dict[Scheme, OneCarrier] = {}
 
     async def places(self, address: str) -> Sequence[str]:
-        """An address for each place that this one leads to now, for `dial`; Unavailable: none.
+        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none.
 
-        A name that a proxy leads to stays a name: the proxy looks it up.
+        A host name that is reached through a proxy is not resolved here: the proxy resolves it.
         """
         where = addresses.parse(address)
         if self._proxy and Scheme.WSS in where.schemes:
@@ -66,10 +67,10 @@ class Carriers(CertifiedCarrier):
         return await super().places(address)
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away.
+        """Open a link to a server of kind ``expect``. Raise Refused if either side refuses.
 
-        Where an address names several carriers, the next is tried when the one before failed or
-        has not answered for half a second, and the first link that opens is taken.
+        If the address names several carriers, the next carrier is tried when the one before has
+        failed, or has not answered for `FALL_BACK_S`. The first link that opens is returned.
         """
         where = addresses.parse(address)
         attempts = [
@@ -81,9 +82,9 @@ class Carriers(CertifiedCarrier):
         )
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen by every carrier that the address names, at one port number.
+        """Listen with every carrier that the address names, all at the same port number.
 
-        ``on_link`` runs as a task of its own for every judged link.
+        ``on_link`` runs as a new task for every admitted link.
         """
         where = addresses.parse(address)
         open_links = OpenLinks(on_link)
@@ -102,10 +103,10 @@ class Carriers(CertifiedCarrier):
             except MidstreamerError:
                 for server in opened:
                     await server.close()
-                # Port 0 took a number that is free for the first carrier alone: take another.
+                # Port 0 gave a number that is free only for the first carrier: try another number.
                 if tries == PORTS_MAX or not where.place.endswith(":0") or not opened:
                     raise
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # not reached: the last attempt returns or raises
 
     def _of(self, scheme: Scheme) -> OneCarrier:
         if scheme not in self._made:
@@ -113,7 +114,7 @@ class Carriers(CertifiedCarrier):
         return self._made[scheme]
 
     def _build(self, scheme: Scheme) -> OneCarrier:
-        # Each loads its library when it is first used.
+        # Imported here so that the library of a carrier is loaded only if the carrier is used.
         if scheme is Scheme.QUIC:
             from midstreamer.transport.aioquic import QuicCarrier
 
@@ -122,18 +123,18 @@ class Carriers(CertifiedCarrier):
             from midstreamer.transport.websocket import WssCarrier
 
             return WssCarrier(self._watch, proxy=self._proxy)
-        raise ConfigError(f"{scheme}:// leads nowhere outside of one process's tests")
+        raise ConfigError(f"{scheme}:// works only in tests: use quic://, wss:// or quic+wss://")
 
 
 def _is_an_answer(error: BaseException) -> bool:
-    """Whether the server itself turned us away: it would do so by any carrier."""
+    """Whether the error is a refusal by the server, which another carrier would not change."""
     if isinstance(error, Refused):
         return error.reason != HANDSHAKE_FAILED
     return isinstance(error, Overloaded)
 
 
 class ServerOfSeveral:
-    """Several servers that share their open links, as one."""
+    """Several servers, one per carrier, that share their open links and act as one server."""
 
     def __init__(self, schemes: tuple[Scheme, ...], servers: Sequence[Server]) -> None:
         self._address = addresses.written(schemes, servers[0].address)
@@ -141,21 +142,21 @@ class ServerOfSeveral:
 
     @property
     def address(self) -> str:
-        """The address really bound, with the carriers in front where they are not QUIC alone."""
+        """The address that is really bound, with its carriers in front unless QUIC is the only."""
         return self._address
 
     def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
+        """Verify the peer of every open link again, and close links that are no longer allowed."""
         for server in self.servers:
             server.reconsider()
 
     def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
+        """Accept no new links. Open links stay."""
         for server in self.servers:
             server.refuse_new()
 
     async def close(self) -> None:
-        """Stop accepting and close every link."""
+        """Stop accepting connections and close every link."""
         for server in self.servers:
             await server.close()
 
@@ -171,9 +172,9 @@ def build(
     incarnation: str = "",
     proxy: str = "",
 ) -> Carriers:
-    """The carriers of one process.
+    """Return the carriers of one process, with one shared `Trust` and `Watch`.
 
-    ``proxy``: what leads `wss://` out of this network; see `WssCarrier`.
+    ``proxy``: the HTTP proxy for outgoing ``wss://`` connections; see `WssCarrier`.
     """
     trust = Trust(source, limits or Limits(), incarnation or secrets.token_hex(8))
     return Carriers(Watch(trust), proxy=proxy)

@@ -1,11 +1,9 @@
-"""What carriers with certificates share: one trust for a process, and the watch over it.
+"""The part that all carriers with certificates share: identity and trust, and watching for changes.
 
-Certificates, trusted authorities and the allowlist are read late: each new connection uses what
-is in force when it begins, and looks for changes before it begins.  While anything is open, a
-watch looks twice a second whether something changed or a certificate expired, and has every open
-link judged again when it did.  The watch ends with the last link or server, so that a carrier
-that is dropped leaves no task behind; a process that only dials still sees what is new, because
-each dial looks first.
+Certificate, trusted authorities and allowlist may change while a process runs.  Each new connection
+checks for changes before it begins.  While a server or link is open, a task checks twice a second
+whether a file changed or a peer's certificate expired, and if so, every open link is verified
+again.  That task ends with the last server or link, so a dropped carrier leaves no task behind.
 """
 
 from __future__ import annotations
@@ -26,27 +24,28 @@ from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.trust import Trust
 
 WATCH_S = 0.5
+"""Seconds between two checks for changed files and expired certificates."""
 
 log = logs.get(__name__)
 
 
 class Judging(Protocol):
-    """A server or a dialled link: it has judged peers, and can judge them again."""
+    """A server or a dialled link, whose verified peers can be verified again."""
 
     @property
     def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer ends."""
+        """When the first certificate of a connected peer expires, in seconds since 1970."""
 
     @property
     def authorities(self) -> set[str]:
-        """Short hashes of the authorities that vouch for the peers of open links."""
+        """Short hashes of the authorities to which the certificates of connected peers chain."""
 
     def reconsider(self) -> None:
-        """Judge every peer again; close those that would now be refused."""
+        """Verify every peer again, and close links that are no longer allowed."""
 
 
 class Watch:
-    """Looks after everything that the carriers of one process have open."""
+    """Keeps track of a process's servers and dialled links, and verifies their peers on changes."""
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
@@ -55,26 +54,26 @@ class Watch:
 
     @property
     def authorities(self) -> set[str]:
-        """Short hashes of the authorities that vouch for the peers of all open links."""
-        return {name for one in self._open for name in one.authorities}
+        """Short hashes of the authorities to which the certificates of all peers chain."""
+        return {name for opened in self._open for name in opened.authorities}
 
     def over(self, what: Judging) -> None:
-        """Something was opened."""
+        """Add a new server or dialled link; start the watching task if it does not run."""
         self._open.add(what)
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def release(self, what: Judging) -> None:
-        """It is closed; safe to call twice."""
+        """Remove a closed server or link; end the task after the last. Safe to call twice."""
         self._open.discard(what)
         if not self._open and self._watching is not None:
             self._watching.cancel()
             self._watching = None
 
     def look(self) -> None:
-        """Look for what is new; judge everything open again when something is.
+        """Check for changed files and expired certificates; verify the peers concerned again.
 
-        When nothing changed, it costs three calls of stat, some 14 us.
+        Without changes this costs three calls of `stat`, about 14 us.
         """
         changed, now_s = self.trust.refresh(), time.time()
         for what in list(self._open):
@@ -85,8 +84,8 @@ class Watch:
         try:
             what.reconsider()
         except Exception:
-            # One link that cannot be judged must end neither the watch nor a dial: the others
-            # would then never be judged again.
+            # An exception here must end neither the watching task nor a dial: the peers of other
+            # links would then never be verified again.
             log.exception("watch.failed")
 
     async def _watch(self) -> None:
@@ -96,7 +95,7 @@ class Watch:
 
 
 class CertifiedCarrier:
-    """The half of a `Carrier` that is about who this process is and whom it trusts."""
+    """The part of a `Carrier` about this process's identity and the authorities that it trusts."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -104,21 +103,21 @@ class CertifiedCarrier:
 
     @property
     def me(self) -> Identity:
-        """The identity this process presents."""
+        """The identity of this process."""
         return self._trust.me
 
     @property
     def incarnation(self) -> str:
-        """New at each start of a process; every handshake carries it."""
+        """Random text, new at each start of the process. Every handshake carries it."""
         return self._trust.incarnation
 
     @property
     def credentials(self) -> object:
-        """Equal as long as a new link would show the same certificate and trust the same."""
+        """A value that changes when this process's certificate or trusted authorities change."""
         return self._trust.current
 
     async def places(self, address: str) -> Sequence[str]:
-        """An address for each place that this one leads to now, for `dial`; Unavailable: none."""
+        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none."""
         where = addresses.parse(address)
         if where.is_literal:
             return (str(where),)
@@ -126,26 +125,26 @@ class CertifiedCarrier:
         return [addresses.written(where.schemes, hosts.written(place)) for _, place in found]
 
     def grant(self, peer: Identity) -> Grant:
-        """What a judged peer may do, by the allowlist in force now."""
+        """Return what a peer may append to, by the allowlist in force now."""
         return self._trust.grant(peer)
 
     def trust_report(self) -> TrustReport:
-        """What this process shows and trusts now."""
+        """Report the certificate of this process and the authorities it trusts now."""
         return self._trust.report(self._watch.authorities)
 
     def warnings(self) -> list[str]:
-        """Name what is wrong; what was good before stays in force."""
+        """Return one warning per invalid file or failed request; the last valid one is used."""
         return [
-            f"{_wrong(what)} before stays in force: see security.unchanged in the log"
+            f"{_wrong(what)} stays in force: see security.unchanged in the log"
             for what in self._trust.wrong
         ]
 
     def look(self) -> None:
-        """Look for what is new now, instead of within half a second."""
+        """Check for changes now, instead of within half a second."""
         self._watch.look()
 
 
 def _wrong(what: Watched) -> str:
     if what is Watched.REQUEST:
-        return "no new certificate was obtained and what there was"
-    return f"the {what} file is wrong and what was loaded"
+        return "no new certificate was obtained, so the present certificate"
+    return f"the {what} file is not valid, so the version that was loaded before"

@@ -1,11 +1,12 @@
-"""The link that every carrier hands out: `protocol.connection` driven over a wire of bytes.
+"""The `Link` of every carrier: it runs the state machine of `protocol.connection` over a `Wire`.
 
-A wire moves bytes of numbered streams and can hang up; everything else - handshake, frames,
-watermarks, waiting - is here once.  The wire calls in: `data`, `lost` and `written`.
+A wire moves bytes of numbered streams and can close the connection.  Handshake, frames, watermarks
+and waiting are the same for all carriers and are in `FramedLink`.  The carrier calls its methods
+`data`, `lost` and `written`.
 
-No exception leaves these calls, nor the link's timer: whatever fails in them, in the connection or
-in what the application attends with, closes the link and hangs up its wire.  A link that stayed
-open after a failure would hold its place and its buffers, and nobody would read it.
+None of these three methods, nor the link's timer, raises an exception.  If the state machine, the
+wire or the application's callback raises one, the link closes with its wire: a link that stayed
+open after a failure would occupy its place and its buffers, and nobody would read it.
 """
 
 from __future__ import annotations
@@ -28,39 +29,41 @@ log = logs.get(__name__)
 
 RETRY_AFTER_S = 0.05
 TURN_BYTES = 16 * 1024
-"""Read of one link in one turn of the loop. Bytes that came out of order are there all at once when
-the gap is closed, megabytes of the smallest frames: read in one go they hold everybody up."""
+"""Most bytes of one link that are decoded in one turn of the event loop. When the gap before bytes
+that arrived out of order is filled, megabytes of small frames are ready at once. To decode them in
+one turn would delay all other links."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
+"""Message of the Refusal after an exception at this side; the log of this process has the cause."""
 
 
 class Wire(Protocol):
-    """What a carrier must be able to do for a link."""
+    """A connection of a carrier that moves bytes for one link."""
 
     @property
     def scheme(self) -> Scheme:
-        """The carrier that this is."""
+        """The carrier of this wire."""
 
     @property
     def silent_s(self) -> float:
-        """Seconds since something of the peer came."""
+        """Seconds since data of the peer last arrived."""
 
     def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order; at once, or with what else this turn writes."""
+        """Send bytes on a stream, in order. Without ``at_once`` they leave at the turn's end."""
 
     def hang_up(self, code: str, message: str) -> None:
-        """End the connection, telling the peer why where that is possible; never raises."""
+        """Close the connection, with the reason for the peer if possible. Never raises."""
 
     def taken(self) -> None:
-        """The application took a frame that this wire brought."""
+        """Note that the application took a frame received on this wire."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes written that the other side has not been seen to take."""
+        """Written bytes that the peer has not acknowledged."""
 
 
 class FramedLink:
-    """A Link over any wire."""
+    """A `Link` over the `Wire` of any carrier."""
 
     def __init__(self, connection: Connection, wire: Wire, limits: Limits) -> None:
         self._connection = connection
@@ -70,7 +73,7 @@ class FramedLink:
         self._inbox: collections.deque[Deliver] = collections.deque()
         self._inbox_bytes = 0
         self._later: collections.deque[tuple[int, memoryview]] = collections.deque()
-        """Bytes of streams for the next turns of the loop."""
+        """Received bytes, with their streams, to decode in the next turns of the event loop."""
         self._later_bytes = 0
         self._arrived = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -87,31 +90,31 @@ class FramedLink:
 
     @property
     def peer(self) -> Identity:
-        """Who is at the other end, from its certificate."""
+        """Identity of the peer, from its certificate."""
         return self._connection.peer
 
     @property
     def incarnation(self) -> str:
-        """What the peer's handshake said of its incarnation."""
+        """Incarnation from the peer's handshake. Empty if the peer is the server."""
         return self._connection.peer_incarnation
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the peer's handshake named."""
+        """Capabilities from the peer's handshake."""
         return self._connection.peer_capabilities
 
     @property
     def scheme(self) -> Scheme:
-        """The carrier that it came by."""
+        """The carrier of the link."""
         return self._wire.scheme
 
     @property
     def silence(self) -> float:
-        """How long the peer was not heard, as a share of `Limits.idle_s`; 0 when it has ended."""
+        """Time since data of the peer arrived, as a share of `Limits.idle_s`. 0 once closed."""
         return 0.0 if self._end is not None else self._wire.silent_s / self._limits.idle_s
 
     def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
-        """Queue a frame. Overloaded above the high-water mark, LinkClosed once closed."""
+        """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed."""
         if self._end is not None:
             raise self._closed_error()
         unsent = self._unsent_bytes()
@@ -132,7 +135,7 @@ class FramedLink:
             raise self._closed_error() from None  # the log has the cause
 
     async def receive(self) -> Frame:
-        """The next frame of either stream. LinkClosed when there will be none."""
+        """Return the next frame of either stream. Raise LinkClosed when no frame can follow."""
         while not self._inbox:
             if self._end is not None:
                 raise self._closed_error()
@@ -144,26 +147,27 @@ class FramedLink:
         return taken.frame
 
     def attend(self, take: Callable[[Frame], bool]) -> None:
-        """Offer each frame that comes while none waits; what ``take`` declines is received.
+        """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
 
-        A frame taken at once spares its reader a turn of the loop, a tenth of a round trip.
+        A frame for which ``take`` returns False is returned by `receive`.  A frame that ``take``
+        accepts saves one turn of the event loop, about a tenth of a round trip.
         """
         self._take = take
 
     async def drained(self) -> None:
-        """Return when what was sent is below the low-water mark."""
+        """Return when the unsent bytes are at or below the low-water mark."""
         await self._drained.wait()
         if self._end is not None:
             raise self._closed_error()
 
     async def close(self, code: str = "", message: str = "") -> None:
-        """Say why (a Refusal, when there is a code), then close; safe to call twice."""
+        """Close the link; with a code, send a Refusal first. It is safe to call this twice."""
         self.end(code, message)
 
     # --- what the carrier calls ---
 
     def start(self) -> None:
-        """Begin the handshake, or wait for it."""
+        """Begin the handshake, or wait for the peer's, and start its timeout."""
         try:
             self._carry_out(self._connection.start(self._loop.time()))
             self._set_timer()
@@ -171,11 +175,11 @@ class FramedLink:
             self._fail(error)
 
     async def opened(self) -> None:
-        """Return when the handshake is done; Refused or LinkClosed when it failed."""
+        """Return when the handshake is complete. Raise Refused or LinkClosed if it failed."""
         await asyncio.shield(self._opened)
 
     def end(self, code: str = "", message: str = "") -> None:
-        """Close, from where nothing can be awaited."""
+        """Do the same as `close`, without `await`."""
         if self._end is None:
             try:
                 self._carry_out(self._connection.close(code, message))
@@ -183,14 +187,14 @@ class FramedLink:
                 self._fail(error)
 
     def data(self, stream: int, data: bytes) -> None:
-        """The wire brought bytes."""
+        """Handle received bytes of a stream: decode them now, or in later turns of the loop."""
         if self._later or len(data) > TURN_BYTES:
             self._read_later(stream, data)
         else:
             self._read(stream, data)
 
     def lost(self, code: str = "", message: str = "") -> None:
-        """The wire ended by itself."""
+        """Handle the end of the wire's connection."""
         if self._end is None:
             try:
                 self._carry_out(self._connection.lost(code, message))
@@ -198,7 +202,7 @@ class FramedLink:
                 self._fail(error)
 
     def written(self) -> None:
-        """Bytes have left: look at the low-water mark."""
+        """Wake `drained` if the wire has sent enough to reach the low-water mark."""
         try:
             if not self._drained.is_set() and self._unsent_bytes() <= self._limits.send_low_bytes:
                 self._drained.set()
@@ -207,7 +211,7 @@ class FramedLink:
 
     @property
     def inbox_bytes(self) -> int:
-        """Bytes of frames that came and were not taken yet."""
+        """Bytes of received frames that the application has not taken yet."""
         return self._inbox_bytes
 
     # --- reading ---
@@ -231,7 +235,7 @@ class FramedLink:
             self._close_full()
 
     def _read_on(self) -> None:
-        """Read the next part of what waits; the rest in turns of its own."""
+        """Decode at most `TURN_BYTES` of the waiting bytes; schedule the next turn for the rest."""
         if not self._later:
             return  # the link has ended
         stream, data = self._later.popleft()
@@ -253,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # answering may have failed, and ended the link
+                    if not self._opened.done():  # sending the answer may have failed
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)
@@ -286,24 +290,27 @@ class FramedLink:
         self._cancel_timer()
         if not self._opened.done():
             self._opened.set_exception(self._opening_error())
-            self._opened.exception()  # nobody need await it: an accepted link just goes
+            self._opened.exception()  # no warning if nobody awaits it
         self._arrived.set()
         self._drained.set()
         self.closed.set()
-        self._take = None  # it belongs to the application, and refers back to this link
+        self._take = None  # the callback refers back to this link: break the cycle
         self._wire.hang_up(effect.code, effect.message)
 
     def _fail(self, error: Exception) -> None:
-        """An exception was met: close, tell the peer where that still works, and hang up."""
+        """Log an exception and close the link, with a Refusal for the peer if that still works."""
         log.error("link.failed", peer=self.peer.name, exc_info=error)
         try:
             self._carry_out(self._connection.close(MidstreamerError.code, FAILED))
         except Exception:
             log.exception("link.failed", peer=self.peer.name, closing=True)
-        self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))  # unless it has
+        self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))  # no effect if finished
 
     def _set_timer(self) -> None:
-        """Wake the connection when it wants to be; a deadline that moves later is kept lazily."""
+        """Set the timer for the connection's next deadline.
+
+        A deadline that moves later is noticed only when the timer fires.
+        """
         wakeup_s = self._connection.next_wakeup_s()
         if wakeup_s is not None and self._end is None:
             self._timer = self._loop.call_at(wakeup_s, self._tick)
@@ -333,13 +340,13 @@ class FramedLink:
 
     def _why(self) -> str:
         end = self._end
-        said = ": ".join(part for part in (end.code, end.message) if part) if end else ""
+        reason = ": ".join(part for part in (end.code, end.message) if part) if end else ""
         by = "by the peer" if end and end.by_peer else "by this side"
-        return f" {by}: {said}" if said else ""
+        return f" {by}: {reason}" if reason else ""
 
 
 def opening_error(code: str, message: str) -> MidstreamerError:
-    """What dialling raises when the connection ended before it was open."""
+    """Return the error for a connection that ended before its handshake was complete."""
     if code == Overloaded.code:
         return Overloaded(message, retry_after_s=1.0)
     return Refused(message, reason=code) if code else LinkClosed(message)

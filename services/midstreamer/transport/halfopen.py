@@ -1,16 +1,20 @@
-"""Connections whose peer was not judged yet: how many a server bears, and who makes room.
+"""Limits for half-open connections: those whose peer was not verified yet.
 
-Beginning a connection costs a stranger one datagram, and the server memory and a key exchange,
-before anybody has shown a certificate.  So these are bounded four ways.  Beyond a few, a sender
-must first prove that it receives at the address it sends from (`proof`).  One origin holds at
-most a share, and its own oldest makes room for its next.  When all places are taken, the oldest
-of the origin that holds most makes room: a newcomer is never refused, because whoever means
-well is through in a moment, and whoever holds places on purpose holds the oldest.  Last, the
-received bytes of all half-open connections together are bounded (`enforcement` bounds those of
-one).  Beyond that bound the origin with most bytes loses its oldest connection that holds any.
+To begin a connection costs a stranger one datagram, but it costs the server memory and a key
+exchange, before any certificate was shown.  So there are four limits:
 
-Nothing here can tell two senders behind one address apart, nor a thousand hosts from a thousand
-clients; both only get shorter stays.
+- Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
+  address (`transport.aioquic.proof`).
+- One origin (see `origin`) has at most a share of all connections.  Above, its own oldest
+  connection is closed for the new one.
+- When all places are taken, the origin with most connections loses its oldest.  A new connection
+  is never refused: an honest handshake takes milliseconds, so old connections are the suspect ones.
+- The received bytes of all half-open connections are limited.  Above, the origin with most bytes
+  loses its oldest connection with any bytes.  (`transport.aioquic.enforcement` limits the bytes of
+  one connection.)
+
+Senders behind one address cannot be told apart, nor many hostile hosts from many clients.  An
+attack from them only makes connections be closed sooner.
 """
 
 from __future__ import annotations
@@ -22,30 +26,31 @@ from typing import Generic, TypeVar
 from midstreamer.transport.hosts import SocketAddress
 
 UNPROVEN_MAX = 64
-"""Half-open connections up to which an address is believed. A handshake takes milliseconds, so
-in peace there are fewer, and proving costs everybody one more round trip."""
+"""Number of half-open connections up to which senders need not prove their address. The proof costs
+one more round trip. A handshake takes milliseconds, so without an attack there are fewer."""
 HALF_OPEN_MAX = 1024
-"""At some 80 kB each."""
+"""Default limit of half-open connections. Each takes about 80 kB."""
 SHARE_MAX = HALF_OPEN_MAX // 2
-"""Of one origin: a whole fleet behind one address fits, and as many places stay for others."""
+"""Most half-open connections of one origin. It is enough for a whole fleet behind one address, and
+half of all places stay free for other origins."""
 BYTES_MAX = 16 * 1024 * 1024
-"""Received of all half-open connections: 3,000 honest handshakes of 5 kB under way at once."""
+"""Most received bytes of all half-open connections: enough for 3,000 handshakes of 5 kB at once."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class HalfOpen(Generic[Key]):
-    """Half-open connections by where they come from, oldest first."""
+    """The half-open connections of a server, grouped by origin, oldest first."""
 
     def __init__(self, most: int | None = None) -> None:
-        """``most``: places in all, at most half of them of one origin; None: `HALF_OPEN_MAX`."""
+        """``most``: limit of connections, half of it for one origin. None: `HALF_OPEN_MAX`."""
         self._most = most
         self._origin: dict[Key, bytes] = {}
         self._held: dict[bytes, dict[Key, int]] = {}
-        """The connections of each origin, and the bytes received of each."""
+        """For each origin, its connections and the bytes received on each."""
         self._bytes: dict[bytes, int] = {}
         self.held_bytes = 0
-        """Received of all, and held."""
+        """Received bytes of all half-open connections together."""
 
     def __len__(self) -> int:
         return len(self._origin)
@@ -55,11 +60,11 @@ class HalfOpen(Generic[Key]):
 
     @property
     def crowded(self) -> bool:
-        """Whether a further sender has to prove its address."""
+        """Whether the next sender must prove its address."""
         return len(self) >= UNPROVEN_MAX
 
     def must_leave(self, address: SocketAddress) -> Key | None:
-        """Who makes room for a newcomer from an address; None while there is room."""
+        """Return the connection to close before a new one from ``address``; None: there is room."""
         own = self._held.get(origin(address), {})
         if len(own) >= (self._most // 2 if self._most else SHARE_MAX):
             return next(iter(own))
@@ -69,12 +74,12 @@ class HalfOpen(Generic[Key]):
         return None
 
     def add(self, key: Key, address: SocketAddress) -> None:
-        """Take a newcomer in."""
+        """Add a new connection from ``address``, with no bytes received."""
         self._origin[key] = source = origin(address)
         self._held.setdefault(source, {})[key] = 0
 
     def hold(self, key: Key, held_bytes: int) -> None:
-        """Say how many bytes were received of one; nothing when it is not half-open."""
+        """Set the bytes received on a connection. Do nothing if it is not half-open."""
         source = self._origin.get(key)
         if source is None:
             return
@@ -84,14 +89,14 @@ class HalfOpen(Generic[Key]):
         self.held_bytes += more
 
     def overfull(self) -> Key | None:
-        """Who leaves because all together hold too many bytes; None while they do not."""
+        """Return the connection to close because `BYTES_MAX` is exceeded; None if it is not."""
         if self.held_bytes <= BYTES_MAX:
             return None
         fullest = self._held[max(self._bytes, key=lambda source: self._bytes[source])]
         return next(key for key, held in fullest.items() if held)
 
     def discard(self, key: Key) -> None:
-        """It was judged, or has ended; safe to call twice."""
+        """Remove a connection that was verified or has ended. It is safe to call this twice."""
         source = self._origin.pop(key, None)
         if source is None:
             return
@@ -106,9 +111,9 @@ class HalfOpen(Generic[Key]):
 
 
 def origin(address: SocketAddress) -> bytes:
-    """Whom an address counts for: one host of IPv4, one network of IPv6.
+    """Return the origin of an address: the IPv4 address, or the first 64 bits of the IPv6 address.
 
-    A host of IPv6 commonly has all 2^64 addresses of its network to itself.
+    One host with IPv6 commonly owns all 2^64 addresses of its network.
     """
     ip = ipaddress.ip_address(address[0])
     if isinstance(ip, ipaddress.IPv4Address):

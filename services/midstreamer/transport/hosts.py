@@ -1,4 +1,4 @@
-"""Places of the network: how ``host:port`` is looked up, and how a socket address is written."""
+"""Socket addresses: resolve ``host:port``, bind sockets, and write a socket address as text."""
 
 from __future__ import annotations
 
@@ -11,57 +11,61 @@ from midstreamer.domain.errors import ConfigError, Unavailable, quoted
 from midstreamer.transport import address as addresses
 
 MAPPED = "::ffff:"
-"""Before an IPv4 address, as a socket of IPv6 sees it."""
+"""Prefix that an IPv6 socket puts in front of the IPv4 address of a peer."""
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Errors of `bind` on a machine that lacks IPv6 or this IPv6 address."""
 
 SocketAddress = tuple[Any, ...]
 Found = tuple[int, SocketAddress]
-"""Address family and socket address."""
+"""A resolved address: its address family (`socket.AF_INET`, …) and socket address."""
 
 
 async def resolve(address: str, kind: socket.SocketKind) -> list[Found]:
-    """All places of ``host:port``, as the resolver says now; brackets around IPv6."""
+    """Resolve ``host:port`` to all its socket addresses. IPv6 needs brackets around the host.
+
+    Raise Unavailable if the host has no address, ConfigError if the host cannot be looked up.
+    """
     host, _, port = addresses.parse(address).place.rpartition(":")
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host.strip("[]"), int(port), type=kind)
     except OSError as error:
         raise Unavailable(f"{host!r} has no address: {error.strerror}") from error
-    except ValueError as error:  # a label that is too long or empty, or a NUL
+    except ValueError as error:  # a label of the name is too long or empty, or has a NUL character
         raise ConfigError(f"{quoted(host)} cannot be looked up: {error}") from error
     return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
 async def bound(address: str, kind: socket.SocketKind) -> socket.socket:
-    """A socket that is bound to ``host:port``; ConfigError names the address when it cannot be."""
+    """Return a non-blocking socket bound to ``host:port``. Raise ConfigError if it cannot bind."""
     family, place = (await resolve(address, kind))[0]
     try:
-        made = socket.socket(family, kind)
+        sock = socket.socket(family, kind)
     except OSError as error:
         raise ConfigError(_not_listening(address, family, place, error)) from error
-    made.setblocking(False)
-    if family == socket.AF_INET6:  # `[::]` takes IPv4 too, whatever the machine's default is
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    if kind == socket.SOCK_STREAM:  # what a killed process left behind holds the port for a while
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setblocking(False)
+    if family == socket.AF_INET6:  # `[::]` accepts IPv4 too, whatever the machine's default is
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    if kind == socket.SOCK_STREAM:  # connections of a killed process hold the port for a while
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind(place)
+        sock.bind(place)
     except OSError as error:
-        made.close()
+        sock.close()
         raise ConfigError(_not_listening(address, family, place, error)) from error
-    return made
+    return sock
 
 
 def _not_listening(address: str, family: int, place: SocketAddress, error: OSError) -> str:
-    said = f"cannot listen on {address}: {error.strerror}"
+    message = f"cannot listen on {address}: {error.strerror}"
     if family == socket.AF_INET6 and error.errno in NO_IPV6:
         instead = "0.0.0.0" if place[0] == "::" else "127.0.0.1" if place[0] == "::1" else "<IPv4>"
-        return f"{said}; this machine has no such IPv6: listen on {instead}:{place[1]}"
-    return said
+        return f"{message}; this machine lacks this IPv6 address: listen on {instead}:{place[1]}"
+    return message
 
 
 def written(place: SocketAddress) -> str:
-    """``host:port`` of a socket address; IPv4 as such, though it came to a socket of IPv6."""
+    """Return ``host:port`` of a socket address. A mapped IPv4 address is written as IPv4."""
     host, port = plain(place[0]), place[1]
     if ":" not in host:
         return f"{host}:{port}"
@@ -70,5 +74,5 @@ def written(place: SocketAddress) -> str:
 
 
 def plain(host: str) -> str:
-    """An IP address; the IPv4 one of ``::ffff:10.0.0.1``."""
+    """Return an IP address; of a mapped one like ``::ffff:10.0.0.1``, the IPv4 address in it."""
     return host[len(MAPPED) :] if host.startswith(MAPPED) and "." in host else host

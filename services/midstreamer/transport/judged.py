@@ -1,7 +1,8 @@
-"""Peers that were judged, on either side of a connection: what carriers with certificates share.
+"""Verification of peers, the same for all carriers with certificates, on both sides.
 
-A carrier says when TLS has proven a peer's key (`judge`) and when both handshakes of the carrier
-are done (`established`).  From then on the peer is judged again whenever something changed.
+A carrier calls `judge` when TLS has proven that the peer owns the key of its certificate, and
+`established` when the carrier's own handshake is complete.  After that the peer is verified again
+whenever the trusted authorities or the allowlist change, or its certificate expires.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ log = logs.get(__name__)
 
 
 class JudgedWire(Wire, Protocol):
-    """A wire that gets its link once the peer was judged."""
+    """A wire that gets its link when its peer was admitted."""
 
     link: FramedLink | None
     over: bool
-    """Nothing more will be said."""
+    """True: the connection has ended, nothing more is sent or received."""
 
     def __hash__(self) -> int:
-        """By identity."""
+        """Return a hash of the object itself, not of its fields."""
 
 
 WireT = TypeVar("WireT", bound=JudgedWire)
 
 
 class DialledPeer(Generic[WireT]):
-    """The server at the other end of a connection that this side opened."""
+    """The server at the other end of a connection that this side opened, and its verification."""
 
     wire: WireT
 
     def __init__(self, trust: Trust, place: str, kinds: frozenset[Kind]) -> None:
-        """``place``: where it was dialled, for logs and errors."""
+        """``place``: address of the server, for logs and errors. ``kinds``: expected kinds."""
         self._trust = trust
         self._written = place
         self._kinds = kinds
@@ -54,21 +55,21 @@ class DialledPeer(Generic[WireT]):
 
     @property
     def is_open(self) -> bool:
-        """Whether all handshakes are done and neither side has closed."""
+        """Whether all handshakes are complete and neither side has closed the link."""
         return self._opened and not self.wire.over
 
     @property
     def earliest_expiry_s(self) -> float:
-        """When the peer's certificate ends."""
+        """When the peer's certificate expires, in seconds since 1970; infinity before `judge`."""
         return self._judged.not_after_s if self._judged else float("inf")
 
     @property
     def authorities(self) -> set[str]:
-        """Short hash of the authority that vouches for the peer, while the link is open."""
+        """Short hash of the authority to which the peer's certificate chains; empty if not open."""
         return {self._judged.authority} if self._judged and self.is_open else set()
 
     def reconsider(self) -> None:
-        """Judge the peer again; close when it would now be refused."""
+        """Verify the peer again, and close the link if it is no longer allowed."""
         if self._judged is None or self.wire.link is None:
             return
         try:
@@ -78,7 +79,7 @@ class DialledPeer(Generic[WireT]):
             self.wire.link.end(refusal.reason, refusal.message)
 
     def judge(self, presented: Presented) -> None:
-        """Is this the server that was dialled? Refused says why not."""
+        """Verify the server's certificate. Raise Refused if it is not the server expected."""
         try:
             self._judged = self._trust.judge(presented, Role.SERVES, self._kinds)
         except Refused as refusal:
@@ -86,9 +87,9 @@ class DialledPeer(Generic[WireT]):
             raise
 
     def established(self, wire: WireT) -> FramedLink:
-        """Our side has judged the server; whether it takes us, its acknowledgement tells."""
+        """Start the link to a verified server. Its CoordinatorAck will show if it accepts us."""
         if self._judged is None:
-            raise RuntimeError("a handshake was completed by a server that was not judged")
+            raise RuntimeError("a server whose certificate was not verified completed a handshake")
         connection = self._trust.connection(Side.DIALLED, self._judged.identity)
         link = FramedLink(connection, wire, self._trust.limits)
         wire.link = link
@@ -98,15 +99,15 @@ class DialledPeer(Generic[WireT]):
         return link
 
     def _not_opened(self, code: str, message: str) -> None:
-        """Whoever dialled learns why there is no link; nothing where there was one."""
+        """Let the dial fail with this reason; do nothing if a link was opened."""
         if not self._ready.done():
             why = message if code and message.startswith(code) else f"{code}: {message}"
             self._ready.set_exception(opening_error(code, f"no link to {self._written}: {why}"))
-            self._ready.exception()  # whoever dialled may have left
+            self._ready.exception()  # no warning if the caller of the dial has given up
 
 
 class AcceptedPeers(Generic[WireT]):
-    """The clients of a listening socket, and those that are not judged yet."""
+    """The clients of a listening socket: admitted peers and half-open connections."""
 
     def __init__(self, trust: Trust, open_links: OpenLinks, *, half_open_max: int | None) -> None:
         self._trust = trust
@@ -115,31 +116,31 @@ class AcceptedPeers(Generic[WireT]):
         self._judged: dict[WireT, AdmittedPeer] = {}
         self._wire_of: dict[FramedLink, WireT] = {}
         self._turned_away: set[WireT] = set()
-        """Their end is counted already, by its reason."""
+        """Wires of refused peers. Their end must not be counted again: the refusal was counted."""
         self._half_open: HalfOpen[WireT] = HalfOpen(most=half_open_max)
         self._deadlines: dict[WireT, asyncio.TimerHandle] = {}
-        """Until when each half-open connection has to have a link."""
+        """Timers that end each half-open connection unless it has a link by then."""
 
     @property
     def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer ends."""
+        """When the first certificate of a connected peer expires; infinity without peers."""
         return min((judged.not_after_s for judged in self._judged.values()), default=float("inf"))
 
     @property
     def authorities(self) -> set[str]:
-        """Short hashes of the authorities that vouch for the peers of open links."""
+        """Short hashes of the authorities to which the certificates of connected peers chain."""
         return {self._judged[wire].authority for wire in self._wire_of.values()}
 
     def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
+        """Verify the peer of every open link again, and close links that are no longer allowed."""
         attending.reconsider(self._wire_of, self._judge_again)
 
     def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
+        """Accept no new links. Open links stay."""
         self._open_links.full = True
 
     def judge(self, wire: WireT, presented: Presented, place: str) -> None:
-        """Who is it, and is there room? Refused or Overloaded turn it away."""
+        """Verify a client. Raise Refused if it is not allowed, Overloaded if there is no room."""
         try:
             judged = self._trust.judge(presented, Role.DIALS, self._kinds)
             self._open_links.require_room(judged.identity, self._trust.limits)
@@ -151,10 +152,10 @@ class AcceptedPeers(Generic[WireT]):
         self._open_links.arriving[wire] = judged.identity
 
     def established(self, wire: WireT) -> FramedLink:
-        """The client was judged on the way; from now on it may speak."""
+        """Start the link of a verified client, whose connection is no longer half-open."""
         judged = self._judged.get(wire)
         if judged is None:
-            raise RuntimeError("a handshake was completed by a client that was not judged")
+            raise RuntimeError("a client whose certificate was not verified completed a handshake")
         self._no_longer_half_open(wire)
         connection = self._trust.connection(Side.ACCEPTED, judged.identity)
         link = FramedLink(connection, wire, self._trust.limits)
@@ -167,7 +168,7 @@ class AcceptedPeers(Generic[WireT]):
     def _judge_again(self, link: FramedLink) -> None:
         wire = self._wire_of.get(link)
         if wire is None:
-            return  # it has ended; its task has not yet
+            return  # the link has ended, but its task has not
         presented = self._judged[wire].presented
         self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
 
@@ -178,7 +179,7 @@ class AcceptedPeers(Generic[WireT]):
             deadline.cancel()
 
     def _forget_peer(self, wire: WireT) -> None:
-        """Nobody is at the other end any more; safe to call twice."""
+        """Drop all state of a connection that has ended. It is safe to call this twice."""
         if wire.link is not None:
             self._wire_of.pop(wire.link, None)
         self._judged.pop(wire, None)

@@ -1,8 +1,9 @@
-"""Links inside one process: no sockets and no certificates, everything else as on QUIC.
+"""Links inside one process, for tests: without sockets and certificates, otherwise as on QUIC.
 
-Identities are given instead of certified; they are judged by the same `security.decide`, the
-bytes pass the same connection machine, and both marks of back-pressure hold.  A whole fleet can
-run on one `MemoryNetwork`, and tests break it on purpose: `cut` ends links as a dead peer would.
+Each process is given an identity instead of a certificate.  The identity is checked by the same
+`security.decide`, the bytes pass the same state machine (`protocol.connection`), and both marks of
+back-pressure hold.  A whole fleet can run on one `MemoryNetwork`.  `MemoryNetwork.cut` ends links
+the way the death of a peer does.
 """
 
 from __future__ import annotations
@@ -27,41 +28,41 @@ from midstreamer.transport.open_links import OpenLinks
 
 
 class MemoryNetwork:
-    """Where servers are found by address."""
+    """A network inside one process: the listening servers by address."""
 
     def __init__(self) -> None:
         self._servers: dict[str, MemoryServer] = {}
         self._next_port = 1
 
     def bind(self, address: str, server: MemoryServer) -> str:
-        """Take an address; port 0 takes a free one."""
+        """Register a server and return its address. Port 0 is replaced by a free port."""
         host, _, port = address.rpartition(":")
         if port == "0":
             address = f"{host}:{self._next_port}"
             self._next_port += 1
         if address in self._servers:
-            raise Unavailable(f"{address} is in use")
+            raise Unavailable(f"{address} is in use by another server")
         self._servers[address] = server
         return address
 
     def release(self, address: str) -> None:
-        """Give an address back."""
+        """Remove the server at an address; do nothing if there is none."""
         self._servers.pop(address, None)
 
     def at(self, address: str) -> MemoryServer:
-        """The server at an address."""
+        """Return the server at an address. Raise Unavailable if nothing listens there."""
         if address not in self._servers:
             raise Unavailable(f"nothing listens at {address}")
         return self._servers[address]
 
     def cut(self, address: str) -> None:
-        """End every link of the server there without a word, as if its process had died."""
+        """End every link of the server at ``address`` without a Refusal, as if its process died."""
         for link in list(self.at(address).open_links.links):
             link.lost("", "the peer is gone")
 
 
 class MemoryCarrier:
-    """The carrier of one process on a MemoryNetwork."""
+    """The carrier of one process on a `MemoryNetwork`."""
 
     def __init__(
         self,
@@ -73,7 +74,10 @@ class MemoryCarrier:
         incarnation: str = "",
         capabilities: tuple[str, ...] = OURS,
     ) -> None:
-        """``capabilities``: none of them makes this a process of the version before."""
+        """``capabilities``: those listed in handshakes; () imitates a process of an older version.
+
+        ``allowlist``: returns the allowlist in force; None lets every peer of the domain in.
+        """
         self.network = network
         self.limits = limits or Limits()
         self.capabilities = capabilities
@@ -83,25 +87,25 @@ class MemoryCarrier:
 
     @property
     def me(self) -> Identity:
-        """The identity this process presents."""
+        """The identity of this process."""
         return self._me
 
     @property
     def incarnation(self) -> str:
-        """New at each start of a process; every handshake carries it."""
+        """Random text, new at each start of the process. Every handshake carries it."""
         return self._incarnation
 
     @property
     def credentials(self) -> object:
-        """Nothing here is renewed."""
+        """A constant, because this carrier has no certificate that could change."""
         return ""
 
     async def places(self, address: str) -> Sequence[str]:
-        """The address itself: there are no names here."""
+        """Return only the address itself, because nothing needs to be looked up."""
         return (address,)
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away."""
+        """Open a link to a server of kind ``expect``. Raise Refused if either side refuses."""
         server = self.network.at(address)
         decide.admit(server.carrier.me, self.policy(frozenset({expect})))
         link = server.connect(self)
@@ -113,29 +117,29 @@ class MemoryCarrier:
         return link
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        """Listen at an address; run ``on_link`` as a new task for every admitted link."""
         return MemoryServer(self, address, on_link)
 
     def grant(self, peer: Identity) -> Grant:
-        """What a judged peer may append to, by the allowlist in force now."""
+        """Return what a peer may append to, by the allowlist in force now."""
         return self._allowlist().grant(peer) if self._allowlist else EVERYTHING
 
     def trust_report(self) -> TrustReport:
-        """Nothing: there are no certificates."""
+        """Return an empty report, because this carrier has no certificates."""
         return TrustReport()
 
     def warnings(self) -> list[str]:
-        """Nothing: there are no files to be wrong."""
+        """Return no warnings, because this carrier reads no files."""
         return []
 
     def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
-        """What this process trusts now."""
+        """Return the rules by which this process admits peers of these kinds now."""
         allowlist = self._allowlist() if self._allowlist else None
         return decide.Policy(self._me.trust_domain, kinds, allowlist)
 
 
 class MemoryServer:
-    """A listening end."""
+    """A server that listens on a `MemoryNetwork`."""
 
     def __init__(self, carrier: MemoryCarrier, address: str, on_link: OnLink) -> None:
         self.carrier = carrier
@@ -144,11 +148,14 @@ class MemoryServer:
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound."""
+        """``host:port`` that is really bound."""
         return self._address
 
     def connect(self, client: MemoryCarrier) -> FramedLink:
-        """Judge who dials and join the two ends; the link of the dialling side is returned."""
+        """Admit a client, connect both ends, and return the client's link.
+
+        Raise Refused or Overloaded if the client is not admitted.
+        """
         try:
             self._admit(client.me)
         except (Refused, Overloaded) as refusal:
@@ -160,15 +167,15 @@ class MemoryServer:
         return near
 
     def reconsider(self) -> None:
-        """Judge every open link again; close those that would now be refused."""
+        """Check the peer of every open link again, and close links that are no longer allowed."""
         open_links.reconsider(self.open_links.links, self._judge)
 
     def refuse_new(self) -> None:
-        """Take no new link; those that are open go on."""
+        """Accept no new links. Open links stay."""
         self.open_links.full = True
 
     async def close(self) -> None:
-        """Stop accepting and close every link."""
+        """Stop accepting connections and close every link."""
         self.carrier.network.release(self._address)
         await self.open_links.close(self)
 
@@ -181,7 +188,7 @@ class MemoryServer:
 
 
 class MemoryWire:
-    """One direction: what is written arrives at the other end in the next turn of the loop."""
+    """One end of a connection in memory. Bytes reach the other end in the next turn of the loop."""
 
     scheme = Scheme.MEMORY
     silent_s = 0.0
@@ -193,21 +200,21 @@ class MemoryWire:
         self._in_flight_bytes = 0
 
     def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order; nothing waits for company here."""
+        """Send bytes on a stream, in order. ``at_once`` makes no difference for this carrier."""
         self._in_flight_bytes += len(data)
         self._loop.call_soon(self._arrive, stream, data)
 
     def hang_up(self, code: str, message: str) -> None:
-        """End the connection; the other end learns it after what was written before."""
+        """Close the connection. The other end first receives all bytes that were written."""
         self._loop.call_soon(self.other.link.lost, code, message)
 
     def taken(self) -> None:
-        """The application took a frame that this wire brought."""
+        """Note that the application took a frame received on this wire."""
         self.other.link.written()
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes written that the other side has not been seen to take."""
+        """Bytes on their way to the other end, and those its application has not taken."""
         return self._in_flight_bytes + self.other.link.inbox_bytes
 
     def _arrive(self, stream: int, data: bytes) -> None:

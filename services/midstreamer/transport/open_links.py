@@ -1,6 +1,7 @@
-"""The links that a process takes: welcomed, attended by a task each, and seen off.
+"""Open links that a server accepted, and one task for each that runs the application's handler.
 
-Servers of several carriers may share one open_links: the bounds hold for all their links together.
+The servers of several carriers may share one `OpenLinks`: the limits then hold for all their links
+together.
 """
 
 from __future__ import annotations
@@ -22,36 +23,36 @@ log = logs.get(__name__)
 NOT_JUDGED = "not_judged"
 RETRY_AFTER_S = 1.0
 FAREWELL_S = 1.0
-"""How long a closing server waits for those who attend its links."""
+"""Seconds that a closing server waits for the tasks of its links, before it cancels them."""
 
 
 def refused(peer: str, refusal: MidstreamerError) -> None:
-    """Count and log that somebody was turned away."""
+    """Count and log that a peer was refused."""
     reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
-    # The peer may have sent this word: "accepted" from it must not count as an accepted handshake.
+    # The peer may have chosen this text: "accepted" must not be counted as an accepted handshake.
     metrics.HANDSHAKES.labels(reason if reason in words.REFUSALS else words.OTHER).inc()
     log.warning("peer.refused", peer=peer, reason=reason, detail=refusal.message)
 
 
 class OpenLinks:
-    """Open links and the tasks that attend them."""
+    """The open links of one or several servers, and the task that serves each link."""
 
     def __init__(self, on_link: OnLink) -> None:
         self.links: dict[FramedLink, object] = {}
-        """Those attended now, and the server that each came by."""
+        """The open links, each with the server that accepted it."""
         self.arriving: dict[Hashable, Identity] = {}
-        """Who was judged and has no link yet, by the connection. They count too: else one peer
-        could be judged on many connections, and only then finish them all."""
+        """Admitted peers that have no link yet, by connection. They count toward the limits.
+        Otherwise a peer could begin many connections and exceed the limits by finishing them."""
         self._on_link = on_link
         self._attending: dict[FramedLink, asyncio.Task[None]] = {}
         self.full = False
-        """Nobody new is taken any more."""
+        """True: no new link is accepted, because this process is about to stop."""
 
     def require_room(self, identity: Identity, limits: Limits) -> None:
-        """Refuse a judged peer beyond its own share of links, and anybody beyond all of them."""
+        """Raise Refused if the peer has too many links, Overloaded if the server has."""
         if self.full:
             raise Overloaded(
-                f"{Overloaded.code}: this process is about to stop: ask another, or again later",
+                f"{Overloaded.code}: this process is about to stop: dial another, or retry later",
                 retry_after_s=RETRY_AFTER_S,
             )
         present = [*(link.peer for link in self.links), *self.arriving.values()]
@@ -69,13 +70,13 @@ class OpenLinks:
             )
 
     def welcome(self, link: FramedLink, server: object) -> None:
-        """Take in a link whose peer was judged; its handshake is awaited from now on."""
+        """Add the link of an admitted peer, start its handshake and a task that serves it."""
         self.links[link] = server
         self._spawn(link, self._attend(link))
         link.start()
 
     async def close(self, server: object) -> None:
-        """Close the links that came by a server, and let those who attend them end."""
+        """Close the links of one server, and wait up to `FAREWELL_S` for their tasks to end."""
         closing = [link for link, by in self.links.items() if by is server]
         waiting = {self._attending[link] for link in closing} - {asyncio.current_task()}
         for link in closing:
@@ -107,16 +108,16 @@ class OpenLinks:
 
 
 def reconsider(links: Iterable[FramedLink], judge: Callable[[FramedLink], None]) -> None:
-    """Judge open links again; close those that would now be refused."""
+    """Call ``judge`` for each open link; close the link if ``judge`` raises Refused or fails."""
     for link in list(links):
         if link.closed.is_set():
-            continue  # it ended, and whoever attends it has not noticed yet
+            continue  # the link has ended, but its task has not noticed yet
         try:
             judge(link)
         except Refused as refusal:
             log.warning("peer.removed", peer=link.peer.name, reason=refusal.reason)
             link.end(refusal.reason, refusal.message)
         except Exception:
-            # Nobody stays because judging failed, and the other links are judged all the same.
+            # A failing check must not keep a link open, nor stop the check of the other links.
             log.exception("peer.removed", peer=link.peer.name, reason=NOT_JUDGED)
-            link.end(NOT_JUDGED, "the peer could not be judged")
+            link.end(NOT_JUDGED, "an internal error prevented the check of the peer's certificate")

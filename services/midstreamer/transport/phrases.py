@@ -1,4 +1,4 @@
-"""Reasons as connections carry them: ``code: message``, short enough for the packet they end in."""
+"""Text form of a reason for closing a connection, ``code: message``, cut to fit one packet."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _CODED = re.compile(r"(?P<code>[a-z_]{3,40}): (?P<message>.*)", re.DOTALL)
 
 
 def coded(code: str, message: str) -> str:
-    """One text of both; empty without a code."""
+    """Join a code and a message to one text. Without a code the text is empty."""
     return f"{code}: {message}" if code else ""
 
 
 def read(text: str) -> tuple[str, str] | None:
-    """Code and message of a text that carries both; None of any other."""
+    """Split a text made by `coded` into code and message. None for any other text."""
     found = _CODED.fullmatch(text)
     return (found["code"], found["message"]) if found else None
 
 
 def cut(text: str, bytes_max: int) -> str:
-    """As much of a text as fits into so many bytes of UTF-8."""
+    """Return the longest beginning of a text that fits into ``bytes_max`` bytes of UTF-8."""
     return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")

@@ -1,7 +1,7 @@
-"""Several ways to one thing, tried in order and not one after another (RFC 8305, section 5).
+"""Race several attempts that start one after another and may overlap (RFC 8305, section 5).
 
-The next attempt begins when the one before failed, or has taken a while without an answer: over
-UDP a dead address says nothing.  The first that succeeds is taken, and the others are ended.
+The next attempt starts when the one before has failed, or has had no answer for a while: over UDP
+a dead address sends no error.  The first attempt that succeeds wins, and the others are cancelled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 STAGGER_S = 0.25
-"""After so long without an answer the next is tried beside it."""
+"""Default seconds without an answer after which the next attempt starts beside the running ones."""
 
 T = TypeVar("T")
 
@@ -23,10 +23,10 @@ async def first(
     stagger_s: float = STAGGER_S,
     is_final: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
-    """The result of the first attempt that succeeds; when none does, the first's error.
+    """Return the result of the attempt that succeeds first. If none does, raise the first's error.
 
-    ``discard`` ends a result that came although another had been taken.  An error that
-    ``is_final`` is raised at once: no other way will lead to another answer.
+    ``discard`` closes the result of an attempt that succeeded too late.  An error for which
+    ``is_final`` is true is raised at once, because other attempts would end with it as well.
     """
     if len(attempts) == 1:
         return await attempts[0]()
@@ -35,9 +35,9 @@ async def first(
         won = await _raced(attempts, tasks, stagger_s, is_final)
         await _ended([task for task in tasks if task is not won], discard)
     except BaseException:
-        await _ended(tasks, discard)  # nobody takes the one that won, either
+        await _ended(tasks, discard)  # the winner's result is discarded, too
         raise
-    return won.result()  # raises when none succeeded
+    return won.result()  # raises if no attempt succeeded
 
 
 async def _raced(
@@ -46,7 +46,7 @@ async def _raced(
     stagger_s: float,
     is_final: Callable[[BaseException], bool],
 ) -> asyncio.Future[T]:
-    """The attempt that ends the race, else the first; all that were begun are in ``tasks``."""
+    """Return the attempt that decides the race, else the first; ``tasks`` gets each started one."""
     waiting: set[asyncio.Future[T]] = set()
     for attempt in attempts:
         task: asyncio.Future[T] = asyncio.ensure_future(attempt())
@@ -62,14 +62,14 @@ async def _raced(
             if (won := _decided(done, is_final)) is not None:
                 return won
             if not last and (not done or task in done):
-                break  # it is slow or has failed: the next, beside those that still run
+                break  # the newest attempt is slow or has failed: start the next
     return tasks[0]
 
 
 async def _ended(
     tasks: Sequence[asyncio.Future[T]], discard: Callable[[T], Awaitable[None]]
 ) -> None:
-    """End these attempts, and the result of each that has one."""
+    """Cancel these attempts, and discard the result of each that has one."""
     for task in tasks:
         task.cancel()
     if tasks:
@@ -82,7 +82,7 @@ async def _ended(
 def _decided(
     done: set[asyncio.Future[T]], is_final: Callable[[BaseException], bool]
 ) -> asyncio.Future[T] | None:
-    """The attempt that ends the race: one that succeeded, else one whose error is final."""
+    """Return the attempt that decides the race: a success, else a final error, else None."""
     for each in done:
         if each.exception() is None:
             return each

@@ -1,4 +1,4 @@
-"""What one process trusts at this moment, and the judging of peers by it."""
+"""The certificate, trusted authorities and allowlist of a process, and how peers are verified."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits, TrustReport
 
 GRANTS_TOLD_MAX = 20
-"""Entries named in one log line."""
+"""Most clients named in one ``appends.unlimited`` log line."""
 
 NUMBER_BITS = 48
-"""Bits of a serial number or a hash that a metric shows: a float holds so many exactly."""
+"""Lowest bits of a serial number or hash that a metric shows. A float holds 53 bits exactly."""
 
 log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
 class AdmittedPeer:
-    """A peer that passed, with what it showed."""
+    """A peer that was verified and allowed, with the certificates that it presented."""
 
     identity: Identity
     presented: Presented
     authority: str
-    """Short hash of the authority that vouches for it."""
+    """Short hash of the trusted authority to which the peer's certificate chains."""
 
     @property
     def not_after_s(self) -> float:
-        """When its certificate ends."""
+        """When the peer's certificate expires, in seconds since 1970."""
         leaf = self.presented.leaf
         return leaf.not_valid_after_utc.timestamp() if leaf else 0.0
 
@@ -61,16 +61,19 @@ class Trust:
 
     @property
     def me(self) -> Identity:
-        """Who this process is."""
+        """The identity of this process."""
         return self._source.identity
 
     @property
     def current(self) -> Credentials:
-        """What it shows, and the authorities that it trusts."""
+        """The certificate of this process, its key, and the authorities that it trusts."""
         return self._source.current
 
     def judge(self, presented: Presented, role: Role, kinds: frozenset[Kind]) -> AdmittedPeer:
-        """Who this is; Refused when it may not connect, by what is in force now."""
+        """Verify a peer by the authorities and the allowlist in force now.
+
+        Raise Refused if its certificate is not valid, or if it may not connect.
+        """
         anchors = self.current.anchors
         verdict = chain.judge(presented, anchors, role, time.time())
         policy = decide.Policy(self.me.trust_domain, kinds, self._source.allowlist)
@@ -78,17 +81,20 @@ class Trust:
         return AdmittedPeer(verdict.identity, presented, chain.short_hash(verdict.authority))
 
     def grant(self, peer: Identity) -> Grant:
-        """What a peer may append to, by the allowlist in force now."""
+        """Return what a peer may append to, by the allowlist in force now."""
         listed = self._source.allowlist
         return EVERYTHING if listed is None else listed.grant(peer)
 
     @property
     def wrong(self) -> dict[Watched, str]:
-        """What is wrong now with what this process shows and trusts, by what it concerns."""
+        """Messages about watched files that are not valid, or a failed request, by its kind."""
         return self._source.complaints
 
     def report(self, judged_by: Iterable[str]) -> TrustReport:
-        """What is shown and trusted now; ``judged_by`` are the authorities of the open links."""
+        """Report this process's certificate and authorities.
+
+        ``judged_by``: short hashes of the authorities of connected peers.
+        """
         current = self.current
         return TrustReport(
             serial=f"{current.certificate.serial_number:x}",
@@ -98,7 +104,7 @@ class Trust:
         )
 
     def connection(self, side: Side, peer: Identity) -> Connection:
-        """The machine of a connection to a judged peer."""
+        """Return a new state machine for a connection to an admitted peer."""
         return Connection(
             side,
             me=self.me,
@@ -110,7 +116,7 @@ class Trust:
         )
 
     def refresh(self) -> bool:
-        """Look for what is new; whether anything is judged differently now."""
+        """Reload changed files. Return whether open links must be verified again."""
         changed = self._source.refresh()
         self._complain()
         if self.current != self._shown:
@@ -124,7 +130,7 @@ class Trust:
         return changed
 
     def _measure(self) -> None:
-        """Tell what is shown and trusted now in metrics."""
+        """Set the metrics of this process's certificate and of the authorities it trusts."""
         current = self.current
         leaf, anchors = current.certificate, current.anchors
         metrics.CERTIFICATE_BEGIN_S.set(leaf.not_valid_before_utc.timestamp())
@@ -139,12 +145,12 @@ class Trust:
         for file in Watched:
             metrics.SECURITY_FILE_WRONG.labels(file).set(file in wrong)
         complaint = "; ".join(wrong.values())
-        if complaint and complaint != self._complaint:  # once, not twice a second
+        if complaint and complaint != self._complaint:  # logged once, not at every refresh
             log.error("security.unchanged", files=sorted(wrong), detail=complaint)
         self._complaint = complaint
 
     def _tell_grants(self) -> None:
-        """Say plainly whose appends nothing limits: it is the default, and easily overlooked."""
+        """Log which clients may append to every universe: this is the default, easy to overlook."""
         if self.me.kind is not Kind.COORDINATOR:
             return
         clients = ["client/*"] if self._listed is None else self._listed.unlimited_clients()
@@ -153,6 +159,6 @@ class Trust:
                 "appends.unlimited",
                 clients=clients[:GRANTS_TOLD_MAX],
                 count=len(clients),
-                detail="these clients may append to every universe; write universes=<name>,<name>"
-                " behind their entries in the allowlist to limit them",
+                detail="these clients may append to every universe; to limit them, write"
+                " universes=<name>,<name> after their entries in the allowlist",
             )

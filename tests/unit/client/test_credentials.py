@@ -97,6 +97,6 @@ async def test_a_certificate_that_is_not_renewed_is_a_warning_of_the_process() -
         running.cancel()
         await asyncio.wait({running})
     assert carrier.warnings() == [
-        "no new certificate was obtained and what there was before stays in force:"
+        "no new certificate was obtained, so the present certificate stays in force:"
         " see security.unchanged in the log"
     ]

@@ -57,5 +57,5 @@ async def test_a_kernel_without_ipv6_is_told_with_the_way_out(
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr("midstreamer.transport.hosts.socket.socket", without)
-    with pytest.raises(ConfigError, match=rf"no such IPv6: listen on {instead}"):
+    with pytest.raises(ConfigError, match=rf"lacks this IPv6 address: listen on {instead}"):
         await hosts.bound(listen, socket.SOCK_DGRAM)

@@ -1,10 +1,11 @@
-"""QUIC with mutual TLS, on aioquic of exactly one version.
+"""The QUIC carrier, with mutual TLS, on exactly one version of aioquic.
 
-aioquic has no client authentication on the server side that holds, and would check a server by
-its host name; so identity is enforced here (`enforcement`), tested at every start before anything
-is served (`selftest`), and the library is pinned (`internals`).  The cost of QUIC is per packet:
-`sockets` drains what has come before anything is answered, `wire` packs what was said in one
-turn of the loop into as few datagrams as it can.
+A server with aioquic does not reliably authenticate clients, and a client would check a server only
+by its host name.  So this package enforces identity itself (`transport.aioquic.enforcement`), tests
+that at every start before it serves (`selftest`), and accepts one version of aioquic (`internals`).
+
+The cost of QUIC is per packet.  So `sockets` reads all waiting datagrams before it answers, and
+`wire` packs all data written in one turn of the event loop into as few datagrams as possible.
 """
 
 from midstreamer.transport.aioquic.carrier import QuicCarrier

@@ -1,4 +1,4 @@
-"""Links over QUIC: dialled, and taken by a server."""
+"""The carrier for links over QUIC: it dials servers and listens."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from midstreamer.transport.open_links import OpenLinks
 
 
 class QuicCarrier(CertifiedCarrier):
-    """Opens links over QUIC with mutual TLS; refuses to exist when the self-test fails."""
+    """Opens links over QUIC with mutual TLS. The constructor raises if the self-test fails."""
 
     def __init__(self, watch: Watch) -> None:
         self_test()
         super().__init__(watch)
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away.
+        """Open a link to a server of kind ``expect``. Raise Refused if either side refuses.
 
-        The name is looked up each time, and all its addresses are tried, in random order.
+        A host name is resolved each time, and all its addresses are tried in random order.
         """
-        self.look()  # no watch ran since the last link closed: the files may have changed
+        self.look()  # no task has checked the files since the last link closed
         places = await hosts.resolve(address, socket.SOCK_DGRAM)
         random.shuffle(places)
         attempts = [functools.partial(self._dial, address, place, expect) for place in places]
@@ -53,14 +53,14 @@ class QuicCarrier(CertifiedCarrier):
             ) from error
         finally:
             if not dialled.is_open:
-                dialled.wire.abandon("", "given up")
+                dialled.wire.abandon("", "the dial failed or was cancelled")
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        """Listen at an address; run ``on_link`` as a new task for every admitted link."""
         return await self.listen(address, OpenLinks(on_link))
 
     async def listen(self, address: str, open_links: OpenLinks) -> Server:
-        """Listen, and have the links attended together with those of other servers."""
+        """Listen at ``host:port`` and add the accepted links to ``open_links``."""
         sock = await sockets.bound(address)
         server = QuicServer(self._trust, sock, open_links, released=self._watch.release)
         self._watch.over(server)

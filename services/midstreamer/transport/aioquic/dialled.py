@@ -1,4 +1,4 @@
-"""One connection that this side opened, on a socket of its own."""
+"""The client side of a QUIC connection: one dialled connection on a socket of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logs.get(__name__)
 
 
 class DialledLink(DialledPeer[QuicWire]):
-    """One connection that this side opened, on a socket of its own."""
+    """One dialled QUIC connection, its own UDP socket, and the verification of its server."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class DialledLink(DialledPeer[QuicWire]):
         )
 
     async def open(self) -> FramedLink:
-        """Go through the handshakes of TLS and of the protocol."""
+        """Complete the handshakes of QUIC with TLS and of the protocol; return the link."""
         self.wire.quic.connect(self._place, now=time.monotonic())
         self.wire.flush()
         link = await self._ready
@@ -66,24 +66,24 @@ class DialledLink(DialledPeer[QuicWire]):
     # --- Owner ---
 
     def send(self, data: bytes, address: SocketAddress) -> None:
-        """Send a datagram; the socket is connected."""
+        """Send a datagram on the connected socket. ``address`` is not used."""
         self._socket.send(data, None)
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Everything that comes on this socket is for this wire."""
+        """Do nothing: every datagram on this socket is for this wire."""
 
     def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Likewise."""
+        """Do nothing: every datagram on this socket is for this wire."""
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
-        """Give the port back; nobody else is on it."""
+        """Close the socket, which only this connection uses, and let a waiting dial fail."""
         wire.stop()
         self._socket.close()
         self._released(self)
         self._not_opened(code, message)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Nothing is kept; the same again where ending failed half way."""
+        """Close the socket, in case `ended` failed half way. No other state is kept."""
         self.ended(wire, "", "")
 
     # --- socket ---
@@ -93,12 +93,12 @@ class DialledLink(DialledPeer[QuicWire]):
         self.wire.datagram(data, self._place)
 
     def _drained(self) -> None:
-        # After those who awaited what came: they are waited for, and may speak themselves.
+        # Tasks that awaited these frames run first: their frames carry the acknowledgements.
         asyncio.get_running_loop().call_soon(self.wire.settle)
 
     def _failed(self, error: OSError) -> None:
-        # The port is closed. Before the handshake that is an answer; later a stray message must
-        # not end a connection, a second one with nothing between them does.
+        # The server's port is closed. Before the handshake one such error ends the dial. Later one
+        # error may be forged, so only two without a datagram between them end the connection.
         self._refusals += 1
         if self.wire.link is None or self._refusals >= 2:
             self.wire.abandon("", f"{self._written}: {error.strerror}")

@@ -1,9 +1,9 @@
-"""Mutual TLS that holds: no peer gets further than its certificate.
+"""Enforcement of mutual TLS: a peer without a valid certificate cannot complete the TLS handshake.
 
-Both sides present a certificate; each is judged inside the TLS handshake, right after its
-possession was proven and before any key for application data is confirmed.  A refusal is raised
-as a TLS alert, so that the peer is told the reason.  No session tickets are issued: a resumed
-session would present no certificate.
+Both sides present a certificate.  Each is verified inside the TLS handshake, right after the peer
+has proven that it owns the key, and before the keys for application data are confirmed.  A refusal
+is sent as a TLS alert, with the reason as text.  No session tickets are issued, because a resumed
+session presents no certificate.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ from midstreamer.transport.aioquic import internals
 from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
-"""A reason is repeated in up to three packets of one datagram."""
+"""Most bytes of a reason for closing. Up to three packets of one datagram repeat the reason."""
 WINDOW_BYTES = 1024 * 1024
-"""What a peer may send on a stream beyond what was read of it, at first; the window grows with what
-was read, up to the most: a peer that was never read from can make us hold little."""
+"""First flow-control window of a stream: bytes that a peer may send ahead of those consumed. The
+window grows with the consumed bytes. So a new peer can make this process hold only little."""
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
+"""Largest flow-control window of a stream."""
 STREAMS = 2
-"""Of our protocol; a few more may be opened, so that data on them is refused by its name."""
+"""Streams that our protocol uses on one connection."""
 STREAMS_MAX = 4
+"""Streams that a client may open. Data on a stream beyond `STREAMS` gets a clear Refusal."""
 CRYPTO_BYTES_MAX = 64 * 1024
-"""Handshake messages of one peer: a chain of certificates takes some 5 kB."""
+"""Most bytes of handshake messages from one peer. A chain of certificates takes about 5 kB."""
 
 Judge = Callable[[Presented], None]
-"""Raises Refused, or Overloaded, for a peer that may not connect."""
+"""Function that verifies a peer. It raises Refused or Overloaded if the peer may not connect."""
 
 _ALERTS: dict[str, tls.AlertDescription] = {
     Reason.NO_CERTIFICATE: tls.AlertDescription.certificate_required,
     Reason.UNKNOWN_AUTHORITY: tls.AlertDescription.unknown_ca,
     Reason.WEAK_KEY: tls.AlertDescription.unsupported_certificate,
-    # RFC 8446, section 4.4.2.4, asks for this one.
+    # RFC 8446, section 4.4.2.4, prescribes this alert.
     Reason.WEAK_SIGNATURE: tls.AlertDescription.bad_certificate,
     Reason.EXPIRED: tls.AlertDescription.certificate_expired,
     Reason.NOT_YET_VALID: tls.AlertDescription.certificate_expired,
@@ -55,7 +57,7 @@ _ALERTS: dict[str, tls.AlertDescription] = {
 
 
 class RefusalAlert(tls.Alert):
-    """A refusal as TLS tells it: a number of the standard, and our reason as its text."""
+    """The TLS alert for a refusal: an alert number of the standard, with our reason as its text."""
 
     def __init__(self, refusal: MidstreamerError) -> None:
         super().__init__(phrases.cut(refusal.message, REASON_BYTES_MAX))
@@ -70,34 +72,34 @@ def configuration(
     is_client: bool,
     datagram_bytes: int = SMALLEST_MAX_DATAGRAM_SIZE,
 ) -> QuicConfiguration:
-    """What aioquic needs to know; made anew for each connection, so that new certificates count.
+    """Return aioquic's configuration for one connection, with the certificate in force now.
 
-    Only the self-test has no credentials.
+    ``credentials`` are None only for the client without a certificate in the self-test.
     """
-    made = QuicConfiguration(
+    settings = QuicConfiguration(
         is_client=is_client,
         alpn_protocols=[frames.ALPN],
         idle_timeout=limits.idle_s,
         max_datagram_size=datagram_bytes,
         max_data=STREAMS * WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
-        # aioquic's own check is by host name; `enforce` puts ours in its place.
+        # aioquic checks host names only; `enforce` installs our check of certificates instead.
         verify_mode=ssl.CERT_NONE,
     )
     if credentials is not None:
-        made.certificate = credentials.certificate
-        made.certificate_chain = list(credentials.intermediates)
-        made.private_key = credentials.key
-    return made
+        settings.certificate = credentials.certificate
+        settings.certificate_chain = list(credentials.intermediates)
+        settings.private_key = credentials.key
+    return settings
 
 
 def window(consumed_bytes: int) -> int:
-    """Bytes that a peer may be ahead of what was read of it."""
+    """Return the flow-control window in bytes, from the bytes consumed so far."""
     return min(max(consumed_bytes, WINDOW_BYTES), WINDOW_BYTES_MAX)
 
 
 def enforce(connection: QuicConnection, judge: Judge) -> None:
-    """Have a connection that has not begun judge its peer, and hold little for it."""
+    """Make a new connection verify its peer with ``judge``, and limit the memory that it uses."""
 
     def alerting(presented: Presented) -> None:
         try:
@@ -105,8 +107,8 @@ def enforce(connection: QuicConnection, judge: Judge) -> None:
         except MidstreamerError as refusal:
             raise RefusalAlert(refusal) from refusal
         except Exception as error:
-            # Whatever went wrong while judging, nobody gets in by it.
-            raise tls.AlertInternalError("the peer could not be judged") from error
+            # Any other error during the check refuses the peer, too.
+            raise tls.AlertInternalError("an internal error prevented the check") from error
 
     def prepare(context: tls.Context) -> None:
         internals.refuse_unreadable_certificates(context)

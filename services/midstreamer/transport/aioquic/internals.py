@@ -1,11 +1,11 @@
-"""Every private member of aioquic that is touched, and nothing else.
+"""All uses of private members of aioquic.
 
-`receiving` besides uses the private attributes of the aioquic class that it extends.  All of it
-was read in the one version named below, and `selftest` proves at each start that the part
-security rests on still works.  A new version means: read these names again, then change the pin.
+`transport.aioquic.receiving` also uses private attributes, of the aioquic class that it extends.
+The code depends on `VERSION` of aioquic, and `selftest` checks at each start that the part needed
+for security still works.  Before you change `VERSION`, read the new version's code for these names.
 """
 
-# ruff: noqa: SLF001 - this module is the exception, so that no other needs to be one
+# ruff: noqa: SLF001 - only this module may use private members
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from midstreamer.security.chain import Presented
 from midstreamer.security.reasons import Reason
 from midstreamer.transport.aioquic.receiving import CryptoReceiver, Receiver
 
-# What it says of peers is said by us, with who and why; the rest is of use to its authors.
+# Our own logs name the peer and the reason; other messages of aioquic do not help our users.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
 
 VERSION = "1.7.2"
 
 ACK_DELAY_S = 0.02
-"""aioquic acknowledges after 1 ms in a packet of its own; up to the 25 ms it promises the peer,
-waiting lets most acknowledgements ride on answers: fewer packets, and packets are the cost."""
+"""Seconds to wait with an acknowledgement. aioquic waits 1 ms and then sends a packet only for it.
+With 20 ms (we announce 25 ms to the peer) most acknowledgements share the packet of an answer."""
 
 
 def require_version() -> None:
-    """Refuse another version than the one whose internals are known."""
+    """Raise ConfigError unless the installed aioquic has exactly the version `VERSION`."""
     if aioquic.__version__ != VERSION:
         raise ConfigError(
             f"aioquic {aioquic.__version__} is installed, exactly {VERSION} is needed:"
@@ -65,7 +65,7 @@ def require_version() -> None:
 
 
 def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -> None:
-    """Prepare each TLS context a connection makes; it makes them when packets come."""
+    """Call ``prepare`` for each TLS context that the connection makes when packets arrive."""
     initialize = connection._initialize
 
     def prepared(peer_cid: bytes) -> None:
@@ -76,9 +76,9 @@ def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -
 
 
 def require_client_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Have a server ask for a certificate, and judge it as soon as possession is proven.
+    """Make a server demand a certificate, and call ``judge`` once the client proved its key.
 
-    The flag alone only asks: an empty answer and a certificate of anybody pass.
+    aioquic's flag alone only requests one: no certificate, or one of any authority, is accepted.
     """
     context._request_client_certificate = True
     take, verify = context._server_handle_certificate, context._server_handle_certificate_verify
@@ -97,7 +97,7 @@ def require_client_certificate(context: tls.Context, judge: Callable[[Presented]
 
 
 def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Have a client judge its server's certificate as soon as possession is proven."""
+    """Make a client call ``judge`` with the server's certificate once the server proved its key."""
     verify = context._client_handle_certificate_verify
 
     def verified(input_buf: Buffer) -> None:
@@ -108,10 +108,10 @@ def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], 
 
 
 def refuse_unreadable_certificates(context: tls.Context) -> None:
-    """Answer a certificate or a proof of its key that cannot be read with an alert.
+    """Turn any error while a certificate or the proof of its key is read into a TLS alert.
 
-    aioquic foresees ValueError alone; `cryptography` raises others too, as for a certificate of an
-    unknown version.  Without this they would pass through `receive_datagram`.
+    aioquic expects only ValueError.  `cryptography` raises other errors too, for example for an
+    unknown certificate version.  Without this function they would leave `receive_datagram`.
     """
     for name in (
         "_server_handle_certificate",
@@ -126,7 +126,7 @@ def _or_alert(handle: Callable[[Buffer], None]) -> Callable[[Buffer], None]:
     def handled(input_buf: Buffer) -> None:
         try:
             handle(input_buf)
-        except (tls.Alert, BufferReadError):  # aioquic turns the second into an alert itself
+        except (tls.Alert, BufferReadError):  # aioquic itself turns BufferReadError into an alert
             raise
         except Exception as error:
             raise tls.AlertBadCertificate(f"{Reason.UNREADABLE}: it is no certificate") from error
@@ -139,15 +139,15 @@ def _presented(context: tls.Context) -> Presented:
 
 
 def delay_acknowledgements(connection: QuicConnection) -> None:
-    """Let acknowledgements wait for an answer to ride on."""
+    """Make acknowledgements wait up to `ACK_DELAY_S` for a packet with data."""
     connection._ack_delay = ACK_DELAY_S
 
 
 def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0.0) -> bool:
-    """Acknowledge with the next packet what has waited so long; whether there is any.
+    """Acknowledge with the next packet if an acknowledgement has waited ``waited_s``; else False.
 
-    aioquic puts an acknowledgement beside data only when it is due: without this, each is a
-    packet of its own in the end.
+    aioquic adds an acknowledgement to data only when it is due.  Without this function each would
+    finally need a packet of its own.
     """
     space = connection._spaces.get(tls.Epoch.ONE_RTT)
     if space is None or space.ack_at is None or space.ack_at - ACK_DELAY_S + waited_s > now_s:
@@ -157,29 +157,29 @@ def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0
 
 
 def idle(connection: QuicConnection) -> tuple[float, float]:
-    """(when it ends unless the peer is heard before, how long that is after it was heard last).
+    """Return (time at which the idle timeout ends the connection, length of that timeout in s).
 
-    Both sides' limits count, the smaller one; only what could be deciphered was heard.
+    The timeout is the smaller limit of both sides.  Only packets that were decrypted restart it.
     """
-    assert connection._close_at is not None, "it has begun"  # noqa: S101
+    assert connection._close_at is not None, "the connection has begun"  # noqa: S101
     return connection._close_at, connection._idle_timeout()
 
 
 def ends_at(connection: QuicConnection) -> float | None:
-    """When it ends unless the peer is heard; receiving moves it only for what was deciphered.
+    """Return the time at which the idle timeout ends the connection.
 
-    Sending moves it too, once after each time that the peer was heard: so this does not tell when
-    that was (RFC 9000, section 10.1).
+    Received packets that were decrypted move it.  So does the first packet sent after one was
+    received (RFC 9000, section 10.1): it does not show when a packet was last received.
     """
     return connection._close_at
 
 
 def stop_when_all_is_written(connection: QuicConnection) -> None:
-    """Build no packet after the one that took all there was.
+    """Make aioquic stop after the packet that took the last data, to save time.
 
-    aioquic goes on until a packet stays empty, and looks through everything once more for it.
-    Only streams can need a second packet; MAX_STREAMS for a stream that was ended would wait, and
-    no stream is ended here before its connection is.
+    aioquic would build one more packet, find nothing to send and drop it.  Only stream data can
+    need a second packet.  MAX_STREAMS for an ended stream would be delayed, but our streams end
+    only with their connection.
     """
     write = connection._write_application
 
@@ -195,43 +195,43 @@ def stop_when_all_is_written(connection: QuicConnection) -> None:
         try:
             write(builder, network_path, now)
         finally:
-            del builder.start_packet  # else each send leaves a cycle for the garbage collector
+            del builder.start_packet  # else each send leaves a reference cycle
 
     connection._write_application = written  # type: ignore[method-assign]
 
 
 def has_something_to_send(connection: QuicConnection) -> bool:
-    """Whether stream data waits, new or lost; what else may wait can do so for ACK_DELAY_S."""
+    """Whether new or lost stream data waits. Other frames can wait for `ACK_DELAY_S`."""
     if not connection._handshake_confirmed:
         return True
-    # What handshakes before this epoch left unsent stays there for good.
+    # Streams of earlier epochs may keep unsent data for ever, so only this epoch is checked.
     senders = [connection._crypto_streams[tls.Epoch.ONE_RTT].sender]
     senders += [stream.sender for stream in connection._streams.values()]
     for sender in senders:
         if not sender.buffer_is_empty:
             if len(sender._pending) or sender._pending_eof:
                 return True
-            sender.buffer_is_empty = True  # aioquic learns it by asking in vain
+            sender.buffer_is_empty = True  # aioquic sets it only when it next finds no data
     return False
 
 
 def close_event(connection: QuicConnection) -> ConnectionTerminated | None:
-    """Why it is closing; the public event comes only after a pause of three probe timeouts."""
+    """Return why the connection closes. aioquic's public event comes three probe timeouts later."""
     return connection._close_event
 
 
 def has_begun(connection: QuicConnection) -> bool:
-    """Whether it knows where to send; building a packet before that is an error."""
+    """Whether the connection has an address to send to. Before that, no packet can be built."""
     return bool(connection._network_paths)
 
 
 def is_ending(connection: QuicConnection) -> bool:
-    """Whether its closing period has begun, at whose end its timer reports that it is over."""
+    """Whether the closing period has begun. The connection's timer will report its end."""
     return connection._state in END_STATES
 
 
 def unacknowledged_bytes(connection: QuicConnection) -> int:
-    """Bytes written to streams that the peer has not acknowledged; aioquic bounds them nowhere."""
+    """Return the bytes written to streams and not acknowledged. aioquic does not limit them."""
     return sum(
         stream.sender._buffer_stop - stream.sender._buffer_start
         for stream in connection._streams.values()
@@ -241,8 +241,8 @@ def unacknowledged_bytes(connection: QuicConnection) -> int:
 def respect_datagram_size(connection: QuicConnection) -> None:
     """Send no datagram larger than the peer's ``max_udp_payload_size`` (RFC 9000, section 18.2).
 
-    aioquic checks that parameter and then forgets it.  It comes before anything is sent that could
-    be too large: with the first message of a client, and a client's own first packets are small.
+    aioquic reads this parameter and ignores it.  It arrives before any large datagram is sent: a
+    server gets it in the client's first message, and a client's own first packets are small.
     """
     parse = connection._parse_transport_parameters
 
@@ -259,21 +259,21 @@ def respect_datagram_size(connection: QuicConnection) -> None:
     connection._parse_transport_parameters = parsed  # type: ignore[method-assign]
 
 
-# --- what is measured ---------------------------------------------------------------------------
+# --- measurements -------------------------------------------------------------------------------
 
 
 def packets_sent(connection: QuicConnection) -> int:
-    """Packets it has sent: their number counts them, in all spaces together.
+    """Return the number of sent packets: the packet number, which all spaces share in aioquic.
 
-    It begins anew when the server asks for another version.
+    It restarts at 0 if the server asks for another QUIC version.
     """
     return connection._packet_number
 
 
 def on_lost(connection: QuicConnection, lost: Callable[[int, bool], None]) -> None:
-    """Call this with how many packets are sent again, and whether only a probe sends them.
+    """Call ``lost`` with the number of packets to retransmit, and whether a probe repeats them.
 
-    A probe (RFC 9002, section 6.2.4) repeats what was not acknowledged in time and may have come.
+    A probe (RFC 9002, section 6.2.4) repeats packets that may not be lost, only late.
     """
     declare = connection._loss._on_packets_lost
 
@@ -288,26 +288,26 @@ def on_lost(connection: QuicConnection, lost: Callable[[int, bool], None]) -> No
 
 
 def round_trip_s(connection: QuicConnection) -> float | None:
-    """The smoothed round-trip time in seconds; None before the first acknowledgement."""
+    """Return the smoothed round-trip time in seconds; None before the first acknowledgement."""
     loss = connection._loss
     return loss._rtt_smoothed if loss._rtt_initialized else None
 
 
 def congestion_window(connection: QuicConnection) -> int:
-    """Bytes that may be under way."""
+    """Return the congestion window in bytes: the most that may be in flight."""
     return connection._loss.congestion_window
 
 
 def bytes_in_flight(connection: QuicConnection) -> int:
-    """Bytes that are."""
+    """Return the bytes that are sent and neither acknowledged nor lost."""
     return connection._loss.bytes_in_flight
 
 
-# --- what is held of what came --------------------------------------------------------------------
+# --- limits of received data ----------------------------------------------------------------------
 
 
 class Streams(dict[int, QuicStream]):
-    """The streams of a connection; each gets our receiver when aioquic puts it here."""
+    """The streams of a connection, by id. Each stream that aioquic adds gets our `Receiver`."""
 
     def __setitem__(self, number: int, stream: QuicStream) -> None:
         stream.receiver = Receiver(number, readable=not stream.receiver.is_finished)
@@ -315,12 +315,12 @@ class Streams(dict[int, QuicStream]):
 
 
 def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
-    """Have a connection that has not begun hold what came early at its cost, and bounded."""
+    """Make a new connection use our receivers, which need little memory for bytes out of order."""
     connection._streams = Streams()
     initialize = connection._initialize
 
     def initialized(peer_cid: bytes) -> None:
-        initialize(peer_cid)  # again after a Retry, with new streams
+        initialize(peer_cid)  # aioquic calls this again after a Retry, with new streams
         receivers: list[CryptoReceiver] = []
         for stream in connection._crypto_streams.values():
             receivers.append(CryptoReceiver(receivers, crypto_bytes_max))
@@ -330,13 +330,13 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
 
 
 def handshake_bytes(connection: QuicConnection) -> int:
-    """Bytes of handshake messages that came; TLS holds them until a message is complete."""
+    """Return the bytes of handshake messages that are held until a message is complete."""
     receivers = [stream.receiver for stream in connection._crypto_streams.values()]
     return sum(each.held_bytes for each in receivers if isinstance(each, Receiver))
 
 
 def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
-    """Let the peer open so many streams, and none of one direction; aioquic allows 128 of each."""
+    """Let the peer open ``bidirectional`` streams and no others; aioquic allows 128 of each."""
     for limit, value in (
         (connection._local_max_streams_bidi, bidirectional),
         (connection._local_max_streams_uni, 0),
@@ -347,11 +347,11 @@ def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
 def allow_by_consumption(
     connection: QuicConnection, *, window: Callable[[int], int], streams: int
 ) -> None:
-    """Give flow control by what was consumed: ``window(consumed)`` bytes beyond that on a stream.
+    """Let a peer send ``window(consumed)`` bytes beyond the consumed bytes of a stream.
 
-    aioquic doubles its limits when half of them was received, though it be out of order and
-    nothing was read.  The connection's limit is that of so many streams.  It announces again when
-    half of a window was read, and in the packets that are sent anyway, as aioquic does.
+    aioquic doubles its limits when half of them arrived, even out of order and unread.  The limit
+    of the whole connection is ``streams`` such windows.  A new limit is announced after half a
+    window was consumed, in packets that are sent anyway.
     """
     total, total_at = connection._local_max_data, 0
 
@@ -360,7 +360,7 @@ def allow_by_consumption(
     ) -> None:
         receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
         consumed = receiver._buffer_start
-        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # it may be sent on
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # peer may send
             size = window(consumed)
             receiver.announce_at = consumed + size // 2
             stream.max_stream_data_local = consumed + size
@@ -376,9 +376,9 @@ def allow_by_consumption(
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        # No streams are given back: one that ended ends its connection.
+        # Ended streams need no care: the end of a stream ends its connection.
         nonlocal total_at
-        if total.used >= total_at:  # and what was consumed may be as well; nearly always it is not
+        if total.used >= total_at:  # cheap check first: consumed bytes never exceed used bytes
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:
                 size = streams * window(consumed)
@@ -399,18 +399,18 @@ def allow_by_consumption(
 
 
 def release(connection: QuicConnection) -> None:
-    """Drop all that a connection in or after its closing period no longer uses.
+    """Free the memory that a connection does not need in or after its closing period.
 
-    A connection refers to itself by dozens of bound methods, so the garbage collector alone would
-    free it.  Under a flood of handshakes that took 280 ms at a time, with 100,000 objects each.
-    Kept is what `get_timer`, `handle_timer`, `next_event`, `datagrams_to_send` and `packets_sent`
-    read then.
+    A connection refers to itself in dozens of bound methods, so only the garbage collector would
+    free it.  Under a flood of handshakes one collection took 280 ms, for 100,000 objects.  The
+    attributes kept are those that `get_timer`, `handle_timer`, `next_event`, `datagrams_to_send`
+    and `packets_sent` read later.
     """
     attributes = vars(connection)
     for stream in connection._crypto_streams.values():
         if isinstance(stream.receiver, CryptoReceiver):
             stream.receiver.leave()
-    if (context := attributes.get("tls")) is not None:  # made with the first packet
+    if (context := attributes.get("tls")) is not None:  # exists after the first packet
         vars(context).clear()
     for name in attributes.keys() - _KEPT_AT_THE_END:
         del attributes[name]

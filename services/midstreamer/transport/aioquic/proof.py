@@ -1,8 +1,9 @@
-"""Proof that a sender receives at the address it sends from: Retry (RFC 9000, section 8.1.2).
+"""Address validation with QUIC Retry (RFC 9000, section 8.1.2).
 
-Nothing is kept for whoever is asked: the answer to a Retry carries an encrypted token with all
-that must be known.  Tokens are good for one address, one connection and half a minute, and for
-one server: its key dies with it.
+It proves that a sender receives packets at the address it sends from.  The server keeps no state
+for it: a Retry carries an encrypted token, and the sender returns that token in its next packet.  A
+token is valid for one address, one connection and 30 s, and only for the `AddressProof` that made
+it, because its key is not stored anywhere else.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from midstreamer.transport.hosts import SocketAddress
 
 
 class AddressProof:
-    """Asks senders for the proof, and checks it."""
+    """Makes Retry packets with tokens, and checks the tokens that senders return."""
 
     def __init__(self, *, connection_id_bytes: int) -> None:
         self._tokens = QuicRetryTokenHandler()
         self._connection_id_bytes = connection_id_bytes
 
     def request(self, header: QuicHeader, address: SocketAddress, *, now_s: float) -> bytes:
-        """The Retry that answers a first packet; smaller than that, so of no use to amplify."""
+        """Return the Retry packet for a connection's first packet.
+
+        The Retry is smaller than that packet, so it cannot amplify an attack on a forged address.
+        """
         if header.version is None:
             raise ValueError("a packet without a version is not the first of a connection")
         source_cid = secrets.token_bytes(self._connection_id_bytes)
@@ -44,7 +48,10 @@ class AddressProof:
     def original_cid(
         self, header: QuicHeader, address: SocketAddress, *, now_s: float
     ) -> bytes | None:
-        """The number the sender had chosen before it was asked; None when this proves nothing."""
+        """Return the destination connection id of the sender's first packet, from its token.
+
+        Return None if the token is not valid, so that the address is not proven.
+        """
         try:
             return self._tokens.validate_token(
                 address=(address[0], address[1]),

@@ -1,8 +1,8 @@
-"""Bytes of a stream that came before the bytes in front of them.
+"""Buffer for bytes of a stream that arrived out of order, before the bytes in front of them.
 
-A segment costs what it holds, whatever its offset.  Bytes that continue a segment are appended
-to it, so that honest loss makes one segment for each gap.  The number of segments is bounded:
-single bytes at every second offset would else cost a hundred times what they hold.
+Contiguous bytes form one segment.  A segment takes as much memory as it has bytes, whatever its
+offset, and ordinary packet loss makes one segment per gap.  The number of segments is limited,
+because single bytes at every second offset would take a hundred times their size in memory.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from __future__ import annotations
 import bisect
 
 SEGMENTS_MAX = 1024
-"""aioquic acknowledges 64 ranges of packets; a stream with so many gaps is no work of a network."""
+"""Most segments of one stream. aioquic acknowledges 64 ranges of packets, so packet loss alone does
+not make so many gaps."""
 
 
 class TooManyGaps(Exception):
-    """A stream has more gaps than are kept."""
+    """A stream has more gaps than the limit allows."""
 
 
 class Segments:
-    """Parts of one stream, by offset; they never overlap."""
+    """Segments of one stream, ordered by offset. They never overlap."""
 
     def __init__(self, most: int = SEGMENTS_MAX) -> None:
         self._most = most
         self.starts: list[int] = []
-        """Where each begins, in order."""
+        """Offset of each segment in the stream, ascending."""
         self._parts: list[bytearray] = []
 
     def __len__(self) -> int:
@@ -31,11 +32,14 @@ class Segments:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all segments."""
+        """Number of bytes in all segments."""
         return sum(map(len, self._parts))
 
     def add(self, start: int, data: bytes) -> None:
-        """Keep what is new of ``data``; TooManyGaps when that would be one segment too many."""
+        """Store the bytes of ``data``, at offset ``start``, that are not stored yet.
+
+        Raise TooManyGaps if that needs more segments than allowed.
+        """
         end, at = start + len(data), start
         index = bisect.bisect_right(self.starts, start)
         if index:
@@ -49,17 +53,17 @@ class Segments:
             at, index = max(stop, self._end(index)), index + 1
 
     def take(self, start: int) -> list[memoryview]:
-        """Take out the bytes that follow on ``start`` without a gap, and all before it."""
-        taken = []
+        """Remove and return the bytes from ``start`` up to the next gap; drop bytes before it."""
+        parts = []
         while self.starts and self.starts[0] <= start:
             first, part = self.starts.pop(0), self._parts.pop(0)
             fresh = memoryview(part)[start - first :]
-            taken.append(fresh)
+            parts.append(fresh)
             start += len(fresh)
-        return taken
+        return parts
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all segments."""
         self.starts.clear()
         self._parts.clear()
 
@@ -67,7 +71,7 @@ class Segments:
         return self.starts[index] + len(self._parts[index])
 
     def _put(self, index: int, at: int, data: bytes) -> bool:
-        """Append to the segment before ``index``, or make one there; whether one was made."""
+        """Append to the segment before ``index``, else insert one; return whether one was added."""
         if index and self._end(index - 1) == at:
             self._parts[index - 1] += data
             return False

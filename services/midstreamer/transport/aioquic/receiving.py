@@ -1,7 +1,8 @@
-"""The receiving half of a stream: what came early is held at what it costs, and bounded.
+"""Receiving half of a stream, which needs little memory for bytes that arrive out of order.
 
-aioquic keeps one buffer up to the furthest offset: one byte at a far one costs all before it.
-`internals.hold_little` puts these in the place of aioquic's own.
+aioquic keeps one buffer up to the highest offset, so one byte at a high offset takes as much memory
+as all bytes before it.  `internals.hold_little` replaces aioquic's receivers by those of this
+module.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 
 CRYPTO_GAPS_MAX = 64
-"""A handshake has some ten packets."""
+"""Most segments of handshake messages out of order. A handshake has about ten packets."""
 
 
 class Receiver(QuicStreamReceiver):
-    """The receiving half of a stream, which keeps what came early as `reassembly.Segments`.
-
-    aioquic keeps one buffer up to the furthest offset: one byte at a far one costs all before it.
-    """
+    """Receiving half of a stream, which stores bytes out of order in `reassembly.Segments`."""
 
     def __init__(
         self, stream_id: int | None, *, readable: bool = True, gaps_max: int = SEGMENTS_MAX
@@ -29,21 +27,22 @@ class Receiver(QuicStreamReceiver):
         super().__init__(stream_id, readable)
         self.early = Segments(gaps_max)
         self.announce_at = 0
-        """What has to be read before more is allowed; see `allow_by_consumption`."""
+        """Consumed bytes at which the flow-control limit is next raised; see
+        `internals.allow_by_consumption`."""
 
     @property
     def held_bytes(self) -> int:
-        """What was read, which its reader may hold, and what came early."""
+        """Bytes passed to the reader, which it may still hold, plus bytes stored out of order."""
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Take a frame's data; what can be read now, and whether it is the last."""
+        """Add a frame's data. Return the event with the bytes that can be read now; None: none."""
         end = frame.offset + len(frame.data)
         if (
             frame.offset == self._buffer_start < end
             and self._final_size is None
             and not (frame.fin or self.early.starts or self.is_finished)
-        ):  # nearly always: it came in order
+        ):  # the usual case: the frame arrived in order
             self._buffer_start = end
             if end > self.highest_offset:
                 self.highest_offset = end
@@ -69,7 +68,7 @@ class Receiver(QuicStreamReceiver):
         )
 
     def _check_end(self, end: int, *, fin: bool) -> None:
-        # As aioquic does (RFC 9000, section 4.5).
+        # The same checks as in aioquic (RFC 9000, section 4.5).
         if self._final_size is not None and end > self._final_size:
             raise FinalSizeError("Data received beyond final size")
         if fin and self._final_size not in (None, end):
@@ -91,9 +90,9 @@ class Receiver(QuicStreamReceiver):
 
 
 class CryptoReceiver(Receiver):
-    """The same for handshake messages, of which all epochs together may bring ``bytes_max``.
+    """Receiving half of a stream of handshake messages, limited to ``bytes_max`` in all epochs.
 
-    aioquic bounds what came early. What came in order is held too, by TLS, until its message is
+    aioquic limits only bytes out of order.  TLS also holds bytes in order until their message is
     complete, and a message may announce 16 MB.
     """
 
@@ -103,17 +102,17 @@ class CryptoReceiver(Receiver):
         self._bytes_max = bytes_max
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Refuse a frame that ends beyond the bound, before anything of it is kept."""
+        """Add a frame. Raise QuicConnectionError, and store nothing, if it exceeds the limit."""
         further = frame.offset + len(frame.data) - self.highest_offset
         received = sum(receiver.highest_offset for receiver in self._together)
         if further > 0 and received + further > self._bytes_max:
             raise QuicConnectionError(
                 error_code=QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
                 frame_type=QuicFrameType.CRYPTO,
-                reason_phrase=f"handshake messages of more than {self._bytes_max} B",
+                reason_phrase=f"handshake messages exceed {self._bytes_max} B",
             )
         return super().handle_frame(frame)
 
     def leave(self) -> None:
-        """Forget the other epochs: they refer to each other, which keeps all of them alive."""
+        """Drop the list of the other epochs' receivers, a cycle of references that holds memory."""
         self._together.clear()

@@ -1,6 +1,6 @@
-"""The proof for QUIC: two connections exchange datagrams in memory; about 20 ms.
+"""Self-test of the QUIC carrier: two connections exchange datagrams in memory, in about 20 ms.
 
-Should a change of the library turn one of the hooks in `internals` into nothing, this fails.
+It fails if a change of aioquic makes one of the hooks in `internals` ineffective.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _done: list[bool] = []
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the application of each side got to see."""
+    """The events that aioquic reported to each side."""
 
     client_saw: list[QuicEvent]
     server_saw: list[QuicEvent]
@@ -42,7 +42,7 @@ class _Outcome:
 
 
 def self_test() -> None:
-    """Raise SelfTestFailed unless strangers are refused and friends are not. Once per process."""
+    """Raise SelfTestFailed unless certificates are enforced. It runs once per process."""
     if not _done:
         internals.require_version()
         proving.prove(_met)
@@ -50,12 +50,12 @@ def self_test() -> None:
 
 
 def _met(client: Credentials | None, server: Credentials) -> Met:
-    came = _meet(client, server)
-    return Met(came.server_was_reached, came.client_was_served)
+    outcome = _meet(client, server)
+    return Met(outcome.server_was_reached, outcome.client_was_served)
 
 
 def _meet(client: Credentials | None, server: Credentials) -> _Outcome:
-    """Let two connections talk until nothing more is said."""
+    """Connect a client and a server, exchange datagrams for some rounds, and return the events."""
     limits = Limits()
     near = QuicConnection(configuration=enforcement.configuration(client, limits, is_client=True))
     enforcement.enforce(near, _judge(server.anchors, Role.SERVES))

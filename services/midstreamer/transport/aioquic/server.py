@@ -1,4 +1,4 @@
-"""A listening socket, the connections on it, and their judging."""
+"""The QUIC server: a listening socket, its connections, and the verification of its clients."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ log = logs.get(__name__)
 
 CONNECTION_ID_BYTES = 8
 LONG_HEADER = b"\x80"
-"""The first bit of a packet tells its form (RFC 8999, section 5)."""
+"""Lowest first byte of a packet with a long header: its first bit is set (RFC 8999, section 5)."""
 LEAVING_MAX = 1024
-"""Connections in their closing period, which keep their numbers so that what still comes does not
-begin anew. The oldest beyond them is forgotten early."""
+"""Most connections kept in their closing period. They keep their connection ids, so that late
+packets do not begin new connections. Above this limit the oldest is dropped early."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
 class QuicServer(AcceptedPeers[QuicWire]):
-    """A listening socket and its connections."""
+    """A QUIC server: one UDP socket and all connections on it."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound."""
+        """``host:port`` that is really bound."""
         return self._address
 
     async def close(self) -> None:
-        """Stop accepting and close every link."""
+        """Stop accepting connections and close every link."""
         await self._open_links.close(self)
         for wire in list(self._numbers):
             wire.hang_up("", "")
@@ -88,26 +88,26 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self._touched.add(wire)
             if wire.link is None:
                 self._hold(wire)
-        except Exception:  # one sender's datagram must not end what serves the others
+        except Exception:  # one sender's datagram must not stop the server for other peers
             log.exception("datagram.failed", bytes=len(data))
 
     def _wire(self, data: bytes, address: SocketAddress) -> QuicWire | None:
-        """Whose a datagram is; None for what is not answered."""
-        if data[:1] < LONG_HEADER:  # all but handshakes: the number stands behind the first byte
+        """Return the wire that a datagram belongs to, or a new one; None: ignore the datagram."""
+        if data[:1] < LONG_HEADER:  # not of a handshake: the connection id follows the first byte
             return self._wires.get(data[1 : 1 + CONNECTION_ID_BYTES])
         header = _header(data)
         if header is None:
-            return None  # whatever this is, it is not QUIC
+            return None  # not a QUIC packet
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _hold(self, wire: QuicWire) -> None:
-        """Count what came of a half-open connection; too much of all, and somebody leaves."""
+        """Count the bytes of a half-open connection; end connections above the common limit."""
         self._half_open.hold(wire, wire.handshake_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)
 
     def _drained(self) -> None:
-        # After those whom it was for: most often they answer, and nothing is left to say.
+        # Tasks that awaited these frames run first: their answers carry the acknowledgements.
         asyncio.get_running_loop().call_soon(self._settle)
 
     def _settle(self) -> None:
@@ -116,7 +116,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
             wire.settle()
 
     def _begin(self, header: QuicHeader, size: int, address: SocketAddress) -> QuicWire | None:
-        """A wire for a new connection; None for what cannot begin one."""
+        """Return a wire for a new connection; None if the packet cannot begin one."""
         negotiating = header.packet_type == QuicPacketType.VERSION_NEGOTIATION
         if header.version is not None and header.version not in VERSIONS:
             if not negotiating and size >= SMALLEST_MAX_DATAGRAM_SIZE:
@@ -131,7 +131,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._open(header, original_cid, address)
 
     def _original_cid(self, header: QuicHeader, address: SocketAddress) -> bytes | None:
-        """The number a sender first chose; None while it has not proven its address."""
+        """Return the first destination connection id; None while the address is not proven."""
         now_s = time.monotonic()
         if header.token:
             return self._proof.original_cid(header, address, now_s=now_s)
@@ -173,9 +173,9 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self._give_up(leaving, Overloaded.code)
 
     def _give_up(self, wire: QuicWire, reason: str) -> None:
-        """End a half-open connection and free all of it now: no link came of it."""
+        """End a half-open connection and free all its memory at once."""
         metrics.HANDSHAKES.labels(reason).inc()
-        log.debug("handshake.failed", code=reason)  # a flood must not fill the log as well
+        log.debug("handshake.failed", code=reason)  # debug: a flood must not fill the log
         self._turned_away.add(wire)
         wire.hang_up(reason, "")
         wire.stop()
@@ -184,24 +184,24 @@ class QuicServer(AcceptedPeers[QuicWire]):
     # --- Owner ---
 
     def send(self, data: bytes, address: SocketAddress) -> None:
-        """Send a datagram."""
+        """Send a datagram to an address."""
         self._socket.send(data, address)
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Datagrams with this number are for this wire."""
+        """Route datagrams with this connection id to this wire."""
         if wire in self._numbers:
             self._wires[connection_id] = wire
             self._numbers[wire].add(connection_id)
 
     def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """And no longer."""
+        """Stop routing datagrams with this connection id to this wire."""
         if wire in self._numbers:
             self._wires.pop(connection_id, None)
             self._numbers[wire].discard(connection_id)
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
-        """Keep the numbers for a while: what the peer still sends must not begin anew."""
-        if wire.link is None and wire not in self._turned_away:  # those are counted by their reason
+        """Free the place of an ended connection, but keep its connection ids for late packets."""
+        if wire.link is None and wire not in self._turned_away:  # refusals are counted already
             metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
             log.debug("handshake.failed", code=code, detail=message)
         self._give_place_back(wire)
@@ -212,8 +212,8 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self.forgotten(oldest)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Free its numbers; a wire knows its own, so that this costs the same for any crowd."""
-        self._give_place_back(wire)  # done already, unless ending failed half way
+        """Drop a wire and its connection ids. The cost does not grow with other connections."""
+        self._give_place_back(wire)  # done already, unless `ended` failed half way
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)
         self._touched.discard(wire)

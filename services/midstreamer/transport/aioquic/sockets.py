@@ -1,8 +1,8 @@
-"""UDP sockets that are drained: everything that has come is read before anything is answered.
+"""UDP sockets that read all waiting datagrams before any of them is answered.
 
-asyncio's own transport reads one datagram per turn of the loop, and each turn costs as much as
-the datagram.  Here one turn reads up to BATCH of them, and then each connection that got some
-is flushed once.
+asyncio's own transport reads one datagram per turn of the event loop, and one turn costs as much as
+the datagram itself.  A `DatagramSocket` reads up to `BATCH` datagrams in one turn.  Then its owner
+sends once for each connection that received any.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from midstreamer.transport.aioquic.traffic import TRAFFIC
 from midstreamer.transport.hosts import Found, SocketAddress
 
 BATCH = 64
+"""Most datagrams that are read from one socket in one turn of the event loop."""
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAM_BYTES = 1200
-"""What every network path carries (RFC 9000, section 14); larger ones are not probed for."""
+"""Largest datagram to send. Every network path carries this size (RFC 9000, section 14), and larger
+sizes are not probed for."""
 LOOPBACK_DATAGRAM_BYTES = 8192
-"""Inside one machine a datagram may be larger, and the cost is per datagram."""
+"""Largest datagram to send to the same machine. The cost is per datagram, so larger is cheaper."""
 SOCKET_BYTES = 4 * 1024 * 1024
-"""Asked of the kernel for both directions; it gives what its limits allow."""
+"""Buffer size that is requested for sending and for receiving. The kernel may grant less."""
 
 
 class DatagramSocket:
-    """A non-blocking UDP socket on the event loop."""
+    """A non-blocking UDP socket on the event loop.
+
+    ``received`` is called for each datagram, ``drained`` after a batch, and ``failed`` on errors.
+    """
 
     def __init__(
         self,
@@ -48,7 +53,7 @@ class DatagramSocket:
 
     @property
     def address(self) -> SocketAddress:
-        """The address really bound."""
+        """The address to which the socket is really bound."""
         return tuple(self._socket.getsockname())
 
     def send(self, data: bytes, to: SocketAddress | None) -> None:
@@ -63,12 +68,12 @@ class DatagramSocket:
             TRAFFIC.datagrams_sent += 1
             TRAFFIC.bytes_sent += len(data)
         except BlockingIOError:
-            pass  # lost, as datagrams are: QUIC sends it again
+            pass  # the datagram is lost, and QUIC will retransmit its content
         except OSError as error:
             self._fail(error)
 
     def close(self) -> None:
-        """Stop reading and give the port back; safe to call twice."""
+        """Stop reading and close the socket. It is safe to call this twice."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             TRAFFIC.closing(self._socket)
@@ -82,7 +87,7 @@ class DatagramSocket:
                 TRAFFIC.bytes_received += len(data)
                 self._received(data, address)
                 if self._socket.fileno() < 0:
-                    return  # what was received made its owner close
+                    return  # the owner closed the socket because of this datagram
         except BlockingIOError:
             pass
         except OSError as error:
@@ -90,42 +95,45 @@ class DatagramSocket:
         self._drained()
 
     def _fail(self, error: OSError) -> None:
-        # Only a connected socket learns that its peer's port is closed. On a server's, an error
-        # belongs to some datagram sent earlier, and the others are not concerned.
+        # A connected socket gets an error if the port of its peer is closed. On a server's socket
+        # an error concerns one datagram sent earlier, and other connections are not affected.
         if self._failed is not None:
             self._failed(error)
 
 
 async def bound(address: str) -> socket.socket:
-    """A socket that listens on ``host:port``; ConfigError names the address when it cannot."""
+    """Return a UDP socket bound to ``host:port``. Raise ConfigError if it cannot bind."""
     return _enlarged(await hosts.bound(address, socket.SOCK_DGRAM))
 
 
 def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]:
-    """A socket that talks alone to one of the places found for an address, and that place."""
+    """Return a UDP socket connected to one resolved address, and that socket address.
+
+    Raise Unavailable if the address cannot be reached.
+    """
     family, place = found
-    made = _make(family)
+    sock = _make(family)
     try:
-        made.connect(place)
+        sock.connect(place)
     except OSError as error:
-        made.close()
+        sock.close()
         raise Unavailable(f"cannot reach {address}: {error.strerror}", retry_after_s=1.0) from error
-    return made, place
+    return sock, place
 
 
 def datagram_bytes(place: SocketAddress) -> int:
-    """The largest datagram to send to an address."""
+    """Return the largest datagram, in bytes, to send to an address."""
     host = hosts.plain(place[0].partition("%")[0])
     return LOOPBACK_DATAGRAM_BYTES if ipaddress.ip_address(host).is_loopback else DATAGRAM_BYTES
 
 
 def _make(family: int) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    return _enlarged(made)
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    return _enlarged(sock)
 
 
-def _enlarged(made: socket.socket) -> socket.socket:
+def _enlarged(sock: socket.socket) -> socket.socket:
     for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        made.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BYTES)
-    return made
+        sock.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BYTES)
+    return sock

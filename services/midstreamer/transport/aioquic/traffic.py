@@ -1,8 +1,8 @@
-"""What the QUIC of this process did: plain additions, which metrics ask for when they are scraped.
+"""Counters of the QUIC traffic of this process, which metrics read when they are scraped.
 
-A datagram costs some 100 microseconds, and counting it with a metric's own counter would add two
-more; an integer does not.  Windows and bytes under way are those of the connections that are open
-at that moment, drops those that the kernel counts for each socket.
+They are plain integers: one datagram costs about 100 us, and a metric's own counter would add 2 us.
+Congestion windows and bytes in flight are summed over the connections open at the scrape.  The
+kernel counts the dropped datagrams of each socket.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from midstreamer.telemetry import families, metrics
 from midstreamer.transport.aioquic import internals
 
 SAMPLE_S = 5.0
-"""How often the round-trip time of a connection is looked at, while it speaks."""
+"""Seconds between two samples of a connection's round-trip time, while it sends."""
 SO_MEMINFO = 55
-"""Of Linux (asm-generic/socket.h): numbers of the memory of a socket; Python has no name for it."""
+"""Socket option of Linux for a socket's memory counters (asm-generic/socket.h), not in Python."""
 _NUMBERS = struct.Struct("@9I")
 _DROPS = 8
-"""Which of them counts dropped datagrams (SK_MEMINFO_DROPS in linux/sock_diag.h)."""
+"""Index of the counter of dropped datagrams (SK_MEMINFO_DROPS in linux/sock_diag.h)."""
 
 
 class Traffic:
-    """What was counted since this was made."""
+    """Counters of datagrams, bytes and packets, and the sockets and connections now open."""
 
     def __init__(self) -> None:
         self.datagrams_received = 0
@@ -40,65 +40,65 @@ class Traffic:
         self._sockets: set[socket.socket] = set()
         self._connections: set[QuicConnection] = set()
         self._dropped = 0
-        """By sockets that are closed."""
+        """Datagrams dropped at sockets that are closed now."""
 
     # --- sockets ---
 
     def opened(self, sock: socket.socket) -> None:
-        """Ask this socket too how much was dropped."""
+        """Add an open socket, to count its dropped datagrams."""
         self._sockets.add(sock)
 
     def closing(self, sock: socket.socket) -> None:
-        """A socket is about to be closed: remember what it says."""
+        """Remove a socket that is about to be closed, and keep its count of dropped datagrams."""
         if sock in self._sockets:
             self._sockets.discard(sock)
             self._dropped += dropped(sock) or 0
 
     @property
     def datagrams_dropped(self) -> int | None:
-        """Dropped because a receive buffer was full; None where the kernel does not tell."""
+        """Datagrams dropped because a receive buffer was full. None: the kernel has no counter."""
         now = [dropped(sock) for sock in tuple(self._sockets)]
-        told = [drops for drops in now if drops is not None]
-        if len(told) < len(now) or not _TOLD:
+        known = [drops for drops in now if drops is not None]
+        if len(known) < len(now) or not _TOLD:
             return None
-        return self._dropped + sum(told)
+        return self._dropped + sum(known)
 
     # --- connections ---
 
     def began(self, connection: QuicConnection) -> None:
-        """A connection is open from now on."""
+        """Add a connection whose handshake is complete."""
         self._connections.add(connection)
 
     def ended(self, connection: QuicConnection) -> None:
-        """And no longer; safe to call twice."""
+        """Remove a connection that has ended. It is safe to call this twice."""
         self._connections.discard(connection)
 
     @property
     def window_bytes(self) -> int:
-        """Bytes that the open connections may have under way together."""
+        """Sum of the congestion windows of the open connections, in bytes."""
         return sum(map(internals.congestion_window, tuple(self._connections)))
 
     @property
     def in_flight_bytes(self) -> int:
-        """Bytes that they have under way."""
+        """Bytes that the open connections have sent and that are not acknowledged yet."""
         return sum(map(internals.bytes_in_flight, tuple(self._connections)))
 
 
 def dropped(sock: socket.socket) -> int | None:
-    """Datagrams that the kernel dropped at a socket; None where it does not tell."""
+    """Return how many datagrams the kernel dropped at a socket. None: it has no such counter."""
     if not _TOLD:
         return None
     try:
-        told = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _NUMBERS.size)
+        counters = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _NUMBERS.size)
     except OSError:
         return None
-    return int(_NUMBERS.unpack(told)[_DROPS]) if len(told) == _NUMBERS.size else None
+    return int(_NUMBERS.unpack(counters)[_DROPS]) if len(counters) == _NUMBERS.size else None
 
 
 _TOLD = sys.platform == "linux"
 
 TRAFFIC = Traffic()
-"""Of this process; its metrics show it."""
+"""The counters of this process, which its metrics show."""
 
 
 def _show(traffic: Traffic) -> None:

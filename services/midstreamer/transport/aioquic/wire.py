@@ -1,12 +1,12 @@
-"""One QUIC connection as a wire of `transport.framed`: datagrams in, streams out, timers kept.
+"""`QuicWire`: one QUIC connection as a wire of `transport.framed`, with its datagrams and timers.
 
-Nothing that the event loop or an owner calls here raises.  Whatever fails - in aioquic, in the
-owner, in the link - closes the connection: the peer is told where that still works, the link and
-the owner learn that it is over, and its numbers are given back at the end of the closing period,
-or at once where that could not begin.
+Methods called by the event loop or by the owner never raise.  Any error, in aioquic, in the owner
+or in the link, closes the connection.  The peer is sent the reason if that still works, and link
+and owner are called back.  The connection ids are released at the end of the closing period, or at
+once if that period could not begin.
 
-The clock is `time.monotonic` and not the loop's, whose resolution is 1 ms on some loops and makes
-aioquic pace one packet a millisecond.
+The clock is `time.monotonic`.  The clock of some event loops has a resolution of 1 ms, with which
+aioquic would send only one packet per millisecond.
 """
 
 from __future__ import annotations
@@ -33,47 +33,49 @@ HANDSHAKE_FAILED = "handshake_failed"
 APPLICATION_ERROR = 1
 FAILED = "this side failed"
 KEY_UPDATE_PACKETS = 1 << 22
-"""AES-GCM keys must be replaced before 2^23 packets (RFC 9001, section 6.6); this is half."""
+"""Packets after which the AES-GCM keys are updated: half of the 2^23 packets that RFC 9001, section
+6.6, allows."""
 ACK_AT_ONCE_PACKETS = 8
-"""So many datagrams in one turn mean that the peer sends much and waits to be acknowledged."""
+"""Datagrams received in one turn of the event loop from which on they are acknowledged at once: a
+peer that sends so much waits for the acknowledgement."""
 ALONG_S = internals.ACK_DELAY_S / 2
-"""An acknowledgement that has waited so long leaves with what is said; where none did so within
-the whole delay, any does: with the answer, where little is asked. Sooner, more packets carry one,
-and have it to write and to read; later, what is said every 11 ms would come too early for it, and
-the next time too late."""
+"""Seconds after which a waiting acknowledgement is sent with the next data. With a smaller value,
+more packets carry acknowledgements, which costs time. With a larger value, data sent every 11 ms
+would come first too early for it and then too late. If no data carried an acknowledgement for
+`internals.ACK_DELAY_S`, the next data carries one, whatever its age."""
 
 
 class Owner(Protocol):
-    """Who holds wires: a server many, a dialled link one."""
+    """Owner of QUIC connections. A server owns many, a dialled link owns one."""
 
     def send(self, data: bytes, address: SocketAddress) -> None:
-        """Send a datagram."""
+        """Send a datagram to an address."""
 
     def established(self, wire: QuicWire) -> FramedLink:
-        """The handshake of TLS is done and the peer was judged: make its link."""
+        """Return a new link for the wire. The TLS handshake is complete and the peer verified."""
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Datagrams with this number are for this wire."""
+        """Route datagrams with this connection id to this wire."""
 
     def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """And no longer."""
+        """Stop routing datagrams with this connection id to this wire."""
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
-        """Nothing more will be said; late datagrams may still come."""
+        """Handle the end of the connection. Late datagrams for the wire may still arrive."""
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Nor will anything more come."""
+        """Drop all state of the wire: its closing period is over, or could not begin."""
 
 
 class QuicWire:
-    """The shell of one QuicConnection; its owner routes datagrams to it."""
+    """Runs one aioquic connection on the event loop. Its owner passes datagrams to it."""
 
     scheme = Scheme.QUIC
 
     def __init__(self, quic: QuicConnection, owner: Owner) -> None:
         self.quic = quic
         self.link: FramedLink | None = None
-        """There once the peer has been judged."""
+        """The link of the connection. None until the peer was verified."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +90,7 @@ class QuicWire:
         self._pings = 0
         self._heard_s = time.monotonic()
         self.over = False
-        """Nothing more will be said, and what still comes is dropped."""
+        """True: the connection has ended or is closing. Datagrams that still arrive are dropped."""
         self._closing = False
         self._stopped = False
         internals.delay_acknowledgements(quic)
@@ -98,7 +100,7 @@ class QuicWire:
     # --- Wire ---
 
     def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order; what one turn of the loop writes leaves together."""
+        """Send bytes on a stream, in order: at the end of this loop turn, or ``at_once``."""
         self.quic.send_stream_data(stream, data)
         if at_once:
             self.flush(written=True)
@@ -106,36 +108,36 @@ class QuicWire:
             self._flush = self._loop.call_soon(self.flush)
 
     def hang_up(self, code: str, message: str) -> None:
-        """End the connection, telling the peer why."""
+        """Close the connection, and send the reason to the peer."""
         reason = phrases.coded(code, message)
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
         self._end(error, reason, "", "")
 
     def taken(self) -> None:
-        """Nothing to do: QUIC's own flow control counts what left, not what was read."""
+        """Do nothing: flow control depends on bytes passed to the link, not on frames taken."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes written that the other side has not acknowledged."""
+        """Written bytes that the peer has not acknowledged."""
         return internals.unacknowledged_bytes(self.quic)
 
     @property
     def silent_s(self) -> float:
-        """Seconds since a packet of the peer came."""
+        """Seconds since a packet of the peer arrived."""
         return time.monotonic() - self._heard_s
 
     @property
     def handshake_bytes(self) -> int:
-        """Bytes of handshake messages received, which are held while the peer is not judged."""
+        """Bytes of handshake messages that are held until a message is complete."""
         return internals.handshake_bytes(self.quic)
 
     # --- what the owner calls ---
 
     def datagram(self, data: bytes, address: SocketAddress) -> None:
-        """A datagram came for this connection."""
+        """Handle a datagram that was received for this connection."""
         if self.over:
-            # aioquic would read on until the closing packet is built: a peer that was refused
-            # could still complete its handshake.
+            # aioquic processes datagrams until the closing packet is built, so a refused peer could
+            # still complete its handshake.
             return
         self._datagrams_since_flush += 1
         try:
@@ -148,12 +150,12 @@ class QuicWire:
             self._fail("datagram", error)
 
     def settle(self) -> None:
-        """All that had come was read: answer now what cannot wait for the application's words."""
+        """Send what cannot wait for the application, after all received datagrams were handled."""
         if not self._datagrams_since_flush or self._stopped:
-            return  # the application has spoken, and all that had to be said went along
-        much_came = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
+            return  # the application has sent since, and acknowledgements went with its data
+        many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
-            if much_came or self.over or internals.has_something_to_send(self.quic):
+            if many or self.over or internals.has_something_to_send(self.quic):
                 self._send(written=False)
             else:
                 self._set_timer(time.monotonic())
@@ -161,7 +163,7 @@ class QuicWire:
             self._fail("settle", error)
 
     def flush(self, *, written: bool = False) -> None:
-        """Send what is to be sent, and set the timer; ``written`` says that data is among it."""
+        """Send all waiting packets and set the timer. ``written``: the link has written data."""
         try:
             self._send(written=written)
         except Exception as error:
@@ -169,7 +171,7 @@ class QuicWire:
 
     def _send(self, *, written: bool) -> None:
         if self._stopped:
-            return  # where closing failed, aioquic would go on as if nothing had happened
+            return  # if closing failed, aioquic would still send
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
@@ -193,9 +195,9 @@ class QuicWire:
             self._along_s = now
 
     def keep_alive(self) -> None:
-        """Ping after each third of the idle period without a word from the peer.
+        """Send a ping after each third of the idle timeout without a packet of the peer.
 
-        So a dead peer is noticed, a quiet one is not lost, and a busy one is not asked.
+        Without pings a quiet connection would time out.  While packets arrive, no ping is sent.
         """
         if self.over:
             return
@@ -212,11 +214,11 @@ class QuicWire:
             self._fail("keepalive", error)
 
     def abandon(self, code: str, message: str) -> None:
-        """Give the connection up for a reason of this side; the peer is told that it is over."""
+        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
         self._end(QuicErrorCode.NO_ERROR, "", code, message)
 
     def stop(self) -> None:
-        """Cancel every timer; nothing more is sent."""
+        """Cancel every timer and send nothing more."""
         self.over = self._stopped = True
         TRAFFIC.ended(self.quic)
         for handle in (self._timer, self._flush, self._keepalive):
@@ -244,13 +246,13 @@ class QuicWire:
                     self._forget()
         closing = internals.close_event(self.quic)
         if closing is not None and not self.over:
-            self._send(written=False)  # what we close for; an owner may give its socket back
+            self._send(written=False)  # the reason for closing; `ended` may close the socket
             self._finish(*why(closing))
         elif self.link is not None:
             self.link.written()
 
     def _stream_data(self, stream: int, data: bytes, end: bool) -> None:
-        # No link, no data: a peer that was not judged has nobody to talk to.
+        # Without a link the peer was not verified, and its data is dropped.
         if self.link is not None:
             self.link.data(stream, data)
             if end:
@@ -263,7 +265,7 @@ class QuicWire:
     # --- ends ---
 
     def _fail(self, where: str, error: Exception) -> None:
-        """An exception was met: close, or stop at once when that was what failed."""
+        """Log an exception and close the connection, or stop at once if closing has failed."""
         log.error("wire.failed", where=where, exc_info=error)
         if self.over:
             self._forget()
@@ -271,20 +273,20 @@ class QuicWire:
             self._end(QuicErrorCode.INTERNAL_ERROR, FAILED, "", FAILED)
 
     def _end(self, error: int, reason: str, code: str, message: str) -> None:
-        """Tell the peer ``error`` and ``reason``, and this side ``code`` and ``message``."""
+        """Close: the peer gets ``error`` and ``reason``, our link ``code`` and ``message``."""
         if self.over or self._closing:
-            return  # sending may fail, and whoever learns of that gives the connection up
+            return  # a send may fail while closing and call this method again
         self._closing = True
-        said = self._say_goodbye(error, phrases.cut(reason, enforcement.REASON_BYTES_MAX))
+        ending = self._say_goodbye(error, phrases.cut(reason, enforcement.REASON_BYTES_MAX))
         self._finish(code, message)
-        if not said:
+        if not ending:
             self._forget()
 
     def _say_goodbye(self, error: int, reason: str) -> bool:
-        """Send what waits and then CONNECTION_CLOSE; whether the closing period has begun."""
+        """Send waiting data and CONNECTION_CLOSE. Return whether the closing period has begun."""
         if not internals.has_begun(self.quic):
             return False
-        for closing in (False, True):  # closing drops what is unsent, and the Refusal is
+        for closing in (False, True):  # flush first: `close` discards the unsent Refusal
             try:
                 if closing:
                     self.quic.close(error_code=error, reason_phrase=reason)
@@ -310,7 +312,7 @@ class QuicWire:
             self._fail("end", error)
 
     def _forget(self) -> None:
-        """Nothing more comes and no timer is left: the owner drops everything."""
+        """Stop all timers, free the memory, and let the owner drop this wire."""
         self.stop()
         try:
             internals.release(self.quic)
@@ -326,7 +328,7 @@ class QuicWire:
             return
         if self._timer is not None:
             if self._timer_s <= due_s:
-                return  # it fires in time; setting it anew for every packet would cost more
+                return  # the timer fires in time; setting it for every packet would cost more
             self._timer.cancel()
         self._timer_s = due_s
         self._timer = self._loop.call_later(max(0.0, due_s - now), self._timer_fired)
@@ -338,7 +340,7 @@ class QuicWire:
             if due_s is None:
                 return
             if due_s > now:
-                self._set_timer(now)  # what it was set for is done: packets came since
+                self._set_timer(now)  # packets have moved the deadline since the timer was set
                 return
             self.quic.handle_timer(now=now)
             self._take_events()
@@ -370,7 +372,7 @@ def _lost(packets: int, probed: bool) -> None:
 
 
 def why(event: events.ConnectionTerminated) -> tuple[str, str]:
-    """Code and message of an end: ours when the peer spoke of one, else in the library's words."""
+    """Return code and message of a closed connection: ours if the peer sent one, else aioquic's."""
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
     coded = phrases.read(event.reason_phrase)
     if coded and (in_tls or event.frame_type is None):

@@ -1,9 +1,9 @@
-"""WebSocket over TLS 1.3 with mutual authentication, for networks that drop UDP.
+"""The carrier for networks that drop UDP: WebSocket over TLS 1.3 with mutual authentication.
 
-Python's `ssl` does TLS and the library `websockets` the framing; both are driven without their
-own input and output, so that what a peer can make us hold is bounded here (`wire`).  `ssl` asks
-for a certificate and proves its possession; who its owner is, `transport.trust` judges, as on
-QUIC, before a byte of HTTP is read (`server`, `dialled`).
+Python's `ssl` does TLS, and the library `websockets` does the framing.  This package does the I/O
+for both, so that it can limit how much a peer makes this process hold (`transport.websocket.wire`).
+`ssl` demands a certificate and checks that the peer owns its key.  `transport.trust` then verifies
+and admits the peer, as on QUIC, before a byte of HTTP is read (`server`, `dialled`).
 """
 
 from midstreamer.transport.websocket.carrier import WssCarrier

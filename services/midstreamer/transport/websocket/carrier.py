@@ -1,4 +1,4 @@
-"""Links over WebSocket: dialled, and taken by a server."""
+"""The carrier for links over WebSocket and TLS: it dials servers and listens."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from midstreamer.transport.websocket.server import WssServer
 
 
 class WssCarrier(CertifiedCarrier):
-    """Opens links over WebSocket and TLS 1.3; refuses to exist when the self-test fails."""
+    """Opens links over WebSocket and TLS 1.3. The constructor raises if the self-test fails."""
 
     def __init__(self, watch: Watch, *, proxy: str = "") -> None:
-        """``proxy``: ``http://host:port``, ``environment`` (what HTTPS_PROXY and its like say),
-        or empty for none."""
+        """``proxy``: ``http://host:port``; ``environment`` for the proxy that HTTPS_PROXY and
+        similar variables name; or empty for none."""
         self_test()
         super().__init__(watch)
         self._proxy = proxy
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link. Refused names why either side turned the other away.
+        """Open a link to a server of kind ``expect``. Raise Refused if either side refuses.
 
-        The name is looked up each time, and all its addresses are tried, in random order.  Behind
-        a proxy the proxy looks it up.
+        A host name is resolved each time, and all its addresses are tried in random order.  With a
+        proxy, only the proxy's name is resolved here, and the proxy resolves the server's name.
         """
-        self.look()  # no watch ran since the last link closed: something may have changed
+        self.look()  # no task has checked the files since the last link closed
         way = way_to(address, self._proxy)
         places = await hosts.resolve(way.first, socket.SOCK_STREAM)
         random.shuffle(places)
@@ -68,14 +68,14 @@ class WssCarrier(CertifiedCarrier):
             if dialled is None:
                 sock.close()
             elif not dialled.is_open:
-                dialled.wire.abandon("", "given up")
+                dialled.wire.abandon("", "the dial failed or was cancelled")
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen; ``on_link`` runs as a task of its own for every judged link."""
+        """Listen at an address; run ``on_link`` as a new task for every admitted link."""
         return await self.listen(address, OpenLinks(on_link))
 
     async def listen(self, address: str, open_links: OpenLinks) -> Server:
-        """Listen, and have the links attended together with those of other servers."""
+        """Listen at ``host:port`` and add the accepted links to ``open_links``."""
         server = WssServer(self._trust, open_links, released=self._watch.release)
         await server.open(address)
         self._watch.over(server)

@@ -1,4 +1,4 @@
-"""One connection that this side opened."""
+"""The client side of a WebSocket connection: one dialled connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logs.get(__name__)
 
 
 class DialledLink(DialledPeer[WssWire]):
-    """One connection that this side opened, on a socket that leads to the server."""
+    """One dialled connection and the verification of its server."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class DialledLink(DialledPeer[WssWire]):
         )
 
     async def open(self, sock: socket.socket) -> FramedLink:
-        """Go through the handshakes of TLS, HTTP and the protocol; the socket is connected."""
+        """Complete the handshakes of TLS, HTTP and the protocol on a connected socket."""
         await asyncio.get_running_loop().create_connection(lambda: self.wire, sock=sock)
         self.wire.begin()
         link = await self._ready
@@ -52,14 +52,14 @@ class DialledLink(DialledPeer[WssWire]):
     # --- Owner ---
 
     def secured(self, wire: WssWire) -> None:
-        """TLS is done: is this the server that was dialled?"""
+        """Verify the server after the TLS handshake. Raise Refused if it is not accepted."""
         self.judge(wire.tls.presented)
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
-        """Whoever dialled learns why there is no link."""
+        """Release the connection, and let a waiting dial fail with the reason."""
         self._released(self)
         self._not_opened(code, message)
 
     def forgotten(self, wire: WssWire) -> None:
-        """The same again where ending failed half way."""
+        """Release the connection again, in case `ended` failed half way."""
         self.ended(wire, "", "")

@@ -1,4 +1,4 @@
-"""The way out of a network through an HTTP proxy: CONNECT, and nothing else."""
+"""Connections to a server through an HTTP proxy, with the method CONNECT."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from websockets.uri import WebSocketURI, parse_uri
 from midstreamer.domain.errors import ConfigError, Unavailable
 
 ENVIRONMENT = "environment"
-"""Take the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name."""
+"""Value of the proxy setting that means: use HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
 ANSWER_BYTES_MAX = 16 * 1024
+"""Most bytes of the proxy's answer to CONNECT."""
 _END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a server is reached: directly, or through a proxy."""
+    """The route to a server: directly (``proxy`` is None), or through a proxy."""
 
     uri: WebSocketURI
     proxy: Proxy | None
 
     @property
     def first(self) -> str:
-        """``host:port`` to connect to."""
+        """``host:port`` of the TCP connection: of the proxy if there is one, else of the server."""
         host, port = (self.uri.host, self.uri.port) if self.proxy is None else (
             self.proxy.host, self.proxy.port)  # fmt: skip
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def pass_through(self, sock: socket.socket) -> None:
-        """Have the proxy join this socket with the server; Unavailable says what it answered."""
+        """Ask the proxy to connect this socket to the server. Raise Unavailable if it does not."""
         if self.proxy is None:
             return
         loop = asyncio.get_running_loop()
@@ -41,7 +42,7 @@ class Way:
         await loop.sock_sendall(sock, request)
         answer = b""
         while not answer.endswith(_END):
-            # A server speaks second in TLS: what follows the answer can only come after our words.
+            # In TLS the client sends first, so no byte of the server follows the proxy's answer.
             part = await loop.sock_recv(sock, 1)
             if not part or len(answer) >= ANSWER_BYTES_MAX:
                 raise Unavailable(
@@ -51,14 +52,14 @@ class Way:
         status = answer.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
         if len(status) < 2 or not (status[0].startswith("HTTP/1.") and status[1][:1] == "2"):
             raise Unavailable(
-                f"the proxy {self.first} does not lead to {self.uri.host}:{self.uri.port}:"
+                f"the proxy {self.first} does not connect to {self.uri.host}:{self.uri.port}:"
                 f" it answered {' '.join(status)[:200]!r}",
                 retry_after_s=1.0,
             )
 
 
 def way_to(address: str, setting: str) -> Way:
-    """The way to ``host:port`` that the setting of proxies wants; ConfigError names a wrong one."""
+    """Return the route to ``host:port`` by the proxy setting. Raise ConfigError if it is wrong."""
     uri = parse_uri(f"wss://{address}/")
     found = get_proxy(uri) if setting == ENVIRONMENT else setting
     if not found:
@@ -66,12 +67,14 @@ def way_to(address: str, setting: str) -> Way:
     try:
         proxy = parse_proxy(found)
     except InvalidProxy as error:
-        # What it was is not shown, nor by the cause: it may hold a password.
-        raise ConfigError(f"the proxy is not http://<host>:<port>: {error.msg}") from None
+        # The setting may hold a password, so neither message nor cause shows it.
+        raise ConfigError(f"the proxy setting is not http://<host>:<port>: {error.msg}") from None
     except ValueError:
-        raise ConfigError("the proxy is not http://<host>:<port>: its port is no number") from None
+        raise ConfigError(
+            "the proxy setting is not http://<host>:<port>: its port is no number"
+        ) from None
     if proxy.scheme != "http":
         raise ConfigError(
-            f"a proxy of {proxy.scheme}:// is not spoken to, http:// (CONNECT) alone is"
+            f"a {proxy.scheme}:// proxy is not supported: use one with http://<host>:<port>"
         )
     return Way(uri, proxy)

@@ -1,4 +1,4 @@
-"""The proof for WebSocket: whom TLS lets through, and whom the judging after it; about 10 ms."""
+"""Self-test of the WebSocket carrier: TLS and our check of certificates, in about 10 ms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _done: list[bool] = []
 
 
 def self_test() -> None:
-    """Raise SelfTestFailed unless strangers are refused and friends are not. Once per process."""
+    """Raise SelfTestFailed unless certificates are enforced. It runs once per process."""
     if not _done:
         proving.prove(_meet)
         _done.append(True)

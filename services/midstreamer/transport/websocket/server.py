@@ -1,4 +1,4 @@
-"""A listening TCP socket, the connections on it, and their judging."""
+"""The WebSocket server: a listening TCP socket, its connections, and how clients are verified."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ log = logs.get(__name__)
 
 BACKLOG = 128
 HALF_OPEN_MAX = 256
-"""Sockets whose peer was not judged; a process has often no more than 1,024 files in all."""
+"""Most connections whose peer is not verified yet. Each is an open file, and a process often may
+have only 1024 open files."""
 _COUNTED = frozenset(Reason)
-"""What TLS itself objects to, by the words that refusals have."""
+"""Reasons of failed TLS handshakes that the metric counts by name. Others are counted together."""
 FORBIDDEN, UNAVAILABLE = 403, 503
-"""How HTTP says that somebody may not, and that there is no room now."""
+"""HTTP status for a client that may not connect, and for a server that has no room."""
 
 
 class WssServer(AcceptedPeers[WssWire]):
-    """A listening socket and its connections."""
+    """A WebSocket server: one listening TCP socket and all its connections."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class WssServer(AcceptedPeers[WssWire]):
         self._address = ""
 
     async def open(self, address: str) -> None:
-        """Begin to listen; ConfigError names the address when it cannot."""
+        """Begin to listen at ``host:port``. Raise ConfigError if it cannot bind."""
         sock = await hosts.bound(address, socket.SOCK_STREAM)
         self._address = hosts.written(sock.getsockname())
         self._server = await asyncio.get_running_loop().create_server(
@@ -65,21 +66,21 @@ class WssServer(AcceptedPeers[WssWire]):
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound."""
+        """``host:port`` that is really bound."""
         return self._address
 
     async def close(self) -> None:
-        """Stop accepting and close every link."""
+        """Stop accepting connections and close every link."""
         self._server.close()
         await self._open_links.close(self)
         for wire in list(self._wires):
             wire.abandon("", "the server has closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(attending.FAREWELL_S):
-                await self._empty.wait()  # the other sides close when they have read it all
+                await self._empty.wait()  # peers close after they have read all data
         for wire in list(self._wires):
             wire.drop()
-        await asyncio.sleep(0)  # so that each socket is given back
+        await asyncio.sleep(0)  # so that the loop closes each socket
         self._released(self)
 
     # --- connections ---
@@ -89,14 +90,14 @@ class WssServer(AcceptedPeers[WssWire]):
         return AcceptedWire(tls, web.server(), self, idle_s=self._trust.limits.idle_s)
 
     def _tls_context(self) -> ssl.SSLContext:
-        """Made once for all connections that show the same certificate."""
+        """Return the TLS settings, made anew only when the credentials have changed."""
         current = self._trust.current
         if self._context is None or self._context[0] != current:
             self._context = current, transport_tls.context(current, server_side=True)
         return self._context[1]
 
     def connected(self, wire: WssWire) -> None:
-        """Somebody has connected: a place is found, and a deadline set."""
+        """Add a half-open connection with its deadline; close another if there is no room."""
         leaving = self._half_open.must_leave(wire.address)
         if leaving is not None:
             self._give_up(leaving, Overloaded.code)
@@ -108,25 +109,25 @@ class WssServer(AcceptedPeers[WssWire]):
         )
 
     def came(self, wire: WssWire) -> None:
-        """Bytes came of a peer that was not judged; too much of all, and somebody leaves."""
+        """Count the bytes of a half-open connection; end connections above the common limit."""
         self._half_open.hold(wire, wire.received_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)
 
     def _give_up(self, wire: WssWire, reason: str) -> None:
-        """End a half-open connection and free all of it now: no link came of it."""
+        """End a half-open connection and free all its memory at once."""
         metrics.HANDSHAKES.labels(reason).inc()
-        log.debug("handshake.failed", code=reason)  # a flood must not fill the log as well
+        log.debug("handshake.failed", code=reason)  # debug: a flood must not fill the log
         self._turned_away.add(wire)
-        # Its place is free now, and not when the loop has closed its socket: of several newcomers
-        # in one turn, each finds another one that makes room.
+        # Free the place now, not when the loop has closed the socket: several new connections in
+        # one turn of the loop must not all choose the same old connection to close.
         self._no_longer_half_open(wire)
         wire.drop()
 
     # --- Owner ---
 
     def secured(self, wire: WssWire) -> None:
-        """TLS has let the client through: who is it, and is there room?"""
+        """Verify a client after its TLS handshake. A refusal is sent as an HTTP response."""
         try:
             self.judge(wire, wire.tls.presented, wires.place_of(wire))
         except MidstreamerError as refusal:
@@ -134,14 +135,14 @@ class WssServer(AcceptedPeers[WssWire]):
             wire.refuse(UNAVAILABLE if full else FORBIDDEN, refusal)
 
     def established(self, wire: WssWire) -> FramedLink:
-        """The client was judged on the way; from now on it may speak."""
+        """Start the link of a verified client, and its keepalive."""
         link = super().established(wire)
         wire.keep_alive()
         return link
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
-        """Its place among the links is free; its socket is open until the other side closes."""
-        if wire.link is None and wire not in self._turned_away:  # those are counted by their reason
+        """Free the place of an ended connection. Its socket stays open until the peer closes."""
+        if wire.link is None and wire not in self._turned_away:  # refusals are counted already
             reason = code if code in _COUNTED else HANDSHAKE_FAILED
             metrics.HANDSHAKES.labels(reason).inc()
             log.debug("handshake.failed", code=code, detail=message)
@@ -149,9 +150,9 @@ class WssServer(AcceptedPeers[WssWire]):
         self._forget_peer(wire)
 
     def forgotten(self, wire: WssWire) -> None:
-        """Its socket is closed."""
+        """Drop all state of a wire whose socket is closed."""
         self._no_longer_half_open(wire)
-        self.ended(wire, "", "")  # done already, unless ending failed half way
+        self.ended(wire, "", "")  # done already, unless `ended` failed half way
         self._turned_away.discard(wire)
         self._wires.discard(wire)
         if not self._wires:
@@ -159,20 +160,20 @@ class WssServer(AcceptedPeers[WssWire]):
 
 
 class AcceptedWire(WssWire):
-    """A wire that tells its server what comes before it is judged."""
+    """The wire of an accepted connection, which counts as half-open until it has a link."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is connected."""
+        """Register the new connection with the server."""
         super().connection_made(transport)
         self._server.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Handle received bytes, and report their number to the server while half-open."""
         super().data_received(data)
         if self.link is None and not self.over:
             self._server.came(self)
 
     @property
     def _server(self) -> WssServer:
-        assert isinstance(self._owner, WssServer)  # noqa: S101 - for the type alone
+        assert isinstance(self._owner, WssServer)  # noqa: S101 - only for the type checker
         return self._owner

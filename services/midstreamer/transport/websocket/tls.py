@@ -1,8 +1,8 @@
-"""TLS 1.3 between two ends that both show a certificate; bytes in, bytes out.
+"""TLS 1.3 without I/O, between two peers that both present a certificate.
 
-`ssl` verifies less than it could on purpose.  It proves that the peer holds the key of its
-certificate and that the certificate leads to a trusted authority; validity, strength, usage,
-identity and kind are judged by `security.chain` as on QUIC, where each has a name of its own.
+`ssl` is configured to check only that the peer owns the key of its certificate and that the
+certificate chains to a trusted authority.  `security.chain` checks validity, strength, usage,
+identity and kind, as on QUIC, so that each failure has its own named reason.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from midstreamer.security.reasons import Reason
 READ_BYTES = 64 * 1024
 _ALPN = "http/1.1"
 _NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL: `security.chain` says which date is wrong."""
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL: do not check dates, because `security.chain` does."""
 _ANY_STRENGTH = "DEFAULT:@SECLEVEL=0"
-"""Of keys and signatures in certificates: `security.chain` says which is weak. The ciphers of
-TLS 1.3 do not depend on it."""
+"""Cipher string that accepts any strength of keys and signatures in certificates, because
+`security.chain` checks them. It does not change the ciphers of TLS 1.3."""
 _INVALID_PURPOSE = 26
 """X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
 _NO_PEER_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
@@ -36,50 +36,53 @@ _ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": Reason.EXPIRED,
     "SSLV3_ALERT_BAD_CERTIFICATE": Reason.UNREADABLE,
 }
-"""What the other side's TLS says, by the name that `ssl` gives it."""
+"""Reasons for the TLS alerts of the peer, by the name that `ssl` gives each alert."""
 
 
 def context(credentials: Credentials | None, *, server_side: bool) -> ssl.SSLContext:
-    """What one connection is made with; only the self-test has no credentials."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-    made.minimum_version = ssl.TLSVersion.TLSv1_3
-    made.set_ciphers(_ANY_STRENGTH)
-    made.check_hostname = False  # identities are URIs; no peer is told by its host
-    made.verify_mode = ssl.CERT_REQUIRED if server_side else ssl.CERT_NONE
-    made.verify_flags |= _NO_CHECK_TIME
-    made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    """Return the settings of TLS for one side, with its certificate and trusted authorities.
+
+    ``credentials`` are None only for the client without a certificate in the self-test.
+    """
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    settings.minimum_version = ssl.TLSVersion.TLSv1_3
+    settings.set_ciphers(_ANY_STRENGTH)
+    settings.check_hostname = False  # peers are identified by a URI, not by a host name
+    settings.verify_mode = ssl.CERT_REQUIRED if server_side else ssl.CERT_NONE
+    settings.verify_flags |= _NO_CHECK_TIME
+    settings.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     if server_side:
-        made.num_tickets = 0  # a resumed session would present no certificate
-    made.set_alpn_protocols([_ALPN])
+        settings.num_tickets = 0  # a resumed session would present no certificate
+    settings.set_alpn_protocols([_ALPN])
     if credentials is not None:
-        tls.trust(made, credentials.anchors)
-        tls.show(made, credentials)
-    return made
+        tls.trust(settings, credentials.anchors)
+        tls.show(settings, credentials)
+    return settings
 
 
 class Tls:
-    """One connection of TLS."""
+    """One TLS connection in memory: the caller moves the encrypted bytes."""
 
     def __init__(self, made: ssl.SSLContext, *, server_side: bool) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = made.wrap_bio(self._in, self._out, server_side=server_side)
         self.ready = False
-        """The handshake is done, and the peer has proven its key."""
+        """True: the handshake is complete, and the peer has proven that it owns its key."""
         self.ended = False
-        """The peer said that nothing more comes."""
+        """True: the peer has closed its side of TLS, and no more data follows."""
 
     def start(self) -> None:
-        """Begin, on the side that dialled."""
+        """Begin the handshake, on the side that dialled."""
         self._shake_hands()
 
     def receive(self, data: bytes) -> None:
-        """Take what came. Refused names what the other side objects to, or we."""
+        """Add received encrypted bytes. Raise Refused if the handshake fails on either side."""
         self._in.write(data)
         if not self.ready:
             self._shake_hands()
 
     def read(self) -> bytes:
-        """Decrypt what has come, at most READ_BYTES; empty when nothing is left."""
+        """Return at most `READ_BYTES` of decrypted data; empty if there is none."""
         try:
             data = self._tls.read(READ_BYTES)
         except ssl.SSLWantReadError:
@@ -92,31 +95,31 @@ class Tls:
         return data
 
     def write(self, data: bytes) -> None:
-        """Encrypt; `take` has it then."""
+        """Encrypt data; `take` returns the encrypted bytes."""
         self._tls.write(data)
 
     def close(self) -> None:
-        """Say that nothing more comes."""
+        """Make the closing alert, which tells the peer that no more data follows."""
         if self.ready:
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # wants the peer's answer, which need not be awaited
+                self._tls.unwrap()  # raises because the peer's answer is not there yet
 
     def take(self) -> bytes:
-        """What is to be sent."""
+        """Return and remove the encrypted bytes to send."""
         return self._out.read()
 
     def free(self) -> None:
-        """Drop all that is held; nothing can be done with it any more."""
+        """Free the memory. The object cannot be used after this call."""
         del self._tls, self._in, self._out
 
     @property
     def presented(self) -> Presented:
-        """What the peer showed in its handshake."""
-        # Public from Python 3.13 on; before it the inner object has it.
+        """The certificates that the peer presented in its handshake."""
+        # A public method since Python 3.13; before, only the inner object has the method.
         inner: Any = self._tls if hasattr(self._tls, "get_unverified_chain") else vars(self._tls)
         inner = inner["_sslobj"] if isinstance(inner, dict) else inner
-        shown = inner.get_unverified_chain
-        certificates = [_certificate(one) for one in shown() or ()]
+        chain_of_peer = inner.get_unverified_chain
+        certificates = [_certificate(shown) for shown in chain_of_peer() or ()]
         if not certificates:
             return Presented(None)
         return Presented(certificates[0], tuple(certificates[1:]))
@@ -146,7 +149,7 @@ def _ssl_der() -> int:
 
 
 def _refusal(error: ssl.SSLError) -> Refused:
-    """Why a handshake failed, in the words that QUIC uses."""
+    """Return the Refused for a failed handshake, with the same reasons as on QUIC."""
     if isinstance(error, ssl.SSLCertVerificationError):
         wrong_usage = error.verify_code == _INVALID_PURPOSE
         reason = Reason.WRONG_USAGE if wrong_usage else Reason.UNKNOWN_AUTHORITY
@@ -154,7 +157,7 @@ def _refusal(error: ssl.SSLError) -> Refused:
     if error.reason == _NO_PEER_CERTIFICATE:
         return decide.refused(Reason.NO_CERTIFICATE, "a client certificate is required")
     if error.reason in _ALERTS:
-        return decide.refused(_ALERTS[error.reason], "the other side's TLS says so")
+        return decide.refused(_ALERTS[error.reason], "the peer sent this reason as a TLS alert")
     return Refused(f"TLS: {error.reason or error}", reason=HANDSHAKE_FAILED)
 
 

@@ -1,6 +1,6 @@
-"""What was written on the streams of a connection and has not left: taken out in chunks, by turns.
+"""Queue of unsent bytes per stream, sent in chunks that alternate between the streams.
 
-A long frame must not keep a short one on the other stream waiting.
+So a short frame on one stream does not wait behind a long frame on the other.
 """
 
 from __future__ import annotations
@@ -9,42 +9,42 @@ import collections
 from collections.abc import Iterator
 
 CHUNK_BYTES = 16 * 1024
-"""Of a stream in one message; TLS puts as much into one record."""
+"""Most bytes of a stream in one message: the size of one TLS record."""
 
 
 class Waiting:
-    """Bytes of each stream, in order."""
+    """Unsent bytes of each stream, in order."""
 
     def __init__(self) -> None:
         self.total_bytes = 0
-        """Of all streams."""
+        """Number of unsent bytes of all streams."""
         self._streams: dict[int, collections.deque[memoryview]] = {}
 
     def add(self, stream: int, data: bytes) -> None:
-        """Put bytes behind those that wait on a stream."""
+        """Append bytes to the queue of a stream."""
         self._streams.setdefault(stream, collections.deque()).append(memoryview(data))
         self.total_bytes += len(data)
 
     def turn(self) -> Iterator[bytes]:
-        """A message of each stream that has something: its number in one byte, then a chunk."""
+        """Remove one chunk from each stream that has any; yield it after one byte with the id."""
         for stream, parts in self._streams.items():
             if parts:
                 yield bytes((stream,)) + self._chunk(parts)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all unsent bytes."""
         self._streams.clear()
         self.total_bytes = 0
 
     def _chunk(self, parts: collections.deque[memoryview]) -> bytes:
-        """The next bytes of a stream, out of as many writes as fit."""
-        taken: list[memoryview] = []
+        """Remove and return the next bytes of a stream, at most `CHUNK_BYTES`."""
+        pieces: list[memoryview] = []
         room = CHUNK_BYTES
         while parts and room:
             part = parts.popleft()
-            taken.append(part[:room])
+            pieces.append(part[:room])
             if len(part) > room:
                 parts.appendleft(part[room:])
-            room -= len(taken[-1])
+            room -= len(pieces[-1])
         self.total_bytes -= CHUNK_BYTES - room
-        return b"".join(taken)
+        return b"".join(pieces)

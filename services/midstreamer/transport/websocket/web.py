@@ -1,4 +1,4 @@
-"""The WebSocket of each side, as the library `websockets` makes it, and what its ends mean."""
+"""WebSocket protocol objects of the library `websockets`, and how its refusals are read."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from midstreamer.transport import phrases
 from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED
 
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Taken in one message."""
+"""Most bytes accepted in one WebSocket message."""
 SUBPROTOCOL = Subprotocol(frames.ALPN.replace("/", "."))
-"""Names the protocol and its version; HTTP allows no slash here."""
+"""WebSocket subprotocol with our protocol's name and version. HTTP allows no slash here."""
 SILENT = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG001
-"""For the library: a peer could make it write lines without a bound."""
+"""Logger for the library that drops everything, so that a peer cannot fill our log."""
 
 Web = ServerProtocol | ClientProtocol
-"""Neither offers nor takes an extension: nothing is compressed."""
+"""WebSocket of either side. Neither side uses extensions, so nothing is compressed."""
 
 
 def client(place: str) -> ClientProtocol:
-    """The WebSocket of a side that dialled ``host:port``."""
+    """Return the WebSocket of the side that dialled ``place``, a ``host:port``."""
     return ClientProtocol(
         parse_uri(f"wss://{place}/"),
         subprotocols=[SUBPROTOCOL],
@@ -36,17 +36,17 @@ def client(place: str) -> ClientProtocol:
 
 
 def server() -> ServerProtocol:
-    """The WebSocket of a side that listens."""
+    """Return the WebSocket of a connection that a server accepted."""
     return ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MESSAGE_BYTES_MAX, logger=SILENT)
 
 
 def answer(server: ServerProtocol, request: Request) -> None:
-    """Answer a request for a WebSocket; not where what came behind it broke the rules already."""
+    """Answer an upgrade request, unless later bytes of the client have already ended the HTTP."""
     if not server.eof_sent:
         server.send_response(server.accept(request))
 
 
 def refusal(response: Response) -> tuple[str, str]:
-    """Code and message of an answer to the upgrade that is no link."""
+    """Return code and message of an HTTP response that refuses the upgrade."""
     body = bytes(response.body or b"").decode(errors="replace")
     return phrases.read(body) or (HANDSHAKE_FAILED, f"HTTP {response.status_code}: {body[:200]}")

@@ -1,11 +1,12 @@
-"""One TCP connection as a wire of `transport.framed`: TLS, HTTP's upgrade, then messages.
+"""`WssWire`: one TCP connection as a wire of `transport.framed`, with TLS and WebSocket.
 
-A message is one byte that names the stream, and bytes of it.  Long frames leave in many messages,
-by turns with those of the other stream, so that a short frame never waits behind a long one.
+A WebSocket message is one byte with the stream's id, then bytes of that stream.  A long frame is
+sent in many messages, which alternate with messages of the other stream, so that a short frame
+never waits behind a long one.
 
-Nothing that the event loop or an owner calls here raises.  Whatever fails closes the connection.
-What a peer can make us hold is bounded: before it was judged by the bytes that it sent, later by
-one message, by what a turn of the loop reads, and by how often it may ask for a pong.
+Methods called by the event loop or by the owner never raise: any error closes the connection.  The
+memory that a peer can use is limited.  Before it is verified, its total bytes are limited.  Later
+the size of a message, the unread bytes and the number of pings are.
 """
 
 from __future__ import annotations
@@ -36,58 +37,58 @@ log = logs.get(__name__)
 FAILED = "this side failed"
 ENDED = "the peer closed"
 UNJUDGED_BYTES_MAX = 64 * 1024
-"""Received of a peer before it was judged: a handshake with a chain takes some 5 kB."""
+"""Most bytes from a peer before it is verified. A handshake with a chain takes about 5 kB."""
 TURN_BYTES, TURN_S = 16 * 1024, 0.005
-"""Read of one connection in one turn of the loop, and for how long: megabytes of the smallest
-messages, read in one go, would hold everybody up."""
+"""Most bytes of one connection, and most seconds, to read in one turn of the event loop. To read
+megabytes of small messages in one turn would delay all other links."""
 SLICE_BYTES = 2 * 1024
-"""Read before the clock is looked at again."""
+"""Bytes to read between two checks of the clock against `TURN_S`."""
 UNREAD_BYTES = 256 * 1024
-"""Decrypted and not yet read; above it nothing more is taken from the socket."""
+"""Decrypted bytes that wait to be read, above which reading from the socket pauses."""
 BUFFER_BYTES = 64 * 1024
-"""Handed to the socket and not yet taken by the kernel; above it streams wait."""
+"""Bytes in asyncio's send buffer above which streams stop writing."""
 KERNEL_BYTES = 128 * 1024
-"""Taken by the kernel and not yet sent; above it the socket takes no more."""
+"""Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
-"""Pings of a peer in one period of idleness. Each is answered, whether or not it reads."""
+"""Most pings of a peer in one idle timeout. All are answered, even if the peer does not read."""
 LINGER_S = 1.0
-"""How long a closed connection waits for the other side to close: what was said last would be
-lost if the socket were closed before it was read."""
+"""Seconds that a closed connection waits for the peer to close. If the socket were closed earlier,
+the last messages could be lost before the peer has read them."""
 CLOSE_NORMAL, CLOSE_REASON = 1000, 4000
-"""Codes of a closing message: without a reason, and with one of ours."""
+"""Status codes of a WebSocket close frame: without a reason, and with a reason of ours."""
 CLOSE_BYTES_MAX = 123
-"""Of the text in a closing message (RFC 6455, section 5.5)."""
+"""Most bytes of the text in a WebSocket close frame (RFC 6455, section 5.5)."""
 
 
 class Owner(Protocol):
-    """Who holds wires: a server many, a dialled link one."""
+    """Owner of WebSocket connections. A server owns many, a dialled link owns one."""
 
     def secured(self, wire: WssWire) -> None:
-        """TLS is done: judge the peer; Refused or Overloaded turn it away."""
+        """Verify the peer after the TLS handshake, and refuse it if it is not admitted."""
 
     def established(self, wire: WssWire) -> FramedLink:
-        """The upgrade is done too: make the link."""
+        """Return a new link for the wire. TLS and the upgrade are complete, the peer verified."""
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
-        """Nothing more will be said."""
+        """Handle the end of the connection, whose socket may still be open."""
 
     def forgotten(self, wire: WssWire) -> None:
-        """The socket is closed."""
+        """Drop all state of the wire, because its socket is closed."""
 
 
 class WssWire(asyncio.Protocol):
-    """The shell of one connection of TLS and one of WebSocket."""
+    """Runs TLS and WebSocket for one TCP connection on the event loop."""
 
     scheme = Scheme.WSS
 
     def __init__(self, tls: Tls, connection: web.Web, owner: Owner, *, idle_s: float) -> None:
         self.tls = tls
         self.link: FramedLink | None = None
-        """There once the peer was judged and the upgrade is done."""
+        """The link of the connection. None until the peer is verified and the upgrade complete."""
         self.over = False
-        """Nothing more will be said, and what still comes is dropped."""
+        """True: the connection has ended. Bytes that still arrive are dropped."""
         self.received_bytes = 0
-        """Of the peer, until it was judged."""
+        """Encrypted bytes received from the peer, limited until the peer is verified."""
         self.address: SocketAddress = ()
         self._web = connection
         self._owner = owner
@@ -111,7 +112,7 @@ class WssWire(asyncio.Protocol):
     # --- Wire ---
 
     def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order; what one turn of the loop writes leaves together."""
+        """Send bytes on a stream, in order: at the end of this loop turn, or ``at_once``."""
         self._waiting.add(stream, data)
         if at_once:
             self._flush_now()
@@ -119,45 +120,45 @@ class WssWire(asyncio.Protocol):
             self._flush = self._loop.call_soon(self._flush_now)
 
     def hang_up(self, code: str, message: str) -> None:
-        """End the connection, telling the peer why."""
+        """Close the connection, and send the reason to the peer."""
         self._end(phrases.coded(code, message), "", "")
 
     def taken(self) -> None:
-        """Nothing to do: TCP counts what left, not what was read."""
+        """Do nothing: flow control depends on bytes read from the socket, not on frames taken."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes written that the kernel has not taken; it holds `KERNEL_BYTES` more at most."""
+        """Written bytes that the kernel has not accepted; it may hold `KERNEL_BYTES` more."""
         handed = self._transport.get_write_buffer_size() if self._transport else 0
         return self._waiting.total_bytes + handed
 
     @property
     def silent_s(self) -> float:
-        """Seconds since something of the peer came."""
+        """Seconds since bytes of the peer arrived."""
         return self._loop.time() - self._heard_s
 
     # --- what the owner calls ---
 
     def begin(self) -> None:
-        """Start the handshake of TLS, on the side that dialled."""
+        """Start the TLS handshake, on the side that dialled."""
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Ping after each third of the idle period without a word from the peer; end after it."""
+        """Send a ping after each third of the idle timeout without bytes; close at its end."""
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
-        """Turn away a peer that TLS let through, with a reason that it can read."""
+        """Refuse a client after the TLS handshake, with an HTTP response that has the reason."""
         if isinstance(self._web, ServerProtocol):
             self._web.send_response(self._web.reject(status, refusal.message))
         self._end("", "", "")
 
     def abandon(self, code: str, message: str) -> None:
-        """Give the connection up for a reason of this side; the peer is told that it is over."""
+        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
         self._end("", code, message)
 
     def drop(self) -> None:
-        """Close the socket now; nothing more is said."""
+        """Close the connection and its socket at once, without waiting for the peer."""
         self._end("", "", "")
         if self._transport is not None:
             self._transport.abort()
@@ -165,8 +166,8 @@ class WssWire(asyncio.Protocol):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is connected."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type alone
+        """Set the options of the connected socket."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - only for the type checker
         self._transport = transport
         transport.set_write_buffer_limits(BUFFER_BYTES, BUFFER_BYTES // 4)
         raw = transport.get_extra_info("socket")
@@ -176,14 +177,14 @@ class WssWire(asyncio.Protocol):
         self.address = transport.get_extra_info("peername") or ("0.0.0.0", 0)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Handle received bytes."""
         if self.over:
             return
         self._heard_s = self._loop.time()
         self._guarded("data", self._received, data)
 
     def eof_received(self) -> bool:
-        """The peer sends nothing more; the socket is closed when its last words were read."""
+        """Note that the peer sends no more bytes; close when all its bytes were read."""
         self._eof = True
         if self.over and self._transport is not None:
             self._transport.close()
@@ -192,21 +193,21 @@ class WssWire(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed."""
+        """Read the remaining bytes, end the link, and let the owner drop this wire."""
         self._transport = None
         if self._linger is not None:
             self._linger.cancel()
-        while self._unread and not self.over:  # it may have come just before the end
+        while self._unread and not self.over:  # bytes that arrived just before the end
             self._guarded("data", self._read_part)
         self._finish("", "the connection is gone" if exc else ENDED)
         self._owner.forgotten(self)
 
     def pause_writing(self) -> None:
-        """The socket takes no more for now."""
+        """Stop writing, because the socket's buffer is full."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Write again, because the socket's buffer has room."""
         self._paused = False
         self._flush_now()
 
@@ -219,7 +220,8 @@ class WssWire(asyncio.Protocol):
     def _received(self, data: bytes) -> None:
         self.received_bytes += len(data)
         if not self._judged and self.received_bytes > UNJUDGED_BYTES_MAX:
-            self._end("", HANDSHAKE_FAILED, f"more than {UNJUDGED_BYTES_MAX} B before TLS was done")
+            message = f"more than {UNJUDGED_BYTES_MAX} B before the TLS handshake was complete"
+            self._end("", HANDSHAKE_FAILED, message)
             return
         try:
             self.tls.receive(data)
@@ -232,7 +234,7 @@ class WssWire(asyncio.Protocol):
             if self._judged:
                 self._decrypt()
         except Refused as refusal:
-            self._send_out()  # TLS tells the other side in its own words
+            self._send_out()  # TLS has made an alert for the peer
             code, message = phrases.read(refusal.message) or (refusal.reason, refusal.message)
             self._end("", code, message)
 
@@ -252,7 +254,7 @@ class WssWire(asyncio.Protocol):
             self._guarded("data", self._read_part)
 
     def _read_part(self) -> None:
-        """Read the next part of what waits; the rest in turns of its own."""
+        """Read a part of the decrypted bytes; schedule later loop turns for the rest."""
         until_s = self._loop.time() + TURN_S
         for _ in range(TURN_BYTES // SLICE_BYTES):
             part = bytes(self._unread[:SLICE_BYTES])
@@ -311,7 +313,7 @@ class WssWire(asyncio.Protocol):
         elif frame.opcode in (Opcode.PONG, Opcode.CLOSE):
             return
         elif frame.opcode is not Opcode.BINARY or not frame.fin or not frame.data:
-            self._end("", "", "the peer sent a message that is none of ours")
+            self._end("", "", "the peer sent a WebSocket message that is not valid here")
         elif self.link is not None:
             self.link.data(frame.data[0], bytes(frame.data[1:]))
 
@@ -332,20 +334,20 @@ class WssWire(asyncio.Protocol):
         self._guarded("flush", self._send_streams)
 
     def _send_streams(self, *, all_of_it: bool = False) -> None:
-        """Send what waits, a chunk of each stream by turns, while the socket takes it."""
+        """Send waiting bytes, a chunk of each stream in turn, while the socket accepts them."""
         if self.over or self._web.state is not State.OPEN:
             return
         while self._waiting.total_bytes and (all_of_it or not self._paused):
             for message in self._waiting.turn():
                 self._web.send_binary(message)
             if not all_of_it and self._waiting.total_bytes:
-                self._send_out()  # it may find the socket full
+                self._send_out()  # this may fill the socket's buffer and set `_paused`
         self._send_out()
         if self.link is not None:
             self.link.written()
 
     def _send_out(self) -> None:
-        """Hand to the socket what WebSocket and TLS have to say."""
+        """Write all bytes that WebSocket and TLS have made to the socket."""
         if self._transport is None or self.over:
             return
         for data in self._web.data_to_send():
@@ -361,7 +363,7 @@ class WssWire(asyncio.Protocol):
             return
         left_s = self._idle_s - self.silent_s
         if left_s <= 0:
-            self._end("", "", f"nothing came for {self._idle_s:g} s")
+            self._end("", "", f"no bytes arrived for {self._idle_s:g} s")
             return
         if left_s <= self._idle_s * 2 / 3 and self._web.state is State.OPEN:
             self._web.send_ping(b"")
@@ -380,27 +382,27 @@ class WssWire(asyncio.Protocol):
             log.exception("wire.failed", where=where)
             self._end("", "", FAILED)
 
-    def _end(self, said: str, code: str, message: str) -> None:
-        """Tell the peer ``said``, and this side ``code`` and ``message``."""
+    def _end(self, reason: str, code: str, message: str) -> None:
+        """Close: the peer gets ``reason``, our link ``code`` and ``message``."""
         if self.over or self._closing:
             return
         self._closing = True
         try:
-            self._say_goodbye(said)
+            self._say_goodbye(reason)
         except Exception:
             log.exception("wire.failed", where="closing")
             if self._transport is not None:
                 self._transport.abort()
         self._finish(code, message)
 
-    def _say_goodbye(self, said: str) -> None:
-        """Send what waits, then why it ends; the socket closes when the other side has."""
+    def _say_goodbye(self, reason: str) -> None:
+        """Send waiting bytes and the reason. The socket closes when the peer has closed."""
         if self._transport is None:
             return
         if self._web.state is State.OPEN:
             self._send_streams(all_of_it=True)
-            code = CLOSE_REASON if said else CLOSE_NORMAL
-            self._web.send_close(code, phrases.cut(said, CLOSE_BYTES_MAX))
+            code = CLOSE_REASON if reason else CLOSE_NORMAL
+            self._web.send_close(code, phrases.cut(reason, CLOSE_BYTES_MAX))
         self._send_out()
         self.tls.close()
         self._send_out()
@@ -409,7 +411,7 @@ class WssWire(asyncio.Protocol):
             self._transport.close()
             self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
             return
-        with contextlib.suppress(OSError):  # the other side may have closed
+        with contextlib.suppress(OSError):  # the peer may have closed already
             self._transport.write_eof()
         self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
 
@@ -422,7 +424,7 @@ class WssWire(asyncio.Protocol):
                 handle.cancel()
         self._unread.clear()
         self._waiting.clear()
-        self.tls.free()  # the socket may be open for a while longer
+        self.tls.free()  # free memory now, because the socket may stay open a while longer
         try:
             if self.link is not None:
                 self.link.lost(code, message)
@@ -432,5 +434,5 @@ class WssWire(asyncio.Protocol):
 
 
 def place_of(wire: WssWire) -> str:
-    """``host:port`` of the other end, for logs."""
+    """Return ``host:port`` of the peer, for logs."""
     return hosts.written(wire.address)
