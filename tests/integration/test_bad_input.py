@@ -208,7 +208,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
             place.tick(GAP, series=OTHER),
             Column(SERIES, np.array([HOUR // 2], "<i8").tobytes(), bytes(8)),
         ),
-        ("error[stale_tick]", SERIES, str(HOUR // 2), "no tick is stored", "the last is at"),
+        ("error[stale_tick]", SERIES, str(HOUR // 2), "no tick is stored", "the last tick is at"),
     ),
     "ticks that go back in time": (
         lambda place: place.append(
