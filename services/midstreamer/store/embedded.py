@@ -157,7 +157,7 @@ class EmbeddedServer:
         self._release()
 
     async def wait(self) -> int:
-        """Wait until the server has ended and return its exit status; 0 if it never ran."""
+        """Wait until the server has ended and return its exit status; 0 if none was started."""
         process = self._process
         while process is not None and process.poll() is None:  # noqa: ASYNC110 - sets no event
             await asyncio.sleep(_WATCH_S)

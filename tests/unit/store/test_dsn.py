@@ -119,7 +119,11 @@ def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> 
         ("postgresql://me@db.example/db?sslmode=disable", {}, "sslmode must be verify-full"),
         ("postgresql://me@localhost/db?sslmode=prefer", {}, "sslmode must be verify-full"),
         ("postgresql://me@db.example/db?sslmode=verify-ca", {}, "sslmode must be verify-full"),
-        ("postgresql://me@db.example/db?sslrootcert=ca.pem", {}, "sslrootcert would have no effect"),
+        (
+            "postgresql://me@db.example/db?sslrootcert=ca.pem",
+            {},
+            "sslrootcert would have no effect",
+        ),
         ("postgresql:///db", {}, "must name the host"),
         ("postgresql:///db", {"PGHOST": "/run"}, "must name the host"),
         ("postgresql://me@/db?host=/run/postgresql", {}, "must name the host"),
