@@ -497,7 +497,7 @@ async def survey(place: Place, sync: child.Child) -> frames.Answer:
 ABSENT: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "the server": (
         lambda dsn: dsn.replace("/socket", "/nowhere"),
-        ("cannot be made", "No such file", "start it, or correct sync.dsn"),
+        ("cannot be made", "No such file", "start PostgreSQL, or correct sync.dsn"),
     ),
     "the database": (
         lambda dsn: dsn.replace("/midstreamer?", "/absent?"),
