@@ -169,7 +169,7 @@ WRONGS = (
     Wrong(
         "the password of the database is wrong",
         _both(lambda place: place.password("guessed" * 6), lambda place: place.again("sync")),
-        "it does not let us in (28P01",
+        "it refused the login (28P01",
         lambda place: place.password(),
     ),
     Wrong(

@@ -158,9 +158,9 @@ async def test_series_beyond_the_quota_are_refused_and_others_work_on(tmp_path: 
         attack = asyncio.create_task(refusal(greedy, *columns(1024, universe="more")))
         held = await held_s(attack)
         assert attack.result() == (
-            "quota_exceeded: client/greedy: 1,024 new series were asked for and it made 1,000, at"
-            " most sync.series_per_identity_max = 1,500: append to series that exist, or raise the"
-            " setting"
+            "quota_exceeded: client/greedy: 1,024 new series were requested and it has made 1,000;"
+            " the limit sync.series_per_identity_max is 1,500: append to series that exist, or"
+            " raise the limit"
         )
         history = a_column(100)
         assert await refusal(other, history) == ""

@@ -208,7 +208,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
             place.tick(GAP, series=OTHER),
             Column(SERIES, np.array([HOUR // 2], "<i8").tobytes(), bytes(8)),
         ),
-        ("error[stale_tick]", SERIES, str(HOUR // 2), "no tick is stored", "the last is at"),
+        ("error[stale_tick]", SERIES, str(HOUR // 2), "no tick is stored", "the last tick is at"),
     ),
     "ticks that go back in time": (
         lambda place: place.append(
@@ -497,7 +497,7 @@ async def survey(place: Place, sync: child.Child) -> frames.Answer:
 ABSENT: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "the server": (
         lambda dsn: dsn.replace("/socket", "/nowhere"),
-        ("cannot be made", "No such file", "start it, or correct sync.dsn"),
+        ("cannot be made", "No such file", "start PostgreSQL, or correct sync.dsn"),
     ),
     "the database": (
         lambda dsn: dsn.replace("/midstreamer?", "/absent?"),

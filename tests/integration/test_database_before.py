@@ -210,9 +210,9 @@ async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_aske
         for one in write.decisions
         if one.series == "story/00"
     ]
-    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+    with pytest.raises(BadInput, match="this version cannot decode it .*`trim`"):
         await store.experiences([one.experience_id for one in decisions])
-    with pytest.raises(BadInput, match="cannot be read by this version .*`trim`"):
+    with pytest.raises(BadInput, match="this version cannot decode it .*`trim`"):
         await build.commit(build.a_committer(store), build.a_write(decisions=decisions))
     await store.close()
 

@@ -132,7 +132,7 @@ async def test_an_absent_database_is_named(server: str) -> None:
 
 async def test_an_absent_server_is_named(tmp_path: Path) -> None:
     store = PostgresStore(f"postgresql://midstreamer@/midstreamer?host={tmp_path}")
-    with pytest.raises(StoreError, match=r"start it, or correct sync\.dsn"):
+    with pytest.raises(StoreError, match=r"start PostgreSQL, or correct sync\.dsn"):
         await store.open()
 
 

@@ -1,1 +1,1 @@
-"""PostgreSQL as a process of the fleet: its server, a door with TLS in front, a password."""
+"""The process `midstreamer postgres`: a PostgreSQL server behind a gate that terminates TLS."""

@@ -1,11 +1,12 @@
-"""The door in front of PostgreSQL: TLS from outside, the server's own socket behind it.
+"""A gate in front of PostgreSQL: it terminates TLS and forwards bytes to the server's Unix socket.
 
-The server listens on a socket in a folder of its own and on no network.  Here each client gets TLS
-1.3 with the certificate that is in force when it comes, and then speaks to the server through us;
-what it says is not looked at.  So the key stays in the memory of this process, a renewed
-certificate needs no word to the server, and open connections live on.
+The server listens only on a Unix socket in a private folder, on no network.  The gate accepts TCP
+connections, makes a TLS 1.3 handshake with the present certificate, and then forwards bytes in both
+directions without looking at them.  So the private key stays in the memory of this process.  A
+renewed certificate needs no restart of the server, and open connections survive the renewal.
 
-Nothing a client sends in the clear is passed on, and it has `HANDSHAKE_S` to come so far.
+The gate forwards nothing that a client sends unencrypted.  A client has `HANDSHAKE_S` seconds to
+ask for TLS, and as many for the handshake.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import logs, metrics
 
 HANDSHAKE_S = 5.0
+"""Seconds that a client has to ask for TLS, and then to complete the handshake."""
 CLOSE_S = 2.0
+"""Seconds to wait for the orderly end of a TLS session."""
 EARLY_BYTES_MAX = 64 * 1024
-"""What a client may say before the server behind is reached."""
+"""Most bytes buffered from a client until the connection to the server is open."""
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
@@ -39,13 +42,14 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000),
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
-"""A client whose machine is gone keeps no row locked for longer than some ten seconds."""
+"""Socket options for clients. If a client's machine fails, its connection ends after about ten
+seconds, and its row locks with it."""
 
 log = logs.get(__name__)
 
 
 class Gate:
-    """Lets clients with TLS through to a server's socket."""
+    """Accepts clients, secures them by TLS, and connects each to the server's Unix socket."""
 
     def __init__(
         self,
@@ -55,7 +59,11 @@ class Gate:
         *,
         guests_max: int,
     ) -> None:
-        """``behind`` is the server's socket; ``credentials`` says what to show now."""
+        """``behind`` is the path of the server's Unix socket.
+
+        ``credentials`` returns the present certificate and key.  Tasks run as part of ``life``.  At
+        most ``guests_max`` clients may be connected at once.
+        """
         self._behind = behind
         self._credentials = credentials
         self._life = life
@@ -65,13 +73,17 @@ class Gate:
 
     @asynccontextmanager
     async def opened(self, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-        """Be open while inside; gives the address really bound."""
+        """Accept clients while inside this context, which yields the bound (host, port).
+
+        Raise ConfigError if the address cannot be bound.  At the end all clients are disconnected.
+        """
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(lambda: Guest(self), host, port)
         except OSError as error:
             raise ConfigError(
-                f"postgres.listen = {host}:{port}: {error.strerror or error}; choose another one"
+                f"postgres.listen = {host}:{port}: {error.strerror or error}; choose another"
+                " address"
             ) from error
         try:
             yield server.sockets[0].getsockname()[:2]
@@ -81,18 +93,18 @@ class Gate:
                 guest.abort()
 
     def came(self, guest: Guest) -> bool:
-        """Somebody connected; whether there is a place."""
+        """Count a client that has connected; return whether the limit allows the client."""
         self._guests.add(guest)
         metrics.POSTGRES_CONNECTIONS.set(len(self._guests))
         return len(self._guests) <= self._guests_max
 
     def went(self, guest: Guest) -> None:
-        """It is gone; safe to call twice."""
+        """Stop counting a client that has disconnected; safe to call twice."""
         self._guests.discard(guest)
         metrics.POSTGRES_CONNECTIONS.set(len(self._guests))
 
     def admit(self, guest: Guest) -> None:
-        """It asked for TLS and waits for its handshake."""
+        """Start the TLS handshake with a client that has asked for TLS."""
         self._life.spawn("postgres.guest", self._attend(guest))
 
     async def _attend(self, guest: Guest) -> None:
@@ -105,16 +117,16 @@ class Gate:
             self.went(guest)
 
     async def _joined(self, guest: Guest) -> None:
-        """Join a client with the server until one of them ends."""
+        """Make the TLS handshake, connect the client to the server, and forward until one ends."""
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
-        if guest.transport.is_closing():  # nobody would tell `start_tls`, not even its timeout
-            raise ConnectionError("it left before its handshake")
+        if guest.transport.is_closing():  # `start_tls` would never return, despite its timeout
+            raise ConnectionError("the client disconnected before the TLS handshake")
         secured = await loop.start_tls(
             guest.transport, near, self._tls(), server_side=True,
             ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=CLOSE_S,
         )  # fmt: skip
         if secured is None:
-            raise ConnectionError("it left during its handshake")
+            raise ConnectionError("the client disconnected during the TLS handshake")
         near.connection_made(secured)
         try:
             await loop.create_unix_connection(lambda: far, str(self._behind))
@@ -137,7 +149,7 @@ class Gate:
 
 
 class Guest(asyncio.Protocol):
-    """A client that has no TLS yet."""
+    """The protocol of a client's connection until the client has asked for TLS."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -146,19 +158,19 @@ class Guest(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and give it its time."""
+        """Count the client, and start the timer within which it must ask for TLS."""
         self.transport = cast("asyncio.Transport", transport)
         if not self._gate.came(self):
-            refused(self, "there are too many connections; see postgres.connections")
+            refused(self, "there are too many connections: raise postgres.connections")
             self.abort()
             return
-        with contextlib.suppress(OSError):  # it may have left already
+        with contextlib.suppress(OSError):  # the client may have disconnected already
             for level, option, value in _KEEPALIVE:
                 transport.get_extra_info("socket").setsockopt(level, option, value)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Read what it asks for, of which nothing else may follow."""
+        """Answer the client's first request; refuse it unless it asks for TLS."""
         self._head += data
         match startup.read(self._head):
             case Ask.MORE:
@@ -172,21 +184,21 @@ class Guest(asyncio.Protocol):
                 self._head = b""
                 self.transport.write(startup.NO)
             case Ask.TALK:
-                refused(self, "it began in the clear")
-                told = "only TLS is answered here: set sslmode=verify-full"
-                self.transport.write(startup.refusal(startup.INVALID_AUTHORIZATION, told))
+                refused(self, "the client did not ask for TLS")
+                reason = "only TLS is answered here: set sslmode=verify-full"
+                self.transport.write(startup.refusal(startup.INVALID_AUTHORIZATION, reason))
                 self.transport.close()
             case Ask.NONSENSE:
-                refused(self, f"it began with {Ask.NONSENSE.value}")
+                refused(self, f"the client began with {Ask.NONSENSE.value}")
                 self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It left, or was sent away, before it had TLS."""
+        """Stop the timer and stop counting the client, which never had TLS."""
         self._done()
         self._gate.went(self)
 
     def abort(self) -> None:
-        """Be rid of it at once."""
+        """Close the client's connection immediately."""
         self.transport.abort()
 
     def _done(self) -> None:
@@ -195,75 +207,78 @@ class Guest(asyncio.Protocol):
 
 
 class Pipe(asyncio.Protocol):
-    """One end of a joined pair: what comes in at one goes out at the other, no faster."""
+    """One of two joined connections; forwards what it receives to the other, with back-pressure."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
+        """Set when this connection has ended."""
         self.transport: asyncio.Transport | None = None
         self.other: Pipe | None = None
+        """The joined connection; None before `join`."""
         self.early = b""
+        """Bytes received before `join`."""
 
     def join(self, other: Pipe) -> None:
-        """Pass on from now, both ways; what came before goes first."""
+        """Forward in both directions from now on, beginning with the bytes received before."""
         self.other, other.other = other, self
-        for one, to in ((self, other), (other, self)):
-            to.write_out(one.early)
-            one.early = b""
-            if one.ended.is_set():
-                to.end()
+        for source, target in ((self, other), (other, self)):
+            target.write_out(source.early)
+            source.early = b""
+            if source.ended.is_set():
+                target.end()
 
     def end(self, last: bytes = b"") -> None:
-        """Close it once everything is written, and these bytes at last."""
+        """Write ``last``, and close the connection when everything is written."""
         self.write_out(last)
         if self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection immediately."""
         if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there."""
+        """Note the transport of the connection."""
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on, or keep it until there is somebody to pass it to."""
+        """Forward the bytes, or keep them until `join`; abort if they are too many to keep."""
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            self.ended.set()  # there may be no transport yet, and nothing is passed on with a gap
+            self.ended.set()  # there may be no transport to close yet, and bytes are missing now
             self.abort()
         else:
             self.early += data
 
     def eof_received(self) -> bool:
-        """A session has no half: the other end is closed too."""
+        """Close the connection, because PostgreSQL's protocol has no half-closed sessions."""
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the other one, once it has all."""
+        """Close the other connection when it has written everything."""
         self.ended.set()
         if self.other is not None:
             self.other.end()
 
     def pause_writing(self) -> None:
-        """It does not keep up: take no more in at the other end."""
+        """Stop reading from the other connection, because this one cannot write fast enough."""
         if self.other is not None and self.other.transport is not None:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Read from the other connection again."""
         if self.other is not None and self.other.transport is not None:
             self.other.transport.resume_reading()
 
     def write_out(self, data: bytes) -> None:
-        """Say this at this end, if it is still there."""
+        """Write bytes to this connection; do nothing if it is closed."""
         if data and self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
 
 def refused(guest: Guest, why: str) -> None:
-    """One line; strangers cause it, so its rate is limited."""
+    """Log that a client was refused; the rate is limited, because any stranger can cause this."""
     peer = guest.transport.get_extra_info("peername")
     log.info("guest.refused", address=str(peer[0]) if peer else "", detail=why)

@@ -1,4 +1,7 @@
-"""What PostgreSQL keeps of a password: RFC 5803's line, from which nobody gets the password."""
+"""Computes the SCRAM-SHA-256 verifier of a password (RFC 5803), which PostgreSQL stores.
+
+The password cannot be computed from its verifier.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import hashlib
 import hmac
 
 ITERATIONS = 4096
-"""As PostgreSQL itself takes."""
+"""Rounds of PBKDF2; PostgreSQL's own default."""
 SALT_BYTES = 16
+"""Length of the random salt; PostgreSQL's own default."""
 
 
 def verifier(password: str, salt: bytes) -> str:
-    """The line for ``ALTER ROLE … PASSWORD``; ``salt`` is random.
+    """Return the verifier of a password, as text for ``ALTER ROLE … PASSWORD``.
 
-    For passwords of printable ASCII: others would have to be normalised first (RFC 4013).
+    ``salt`` must be random.  The password must be printable ASCII, because other passwords would
+    have to be normalised first (RFC 4013).
     """
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, ITERATIONS)
     stored = hashlib.sha256(_keyed(salted, b"Client Key")).digest()

@@ -1,11 +1,11 @@
-"""PostgreSQL as a process: a server behind its gate, whose password and certificate may change.
+"""Runs a PostgreSQL server behind the gate; the password and the certificate may change meanwhile.
 
-The server is the embedded one, set up so that only the role `midstreamer` comes in, with a password
-and into its own database; its superuser can never log in.  The password is set before the server
-takes its first connection, by a process that no client reaches.
+The server is the embedded one (`store.embedded`).  Only the role ``midstreamer`` can log in, with
+its password and into its own database; the superuser can never log in.  The password is set before
+the server accepts its first connection.
 
-Ready means: a login through the gate succeeded lately, by the present password, and the gate showed
-exactly the certificate that is in force.
+The process is ready if its last login through the gate succeeded.  It logs in with the present
+password and accepts only the present certificate.
 """
 
 from __future__ import annotations
@@ -35,15 +35,20 @@ from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
 
 CHARACTERS_MIN = 16
+"""Least number of characters in the password."""
 LOOK_S = 0.5
-"""How often files are looked at: password, certificate, authorities."""
+"""Seconds between two checks whether the files of password, certificate or authorities changed."""
 WELL_S, ILL_S = 5.0, 0.5
-"""How long after a login that succeeded, or failed, the next one is tried."""
+"""Seconds until the next test login after a successful one, and after a failed one."""
 LOGIN_S = 5.0
+"""Most seconds for one step of a login, and for one statement of it."""
 SPARE_GUESTS = 32
-"""So many more than the server takes come as far as its own refusal, which names the reason."""
+"""Connections that the gate accepts beyond the limit of the server, so that these clients get the
+server's own error, which names the reason."""
 SUPERUSER = "postgres"
+"""Name of the superuser, which cannot log in."""
 PASSWORD = "postgres.password_file"  # noqa: S105 - the name of a setting
+"""Name of the setting with the password file, for error messages."""
 
 _RULES = f"""\
 # Written at every start by midstreamer.postgres; changes here are lost.
@@ -56,9 +61,9 @@ _SETTINGS = """\
 max_connections = {connections}
 password_encryption = scram-sha-256
 authentication_timeout = 10s
-# Whoever is gone keeps no row locked, not even in the middle of a statement.
+# Detect a lost client even during a statement, so that it keeps no row locked.
 client_connection_check_interval = 5s
-# A statement that failed may hold what somebody stored, or the verifier of a password.
+# Log no failed statements: they may contain stored values or the verifier of a password.
 log_min_error_statement = panic
 """
 
@@ -66,10 +71,10 @@ log = logs.get(__name__)
 
 
 class PostgresService:
-    """One PostgreSQL with verified TLS."""
+    """The process `midstreamer postgres`: a PostgreSQL server with verified TLS."""
 
     def __init__(self, settings: PostgresSettings, source: CredentialSource) -> None:
-        """``source`` has credentials already, and somebody keeps them fresh."""
+        """``source`` must hold credentials already; the caller keeps them up to date."""
         self._settings = settings
         self._trust = Trust(source, Limits(), "")
         self._trouble = "PostgreSQL is starting"
@@ -78,21 +83,25 @@ class PostgresService:
         self._server = EmbeddedServer(settings.directory, setup=set_up(settings))
 
     def serving_reasons(self) -> list[str]:
-        """Why nobody could log in lately; empty when somebody could."""
+        """Return why the last login through the gate failed; empty if it succeeded."""
         return [self._trouble] if self._trouble else []
 
     def complete_reasons(self) -> list[str]:
-        """The same: it has no parts that others lack."""
+        """Return the same reasons as `serving_reasons`, because this process does nothing else."""
         return self.serving_reasons()
 
     def warnings(self) -> list[str]:
-        """What is wrong with a file while what was read before stays in force."""
+        """Return what is wrong with changed files; their earlier content stays in force."""
         return [*self._trust.wrong.values(), *([self._complaint] if self._complaint else [])]
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until drained or cancelled; ConfigError or StoreError when it cannot begin."""
+        """Serve until drained or cancelled.
+
+        ``ready`` is set when the gate accepts clients.  Raise ConfigError or StoreError if the
+        server cannot be started.
+        """
         life = life or Lifecycle(drain_s=self._settings.drain_s)
         host, _, port = self._settings.listen.rpartition(":")
         self._password = self._read()
@@ -120,7 +129,7 @@ class PostgresService:
             await life.drained(self._server.stop())
 
     async def _end(self) -> None:
-        """Leave no server behind, however this process is stopped."""
+        """Stop the server, however this process is stopped."""
         await shutdown.finish(self._server.stop())
 
     # --- the server ---------------------------------------------------------------------------
@@ -129,17 +138,17 @@ class PostgresService:
         await self._server.start([_role_with(self._password)])
 
     async def _keep(self) -> None:
-        """Start the server again whenever it ends."""
+        """Restart the server whenever it ends."""
         while True:
             status = await self._server.wait()
-            self._trouble = f"PostgreSQL ended with status {status} and is started again"
+            self._trouble = f"PostgreSQL ended with status {status} and is being restarted"
             log.error("postgres.ended", status=status)
             await self._start()
 
     # --- what may change ----------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Take over what changed in files: certificates for the next client, a new password."""
+        """Apply changed files: certificates for the next client, and a new password."""
         while True:
             await asyncio.sleep(LOOK_S)
             self._trust.refresh()
@@ -159,7 +168,7 @@ class PostgresService:
         try:
             await self._change_password(self._password, wanted)
         except MidstreamerError as error:
-            # The answer to an earlier change may have been lost: then the new one is in force.
+            # If the answer to an earlier attempt was lost, the new password is already in force.
             try:
                 await self._change_password(wanted, wanted)
             except MidstreamerError:
@@ -181,17 +190,20 @@ class PostgresService:
         if path is None:
             raise ConfigError(
                 f"{PASSWORD} is not set: name a file with the password of the role {ROLE};"
-                " `openssl rand -base64 32` makes one"
+                " `openssl rand -base64 32` makes a password"
             )
         found = password.read(path, PASSWORD, characters_min=CHARACTERS_MIN)
         if not found.isascii():
-            raise ConfigError(f"{PASSWORD} = {path}: its password must be of ASCII characters")
+            raise ConfigError(
+                f"{PASSWORD} = {path}: its password may have only ASCII characters; `openssl rand"
+                " -base64 32` makes one"
+            )
         return found
 
-    # --- whether all is well ------------------------------------------------------------------
+    # --- the test login -----------------------------------------------------------------------
 
     async def _log_in(self, host: str, port: int) -> None:
-        """Log in as sync does, again and again."""
+        """Log in like sync, again and again, and keep the reason why the last login failed."""
         while True:
             try:
                 await self._logged_in(host, port)
@@ -219,23 +231,23 @@ class PostgresService:
                 connection.terminate()
 
     def _flaw(self) -> str:
-        """What is wrong with the certificate, so that sync would refuse it; empty if nothing is."""
+        """Return why sync would refuse the present certificate; empty if it would accept it."""
         current = self._trust.current
         if current.not_after_s < time.time():
             return f"the certificate of {self._trust.me.name} has expired"
         names = chain.extension(current.certificate, x509.SubjectAlternativeName)
-        carried = names.get_values_for_type(x509.DNSName) if names else []
-        missing = [name for name in self._settings.names if name not in carried]
+        present = names.get_values_for_type(x509.DNSName) if names else []
+        missing = [name for name in self._settings.names if name not in present]
         if missing:
             return (
                 f"the certificate of {self._trust.me.name} does not carry {', '.join(missing)} of"
-                " postgres.names: remove it, so that a new one is made"
+                " postgres.names: remove the certificate, so that a new one is made"
             )
         return ""
 
 
 def set_up(settings: PostgresSettings) -> Setup:
-    """How the server is set up."""
+    """Return the setup of the embedded server for these settings."""
     return Setup(
         superuser=SUPERUSER,
         first=(f"CREATE ROLE {ROLE}", f"CREATE DATABASE {DATABASE} OWNER {ROLE}"),
@@ -259,7 +271,7 @@ def _verifier(word: str) -> str:
 
 
 def _exactly(certificate: x509.Certificate) -> ssl.SSLContext:
-    """TLS that believes one certificate and no other, under whatever name."""
-    made = tls.dialling([certificate])
-    made.check_hostname = False
-    return made
+    """Return a TLS context that accepts exactly this certificate, whatever the host name is."""
+    context = tls.dialling([certificate])
+    context.check_hostname = False
+    return context

@@ -1,7 +1,7 @@
-"""The first bytes of a client of PostgreSQL, before there is TLS; a core.
+"""Parses the first bytes of a PostgreSQL client, before TLS; pure functions.
 
-A client asks for TLS with eight bytes and waits for one byte of answer.  Whatever else it begins
-with would be in the clear, and is refused.
+A client asks for TLS with a request of eight bytes, and waits for an answer of one byte.  Any other
+beginning would be unencrypted and is refused.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ import struct
 from enum import Enum
 
 REQUEST_BYTES = 8
+"""Length of a request for TLS or for GSSAPI encryption."""
 _TLS, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _FIRST_OF_TLS = 0x16
 YES, NO = b"S", b"N"
-"""The answers to a request for TLS, and for encryption by GSSAPI."""
+"""Answers that accept a request for encryption (used for TLS), and refuse it (used for GSSAPI)."""
 INVALID_AUTHORIZATION = "28000"
+"""PostgreSQL's error code (SQLSTATE) for a login that is not allowed."""
 STARTING = "57P03"
+"""PostgreSQL's error code (SQLSTATE) for a server that is not ready yet."""
 
 
 class Ask(Enum):
-    """What a client wants first."""
+    """What the first bytes of a client ask for."""
 
     MORE = "more bytes are needed"
     TLS = "TLS"
     GSS = "encryption by GSSAPI, which is not offered"
     TALK = "to talk in the clear"
-    """It waits for words of ours, and can be told that it may not."""
+    """A login without encryption; the client understands an error message."""
     NONSENSE = "something that is not PostgreSQL's protocol"
-    """Also more bytes than it may send: they would be taken for words said within TLS."""
+    """Anything else.  This includes bytes after the request for TLS, which would be mistaken for
+    bytes sent inside TLS."""
 
 
 def read(head: bytes) -> Ask:
-    """What the first bytes of a client, all that came, ask for."""
+    """Return what a client asks for; ``head`` holds all bytes that it has sent."""
     if head[:1] == bytes([_FIRST_OF_TLS]):
-        return Ask.NONSENSE  # TLS without asking, a new way that no answer is known to
+        return Ask.NONSENSE  # a TLS handshake without a request first, which is not supported
     if len(head) < REQUEST_BYTES:
         return Ask.MORE
     length, code = struct.unpack_from("!ii", head)
@@ -48,7 +52,7 @@ def read(head: bytes) -> Ask:
 
 
 def refusal(code: str, message: str) -> bytes:
-    """An answer that ends a connection, as PostgreSQL would give it."""
+    """Return a fatal error message in PostgreSQL's protocol, with an SQLSTATE code and a text."""
     fields = {"S": "FATAL", "V": "FATAL", "C": code, "M": message}
     body = b"".join(f"{key}{value}".encode() + b"\0" for key, value in fields.items()) + b"\0"
     return b"E" + struct.pack("!i", len(body) + 4) + body

@@ -1,1 +1,1 @@
-"""What is kept: what we need of a store, PostgreSQL, a fake of it, and an embedded server."""
+"""The store: its interface, PostgreSQL, an in-memory store for tests, and an embedded server."""

@@ -1,7 +1,7 @@
-"""What somebody who looks after a store may ask: bring it up to date, show it.
+"""Operator tasks behind `midstreamer db`: migrate the schema and show the status of a store.
 
-Behind `midstreamer db`.  Each function takes an open store and returns values; printing is the
-command line's part.  `store.audit` checks what is stored.
+The functions return values; the command line prints them.  `store.audit` implements
+`midstreamer db check`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from midstreamer.store.ports import Status, Store
 
 
 async def migrate(store: Store) -> Status:
-    """Bring the schema up to date; opening a store does just that."""
+    """Open the store, which migrates its schema, and return its status."""
     await store.open()
     return await store.status()
 
 
 async def status(store: Store) -> Status:
-    """Schema version, counts and sizes."""
+    """Return the schema version, row counts and table sizes of an open store."""
     return await store.status()

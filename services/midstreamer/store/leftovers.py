@@ -1,9 +1,9 @@
-"""Ends what an earlier server of a data directory left behind, found by where it works.
+"""Ends the processes that an earlier server of a data directory left behind after a crash.
 
-Every process of a PostgreSQL server has the data directory as its working directory, so they are
-found exactly, and nothing that only bears the same name is touched.  Backends whose postmaster
-was killed notice that by themselves, mostly at once; one that is busy in a long statement does
-not.  A postmaster whose launcher was killed is shutting down; it gets time for that first.
+Every process of a PostgreSQL server has the data directory as its working directory.  So its
+processes are found exactly, and other processes of the same name are never touched.  Most backends
+end by themselves when their postmaster was killed; a backend in a long statement does not.  A
+postmaster whose launcher was killed is shutting down, and first gets time to finish.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from pathlib import Path
 from midstreamer.domain.errors import StoreError
 
 PATIENCE_S = 10.0
+"""Most seconds to wait for the end of leftover processes."""
 _POLL_S = 0.02
 
-# (share of the patience after which, signal): SIGQUIT ends a backend without a checkpoint.
+# (share of the patience after which the signal is sent, signal).  SIGQUIT ends a backend without a
+# checkpoint.
 _ORPHANS = ((0.0, signal.SIGQUIT), (0.3, signal.SIGKILL))
 _SHUTTING_DOWN = ((0.4, signal.SIGQUIT), (0.7, signal.SIGKILL))
 
 
 def processes_in(folder: Path) -> Iterator[int]:
-    """Ids of the processes whose working directory is ``folder``."""
+    """Yield the ids of the processes whose working directory is ``folder``."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -36,13 +38,19 @@ def processes_in(folder: Path) -> Iterator[int]:
 
 
 async def clear(data: Path, *, patience_s: float = PATIENCE_S) -> None:
-    """Return when nobody works in ``data``; the caller's lock says that it is ours to clear."""
+    """End all processes that use the data directory; return when there are none.
+
+    The caller must hold the launcher's lock on the directory.  Raise StoreError if processes are
+    left after ``patience_s`` seconds.
+    """
     began_s = time.monotonic()
     steps = list(_SHUTTING_DOWN if _postmaster_lives(data) else _ORPHANS)
     while left := list(processes_in(data)):
         waited = (time.monotonic() - began_s) / patience_s
         if waited > 1.0:
-            raise StoreError(f"processes {left} of an earlier server still use {data}: end them")
+            raise StoreError(
+                f"processes {left} of an earlier PostgreSQL server still use {data}: end them"
+            )
         if steps and waited >= steps[0][0]:
             _signal(left, steps.pop(0)[1])
         await asyncio.sleep(_POLL_S)

@@ -1,10 +1,10 @@
-"""Hears of commits by others: LISTEN on one connection, which also reads the position.
+"""Learns of the commits of other syncs: LISTEN on one connection, which also polls the position.
 
-A commit that adds to the feed notifies `CHANNEL` (`advance_head` in queries/writing.sql).  A
-version before this one does not notify, and behind PgBouncer in transaction mode no notification
-arrives.  So the position is read every period as well, on the same connection; that also finds out
-that the connection is lost.  Whether notifications arrive is tried once for each connection, with
-one that is sent on another.
+A commit that adds to the change feed notifies `CHANNEL` (the query ``advance_head`` in
+queries/writing.sql).  But an older version sends no notification, and PgBouncer in transaction mode
+delivers none.  So the position is also read once per period on the same connection; this read also
+detects a lost connection.  On each new connection a test notification, sent on another connection,
+shows whether notifications arrive.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from midstreamer.store.ports import Heard
 from midstreamer.telemetry import logs
 
 CHANNEL = "midstreamer_feed"
+"""PostgreSQL channel on which a commit notifies the new position of the feed."""
 PROBE_S = 5.0
-"""A notification that did not arrive within this time never will."""
+"""Seconds to wait for the test notification; if it has not arrived then, none will."""
 
 _SQL = queries.load()
 
@@ -28,13 +29,17 @@ log = logs.get(__name__)
 
 
 class Ear:
-    """One listening connection."""
+    """The listener on one connection: reports committed positions of the feed."""
 
     _warned = False
-    """A process that is behind PgBouncer stays there: it is said once."""
+    """Whether missing notifications were logged; the process logs them only once."""
 
     def __init__(self, connection: Any, heard: Heard, *, ours: Callable[[int], bool]) -> None:
-        """``ours``: whether a PostgreSQL process serves our own transactions."""
+        """Call ``heard`` with positions that other processes commit.
+
+        ``ours`` returns whether a PostgreSQL process id belongs to this process's own writing
+        connection.
+        """
         self._connection = connection
         self._heard = heard
         self._ours = ours
@@ -42,7 +47,11 @@ class Ear:
         self._probed = asyncio.Event()
 
     async def listen(self, *, period_s: float, ring: Callable[[str], Awaitable[None]]) -> None:
-        """Tell positions until the connection is lost, which raises what asyncpg raises."""
+        """Report positions until the connection is lost; then asyncpg's error is raised.
+
+        ``period_s`` is the time in seconds between two reads of the position.  ``ring`` sends a
+        notification with the given text on another connection.
+        """
         await self._connection.add_listener(CHANNEL, self._take)
         probing = asyncio.get_running_loop().create_task(self._probe(ring))
         try:
@@ -53,7 +62,7 @@ class Ear:
             probing.cancel()
             await asyncio.wait({probing})
             if not probing.cancelled():
-                probing.exception()  # the pool failed as well; the loop above says so
+                probing.exception()  # the pool failed too; the error raised here is enough
 
     def _take(self, _connection: Any, pid: int, _channel: str, payload: str) -> None:
         if payload == self._word:
@@ -71,6 +80,6 @@ class Ear:
                 Ear._warned = True
                 log.warning(
                     "feed.not_notified",
-                    detail="notifications of PostgreSQL do not arrive, as behind PgBouncer in"
-                    " transaction mode: commits of other syncs are found by polling",
+                    detail="notifications of PostgreSQL do not arrive, for example because of"
+                    " PgBouncer in transaction mode: commits of other syncs are found by polling",
                 )

@@ -1,8 +1,8 @@
-"""A store that keeps everything in dicts: for tests, simulations and trying things out.
+"""A store that keeps everything in dicts, for tests, simulations and experiments.
 
-It passes the same conformance suite as PostgreSQL.  A transaction works on the live tables and
-notes nothing until `apply`, which is one step without an await: so a block that fails before it
-leaves nothing, and a block can hold at most one `apply`.  Leases run on the clock handed in.
+It passes the same conformance suite as `store.postgres`.  A transaction reads the live tables and
+changes nothing before `apply`, which is a single step without an await.  So a transaction that
+fails before `apply` leaves no trace; it may call `apply` at most once.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ class _Series:
 
 
 class MemoryStore:
-    """Everything in this process; lost with it."""
+    """A store in the memory of this process; its content ends with the process."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
+        """``now_s`` is the clock, in seconds, by which leases expire."""
         self._lock = asyncio.Lock()
         self.away = ""
-        """Set to a message and every operation raises StoreError: PostgreSQL is away."""
+        """If set, every operation raises StoreError with this text, as if PostgreSQL were away."""
         self.head = 0
         self.series: dict[str, _Series] = {}
         self.decisions: dict[bytes, Decision] = {}
@@ -76,60 +77,60 @@ class MemoryStore:
         self.leases = Leases(now_s)
         self.feed_rows: dict[int, Change] = {}
         self.notifies = True
-        """False: commits are found by polling alone, as those of a version before are."""
+        """If False, commits are found by polling only, like those of an older version."""
         self._hearing: list[Heard] = []
 
     def check(self) -> None:
-        """Raise when this store is told to be away."""
+        """Raise StoreError if `away` is set."""
         if self.away:
             raise StoreError(self.away, retry_after_s=0.1)
 
     async def open(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing, except to raise StoreError if `away` is set."""
         self.check()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One writer at a time, as with PostgreSQL."""
+        """Return the context of the only write transaction."""
         async with self._lock:
             self.check()
             yield _Transaction(self)
             self.check()
 
     async def position(self) -> int:
-        """The last position of the feed."""
+        """Return the last position of the feed."""
         self.check()
         return self.head
 
     async def totals(self) -> Totals:
-        """How much is stored."""
+        """Return how many ticks, decisions and verdicts are stored."""
         self.check()
         ticks = sum(len(kept.times) for kept in self.series.values())
         return Totals(self.head, ticks, len(self.decisions), len(self.verdicts))
 
     async def catalogue(self, after: str, limit: int) -> CataloguePage:
-        """A page of the series."""
+        """Return a page of series, sorted by name."""
         self.check()
         names = sorted(name for name in self.series if name > after)
         page = tuple(self.summary(name) for name in names[:limit])
         return CataloguePage(self.head, page, len(names) > limit)
 
     def summary(self, name: str) -> SeriesSummary:
-        """One line of the catalogue."""
+        """Return the summary of one series."""
         kept = self.series[name]
         return SeriesSummary(
             name, len(kept.times), kept.times[0], kept.times[-1], kept.values[-1]
         )  # fmt: skip
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Parts of some series."""
+        """Return the points of the first of these runs, at most ``limit`` points in all."""
         self.check()
         for run in runs:
             if run.series not in self.series:
-                raise UnknownSeries(f"series {shortened(run.series)}: nothing is stored of it")
+                raise UnknownSeries(f"series {shortened(run.series)}: no point of it is stored")
         counts = {run.series: len(self.series[run.series].times) for run in runs}
         return [self._loaded(run) for run in fitting(runs, counts, limit)]
 
@@ -147,28 +148,28 @@ class MemoryStore:
     async def experiences(
         self, experience_ids: Sequence[bytes]
     ) -> tuple[list[Decision], list[Verdict]]:
-        """What is stored of these."""
+        """Return the stored decisions and verdicts with these ids."""
         self.check()
         return (
-            [self.decisions[one] for one in experience_ids if one in self.decisions],
-            [self.verdicts[one] for one in experience_ids if one in self.verdicts],
+            [self.decisions[key] for key in experience_ids if key in self.decisions],
+            [self.verdicts[key] for key in experience_ids if key in self.verdicts],
         )
 
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
-        """Changes after a position."""
+        """Return the next page of the feed after a position."""
         self.check()
         wanted = self._kept(after, limit)
         found = alone([self.feed_rows[position] for position in wanted])
-        told = (self._whole(change) if states else change for change in found)
-        return FeedPage(tuple(told), after + len(wanted))
+        changes = (self._whole(change) if states else change for change in found)
+        return FeedPage(tuple(changes), after + len(wanted))
 
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """Every change after a position."""
+        """Return at most ``limit`` changes after a position, one for each position."""
         self.check()
         return tuple(self._whole(self.feed_rows[at]) for at in self._kept(after, limit))
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
-        """Tell of each commit, and of the position again and again."""
+        """Call ``heard`` after each commit, and with the position every ``period_s`` seconds."""
         self._hearing.append(heard)
         try:
             while True:
@@ -179,12 +180,12 @@ class MemoryStore:
             self._hearing.remove(heard)
 
     def _kept(self, after: int, limit: int) -> range:
-        """Positions after one, as many as there are."""
+        """Return at most ``limit`` positions after a position; raise Behind if one was trimmed."""
         wanted = range(after + 1, min(self.head, after + limit) + 1)
         if after > self.head or (wanted and wanted[0] not in self.feed_rows):
             raise Behind(
                 f"feed position {after} is not among the {len(self.feed_rows)} changes kept up to"
-                f" {self.head}: load again and follow from now"
+                f" {self.head}: load again and follow from the present position"
             )
         return wanted
 
@@ -195,17 +196,17 @@ class MemoryStore:
         return Learned(*newest)
 
     async def present(self) -> Present:
-        """All members."""
+        """Return all members, at the present position of the feed."""
         self.check()
         return Present(self.head, self.leases.members())
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
-        """The newest state of a stream."""
+        """Return the position of the feed and the newest state of a stream."""
         self.check()
         return self.head, self.state_of[stream][1] if stream in self.state_of else None
 
     async def trim(self, keep: int) -> int:
-        """Forget old changes."""
+        """Delete all but the last ``keep`` changes of the feed; return how many were deleted."""
         self.check()
         old = [position for position in self.feed_rows if position <= self.head - keep]
         for position in old:
@@ -215,28 +216,28 @@ class MemoryStore:
     # --- leases -----------------------------------------------------------------------------------
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease."""
+        """Take or renew a lease; publish the members if others can see a difference."""
         self.check()
         view = self._told(self.leases.renew(member, lease_s))
         return dataclasses.replace(view, drain=self.leases.asked(member))
 
     async def retire(self, name: str) -> Member | None:
-        """Ask a member to drain."""
+        """Mark a member to be drained, and return it; None if the member has no lease."""
         self.check()
         return self.leases.retire(name)
 
     async def leave(self, name: str) -> FleetView:
-        """Give a lease back."""
+        """Delete the lease of a member; publish the members if there was such a lease."""
         self.check()
         return self._told(self.leases.leave(name))
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has run out."""
+        """Remove members whose lease has expired; publish the members if there were any."""
         self.check()
         return self._told(self.leases.expire())
 
     async def extend(self, lease_s: float) -> None:
-        """Let every lease run on."""
+        """Let every lease last at least ``lease_s`` seconds from now."""
         self.check()
         self.leases.extend(lease_s)
 
@@ -247,7 +248,7 @@ class MemoryStore:
         return FleetView(self.head, members, changed)
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Add to the feed."""
+        """Add changes to the feed, without the states that they hold, and notify watchers."""
         for change in changes:
             self.head += 1
             light = isinstance(change, Learned)
@@ -258,14 +259,14 @@ class MemoryStore:
             for heard in self._hearing:
                 heard(self.head)
 
-    # --- looking after ----------------------------------------------------------------------------
+    # --- administration ---------------------------------------------------------------------------
 
     async def status(self) -> Status:
-        """Counts."""
+        """Return the number of rows of each table."""
         self.check()
         rows = {
             "series": len(self.series),
-            "points": sum(len(one.times) for one in self.series.values()),
+            "points": sum(len(kept.times) for kept in self.series.values()),
             "decisions": len(self.decisions),
             "verdicts": len(self.verdicts),
             "events": len(self.event_log),
@@ -273,17 +274,17 @@ class MemoryStore:
         return Status("memory", 0, self.head, rows)
 
     async def streams(self) -> list[tuple[Specification, StoredState]]:
-        """All learning states."""
+        """Return all learning states with their specifications."""
         self.check()
         return [self.state_of[stream] for stream in sorted(self.state_of)]
 
     async def snapshot(self, stream: str, version: int) -> StoredState | None:
-        """The newest kept state that is not newer."""
+        """Return a stream's newest snapshot that is not newer than ``version``."""
         fitting = [s for s in self.snapshots if s.stream == stream and s.version <= version]
         return max(fitting, key=lambda state: state.version, default=None)
 
     async def events(self, stream: str, after: int, upto: int) -> list[Decision | Verdict]:
-        """What a stream learned."""
+        """Return the events that led a stream from version ``after`` to ``upto``, in order."""
         chosen = sorted(
             e for e in self.event_log if e.stream == stream and after < e.version <= upto
         )
@@ -295,7 +296,7 @@ class MemoryStore:
         ]
 
     async def faults(self) -> list[str]:
-        """Promises broken; the tables here can hardly break any."""
+        """Return a sentence for each stream whose state and events do not match."""
         return [
             f"stream {stream}: state has version {state.version}, and"
             f" {sum(event.stream == stream for event in self.event_log)} events were learned"
@@ -305,7 +306,7 @@ class MemoryStore:
 
 
 class _Transaction:
-    """Reads the live tables; writes them in one step."""
+    """A write transaction that reads the live tables and changes them in one step."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -349,7 +350,7 @@ class _Transaction:
         self, experience_ids: Sequence[bytes]
     ) -> dict[bytes, Decision | Unreadable]:
         stored = self._store.decisions
-        return {one: stored[one] for one in experience_ids if one in stored}
+        return {key: stored[key] for key in experience_ids if key in stored}
 
     async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         wanted = {run.series: range(run.start, run.stop) for run in runs}
@@ -380,11 +381,12 @@ class _Transaction:
 
     async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
         known = self._store.usage_of
-        whole = Usage(len(self._store.series), len(self._store.state_of))
-        return whole, {one: known[one] for one in identities if one in known}
+        total = Usage(len(self._store.series), len(self._store.state_of))
+        return total, {identity: known[identity] for identity in identities if identity in known}
 
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
-        return {one: self._store.mark_of[one] for one in writers if one in self._store.mark_of}
+        known = self._store.mark_of
+        return {writer: known[writer] for writer in writers if writer in known}
 
     async def apply(self, effects: Effects) -> int:
         store = self._store
@@ -409,7 +411,10 @@ class _Transaction:
         return store.head
 
     def _check_new(self, effects: Effects) -> None:
-        """What unique keys are in PostgreSQL: nothing is stored twice, no version skipped."""
+        """Raise StoreError if a record would be stored twice, or a position or version skipped.
+
+        PostgreSQL checks the same by unique keys.
+        """
         ends = {name: len(kept.times) for name, kept in self._store.series.items()}
         for start, column in effects.points:
             if ends.get(column.series, 0) != start:
@@ -422,4 +427,7 @@ class _Transaction:
             learned = sum(event.stream == state.stream for event in effects.events)
             stored = self._store.state_of.get(state.stream)
             if (stored[1].version if stored else 0) != state.version - learned:
-                raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)
+                raise StoreError(
+                    f"stream {state.stream}: another sync has stored a newer state; retry",
+                    retry_after_s=0.05,
+                )

@@ -1,4 +1,4 @@
-"""Leases of the store in memory: who holds one, until when, and who was asked to drain."""
+"""The leases of `store.memory`: which members hold one, when it expires, and who must drain."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ class _Lease(NamedTuple):
 
 
 class Leases:
-    """The table of members; time is the clock handed in."""
+    """The table of members with their leases."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
+        """``now_s`` is the clock, in seconds, by which leases expire."""
         self._now_s = now_s
         self._held: dict[str, _Lease] = {}
         self._asked: dict[str, str] = {}
-        """Of each member that was asked to drain, the incarnation."""
+        """For each member that was asked to drain, the incarnation that was asked."""
 
     def members(self) -> tuple[Member, ...]:
-        """Those with a live lease, by name."""
+        """Return the members whose lease has not expired, sorted by name."""
         live = sorted((name, lease) for name, lease in self._held.items() if self._lives(lease))
         return tuple(lease.member for _, lease in live)
 
@@ -32,31 +33,34 @@ class Leases:
         return lease.expires_s > self._now_s()
 
     def renew(self, member: Member, lease_s: float) -> bool:
-        """Take or renew a lease; whether others must be told."""
+        """Take or renew a lease; return whether other members can see a difference."""
         before = self._held.get(member.name)
         old = before.member if before and self._lives(before) else None
         self._held[member.name] = _Lease(member, self._now_s() + lease_s)
         return old is None or seen_by_others(old) != seen_by_others(member)
 
     def leave(self, name: str) -> bool:
-        """Give a lease back; whether there was one."""
+        """Delete a member's lease; return whether there was one."""
         return self._held.pop(name, None) is not None
 
     def expire(self) -> bool:
-        """Remove leases that have run out; whether there were any."""
+        """Remove expired leases; return whether there were any."""
         gone = [name for name, lease in self._held.items() if not self._lives(lease)]
         for name in gone:
             del self._held[name]
         return bool(gone)
 
     def extend(self, lease_s: float) -> None:
-        """Let every lease run this long from now, or longer."""
+        """Let every lease last at least ``lease_s`` seconds from now."""
         until_s = self._now_s() + lease_s
-        for name, one in self._held.items():
-            self._held[name] = one._replace(expires_s=max(one.expires_s, until_s))
+        for name, lease in self._held.items():
+            self._held[name] = lease._replace(expires_s=max(lease.expires_s, until_s))
 
     def retire(self, name: str) -> Member | None:
-        """Ask the present incarnation of a member to drain; None when it has no lease."""
+        """Mark the present incarnation of a member to be drained, and return the member.
+
+        Return None if the member has no lease.
+        """
         lease = self._held.get(name)
         if lease is None or not self._lives(lease):
             return None
@@ -64,5 +68,5 @@ class Leases:
         return lease.member
 
     def asked(self, member: Member) -> bool:
-        """Whether this incarnation was asked to drain."""
+        """Return whether this incarnation of the member was asked to drain."""
         return self._asked.get(member.name) == member.incarnation

@@ -1,17 +1,17 @@
-"""Brings a database to the present schema: numbered .sql files, forward only, each once.
+"""Migrates a database to the present schema by numbered .sql files, forward only, each file once.
 
-A runner of our own instead of alembic: alembic brings SQLAlchemy and mako for models we do not
-have, and its strength (down-grades, generated revisions, branches) is what we want to be without.
-Here a migration is a file of SQL that a reviewer reads as it runs.
+This is a small runner instead of alembic.  Alembic needs SQLAlchemy and mako, and its features
+(downgrades, generated revisions, branches) are not wanted here.  A migration is a file of SQL that
+a reviewer reads exactly as it runs.
 
-All of it happens in one transaction under an advisory lock, so two processes that start at once
-migrate once, and a migration that fails leaves nothing.  The checksum of each file is kept: a
-file that was edited after it ran is refused.
+All pending migrations run in one transaction under an advisory lock.  So two processes that start
+together migrate once, and a failed migration changes nothing.  The database keeps the checksum of
+each file; a file that was edited after it ran is refused.
 
-A database may be newer than the process.  While a fleet is upgraded, processes of two versions
-use one database, so a migration says in its text which older schema its readers and writers may
-still believe in, as ``-- compatible: 0003``.  A process that knows at least that schema goes on
-beside it; an older one is refused.  A migration without the line is compatible with no older
+A database may be newer than the process.  During a rolling upgrade, processes of two versions use
+the same database.  So a migration may name the oldest schema with which it is compatible, by a line
+such as ``-- compatible: 0003``.  A process that knows at least that schema may use the migrated
+database; an older process is refused.  A migration without this line is compatible with no older
 schema.
 """
 
@@ -41,7 +41,7 @@ ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible integer
 
 
 class Migration(NamedTuple):
-    """One step of the schema."""
+    """One migration file: a step from the schema before it to schema ``number``."""
 
     number: int
     name: str
@@ -49,40 +49,40 @@ class Migration(NamedTuple):
 
     @property
     def checksum(self) -> str:
-        """What the file was when it ran."""
+        """Checksum of the text, to find out that a file was edited after it ran."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
 
     @property
     def compatible(self) -> int:
-        """The oldest schema that a process may know and still use a database that has this one."""
+        """Oldest schema that a process must know to use a database with this migration."""
         marked = _COMPATIBLE.search(self.text)
         return min(int(marked[1]), self.number) if marked else self.number
 
 
 class Applied(NamedTuple):
-    """A migration that a database says has run."""
+    """A row of the table migrations: a migration that has run on the database."""
 
     number: int
     checksum: str
-    compatible: int | None = None  # None: it ran before this was kept
+    compatible: int | None = None  # None: the migration ran before this column existed
 
     def refuses(self, schema: int) -> bool:
-        """Whether a process that knows ``schema`` and none above must stay away."""
+        """Return whether a process whose newest schema is ``schema`` must not use the database."""
         return schema < (self.number if self.compatible is None else self.compatible)
 
 
 class Connection(Protocol):
-    """As much of an asyncpg connection as is used here."""
+    """The methods of an asyncpg connection that are used here."""
 
     async def execute(self, query: str, *args: Any) -> Any:
-        """Run one or several statements."""
+        """Execute one or several statements."""
 
     async def fetch(self, query: str, *args: Any) -> Sequence[Any]:
-        """Run one statement and return its rows."""
+        """Execute one statement and return its rows."""
 
 
 def shipped() -> list[Migration]:
-    """The migrations of this version, by number."""
+    """Return the migrations of this version, sorted by number."""
     return sorted(
         Migration(int(match[1]), match[2], file.read_text())
         for file in resources.files("midstreamer.store.migrations").iterdir()
@@ -91,40 +91,47 @@ def shipped() -> list[Migration]:
 
 
 def pending(applied: Iterable[Applied], known: Sequence[Migration]) -> list[Migration]:
-    """What is still to be run; StoreError when the database is not of this line."""
-    by_number = {one.number: one for one in known}
+    """Return the known migrations that have not run yet.
+
+    Raise StoreError if the database has an incompatible newer migration, or if the file of a
+    migration was edited after it ran.
+    """
+    by_number = {migration.number: migration for migration in known}
     newest = max(by_number, default=0)
-    done = {one.number: one for one in applied}
-    for one in done.values():
-        ours = by_number.get(one.number)
-        if ours is None and one.refuses(newest):
+    done = {row.number: row for row in applied}
+    for row in done.values():
+        ours = by_number.get(row.number)
+        if ours is None and row.refuses(newest):
             raise StoreError(
                 f"the database has schema {max(done)}, and this version knows {newest}: migration"
-                f" {one.number:04d} is not marked as compatible with that. Run the version that"
-                " made it, or a newer one"
+                f" {row.number:04d} is not marked as compatible with that. Run the version that"
+                " made the database, or a newer one"
             )
-        if ours is not None and ours.checksum != one.checksum:
+        if ours is not None and ours.checksum != row.checksum:
             raise StoreError(
-                f"migration {one.number:04d}_{ours.name} is not the one that made this"
+                f"migration {row.number:04d}_{ours.name} is not the one that made this"
                 " database: restore the file"
             )
-    return [one for one in known if one.number not in done]
+    return [migration for migration in known if migration.number not in done]
 
 
 async def migrate(
     connection: Connection, known: Sequence[Migration] | None = None
 ) -> list[Migration]:
-    """Run what is pending, inside the caller's transaction; returns what was run."""
+    """Run the pending migrations inside the caller's transaction; return those that ran.
+
+    ``known`` replaces the migrations of this version.
+    """
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     await connection.execute(_TABLE)
     rows = await connection.fetch(
         "SELECT number, checksum, compatible FROM migrations ORDER BY number"
     )
     todo = pending([Applied(*row) for row in rows], shipped() if known is None else known)
-    for one in todo:
-        await connection.execute(one.text)
+    for migration in todo:
+        await connection.execute(migration.text)
         await connection.execute(
             "INSERT INTO migrations (number, name, checksum, compatible) VALUES ($1, $2, $3, $4)",
-            *(one.number, one.name, one.checksum, one.compatible),
+            *(migration.number, migration.name, migration.checksum, migration.compatible),
         )
     return todo

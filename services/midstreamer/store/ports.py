@@ -1,12 +1,11 @@
-"""What we need of a store, and nothing about how it is done.
+"""The interface of a store, and the values that pass through it.
 
-Two implementations pass one conformance suite (tests/conformance/stores): `store.postgres`, the
-real one, and `store.memory`, which keeps everything in dicts.
+Two implementations pass the same conformance suite (tests/conformance/stores): `store.postgres` for
+production, and `store.memory`, which keeps everything in dicts.
 
-Writing goes through one transaction at a time: `Store.transaction` takes the row of the feed's
-head first, so whoever writes is alone until it commits or rolls back.  That costs nothing (the
-order of the feed *is* the order of commits) and makes every read inside it stable: what it saw
-stored is stored, what it did not see cannot appear.
+Only one transaction writes at a time, because `Store.transaction` first locks the row with the
+feed's position.  This costs nothing, since the feed has the order of the commits anyway.  And it
+makes every read inside a transaction stable: no other writer can add or change a row meanwhile.
 
 All operations work on batches; each is one round trip, whatever the number of rows.
 """
@@ -27,13 +26,15 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
 
 Heard = Callable[[int], None]
+"""Callback that gets a committed position of the feed."""
 
 SNAPSHOT_VERSIONS = 256
-"""A state's body is kept for good at every multiple of this: others are folded from there."""
+"""Versions of a learning state between two snapshots, which are kept for good.  Any other version
+can be computed from the snapshot before it and the events after that."""
 
 
 class Ticks(NamedTuple):
-    """Stored points of one series, by rising time."""
+    """Stored points of one series, in rising order of time."""
 
     times: Integers
     values: Floats
@@ -63,14 +64,14 @@ class Run(NamedTuple):
 
 
 class Kind(StrEnum):
-    """What a stream learned from."""
+    """Kind of an event that a stream learned: a decision or a verdict."""
 
     DECISION = "D"
     VERDICT = "V"
 
 
 class Event(NamedTuple):
-    """One step of a stream's learning: after it the state has ``version``."""
+    """One step of a stream's learning; after the step the state has version ``version``."""
 
     stream: str
     version: int
@@ -79,7 +80,7 @@ class Event(NamedTuple):
 
 
 class StoredState(NamedTuple):
-    """A learning state as it is stored."""
+    """An encoded learning state of a stream."""
 
     stream: str
     version: int
@@ -87,26 +88,27 @@ class StoredState(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A stored decision whose body this version cannot read."""
+    """A stored decision whose body this version cannot decode, with the error as ``detail``."""
 
     experience_id: bytes
     detail: str
 
 
 class Mark(NamedTuple):
-    """How far a writer has come, and what was noticed on the way."""
+    """The progress of one writer, which is a coordinator's identity and incarnation."""
 
     identity: str
     incarnation: str
     sequence: int
+    """Highest sequence number of a Write that was received from the writer."""
     gaps: int
-    """Sequence numbers that never came."""
+    """Count of sequence numbers that were skipped."""
     repeats: int
-    """Writes that came again."""
+    """Count of Writes that were received again."""
 
 
 class Usage(NamedTuple):
-    """How many series and streams there are, of one identity or of all."""
+    """Number of series and of streams, for one identity or for all together."""
 
     series: int = 0
     streams: int = 0
@@ -117,10 +119,10 @@ NOTHING = Usage()
 
 @dataclass(frozen=True)
 class Effects:
-    """Everything one transaction adds; positions and versions are already decided."""
+    """Everything that one transaction adds to the store."""
 
     points: Sequence[tuple[int, Column]] = ()
-    """(position of the first, column), of each series by rising position."""
+    """(position of the first point, column), in rising order of position within each series."""
     decisions: Sequence[Decision] = ()
     verdicts: Sequence[Verdict] = ()
     events: Sequence[Event] = ()
@@ -129,13 +131,13 @@ class Effects:
     marks: Sequence[Mark] = ()
     changes: Sequence[Change] = ()
     series_makers: Mapping[str, str] = field(default_factory=dict)
-    """Of each new series, the identity that it is counted for; '' where none is told."""
+    """For each new series, the identity that it is counted for; a missing one counts for ''."""
     stream_makers: Mapping[str, str] = field(default_factory=dict)
-    """Of each new stream, likewise."""
+    """For each new stream, the identity that it is counted for; a missing one counts for ''."""
 
     @property
     def brought(self) -> dict[str, Usage]:
-        """How many new series and streams each identity brings."""
+        """Number of new series and streams that each identity creates by this transaction."""
         learned = Counter(event.stream for event in self.events)
         series = Counter(
             self.series_makers.get(column.series, "") for start, column in self.points if start == 0
@@ -149,14 +151,14 @@ class Effects:
 
     @property
     def rows(self) -> int:
-        """Ticks, decisions and verdicts."""
+        """Number of ticks, decisions and verdicts together."""
         ticks = sum(len(column) for _, column in self.points)
         return ticks + len(self.decisions) + len(self.verdicts)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What is stored, in numbers, at one position."""
+    """How many ticks, decisions and verdicts are stored, at one position of the feed."""
 
     position: int
     ticks: int
@@ -166,7 +168,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class CataloguePage:
-    """Some series by name, at one position; ``more`` when others follow."""
+    """A page of series, sorted by name, at one position; ``more`` if further series follow."""
 
     position: int
     series: tuple[SeriesSummary, ...]
@@ -175,22 +177,24 @@ class CataloguePage:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A part of one series, true at ``position``."""
+    """Points of one series as they are at one position of the feed."""
 
     position: int
+    """Position of the change feed."""
     start: int
+    """Position in the series of the first point."""
     times: Integers
     values: Floats
     count: int
-    """Points the whole series has."""
+    """Number of points in the whole series."""
 
 
 @dataclass(frozen=True)
 class FeedPage:
-    """Changes after a position; ``position`` is the last one they reach.
+    """Changes after some position of the feed, up to ``position``.
 
-    Of each stream's Learned only the last is told, with the newest state: the states between
-    are of no use to anybody who comes late, and keeping them would make the feed large.
+    A page has only the last Learned of each stream, with the stream's newest state: older states
+    are of no use to a follower, and storing them would make the feed large.
     """
 
     changes: tuple[Change, ...]
@@ -199,7 +203,7 @@ class FeedPage:
 
 @dataclass(frozen=True)
 class Present:
-    """Where a tailer begins that asks for no past: the members at ``position``."""
+    """The members at the present position of the feed, from which a new follower starts."""
 
     position: int
     members: tuple[Member, ...]
@@ -207,167 +211,177 @@ class Present:
 
 @dataclass(frozen=True)
 class FleetView:
-    """Everybody with a live lease; ``changed`` when others must be told."""
+    """All members whose lease has not expired, after an operation on the leases."""
 
     position: int
     members: tuple[Member, ...]
     changed: bool
+    """Whether the operation added a change to the feed, at ``position``."""
     drain: bool = False
-    """The member that renewed has been asked to drain."""
+    """Whether the member that renewed its lease has been asked to drain."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What `midstreamer db status` shows."""
+    """The output of `midstreamer db status`."""
 
     server: str
+    """Name and version of the database server."""
     schema: int
+    """Number of the newest migration that has run."""
     position: int
+    """Position of the change feed."""
     rows: Mapping[str, int]
+    """Number of rows, by table."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of each table with its indexes."""
+    """Size of each table with its indexes, in bytes."""
 
 
 class Transaction(Protocol):
-    """Reads that stay true, and one write, until the block ends."""
+    """A write transaction: any number of stable reads, then one `apply`."""
 
     @property
     def position(self) -> int:
-        """The feed's position when the transaction began."""
+        """Position of the feed at the start of the transaction."""
 
     async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
-        """Those of the named series that exist."""
+        """Return the summaries of the named series; series that do not exist are left out."""
 
     async def ticks(self, times: Mapping[str, Integers]) -> dict[str, Ticks]:
-        """Those of the points at these times, of each series, that exist."""
+        """Return the stored points at these times of each series."""
 
     async def points_at(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Point]:
-        """Those of the (series, position) that exist."""
+        """Return the stored points at these (series, position)."""
 
     async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
-        """Values of each run, as far as it is stored."""
+        """Return the stored values of each run; a run may be stored in part."""
 
     async def decisions(
         self, experience_ids: Sequence[bytes]
     ) -> dict[bytes, Decision | Unreadable]:
-        """Those that are stored."""
+        """Return the stored decisions with these ids."""
 
     async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
-        """Decisions without a verdict whose due position lies in one of the runs."""
+        """Return the decisions without a verdict whose due position lies in one of the runs."""
 
     async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
-        """Verdicts whose due time lies in one of the spans; the latest ``limit`` of them."""
+        """Return the verdicts with a due time in one of the spans; at most the latest ``limit``."""
 
     async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
-        """Lock these streams; return the states whose version is not the known one."""
+        """Lock these streams; return the states whose version differs from the known version."""
 
     async def known_streams(self, streams: Sequence[str]) -> set[str]:
-        """Those of the named streams that have a state."""
+        """Return those of the named streams that have a state."""
 
     async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
-        """What there is in all, and of those of these identities that made something."""
+        """Return the counts for all identities together, and for each of these identities.
+
+        An identity that created nothing is left out.
+        """
 
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
-        """The marks of these (identity, incarnation)."""
+        """Return the marks of these writers, given as (identity, incarnation)."""
 
     async def apply(self, effects: Effects) -> int:
-        """Write everything; return the feed's position after it."""
+        """Write the effects and return the new position of the feed."""
 
 
 class Store(Protocol):
-    """Durable memory. Every method may raise StoreError, and all may be tried again."""
+    """A durable store. Every method may raise StoreError, and every method may be retried."""
 
     async def open(self) -> None:
-        """Connect and bring the schema up to date."""
+        """Connect and migrate the schema."""
 
     async def close(self) -> None:
-        """Let go of every connection; safe to call twice."""
+        """Close every connection; safe to call twice."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Alone among writers; commits when the block ends well, else rolls back."""
+        """Return a context of the only write transaction: it commits, or rolls back on an error."""
 
     async def position(self) -> int:
-        """The last committed position of the feed."""
+        """Return the last committed position of the feed."""
 
     async def totals(self) -> Totals:
-        """How much is stored."""
+        """Return how many ticks, decisions and verdicts are stored."""
 
     async def catalogue(self, after: str, limit: int) -> CataloguePage:
-        """At most ``limit`` series whose names come after a name, in the order of code points."""
+        """Return at most ``limit`` series with names after ``after``, in order of code points."""
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Of the first of these runs, at most ``limit`` points in all; UnknownSeries.
+        """Return the points of the first of these runs, at most ``limit`` points in all.
 
-        The last one told may be cut, and those behind it are left out.
+        The last run returned may be cut, and the runs after it are left out.  Raise UnknownSeries
+        if a series does not exist.
         """
 
     async def experiences(
         self, experience_ids: Sequence[bytes]
     ) -> tuple[list[Decision], list[Verdict]]:
-        """What is stored of these."""
+        """Return the stored decisions and verdicts with these ids."""
 
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
-        """Changes after a position, with or without the states learned; Behind when trimmed."""
+        """Return the next page of the feed, with or without states; Behind if it was trimmed."""
 
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """At most ``limit`` changes after a position, one for each position; Behind when trimmed.
+        """Return at most ``limit`` changes after a position, one for each position.
 
-        Every Learned comes with the newest state of its stream.
+        Every Learned has the newest state of its stream.  Raise Behind if one was trimmed.
         """
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
-        """Call ``heard`` with positions that were committed by whomever, until StoreError.
+        """Call ``heard`` with committed positions of the feed until a StoreError is raised.
 
-        A position is a hint: look what is there.  Most commits of others are heard of at once.
-        The position is also read every ``period_s``, because a version before this one notifies
-        nobody.  Commits by this store's own `transaction` may be left out: who made them knows.
+        A position is only a hint; read the feed to see what is there.  Most commits of other syncs
+        are notified immediately.  The position is also read every ``period_s`` seconds, because
+        an older version sends no notification.  Commits of this store itself may be left out.
         """
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
-        """A position, and the newest state of a stream then; None when nothing was learned."""
+        """Return a position and the stream's newest state there; None if it learned nothing."""
 
     async def present(self) -> Present:
-        """All members, at one position."""
+        """Return all members, at one position of the feed."""
 
     async def trim(self, keep: int) -> int:
-        """Forget all but the last ``keep`` changes; returns how many were forgotten."""
+        """Delete all but the last ``keep`` changes of the feed; return how many were deleted."""
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease; tells the feed when what others see of it has changed."""
+        """Take or renew a lease; add a change to the feed if other members can see a difference."""
 
     async def leave(self, name: str) -> FleetView:
-        """Give a lease back."""
+        """Delete the lease of a member; add a change to the feed if there was such a lease."""
 
     async def retire(self, name: str) -> Member | None:
-        """Ask a member to drain: its renewals say so from now on; None when it has no lease.
+        """Mark a member to be drained, and return it; None if the member has no lease.
 
-        This is for its present incarnation: when its process starts anew, it is not asked.
+        The answers to its renewals then ask it to drain.  The mark is for the present incarnation:
+        when the process starts again, it is not asked.
         """
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has run out; tells the feed when there were any."""
+        """Remove members whose lease has expired; add a change to the feed if there were any."""
 
     async def extend(self, lease_s: float) -> None:
-        """Let every lease run this long from now: silence was ours, not the members'."""
+        """Let every lease last at least ``lease_s`` seconds from now, after an outage of sync."""
 
     async def status(self) -> Status:
-        """Schema version, counts, sizes."""
+        """Return the schema version, row counts and table sizes."""
 
     async def streams(self) -> list[tuple[Specification, StoredState]]:
-        """All learning states with their specifications."""
+        """Return all learning states with their specifications."""
 
     async def snapshot(self, stream: str, version: int) -> StoredState | None:
-        """The newest kept state of a stream that is not newer than ``version``."""
+        """Return a stream's newest snapshot that is not newer than ``version``."""
 
     async def events(self, stream: str, after: int, upto: int) -> list[Decision | Verdict]:
-        """What a stream learned to come from version ``after`` to ``upto``, in order."""
+        """Return the events that led a stream from version ``after`` to ``upto``, in order."""
 
     async def faults(self) -> list[str]:
-        """Everything stored that contradicts a promise; empty when all is well."""
+        """Return each broken invariant of the stored rows as a sentence; empty if none is."""
 
 
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """The changes with only the last Learned of each stream."""
+    """Return the changes without any Learned that a later Learned of its stream replaces."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
     return tuple(
         change
@@ -377,16 +391,19 @@ def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 
 def seen_by_others(member: Member) -> tuple[object, ...]:
-    """The part of a lease whose change is told to everybody at once.
+    """Return the fields of a lease whose change must go into the feed immediately.
 
-    Its position and its other evidence change all the time.
+    Other fields, such as the position, change all the time.
     """
     stage = member.evidence.get("stage", "")
     return member.incarnation, member.address, member.whole_for, stage
 
 
 def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
-    """The first of these runs, as far as they exist and hold at most ``limit`` points in all."""
+    """Return the first of these runs, cut to stored positions and to ``limit`` points in all.
+
+    ``counts`` holds the number of points of each series.
+    """
     found: list[Run] = []
     for run in runs:
         start = max(run.start, 0)

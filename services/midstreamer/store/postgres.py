@@ -1,8 +1,8 @@
-"""The store on PostgreSQL, 14 or newer.
+"""The store on PostgreSQL, version 14 or newer.
 
-A pool of connections that are made again by themselves; one transaction at a time writes (see
-`store.ports` and `store.transaction`), reads run beside it on connections of their own.  Every
-error leaves here as a StoreError that says what to do.
+It uses a pool of connections, which replaces lost connections by itself.  One transaction at a time
+writes (`store.transaction`); reads run at the same time on other connections.  Errors of PostgreSQL
+are translated to a StoreError that says what to do.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ from midstreamer.store.transaction import PostgresTransaction
 from midstreamer.telemetry import metrics, queues
 
 SERVER_MIN = 14
+"""Oldest major version of PostgreSQL that is supported."""
 
 _SQL = queries.load()
 _CHECKS = reading.CHECKS
 
 
 class PostgresStore:
-    """Any PostgreSQL by DSN."""
+    """A store on the PostgreSQL server that a DSN names; implements `store.ports.Store`."""
 
     def __init__(
         self,
@@ -59,14 +60,18 @@ class PostgresStore:
         trust: Callable[[], ssl.SSLContext] | None = None,
         password: Callable[[], str] | None = None,
     ) -> None:
-        """``trust`` judges the database, and ``password`` is asked, for each new connection."""
+        """``source`` is the DSN; ``connections`` is the size of the pool.
+
+        ``connect_s`` and ``command_s`` limit the seconds to connect and for one statement.
+        ``trust`` and ``password`` are called for each new connection (see `driver.Way`).
+        """
         checked = dsn.checked(source, by_fleet=trust is not None)
         self._way = Way(checked, connect_s, command_s, trust, password)
         self._connections = connections
         self._connect_s = connect_s
         self._pool: Any = None
         self._writer_pid = 0
-        """Of the PostgreSQL process that serves our transactions."""
+        """Id of the PostgreSQL process that serves the last write transaction."""
         metrics.POOL_CAPACITY.set(connections)
         for state, count in (("busy", _busy), ("idle", _idle)):
             queues.shown(metrics.POOL_CONNECTIONS.labels(state), self, count)
@@ -74,7 +79,7 @@ class PostgresStore:
     # --- connecting -------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect and migrate; after a failure it may be called again."""
+        """Connect and migrate the schema; may be called again, also after a failure."""
         await self.close()
         async with door():
             pool = await self._way.pool(self._connections)
@@ -92,12 +97,12 @@ class PostgresStore:
         version = connection.get_server_version()
         if version.major < SERVER_MIN:
             raise StoreError(
-                f"PostgreSQL {version.major} is older than {SERVER_MIN}: name a newer one in"
+                f"PostgreSQL {version.major} is older than {SERVER_MIN}: name a newer server in"
                 " sync.dsn"
             )
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection of the pool."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
@@ -106,7 +111,7 @@ class PostgresStore:
     async def _connection(self) -> AsyncIterator[Connection]:
         async with door():
             if self._pool is None:
-                raise StoreError("the store is not open yet: wait", retry_after_s=0.5)
+                raise StoreError("the store is not open yet: retry later", retry_after_s=0.5)
             pool, began_s = self._pool, time.perf_counter()
             try:
                 connection = await pool.acquire(timeout=self._connect_s)
@@ -119,7 +124,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Connection]:
-        """Several reads that are true at one moment."""
+        """Open a read-only transaction, in which all reads see the same snapshot."""
         async with (
             self._connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -128,7 +133,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Alone among writers until the block ends."""
+        """Open the write transaction; wait until no other process writes."""
         async with self._connection() as connection, connection.transaction():
             self._writer_pid = connection.get_server_pid()
             position = await connection.fetchval(_SQL["lock_head"])
@@ -137,18 +142,18 @@ class PostgresStore:
     # --- reading ----------------------------------------------------------------------------------
 
     async def position(self) -> int:
-        """The last committed position of the feed."""
+        """Return the last committed position of the feed."""
         async with self._connection() as connection:
             return int(await connection.fetchval(_SQL["position"]))
 
     async def totals(self) -> Totals:
-        """How much is stored."""
+        """Return how many ticks, decisions and verdicts are stored."""
         async with self._connection() as connection:
             row = await connection.fetchrow(_SQL["totals"])
         return Totals(row["position"], row["ticks"], row["decisions"], row["verdicts"])
 
     async def catalogue(self, after: str, limit: int) -> CataloguePage:
-        """A page of the series."""
+        """Return a page of series, sorted by name."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
             found = await connection.fetch(_SQL["summaries_after"], after, limit + 1)
@@ -156,7 +161,7 @@ class PostgresStore:
         return CataloguePage(position, series, len(found) > limit)
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """At most ``limit`` points of some runs, in one COPY."""
+        """Return the points of the first of these runs, at most ``limit`` in all, by one COPY."""
         data: list[bytes] = []
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
@@ -166,36 +171,36 @@ class PostgresStore:
             counts = {row["name"]: row["count"] for row in found}
             missing = next((name for name in names if name not in ids), None)
             if missing is not None:
-                raise UnknownSeries(f"series {shortened(missing)}: nothing is stored of it")
-            told = fitting(runs, counts, limit)
-            if any(run.stop > run.start for run in told):
-                # COPY takes no parameters; these are integers.
+                raise UnknownSeries(f"series {shortened(missing)}: no point of it is stored")
+            loaded = fitting(runs, counts, limit)
+            if any(run.stop > run.start for run in loaded):
+                # COPY takes no parameters; formatting is safe because all values are integers.
                 values = ",".join(
                     f"({place}, {ids[run.series]}, {run.start}::bigint, {run.stop}::bigint)"
-                    for place, run in enumerate(told)
+                    for place, run in enumerate(loaded)
                 )
                 query = _SQL["points_copy"].replace("$1", values)
                 await connection.copy_from_query(query, output=_gather(data), format="binary")
-        points = copying.runs(b"".join(data), len(told))
+        points = copying.runs(b"".join(data), len(loaded))
         return [
             LoadedRun(position, run.start, *pair, counts[run.series])
-            for run, pair in zip(told, points, strict=True)
+            for run, pair in zip(loaded, points, strict=True)
         ]
 
     async def experiences(
         self, experience_ids: Sequence[bytes]
     ) -> tuple[list[Decision], list[Verdict]]:
-        """What is stored of these."""
+        """Return the stored decisions and verdicts with these ids."""
         async with self._reading() as connection:
-            made = await connection.fetch(_SQL["decisions_by_id"], list(experience_ids))
-            came = await connection.fetch(_SQL["verdicts_by_id"], list(experience_ids))
+            decisions = await connection.fetch(_SQL["decisions_by_id"], list(experience_ids))
+            verdicts = await connection.fetch(_SQL["verdicts_by_id"], list(experience_ids))
         return (
-            [rows.read(row) for row in made],
-            [rows.verdict(row["body"]) for row in came],
+            [rows.read(row) for row in decisions],
+            [rows.verdict(row["body"]) for row in verdicts],
         )
 
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
-        """Changes after a position."""
+        """Return the next page of the feed after a position."""
         async with self._reading() as connection:
             found = await _changes(connection, after, limit)
             changes = alone([rows.change(row["body"]) for row in found])
@@ -203,10 +208,10 @@ class PostgresStore:
         return FeedPage(_whole(changes, newest), found[-1]["position"] if found else after)
 
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """Every change after a position.
+        """Return at most ``limit`` changes after a position, one for each position.
 
-        Not at one moment, which would take three more round trips: a state that is newer than its
-        change is as good.
+        The reads do not share a snapshot, which would cost three more round trips.  So a state may
+        be newer than its change, which does no harm.
         """
         async with self._connection() as connection:
             found = await _changes(connection, after, limit)
@@ -214,7 +219,7 @@ class PostgresStore:
             return _whole(changes, await self._newest(connection, changes))
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
-        """Listen on a connection of its own, and look at the position as well."""
+        """Listen for commits on a separate connection, and poll the position there."""
         async with door():
             connection = await self._way.connect("midstreamer feed", command_s=self._connect_s)
             try:
@@ -224,7 +229,7 @@ class PostgresStore:
                 connection.terminate()
 
     async def _ring(self, word: str) -> None:
-        """Notify from a connection of the pool."""
+        """Send a notification with the text ``word`` on a connection of the pool."""
         async with self._connection() as connection:
             await connection.execute("SELECT pg_notify($1, $2)", listening.CHANNEL, word)
 
@@ -238,21 +243,24 @@ class PostgresStore:
         return {row["stream"]: Learned(*row) for row in found}
 
     async def present(self) -> Present:
-        """All members."""
+        """Return all members, at the present position of the feed."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
             members = await connection.fetch(_SQL["members_live"])
         return Present(position, tuple(rows.member(row) for row in members))
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
-        """The newest state of a stream."""
+        """Return the position of the feed and the newest state of a stream."""
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
             row = await connection.fetchrow(_SQL["state_of"], stream)
         return position, None if row is None else StoredState(*row)
 
     async def trim(self, keep: int) -> int:
-        """Forget old changes and writers that are long gone."""
+        """Delete all but the last ``keep`` changes of the feed; return how many were deleted.
+
+        Also delete the marks of writers that have sent no Write for 30 days.
+        """
         async with self._connection() as connection:
             await connection.execute(_SQL["forget_writers"])
             return _count(await connection.execute(_SQL["trim_feed"], keep))
@@ -260,7 +268,7 @@ class PostgresStore:
     # --- leases -----------------------------------------------------------------------------------
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease; the head is locked only when others must be told."""
+        """Take or renew a lease; write to the feed only if other members can see a difference."""
         row = (
             *(member.name, member.incarnation, member.address, member.position),
             *(member.held, rows.json(member.evidence), member.whole_for, member.whole_at),
@@ -269,8 +277,9 @@ class PostgresStore:
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["renew_member"], *row)
             if found:
-                fleet = (rows.member(one) for one in found)
-                members = tuple(member if one.name == member.name else one for one in fleet)
+                # The statement returns the member's own row as it was before the renewal.
+                fleet = (rows.member(row) for row in found)
+                members = tuple(member if peer.name == member.name else peer for peer in fleet)
                 asked = _asked(found, member.name)
                 return FleetView(found[0]["head"], members, changed=False, drain=asked)
             async with connection.transaction():
@@ -279,17 +288,17 @@ class PostgresStore:
                 return await self._told(connection, position, changed=True, name=member.name)
 
     async def retire(self, name: str) -> Member | None:
-        """Ask a member to drain."""
+        """Mark a member to be drained, and return it; None if the member has no lease."""
         async with self._connection() as connection:
             row = await connection.fetchrow(_SQL["retire_member"], name)
         return None if row is None else rows.member(row)
 
     async def leave(self, name: str) -> FleetView:
-        """Give a lease back."""
+        """Delete the lease of a member; publish the members if there was such a lease."""
         return await self._without("remove_member", name)
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has run out."""
+        """Remove members whose lease has expired; publish the members if there were any."""
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["members_all"])
         if any(row["expired"] for row in found):
@@ -298,7 +307,7 @@ class PostgresStore:
         return FleetView(found[0]["head"], members, changed=False)
 
     async def extend(self, lease_s: float) -> None:
-        """Let every lease run on."""
+        """Let every lease last at least ``lease_s`` seconds from now."""
         async with self._connection() as connection:
             await connection.execute(_SQL["extend_leases"], lease_s)
 
@@ -319,10 +328,10 @@ class PostgresStore:
             await connection.execute(_SQL["advance_head"], position, 0, 0, 0, 0)
         return FleetView(position, members, changed, _asked(found, name))
 
-    # --- looking after ----------------------------------------------------------------------------
+    # --- administration ---------------------------------------------------------------------------
 
     async def status(self) -> Status:
-        """Schema version, counts, sizes."""
+        """Return the server's version, the schema version, row counts and table sizes."""
         async with self._reading() as connection:
             server = await connection.fetchval("SHOW server_version")
             schema = await connection.fetchval("SELECT max(number) FROM migrations")
@@ -332,7 +341,7 @@ class PostgresStore:
         return Status(f"PostgreSQL {server}", schema, position, dict(counts), dict(sizes))
 
     async def streams(self) -> list[tuple[Specification, StoredState]]:
-        """All learning states."""
+        """Return all learning states with their specifications."""
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["states_all"])
         return [
@@ -344,13 +353,13 @@ class PostgresStore:
         ]
 
     async def snapshot(self, stream: str, version: int) -> StoredState | None:
-        """The newest kept state that is not newer."""
+        """Return a stream's newest snapshot that is not newer than ``version``."""
         async with self._connection() as connection:
             row = await connection.fetchrow(_SQL["snapshot_before"], stream, version)
         return None if row is None else StoredState(*row)
 
     async def events(self, stream: str, after: int, upto: int) -> list[Decision | Verdict]:
-        """What a stream learned."""
+        """Return the events that led a stream from version ``after`` to ``upto``, in order."""
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["events_between"], stream, after, upto)
         read: dict[str, Callable[[bytes], Decision | Verdict]] = {
@@ -361,12 +370,12 @@ class PostgresStore:
 
     @asynccontextmanager
     async def auditing(self) -> AsyncIterator[PostgresReader]:
-        """Everything as it is stored at one moment, for `store.audit`."""
+        """Open a reader of one consistent snapshot, for `store.audit`."""
         async with self._reading() as connection:
             yield PostgresReader(connection)
 
     async def faults(self) -> list[str]:
-        """Promises broken, each in words."""
+        """Return each broken invariant of the stored rows as a sentence; empty if none is."""
         async with self._reading() as connection:
             return [row[0] for name in _CHECKS for row in await connection.fetch(_SQL[name])]
 
@@ -396,7 +405,7 @@ async def _changes(connection: Connection, after: int, limit: int) -> list[Any]:
     if found or after > head:
         raise Behind(
             f"feed position {after} is not among the changes kept up to {head}: load again and"
-            " follow from now"
+            " follow from the present position"
         )
     return []
 

@@ -1,14 +1,14 @@
-"""Derives decisions and verdicts again from ticks and states: pure, as `store.findings` is.
+"""Recomputes stored decisions and verdicts from ticks and states, and compares; pure functions.
 
-A decision is proved in four steps: its columns against its body, its id against its content, its
-window and each of its matches against the ticks, and all the rest by deciding again with the
-recorded evidence and the state of the recorded version.  A verdict is judged again from its
-decision and the tick at the due position.
+A decision is checked in four steps: its columns against its body, its id against its content, its
+window and matches against the ticks, and its other fields by deciding again from the recorded
+evidence and the state of the recorded version.  A verdict is computed again from its decision and
+the tick at the due position.
 
-Two things that a decision rested on are not recorded beside it.  How many windows the agents held,
-and how many of those rose, is taken from the first arm, which is their ratio.  Whether the window
-ended at the last known tick is taken from the reason.  Whether the matches were the nearest of all
-windows is not proved: that would be the whole search again.
+Two inputs of a decision are not stored.  The number of windows with a known outcome, and how many
+of these rose, is inferred from the first arm, which is their ratio.  Whether the window ended at
+the last known tick is inferred from the reason.  One thing is not checked: that the matches were
+the nearest of all windows, because that would repeat the whole search.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ from midstreamer.store.findings import (
 )
 
 Key = tuple[str, int, int]
-"""Series, first position, position after the last."""
+"""A run of positions: (series, first position, position after the last)."""
 Stored = Mapping[Key, Ticks | None]
-"""The ticks of each run that was asked for; None unless all of its points are stored."""
+"""The ticks of each requested run; None if one of its points is not stored."""
 Distances = Callable[[Specification, Floats, Floats], Floats]
-"""(specification, transformed window (m,), transformed others (k, m)) -> distances (k,)."""
+"""Function that returns the distances (k,) from a window (m,) to other windows (k, m).
+
+Its arguments are the specification, the window and the other windows, both transformed."""
 
 _DECISION = (
     *("experience_id", "specification", "series", "time", "index", "due_index", "direction"),
@@ -61,7 +63,7 @@ _VERDICT = (
 
 
 class Rules(NamedTuple):
-    """The functions of `reasoning` that made what is stored."""
+    """The functions of the package `reasoning` that make decisions, verdicts and states."""
 
     initial: Callable[[Specification], State]
     learn: Callable[[State, Any], State]
@@ -70,65 +72,68 @@ class Rules(NamedTuple):
     decide: Callable[[Evidence, State], Decision]
     judge: Callable[[Decision, float, int], Verdict]
     library: str
-    """Decisions of another one cannot be derived again."""
+    """Version of the library; decisions of another version cannot be made again."""
     distances: Distances | None = None
-    """How windows are compared; without it distances are not derived again."""
+    """Computes the distances of matches; if None, distances are not checked."""
 
 
 def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
-    """The decision of a row and what contradicts its columns and its id."""
+    """Return the decision of a row, and the findings about its columns and its id.
+
+    The decision is None if its body cannot be decoded or its specification is invalid.
+    """
     key = row["experience_id"]
     try:
-        made = rows.decision(row["body"])
+        decision = rows.decision(row["body"])
     except Exception as error:
         return None, [undecodable("decisions", key, row["body"], error)]
-    *plain, _ = (column[0] for column in rows.decisions([made]))
+    *plain, _ = (column[0] for column in rows.decisions([decision]))
     found = list(
         columns("decisions", key, row, dict(zip(_DECISION, plain, strict=True)), body="body")
     )
     found += unknown("decisions", key, row["body"], Decision)
-    window = Window(made.series, made.time, made.window)
-    right = decisions.experience_id(made.specification, window)
-    if right != made.experience_id:
-        found.append(finding("decisions", key, "body.experience_id", made.experience_id, right))
+    window = Window(decision.series, decision.time, decision.window)
+    right = decisions.experience_id(decision.specification, window)
+    if right != decision.experience_id:
+        found.append(finding("decisions", key, "body.experience_id", decision.experience_id, right))
     try:
-        specifications.check(made.specification)
+        specifications.check(decision.specification)
     except BadInput as error:
-        # Nothing more is derived: its lengths say how much would be read.
+        # Stop here: an invalid window or horizon could make the next reads arbitrarily large.
         found.append(finding("decisions", key, "body.specification", "invalid", error.message))
         return None, found
-    return made, found
+    return decision, found
 
 
 def runs_of(decision: Decision) -> list[Key]:
-    """The ticks that a decision's window and matches are compared with."""
+    """Return the runs of ticks with which the window and the matches must be compared."""
     length, horizon = decision.specification.window, decision.specification.horizon
     asked = []
     if decision.settles:
         stop = decision.index + 1
         asked.append((decision.series, stop - length, stop))
     for name, start in _places(decision.matches):
-        # One horizon to the outcome, and another until it may be used.
+        # A match needs one horizon for its outcome, and another until the outcome may be used.
         asked.append((name, start, start + length + 2 * horizon))
     return asked
 
 
 def _places(matches: Matches) -> list[tuple[str, int]]:
-    """(series, first position) of each match; those that name no series are left out."""
+    """Return (series, first position) of each match, without matches that name no series."""
     names, count = matches.series, len(matches.which) // 2
     which, start = matches.which[: 2 * count], matches.start[: 8 * (len(matches.start) // 8)]
     places = np.frombuffer(which, "<u2").tolist(), np.frombuffer(start, "<i8").tolist()
-    pairs = zip(*places, strict=False)  # changed bytes may have cut either
+    pairs = zip(*places, strict=False)  # in a corrupt row the lengths may differ
     return [(names[each], first) for each, first in pairs if each < len(names)]
 
 
 def of_ticks(decision: Decision, ticks: Stored, distances: Distances | None) -> list[Finding]:
-    """What in a decision contradicts the stored ticks: its window, its time, its matches."""
+    """Compare the window, the time and the matches of a decision with the stored ticks."""
     try:
         return [*_window(decision, ticks), *_matches(decision, ticks, distances)]
     except Exception as error:
         key = decision.experience_id
-        return [finding("decisions", key, "body", f"not comparable: {error}", "its ticks")]
+        return [finding("decisions", key, "body", f"not comparable: {error}", "as its ticks")]
 
 
 def _window(decision: Decision, ticks: Stored) -> Iterator[Finding]:
@@ -136,20 +141,20 @@ def _window(decision: Decision, ticks: Stored) -> Iterator[Finding]:
         return
     key, stop = decision.experience_id, decision.index + 1
     start = stop - decision.specification.window
-    there = ticks.get((decision.series, start, stop))
-    if there is None:
+    run = ticks.get((decision.series, start, stop))
+    if run is None:
         place = f"{decision.series} {start} to {decision.index}"
         yield finding("decisions", key, "body.index", decision.index, f"no ticks at {place}")
         return
     values = np.frombuffer(decision.window, "<f8")
-    at = first_apart(values, there.values)
+    at = first_apart(values, run.values)
     if at >= 0:
-        told = values[at].item() if at < len(values) else None
-        stored = there.values[at].item() if at < len(there.values) else None
+        value = values[at].item() if at < len(values) else None
+        stored = run.values[at].item() if at < len(run.values) else None
         derived = f"{stored!r} (points {decision.series}/{start + at})"
-        yield finding("decisions", key, f"body.window[{at}]", told, derived)
-    if int(there.times[-1]) != decision.time:
-        derived = f"{int(there.times[-1])} (points {decision.series}/{decision.index})"
+        yield finding("decisions", key, f"body.window[{at}]", value, derived)
+    if int(run.times[-1]) != decision.time:
+        derived = f"{int(run.times[-1])} (points {decision.series}/{decision.index})"
         yield finding("decisions", key, "body.time", decision.time, derived)
 
 
@@ -163,22 +168,22 @@ def _matches(decision: Decision, ticks: Stored, distances: Distances | None) -> 
     if not places:
         return
     length, horizon = specification.window, specification.horizon
-    there = [ticks.get((name, at, at + length + 2 * horizon)) for name, at in places]
-    missing = next((place for place, run in zip(places, there, strict=True) if run is None), None)
-    whole = [run for run in there if run is not None]
+    found = [ticks.get((name, at, at + length + 2 * horizon)) for name, at in places]
+    missing = next((place for place, run in zip(places, found, strict=True) if run is None), None)
+    runs = [run for run in found if run is not None]
     if missing is not None:
         derived = f"no ticks at {missing[0]} from {missing[1]}"
         yield finding("decisions", key, "body.matches.start", missing[1], derived)
         return
-    values = np.stack([run.values for run in whole])
+    values = np.stack([run.values for run in runs])
     points = outcome.history(values.ravel(), specification.transform).reshape(values.shape)
-    yield from _apart(key, "time", matches.time_array(), [r.times[length - 1] for r in whole])
-    late = [at for at, run in enumerate(whole) if run.times[-1] > decision.time]
+    yield from _apart(key, "time", matches.time_array(), [r.times[length - 1] for r in runs])
+    late = [at for at, run in enumerate(runs) if run.times[-1] > decision.time]
     if late:
-        derived = f"known by {decision.time}, not at {int(whole[late[0]].times[-1])}"
+        derived = f"known by {decision.time}, not at {int(runs[late[0]].times[-1])}"
         yield finding("decisions", key, f"body.matches[{late[0]}]", places[late[0]], derived)
-    made = _outcomes(points, specification)
-    yield from _apart(key, "outcome", matches.outcome_array(), made)
+    outcomes = _outcomes(points, specification)
+    yield from _apart(key, "outcome", matches.outcome_array(), outcomes)
     if distances is not None and specification.window * 8 == len(decision.window):
         window = outcome.transformed(np.frombuffer(decision.window), specification.transform)
         others = outcome.searchable(points[:, :length])
@@ -188,13 +193,16 @@ def _matches(decision: Decision, ticks: Stored, distances: Distances | None) -> 
 
 
 def _outcomes(points: Floats, specification: Specification) -> Floats:
-    """Outcomes of transformed runs, shape (k, m + 2h), that each begin with a window."""
+    """Return the outcomes (k,) of windows of length m, from transformed runs (k, m + 2h).
+
+    Each run begins with its window; h is the horizon.
+    """
     firsts = np.arange(len(points), dtype=np.int64) * points.shape[1]
     return outcome.outcomes(points.ravel(), firsts, specification)
 
 
 def _shape(decision: Decision, places: list[tuple[str, int]]) -> str:
-    """What every list of matches keeps to; empty when this one does."""
+    """Return the rule that the list of matches breaks, or an empty string if it breaks none."""
     matches, specification = decision.matches, decision.specification
     others = (matches.start, matches.time, matches.distance, matches.outcome)
     if {len(part) for part in others} != {8 * len(places)} or len(matches.which) % 2:
@@ -210,7 +218,7 @@ def _shape(decision: Decision, places: list[tuple[str, int]]) -> str:
     nearest = [
         (far, *place) for far, place in zip(matches.distance_array().tolist(), places, strict=True)
     ]
-    if any(one >= next_one for one, next_one in pairwise(nearest)):
+    if any(match >= next_match for match, next_match in pairwise(nearest)):
         return "nearest first, each once"
     return ""
 
@@ -231,7 +239,10 @@ def _apart(key: bytes, name: str, told: Any, derived: Any) -> Iterator[Finding]:
 def decided_again(
     rules: Rules, decision: Decision, state: State, windows_max: int
 ) -> Iterator[Finding]:
-    """The fields of a decision that are not what its evidence and state lead to."""
+    """Make a decision again from its evidence and state; yield a finding for each difference.
+
+    ``windows_max`` is an upper bound on the windows that the decision can have counted.
+    """
     key = decision.experience_id
     evidence = evidence_of(decision, windows_max)
     if evidence is None:
@@ -247,7 +258,10 @@ def decided_again(
 
 
 def evidence_of(decision: Decision, windows_max: int) -> Evidence | None:
-    """The evidence that a decision was made of; None when no count of windows explains it."""
+    """Return the evidence of a decision, with counts of windows inferred from its first arm.
+
+    Return None if no counts up to ``windows_max`` give that arm.
+    """
     counts = counts_of(decision.arms[0], windows_max) if decision.arms else None
     if counts is None:
         return None
@@ -264,13 +278,13 @@ def evidence_of(decision: Decision, windows_max: int) -> Evidence | None:
 
 
 def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
-    """(ups, known) with ``(ups + 1) / (known + 2) == share``; None when there are none.
+    """Return (ups, known) with ``(ups + 1) / (known + 2) == share``, or None if there is no pair.
 
-    Any pair will do, because only their ratio enters a decision.
+    Any such pair is right, because a decision depends only on this ratio.
     """
     if not 0.0 < share < 1.0:
         return None
-    # 1/100 and 99/100 are the bounds of climatology, however many windows there are.
+    # Climatology is limited to 1/100 and 99/100, so allow 100 even if there are fewer windows.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None
@@ -278,27 +292,27 @@ def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
 
 
 def verdict_of(row: Row) -> tuple[Verdict | None, list[Finding]]:
-    """The verdict of a row and what contradicts its columns."""
+    """Return the verdict of a row (None if it cannot be decoded), and findings on its columns."""
     key = row["experience_id"]
     try:
-        made = rows.verdict(row["body"])
+        verdict = rows.verdict(row["body"])
     except Exception as error:
         return None, [undecodable("verdicts", key, row["body"], error)]
-    *plain, _ = (column[0] for column in rows.verdicts([made]))
+    *plain, _ = (column[0] for column in rows.verdicts([verdict]))
     derived = dict(zip(_VERDICT, plain, strict=True))
     found = list(columns("verdicts", key, row, derived, body="body"))
-    return made, [*found, *unknown("verdicts", key, row["body"], Verdict)]
+    return verdict, [*found, *unknown("verdicts", key, row["body"], Verdict)]
 
 
 def due_of(decision: Decision) -> Key:
-    """The one tick that settles a decision."""
+    """Return the run that holds only the tick which settles a decision."""
     return decision.series, decision.due_index, decision.due_index + 1
 
 
 def judged_again(
     rules: Rules, verdict: Verdict, decision: Decision, ticks: Stored
 ) -> Iterator[Finding]:
-    """The fields of a verdict that are not what the tick at the due position makes of it."""
+    """Compute a verdict again from the tick at the due position; yield each difference."""
     key, due = decision.experience_id, ticks.get(due_of(decision))
     if due is None:
         place = f"{decision.series}/{decision.due_index}"

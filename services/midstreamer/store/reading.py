@@ -1,7 +1,7 @@
-"""Rows of named queries on PostgreSQL, whole or by cursor: what `store.audit` reads with.
+"""Reads rows of named queries for `store.audit`, all at once or in pages of a cursor.
 
-It runs on a connection that `store.postgres` hands in, inside a transaction, which cursors need.
-No statement has a deadline: a sort of all decisions may take minutes, and Ctrl-C ends it.
+It uses a connection of `store.postgres` inside a transaction, because cursors need one.  Statements
+have practically no timeout, because sorting all decisions may take minutes; Ctrl-C ends a check.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 from midstreamer.store import queries
 
 STATEMENT_S = 24 * 3600.0
+"""Timeout of one statement, in seconds."""
 
 _SQL = queries.load()
 CHECKS = sorted(name for name in _SQL if name.startswith("check_"))
+"""Names of the queries that return broken invariants as sentences."""
 
 
 class PostgresReader:
-    """Reads on one connection."""
+    """Reads rows of named queries on one connection; implements `store.audit.Reader`."""
 
     checks: Iterable[str] = CHECKS
 
@@ -26,11 +28,11 @@ class PostgresReader:
         self._connection = connection
 
     async def fetch(self, name: str, *arguments: Any) -> list[Any]:
-        """All rows of a query."""
+        """Return all rows of a named query."""
         return list(await self._connection.fetch(_SQL[name], *arguments, timeout=STATEMENT_S))
 
     async def pages(self, name: str, *arguments: Any, size: int) -> AsyncIterator[list[Any]]:
-        """The rows of a query, a page at a time."""
+        """Yield the rows of a named query in pages of ``size`` rows."""
         cursor = await self._connection.cursor(_SQL[name], *arguments, timeout=STATEMENT_S)
         while page := await cursor.fetch(size, timeout=STATEMENT_S):
             yield list(page)

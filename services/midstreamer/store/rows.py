@@ -1,7 +1,7 @@
-"""Values to the columns of a query and back; no connection, no SQL.
+"""Converts values to the columns of a query, and rows back to values; pure, without SQL.
 
-The body of a decision, a verdict or a change is msgpack, decoded by type.  The columns beside it
-repeat what people and queries want to read; nothing is ever read back from them.
+The column ``body`` of a decision, verdict or change holds the whole value as msgpack, and only this
+column is decoded.  The other columns repeat fields of the value, for people and for queries.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
 from midstreamer.store.ports import Effects, Event, Unreadable, Usage
 
 Columns = list[list[Any]]
+"""Arguments of a query, one list for each column."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decision = msgspec.msgpack.Decoder(Decision)
@@ -32,17 +33,20 @@ def _turned(rows: Iterable[tuple[Any, ...]]) -> Columns:
 
 
 def json(value: Any) -> str:
-    """Text for a jsonb column."""
+    """Return a value as JSON text, for a jsonb column."""
     return msgspec.json.encode(value).decode()
 
 
 def decision(body: bytes) -> Decision:
-    """A decision as it was stored."""
+    """Decode the body of a stored decision; raise msgspec's error if it cannot be decoded."""
     return _decision.decode(body)
 
 
 def readable(row: Mapping[str, Any]) -> Decision | Unreadable:
-    """A stored decision, if it can be read: a newer version may say what this one cannot."""
+    """Return the decision of a row, or `Unreadable` if this version cannot decode it.
+
+    A newer version may have written a decision that this version does not understand.
+    """
     try:
         return decision(row["body"])
     except (msgspec.MsgspecError, MidstreamerError) as error:
@@ -50,43 +54,43 @@ def readable(row: Mapping[str, Any]) -> Decision | Unreadable:
 
 
 def read(row: Mapping[str, Any]) -> Decision:
-    """A stored decision; BadInput names one that this version cannot read."""
-    one = readable(row)
-    if isinstance(one, Unreadable):
+    """Return the decision of a row; raise BadInput if this version cannot decode it."""
+    found = readable(row)
+    if isinstance(found, Unreadable):
         raise BadInput(
-            f"decision {one.experience_id.hex()} is stored and cannot be read by this version"
-            f" ({one.detail}): upgrade sync"
+            f"decision {found.experience_id.hex()} is stored, and this version cannot decode it"
+            f" ({found.detail}): upgrade sync"
         )
-    return one
+    return found
 
 
 def verdict(body: bytes) -> Verdict:
-    """A verdict as it was stored."""
+    """Decode the body of a stored verdict; raise msgspec's error if it cannot be decoded."""
     return _verdict.decode(body)
 
 
 def change(body: bytes) -> Change:
-    """A change of the feed; a Learned comes without its state.
+    """Decode the body of a change of the feed; a Learned has no state there.
 
-    One of a kind that this version does not know is `Skipped`: a newer sync wrote it.
+    A change of a kind that this version does not know becomes `Skipped`; a newer sync wrote it.
     """
     return codec.decode_change(body)
 
 
 def specification(text: str) -> Specification:
-    """A specification of a jsonb column."""
+    """Decode the specification in a jsonb column."""
     return msgspec.json.decode(text, type=Specification)
 
 
 def summary(row: Mapping[str, Any]) -> SeriesSummary:
-    """One line of the catalogue."""
+    """Return the summary of the series of a row."""
     return SeriesSummary(
         row["name"], row["count"], row["first_time"], row["last_time"], row["last_value"]
     )
 
 
 def member(row: Mapping[str, Any]) -> Member:
-    """A member of a row."""
+    """Return the member of a row of the table members."""
     return Member(
         row["name"],
         row["incarnation"],
@@ -100,41 +104,44 @@ def member(row: Mapping[str, Any]) -> Member:
 
 
 def specifications(decisions: Sequence[Decision]) -> Columns:
-    """Of each specification that occurs: digest, stream, JSON."""
-    distinct = {one.specification for one in decisions}
-    return _turned(sorted((one.digest, one.stream, json(one)) for one in distinct))
+    """Return the columns digest, stream and JSON of each distinct specification."""
+    distinct = {decision.specification for decision in decisions}
+    return _turned(sorted((spec.digest, spec.stream, json(spec)) for spec in distinct))
 
 
 def decisions(made: Sequence[Decision]) -> Columns:
-    """Columns of the table decisions, in its order."""
+    """Return the columns of these decisions, in the order of the table decisions."""
     return _turned(
         (
-            *(one.experience_id, one.specification.digest, one.series, one.time, one.index),
-            *(one.due_index, one.direction, one.reason, one.probability, one.confidence),
-            *(one.low, one.high, one.state_version, one.library, one.kernel, _encode(one)),
+            *(d.experience_id, d.specification.digest, d.series, d.time, d.index),
+            *(d.due_index, d.direction, d.reason, d.probability, d.confidence),
+            *(d.low, d.high, d.state_version, d.library, d.kernel, _encode(d)),
         )
-        for one in made
+        for d in made
     )
 
 
 def verdicts(made: Sequence[Verdict]) -> Columns:
-    """Columns of the table verdicts, in its order."""
+    """Return the columns of these verdicts, in the order of the table verdicts."""
     return _turned(
         (
-            *(one.experience_id, one.series, one.time, one.due_time, one.change, one.outcome),
-            *(one.hit, one.covered, one.brier, one.winkler, _encode(one)),
+            *(v.experience_id, v.series, v.time, v.due_time, v.change, v.outcome),
+            *(v.hit, v.covered, v.brier, v.winkler, _encode(v)),
         )
-        for one in made
+        for v in made
     )
 
 
 def identities(brought: Mapping[str, Usage]) -> Columns:
-    """Columns of the table identities, in its order."""
+    """Return the columns identity, new series and new streams, for the table identities."""
     return _turned((who, *usage) for who, usage in brought.items())
 
 
 def states(effects: Effects) -> Columns:
-    """stream, specification, version before, version, body, identity."""
+    """Return the columns of the changed states.
+
+    The columns are stream, specification, version before, version, body and identity.
+    """
     learned = Counter(event.stream for event in effects.events)
     return _turned(
         (
@@ -147,14 +154,19 @@ def states(effects: Effects) -> Columns:
 
 
 def events(made: Sequence[Event]) -> Columns:
-    """Columns of the table events, in its order."""
-    return _turned((one.stream, one.version, one.kind.value, one.experience_id) for one in made)
+    """Return the columns of these events, in the order of the table events."""
+    return _turned(
+        (event.stream, event.version, event.kind.value, event.experience_id) for event in made
+    )
 
 
 def feed(changes: Sequence[Change], after: int) -> Columns:
-    """position, body."""
+    """Return the columns position and body of changes that follow position ``after``.
+
+    A Learned is stored without its state, which is in the table states.
+    """
     light = (
-        msgspec.structs.replace(one, state=b"") if isinstance(one, Learned) else one
-        for one in changes
+        msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change
+        for change in changes
     )
-    return _turned((after + 1 + at, _encode(one)) for at, one in enumerate(light))
+    return _turned((after + 1 + at, _encode(change)) for at, change in enumerate(light))

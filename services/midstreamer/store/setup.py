@@ -1,16 +1,20 @@
-"""What makes one PostgreSQL server of ours differ from another, and what all of them share."""
+"""Settings of embedded PostgreSQL servers: the shared ones, and `Setup` for what may differ."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DATABASE = "midstreamer"
+"""Name of the database."""
 ROLE = "midstreamer"
+"""Name of the PostgreSQL role that sync logs in as."""
 SHOWS_NO_STATEMENT = ("-c", "log_min_error_statement=panic")
-"""No statement is logged, not even one that failed: it may set a password."""
+"""Options of the server that keep even failed statements out of its log, because a statement may
+set a password."""
 
-# Runs in a bare interpreter: ask for SIGINT at the parent's death (prctl 1), drop to the
-# account, become the server.  A preexec_fn would fork a process that may hold any lock.
+# A program for a bare Python interpreter: change to the server's user, ask the kernel for SIGINT
+# when the parent dies (prctl 1), and execute the server.  A preexec_fn is not used, because it
+# would run in a fork of this process, where any lock may be held.
 BECOME = """
 import ctypes, os, sys
 uid, gid, parent, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -53,27 +57,35 @@ log_checkpoints = off
 
 @dataclass(frozen=True)
 class Setup:
-    """Who may come in, and how; by default the user of this process alone, through the socket."""
+    """How an embedded server is set up.
+
+    By default only the user of this process can log in, through the Unix socket.
+    """
 
     superuser: str = ROLE
+    """Name of the superuser of the server."""
     first: tuple[str, ...] = (f"CREATE DATABASE {DATABASE}",)
-    """Statements for a new data directory, as its superuser."""
+    """SQL statements that the superuser executes once in a new data directory."""
     rules: str = f"local all {ROLE} peer map=midstreamer\n"
-    """The whole of pg_hba.conf."""
+    """Content of pg_hba.conf, which says who may log in and how."""
     settings: str = ""
-    """Lines after `SETTINGS`: of two that set the same, the later one holds."""
+    """Further lines of the server's settings, which override those in `SETTINGS`."""
     tells_here: bool = False
-    """Whether the server's log goes to our standard output, instead of to a file."""
+    """Whether the server logs to the standard output of this process, instead of to a file."""
 
 
 ALONE = Setup()
+"""The default setup: only the user of this process can log in."""
 
 ADVICE = (
     ("No space left on device", "free some space there, or choose another directory"),
-    ("already exists", "another server uses this directory or socket: stop it"),
+    ("already exists", "another server uses this directory or socket: stop that server"),
     ("could not bind", "its socket is in use: stop the other server"),
     ("Is another postmaster", "its socket is in use: stop the other server"),
-    ("incompatible with server", "made by another major version: choose another directory"),
-    ("Permission denied", "its account lacks rights there: choose another directory"),
+    (
+        "incompatible with server",
+        "the data was made by another major version: choose another directory",
+    ),
+    ("Permission denied", "its user has no access there: choose another directory"),
 )
-"""A piece of what a server says before it ends, and what to do about it."""
+"""Pairs of (text in the output of a failed server, advice to the operator)."""

@@ -1,9 +1,9 @@
-"""The one write transaction on PostgreSQL: reads that stay true, then all rows.
+"""The write transaction on PostgreSQL: stable reads, then all new rows.
 
-It runs on a connection that `store.postgres` hands in, and its errors leave by that door.  Few
-points go in as arrays through ``unnest``, many by binary COPY: below about 300 rows a COPY's two
-further round trips cost more than they save.  A writer is alone and has read what is stored, so
-both go straight into the table; nothing is merged and no conflict is skipped.
+It runs on a connection of `store.postgres`, which also translates its errors.  Few points are
+inserted as arrays through ``unnest``, many by binary COPY: below about 300 rows the two further
+round trips of a COPY cost more than it saves.  Both insert straight into the table, without
+handling conflicts, because only one transaction writes and it has read what is stored.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from midstreamer.store.ports import (
 )
 
 COPY_ROWS = 300
+"""Number of points from which binary COPY is used instead of ``unnest``."""
 
 _SQL = queries.load()
 
 
 class PostgresTransaction:
-    """One write transaction on one connection."""
+    """A write transaction on one connection; implements `store.ports.Transaction`."""
 
     def __init__(self, connection: Any, position: int) -> None:
         self._connection = connection
@@ -119,7 +120,7 @@ class PostgresTransaction:
         return usage.pop(None), usage
 
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
-        columns = [one[0] for one in writers], [one[1] for one in writers]
+        columns = [writer[0] for writer in writers], [writer[1] for writer in writers]
         found = await self._fetch("marks", *columns)
         return {(row["identity"], row["incarnation"]): Mark(*row) for row in found}
 
@@ -151,7 +152,10 @@ class PostgresTransaction:
         put = {row["stream"] for row in await self._fetch("put_states", *rows.states(effects))}
         for _, state in effects.states:
             if state.stream not in put:
-                raise StoreError(f"stream {state.stream} was learned elsewhere", retry_after_s=0.05)
+                raise StoreError(
+                    f"stream {state.stream}: another sync has stored a newer state; retry",
+                    retry_after_s=0.05,
+                )
         kept = [list(column) for column in zip(*effects.snapshots, strict=True)]
         await self._put("add_snapshots", kept)
 
@@ -179,7 +183,7 @@ class PostgresTransaction:
         await self._put("add_points", [list(column) for column in zip(*flat, strict=True)])
 
     async def _grow(self, columns: Sequence[Column], makers: Mapping[str, str]) -> dict[str, int]:
-        """Add to the counts of these series, making those that are new; returns their ids."""
+        """Update the rows of these series, and insert rows for new series; return their ids."""
         grown: dict[str, tuple[str, int, int, int, float]] = {}
         for column in columns:
             times, values = column.times_array(), column.values_array()
@@ -187,5 +191,5 @@ class PostgresTransaction:
             name, last = column.series, (int(times[-1]), float(values[-1]))
             grown[name] = (name, count + len(column), first, *last)
         parts = [list(part) for part in zip(*grown.values(), strict=True)]
-        made = await self._fetch("put_series", *parts, [makers.get(name, "") for name in grown])
-        return {row["name"]: row["id"] for row in made}
+        found = await self._fetch("put_series", *parts, [makers.get(name, "") for name in grown])
+        return {row["name"]: row["id"] for row in found}

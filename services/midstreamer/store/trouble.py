@@ -1,8 +1,8 @@
-"""What PostgreSQL's error codes mean for us: whether to try again, when, and the way out.
+"""Translates PostgreSQL's error codes to errors of this project; pure.
 
-Pure: (sqlstate, message) to StoreError, or to BadInput where a value is to blame.  `store.postgres`
-is the only caller; the codes are those of PostgreSQL's appendix A, and the first entry whose code
-begins an error's code applies.
+An error becomes a StoreError that says when to retry and what to do, or BadInput if a value in the
+statement is the cause.  `MEANINGS` maps the beginnings of the codes in PostgreSQL's appendix A; the
+first entry that matches applies.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from midstreamer.domain.errors import BadInput, MidstreamerError, StoreError
 
 
 class Meaning(NamedTuple):
-    """One kind of trouble."""
+    """What a group of PostgreSQL's error codes means."""
 
     sqlstate: str
+    """Beginning of the error codes (SQLSTATE) of the group."""
     what: str
+    """What has happened."""
     way_out: str
+    """What the operator can do."""
     retry_after_s: float
+    """Seconds after which the operation may be retried; 0 if a retry is of no use."""
 
 
 MEANINGS = (
@@ -34,31 +38,33 @@ MEANINGS = (
     Meaning("57P", "it is shutting down", "wait until it is back", 0.5),
     Meaning("57014", "a statement took too long", "see its load, or raise sync.command_s", 1.0),
     Meaning("08", "the connection was lost", "wait until it is back", 0.5),
-    Meaning("28", "it does not let us in", "check user, password and pg_hba.conf", 5.0),
+    Meaning("28", "it refused the login", "check user, password and pg_hba.conf", 5.0),
     Meaning("3D000", "there is no such database", "create it, or correct sync.dsn", 5.0),
-    Meaning("42501", "we lack a right", "let our role own its database", 5.0),
+    Meaning("42501", "our role lacks a right", "make the role the owner of the database", 5.0),
     Meaning("25006", "it is read-only", "name the primary in sync.dsn", 2.0),
-    Meaning("40", "another transaction was in the way", "try again", 0.05),
-    Meaning("58", "its system failed it", "see its log, disk and memory", 5.0),
+    Meaning("40", "the transaction conflicts with another one", "retry", 0.05),
+    Meaning("58", "its operating system failed", "see its log, disk and memory", 5.0),
     Meaning("XX", "it is damaged or has a fault", "see its log", 5.0),
 )  # fmt: skip
+"""The known groups of error codes; a longer code comes before its beginning."""
 
 AWAY = MEANINGS[7]
-_OTHER = Meaning("", "it refused", "see its log", 0.0)
+"""The meaning of a server that does not answer: the connection was lost."""
+_OTHER = Meaning("", "it refused the statement", "see its log", 0.0)
 
 
 VALUES = "22"
-"""Class of the errors about a value. Who sends it again meets the same error, so it must not be
-an error that is waited out: one such value would hold up everything behind it for good."""
+"""Class of error codes for a bad value. A retry with the same value fails again, so these errors
+must not be retried: a single bad value would block everything queued behind it for good."""
 
 
 def explain(sqlstate: str, message: str) -> MidstreamerError:
-    """The error for one that PostgreSQL reported."""
+    """Return the error for an error code and message of PostgreSQL."""
     if sqlstate.startswith(VALUES):
         return BadInput(
-            f"PostgreSQL cannot take a value ({sqlstate}: {message}): send one within its range"
+            f"PostgreSQL cannot take a value ({sqlstate}: {message}): send a value in its range"
         )
-    meaning = next((one for one in MEANINGS if sqlstate.startswith(one.sqlstate)), _OTHER)
+    meaning = next((known for known in MEANINGS if sqlstate.startswith(known.sqlstate)), _OTHER)
     return StoreError(
         f"PostgreSQL: {meaning.what} ({sqlstate}: {message}); {meaning.way_out}",
         retry_after_s=meaning.retry_after_s,
@@ -66,18 +72,25 @@ def explain(sqlstate: str, message: str) -> MidstreamerError:
 
 
 def absent(error: BaseException) -> StoreError:
-    """The StoreError for a server that does not answer."""
-    said = str(error) or type(error).__name__
+    """Return the StoreError for a server to which no connection can be made or kept."""
+    detail = str(error) or type(error).__name__
     match error:
         case socket.gaierror():
-            told = f"the name of its host has no address ({said}); correct sync.dsn, or see the DNS"
+            cause = (
+                f"the name of its host has no address ({detail}); correct sync.dsn, or check the"
+                " DNS"
+            )
         case TimeoutError():
-            told = (
-                f"it did not answer in time ({said}); open the network to it, start it,"
-                " or correct sync.dsn"
+            cause = (
+                f"it did not answer in time ({detail}); start PostgreSQL, allow network access to"
+                " it, or correct sync.dsn"
             )
         case ConnectionRefusedError():
-            told = f"nothing listens at its address ({said}); start it, or correct sync.dsn"
+            cause = (
+                f"nothing listens at its address ({detail}); start PostgreSQL, or correct sync.dsn"
+            )
         case _:
-            told = f"{AWAY.what} or cannot be made ({said}); start it, or correct sync.dsn"
-    return StoreError(f"PostgreSQL: {told}", retry_after_s=AWAY.retry_after_s)
+            cause = (
+                f"{AWAY.what} or cannot be made ({detail}); start PostgreSQL, or correct sync.dsn"
+            )
+    return StoreError(f"PostgreSQL: {cause}", retry_after_s=AWAY.retry_after_s)

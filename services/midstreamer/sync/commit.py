@@ -1,8 +1,11 @@
-"""Carries out one batch: reads what the core asks for, judges, learns, writes, commits.
+"""Commits one batch of Writes in one transaction.
 
-Learning states of the streams last seen are kept in memory; inside the transaction, under the
-stream's lock, PostgreSQL says whether a kept version is still the newest.  After any failure all
-are dropped: whether a commit that was not answered happened is something only PostgreSQL knows.
+`Committer` reads the facts that `sync.planning` asks for, computes the verdicts on decisions that
+are due, lets their streams learn, and writes everything at once.
+
+The learning states of recently used streams are cached in memory.  Inside the transaction, under
+the stream's lock, PostgreSQL says whether a cached version is still the newest.  Any failure
+empties the cache, because after an unanswered commit only PostgreSQL knows whether it happened.
 """
 
 from __future__ import annotations
@@ -30,19 +33,22 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class Committed:
-    """What a batch became; everything in it is durable."""
+    """The result of a committed batch; everything in this result is durable."""
 
     outcomes: tuple[Written | MidstreamerError, ...]
-    """One for each Write, in order."""
+    """The answer or the refusal of each Write of the batch, in the order of the Writes."""
     before: int
-    """Feed position before it."""
+    """Position of the change feed before this commit."""
     changes: tuple[Change, ...]
+    """Changes that this commit added to the feed, in order."""
     verdicts: tuple[Verdict, ...]
+    """Verdicts that this commit added."""
     rows: int
+    """Number of ticks, decisions and verdicts that this commit added."""
 
 
 class Committer:
-    """Commits batches one at a time, in one transaction each."""
+    """Commits batches of Writes: one batch at a time, each in one transaction."""
 
     def __init__(
         self,
@@ -61,10 +67,13 @@ class Committer:
         self._states: OrderedDict[str, State] = OrderedDict()
         self.licences = commit_metrics.Licences()
         self._position = 0
-        """Of the feed after our last commit."""
+        """Position of the change feed after the last commit of this process."""
 
     async def commit(self, batch: Sequence[Given]) -> Committed:
-        """Store a batch. StoreError: none of it is known to be stored."""
+        """Commit a batch and return its outcomes.
+
+        Raise StoreError when PostgreSQL fails; the batch may or may not be committed then.
+        """
         try:
             async with self._store.transaction() as transaction:
                 before = transaction.position
@@ -99,10 +108,11 @@ class Committer:
         )
 
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
+        # Three rounds: what the batch names, what the series make necessary, and the quota counts.
         asked = planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)
-        decisions = {key: one for key, one in stored.items() if isinstance(one, Decision)}
+        decisions = {key: found for key, found in stored.items() if isinstance(found, Decision)}
         needed = planning.needed(batch, summaries, decisions)
         return Facts(
             summaries,
@@ -114,18 +124,21 @@ class Committer:
             _readable(await transaction.due(needed.runs)),
             await transaction.settled(needed.spans, self._verdicts_max),
             await self._count(transaction, quota.asked(batch, summaries, decisions)),
-            {key: one.detail for key, one in stored.items() if isinstance(one, Unreadable)},
+            {key: found.detail for key, found in stored.items() if isinstance(found, Unreadable)},
         )
 
     async def _count(self, transaction: Transaction, asked: quota.Asked) -> Counted:
-        """What is needed to judge quotas: of most batches, which bring nothing new, nothing."""
+        """Return the counts that the quota check needs.
+
+        Most batches name no new series and no new stream; their quota check reads no counts.
+        """
         known = asked.streams & self._states.keys()
         if unknown := asked.streams - known:
             known |= await transaction.known_streams(sorted(unknown))
         if not asked.series and known.issuperset(asked.streams):
             return Counted(streams=known)
-        whole, each = await transaction.usage(sorted(asked.identities))
-        return Counted(whole, each, known)
+        total, by_identity = await transaction.usage(sorted(asked.identities))
+        return Counted(total, by_identity, known)
 
     async def _learn(self, transaction: Transaction, judged: Settlement) -> Folded:
         streams = {lesson.specification.stream for lesson in judged.lessons}
@@ -156,14 +169,17 @@ class Committer:
 
 
 def _readable(due: Iterable[Decision | Unreadable]) -> list[Decision]:
-    """What can be judged here; a decision that a newer version wrote waits for that version."""
-    found = []
-    for one in due:
-        if isinstance(one, Unreadable):
-            log.error("decision.unsettled", **_keys(Unsettled("", one.experience_id, one.detail)))
+    """Return the due decisions that this version can decode, and log the others.
+
+    A newer version of sync may have written the others; such a decision gets no verdict here.
+    """
+    decisions = []
+    for row in due:
+        if isinstance(row, Unreadable):
+            log.error("decision.unsettled", **_keys(Unsettled("", row.experience_id, row.detail)))
         else:
-            found.append(one)
-    return found
+            decisions.append(row)
+    return decisions
 
 
 def _keys(failed: Unsettled) -> dict[str, str]:
@@ -194,28 +210,29 @@ def _answer(
     position: int,
     most: int,
 ) -> Written | MidstreamerError:
-    """The answer to a Write; its refusal when it has one part, and that is refused.
+    """Return the answer to a Write, or the error when its only part was refused.
 
-    Of the verdicts the latest are told, since one Write may bring any number.
+    One Write may settle any number of decisions, so the answer holds only the ``most`` verdicts
+    with the latest due times.
     """
     if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
         return outcomes[0]
-    taken = [one for one in outcomes if isinstance(one, PartTaken)]
+    taken = [part for part in outcomes if isinstance(part, PartTaken)]
     repeats = tuple(chain.from_iterable(_column_repeats(given.write, outcomes)))
-    concerned = [one for one in verdicts if any(_concerns(one, part) for part in taken)]
+    concerned = [verdict for verdict in verdicts if any(_concerns(verdict, part) for part in taken)]
     if len(concerned) > most:
-        concerned = sorted(concerned, key=lambda one: one.due_time)[-most:]
+        concerned = sorted(concerned, key=lambda verdict: verdict.due_time)[-most:]
     return Written(
         position=position,
-        stored=sum(one.stored for one in taken),
-        repeated=sum(one.repeated for one in taken),
+        stored=sum(part.stored for part in taken),
+        repeated=sum(part.repeated for part in taken),
         column_repeats=repeats if any(repeats) else (),
-        decisions=tuple(decision for one in taken for decision in one.decisions),
+        decisions=tuple(decision for part in taken for decision in part.decisions),
         verdicts=tuple(concerned),
         refused=tuple(
-            PartRefused(place, one.code, one.message)
-            for place, one in enumerate(outcomes)
-            if isinstance(one, MidstreamerError)
+            PartRefused(place, outcome.code, outcome.message)
+            for place, outcome in enumerate(outcomes)
+            if isinstance(outcome, MidstreamerError)
         ),
     )
 
@@ -223,7 +240,10 @@ def _answer(
 def _column_repeats(
     write: Write, outcomes: Sequence[PartTaken | MidstreamerError]
 ) -> Iterator[Iterable[int]]:
-    """Of each part how many ticks of each column repeat; none of a refused one."""
+    """Yield, for each part of a Write, how many ticks of each of its columns were stored before.
+
+    A refused part counts 0 for each of its columns.
+    """
     several = len(outcomes) > 1
     for place, outcome in enumerate(outcomes):
         repeats = outcome.column_repeats if isinstance(outcome, PartTaken) else ()

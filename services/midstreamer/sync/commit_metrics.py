@@ -1,4 +1,8 @@
-"""What a commit says of the reasoning: is it calibrated, and where may it speak."""
+"""Metrics about the quality of forecasts, counted at each commit.
+
+They show whether probabilities and intervals are calibrated, and how many streams hold the
+licence to give signals.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,10 @@ _YES_NO = {True: "true", False: "false"}
 
 
 def count_verdicts(verdicts: Iterable[Verdict]) -> None:
-    """Count what became of decisions, by universe; a void verdict has no scores."""
+    """Count the verdicts of a commit and add up their scores, by universe.
+
+    A void verdict has no scores, so it is counted only.
+    """
     for verdict in verdicts:
         universe = universe_of(verdict.series)
         if verdict.void:
@@ -25,42 +32,43 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> None:
         metrics.VERDICTS.labels(_YES_NO[verdict.hit], universe).inc()
         metrics.CONFIDENCE.labels(universe).inc(confidence(verdict))
         metrics.INTERVALS.labels(_YES_NO[verdict.covered], universe).inc()
-        if math.isfinite(verdict.winkler):  # one without an end would make the sum useless
+        if math.isfinite(verdict.winkler):  # an infinite score would make the sum infinite
             metrics.BOUNDED_INTERVALS.labels(universe).inc()
             metrics.WINKLER.labels(universe).inc(verdict.winkler)
         metrics.BRIER.labels(universe).inc(verdict.brier)
 
 
 def count_ticks(outcomes: Iterable[Written | MidstreamerError]) -> None:
-    """Count the ticks of a commit: those that are new, and those that were there before."""
+    """Count the ticks of a commit: the new ones, and the repeats of stored ones."""
     taken = [outcome for outcome in outcomes if isinstance(outcome, Written)]
     metrics.TICKS.labels("stored").inc(sum(written.stored for written in taken))
     metrics.TICKS.labels("repeated").inc(sum(written.repeated for written in taken))
 
 
 def confidence(verdict: Verdict) -> float:
-    """The probability that the decision gave to the side it favoured, from 0.5 to 1.
+    """Return the probability that the decision gave to its favoured side, from 0.5 to 1.
 
-    The Brier score is the squared distance of the probability from what came, so its root is this
-    number or 1 minus it, and this number is the larger of the two.
+    The Brier score is the squared distance between the probability and the outcome (0 or 1).  So
+    its root is either the confidence or 1 minus the confidence; the confidence is the larger.
     """
     distance = math.sqrt(verdict.brier)
     return max(distance, 1.0 - distance)
 
 
 class Licences:
-    """How many learning streams may give signals, by universe.
+    """The gauge of streams that hold the licence to give signals, by universe.
 
-    Several syncs may teach one stream by turns.  Only the one that taught it last counts it, so
-    that the sum over all of them is right.
+    Several syncs may update the state of the same stream.  Only the sync that made the latest
+    update counts the stream, so that the sum of the gauge over all syncs is right.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[bool, str, int]] = {}
-        """Whether each stream holds the licence, its universe, and the version of its state."""
+        """For each counted stream: whether it holds the licence, its universe, and the version of
+        its state."""
 
     def remember(self, stream: str, state: State) -> None:
-        """A stream has this state now."""
+        """Count a stream by its new state, in place of its previous state."""
         self.forget(stream)
         universe = state.specification.universe
         self._held[stream] = state.licence.held, universe, state.version
@@ -68,7 +76,10 @@ class Licences:
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
 
     def overtaken(self, changes: Iterable[Change]) -> None:
-        """Forget the streams to which these changes, of other syncs, gave a newer state."""
+        """Stop counting the streams that another sync has updated since.
+
+        ``changes`` are changes that other syncs committed.
+        """
         for change in changes:
             if isinstance(change, Learned):
                 known = self._held.get(change.stream)
@@ -76,11 +87,11 @@ class Licences:
                     self.forget(change.stream)
 
     def forget(self, stream: str) -> None:
-        """A stream is not remembered any more."""
+        """Stop counting a stream; do nothing when the stream is not counted."""
         if (before := self._held.pop(stream, None)) is not None:
             metrics.LICENCES.labels(_YES_NO[before[0]], before[1]).dec()
 
     def clear(self) -> None:
-        """None is remembered any more."""
+        """Stop counting all streams."""
         for stream in tuple(self._held):
             self.forget(stream)

@@ -1,5 +1,8 @@
-"""Is this decision one that may be stored? An ordered chain of small checks; the first that
-finds something names it."""
+"""Checks that a decision may be stored.
+
+The checks are small functions in a fixed order.  Each returns an error text, or an empty string
+when its check passes; the first error text becomes the refusal.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ from midstreamer.domain.series import (
 
 
 def check_decision(decision: Decision) -> Decision:
-    """The decision, every zero of its window positive; BadInput unless it agrees with itself."""
+    """Return the decision with each negative zero of its window made positive.
+
+    Raise BadInput when fields of the decision contradict each other or are out of bounds.
+    """
     specifications.check(decision.specification)
     for find in _CHAIN:
         if fault := find(decision):
@@ -33,7 +39,8 @@ def check_decision(decision: Decision) -> Decision:
                 f" {shortened(decision.series) or 'no series'} at {decision.time}: {fault}"
             )
     window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
-    if window == decision.window or not decision.series:  # else its id is made of these bytes
+    # Without a series the id is the hash of the window's bytes, so the bytes must not change.
+    if window == decision.window or not decision.series:
         return decision
     return msgspec.structs.replace(decision, window=window)
 
@@ -52,11 +59,11 @@ def _id(decision: Decision) -> str:
 
 def _series(decision: Decision) -> str:
     if not decision.series:
-        return "it settles and names no series" if decision.settles else ""
+        return "it has a position to be settled at and names no series" if decision.settles else ""
     if not decision.settles:
         return (
-            "it names a series and has no position in it, so it could never be judged: append the"
-            " ticks of a window before it is decided, or name no series"
+            "it names a series and has no position in it, so it could never be settled: append the"
+            " window's ticks before the window is decided, or name no series"
         )
     if qualified(decision.series) != decision.series:
         return "its series lacks the universe"
@@ -71,7 +78,10 @@ def _time(decision: Decision) -> str:
 
 def _saying(decision: Decision) -> str:
     if (decision.direction is None) == (decision.reason is None):
-        return f"direction {decision.direction} and reason {decision.reason}: exactly one is said"
+        return (
+            f"direction is {decision.direction} and reason is {decision.reason}: a signal has only"
+            " a direction, an abstention only a reason"
+        )
     numbers = (decision.probability, decision.confidence, decision.low, decision.high)
     if any(math.isnan(number) for number in numbers):
         return "a probability or a bound of its interval is not a number"
@@ -81,9 +91,9 @@ def _saying(decision: Decision) -> str:
 def _arms(decision: Decision) -> str:
     arms = decision.arms
     if not 1 <= len(arms) <= decisions.ARMS_MAX:
-        return f"{len(arms):,} arms, 1 to {decisions.ARMS_MAX} are learned from"
+        return f"it has {len(arms):,} arms, from 1 to {decisions.ARMS_MAX} are allowed"
     outside = next((arm for arm in arms if not 0.0 <= arm <= 1.0), None)
-    return "" if outside is None else f"an arm says {outside}, which is no probability"
+    return "" if outside is None else f"an arm is {outside}, which is no probability from 0 to 1"
 
 
 _CHAIN: tuple[Callable[[Decision], str], ...] = (_window, _time, _id, _series, _saying, _arms)

@@ -1,12 +1,12 @@
-"""Tells followers what was committed: from memory when they are close, else from the store.
+"""The change feed of one sync process: pushes committed changes to the peers that follow it.
 
-`Recent` keeps the newest changes in order.  `publish` is called after each commit of this process
-with the position before it; `heard` with each position that another sync is heard to have
-committed.  What others committed is read from the store once, by `run`, and goes into the same
-memory.  So the cost of a foreign commit is the reading of what is new in it.
+`Recent` keeps the newest changes in memory, in order.  A follower that is close to the end is
+served from this memory, any other follower from the store.  After each commit of this process,
+`Feed.publish` adds its changes.  When another sync commits, `Feed.heard` learns the new position,
+and `Feed.run` reads the missing changes from the store once, for all followers.
 
-A follower that does not read is waited for, never buffered for: `Peer.drained` holds its loop
-back, and when it comes again it continues from the position it has.
+Nothing is buffered for a slow follower: `Peer.drained` waits until the follower has read what was
+sent.  Then the follower gets the changes after the last position that was sent to it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from midstreamer.sync.recent import Recent
 from midstreamer.telemetry import metrics, queues
 
 FRAME_BYTES = 1024 * 1024
-"""A Changes frame is closed when it has reached this; one change may be larger than it."""
+"""Most bytes of changes in one Changes frame. A single change that is larger gets its own frame."""
 READ_CHANGES = 64
-"""Changes read from the store at once: each may hold 100,000 ticks."""
+"""Most changes in one read from the store. The number is small because one change may hold 100,000
+ticks."""
 AGAIN_S = 0.1
-"""Pause before reading again from a store that failed."""
+"""Seconds to wait after a failed read from the store before the next attempt."""
 
 
 class Feed:
-    """The change feed, as this process knows it."""
+    """The change feed as far as this process knows it, and the peers that follow it here."""
 
     def __init__(
         self,
@@ -50,11 +51,11 @@ class Feed:
     ) -> None:
         self._store = store
         self._by_others = by_others
-        """Is told of changes that another sync has committed."""
+        """Callback; called with each run of changes that another sync committed."""
         self._memory = memory
         self._recent = Recent(memory)
         self._told = 0
-        """Position that followers were last woken up for."""
+        """Position for which the followers were last woken up."""
         self._begun = False
         self._lag = FeedLag(monotonic())
         queues.shown(metrics.FEED_LAG_S, self._lag, lambda lag: lag.lag_s(monotonic()))
@@ -63,29 +64,30 @@ class Feed:
         self._following: weakref.WeakKeyDictionary[Peer, asyncio.Task[Any] | None] = (
             weakref.WeakKeyDictionary()
         )
-        """The task that tells each connection."""
+        """For each following peer, the task that pushes changes to it."""
 
     @property
     def position(self) -> int:
-        """The last position known to be committed, and told in order."""
+        """Last position up to which this process knows every committed change."""
         return self._recent.position
 
     def publish(self, before: int, changes: Sequence[Change]) -> None:
-        """Tell what was committed right after position ``before``."""
+        """Publish to followers the changes that were committed right after position ``before``."""
         self._recent.publish(before, changes)
         self._tell()
 
     def heard(self, position: int) -> None:
-        """Somebody committed this position; what is missing up to it is read soon."""
+        """Note that a commit reached this position; `run` then reads the missing changes."""
         self._recent.heard(position)
         self._lag.heard(position, monotonic())
         self._tell()
 
     async def begin(self) -> None:
-        """Go on from where the store is now.
+        """Continue from the present position of the store.
 
-        That is earlier than before when the database was replaced by an older one: what was told
-        beyond it is not committed any more, and followers there must load again.
+        The store's position is lower than this feed's when the database was replaced by an older
+        copy.  Changes after the lower position no longer exist, so followers that have seen them
+        must load again.
         """
         before = self.position
         position = await self._store.position()
@@ -96,7 +98,7 @@ class Feed:
         self.heard(position)
 
     async def run(self) -> None:
-        """Read what others committed, as soon as it is heard of."""
+        """Read the changes of other syncs from the store, as soon as `heard` reports them."""
         while True:
             await self._missing.wait()
             try:
@@ -109,7 +111,10 @@ class Feed:
             before = self.position
             try:
                 if count > self._memory:
-                    raise Behind(f"{count:,} changes are more than memory keeps")
+                    raise Behind(
+                        f"{count:,} changes are missing, memory keeps {self._memory:,}: the feed"
+                        " skips them"
+                    )
                 changes = await self._store.changes(before, min(count, READ_CHANGES))
             except Behind:
                 self._recent.skip(await self._store.position())
@@ -124,7 +129,7 @@ class Feed:
         self._tell()
 
     def _tell(self) -> None:
-        """Wake up followers when the position moved, and `run` when something is missing."""
+        """Wake up followers if the position moved, and `run` if changes are missing."""
         if self._recent.missing():
             self._missing.set()
         if self.position != self._told:
@@ -135,10 +140,12 @@ class Feed:
             moved.set()
 
     async def follow(self, peer: Peer, request: int, after: int, *, states: bool = True) -> None:
-        """Push everything after a position for as long as the peer lives; Behind.
+        """Push every change after position ``after`` to a peer until its connection ends.
 
-        Or until it asks anew: every commit costs some work for each follower, and a reader that
-        was too slow follows again on the same connection.
+        A further call for the same peer replaces the earlier one: a follower that was too slow
+        asks again on the same connection, and each follower costs some work at each commit.  With
+        a negative ``after`` the peer first gets the members and the present position.  Raise
+        Behind when the store no longer keeps the changes after ``after``.
         """
         before = self._following.get(peer)
         if before is not None:
@@ -147,7 +154,7 @@ class Feed:
         try:
             await self._follow(peer, request, after, states=states)
         finally:
-            # A task that has ended holds what it had in hand, the peer too.
+            # A finished task keeps its frame's objects alive, among them the peer.
             if self._following.get(peer) is task:
                 del self._following[peer]
 
@@ -169,10 +176,11 @@ class Feed:
         return present.position
 
     async def _pages(self, after: int, *, greeted: bool, states: bool) -> AsyncIterator[FeedPage]:
-        """Page after page; to who heard nothing yet the first at once, though it be empty.
+        """Yield the pages of changes after a position, and wait when there are no more changes.
 
-        Only what it hears tells a follower that it is heard, and a fleet at rest may say nothing
-        for hours.
+        If nothing was sent to the follower yet (``greeted`` is false), the first page comes
+        immediately, even if it is empty.  Otherwise a follower of an idle fleet could wait for
+        hours before it knows that its request was accepted.
         """
         while True:
             moved = self._moved
@@ -185,7 +193,7 @@ class Feed:
                 await moved.wait()
 
     async def _page(self, after: int, *, states: bool) -> FeedPage:
-        """The next changes, from memory when it reaches back far enough."""
+        """Return the changes after a position: from memory if possible, else from the store."""
         page = self._recent.page(after)
         if page is not None:
             return page
@@ -202,12 +210,16 @@ async def _push(peer: Peer, frame: Changes) -> None:
         try:
             peer.tell(frame)
         except Overloaded:
-            continue  # filled up by others since it was drained
+            continue  # other frames have filled the peer's send buffer since it was drained
         return
 
 
 def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
-    """A page in frames of a bounded size; only the last one says that its position is reached."""
+    """Split a page into frames of bounded size.
+
+    Only the last frame carries the position of the page.  The earlier frames carry ``after``, the
+    old position, so that a follower has reached the new position only with the whole page.
+    """
     part: list[Change] = []
     held = 0
     for change in page.changes:
@@ -220,7 +232,11 @@ def frames_of(page: FeedPage, request: int, after: int) -> Iterator[Changes]:
 
 
 def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> FeedPage:
-    """The page as one peer gets it: what it knows, with or without states, members it may see."""
+    """Return the page as one peer gets it.
+
+    The page loses the changes that the peer's version does not know, the bodies of learning states
+    unless ``states`` is true, and the members that the peer must not see.
+    """
 
     def seen(change: Change) -> Change:
         if isinstance(change, Joined):

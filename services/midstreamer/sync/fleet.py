@@ -1,7 +1,8 @@
-"""Leases: those of the peers, which they renew here, and that of this process.
+"""The leases of all members of the fleet: agents, coordinators and syncs.
 
-Sync is a member too.  It has no sync to renew at, so it renews in the store.  Every change that
-others must know goes into the change feed; whoever renews is told the members in the answer.
+Agents and coordinators renew their leases by a Renew request to sync.  Sync is a member too and
+renews its own lease in the store.  A change of the members goes into the change feed, and each
+answer to a Renew contains the list of members.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from midstreamer.telemetry import logs, metrics
 log = logs.get(__name__)
 
 LISTED = (Kind.AGENT, Kind.COORDINATOR, Kind.SYNC)
+"""Kinds of members that the metric of members counts."""
 
 
 class Fleet:
-    """The members, as this process knows them."""
+    """The members of the fleet as this process knows them, and its own lease."""
 
     def __init__(
         self,
@@ -39,9 +41,10 @@ class Fleet:
         describe: Callable[[], Member],
         drain: Callable[[], None],
     ) -> None:
-        """``me``: the name of this process; ``describe``: its lease as it stands.
+        """Keep the leases in ``store``.
 
-        ``drain`` is called when this process is asked to drain.
+        ``me`` is the name of this process.  ``describe`` returns the present content of its lease.
+        ``drain`` is called when an operator has asked this process to drain.
         """
         self._config = config
         self._store = store
@@ -51,19 +54,22 @@ class Fleet:
         self._drain = drain
         self._view = FleetView(0, (), changed=False)
         self._joining: set[str] = set()
-        """Members whose lease is being written."""
+        """Names of members whose lease is being written to the store."""
         self._left = False
 
     def visible(self, peer: Peer) -> tuple[Member, ...]:
-        """The members that a peer is told of."""
+        """Return the members that a peer may see, by its capabilities."""
         return members.visible(self._view.members, peer.capabilities)
 
     def others(self) -> bool:
-        """Whether another sync serves."""
+        """Return whether another sync is serving."""
         return members.others(self._view.members, self._me)
 
     async def renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
-        """Take or renew a peer's lease, or give it back."""
+        """Renew the lease of a peer, or delete it if the peer is leaving.
+
+        Raise BadInput or Overloaded when the peer may not have a lease (`leases.check`).
+        """
         name = peer.identity.name
         if renew.leaving:
             view = self._tell(await self._store.leave(name))
@@ -80,7 +86,7 @@ class Fleet:
         )
 
     async def _lease(self, member: Member, capabilities: frozenset[str]) -> FleetView:
-        held = {one.name for one in self._view.members} | self._joining
+        held = {holder.name for holder in self._view.members} | self._joining
         leases.check(member, held, members_max=self._config.members_max, capabilities=capabilities)
         self._joining.add(member.name)
         try:
@@ -89,7 +95,10 @@ class Fleet:
             self._joining.discard(member.name)
 
     async def retire(self, name: str) -> frames.Retired:
-        """Ask a member to drain; it hears of it when it renews."""
+        """Ask a member to drain; the member learns it from the answer to its next renewal.
+
+        Raise BadInput when the member holds no lease.
+        """
         member = await self._store.retire(name)
         if member is None:
             raise members.unknown(name, self._view.members)
@@ -102,7 +111,10 @@ class Fleet:
     # --- the lease of this process ---
 
     async def renew_own(self) -> None:
-        """Say where this process stands, unless it has left."""
+        """Renew the lease of this process, and start its drain if an operator has asked for that.
+
+        Do nothing after `leave`.
+        """
         if self._left:
             return
         member = self._describe()
@@ -111,12 +123,12 @@ class Fleet:
             self._drain()
 
     async def leave(self) -> None:
-        """Give the lease of this process back."""
+        """Delete the lease of this process and never renew it again."""
         self._left = True
         self._tell(await self._store.leave(self._me))
 
     async def expire(self) -> None:
-        """Let leases run out."""
+        """Remove the members whose leases have expired."""
         self._tell(await self._store.expire())
 
     def _tell(self, view: FleetView) -> FleetView:

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL answers: what this process knows of it, for requests and for probes."""
+"""Whether PostgreSQL is reachable, for the answers to requests and for the probes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from midstreamer.domain.errors import StoreError
 from midstreamer.telemetry import logs, metrics
 
 CLASH_S = 0.05
-"""A StoreError that asks to be tried again this soon was a clash of transactions."""
+"""Longest retry delay, in seconds, of a StoreError for a transaction conflict. A StoreError with a
+longer delay means that PostgreSQL is unreachable."""
 
 log = logs.get(__name__)
 
 
 class StoreHealth:
-    """The last trouble with the store; empty while it answers."""
+    """Whether the store can be used, and the last error if it cannot."""
 
     def __init__(self) -> None:
         self.trouble = "the store has not been opened yet"
+        """Why the store cannot be used; empty while it can."""
         self.opened = False
-        metrics.POSTGRES_UP.set(0)
         """Whether the store has ever answered."""
+        metrics.POSTGRES_UP.set(0)
 
     def failed(self, error: StoreError) -> None:
-        """The store raised this."""
+        """Note an error of the store; log it if PostgreSQL is unreachable for a new reason."""
         if is_away(error):
             metrics.POSTGRES_UP.set(0)
         if is_away(error) and error.message != self.trouble:
@@ -29,12 +31,15 @@ class StoreHealth:
             log.warning("store.away", detail=error.message)
 
     def answers(self, position: int) -> None:
-        """The store answers, or does so again."""
+        """Note that the store works, for the first time or again."""
         self.trouble, self.opened = "", True
         metrics.POSTGRES_UP.set(1)
         log.info("store.opened", position=position)
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether it is PostgreSQL that fails, and not one Write that it objects to."""
+    """Return whether the error means that PostgreSQL is unreachable.
+
+    Other errors are caused by a single Write or by a conflict of two transactions.
+    """
     return isinstance(error, StoreError) and error.retry_after_s > CLASH_S

@@ -1,7 +1,7 @@
-"""Who may take a lease, and what it may tell: a list of all leases must fit into a frame.
+"""Limits on leases: how many members may hold one, and how large a lease may be.
 
-Every lease goes to every member, in the answer to a renewal and through the change feed.  So the
-number of members is bounded, and so is each part of one.
+Every member receives the list of all leases, in the answer to a renewal and through the change
+feed.  The list must fit into one frame, so the number of leases and the size of each are limited.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from midstreamer.protocol.frames import (
 )
 
 MEMBERS_MAX = 640
-"""Most that a setting may allow: so many of the largest leases are a little less than a frame."""
+"""Largest value of the setting sync.members_max. This many leases of the largest size just fit into
+one frame."""
 TEXT_BYTES_MAX = 512
-"""Of the name, the incarnation and the address together."""
+"""Most bytes of a member's name, incarnation and address together."""
 DIGEST_BYTES_MAX = 64
+"""Most bytes of the digest in `Member.whole_for`."""
 NUMBER_MAX = 2**63 - 1
+"""Largest number in a lease: PostgreSQL's bigint."""
 RETRY_AFTER_S = 1.0
+"""Seconds after which a member that was refused a lease may ask again."""
 
 
 def check(
@@ -33,9 +37,11 @@ def check(
     members_max: int,
     capabilities: Collection[str] = (),
 ) -> None:
-    """Raise BadInput or Overloaded when a member may not have the lease it asks for.
+    """Check the lease that a member asks for.
 
-    ``capabilities`` are the member's: without the one for evidence, it tells what it always did.
+    Raise BadInput when a field is too large or not allowed, and Overloaded when ``members``, the
+    names that hold a lease, are already ``members_max``.  A member whose ``capabilities`` lack
+    `Capability.EVIDENCE` may use only the evidence keys of `EVIDENCE_KEYS_BASE`.
     """
     full = Capability.EVIDENCE in capabilities
     _check_text(member)
@@ -54,18 +60,18 @@ def _check_text(member: Member) -> None:
     if size > TEXT_BYTES_MAX:
         raise BadInput(
             f"the lease of {member.name[:80]}: name, incarnation and address take {size:,} B, at"
-            f" most {TEXT_BYTES_MAX} B: shorten them"
+            f" most {TEXT_BYTES_MAX} B are allowed: shorten them"
         )
     for text in (member.incarnation, member.address, member.whole_for, *member.evidence.values()):
         if not text.isprintable():
             raise BadInput(
-                f"the lease of {member.name}: {text[:80]!r} has characters that cannot be printed:"
-                " leave them out"
+                f"the lease of {member.name}: the text {text[:80]!r} has characters that cannot be"
+                " printed: leave them out"
             )
     if len(member.whole_for.encode()) > DIGEST_BYTES_MAX:
         raise BadInput(
             f"the lease of {member.name}: whole_for has {len(member.whole_for):,} characters, at"
-            f" most {DIGEST_BYTES_MAX}: it is a digest"
+            f" most {DIGEST_BYTES_MAX} are allowed: whole_for must be a digest"
         )
 
 
@@ -74,7 +80,8 @@ def _check_numbers(member: Member) -> None:
         value = getattr(member, name)
         if not 0 <= value <= NUMBER_MAX:
             raise BadInput(
-                f"the lease of {member.name}: {name} is {value}, from 0 to {NUMBER_MAX} is allowed"
+                f"the lease of {member.name}: {name} is {value}, only values from 0 to"
+                f" {NUMBER_MAX} are allowed"
             )
 
 
@@ -82,12 +89,12 @@ def _check_evidence(member: Member, keys: Collection[str]) -> None:
     unknown = sorted(member.evidence.keys() - set(keys))
     if unknown:
         raise BadInput(
-            f"the lease of {member.name}: evidence {unknown[0][:80]!r} is not known, known are"
-            f" {', '.join(sorted(keys))}: leave it out"
+            f"the lease of {member.name}: the evidence key {unknown[0][:80]!r} is unknown: leave"
+            f" it out; known keys are {', '.join(sorted(keys))}"
         )
     size = sum(len((key + value).encode()) for key, value in member.evidence.items())
     if size > EVIDENCE_BYTES_MAX:
         raise BadInput(
-            f"the lease of {member.name}: evidence of {size:,} B, at most {EVIDENCE_BYTES_MAX:,} B:"
-            " shorten it"
+            f"the lease of {member.name}: the evidence takes {size:,} B, at most"
+            f" {EVIDENCE_BYTES_MAX:,} B are allowed: shorten it"
         )

@@ -1,14 +1,15 @@
-"""Sees every peer off when sync drains: nothing that is under way is lost, nothing new is taken.
+"""Drains and closes the link of every peer when sync drains, without losing a request.
 
-A peer that knows Drain is told; it sends its next requests to another sync and says Drain in its
-turn.  When nothing is under way on its link any more, it may stay until it has followed the feed
-on another link, and closes this one.  With no other sync there is nothing to wait for: the link is
-closed, and the peer dials until the successor of this process listens.  A peer that cannot reach
-the other sync waits for the same, so its link is closed after `MOVE_S`.
+A peer that understands the Drain frame receives one.  It sends its next requests to another sync
+and answers with a Drain of its own.  When no request is in progress on the link, the peer may keep
+the link for at most `MOVE_S`: in this time it starts to follow the change feed at another sync,
+and closes the link itself.  If no other sync is serving, the link is closed immediately, and the
+peer redials until the successor of this process listens.
 
-A peer of a version before is answered for `GRACE_S`, because what it sent meanwhile is on its way.
-Then its new requests are refused with a retry-after, and its link is closed when nothing is under
-way on it.  It repeats what was refused, and natural keys make sure that nothing is stored twice.
+A peer of an older version does not understand Drain.  Its requests are answered for `GRACE_S`,
+because some are already on the way.  Later requests are refused as `unavailable`, and the link is
+closed when no request is in progress.  The peer retries what was refused; no tick or decision is
+stored twice, because each has a natural key.
 """
 
 from __future__ import annotations
@@ -23,30 +24,31 @@ from midstreamer.runtime.peer import Peer
 from midstreamer.sync.writes import stopping
 
 GRACE_S = 1.0
-"""So long requests of a peer that does not know Drain are taken after the drain began."""
+"""Seconds after the start of the drain in which requests are still accepted from a peer that does
+not understand Drain."""
 MOVE_S = 3.0
-"""So long a peer with nothing under way may stay until it has a link to another sync."""
+"""Most seconds that an idle peer may keep its link while it connects to another sync."""
 LOOK_S = 0.1
-"""A peer that does not know Drain is looked at so often."""
+"""Seconds between two checks: whether an old peer is idle, or whether another sync still serves."""
 
 
 class Leaving:
-    """Whether this process still takes requests, and how each of its peers is seen off."""
+    """The drain of all links of this process: refuses late requests and closes the links."""
 
     def __init__(self, others: Callable[[], bool]) -> None:
-        """``others``: whether another sync serves."""
+        """``others`` returns whether another sync is serving."""
         self._others = others
         self._since_s: float | None = None
 
     def check(self, peer: Peer) -> None:
-        """Raise Unavailable for a new request that comes too late."""
+        """Raise Unavailable for a request that came too long after the start of the drain."""
         if self._since_s is None or _understands(peer):
-            return  # a peer that understands Drain sends what was on its way, and then no more
+            return  # a peer that understands Drain stops sending requests by itself
         if asyncio.get_running_loop().time() > self._since_s + GRACE_S:
             raise stopping()
 
     async def all(self, peers: Iterable[Peer]) -> None:
-        """Return when each of these peers has gone."""
+        """Start the drain; return when the links of all these peers are closed."""
         self._since_s = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for peer in peers:
@@ -62,18 +64,18 @@ class Leaving:
         else:
             await peer.settled()
             await asyncio.sleep(GRACE_S)
-            while peer.busy and not peer.closed:  # noqa: ASYNC110 - an old peer tells nothing
+            while peer.busy and not peer.closed:  # noqa: ASYNC110 - an old peer sends no event
                 await asyncio.sleep(LOOK_S)
         await peer.close()
 
     async def _moved(self, peer: Peer) -> None:
-        """Return when the peer has closed the link, or has nowhere else to go."""
+        """Return when the peer has closed the link, or when no other sync is serving."""
         while self._others() and not peer.closed:
             try:
                 async with asyncio.timeout(LOOK_S):
                     await peer.wait_closed()
             except TimeoutError:
-                continue  # meanwhile the other sync may have gone as well
+                continue  # look again whether another sync is still serving
 
 
 def _understands(peer: Peer) -> bool:

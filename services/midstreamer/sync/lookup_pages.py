@@ -1,6 +1,8 @@
-"""How much of a lookup fits into one answer: the rest is named, to be asked for again.
+"""Cuts the answer to a Lookup to the size of one frame.
 
-A decision carries its window and its analogs, up to some 70 kB; 256 of them are more than a frame.
+A decision contains its window and its analogs, up to about 70 kB, so the 256 decisions that one
+Lookup may name do not always fit.  The answer lists the ids that did not fit, and the peer asks
+for them again.
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ _encode = msgspec.msgpack.Encoder().encode
 def answered(
     experience_ids: Sequence[bytes], decisions: Sequence[Decision], verdicts: Sequence[Verdict]
 ) -> Experiences:
-    """The first of these experiences, as many as fit; those that do not are ``left``."""
+    """Return an answer with as many of the first experiences as fit into a frame.
+
+    The ids of the other experiences are in ``Experiences.left``.  ``decisions`` and ``verdicts``
+    are what the store found for ``experience_ids``, in any order.
+    """
     asked = list(dict.fromkeys(experience_ids))
-    made = {one.experience_id: one for one in decisions}
-    came = {one.experience_id: one for one in verdicts}
-    held = fitting = 0
-    for one in asked:
-        held += sum(len(_encode(kept[one])) for kept in (made, came) if one in kept)
-        if held > EXPERIENCES_BYTES_MAX and fitting:
+    decision_of = {decision.experience_id: decision for decision in decisions}
+    verdict_of = {verdict.experience_id: verdict for verdict in verdicts}
+    size = fitting = 0
+    for key in asked:
+        size += sum(len(_encode(found[key])) for found in (decision_of, verdict_of) if key in found)
+        if size > EXPERIENCES_BYTES_MAX and fitting:
             break
         fitting += 1
-    told = asked[:fitting]
+    included = asked[:fitting]
     return Experiences(
-        decisions=tuple(made[one] for one in told if one in made),
-        verdicts=tuple(came[one] for one in told if one in came),
+        decisions=tuple(decision_of[key] for key in included if key in decision_of),
+        verdicts=tuple(verdict_of[key] for key in included if key in verdict_of),
         left=tuple(asked[fitting:]),
     )

@@ -1,9 +1,10 @@
-"""Which members a peer is told of; pure.
+"""Decides which members of the fleet a peer may see; pure functions.
 
-A version before this one lists coordinators and agents only, and takes every agent for one that
-owns shards.  So a peer without the capability is not told of syncs, nor of agents that drain: it
-then computes the same owners of shards as everybody else.  Nor does it read addresses that name
-carriers.
+An older version expects only coordinators and agents in the list of members, and assumes that
+every agent owns shards.  So a peer without `Capability.EVIDENCE` gets a list without syncs and
+without draining agents; from that list it computes the same shard owners as the other members.  A
+peer without `Capability.SCHEMES` cannot parse addresses that name carriers, so it gets plain
+``host:port`` addresses.
 """
 
 from __future__ import annotations
@@ -22,22 +23,29 @@ from midstreamer.transport import address
 from midstreamer.transport.address import Scheme
 
 COMPARED_CHARACTERS = 64
-"""Of an unknown name and of each member's: comparing takes longer than in proportion."""
+"""Characters of a name that the search for a similar member name compares. The limit exists because
+the time to compare two names grows faster than their length."""
 LIKENESS = 0.5
+"""Least similarity, from 0 to 1, of a member's name that a refusal suggests ("did you mean …?")."""
 
 
 def visible(members: tuple[Member, ...], capabilities: Iterable[str]) -> tuple[Member, ...]:
-    """Those of the members that a peer with these capabilities is told of."""
+    """Return the members that a peer with these capabilities may see."""
     known = frozenset(capabilities)
     if Capability.SCHEMES not in known:
         members = tuple(map(_over_quic, members))
     if Capability.EVIDENCE in known:
         return members
-    return tuple(one for one in members if not (_is(one, Kind.SYNC) or _drains(one, Kind.AGENT)))
+    return tuple(
+        member for member in members if not (_is(member, Kind.SYNC) or _drains(member, Kind.AGENT))
+    )
 
 
 def _over_quic(member: Member) -> Member:
-    """A member with its address as all versions read it; none where QUIC does not lead to it."""
+    """Return the member with a plain ``host:port`` address, which every version can parse.
+
+    The address is empty when the member cannot be reached over QUIC.
+    """
     if "://" not in member.address:
         return member
     try:
@@ -49,15 +57,17 @@ def _over_quic(member: Member) -> Member:
 
 
 def others(members: Iterable[Member], me: str) -> bool:
-    """Whether another sync serves, so that peers can go there."""
-    return any(_is(one, Kind.SYNC) and one.name != me and not _drains(one) for one in members)
+    """Return whether there is a sync other than ``me`` that is not draining."""
+    return any(
+        _is(member, Kind.SYNC) and member.name != me and not _drains(member) for member in members
+    )
 
 
 def unknown(name: str, members: Iterable[Member]) -> BadInput:
-    """The refusal to do something with a member that has no lease."""
-    names = {one.name[:COMPARED_CHARACTERS]: one.name for one in members}
+    """Return the error for a member name that holds no lease, with the most similar name."""
+    names = {member.name[:COMPARED_CHARACTERS]: member.name for member in members}
     near = difflib.get_close_matches(name[:COMPARED_CHARACTERS], names, n=1, cutoff=LIKENESS)
-    hint = f"did you mean {names[near[0]]}?" if near else "`midstreamer status` lists who has one"
+    hint = f"did you mean {names[near[0]]}?" if near else "`midstreamer status` lists the members"
     return BadInput(f"{quoted(name)} holds no lease: {hint}")
 
 

@@ -1,9 +1,11 @@
-"""A Write carries what several callers asked for: each part is taken whole or refused by itself.
+"""Splits a Write into parts, one for each caller, so that each part is accepted or refused alone.
 
-Refusing a Write for one of its parts would make the coordinator send the others again, halved and
-halved again: a client that asks for nothing but what is refused would hold up everybody whose
-requests share a Write with its own (measured: 60 such requests under way made others wait 0.9 s
-instead of 11 ms).  A Write without callers is one part, and its refusal is the answer.
+A coordinator puts the requests of several clients (callers) into one Write.  If sync refused the
+whole Write because of one bad part, the coordinator would have to halve the Write and send it
+again until the bad part is alone.  Then a client that sends only bad requests would delay all
+clients whose requests share its Writes (measured: 60 bad requests in progress raised the latency
+of other clients from 11 ms to 0.9 s).  A Write without callers is a single part, and the refusal
+of that part is the answer to the Write.
 """
 
 from __future__ import annotations
@@ -21,34 +23,35 @@ Outcome = TypeVar("Outcome")
 
 
 class Given(NamedTuple):
-    """One Write, or a part of one, and who sent it: (identity, incarnation)."""
+    """One Write, or one part of a Write, with its writer."""
 
     writer: tuple[str, str]
+    """The coordinator that sent the Write: (identity, incarnation)."""
     write: Write
 
     @property
     def caller(self) -> str:
-        """Whom a part is counted for: the client that asked for it, else the writer."""
+        """Identity whose quota this part uses: its client, or the writer if no client is named."""
         callers = self.write.callers
         return (callers[0].identity if callers else "") or self.writer[0]
 
 
 def check_callers(write: Write) -> None:
-    """Raise BadInput unless the callers of a Write share out exactly what is in it."""
+    """Raise BadInput unless the counts of a Write's callers add up to its columns and decisions."""
     if not write.callers:
         return
     columns = [caller.columns for caller in write.callers]
     decisions = [caller.decisions for caller in write.callers]
-    told, there = (sum(columns), sum(decisions)), (len(write.columns), len(write.decisions))
-    if told != there or min(*columns, *decisions) < 0:
+    claimed, sent = (sum(columns), sum(decisions)), (len(write.columns), len(write.decisions))
+    if claimed != sent or min(*columns, *decisions) < 0:
         raise BadInput(
-            f"a Write of {there[0]:,} columns and {there[1]:,} decisions names callers for"
-            f" {told[0]:,} and {told[1]:,}: each has exactly one"
+            f"a Write of {sent[0]:,} columns and {sent[1]:,} decisions names callers for"
+            f" {claimed[0]:,} columns and {claimed[1]:,} decisions: name one caller for each"
         )
 
 
 def parts_of(batch: Iterable[Given]) -> Iterator[Given]:
-    """The parts of these Writes, in order: one for each caller of each."""
+    """Yield the parts of these Writes in order; a Write without callers is a single part."""
     for given in batch:
         if len(given.write.callers) < 2:
             yield given
@@ -67,7 +70,10 @@ def parts_of(batch: Iterable[Given]) -> Iterator[Given]:
 def by_write(
     batch: Iterable[Given], outcomes: Sequence[Outcome]
 ) -> Iterator[tuple[Given, list[Outcome]]]:
-    """Each Write with what became of its parts."""
+    """Yield each Write with the outcomes of its parts.
+
+    ``outcomes`` are those of all parts of the batch, in the order of `parts_of`.
+    """
     left = iter(outcomes)
     for given in batch:
         yield given, list(islice(left, max(1, len(given.write.callers))))

@@ -1,17 +1,16 @@
-"""Decides what a batch of Writes changes: pure, so every rule is tested by plain calls.
+"""Plans what a batch of Writes adds to the store; pure functions.
 
-Three steps, each a function of values: `asked` says what must be read for these Writes,
-`needed` what more, now that the series are known, and `plan` gives what is new, what repeats,
-what is refused and what has become due.  What one caller asked for is a part of a Write, taken
-whole or not at all (`sync.parts`); a refused part leaves no trace in what its neighbours see.  The
-rules of "once":
+There are three steps.  `asked` returns what to read first.  `needed` returns what to read when the
+series are known.  `plan` returns what is new, repeated, refused and due.  Each part of a Write
+(`sync.parts`) is accepted whole or refused whole; a refused part does not affect the other parts.
+Every record is stored exactly once, because each has a natural key:
 
-    tick      (series, time)   same value: repeated; other value: Conflict;
-                               not stored and not later than the last: StaleTick
-    decision  experience id    same window: the stored one; other window: Conflict
-    verdict   experience id    follows from the decision and one tick, so it is made once
+    tick      (series, time)   same value: a repeat; other value: Conflict;
+                               not stored, and not later than the last: StaleTick
+    decision  experience id    same window: the stored decision; other window: Conflict
+    verdict   experience id    computed from the decision and one tick, once
 
-`sync.settle` turns what is due into verdicts and learns; `sync.commit` does the reading.
+`sync.settle` computes verdicts and learns; `sync.commit` reads from the store.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _BEGINNING = -(2**63)
 
 @dataclass(frozen=True)
 class Asked:
-    """What to read first."""
+    """Names and keys in a batch of Writes, which are read from the store first."""
 
     series: tuple[str, ...]
     experience_ids: tuple[bytes, ...]
@@ -48,23 +47,23 @@ class Asked:
 
 @dataclass(frozen=True)
 class Needed:
-    """What to read when the series are known."""
+    """What is read from the store next, when the length of each series is known."""
 
     ticks: Mapping[str, Integers]
-    """Times, of each series, that may repeat what is stored."""
+    """For each series, the times of ticks in the batch that may be stored already."""
     spans: tuple[Span, ...]
-    """From the first to the last of them."""
+    """For each series, the span from the first to the last time in `ticks`."""
     points: tuple[tuple[str, int], ...]
-    """Positions that new decisions speak of."""
+    """(series, position) of each new decision, and of the tick that will settle it."""
     windows: tuple[Run, ...]
-    """Positions of their windows."""
+    """Positions of the windows of new decisions."""
     runs: tuple[Run, ...]
-    """Positions that may become settled."""
+    """Positions that this batch may fill; decisions that are due there can be settled."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that was read."""
+    """Everything that was read from the store to plan one batch."""
 
     summaries: Mapping[str, SeriesSummary] = field(default_factory=dict)
     decisions: Mapping[bytes, Decision] = field(default_factory=dict)
@@ -76,50 +75,50 @@ class Facts:
     settled: Sequence[Verdict] = ()
     counted: Counted = field(default_factory=Counted)
     unreadable: Mapping[bytes, str] = field(default_factory=dict)
-    """Decisions that are stored and cannot be read here, each with the reason."""
+    """Ids of stored decisions that this version cannot decode, each with the reason."""
 
 
 @dataclass(frozen=True)
 class PartTaken:
-    """A part of a Write that goes in."""
+    """An accepted part of a Write."""
 
     stored: int
     repeated: int
     column_repeats: tuple[int, ...]
     decisions: tuple[Decision, ...]
-    """Those that had been stored before, as they are stored."""
+    """Stored decisions that this part repeats."""
     spans: tuple[Span, ...]
-    """Its ticks: the verdicts they brought are told."""
+    """Times of this part's ticks; the answer contains the verdicts that are due at these times."""
     brought: frozenset[bytes]
-    """Its decisions: verdicts on those that are due already are told too."""
+    """Ids of this part's decisions; the answer contains their verdicts too."""
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch changes, before verdicts and learning."""
+    """What a batch adds to the store, without the verdicts and learning states that follow."""
 
     outcomes: tuple[PartTaken | MidstreamerError, ...]
-    """One for each part of each Write, in order."""
+    """Result of each part of each Write, in order."""
     points: tuple[tuple[int, Column], ...]
     decisions: tuple[Decision, ...]
     due: tuple[tuple[Decision, Point], ...]
-    """Decisions, stored or new, with the point that settles them."""
+    """Decisions (stored or new) that are due, each with the point that settles it."""
     marks: tuple[Mark, ...]
     series_makers: Mapping[str, str]
-    """Of each new series, the identity it is counted for."""
+    """For each new series, the identity whose quota it uses."""
     stream_makers: Mapping[str, str]
-    """Of each new stream, likewise."""
+    """For each new stream, the identity whose quota it uses."""
 
 
 def check_write(write: Write) -> Write:
-    """The Write, every zero positive; BadInput for what no store could make right."""
+    """Return the Write with negative zeros made positive; raise BadInput if it is not valid."""
     ticks, columns = sum(len(column) for column in write.columns), len(write.columns)
     decisions = len(write.decisions)
     most = frames.TICKS_MAX, frames.COLUMNS_MAX, frames.DECISIONS_MAX
-    if any(there > limit for there, limit in zip((ticks, columns, decisions), most, strict=True)):
+    if any(count > limit for count, limit in zip((ticks, columns, decisions), most, strict=True)):
         raise BadInput(
             f"a Write of {ticks:,} ticks in {columns:,} columns and {decisions:,} decisions; at"
-            f" most {most[0]:,}, {most[1]:,} and {most[2]:,}: split it"
+            f" most {most[0]:,}, {most[1]:,} and {most[2]:,} are allowed: split the Write"
         )
     parts.check_callers(write)
     return msgspec.structs.replace(
@@ -130,7 +129,7 @@ def check_write(write: Write) -> Write:
 
 
 def asked(batch: Sequence[Given]) -> Asked:
-    """What to read first."""
+    """Return the series, decisions and writers of a batch, which are read from the store first."""
     columns = {column.series for given in batch for column in given.write.columns}
     decided = {d.series for given in batch for d in given.write.decisions if d.settles}
     ids = {d.experience_id for given in batch for d in given.write.decisions}
@@ -146,9 +145,9 @@ def needed(
     summaries: Mapping[str, SeriesSummary],
     stored: Container[bytes] = (),
 ) -> Needed:
-    """What more to read; generous where only `plan` can know exactly.
+    """Return what to read next; it may be more than `plan` will use.
 
-    ``stored`` are the decisions that are: nothing is asked about them.
+    ``stored`` holds the ids of stored decisions, for which no further reads are needed.
     """
     ticks, spans, runs = {}, [], []
     for series, columns in _by_series(batch).items():
@@ -169,15 +168,15 @@ def needed(
         for decision in given.write.decisions
         if decision.settles and decision.experience_id not in stored
     ]
-    points = {(one.series, position) for one in new for position in (one.index, one.due_index)}
-    windows = {_run_of(one) for one in new}
+    points = {(d.series, position) for d in new for position in (d.index, d.due_index)}
+    windows = {_run_of(decision) for decision in new}
     return Needed(
         ticks, tuple(spans), tuple(sorted(points)), tuple(sorted(windows)), tuple(runs)
     )  # fmt: skip
 
 
 def _run_of(decision: Decision) -> Run:
-    """The positions of a decision's window."""
+    """Return the positions of a decision's window in its series."""
     stop = decision.index + 1
     return Run(decision.series, stop - decision.specification.window, stop)
 
@@ -192,7 +191,7 @@ def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
 
 
 def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> BatchPlan:
-    """Take the parts of Writes one after another; each sees what those before it added."""
+    """Accept or refuse the parts one by one; each part sees what the accepted ones before add."""
     view = _View(facts)
     ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
     outcomes: list[PartTaken | MidstreamerError] = []
@@ -217,7 +216,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
 
 
 def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
-    """How far each writer has come; refused Writes used up their number too."""
+    """Return the new mark of each writer; refused Writes count, since they used a number too."""
     present: dict[tuple[str, str], Mark] = {}
     for writer, write in batch:
         old = present.get(writer) or marks.get(writer)
@@ -232,7 +231,7 @@ def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> t
 
 
 class _Grown:
-    """One series: what is stored of it, as far as it was read, and what this batch adds."""
+    """One series: its stored points as far as they were read, and the points the batch adds."""
 
     def __init__(self, name: str, summary: SeriesSummary | None, stored: Ticks | None) -> None:
         self.name = name
@@ -244,20 +243,20 @@ class _Grown:
 
     @property
     def count(self) -> int:
-        """Points, those of this batch included."""
+        """Number of points, including those that the batch adds."""
         return self._count + sum(len(part) for part in self._times[1:])
 
     @property
     def last(self) -> int:
-        """Time of the last point."""
+        """Time of the last point, including those that the batch adds."""
         return int(self._times[-1][-1]) if len(self._times) > 1 else self._last
 
     def forget(self) -> None:
-        """Forget the ticks that were added last."""
+        """Remove the ticks that the last `take` added."""
         del self._times[-1], self._values[-1]
 
     def take(self, column: Column) -> tuple[int, tuple[int, Column] | None]:
-        """How many ticks repeat, and the new part with its position."""
+        """Add a column; return how many of its ticks repeat, and (position, new ticks) if any."""
         times, values = column.times_array(), column.values_array()
         old = int(np.searchsorted(times, self.last, side="right"))
         if old:
@@ -279,7 +278,7 @@ class _Grown:
         if not found.all():
             time = int(times[np.argmin(found)])
             raise StaleTick(
-                f"{self.name} at {time}: no tick is stored at this time, and the last is at"
+                f"{self.name} at {time}: no tick is stored at this time, and the last tick is at"
                 f" {self.last}; send each series in time order"
             )
         other = np.flatnonzero(stored[place] != values)
@@ -292,7 +291,7 @@ class _Grown:
             )
 
     def point(self, index: int) -> Point | None:
-        """A point that this batch adds."""
+        """Return the point at position ``index`` if the batch adds it, else None."""
         at = index - self._count
         for times, values in zip(self._times[1:], self._values[1:], strict=True):
             if 0 <= at < len(times):
@@ -301,13 +300,13 @@ class _Grown:
         return None
 
     def values(self, start: int, stop: int) -> Floats:
-        """Values of the positions from ``start`` on that this batch adds."""
+        """Return the values that the batch adds at positions from ``start`` to ``stop`` - 1."""
         at = slice(max(start - self._count, 0), max(stop - self._count, 0))
         return np.concatenate([self._values[0][:0], *self._values[1:]])[at]
 
 
 class _View:
-    """What is stored as the next Write sees it."""
+    """The stored facts plus everything that the accepted parts of the batch add."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -316,25 +315,25 @@ class _View:
         self.decided: list[Decision] = []
 
     def mark(self) -> tuple[int, int]:
-        """A place to go back to."""
+        """Return the present state of this view, for `undo`."""
         return len(self.added), len(self.decided)
 
     def undo(self, mark: tuple[int, int]) -> None:
-        """Go back there."""
+        """Remove everything that was added since ``mark``."""
         added, decided = mark
         for _, column in self.added[added:]:
             self._series[column.series].forget()
         del self.added[added:], self.decided[decided:]
 
     def take(self, write: Write) -> PartTaken:
-        """Add a part of a Write, or raise."""
+        """Add a part of a Write; raise BadInput, Conflict or StaleTick if it is refused."""
         repeats = [self._take_column(column) for column in write.columns]
         stored = [self._take_decision(decision) for decision in write.decisions]
         before = tuple(decision for decision in stored if decision is not None)
         repeated = sum(repeats) + len(before)
-        whole = sum(len(column) for column in write.columns) + len(write.decisions)
+        rows = sum(len(column) for column in write.columns) + len(write.decisions)
         return PartTaken(
-            whole - repeated,
+            rows - repeated,
             repeated,
             tuple(repeats) if any(repeats) else (),
             before,
@@ -351,14 +350,14 @@ class _View:
         return repeated
 
     def _take_decision(self, decision: Decision) -> Decision | None:
-        """The stored decision when there is one; else it is added."""
+        """Return the decision stored under this id; if there is none, add this one."""
         if detail := self._facts.unreadable.get(decision.experience_id):
             raise BadInput(
                 f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"
-                f" is stored and cannot be read by this version ({detail}): upgrade sync"
+                f" is stored, and this version cannot decode it ({detail}): upgrade sync"
             )
         stored = self._facts.decisions.get(decision.experience_id) or next(
-            (one for one in self.decided if one.experience_id == decision.experience_id), None
+            (new for new in self.decided if new.experience_id == decision.experience_id), None
         )
         if stored is not None:
             _check_same(decision, stored)
@@ -374,30 +373,30 @@ class _View:
             found = "nothing" if point is None else f"the tick of {point.time}"
             raise BadInput(
                 f"decision {decision.experience_id.hex()} of {decision.series} at"
-                f" {decision.time}: position {decision.index} holds {found}; append the ticks of"
-                " a window before it is decided"
+                f" {decision.time}: position {decision.index} of the series holds {found}; append"
+                " the ticks of a window before the window is decided"
             )
         self._check_window(decision)
 
     def _check_window(self, decision: Decision) -> None:
-        """What was decided about is what is stored, to the bit."""
+        """Raise BadInput unless the decision's window equals the stored values bit for bit."""
         run, m = _run_of(decision), decision.specification.window
         stored = self._facts.windows.get(run, np.empty(0))
-        # What is stored comes first; the rest of the window may be new in this batch.
+        # The window begins with stored values; this batch may add the rest.
         added = self._grown(decision.series).values(run.start + len(stored), run.stop)
-        there = plain(np.concatenate([stored, added]))
+        known = plain(np.concatenate([stored, added]))
         given = plain(np.frombuffer(decision.window, "<f8"))
-        if there.tobytes() == given.tobytes():
+        if known.tobytes() == given.tobytes():
             return
         name = f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"
-        if run.start < 0 or len(there) != m:
+        if run.start < 0 or len(known) != m:
             raise BadInput(
                 f"{name}: a window of {m} values cannot end at position {decision.index}"
             )
-        at = int(np.flatnonzero(there != given)[0])
+        at = int(np.flatnonzero(known != given)[0])
         raise BadInput(
-            f"{name}: value {at} of its window is {float(given[at])!r} and {float(there[at])!r} is"
-            f" stored at position {run.start + at}; decide about the values that were appended"
+            f"{name}: value {at} of its window is {float(given[at])!r} and {float(known[at])!r} is"
+            f" stored at position {run.start + at}; the window must hold the stored values"
         )
 
     def _grown(self, series: str) -> _Grown:
@@ -409,11 +408,11 @@ class _View:
         return self._series[series]
 
     def point(self, series: str, index: int) -> Point | None:
-        """A point, stored or added."""
+        """Return the point at a position, stored or added by the batch; None if there is none."""
         return self._facts.points.get((series, index)) or self._grown(series).point(index)
 
     def due(self) -> Iterable[tuple[Decision, Point]]:
-        """Every decision whose settling point is there now."""
+        """Yield each decision that can be settled now, with the point that settles it."""
         for decision in (*self._facts.due, *self.decided):
             if decision.settles:
                 point = self.point(decision.series, decision.due_index)
@@ -430,7 +429,7 @@ def _check_same(given: Decision, stored: Decision) -> None:
     if given.window == stored.window:
         return
     ours, theirs = np.frombuffer(stored.window, "<f8"), np.frombuffer(given.window, "<f8")
-    # By their bits: zeros of two signs are equal numbers.
+    # Compare bits, because 0.0 == -0.0 as numbers.
     differ = ours.view("<i8") != theirs.view("<i8") if len(ours) == len(theirs) else np.empty(0)
     at = int(np.flatnonzero(differ)[0]) if len(differ) else -1
     values = (

@@ -1,13 +1,14 @@
-"""How many series and streams may exist: in all, and of each identity that made them.
+"""Quotas: how many series and streams may exist, in all and per identity that created them.
 
-Nothing that is stored is ever removed, and all of it is told to every process that starts: a
-series is a row of the catalogue and a shard, a stream is a learning state of up to 1 MiB.  So one
-client could stop the fleet for good.  A request that goes beyond a quota is refused whole, by the
-name of the client that made it, which the coordinator took from that client's certificate.
+Series and streams are never deleted, and every process loads them when it starts: a series is a
+row of the catalogue and at least one shard, a stream is a learning state of up to 1 MiB.  Without
+quotas a single client could create so many that the fleet stops for good.  A part of a Write that
+would exceed a quota is refused whole.  It counts for its client, whose identity the coordinator
+took from the client's certificate.
 
-`asked` says what must be read, `Ledger` decides; both are pure.  The counts were read in the
-transaction that adds to them, and writers are serial, so several syncs never exceed a quota
-together.
+`asked` returns what must be read from the store, and `Ledger` decides; both are pure.  The counts
+are read in the transaction that adds to them, and only one transaction writes at a time, so several
+syncs together never exceed a quota.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from midstreamer.store.ports import NOTHING, Usage
 from midstreamer.sync.parts import Given, parts_of
 
 SERIES_MAX = 100_000
+"""Default limit on the series of all identities together."""
 STREAMS_MAX = 1024
+"""Default limit on the streams of all identities together: at most 1 GiB of learning states."""
 
 _SERIES, _STREAMS = range(2)
-"""Places in a Usage."""
+"""Indexes of the two counts in a `Usage`."""
 _WAY_OUT = (
     "append to series that exist",
     "match with a specification that is in use, or with record = false",
@@ -34,7 +37,11 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class Quotas:
-    """The most that may exist. None: half of all, so that one identity never takes the whole."""
+    """Limits on the number of series and streams, for all identities together and for one.
+
+    A limit per identity of None means half of the limit for all, so that no single identity can
+    use up the whole quota.
+    """
 
     series_max: int = SERIES_MAX
     series_per_identity_max: int | None = None
@@ -43,12 +50,12 @@ class Quotas:
 
     @property
     def whole(self) -> Usage:
-        """Of all identities together."""
+        """Limits for all identities together."""
         return Usage(self.series_max, self.streams_max)
 
     @property
     def each(self) -> Usage:
-        """Of one identity."""
+        """Limits for one identity."""
         series, streams = self.series_per_identity_max, self.streams_per_identity_max
         return Usage(
             max(1, self.series_max // 2) if series is None else series,
@@ -61,30 +68,33 @@ DEFAULT = Quotas()
 
 @dataclass(frozen=True)
 class Counted:
-    """What exists, as far as a batch may add to it."""
+    """Present counts of series and streams, as far as the quota check of one batch needs them."""
 
     whole: Usage = NOTHING
+    """Counts over all identities."""
     of: Mapping[str, Usage] = field(default_factory=dict)
-    """Of each identity that asks for something new."""
+    """Counts of each identity whose part may add a series or a stream."""
     streams: Container[str] = frozenset()
-    """Those of the streams asked for that exist."""
+    """Streams of the batch that exist already."""
 
 
 class Asked(NamedTuple):
-    """What a batch may add: to be held against what exists."""
+    """Series and streams that a batch may add, and the identities that may add them."""
 
     series: set[str]
-    """New series."""
+    """Series that do not exist yet."""
     streams: set[str]
-    """Streams of new decisions; they may exist."""
+    """Streams of new decisions; some may exist already."""
     identities: set[str]
-    """Everybody who asks for one of them: whose request is taken is not known yet."""
+    """Identities of all parts that name such a series or stream.
+
+    Some of these parts may be refused later."""
 
 
 def asked(
     batch: Iterable[Given], stored_series: Container[str], stored_decisions: Container[bytes]
 ) -> Asked:
-    """What these Writes may add."""
+    """Return the series and streams that these Writes may add."""
     found = Asked(set(), set(), set())
     for part in parts_of(batch):
         series, streams = _new(part, stored_series, stored_decisions)
@@ -98,7 +108,7 @@ def asked(
 def _new(
     part: Given, stored_series: Container[str], stored_decisions: Container[bytes]
 ) -> tuple[set[str], set[str]]:
-    """New series of a part, and the streams of its new decisions."""
+    """Return the new series of a part, and the streams of its new decisions."""
     series = {
         column.series
         for column in part.write.columns
@@ -113,7 +123,11 @@ def _new(
 
 
 class Ledger:
-    """What exists as the next part sees it: what was counted, and what those before it add."""
+    """Checks the parts of a batch against the quotas, one part after another.
+
+    Each part counts on top of the stored series and streams and of those that the accepted parts
+    before it add.
+    """
 
     def __init__(
         self,
@@ -127,19 +141,24 @@ class Ledger:
         self._stored = stored_series, stored_decisions
         self._made: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self.series: dict[str, str] = {}
-        """New series, and who made each: whose request came first."""
+        """New series of the accepted parts, each with the identity that named it first."""
         self.streams: dict[str, str] = {}
-        """New streams, likewise."""
+        """New streams of the accepted parts, each with the identity that named it first."""
 
     def take(self, part: Given) -> None:
-        """Count what a part adds; QuotaExceeded when that is too much, and then count nothing."""
+        """Count the series and streams that a part adds.
+
+        Raise QuotaExceeded, and count nothing, when the part would exceed a quota.
+        """
         series, streams = _new(part, *self._stored)
         if not (series or streams):
             return
-        # One by one: `set - dict.keys()` would walk through all that parts before have added.
-        series = {one for one in series if one not in self.series}
+        # No `set - dict.keys()`: its cost grows with the size of the dict, the whole batch.
+        series = {name for name in series if name not in self.series}
         streams = {
-            one for one in streams if one not in self.streams and one not in self._counted.streams
+            name
+            for name in streams
+            if name not in self.streams and name not in self._counted.streams
         }
         self._check(_SERIES, part.caller, len(series), len(self.series))
         self._check(_STREAMS, part.caller, len(streams), len(self.streams))
@@ -149,13 +168,16 @@ class Ledger:
         self._made[_STREAMS][part.caller] += len(streams)
 
     def _check(self, place: int, identity: str, new: int, before: int) -> None:
-        """Raise when so many are too many, beside those counted and those of parts before."""
+        """Raise QuotaExceeded when ``new`` more series or streams would exceed a quota.
+
+        ``before`` is the number that earlier parts of the batch add.
+        """
         if not new:
             return
         held = self._counted.of.get(identity, NOTHING)[place] + self._made[place][identity]
         most = self._quotas.each[place]
         if held + new > most:
-            raise _exceeded(place, identity, new, f"it made {held:,}", most, "per_identity_")
+            raise _exceeded(place, identity, new, f"it has made {held:,}", most, "per_identity_")
         held, most = self._counted.whole[place] + before, self._quotas.whole[place]
         if held + new > most:
             raise _exceeded(place, identity, new, f"{held:,} are stored", most, "")
@@ -166,6 +188,6 @@ def _exceeded(
 ) -> QuotaExceeded:
     name = Usage._fields[place]
     return QuotaExceeded(
-        f"{identity}: {new:,} new {name} were asked for and {held}, at most"
-        f" sync.{name}_{of_whom}max = {most:,}: {_WAY_OUT[place]}, or raise the setting"
+        f"{identity}: {new:,} new {name} were requested and {held}; the limit"
+        f" sync.{name}_{of_whom}max is {most:,}: {_WAY_OUT[place]}, or raise the limit"
     )

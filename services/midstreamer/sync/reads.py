@@ -1,4 +1,7 @@
-"""Answers Load, Lookup, Survey and Recall: each from the store, with a bounded number at once."""
+"""Answers the reading requests Load, Lookup, Survey and Recall from the store.
+
+The number of reads that run at once is limited, and so is the number that waits.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +25,31 @@ from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import metrics
 
 CONNECTIONS_KEPT = 3
-"""Connections to PostgreSQL that no Load, Lookup or Survey takes: for commits, for leases, and for
-learning states, which a coordinator needs before it can decide."""
+"""Connections to PostgreSQL that no Load, Lookup or Survey may use.  One is for commits, one for
+leases and one for learning states, which a coordinator needs before it can decide."""
 RECALLS_MAX = 1
+"""Most Recall requests (reads of a learning state) that run at once."""
 READS_WAITING_MAX = 1024
-"""Half of it is more than one link may ask at once."""
+"""Most reads that wait for a connection.  One peer may use half of them, which is more than the
+requests that one link may have open."""
 OVERLOADED_S = 0.1
+"""Seconds after which a refused read may be retried."""
 
 Read: TypeAlias = frames.Load | frames.Lookup | frames.Survey | frames.Recall
+"""The requests that read from the store."""
 Visible: TypeAlias = Callable[[Peer], tuple[Member, ...]]
+"""Function that returns the members that a peer may see."""
 
 
 class Reads:
-    """What peers ask of the store without changing it."""
+    """Answers reading requests and limits how many of them run at once."""
 
     def __init__(self, config: SyncSettings, store: Store, visible: Visible) -> None:
-        """``visible``: the members that a peer is told of."""
+        """Read from ``store``; ``visible`` returns the members that a peer may see."""
         self._config = config
         self._store = store
         self._visible = visible
-        # The store hands out connections in the order of asking: what reads must leave some.
+        # The store hands out connections first come, first served, so reads must leave some free.
         self._places = Admission(
             max(1, config.connections - CONNECTIONS_KEPT),
             line=READS_WAITING_MAX,
@@ -60,17 +68,21 @@ class Reads:
 
     @property
     def waiting(self) -> int:
-        """Reads that wait for a place."""
+        """Number of reads that wait for a connection."""
         return self._places.waiting
 
     def place(self, peer: Peer, frame: frames.Request) -> AbstractAsyncContextManager[None]:
-        """A place for a request that takes a connection, awaited within its budget."""
+        """Return a context that holds one place among the reads that run at once.
+
+        Entering the context waits for the place, at most for the budget of the request.  It raises
+        Overloaded when too many requests wait.
+        """
         deadline_s = asyncio.get_running_loop().time() + frame.budget_s
         places = self._recalls if isinstance(frame, frames.Recall) else self._places
         return places.place(peer.identity.name, deadline_s)
 
     async def answer(self, peer: Peer, frame: Read) -> Answer:
-        """Answer one of them, within its budget."""
+        """Answer one reading request, after waiting for a place within the request's budget."""
         async with self.place(peer, frame):
             match frame:
                 case frames.Load():
@@ -86,8 +98,8 @@ class Reads:
     async def _load(self, load: frames.Load) -> frames.Loaded:
         if not 0 < len(load.runs) <= frames.RUNS_MAX:
             raise BadInput(
-                f"{len(load.runs):,} runs of points were asked for, 1 to {frames.RUNS_MAX:,} at"
-                " once: ask for others next"
+                f"a Load of {len(load.runs):,} runs of points, 1 to {frames.RUNS_MAX:,} are"
+                " allowed: split it into several requests"
             )
         with metrics.SYNC_LATENCY_S.labels("load").time():
             runs = [Run(run.series, run.start, run.stop) for run in load.runs]
@@ -109,25 +121,25 @@ class Reads:
                 f" {frames.DECISIONS_MAX}: ask for fewer at once"
             )
         position = await self._store.position()
-        made, came = await self._store.experiences(lookup.experience_ids)
-        answer = lookup_pages.answered(lookup.experience_ids, made, came)
+        decisions, verdicts = await self._store.experiences(lookup.experience_ids)
+        answer = lookup_pages.answered(lookup.experience_ids, decisions, verdicts)
         return msgspec.structs.replace(answer, position=position)
 
     async def _survey(self, peer: Peer, after: str) -> frames.Surveyed:
-        """One page of the catalogue; with the first, members and counts."""
+        """Return one page of the catalogue; the first page also has the members and the counts."""
         page = await self._store.catalogue(after, surveying.PAGE_SERIES)
         series = surveying.cut(page.series)
-        told = frames.Surveyed(
+        answer = frames.Surveyed(
             position=page.position,
             series=series,
             shard_points=self._config.shard_points,
             more=page.more or len(series) < len(page.series),
         )
         if after:
-            return told
+            return answer
         totals = await self._store.totals()
         return msgspec.structs.replace(
-            told,
+            answer,
             members=self._visible(peer),
             decisions=totals.decisions,
             verdicts=totals.verdicts,

@@ -1,9 +1,10 @@
-"""The newest changes of the feed in memory, in order and without a gap; pure.
+"""The newest changes of the change feed in memory, in order and without a gap; pure.
 
-Positions are contiguous.  `publish` takes what this process committed, `heard` a position that
-somebody committed.  With several syncs, commits of others lie between our own: `missing` says
-which positions have to be read from the store before what came early can follow.  So each foreign
-commit is read once, whatever the number of followers, and nothing else is dropped for it.
+Positions of the feed are contiguous.  `Recent.publish` adds the changes that this process
+committed.  `Recent.heard` notes a position that any sync has committed.  With several syncs, the
+commits of other syncs lie between those of this process.  `Recent.missing` returns how many changes
+must be read from the store before the later commits of this process can be added.  So each commit
+of another sync is read once, whatever the number of followers.
 """
 
 from __future__ import annotations
@@ -16,28 +17,32 @@ from midstreamer.protocol.sizes import change_bytes
 from midstreamer.store.ports import FeedPage, alone
 
 EARLY_MAX = 1024
-"""Commits of our own that may wait for what is missing before them. Beyond, they are dropped and
-read from the store like those of others."""
+"""Most commits of this process that may wait until missing earlier changes have been read. With
+more, all of them are dropped and read from the store later, like the commits of other syncs."""
 MEMORY_BYTES = 64 * 1024 * 1024
-"""Of the newest changes in memory, about: each may hold a learning state."""
+"""Approximate limit on the bytes of the changes in memory. The number of changes is limited too,
+but a single change may hold a whole learning state."""
 
 
 class Recent:
-    """The end of the feed."""
+    """The last changes of the feed, held in memory."""
 
     def __init__(self, memory: int) -> None:
+        """Keep at most ``memory`` changes."""
         self.position = 0
-        """Everything up to here is committed and told in order."""
+        """Position of the last change in memory; every change up to it is committed."""
         self._newest: deque[Change] = deque()
         self._memory = memory
         self._bytes = 0
-        """Of the newest changes."""
+        """Approximate size in bytes of the changes in memory."""
         self._early: dict[int, Sequence[Change]] = {}
-        """Our own commits beyond a gap, by the position before each."""
+        """Commits of this process that come after missing changes.  The key is the position before
+        each commit."""
         self._heard = 0
+        """Highest position that some sync is known to have committed."""
 
     def publish(self, before: int, changes: Sequence[Change]) -> None:
-        """Take in what was committed right after position ``before``."""
+        """Add the changes that were committed right after position ``before``."""
         after = before + len(changes)
         self._heard = max(self._heard, after)
         if after > self.position and before not in self._early:
@@ -48,7 +53,7 @@ class Recent:
             self._early.clear()
 
     def _next(self) -> Sequence[Change] | None:
-        """What follows the present position, when it is there."""
+        """Return the changes right after the present position if they are known, else None."""
         while self._early and (before := min(self._early)) <= self.position:
             if changes := self._early.pop(before)[self.position - before :]:
                 return changes
@@ -62,22 +67,28 @@ class Recent:
             self._bytes -= change_bytes(self._newest.popleft())
 
     def heard(self, position: int) -> None:
-        """Somebody has committed this position."""
+        """Note that a sync has committed this position."""
         self._heard = max(self._heard, position)
 
     def missing(self) -> int:
-        """How many changes after the present position have to be read; 0 when none."""
+        """Return how many changes after the present position must be read from the store."""
         upto = min(self._early, default=self._heard)
         return max(0, upto - self.position)
 
     def nothing_more(self) -> None:
-        """The store has nothing after the present position: what was heard was wrong."""
+        """Accept that the store has no change after the present position.
+
+        The position that `heard` noted was wrong.
+        """
         self._heard = self.position
         if self._early:
             self.skip(min(self._early))
 
     def skip(self, position: int) -> None:
-        """Go on at another position; what lies before it is left to the store."""
+        """Empty the memory and continue at another position.
+
+        Earlier changes must then be read from the store.
+        """
         self._newest.clear()
         self._bytes = 0
         self.position = position
@@ -86,7 +97,7 @@ class Recent:
         self.publish(position, ())
 
     def page(self, after: int) -> FeedPage | None:
-        """The next changes after a position; None when memory does not reach back that far."""
+        """Return the next changes after a position; None if the memory does not contain them."""
         first = self.position - len(self._newest)
         if not first <= after <= self.position:
             return None

@@ -1,19 +1,19 @@
-"""The sync process: the only kind that speaks to PostgreSQL.
+"""The sync process, the only kind of process that connects to PostgreSQL.
 
-Writes wait in a bounded queue, at most half of it of one identity; one committer takes everything
-that waits, commits it in one transaction and answers only then (`sync.writes`).  So the slower the
-disk, the larger the batch, and nobody ever waits for a timer.  What was committed is told to the
-followers of the feed at once.
+Writes wait in a bounded queue; one identity may use at most half of it.  A single committer takes
+all waiting Writes, commits them in one transaction, and then answers (`sync.writes`).  So a slow
+disk leads to larger batches, and no Write waits for a timer.  Committed changes are pushed to the
+followers of the change feed immediately.
 
-Several syncs may share one database.  Each hears of what the others commit from PostgreSQL, and
-reads it once for all of its followers (`sync.feed`).
+Several syncs may share one database.  Each learns of the commits of the others from PostgreSQL, and
+reads the changes once for all of its followers (`sync.feed`).
 
-When PostgreSQL is away this process stays: requests are answered with a Failure that says when to
-ask again, `complete_reasons` says why, and it connects again by itself.  Members do not lose their
-leases by an outage that was ours.
+While PostgreSQL is unreachable, this process keeps running and reconnects by itself.  Requests are
+answered with a Failure that says when to retry, and `complete_reasons` says what is wrong.  When
+PostgreSQL is back, all leases are extended, because members could not renew them meanwhile.
 
-When it is asked to drain, it says so in its lease and on its links, commits what waits, and closes
-each link when nothing is under way on it (`sync.link_drain`).
+When this process is asked to drain, it announces that in its lease and on its links, commits the
+waiting Writes, and closes each link when no request is in progress on it (`sync.link_drain`).
 """
 
 from __future__ import annotations
@@ -52,14 +52,17 @@ log = logs.get(__name__)
 TRIM_EVERY = 60
 """Rounds of housekeeping (a third of a lease each) between two trims of the feed."""
 POLL_S = 0.25
-"""The position of the feed is read so often, because a version before this one does not notify."""
+"""Seconds between two reads of the feed's position. Polling is needed because a sync of an older
+version sends no notification when it commits."""
 REOPEN = Backoff(first_s=0.1, most_s=2.0)
+"""Pauses between attempts to open the store when the process starts."""
 RELISTEN = Backoff(first_s=0.1, most_s=5.0)
-"""Between two attempts to listen again; it polls meanwhile."""
+"""Pauses between attempts to listen for PostgreSQL's notifications again. Meanwhile the process
+polls every `POLL_S` seconds."""
 
 
 class SyncService:
-    """Serves Write, Renew, Survey, Load, Recall, Lookup, Retire and Tail."""
+    """The sync process: serves Write, Renew, Survey, Load, Recall, Lookup, Retire and Tail."""
 
     def __init__(
         self, config: SyncSettings, carrier: Carrier, store: Store, *, rules: Rules = reasoning
@@ -68,7 +71,7 @@ class SyncService:
         self._carrier = carrier
         self._store = store
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Its stage, and a way to begin draining; `run` may be given another."""
+        """Stage of this process, and the way to drain it; `run` may replace it by another."""
         committer = Committer(
             store,
             rules,
@@ -95,18 +98,21 @@ class SyncService:
 
     @property
     def address(self) -> str:
-        """``host:port`` really bound; empty before `run` serves."""
+        """The bound ``host:port``; empty while `run` is not listening."""
         return self._server.address if self._server is not None else ""
 
     def serving_reasons(self) -> list[str]:
-        """Why requests are neither answered nor refused by name; empty when they are."""
+        """Return why this process serves no requests; empty if it does.
+
+        A refusal with an error code counts as serving: it tells the peer when to retry.
+        """
         if self.life.draining:
             return ["draining"]
         reasons = [] if self._server is not None else ["not listening yet"]
         return reasons if self._health.opened else [*reasons, f"store: {self._health.trouble}"]
 
     def complete_reasons(self) -> list[str]:
-        """Why this process cannot do its work now; empty when it can."""
+        """Return why this process cannot do all of its work now; empty if it can."""
         reasons = [] if self._server is not None else ["not listening yet"]
         trouble = self._health.trouble
         return reasons + ([f"store: {trouble}"] if trouble else [])
@@ -114,7 +120,10 @@ class SyncService:
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until drained or cancelled; ``ready``: it listens, and the store is open."""
+        """Serve until drained or cancelled.
+
+        ``ready`` is set when the process is listening and the store is open.
+        """
         self.life = life = life or self.life
         async with life, AsyncExitStack() as ends:
             self._server = await peers.listen(
@@ -125,7 +134,7 @@ class SyncService:
             )
             ends.push_async_callback(self._close)
             log.info("sync.listening", address=self._server.address)
-            # The committer first: while the store is away it has to say so.
+            # The committer starts first, to answer Writes with an error while the store is away.
             await ends.enter_async_context(life.background("sync.commit", self._writes.run))
             if await self._opened(life):
                 await ends.enter_async_context(life.background("sync.feed", self._feed.run))
@@ -148,13 +157,13 @@ class SyncService:
         await self._store.close()
 
     async def _drain(self, server: Listener) -> None:
-        """Commit what waits and see every peer off; followers and writers go to another sync."""
+        """Refuse new connections and drain every link; peers move to another sync."""
         server.refuse_new()
-        await self._renew()  # others no longer send anybody here
+        await self._renew()  # the lease now shows the stage, so no member sends peers here
         await self._leaving.all(server.peers)
 
     async def _leave(self) -> None:
-        """Give the lease back, also when the drain was cut short; else it runs out by itself."""
+        """Delete the lease of this process; if that fails, the lease expires by itself."""
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._fleet.leave()
@@ -167,7 +176,7 @@ class SyncService:
         self.life.drain("its lease says so")
 
     def _describe(self) -> Member:
-        """The lease of this process."""
+        """Return the present content of the lease of this process."""
         place, carriers = address.told(self._config.advertise or self.address)
         return Member(
             name=self._carrier.me.name,
@@ -182,7 +191,7 @@ class SyncService:
     # --- requests ---------------------------------------------------------------------------------
 
     async def handle(self, peer: Peer, frame: Frame) -> Answer | None:
-        """Answer one request of a peer."""
+        """Answer one request of a peer; a Tail has no answer, it gets Changes instead."""
         if isinstance(frame, frames.Renew):
             return await self._fleet.renew(peer, frame)
         self._leaving.check(peer)
@@ -204,7 +213,7 @@ class SyncService:
     # --- the store --------------------------------------------------------------------------------
 
     async def _opened(self, life: Lifecycle) -> bool:
-        """Open the store; False when the process is asked to drain before that succeeds."""
+        """Open the store; return False if the process is asked to drain before that succeeds."""
         opening = life.spawn("sync.opening", self._open())
         asked = life.spawn("sync.asked", life.drain_asked())
         try:
@@ -219,7 +228,7 @@ class SyncService:
         return True
 
     async def _open(self) -> None:
-        """Open the store; while that fails, say so and try again."""
+        """Open the store; after a StoreError, note it and retry, without end."""
         for failures in itertools.count(1):
             try:
                 await self._store.open()
@@ -230,23 +239,26 @@ class SyncService:
             await asyncio.sleep(pause(failures, backoff=REOPEN))
 
     async def _watch(self) -> None:
-        """Hear of what other syncs commit; while listening fails, poll, and listen again."""
-        loop, failures, told = asyncio.get_running_loop(), 0, ""
+        """Listen for the commits of other syncs; while listening fails, poll and retry."""
+        loop, failures, logged = asyncio.get_running_loop(), 0, ""
         while True:
             began_s = loop.time()
             try:
                 await self._store.watch(self._feed.heard, period_s=POLL_S)
             except StoreError as error:
                 if loop.time() - began_s > STEADY_S:
-                    failures, told = 0, ""
-                if error.message != told:  # once, not at every attempt
+                    failures, logged = 0, ""
+                if error.message != logged:  # log each error once, not at every attempt
                     log.warning("feed.not_listening", detail=error.message)
-                told = error.message
+                logged = error.message
             failures += 1
             await self._poll(loop.time() + pause(failures, backoff=RELISTEN))
 
     async def _poll(self, until_s: float) -> None:
-        """Read the position by the connections of requests, at least once."""
+        """Read the feed's position every `POLL_S` seconds until ``until_s``, at least once.
+
+        The reads use the connections that also serve requests.
+        """
         while True:
             await asyncio.sleep(POLL_S)
             try:
@@ -262,14 +274,20 @@ class SyncService:
             await self._renew()
 
     async def _renew(self) -> None:
-        """Renew the lease of this process; while the store is away nobody loses one."""
+        """Renew the lease of this process; note a StoreError, and do not raise it.
+
+        No lease expires while the store is unreachable.
+        """
         try:
             await self._fleet.renew_own()
         except StoreError as error:
             self._health.failed(error)
 
     async def _keep_house(self) -> None:
-        """Let leases run out, and forget what is old."""
+        """Every third of a lease: remove expired leases, and look whether the store is back.
+
+        Every `TRIM_EVERY` rounds also delete old changes from the feed.
+        """
         rounds = 0
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS_PER_LEASE)
@@ -284,7 +302,11 @@ class SyncService:
                 self._health.failed(error)
 
     async def _back(self) -> None:
-        """The store answers (again): nobody lost a lease by that, and the feed may have moved."""
+        """Resume work when the store answers, for the first time or again.
+
+        Extend all leases, because no member could renew during the outage, and continue the feed
+        at the store's position.
+        """
         await self._store.extend(self._config.lease_s)
         await self._feed.begin()
         await self._fleet.expire()

@@ -1,8 +1,9 @@
-"""Verdicts for what has become due, and learning from them: pure, in event-time order.
+"""Computes the verdicts on decisions that are due, and lets their streams learn; pure.
 
-Everything a transaction learns is folded in the order (time, verdicts before decisions, series):
-a decision's time, a verdict's due time.  Each event raises its stream's version by one, and every
-version can be made again, from the events or from the snapshot before it.
+The events of a transaction are its new decisions and verdicts.  They are learned in the order of
+event time (the time of a decision, the due time of a verdict); at the same time verdicts come
+before decisions, then the series decides.  Each event raises the version of its stream by one.
+Every version can be computed again, from the first event or from the last snapshot before it.
 """
 
 from __future__ import annotations
@@ -20,41 +21,44 @@ from midstreamer.protocol.frames import FRAME_BYTES_MAX, Learned
 from midstreamer.store.ports import SNAPSHOT_VERSIONS, Event, Kind, Point, StoredState
 
 STATE_BYTES_MAX = FRAME_BYTES_MAX // 4
-"""No encoded state is larger: each travels in one frame, with other changes."""
+"""Most bytes of an encoded learning state. The limit exists because a state is sent in one frame
+together with other changes."""
 
 
 class Rules(Protocol):
-    """The functions of `reasoning` that are used here."""
+    """The functions of the package `reasoning` that sync uses."""
 
     def initial(self, specification: Specification) -> State:
-        """A state that has learned nothing."""
+        """Return the state of a stream that has learned nothing yet."""
 
     def judge(self, decision: Decision, value: float, due_time: int) -> Verdict:
-        """The verdict on a decision."""
+        """Return the verdict on a decision, from the tick (``due_time``, ``value``)."""
 
     def learn(self, state: State, event: Decision | Verdict) -> State:
-        """The state after one more event."""
+        """Return the state after one more event."""
 
     def encode(self, state: State) -> bytes:
-        """A state as bytes."""
+        """Return the state as bytes."""
 
     def decode(self, data: bytes) -> State:
-        """The same state again."""
+        """Return the state that `encode` turned into these bytes; raise BadInput if it cannot."""
 
     def room(self, state: State) -> int:
-        """Bytes that an encoded state may still grow by without another decision."""
+        """Return by how many bytes the encoded state may still grow without another decision."""
 
 
 class Lesson(NamedTuple):
-    """One event and the stream that learns from it."""
+    """One event (a decision or a verdict), and the specification of the stream that learns it."""
 
     specification: Specification
     event: Decision | Verdict
 
 
 class Unsettled(NamedTuple):
-    """A decision that could not be settled as others are; the ticks of its write go in all the
-    same, because one decision must not stop a series."""
+    """A decision whose verdict could not be computed or learned, with the error.
+
+    The ticks of the Write are stored anyway, because one bad decision must not stop a series.
+    """
 
     stream: str
     experience_id: bytes
@@ -63,37 +67,46 @@ class Unsettled(NamedTuple):
 
 @dataclass(frozen=True)
 class Settlement:
-    """What became of all that was due."""
+    """The verdicts of one transaction, and the events that its streams learn."""
 
     verdicts: tuple[Verdict, ...]
     lessons: tuple[Lesson, ...]
+    """Events in the order in which they must be learned."""
     unsettled: tuple[Unsettled, ...] = ()
-    """Decisions that could not be judged: they stay open."""
+    """Decisions whose verdict could not be computed; they stay open."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What learning adds to the store."""
+    """The result of learning the events of one transaction."""
 
     events: tuple[Event, ...]
+    """Steps of learning, to be stored."""
     states: Mapping[str, State]
+    """State of each stream after the transaction, decoded."""
     stored: tuple[tuple[Specification, StoredState], ...]
+    """Changed states, encoded, to be stored."""
     snapshots: tuple[StoredState, ...]
+    """States to be kept for good, one for every `SNAPSHOT_VERSIONS` versions."""
     unlearned: tuple[Unsettled, ...] = ()
-    """Decisions that got a verdict from which their stream could not learn."""
+    """Decisions that got a verdict which their stream could not learn."""
 
     @property
     def changes(self) -> tuple[Learned, ...]:
-        """What the feed tells, once for each stream."""
+        """Changes for the feed: the new state of each stream that learned, once per stream."""
         return tuple(Learned(*state) for _, state in self.stored)
 
 
 def judged(
     rules: Rules, due: Iterable[tuple[Decision, Point]], decisions: Iterable[Decision]
 ) -> Settlement:
-    """Verdicts of what is due, and all lessons of a transaction in the order to learn them."""
+    """Return the verdicts on the due decisions, and all events in the order to learn them.
+
+    ``due`` pairs each due decision with the point that settles it; ``decisions`` are the new
+    decisions of the transaction.
+    """
     verdicts, unsettled = [], []
-    lessons = [Lesson(one.specification, one) for one in decisions if one.settles]
+    lessons = [Lesson(new.specification, new) for new in decisions if new.settles]
     for decision, point in due:
         try:
             verdict = rules.judge(decision, point.value, point.time)
@@ -112,11 +125,11 @@ def _failed(stream: str, experience_id: bytes, error: Exception) -> Unsettled:
 
 
 def order(lesson: Lesson) -> tuple[int, bool, str, bytes]:
-    """Event time; verdicts before decisions of the same time; then by series."""
+    """Return the sort key of an event: time, verdicts before decisions, series, experience id."""
     event = lesson.event
-    made = isinstance(event, Decision)
+    is_decision = isinstance(event, Decision)
     time = event.time if isinstance(event, Decision) else event.due_time
-    return time, made, event.series, event.experience_id
+    return time, is_decision, event.series, event.experience_id
 
 
 def fold(
@@ -125,11 +138,12 @@ def fold(
     lessons: Sequence[Lesson],
     unreadable: Mapping[str, BadInput] | None = None,
 ) -> Folded:
-    """Learn all lessons; streams without a state begin with the initial one.
+    """Learn all events and return the new states; a stream without a state gets an initial one.
 
-    A decision that cannot be learned refuses its write, which asked for it.  A verdict that cannot
-    be learned is left out, because the tick that brought it is somebody else's.  ``unreadable``
-    says of which streams the stored state cannot be read.
+    If a decision cannot be learned, its error is raised, because the Write asked for the decision.
+    If a verdict cannot be learned, it is left out and listed in `Folded.unlearned`, because the
+    tick that caused it may come from another client.  ``unreadable`` holds the error for each
+    stream whose stored state cannot be decoded.
     """
     present, known = dict(states), unreadable or {}
     taught: dict[str, Specification] = {}
@@ -147,7 +161,7 @@ def fold(
             unlearned.append(_failed(stream, event.experience_id, error))
             continue
         if after.version == before.version:
-            continue  # already learned
+            continue  # the event was learned before
         present[stream], taught[stream] = after, specification
         kind = Kind.DECISION if isinstance(event, Decision) else Kind.VERDICT
         events.append(Event(stream, after.version, kind, event.experience_id))
@@ -162,17 +176,19 @@ def fold(
 
 
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:
-    """Raise BadInput when a decision would let the state of its stream outgrow a frame.
+    """Raise BadInput when a new decision would make the state of its stream too large for a frame.
 
-    What its verdict and its folding will add is counted with it: so a tick is never refused for
-    the size of a state.
+    The check includes the bytes that the verdict on the decision will add later.  So only a
+    decision is ever refused for the size of a state, never a tick.
     """
-    decided = {one.specification.stream for one in lessons if isinstance(one.event, Decision)}
+    decided = {
+        lesson.specification.stream for lesson in lessons if isinstance(lesson.event, Decision)
+    }
     for specification, (stream, _, body) in folded.stored:
         size = len(body) + rules.room(folded.states[stream])
         if stream in decided and size > STATE_BYTES_MAX:
             raise BadInput(
                 f"stream {stream}: its learning state would grow to {size:,} B, at most"
-                f" {STATE_BYTES_MAX:,} B are kept; use a horizon smaller than"
+                f" {STATE_BYTES_MAX:,} B are allowed; use a horizon smaller than"
                 f" {specification.horizon} or fewer series per universe"
             )

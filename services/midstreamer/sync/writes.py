@@ -1,8 +1,9 @@
-"""Writes: a bounded queue, and the one committer that empties it, a transaction at a time.
+"""The queue of Writes, and the committer that commits them batch by batch.
 
-The committer takes everything that waits, commits it in one transaction and answers only then.
-When more waits than one transaction takes, identities take turns (`runtime.fair_queue`).  When
-PostgreSQL objects to a batch, its Writes are tried one by one, so that each fails alone.
+The committer takes all waiting Writes, commits them in one transaction, and then answers.  When
+more Writes wait than one transaction may hold, the queue serves the identities fairly
+(`runtime.fair_queue`).  When PostgreSQL refuses a batch, the committer commits its Writes one by
+one, so that only the bad Write fails.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from midstreamer.sync.parts import Given
 from midstreamer.telemetry import logs, metrics, queues, tracing
 
 CLASHES_MAX = 3
+"""Most attempts to commit one batch when it conflicts with another transaction."""
 OVERLOADED_S = 0.1
+"""Seconds after which a Write may be retried that was refused because the queue is full."""
 STOPPING_S = 0.5
+"""Seconds after which a request may be retried that was refused because sync is stopping."""
 
 log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A Write and whoever awaits it."""
+    """A waiting Write, and the future that gets its answer."""
 
     given: Given
     answer: asyncio.Future[frames.Written]
@@ -48,7 +52,7 @@ class _Waiting:
 
 
 class Writes:
-    """The queue in front of PostgreSQL."""
+    """The bounded queue of Writes, and the committer that empties it."""
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class Writes:
         health: StoreHealth,
         committed: Callable[[Committed], None],
     ) -> None:
-        """``committed`` is called after each commit, before those who asked are answered."""
+        """``committed`` is called after each commit, before the Writes are answered."""
         self._config = config
         self._committer = committer
         self._health = health
@@ -71,28 +75,33 @@ class Writes:
 
     @property
     def depth(self) -> int:
-        """Writes that wait for the next transaction."""
+        """Number of Writes that wait for the next transaction."""
         return len(self._waiting)
 
     @property
     def room(self) -> int:
-        """Writes that may wait for it."""
+        """Most Writes that may wait for the next transaction."""
         return self._places.limit
 
     @property
     def oldest_s(self) -> float:
-        """Seconds that the oldest write has waited for a transaction; 0 when none waits."""
+        """Seconds that the oldest Write has waited for a transaction; 0 when none waits."""
         return queues.age_s(waiting.since_s for waiting in self._waiting.values())
 
     async def write(self, peer: Peer, write: frames.Write) -> frames.Written:
-        """Check a Write, let it wait, and return what became of it."""
+        """Check and queue a Write, and return its answer after the commit.
+
+        Raise BadInput for an invalid Write, and Overloaded when the queue, or the share of the
+        peer's identity, is full.
+        """
         write = planning.check_write(write)
         identity, places = peer.identity.name, self._places
         if not places.fits(identity):
             raise Overloaded(
-                f"{places.held(identity):,} writes of {identity} wait for PostgreSQL, its share is"
-                f" {places.share:,}; {places.taken:,} wait in all, sync.queue_writes_max="
-                f"{places.limit:,}: send slower, or find out why PostgreSQL is slow",
+                f"{places.held(identity):,} Writes of {identity} wait for PostgreSQL, the limit per"
+                f" identity is {places.share:,}; {places.taken:,} Writes wait in all, the limit"
+                f" sync.queue_writes_max is {places.limit:,}: send slower, or find out why"
+                " PostgreSQL is slow",
                 retry_after_s=OVERLOADED_S,
             )
         loop = asyncio.get_running_loop()
@@ -115,7 +124,10 @@ class Writes:
         )
 
     async def run(self) -> None:
-        """Commit whatever waits, again and again: the only writer of ticks and decisions."""
+        """Commit the waiting Writes, batch after batch, until cancelled.
+
+        Only this method writes ticks and decisions in this process.
+        """
         while True:
             while not self._waiting:
                 self._came.clear()
@@ -123,7 +135,7 @@ class Writes:
             await self._commit(self._batch())
 
     def refuse(self) -> None:
-        """Refuse what waits: nobody will commit it."""
+        """Refuse all waiting Writes as `unavailable`; called when this process stops."""
         batch = list(self._waiting.values())
         for waiting in batch:
             self._places.give_back(waiting.identity)
@@ -134,7 +146,7 @@ class Writes:
     # --- the committer ----------------------------------------------------------------------------
 
     def _batch(self) -> list[_Waiting]:
-        """What goes into the next transaction: of each identity in the order it came."""
+        """Remove and return the Writes of the next transaction, in the order of the fair queue."""
         batch: list[_Waiting] = []
         rows = 0
         cap = self._config.batch_rows
@@ -143,7 +155,7 @@ class Writes:
                 break
             waiting = self._waiting.pop(self._order.pop())
             self._places.give_back(waiting.identity)
-            if not waiting.answer.done():  # else its asker is gone or its deadline has passed
+            if not waiting.answer.done():  # done: the peer is gone or the deadline has passed
                 batch.append(waiting)
                 rows += waiting.rows
         return batch
@@ -167,7 +179,7 @@ class Writes:
         self._tell(batch, committed)
 
     async def _tried(self, batch: list[Given]) -> Committed:
-        """Commit; again at once when another transaction was in the way."""
+        """Commit a batch; retry immediately if it conflicts with another transaction."""
         for left in reversed(range(CLASHES_MAX)):
             try:
                 committed = await self._committer.commit(batch)
@@ -179,20 +191,20 @@ class Writes:
             else:
                 metrics.COMMITS.labels("committed").inc()
                 return committed
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt neither returned nor raised")
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         if isinstance(error, StoreError):
             self._health.failed(error)
         elif not isinstance(error, MidstreamerError):
             log.error("commit.failed", exc_info=error)
-            error = MidstreamerError("the write failed at sync; its log says why")
+            error = MidstreamerError("sync could not commit the Write: see the log of sync")
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
 
     def _tell(self, batch: list[_Waiting], committed: Committed) -> None:
-        """After the commit: followers first, then those who asked."""
+        """Publish a commit to the followers of the feed, then answer its Writes."""
         self._committed(committed)
         for waiting, outcome in zip(batch, committed.outcomes, strict=True):
             if waiting.answer.done():
@@ -211,7 +223,10 @@ class Writes:
 
 
 def _commit_span(batch: Sequence[_Waiting]) -> AbstractContextManager[object]:
-    """One span for one transaction: in the trace of the first it is for, linked to the others."""
+    """Return the tracing span of one transaction.
+
+    The span belongs to the trace of the batch's first traced request and links to the others.
+    """
     traces = traces_of([waiting.given.write for waiting in batch])
     first = traces[0] if traces else ""
     rows = sum(waiting.rows for waiting in batch)
@@ -219,11 +234,14 @@ def _commit_span(batch: Sequence[_Waiting]) -> AbstractContextManager[object]:
 
 
 def traces_of(writes: Iterable[frames.Write]) -> list[str]:
-    """The spans that writes were asked in, each once, as far as their traces are kept."""
+    """Return the trace contexts of the callers of these Writes, without repeats.
+
+    A caller whose request is not traced has none.
+    """
     named = (caller.trace for write in writes for caller in write.callers if caller.trace)
     return list(dict.fromkeys(named))
 
 
 def stopping() -> Unavailable:
-    """The refusal of a process that stops: its successor, or another sync, takes it."""
-    return Unavailable("sync is stopping: ask another, or again", retry_after_s=STOPPING_S)
+    """Return the error for requests to a sync that is stopping; the peer retries elsewhere."""
+    return Unavailable("sync is stopping: retry here or at another sync", retry_after_s=STOPPING_S)

@@ -189,7 +189,7 @@ async def test_a_state_is_stored_only_over_the_one_it_came_from(store: Store) ->
     write = build.a_write(build.a_column(0, 6), decisions=[build.a_decision(5)])
     await build.commit(committer, write)
     skipping = StoredState(spec.stream, 7, b"other")
-    with pytest.raises(StoreError, match="learned elsewhere"):
+    with pytest.raises(StoreError, match="another sync has stored a newer state"):
         async with store.transaction() as writing:
             await writing.apply(Effects(states=[(spec, skipping)]))
     ((_, kept),) = await store.streams()

@@ -20,7 +20,7 @@ from midstreamer.store import trouble
         ("08006", "connection was lost"),
         ("3D000", "no such database"),
         ("28P01", "pg_hba.conf"),
-        ("40P01", "try again"),
+        ("40P01", "retry"),
     ],
 )
 def test_a_code_is_explained_with_a_way_out(sqlstate: str, says: str) -> None:

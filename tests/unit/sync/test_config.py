@@ -19,7 +19,7 @@ DSN = "postgresql://me@db.example/db"
         ({"database_trust": "flet", "dsn": DSN}, "sync.database_trust = 'flet'"),
         (
             {"password_file": "word", "dsn": "postgresql://me:hush@db.example/db"},
-            "dsn holds a password, and password_file names another",
+            "dsn holds a password, and password_file is set too",
         ),
     ],
 )

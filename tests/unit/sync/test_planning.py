@@ -119,10 +119,10 @@ def test_the_same_decision_with_another_window_names_both() -> None:
 
 
 def test_a_decision_about_ticks_that_are_not_stored_is_refused() -> None:
-    assert "holds nothing" in _refused(a_write(decisions=[a_decision(5)]))
+    assert "of the series holds nothing" in _refused(a_write(decisions=[a_decision(5)]))
     shifted = renamed(a_decision(5), index=4)
     message = _refused(a_write(a_column(0, 6), decisions=[shifted]))
-    assert f"position 4 holds the tick of {4 * STEP}" in message
+    assert f"position 4 of the series holds the tick of {4 * STEP}" in message
 
 
 def test_a_decision_becomes_due_when_its_tick_comes() -> None:
@@ -150,11 +150,11 @@ def test_a_decision_that_does_not_settle_is_stored_and_never_due() -> None:
         ({"window": b"\0" * 8}, "not 4 values"),
         ({"time": 7}, "its id should be"),
         ({"experience_id": b"\0" * 16}, "its id should be"),
-        ({"reason": None}, "exactly one is said"),
-        ({"arms": ()}, "0 arms, 1 to 16 are learned from"),
+        ({"reason": None}, "an abstention only a reason"),
+        ({"arms": ()}, "0 arms, from 1 to 16 are allowed"),
         ({"arms": (0.5,) * 17}, "17 arms"),
-        ({"arms": (0.5, 1e200)}, "an arm says 1e"),
-        ({"arms": (float("nan"),)}, "an arm says nan"),
+        ({"arms": (0.5, 1e200)}, "an arm is 1e"),
+        ({"arms": (float("nan"),)}, "an arm is nan"),
         ({"time": 2**63}, "64 bits"),
         ({"index": -1}, "names a series and has no position in it"),
         ({"probability": float("nan")}, "not a number"),
@@ -176,7 +176,7 @@ def test_a_decision_of_another_universe_is_refused() -> None:
 
 
 def test_a_write_that_is_too_large_is_refused() -> None:
-    with pytest.raises(BadInput, match="split it"):
+    with pytest.raises(BadInput, match="split the Write"):
         planning.check_write(a_write(a_column(0, frames.TICKS_MAX + 1)))
 
 

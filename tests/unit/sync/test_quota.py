@@ -59,8 +59,8 @@ def test_a_client_that_made_its_share_of_series_makes_no_more() -> None:
     facts = Facts(counted=Counted(Usage(2, 0), {"client/u1": Usage(2, 0)}))
     (refusal,) = outcomes(a_write("a", "b"), facts=facts)
     assert refusal == (
-        "quota_exceeded: client/u1: 2 new series were asked for and it made 2, at most"
-        " sync.series_per_identity_max = 3: append to series that exist, or raise the setting"
+        "quota_exceeded: client/u1: 2 new series were requested and it has made 2; the limit"
+        " sync.series_per_identity_max is 3: append to series that exist, or raise the limit"
     )
 
 
@@ -68,8 +68,8 @@ def test_the_store_takes_no_more_series_than_its_quota_from_anybody() -> None:
     facts = Facts(counted=Counted(Usage(4, 0)))
     assert outcomes(a_write("a", by="client/u2"), a_write("b"), facts=facts) == [
         "",
-        "quota_exceeded: client/u1: 1 new series were asked for and 5 are stored, at most"
-        " sync.series_max = 5: append to series that exist, or raise the setting",
+        "quota_exceeded: client/u1: 1 new series were requested and 5 are stored; the limit"
+        " sync.series_max is 5: append to series that exist, or raise the limit",
     ]
 
 
@@ -84,7 +84,7 @@ def test_a_refused_write_uses_up_nothing() -> None:
     refused, *others = outcomes(
         a_write("a", "b", "c", "d"), a_write("a", "b", "c"), a_write("d", by="client/u2")
     )
-    assert refused.startswith("quota_exceeded: client/u1: 4 new series were asked for")
+    assert refused.startswith("quota_exceeded: client/u1: 4 new series were requested")
     assert others == ["", ""]
 
 
@@ -119,9 +119,9 @@ async def test_each_specification_that_is_recorded_uses_up_a_stream() -> None:
     found = await told(a_write("A"), a_decided(2, 3), a_decided(2, 3), a_decided(4))
     assert found[:3] == ["", "", ""]
     assert found[3] == (
-        "quota_exceeded: client/u1: 1 new streams were asked for and it made 2, at most"
-        " sync.streams_per_identity_max = 2: match with a specification that is in use, or with"
-        " record = false, or raise the setting"
+        "quota_exceeded: client/u1: 1 new streams were requested and it has made 2; the limit"
+        " sync.streams_per_identity_max is 2: match with a specification that is in use, or with"
+        " record = false, or raise the limit"
     )
 
 
@@ -129,14 +129,14 @@ async def test_streams_are_bounded_in_all_and_learn_on() -> None:
     writes = a_decided(2, 3), a_decided(4, by="client/u2"), a_decided(5, by="client/u2")
     again = Write(sequence=9, columns=(build.a_column(8, 12),))
     found = await told(a_write("A"), *writes, again)
-    assert found[3].startswith("quota_exceeded: client/u2: 1 new streams were asked for and 3 are")
+    assert found[3].startswith("quota_exceeded: client/u2: 1 new streams were requested and 3 are")
     assert [*found[:3], found[4]] == ["", "", "", ""]
 
 
 async def test_without_callers_the_writer_is_counted() -> None:
     columns = a_write("a", "b", "c", "d").columns
     (refusal,) = await told(Write(sequence=1, columns=columns))
-    assert refusal.startswith("quota_exceeded: c1: 4 new series")
+    assert refusal.startswith("quota_exceeded: c1: 4 new series were requested")
 
 
 @pytest.mark.parametrize(

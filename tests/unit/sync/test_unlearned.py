@@ -108,4 +108,4 @@ def test_only_the_part_that_repeats_an_unreadable_decision_is_refused() -> None:
     taken, refused = planning.plan([given(write)], facts).outcomes
     assert isinstance(taken, planning.PartTaken)
     assert isinstance(refused, BadInput)
-    assert "cannot be read by this version (unknown field `trim`)" in refused.message
+    assert "this version cannot decode it (unknown field `trim`)" in refused.message

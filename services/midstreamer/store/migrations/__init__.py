@@ -1,1 +1,1 @@
-"""Numbered .sql files that lead from an empty database to the present schema, forward only."""
+"""Migrations: numbered .sql files that lead from an empty database to the present schema."""

@@ -1,4 +1,4 @@
-"""The text of every query, by its name; read once from the .sql files of this folder."""
+"""Loads the SQL queries from the .sql files of this folder; each query has a name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def load() -> dict[str, str]:
-    """All queries, each under its one name."""
+    """Return the text of every query by its name, without comments."""
     found: dict[str, str] = {}
     for file in resources.files(__name__).iterdir():
         if file.name.endswith(".sql"):

@@ -1,6 +1,6 @@
--- Rows for `midstreamer db check`, to be derived again. All of them are read at one moment.
+-- Queries of `midstreamer db check`. All of them read the same snapshot.
 
--- What progress is measured by.
+-- Number of rows of each table, to show progress.
 -- name: audit_totals
 SELECT (SELECT count(*) FROM series) AS series,
        (SELECT count(*) FROM feed) AS feed,
@@ -21,7 +21,8 @@ LEFT JOIN LATERAL (
 ) AS z ON true
 ORDER BY s.name;
 
--- float8send tells the two zeros apart; a stored zero is positive.
+-- Points without a series, and points whose value no tick may have. A stored zero must be positive;
+-- float8send shows the sign of a zero.
 -- name: audit_points
 SELECT p.series_id, p.index, p.value, s.name
 FROM points p LEFT JOIN series s ON s.id = p.series_id
@@ -60,14 +61,14 @@ LEFT JOIN verdicts v ON e.kind = 'V' AND v.experience_id = e.experience_id
 WHERE e.stream = $1 AND e.version > $2
 ORDER BY e.version;
 
--- Verdicts that their stream learned nothing from: right only where they cannot be learned.
+-- Verdicts without an event, which is right only if the stream cannot learn them.
 -- name: audit_unlearned
 SELECT v.experience_id, v.body FROM verdicts v JOIN decisions d USING (experience_id)
 WHERE d.specification = $1 AND NOT EXISTS (
     SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V')
 ORDER BY v.due_time, v.experience_id;
 
--- In the order in which states are folded.
+-- Decisions of a specification, in the order of the states from which they were made.
 -- name: audit_decisions
 SELECT experience_id, specification, series, time, index, due_index, direction, reason, probability,
        confidence, low, high, state_version, library, kernel, body
@@ -88,7 +89,7 @@ WHERE v.due_time >= $1;
 -- name: audit_feed
 SELECT position, body FROM feed ORDER BY position;
 
--- Positions, times and values of runs, big-endian: one row a run, whatever its length.
+-- Positions, times and values of runs of positions, big-endian, in one row for each run.
 -- name: audit_runs
 SELECT r.place, w.indices, w.times, w.values
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS r(series, start, stop, place)

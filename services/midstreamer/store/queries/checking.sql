@@ -1,4 +1,4 @@
--- Promises that must hold at every moment: each query finds what breaks one, and says so.
+-- Invariants of the stored rows. Each query returns a sentence for every place that breaks one.
 
 -- name: check_points_contiguous
 SELECT format('series %s: %s points at positions %s to %s, and its row says %s', s.name,

@@ -1,6 +1,6 @@
--- Leases and housekeeping. Here alone does PostgreSQL's clock decide anything.
+-- Leases and housekeeping. Only the queries in this file depend on PostgreSQL's clock.
 
--- `asked`: this incarnation has been asked to drain.
+-- `asked` is true if this incarnation of the member has been asked to drain.
 -- name: members_live
 SELECT name, incarnation, address, position, held, evidence, whole_for, whole_at,
        drain = incarnation AS asked
@@ -16,8 +16,9 @@ SET incarnation = excluded.incarnation, address = excluded.address, position = e
     held = excluded.held, evidence = excluded.evidence, whole_for = excluded.whole_for,
     whole_at = excluded.whole_at, expires = excluded.expires;
 
--- Most renewals tell others nothing new: one statement, which gives the fleet as well - the
--- member's own row as it was - or no row where there is news.
+-- Most renewals change nothing that other members can see. Then this single statement renews the
+-- lease and returns all members, with the member's own row as it was before. Otherwise it changes
+-- nothing and returns no row.
 -- name: renew_member
 WITH renewed AS (
     UPDATE members
@@ -34,7 +35,7 @@ FROM renewed, head, members
 WHERE expires > clock_timestamp() OR members.name = $1
 ORDER BY members.name;
 
--- Only the incarnation that holds the lease now: its successor was not asked.
+-- Asks only the incarnation that holds the lease now; its successor is not asked.
 -- name: retire_member
 UPDATE members SET drain = incarnation WHERE name = $1 AND expires > clock_timestamp()
 RETURNING name, incarnation, address, position, held, evidence, whole_for, whole_at;
@@ -42,7 +43,7 @@ RETURNING name, incarnation, address, position, held, evidence, whole_for, whole
 -- name: remove_member
 DELETE FROM members WHERE name = $1 RETURNING name;
 
--- One row, its member NULL, where there is none.
+-- If there is no member, returns one row whose member columns are NULL.
 -- name: members_all
 SELECT head.position AS head, name, incarnation, address, members.position, held, evidence,
        whole_for, whole_at, expires <= clock_timestamp() AS expired
@@ -57,6 +58,6 @@ UPDATE members SET expires = greatest(expires, clock_timestamp() + make_interval
 -- name: trim_feed
 DELETE FROM feed WHERE position <= (SELECT position FROM head) - $1;
 
--- A writer that has been silent for 30 days will not come again under the same incarnation.
+-- Deletes the marks of writers that sent no Write for 30 days: their incarnations have ended.
 -- name: forget_writers
 DELETE FROM writers WHERE updated < clock_timestamp() - interval '30 days';

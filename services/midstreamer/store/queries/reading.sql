@@ -1,4 +1,4 @@
--- Reads. Each begins with its name; `store.queries` loads them once.
+-- Queries that only read. A line with the name comes before each query; `store.queries` loads them.
 
 -- name: position
 SELECT position FROM head;
@@ -8,7 +8,7 @@ SELECT position, decisions, verdicts,
        (SELECT coalesce(sum(count), 0)::bigint FROM series) AS ticks
 FROM head;
 
--- In the order of code points, whatever the database's own order is.
+-- Sorts by code points, whatever the collation of the database is.
 -- name: summaries_after
 SELECT name, count, first_time, last_time, last_value FROM series
 WHERE name COLLATE "C" > $1 ORDER BY name COLLATE "C" LIMIT $2;
@@ -16,8 +16,8 @@ WHERE name COLLATE "C" > $1 ORDER BY name COLLATE "C" LIMIT $2;
 -- name: series_counts
 SELECT id, name, count FROM series WHERE name = ANY($1::text[]);
 
--- COPY carries points in a form that numpy reads without a Python object per row. $1 is rows of
--- place, series id, start, stop.
+-- The points of runs, for COPY: numpy decodes its format without a Python object per row. $1 is
+-- replaced by rows of (number of the run, series id, start, stop).
 -- name: points_copy
 SELECT r.place, p.time, p.value
 FROM (VALUES $1) AS r(place, series_id, start, stop)
@@ -56,7 +56,7 @@ LEFT JOIN verdicts v ON e.kind = 'V' AND v.experience_id = e.experience_id
 WHERE e.stream = $1 AND e.version > $2 AND e.version <= $3
 ORDER BY e.version;
 
--- Exact where it is cheap; points are counted by their series.
+-- Number of rows of each table. Points are counted by the counts of their series, which is cheap.
 -- name: row_counts
 SELECT 'series' AS name, count(*) AS rows FROM series
 UNION ALL SELECT 'points', coalesce(sum(count), 0)::bigint FROM series

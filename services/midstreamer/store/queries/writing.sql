@@ -1,6 +1,6 @@
--- The one write transaction: reads that must stay true until it commits, then the rows.
+-- Queries of the write transaction: first its stable reads, then the rows that it adds.
 
--- Waits until no other writer is under way.
+-- Locks the row with the feed's position; waits until no other transaction writes.
 -- name: lock_head
 SELECT position FROM head FOR UPDATE;
 
@@ -11,7 +11,7 @@ SELECT id, name, count, first_time, last_time, last_value FROM series WHERE name
 SELECT time, value FROM points
 WHERE series_id = $1 AND time = ANY($2::bigint[]) ORDER BY time;
 
--- Values of runs of positions, big-endian: one row a run, whatever its length.
+-- The stored values of runs of positions, big-endian, in one row for each run.
 -- name: windows
 SELECT r.place, w.values
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS r(series, start, stop, place)
@@ -41,7 +41,7 @@ FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS r(series, first, last)
 JOIN verdicts v ON v.series = r.series AND v.due_time BETWEEN r.first AND r.last
 ORDER BY v.due_time DESC, v.series, v.experience_id LIMIT $4;
 
--- Learning of one stream happens under its lock; sorted, so that two can never wait in a ring.
+-- Locks the streams that learn, in sorted order, so that two transactions cannot deadlock.
 -- name: lock_streams
 SELECT pg_advisory_xact_lock(hashtextextended(stream, 42))
 FROM (SELECT stream FROM unnest($1::text[]) AS stream ORDER BY stream) AS sorted;
@@ -54,7 +54,7 @@ JOIN states s ON s.stream = k.stream AND s.version <> k.version;
 -- name: streams_known
 SELECT stream FROM states WHERE stream = ANY($1::text[]);
 
--- The counts of all, whose identity is NULL, and those of each identity that made something.
+-- The counts of all identities together (identity NULL), and of each identity that created some.
 -- name: usage
 SELECT NULL AS identity, series, streams FROM head
 UNION ALL
@@ -98,8 +98,8 @@ SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::fl
 INSERT INTO events (stream, version, kind, experience_id)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]);
 
--- A version is stored only over the one it was learned from. Whatever else is found changes no
--- row and is missing from the answer, and the transaction is given up.
+-- Replaces a state only if the stored version is the one from which the new state was learned.
+-- Otherwise the stream is missing in the result, and the caller aborts the transaction.
 -- name: put_states
 WITH given AS (
     SELECT stream, specification::jsonb AS specification, before, version, body, identity
@@ -137,7 +137,7 @@ ON CONFLICT (identity) DO UPDATE
 SET series = i.series + excluded.series, streams = i.streams + excluded.streams;
 
 -- The last statement of every transaction that adds to the feed. PostgreSQL delivers the
--- notification when the transaction commits, and drops it when it does not.
+-- notification only if the transaction commits.
 -- name: advance_head
 WITH advanced AS (
     UPDATE head SET position = $1, decisions = decisions + $2, verdicts = verdicts + $3,
