@@ -41,8 +41,7 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     emitted: bool
     """Whether the decision is a signal."""
     teaches: bool
-    """Whether the forecast is learned from; False for a flat window, stale data, too few analogs.
-    """
+    """Whether the forecast is learned from; not with a flat window, stale data, too few analogs."""
     epoch: int = -1
     """Number of licence revocations before a decision made without a licence; otherwise -1."""
 

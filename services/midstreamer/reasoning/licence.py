@@ -107,9 +107,7 @@ class Gate:
         return len(self._series)
 
     def decided(self, pending: Pending) -> Pending:
-        """Record a decision and return it with its epoch, which tells whether its verdict is bet
-        on.
-        """
+        """Record a decision and return it with its epoch, which decides whether bets are placed."""
         if pending.series not in self._series:
             self._join(pending.series)
         self._pending += pending.emitted

@@ -71,7 +71,7 @@ class Layouts(Generic[_Value]):
         number = data[0] if data else 0
         if not FIRST <= number <= self.newest:
             raise BadInput(
-                f"{self._name} format {data[:1].hex() or 'none'}: this version reads formats"
+                f"{self._name} format {data[:1].hex() or 'none'}: this version reads"
                 f" {FIRST:02x} to {self.newest:02x}. A newer version wrote a higher number:"
                 " use that version"
             )

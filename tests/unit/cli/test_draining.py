@@ -35,10 +35,10 @@ def test_progress_is_told_when_it_is_news_until_the_member_has_left() -> None:
     ]
     assert lines == [
         "agent/a1 is asked to drain",
-        "agent/a1: asked, and not yet draining, 4 shards left, 0 requests under way",
-        "agent/a1: draining, 4 shards left, 2 requests under way",
+        "agent/a1: asked to drain, not draining yet, 4 shards left, 0 requests in progress",
+        "agent/a1: draining, 4 shards left, 2 requests in progress",
         "",
-        "agent/a1: draining, 0 shards left, 0 requests under way",
+        "agent/a1: draining, 0 shards left, 0 requests in progress",
         "agent/a1 has left the fleet",
     ]
     assert watch.left

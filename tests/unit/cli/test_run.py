@@ -61,7 +61,7 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
     ("selection", "told"),
     [
         ({"start": 99 * DAY}, r"no tick from 1970-04-10 .*: it goes from 1970-01-01 to 1970-01-10"),
-        ({"series": ("z",)}, "series z is not in this data; it holds u/a, u/b"),
+        ({"series": ("z",)}, "series z is not in this data, which holds u/a, u/b"),
         ({"window": 2}, r"specification\.window = 2 is outside 4 to 4096"),
     ],
 )

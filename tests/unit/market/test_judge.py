@@ -90,8 +90,8 @@ def test_a_rival_that_wins_is_named(record: backtest.Record) -> None:
     assert {"season 24", "ridge", "euclid margin"} <= set(made["winners"])
     ridge = made["rivals"][-1]
     assert ridge["wins_clearly"] == ["hit", "precision", "brier"]
-    assert "ahead of us" in shown(made)
-    assert "ridge" in shown(made).rpartition("ahead of us")[2]
+    assert "better than midstreamer" in shown(made)
+    assert "ridge" in shown(made).rpartition("better than midstreamer")[2]
 
 
 def shown(made: judge.Judgement) -> str:
