@@ -115,10 +115,10 @@ def _span(run: kernels.Run, length: int) -> tuple[int, int]:
     return first, max(first, min(last, until - length + 1))
 
 
-def _merged(one: Nearest, other: Nearest, k: int) -> Nearest:
+def _merged(first: Nearest, second: Nearest, k: int) -> Nearest:
     """Return the ``k`` nearest of two results."""
-    which = np.concatenate([one.which, other.which])
-    start = np.concatenate([one.start, other.start])
-    distance = np.concatenate([one.distance, other.distance])
+    which = np.concatenate([first.which, second.which])
+    start = np.concatenate([first.start, second.start])
+    distance = np.concatenate([first.distance, second.distance])
     order = np.lexsort((start, which, distance))[:k]
     return Nearest(which[order], start[order], distance[order])

@@ -84,7 +84,7 @@ def drain(
     wait: bool = typer.Option(True, help="Wait until the member has left the fleet."),
     timeout: float = typer.Option(DRAIN_TIMEOUT_S, min=0.0, help="Most seconds to wait."),
 ) -> None:
-    """Drain a member of the fleet: it finishes its requests, hands over its shards, and stops.
+    """Drain a member of the fleet: it finishes its requests, hands over its work, and stops.
 
     Example: midstreamer drain agent/a2 --as operator/me
     """

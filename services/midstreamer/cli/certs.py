@@ -140,7 +140,7 @@ def _request(path: Path) -> bytes:
 
 
 def _security(context: typer.Context, directory: str | None) -> SecuritySettings:
-    """Return the security settings, with ``directory`` in place of the configured folder if given."""
+    """Return the security settings; ``directory``, if given, replaces the configured folder."""
     chosen = settings.of(context, ClientSettings, {"security.directory": directory})
     return chosen.security
 

@@ -94,7 +94,7 @@ class Child:
                     f" {self.last_words()}; see {self.log}"
                 )
             self.news(
-                f"{self.name} ended {_told(status)}; starting it again"
+                f"{self.name} ended {_told(status)}; restarting it"
                 f" ({self.restarts} of {self.restarts_max})"
             )
             await asyncio.sleep(BACKOFF.after(self.restarts))

@@ -19,8 +19,7 @@ class RunSettings(config.Settings):
     """Folder (mode 0700) of database, certificates and logs. None: `.midstreamer` in the working
     folder. Two runs cannot use one folder at the same time."""
     agents: int = Field(3, ge=1, le=64)
-    """Number of agent processes. Each shard has two replicas, so the loss of one agent loses no
-    shard."""
+    """Number of agent processes. Each shard has two replicas, so one agent can be lost."""
     engine: Literal["auto", "numba", "wasm"] = "auto"
     """Engine of the agents for computing distances; `auto` takes the fastest that works here."""
     carrier: Literal["quic", "wss", "quic+wss"] = "quic"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # asyncpg is imported only when a command opens a database
 
 commands = typer.Typer(no_args_is_help=True, help="Migrate, show and check the database.")
 
-DSN = typer.Option("", help="Database. Default: sync.dsn, else the embedded server of sync.")
+DSN = typer.Option("", help="DSN of the database. Default: sync.dsn, else sync's embedded server.")
 STATE_DIR = typer.Option(
     None, help="State folder of `midstreamer run`; its embedded server is started if needed."
 )
@@ -123,9 +123,7 @@ def _with_store(
 
 @asynccontextmanager
 async def _server(sync_settings: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
-    """Yield the DSN of the database. An embedded server that is not running is started for the
-    time.
-    """
+    """Yield the DSN of the database; an embedded server that does not run is started meanwhile."""
     if sync_settings.dsn and state_dir is None:
         yield sync_settings.dsn.reveal()
         return

@@ -92,7 +92,7 @@ class Watch:
         return news
 
     def unanswered(self, error: MidstreamerError) -> str:
-        """Return a line when an unanswered request means that the member has left; otherwise empty."""
+        """Return a line if an unanswered request means that the member has left, otherwise ""."""
         if not self._is_alone(Kind.COORDINATOR) or type(error) not in NOBODY_THERE:
             return ""
         self.left = True

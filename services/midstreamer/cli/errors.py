@@ -60,9 +60,7 @@ def told(error: BaseException, *, debug: bool) -> int:
 
 
 def foreseen(error: BaseException) -> BaseException:
-    """Return the first MidstreamerError of an exception group; without one, the group's first
-    error.
-    """
+    """Return the first MidstreamerError of an exception group, else the group's first error."""
     while isinstance(error, BaseExceptionGroup):
         error = (error.subgroup(MidstreamerError) or error).exceptions[0]
     return error

@@ -41,12 +41,12 @@ class TableProgress:
     ) -> None:
         self._bars.stop()
 
-    def show(self, table: str, done: int, whole: int) -> None:
+    def show(self, table: str, done: int, total: int) -> None:
         """Show that ``done`` of ``whole`` rows of a table are done."""
         if self._console.is_terminal:
             if table not in self._tasks:
                 self._tasks[table] = self._bars.add_task(table)
-            self._bars.update(self._tasks[table], completed=done, total=whole)
+            self._bars.update(self._tasks[table], completed=done, total=total)
         elif time.monotonic() >= self._told_s + LINES_EVERY_S:
             self._told_s = time.monotonic()
-            self._console.print(f"{table}: {done:,} of {whole:,}")
+            self._console.print(f"{table}: {done:,} of {total:,}")

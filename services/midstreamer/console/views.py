@@ -115,8 +115,8 @@ def decision_line(decision: Decision, began: Began = unknown) -> Text:
 def verdict_line(decision: Decision, verdict: Verdict) -> Text:
     """Return one verdict as one line of text."""
     head = f"{instant(verdict.due_time)} {name_of(decision.series):<5} verdict on"
-    said = decision.direction or "abstention"
-    return Text(f"{head} {said} of {instant(decision.time)}: ").append_text(
+    side = decision.direction or "abstention"
+    return Text(f"{head} {side} of {instant(decision.time)}: ").append_text(
         became_of(decision, verdict)
     )
 

@@ -133,6 +133,6 @@ def outcomes(points: Floats, firsts: Integers, specification: Specification) -> 
     return scaled
 
 
-def tally(made: Floats) -> tuple[int, int]:
+def tally(scaled: Floats) -> tuple[int, int]:
     """Return (ups, known): how many outcomes were a rise, and how many were known and not zero."""
-    return int(np.count_nonzero(made > 0.0)), int(np.count_nonzero(np.abs(made) > 0.0))
+    return int(np.count_nonzero(scaled > 0.0)), int(np.count_nonzero(np.abs(scaled) > 0.0))

@@ -126,7 +126,7 @@ def _times(series: str, times: Iterable[int] | Integers) -> bytes:
         raise BadInput(f"{quoted(series)}: a time does not fit 64 bits; {TIME_RULE}") from None
 
 
-def check_column(made: Column) -> Column:
+def check_column(candidate: Column) -> Column:
     """Return the column with each -0.0 replaced by 0.0.
 
     Raises
@@ -137,35 +137,42 @@ def check_column(made: Column) -> Column:
     StaleTick
         The times are not strictly increasing.
     """
-    if qualified(made.series) != made.series:
+    if qualified(candidate.series) != candidate.series:
         raise BadInput(
-            f"series {quoted(made.series)} in a column has no universe: use <universe>/<name>"
+            f"series {quoted(candidate.series)} in a column has no universe: use <universe>/<name>"
         )
-    if len(made.times) != len(made.values) or len(made.times) % 8:
+    if len(candidate.times) != len(candidate.values) or len(candidate.times) % 8:
         raise BadInput(
-            f"column of {made.series}: {len(made.times)} B of times and"
-            f" {len(made.values)} B of values must be two arrays of equal length, 8 B for each tick"
+            f"column of {candidate.series}: {len(candidate.times)} B of times and"
+            f" {len(candidate.values)} B of values must be two arrays of equal length,"
+            " 8 B for each tick"
         )
-    values, times = made.values_array(), made.times_array()
+    values, times = candidate.values_array(), candidate.times_array()
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
         at = int(wrong[0])
         raise BadInput(
-            f"{made.series} at {int(times[at])}: value {values[at]} is not a finite number;"
+            f"{candidate.series} at {int(times[at])}: value {values[at]} is not a finite number;"
             " leave the tick out or repair it at its source"
         )
     outside = np.flatnonzero((times < TIME_MIN) | (times > TIME_MAX))
     if outside.size:
-        raise BadInput(f"{made.series}: time {int(times[outside[0]])} is out of range; {TIME_RULE}")
+        raise BadInput(
+            f"{candidate.series}: time {int(times[outside[0]])} is out of range; {TIME_RULE}"
+        )
     back = np.flatnonzero(times[1:] <= times[:-1])
     if back.size:
         at = int(back[0]) + 1
         raise StaleTick(
-            f"{made.series} at {int(times[at])}: not later than the tick before it,"
+            f"{candidate.series} at {int(times[at])}: not later than the tick before it,"
             f" {int(times[at - 1])}; send each series in time order"
         )
     values_plain = plain(values).tobytes()
-    return made if values_plain == made.values else Column(made.series, made.times, values_plain)
+    return (
+        candidate
+        if values_plain == candidate.values
+        else Column(candidate.series, candidate.times, values_plain)
+    )
 
 
 def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:

