@@ -111,7 +111,7 @@ def divided(
 def _span(run: kernels.Run, length: int) -> tuple[int, int]:
     """Return the first position at which a window of the run begins, and one past the last."""
     first, last, until = run.first, run.last, run.until
-    assert first is not None and last is not None and until is not None  # noqa: S101, PT018 - see `Search`
+    assert first is not None and last is not None and until is not None  # noqa: S101, PT018 - callers set all
     return first, max(first, min(last, until - length + 1))
 
 

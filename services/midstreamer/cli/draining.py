@@ -99,10 +99,12 @@ class Watch:
         return f"{self.name} was the only coordinator, and no longer answers"
 
     def _is_alone(self, kind: Kind) -> bool:
+        """Return whether the member is of this kind and the only one of its kind."""
         return self._alone and self.name.startswith(f"{kind}/")
 
 
 def _named(name: str, members: Sequence[Member]) -> Member | None:
+    """Return the member with this name; None when it is not in the list."""
     return next((member for member in members if member.name == name), None)
 
 

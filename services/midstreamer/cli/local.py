@@ -125,6 +125,7 @@ class LocalFleet:
         return [identities.named(name, TRUST_DOMAIN) for name in names]
 
     def _agent_ids(self) -> list[str]:
+        """Return the ids of all agents."""
         return [f"a{number}" for number in range(1, self.settings.agents + 1)]
 
     def _plan(self, dsn: str) -> None:
@@ -196,6 +197,7 @@ class LocalFleet:
             raise self._failure
 
     async def _all_ready(self) -> None:
+        """Return when every child is ready."""
         await asyncio.gather(*(child.ready() for child in self.children))
 
     async def _watch(self) -> None:

@@ -103,6 +103,7 @@ def jobs(selection: Selection) -> list[Job]:
 
 
 def _job(name: str, selection: Selection) -> Job:
+    """Read one data set or file, select from it, and return the job."""
     dataset = datasets.DATASETS.get(name)
     if dataset is not None:
         full_table = datasets.load(dataset)

@@ -64,6 +64,7 @@ def replay(
 async def _replay(
     context: typer.Context, plan: replays.ReplayPlan, watch: Watch, name: str
 ) -> None:
+    """Replay a plan into the fleet, show it, and print its report however it ends."""
     began_s, complete = time.monotonic(), False
     with screen.screen_here() as shown:
         shown.begin(watch)
@@ -87,6 +88,7 @@ def match(context: typer.Context, file: Path, specification: Specification, univ
 async def _match(
     context: typer.Context, table: feeds.Table, specification: Specification, universe: str
 ) -> None:
+    """Match the last window of each series of a table, and print forecasts and analogs."""
     console = console_here()
     length = specification.window
     async with _client(context) as client:
@@ -142,6 +144,7 @@ def status(context: typer.Context, *, as_json: bool) -> None:
 
 
 async def _status(context: typer.Context, *, as_json: bool = False) -> None:
+    """Print members and stored series, or everything as JSON."""
     async with _client(context) as client:
         await _reach(context, client)
         surveyed = await client.survey()
@@ -168,6 +171,7 @@ def drain(
 async def _drain(
     context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
 ) -> None:
+    """Ask a member to drain, unless it drains already, and wait if asked to."""
     console = console_here()
     async with _client(context, identity) as client:
         await _reach(context, client)

@@ -153,10 +153,11 @@ def as_json(surveyed: Surveyed) -> bytes:
     return msgspec.json.format(msgspec.json.encode(survey), indent=2)
 
 
-# --- small pieces --------------------------------------------------------------------------------
+# --- texts of single cells -----------------------------------------------------------------------
 
 
 def _table(*headings: str) -> Table:
+    """Return an empty table with these headings."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
         wide = heading in ("lacks", "judged by", "understands", "member", "address")
@@ -178,10 +179,12 @@ def _line(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str
 
 
 def _shortened(text: str, most: int) -> str:
+    """Return the text, cut to ``most`` characters."""
     return text if len(text) <= most else text[: most - len(CUT)] + CUT
 
 
 def _with_unit(text: str, unit: str) -> str:
+    """Return the text with a unit; a dash stays a dash."""
     return text if text == UNTOLD else f"{text}{unit}"
 
 
@@ -202,6 +205,7 @@ def _left_s(member: Member, now_s: float) -> float | None:
 
 
 def _expires_soon(member: Member, now_s: float) -> bool:
+    """Return whether a member's certificate expires within EXPIRY_DAYS."""
     left_s = _left_s(member, now_s)
     return left_s is not None and left_s < EXPIRY_DAYS * DAY_S
 
@@ -213,6 +217,7 @@ def _understood(evidence: Mapping[str, str]) -> str:
 
 
 def _style(member: Member) -> str:
+    """Return the colour of a member's row: yellow when it drains, red when it lacks something."""
     if member.draining:
         return "yellow"
     return "red" if lacking(member) else ""

@@ -99,6 +99,7 @@ class LiveScreen:
         self._console.print(renderable)
 
     def _picture(self) -> RenderableType:
+        """Return what the terminal shows now; rich calls this in its own thread."""
         try:
             return Text() if self._watch is None else self._watch.panel()
         except RuntimeError:
@@ -178,6 +179,7 @@ class PlainScreen:
         watch.judged.clear()
 
     def _line(self, text: Text) -> None:
+        """Print one line without folding it."""
         self._console.print(text, soft_wrap=True)
 
 

@@ -217,6 +217,7 @@ def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
 
 
 def _rival(rival: Rival) -> str:
+    """Return the figures of one rival as text."""
     clearly = [f"{name} clearly" if name in rival.wins_clearly else name for name in rival.wins]
     return (
         f"{rival.name}: hit {_figure(rival.hit)}, on its most confident decisions"
@@ -226,18 +227,21 @@ def _rival(rival: Rival) -> str:
 
 
 def _figure(figure: Figure | None) -> str:
+    """Return a figure with its interval as text."""
     if figure is None:
         return "-"
     return f"{figure.value:.1%} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
 def _skill(part: Part) -> str:
+    """Return Brier skill and Brier score as text."""
     if part.brier is None or part.brier_skill is None:
         return "unknown"
     return f"{part.brier_skill:+.1%} over the share of past rises; Brier score {part.brier:.4f}"
 
 
 def _counts(counts: dict[str, int]) -> str:
+    """Return counts by name as text in parentheses, largest first."""
     if not counts:
         return ""
     listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -108,6 +108,7 @@ class Watch:
         return self._rate(self.tally.ticks - self.ticks_before)
 
     def _rate(self, count: int) -> float:
+        """Return a count per second since the first live step."""
         if self.started_s is None or self.now_s <= self.started_s:
             return 0.0
         return count / (self.now_s - self.started_s)

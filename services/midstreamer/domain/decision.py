@@ -100,7 +100,7 @@ class Decision(msgspec.Struct, frozen=True):
     reason: Reason | None
     """Why the decision abstains. Set exactly when ``direction`` is None."""
     probability: float
-    """P(rise over the horizon): the weighted mean of the probabilities of all arms."""
+    """P(rise over the horizon): the weighted mean over all arms (forecasting methods)."""
     confidence: float
     """max(probability, 1 - probability)."""
     rank: float
@@ -121,7 +121,7 @@ class Decision(msgspec.Struct, frozen=True):
     scale: float
     """The change that counts as an outcome of 1, in the units of ``change``."""
     arms: tuple[float, ...]
-    """P(rise) of each arm, in the order of `reasoning.ARMS`."""
+    """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     judged: bool
     """Whether the verdict on this decision counts for the licence."""
     matches: Matches

@@ -120,6 +120,7 @@ def column(
 
 
 def _times(series: str, times: Iterable[int] | Integers) -> bytes:
+    """Return times as little-endian int64 bytes; BadInput when one does not fit."""
     try:
         return np.ascontiguousarray(np.fromiter(times, "<i8")).tobytes()
     except OverflowError:
@@ -197,7 +198,7 @@ def _all_plain(columns: Sequence[Column]) -> bool:
     values = np.frombuffer(b"".join([each.values for each in columns]), "<f8")
     times = np.frombuffer(b"".join([each.times for each in columns]), "<i8")
     later = times[1:] > times[:-1]
-    later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True  # first tick of a column
+    later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True  # not across columns
     later &= (times[1:] >= TIME_MIN) & (times[1:] <= TIME_MAX)
     inside = bool(later.all()) and TIME_MIN <= times[0] <= TIME_MAX
     negative_zero = (values == 0) & np.signbit(values)

@@ -51,7 +51,9 @@ class Shard(msgspec.Struct, frozen=True, order=True):
         return (self.number + 1) * points
 
     def stop(self, points: int) -> int:
-        """Return one past the last point needed to compare and settle every owned window."""
+        """Return one past the last point needed to compare every owned window and compute its
+        outcome.
+        """
         return self.last(points) + OVERLAP
 
 

@@ -104,7 +104,8 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             value = getattr(self, name)
             if not isinstance(value, kind):
                 msgspec.structs.force_setattr(self, name, _named(kind, name, value))
-        # ``omit_defaults`` compares by identity, so an equal value from a peer would be encoded.
+        # ``omit_defaults`` compares by identity: an equal value from a peer would be encoded. So
+        # replace it by the default object.
         for name, default in _added(type(self)):
             if getattr(self, name) == default:
                 msgspec.structs.force_setattr(self, name, default)

@@ -29,7 +29,7 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
 
     Outcomes of one series with equal phase never overlap."""
     arms: tuple[float, ...]
-    """P(rise) of each arm, in the order of `reasoning.ARMS`."""
+    """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     doubt: float
     """1 - confidence: the smaller of P(rise) and P(fall), stored because it is exact near 0."""
     low: float
@@ -60,7 +60,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     covered: bool
     """Whether the change lay in the prediction interval."""
     losses: tuple[float, ...]
-    """Brier loss of each arm, in the order of `reasoning.ARMS`."""
+    """Brier loss of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     void: bool = False
     """Whether the decision was closed without an outcome; nothing is learned from it."""
 
@@ -94,9 +94,9 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     series: tuple[str, ...] = ()
     """Names in order of first appearance: the first axis of ``wealth`` and ``bets``."""
     wealth: bytes = b""
-    """float64, shape (series, horizon, probes, stakes): present wealth of the bets."""
+    """float64, shape (series, horizon, probes, stakes): present wealth of each bet."""
     bets: bytes = b""
-    """int64, shape (series, horizon, probes): number of settled bets."""
+    """int64, shape (series, horizon, probes): number of bets whose verdict is known."""
 
 
 class State(msgspec.Struct, frozen=True, eq=False, array_like=True):

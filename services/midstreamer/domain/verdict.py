@@ -25,7 +25,7 @@ class Verdict(msgspec.Struct, frozen=True):
     brier: float
     """Brier score of the decision: (probability - rise)^2, where rise is 1 or 0."""
     brier_arms: tuple[float, ...]
-    """Brier score of each arm, in the order of `reasoning.ARMS`."""
+    """Brier score of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     winkler: float
     """Winkler (interval) score of the prediction interval, divided by the decision's scale."""
     void: bool = False

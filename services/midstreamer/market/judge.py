@@ -273,6 +273,7 @@ def rendered(judgement: Judgement) -> Table:
 
 
 def _percent(figure: Mapping[str, float] | None) -> str:
+    """Return a figure with its interval as percentages."""
     if figure is None:
         return "-"
     return f"{figure['value']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}]"
@@ -291,4 +292,5 @@ def _verdict_on_rivals(judgement: Judgement) -> str:
 
 
 def _emphasis(rival: Judgement, name: str) -> str:
+    """Return the name of a figure, marked when the rival is clearly better."""
     return f"{name}, clearly" if name in rival["wins_clearly"] else name

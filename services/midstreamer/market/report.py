@@ -253,10 +253,12 @@ def _majority(rises: Share | None) -> Share | None:
 
 
 def _any(decision: Decision, verdict: Verdict) -> bool:
+    """Accept every settled decision."""
     return True
 
 
 def _hit(decision: Decision, verdict: Verdict) -> bool:
+    """Accept decisions whose favoured direction was right."""
     return verdict.hit
 
 

@@ -102,6 +102,7 @@ class Tally:
                 self._decided(event.decisions, event.verdicts)
 
     def _decided(self, decisions: tuple[Decision, ...], verdicts: tuple[Verdict, ...]) -> None:
+        """Count decisions and verdicts."""
         for decision in decisions:
             self.decisions += 1
             if decision.direction is not None:

@@ -48,33 +48,40 @@ class Case(NamedTuple):
 
 
 def _flat_window(case: Case) -> Reason | None:
+    """Return FLAT_WINDOW when the window does not vary."""
     return Reason.FLAT_WINDOW if case.scale == 0.0 else None
 
 
 def _stale_data(case: Case) -> Reason | None:
+    """Return STALE_DATA when the window does not end at the newest known point."""
     return None if case.evidence.newest else Reason.STALE_DATA
 
 
 def _no_memory(case: Case) -> Reason | None:
+    """Return NO_MEMORY when there are too few analogs."""
     least = learning.analogs_min(case.evidence.specification)
     return Reason.NO_MEMORY if len(case.evidence.matches) < least else None
 
 
 def _warming_up(case: Case) -> Reason | None:
+    """Return WARMING_UP when there are too few earlier decisions or verdicts."""
     enough = len(learning.doubts(case.state)) >= RANKED_MIN
     return None if enough and case.state.tracker.width is not None else Reason.WARMING_UP
 
 
 def _unbounded(case: Case) -> Reason | None:
+    """Return UNBOUNDED when the prediction interval is infinite or at its cap."""
     is_bounded = math.isfinite(case.high) and not case.state.tracker.capped
     return None if is_bounded else Reason.UNBOUNDED
 
 
 def _unlicensed(case: Case) -> Reason | None:
+    """Return UNLICENSED when the licence is not held."""
     return None if case.state.licence.held else Reason.UNLICENSED
 
 
 def _below_threshold(case: Case) -> Reason | None:
+    """Return BELOW_THRESHOLD when the confidence ranks below the threshold."""
     bar = licence.bar(case.state.licence, case.evidence.specification.target)
     return Reason.BELOW_THRESHOLD if case.rank < bar else None
 

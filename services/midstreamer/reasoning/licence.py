@@ -114,7 +114,7 @@ class Gate:
         return msgspec.structs.replace(pending, epoch=-1 if self._held else self._revocations)
 
     def settled(self, pending: Pending, *, right: bool) -> None:
-        """Record the verdict on a recorded decision: adjust the threshold, or settle its bets."""
+        """Record the verdict on a recorded decision: adjust the threshold, or pay out its bets."""
         if pending.emitted:
             self._pending -= 1
             self._error_rate += ERROR_STEP * (float(not right) - self._error_rate)
@@ -160,7 +160,7 @@ class Gate:
         self._bets = np.concatenate([self._bets, bets[np.newaxis]])
 
     def _bet(self, pending: Pending, *, right: bool) -> None:
-        """Settle the bets of one verdict, then grant the licence if the wealth suffices."""
+        """Pay out the bets on one verdict, then grant the licence if the wealth suffices."""
         cell = (self._series[pending.series], pending.phase)
         growth = 1.0 + _STAKES / self._target * (float(right) - self._target)
         settled = [probe for probe, cut in enumerate(_CUTS) if pending.rank >= cut]

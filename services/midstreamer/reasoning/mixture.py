@@ -31,7 +31,7 @@ SLOPE_MAX = 2.0
 
 
 def weights(losses: Sequence[float]) -> list[float]:
-    """Return the weights of the arms from their summed losses in one phase; they sum to 1."""
+    """Return the weights of the arms (forecasting methods) from their losses; they sum to 1."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     total = sum(raw)
