@@ -51,9 +51,7 @@ class Shard(msgspec.Struct, frozen=True, order=True):
         return (self.number + 1) * points
 
     def stop(self, points: int) -> int:
-        """Return one past the last point needed to compare every owned window and compute its
-        outcome.
-        """
+        """Return one past the last point that the owned windows and their outcomes need."""
         return self.last(points) + OVERLAP
 
 
