@@ -290,7 +290,7 @@ TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "a window longer than a file": (
         lambda place: place.command("match", place.file("short.csv", HEAD), "--window=16"),
-        ("error[bad_input]", "default/X has 1 ticks", "window of 16"),
+        ("error[bad_input]", "default/X has 1 ticks", "16 of a window"),
     ),
     "a wrong key in the configuration file": (
         lambda place: command(

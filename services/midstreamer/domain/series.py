@@ -43,7 +43,7 @@ TIME_RULE = (
     " send microseconds"
 )
 """The rule for times, for use in messages."""
-NO_64_BITS = f"does not fit a signed 64-bit integer: {TIME_RULE}"
+NO_64_BITS = f"does not fit 64 bits (signed): {TIME_RULE}"
 """End of a message about a time that a signed 64-bit integer cannot hold."""
 
 
