@@ -1,7 +1,7 @@
-"""Midstreamer: finds what in history looks like now, on a fleet, and learns from each outcome.
+"""Midstreamer: find past windows similar to the present one, forecast from them, and learn.
 
-What users need is importable from here and loads on first use, so that a service which imports
-one room does not load them all.
+The names in `__all__` are the public API. Each name is imported on first use, so that a service
+which imports one subpackage does not load all of them.
 """
 
 from __future__ import annotations
@@ -60,10 +60,13 @@ _HOMES = {
     "domain.specification": ("Measure", "Scale", "Specification", "Transform"),
     "domain.verdict": ("Verdict",),
 }
+"""Public names by the module, relative to `midstreamer`, that defines them."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""The defining module of each public name: `_HOMES` inverted."""
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name on first use; AttributeError for any other name."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -1,4 +1,4 @@
-"""``python -m midstreamer`` is the same as the ``midstreamer`` command."""
+"""Run the ``midstreamer`` command: ``python -m midstreamer`` does the same."""
 
 from midstreamer.cli.main import main
 

@@ -335,4 +335,4 @@ def test_the_commands_of_the_deployment_guide_make_a_fleet_that_answers_those_of
         asyncio.run(EmbeddedServer(place.folder / "var/store").erase())
     assert "320 ticks" in told[2]
     assert told[1].count("P(rise)") == 2
-    assert "nothing contradicts a promise" in told[-1]
+    assert "no stored value differs from its recomputed value" in told[-1]

@@ -276,7 +276,7 @@ TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "a gap in a file": (
         lambda place: place.command("replay", place.file("gap.csv", HEAD + "2020-01-02,X,\n")),
-        ("error[bad_input]", "gap.csv:3", "default/X is empty", "leave the line out for a gap"),
+        ("error[bad_input]", "gap.csv:3", "default/X is empty", "leave the line out when there is no value"),
     ),
     "a file that contradicts the store": (
         lambda place: place.command(
@@ -290,7 +290,7 @@ TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "a window longer than a file": (
         lambda place: place.command("match", place.file("short.csv", HEAD), "--window=16"),
-        ("error[bad_input]", "default/X has 1 ticks", "window of 16"),
+        ("error[bad_input]", "default/X has 1 ticks", "16 of a window"),
     ),
     "a wrong key in the configuration file": (
         lambda place: command(

@@ -336,7 +336,7 @@ def test_the_command_ends_with_0_only_when_nothing_contradicts(
     report = tmp_path / "check.json"
     command = ["db", "check", "--dsn", dsn, "--json", str(report)]
     assert main.execute(command) == 0
-    assert "nothing contradicts a promise" in capsys.readouterr().out
+    assert "no stored value differs from its recomputed value" in capsys.readouterr().out
     asyncio.run(_executed(dsn, "UPDATE verdicts SET hit = NOT hit WHERE brier > 0"))
     try:
         assert main.execute(command) == 1
@@ -344,7 +344,7 @@ def test_the_command_ends_with_0_only_when_nothing_contradicts(
         asyncio.run(_executed(dsn, "UPDATE verdicts SET hit = NOT hit WHERE brier > 0"))
     told = capsys.readouterr()
     assert "hit is " in told.out
-    assert "contradictions found" in told.err
+    assert "stored values differ from the recomputed ones" in told.err
     assert json.loads(report.read_text())["first"][0]["column"] == "hit"
 
 
@@ -368,14 +368,14 @@ def test_the_server_of_a_state_folder_is_used_where_it_runs_and_else_started_and
         assert not server.runs_elsewhere
     finally:
         asyncio.run(server.erase())
-    assert capsys.readouterr().out.count("nothing contradicts a promise") == 2
+    assert capsys.readouterr().out.count("no stored value differs from its recomputed value") == 2
 
 
 def test_a_folder_without_a_database_is_named_and_left_as_it_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.execute(["db", "check", "--state-dir", str(tmp_path / "none")]) == 2
-    assert "holds no database" in capsys.readouterr().err
+    assert "has no database" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -144,7 +144,7 @@ def test_a_run_is_alone_in_its_folder_stops_on_ctrl_c_and_goes_on_later(place: P
     stopped = place.figures()
     assert stopped.interrupted
     assert 4 <= stopped.parts[0].decisions < LIVE
-    assert "the same command goes on from here" in place.told()
+    assert "the same command continues from here" in place.told()
 
     assert place.finish(place.start()) == 0, place.told()
     (part,) = place.figures().parts
@@ -159,7 +159,7 @@ def test_a_killed_agent_is_started_again_and_nothing_outlives_a_killed_launcher(
     process = place.start("--rate", "4")
     eventually(lambda: place.decisions_so_far() >= 4, place.told)
     os.kill(place.children("agent")[0], signal.SIGKILL)
-    again = re.compile(r"agent-\d ended by SIGKILL; starting it again \(1 of 10\)")
+    again = re.compile(r"agent-\d ended by SIGKILL; restarting it \(1 of 10\)")
     eventually(lambda: bool(again.search(place.told())), place.told)
     before = place.decisions_so_far()
     eventually(lambda: place.decisions_so_far() > before + 2, place.told)

@@ -118,8 +118,8 @@ def test_a_coordinator_that_never_reached_sync_is_not_ready() -> None:
 @pytest.mark.parametrize(
     ("name", "end"),
     [
-        ("coordinator/c1", r"has left the fleet|was the only coordinator, and answers no longer"),
-        ("sync/s1", r"it is the only sync: nobody can tell when it has left"),
+        ("coordinator/c1", r"has left the fleet|was the only coordinator, and no longer answers"),
+        ("sync/s1", r"no other sync can report when this one has left"),
     ],
 )
 async def test_the_wait_for_the_only_one_of_its_kind_ends(

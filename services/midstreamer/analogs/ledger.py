@@ -1,8 +1,9 @@
-"""The outcomes of the grid windows of one run of points, with running counts beside them.
+"""Ledger: the outcomes of the grid windows in one run of points, with running counts.
 
-Rises, known outcomes and windows that are no analogs are counted up to any time by one look-up.
-A ledger grows with its points, a part at a time, so that whoever extends it may stop in between.
-Buffers are replaced and never rewritten below the count, so others may read meanwhile.
+The running counts give the number of rises, of known outcomes and of windows that are no analogs up
+to any position with one look-up. A ledger is extended in parts, so that the caller may pause
+between two parts. Its buffers are replaced and never rewritten below the count, so other threads
+may read meanwhile.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 
 CELLS_AT_ONCE = 1 << 18
-"""Points of the windows that are settled in one part, some 2 ms."""
+"""Most points (windows times window length) processed in one part; a part takes about 2 ms."""
 _CAPACITY_MIN = 16
+"""Number of windows that the first buffers hold."""
 
 
 class Settled(NamedTuple):
-    """What a ledger says of the windows up to some point."""
+    """What a ledger knows about the windows up to some position."""
 
     outcomes: Floats
-    """Of each window, in order; NaN for those that are no analogs: flat, or without a logarithm."""
+    """Scaled outcome of each window, in order; NaN for a window that is no analog."""
     ups: int
+    """Number of windows whose outcome is a rise."""
     known: int
+    """Number of windows whose outcome is known and not zero."""
     barred: int
-    """How many are no analogs."""
+    """Number of windows that are no analogs: flat, or with a value that has no logarithm."""
 
 
 class Ledger:
@@ -43,9 +47,10 @@ class Ledger:
         self._sums: Integers = np.zeros((3, _CAPACITY_MIN + 1), dtype=np.int64)
 
     def extend(self, values: Floats, start: int) -> bool:
-        """Settle the next part of the windows whose outcome is known by now.
+        """Compute the next part of the outcomes that are known by now; True when none is left.
 
-        ``values`` are as they came and begin at ``start``.  True when nothing is left to settle.
+        ``values`` are the untransformed points of the series, shape (n,), beginning at position
+        ``start``.
         """
         specification = self._specification
         begin = self.first + self._count * specification.grid
@@ -61,16 +66,17 @@ class Ledger:
             self._add(outcome.outcomes(points, part - offset, specification))
         return part.size == firsts.size
 
-    def _add(self, made: Floats) -> None:
-        count, wanted = self._count, self._count + len(made)
+    def _add(self, added: Floats) -> None:
+        """Append outcomes to the buffers and extend the running counts."""
+        count, wanted = self._count, self._count + len(added)
         if wanted > len(self._outcomes):
             size = max(wanted, 2 * len(self._outcomes))
             outcomes, sums = np.empty(size), np.zeros((3, size + 1), dtype=np.int64)
             outcomes[:count] = self._outcomes[:count]
             sums[:, : count + 1] = self._sums[:, : count + 1]
             self._outcomes, self._sums = outcomes, sums
-        marks = np.stack([made > 0.0, np.abs(made) > 0.0, np.isnan(made)]).astype(np.int64)
-        self._outcomes[count:wanted] = made
+        marks = np.stack([added > 0.0, np.abs(added) > 0.0, np.isnan(added)]).astype(np.int64)
+        self._outcomes[count:wanted] = added
         self._sums[:, count + 1 : wanted + 1] = self._sums[:, count, None] + marks.cumsum(axis=1)
         self._count = wanted
 
@@ -78,10 +84,10 @@ class Ledger:
         return self._count
 
     def settled(self, until: int) -> Settled:
-        """Of the windows whose last point lies before ``until``."""
-        count = self._count  # before the buffers: what replaces them holds as many, and more
-        made, sums = self._outcomes, self._sums
+        """Return outcomes and counts of the windows whose points all lie before ``until``."""
+        count = self._count  # read before the buffers: a newer buffer holds at least as many
+        outcomes, sums = self._outcomes, self._sums
         reached = until - self._specification.window - self.first
         place = min(max(0, reached // self._specification.grid + 1), count)
         ups, known, barred = sums[:, place]
-        return Settled(made[:place], int(ups), int(known), int(barred))
+        return Settled(outcomes[:place], int(ups), int(known), int(barred))

@@ -1,10 +1,10 @@
-"""The nearest windows of one search, found piece by piece when finding them may take long.
+"""The nearest windows of one search, computed in pieces when the search may take long.
 
-To compare long windows with a wide band against all windows of a long history takes hours.  So what
-may take long is divided: between two pieces the caller lets others have the thread.  The result is
-the same to the bit: each window's distance depends on nothing but the window, and what the pieces
-found is merged in the order of the kernels.  The distance of the last that is kept bounds the next
-piece, so that little is compared twice over.
+Comparing long windows with a wide band against a long history takes hours. So a search that may
+take long is divided, and between two pieces the caller may give the thread to other work. The
+result is the same bit for bit: the distance of a window depends on the window only, and the results
+of the pieces are merged in the order that the kernels use. The largest distance kept so far is the
+cutoff of the next piece, so that little is compared twice.
 """
 
 from __future__ import annotations
@@ -19,23 +19,27 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Measure, Specification
 
 CELLS_MAX = 1 << 27
-"""Of one piece, if no bound rules out any window: some 0.3 s of one processor. Usual searches have
-fewer, or far fewer, and are one piece."""
+"""Most cells of the distance matrix in one piece, if no bound rules out any window.
+
+They take about 0.3 s on one processor. A usual search has far fewer and is one piece."""
 
 WINDOWS_MAX = 1 << 18
-"""Of one piece: more than these the WebAssembly engine cannot leave within 5 ms."""
+"""Most windows in one piece: with more, the WebAssembly engine cannot stop within 5 ms."""
 
 
 class Nearest(NamedTuple):
-    """Row, position and distance of each window found, nearest first."""
+    """The windows found, nearest first, as arrays of shape (k,)."""
 
     which: Integers
+    """Row (the position in the list of runs) of each window."""
     start: Integers
+    """Position of each window's first point in its row."""
     distance: Floats
+    """Distance of each window to the query."""
 
 
 Steps = Generator[None, None, Nearest]
-"""Yields between pieces, returns the result."""
+"""A generator that yields between two pieces and returns the result."""
 
 
 def nearest(
@@ -48,7 +52,10 @@ def nearest(
     cells_max: int = CELLS_MAX,
     stop: kernels.Stop | None = None,
 ) -> Steps:
-    """The ``k`` windows nearest to a query among all runs; `kernels.StoppedError` once ``stop``."""
+    """Find the ``k`` windows nearest to a query, shape (m,), among all runs.
+
+    `kernels.StoppedError` is raised once ``stop`` is set.
+    """
     best = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     lcss = specification.measure is Measure.LCSS
     for place, (rows, part) in enumerate(divided(runs, specification, cells_max)):
@@ -67,15 +74,15 @@ def nearest(
             stop=stop,
         )
         which, start, distance = found
-        made = Nearest(rows[which], start, distance)
-        best = _merged(best, made, k) if place else made
+        piece = Nearest(rows[which], start, distance)
+        best = _merged(best, piece, k) if place else piece
     return best
 
 
 def divided(
     runs: Sequence[kernels.Run], specification: Specification, cells_max: int
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
-    """The runs in pieces of so many cells at most, each with the rows they belong to."""
+    """Yield the runs in pieces of at most ``cells_max`` cells, each with the rows of its runs."""
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)
     most = min(WINDOWS_MAX, max(1, cells_max // cells)) * specification.grid
@@ -102,15 +109,16 @@ def divided(
 
 
 def _span(run: kernels.Run, length: int) -> tuple[int, int]:
-    """First of the positions at which its windows begin, and one past the last."""
+    """Return the first position at which a window of the run begins, and one past the last."""
     first, last, until = run.first, run.last, run.until
-    assert first is not None and last is not None and until is not None  # noqa: S101, PT018 - see `Search`
+    assert first is not None and last is not None and until is not None  # noqa: S101, PT018 - callers set all
     return first, max(first, min(last, until - length + 1))
 
 
-def _merged(one: Nearest, other: Nearest, k: int) -> Nearest:
-    which = np.concatenate([one.which, other.which])
-    start = np.concatenate([one.start, other.start])
-    distance = np.concatenate([one.distance, other.distance])
+def _merged(first: Nearest, second: Nearest, k: int) -> Nearest:
+    """Return the ``k`` nearest of two results."""
+    which = np.concatenate([first.which, second.which])
+    start = np.concatenate([first.start, second.start])
+    distance = np.concatenate([first.distance, second.distance])
     order = np.lexsort((start, which, distance))[:k]
     return Nearest(which[order], start[order], distance[order])

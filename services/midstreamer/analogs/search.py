@@ -1,11 +1,12 @@
-"""The nearest analogs of a window: the one search of agents and of the backtest.
+"""Search for the analogs nearest to a window. Agents and the backtest share this code.
 
-The kernels do not know of outcomes, so they may return windows that are no analogs because they
-are flat or touch a value without a logarithm.  As many more are asked for as there are of these,
-and they are left out: exact, and free where there are none.
+The kernels know nothing of outcomes, so they may return windows that are no analogs because they
+are flat or contain a value without a logarithm. The search therefore asks the kernels for as many
+more windows as there are such windows, and drops them from the result. The result is exact, and
+without such windows there is no extra cost.
 
-Which windows may be analogs is the caller's to say, by the runs it gives: those known by then (see
-`outcome.known_until`).
+The caller decides which windows may be analogs, by the runs that it passes: only windows with an
+outcome known at the time (see `outcome.known_until`).
 """
 
 from __future__ import annotations
@@ -26,43 +27,46 @@ _Made = TypeVar("_Made")
 
 
 class Ground(NamedTuple):
-    """The grid windows of all rows, one row after another in the arrays of outcomes and times."""
+    """The grid windows of all rows, row after row in the arrays of outcomes and times."""
 
     firsts: Integers
     """Position of each row's first grid window, shape (rows,)."""
     offsets: Integers
-    """Where each row begins in the arrays below, shape (rows,)."""
+    """Index in ``outcomes`` and ``times`` at which each row begins, shape (rows,)."""
     outcomes: Floats
-    """NaN for those that are no analogs."""
+    """Scaled outcome of each window, shape (n,); NaN for a window that is no analog."""
     times: Integers
-    """Of the windows' last points."""
+    """Event time of each window's last point, shape (n,)."""
 
 
 class Analogs(NamedTuple):
-    """The nearest past windows of a query, nearest first, as arrays of shape (k,)."""
+    """The past windows nearest to a query, nearest first, as arrays of shape (k,)."""
 
     which: Integers
-    """The row of each."""
+    """Row of each analog."""
     start: Integers
+    """Position of each analog's first point in its row."""
     distance: Floats
+    """Distance of each analog to the query."""
     outcome: Floats
+    """Scaled outcome of each analog."""
     time: Integers
-    """Of its last point."""
+    """Event time of each analog's last point."""
 
 
 Steps = Generator[None, None, Analogs]
-"""Yields where others may have the thread (see `pieces`), returns the result."""
+"""A generator that yields where other work may run (see `pieces`) and returns the result."""
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
-    """Rows laid one after another; ``times`` may be longer than what is settled of a row."""
-    counts = [len(made) for made in outcomes]
-    cut = [own[:count] for own, count in zip(times, counts, strict=True)]
+    """Lay rows one after another; ``times`` of a row are cut to the number of its outcomes."""
+    counts = [len(row) for row in outcomes]
+    cut_times = [row_times[:count] for row_times, count in zip(times, counts, strict=True)]
     return Ground(
         np.array(firsts, dtype=np.int64),
         np.cumsum([0, *counts[:-1]], dtype=np.int64),
         np.concatenate([np.empty(0), *outcomes]),
-        np.concatenate([np.empty(0, dtype=np.int64), *cut]),
+        np.concatenate([np.empty(0, dtype=np.int64), *cut_times]),
     )
 
 
@@ -76,16 +80,18 @@ def nearest(
     engine: str = "auto",
     stop: kernels.Stop | None = None,
 ) -> Steps:
-    """The analogs nearest to a transformed query, shape (m,); a run for each row of ``laid``.
+    """Find the analogs nearest to a transformed query, shape (m,).
 
-    ``barred`` says how many windows of the runs are no analogs.  When ``stop`` is set, in the
-    midst of a comparison or not, DeadlineExceeded.
+    There is one run for each row of ``laid``. ``barred`` is the number of windows in the runs that
+    are no analogs. DeadlineExceeded is raised when ``stop`` is set, even during a comparison.
     """
     wanted = specification.neighbours + barred
     try:
         found = yield from pieces.nearest(runs, query, wanted, specification, engine, stop=stop)
     except kernels.StoppedError as error:
-        raise DeadlineExceeded("a window was being compared when its search was stopped") from error
+        raise DeadlineExceeded(
+            "the search was stopped while windows were being compared"
+        ) from error
     except kernels.InputError as error:
         raise BadInput(str(error)) from error
     except kernels.KernelError as error:
@@ -100,7 +106,7 @@ def nearest(
 
 
 def whole(steps: Generator[None, None, _Made]) -> _Made:
-    """What steps come to when nobody else wants the thread."""
+    """Run a generator of steps to its end without pausing, and return its result."""
     while True:
         try:
             next(steps)
@@ -109,7 +115,10 @@ def whole(steps: Generator[None, None, _Made]) -> _Made:
 
 
 def matches(analogs: Analogs, names: Sequence[str], name_of_row: Integers) -> Matches:
-    """Analogs as a decision carries them; ``names`` are sorted, rows say which is theirs."""
+    """Return analogs as `Matches`.
+
+    ``names`` are sorted; ``name_of_row`` gives the index of each row's name in them.
+    """
     places, renamed = np.unique(name_of_row[analogs.which], return_inverse=True)
     return Matches(
         tuple(names[place] for place in places),

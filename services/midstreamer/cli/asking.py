@@ -1,6 +1,7 @@
-"""The flags of the verbs that ask a running fleet; `cli.work` does the work.
+"""Flags of the commands that query a running fleet. `cli.work` does the work.
 
-`cli.work` loads when one of them runs: every process of a fleet imports the flags of all verbs.
+`cli.work` is imported only when one of these commands runs, because every process of a fleet
+imports the flags of all commands.
 """
 
 from __future__ import annotations
@@ -10,28 +11,30 @@ from pathlib import Path
 import typer
 
 PATIENCE_S = 120.0
+"""Default of ``--patience``, in seconds."""
 DRAIN_TIMEOUT_S = 120.0
+"""Default of ``drain --timeout``, in seconds."""
 
 File = typer.Argument(help="CSV (time,series,value) or Parquet.")
-WindowLength = typer.Option(64, "--window", help="Points compared.")
-Horizon = typer.Option(5, help="Points foretold ahead.")
+WindowLength = typer.Option(64, "--window", help="Points in each compared window.")
+Horizon = typer.Option(5, help="Points to forecast ahead.")
 Plain = typer.Option(
-    False, "--identity", help="Compare values as they are, not their logarithms: for loads."
+    False, "--identity", help="Compare the values, not their logarithms. Suits loads."
 )
 
 
 def replay(
     context: typer.Context,
     file: str = typer.Argument(help="CSV (time,series,value), Parquet, or - for standard input."),
-    start: str = typer.Option("", "--from", metavar="TIME", help="Where live ticks begin."),
-    stop: str = typer.Option("", "--to", metavar="TIME", help="Where live ticks end."),
-    series: str = typer.Option("", help="Only these, separated by commas."),
-    window: int | None = typer.Option(None, help="Points compared."),
-    horizon: int | None = typer.Option(None, help="Points foretold ahead."),
-    rate: float | None = typer.Option(None, help="At most so many ticks a second."),
-    patience: float = typer.Option(PATIENCE_S, help="Seconds an outage may last."),
+    start: str = typer.Option("", "--from", metavar="TIME", help="Time of the first live tick."),
+    stop: str = typer.Option("", "--to", metavar="TIME", help="Time before which live ticks end."),
+    series: str = typer.Option("", help="Replay only these series, separated by commas."),
+    window: int | None = typer.Option(None, help="Points in each compared window."),
+    horizon: int | None = typer.Option(None, help="Points to forecast ahead."),
+    rate: float | None = typer.Option(None, help="Most ticks per second."),
+    patience: float = typer.Option(PATIENCE_S, help="Most seconds that an outage may last."),
 ) -> None:
-    """Replay a file into a running fleet: half of it is history unless --from says otherwise.
+    """Replay a file into a running fleet. Half of the file is history unless --from is given.
 
     Example: midstreamer replay prices.csv --from 2021-01-01
     """
@@ -47,10 +50,10 @@ def match(
     file: Path = File,
     window: int = WindowLength,
     horizon: int = Horizon,
-    universe: str = typer.Option("", help="Compare with this universe, not the file's own."),
+    universe: str = typer.Option("", help="Search this universe, not the file's own."),
     plain: bool = Plain,
 ) -> None:
-    """Show what in history looks like the end of each series of a file. Stores nothing.
+    """Show the past windows nearest to the end of each series of a file. Stores nothing.
 
     Example: midstreamer match prices.csv --window 64 --horizon 5
     """
@@ -63,7 +66,7 @@ def status(
     context: typer.Context,
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
-    """Show who is there, how each process stands, and what is stored.
+    """Show the members of the fleet, their state, and what is stored.
 
     Example: midstreamer --config .midstreamer/client.toml status
     """
@@ -74,14 +77,14 @@ def status(
 
 def drain(
     context: typer.Context,
-    name: str = typer.Argument(help="Member, <kind>/<id>, as `midstreamer status` names it."),
+    name: str = typer.Argument(help="Member as <kind>/<id>, as shown by `midstreamer status`."),
     identity: str | None = typer.Option(
-        None, "--as", metavar="IDENTITY", help="Ask as operator/<id> or client/<id>."
+        None, "--as", metavar="IDENTITY", help="Connect as operator/<id> or client/<id>."
     ),
-    wait: bool = typer.Option(True, help="Wait until the member has left."),
+    wait: bool = typer.Option(True, help="Wait until the member has left the fleet."),
     timeout: float = typer.Option(DRAIN_TIMEOUT_S, min=0.0, help="Most seconds to wait."),
 ) -> None:
-    """Ask a process of the fleet to finish what is under way, hand over its part, and stop.
+    """Drain a member of the fleet: it finishes its requests, hands over its work, and stops.
 
     Example: midstreamer drain agent/a2 --as operator/me
     """

@@ -1,4 +1,4 @@
-"""``midstreamer certs``: an authority of one's own, the identities it certifies, what they say."""
+"""``midstreamer certs``: create a certificate authority, issue certificates, and show them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from midstreamer.security import files, local_issuer
 commands = typer.Typer(no_args_is_help=True, help="Make and show certificates.")
 
 DAYS_MAX = 36_500
+"""Longest validity of a certificate, in days."""
 REQUEST_BYTES_MAX = 65_536
-DIRECTORY = typer.Option(None, "--directory", help="Instead of security.directory.")
+"""Largest file of a signing request, in bytes."""
+DIRECTORY = typer.Option(
+    None, "--directory", help="Folder of certificates. Default: security.directory."
+)
 
 
 @commands.command()
 def init(context: typer.Context, directory: str | None = DIRECTORY) -> None:
-    """Make a certificate authority: a key (mode 0600) and its certificate.
+    """Create a certificate authority: a key (mode 0600) and its certificate.
 
     Example: midstreamer certs init --directory certs
     """
@@ -33,12 +37,12 @@ def init(context: typer.Context, directory: str | None = DIRECTORY) -> None:
 @commands.command()
 def issue(
     context: typer.Context,
-    names: list[str] = typer.Argument(help="<kind>/<id>, as many as wanted."),
+    names: list[str] = typer.Argument(help="One or more identities, each <kind>/<id>."),
     directory: str | None = DIRECTORY,
-    days: float = typer.Option(90.0, help="How long they are valid."),
-    allow: bool = typer.Option(True, help="Put them on the allowlist too."),
+    days: float = typer.Option(90.0, help="Validity in days."),
+    allow: bool = typer.Option(True, help="Add the identities to the allowlist."),
 ) -> None:
-    """Certify identities with the authority here.
+    """Issue certificates for identities, signed by the authority in the folder.
 
     Example: midstreamer certs issue client/laptop agent/a1
     """
@@ -56,15 +60,17 @@ def issue(
 @commands.command()
 def sign(
     context: typer.Context,
-    request: Path = typer.Argument(metavar="REQUEST", help="File of the signing request, PEM."),
-    name: str = typer.Argument(metavar="NAME", help="<kind>/<id> that it is to be for."),
+    request: Path = typer.Argument(metavar="REQUEST", help="File with the signing request, PEM."),
+    name: str = typer.Argument(metavar="NAME", help="Identity to certify, <kind>/<id>."),
     directory: str | None = DIRECTORY,
-    days: float = typer.Option(90.0, help="How long the certificate is valid."),
-    out: Path | None = typer.Option(None, "--out", help="Write it there instead of printing it."),
+    days: float = typer.Option(90.0, help="Validity in days."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Write the certificate to this file instead of printing it."
+    ),
 ) -> None:
-    """Certify somebody else's key by a signing request: it must ask for this identity's URI alone.
+    """Sign a certificate request made elsewhere. The request must ask for this identity's URI only.
 
-    Prints the certificate chain as PEM. The allowlist stays as it is.
+    Prints the certificate chain as PEM. Does not change the allowlist.
 
     Example: midstreamer certs sign a1.csr agent/a1 --out a1.pem
     """
@@ -78,32 +84,34 @@ def sign(
     try:
         out.write_bytes(files.pem_of(chain))
     except OSError as error:
-        raise BadInput(f"--out {out}: {error.strerror}; name a file in a folder here") from error
+        raise BadInput(
+            f"--out {out}: {error.strerror}; name a file in an existing folder"
+        ) from error
     _say(f"{member.name}: {out}")
 
 
 @commands.command()
 def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
-    """Show every certificate here: who, until when, which uses. Never a key."""
+    """Show every certificate in the folder: identity, expiry, uses. Never shows a key."""
     from rich.table import Table
 
     from midstreamer.console.terminal import console_here
 
     chosen = _security(context, directory)
     paths = sorted(chosen.directory.glob("*/*.pem"))
-    own = files.authority_path(chosen.directory)
+    authority = files.authority_path(chosen.directory)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("identity", "valid until", "days left", "uses", "serial", "mode"):
         table.add_column(heading, overflow="fold")
-    for path in [*([own] if own.exists() else []), *paths]:
-        told = files.describe(path)
+    for path in [*([authority] if authority.exists() else []), *paths]:
+        described = files.describe(path)
         table.add_row(
-            ", ".join(told.uris),
-            f"{told.not_after:%Y-%m-%d}",
-            f"{told.days_left:.1f}",
-            ", ".join(told.usages) or "signs",
-            told.serial,
-            told.mode,
+            ", ".join(described.uris),
+            f"{described.not_after:%Y-%m-%d}",
+            f"{described.days_left:.1f}",
+            ", ".join(described.usages) or "signs",
+            described.serial,
+            described.mode,
         )
     if not table.rows:
         raise BadInput(f"no certificate in {chosen.directory}; run `midstreamer certs init`")
@@ -111,12 +119,13 @@ def show(context: typer.Context, directory: str | None = DIRECTORY) -> None:
 
 
 def _check_days(days: float) -> None:
-    """Refuse a validity that no certificate can have."""
+    """Raise BadInput for a validity that a certificate cannot have."""
     if not 0 < days <= DAYS_MAX:
-        raise BadInput(f"--days {days:g}: must be above 0 and at most {DAYS_MAX:,}")
+        raise BadInput(f"--days {days:g}: the validity must be above 0 and at most {DAYS_MAX:,}")
 
 
 def _request(path: Path) -> bytes:
+    """Return the content of a signing request's file."""
     try:
         with path.open("rb") as file:
             data = file.read(REQUEST_BYTES_MAX + 1)
@@ -124,21 +133,25 @@ def _request(path: Path) -> bytes:
         raise BadInput(f"signing request {path}: {error.strerror}") from error
     if len(data) > REQUEST_BYTES_MAX:
         raise BadInput(
-            f"signing request {path}: more than {REQUEST_BYTES_MAX:,} bytes; is it one at all?"
+            f"signing request {path} is larger than {REQUEST_BYTES_MAX:,} bytes: name a file with"
+            " one PEM signing request"
         )
     return data
 
 
 def _security(context: typer.Context, directory: str | None) -> SecuritySettings:
+    """Return the security settings; ``directory``, if given, replaces the configured folder."""
     chosen = settings.of(context, ClientSettings, {"security.directory": directory})
     return chosen.security
 
 
 def _allowlist(chosen: SecuritySettings) -> Path:
+    """Return the path of the allowlist."""
     return chosen.allowlist or chosen.directory / identities.ALLOWLIST
 
 
 def _say(text: str) -> None:
+    """Print one line."""
     from midstreamer.console.terminal import console_here
 
     console_here().print(text, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``midstreamer db check``: what it shows while it works, and what it says at its end."""
+"""``midstreamer db check``: run the audit, show its progress, and print its result."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from midstreamer.store.postgres import PostgresStore
 from midstreamer.store.proofs import Rules
 
 SHOWN_MAX = 100
+"""Most findings that are printed."""
 
 
 def rules() -> Rules:
-    """The reasoning and the kernels of this installation."""
+    """Return the reasoning and the kernels of this installation, as the audit uses them."""
     from midstreamer import reasoning
     from midstreamer.market import distances
 
@@ -37,45 +38,52 @@ def rules() -> Rules:
 
 
 async def checked(store: PostgresStore, since: int) -> Report:
-    """Check an open store, showing on standard error how far it has come."""
+    """Audit an open store and return the report; the progress goes to standard error."""
     with TableProgress(Console(stderr=True)) as progress:
 
-        def show(made: Progress) -> None:
-            progress.show(made.table, made.done, made.whole)
+        def show(state: Progress) -> None:
+            progress.show(state.table, state.done, state.whole)
 
         async with store.auditing() as reader:
             return await audit.Audit(reader, rules(), since=since, progress=show).run()
 
 
 def told(report: Report, console: Console, json_report: Path | None) -> None:
-    """Print what was found; StoreError when anything was."""
+    """Print the findings of an audit; StoreError when there is any."""
     if json_report is not None:
         json_report.write_text(json.dumps(_plain(report), indent=2) + "\n", encoding="utf-8")
-    for one in report.kept[:SHOWN_MAX]:
-        console.print(str(one), soft_wrap=True, markup=False, highlight=False)
+    for finding in report.kept[:SHOWN_MAX]:
+        console.print(str(finding), soft_wrap=True, markup=False, highlight=False)
     if report.total > SHOWN_MAX:
         console.print(f"and {report.total - SHOWN_MAX:,} more")
     counts = ", ".join(f"{count:,} {table}" for table, count in sorted(report.checked.items()))
-    console.print(f"derived again: {counts}", soft_wrap=True)
+    console.print(f"recomputed and compared: {counts}", soft_wrap=True)
     if report.foreign:
         console.print(
-            f"{report.foreign:,} decisions are of another version of the reasoning: only their"
-            " columns, ids, windows and matches were compared",
+            f"{report.foreign:,} decisions were made by another version of the reasoning: only"
+            " their columns, ids, windows and matches were compared",
             soft_wrap=True,
         )
     if report.unlearned:
         console.print(
-            f"{report.unlearned:,} verdicts cannot be learned from; sync logged each as"
-            " verdict.unlearned, and their streams went on without them",
+            f"{report.unlearned:,} verdicts could not be learned; sync logged each of them as"
+            " verdict.unlearned, and the learning states do not include them",
             soft_wrap=True,
         )
     if report.total:
-        raise StoreError(f"{report.total:,} contradictions found: keep a dump and report them")
-    console.print("nothing contradicts a promise")
+        raise StoreError(
+            f"{report.total:,} stored values differ from the recomputed ones: keep a dump of the"
+            " database and report them"
+        )
+    console.print("no stored value differs from its recomputed value")
 
 
 def _plain(report: Report) -> dict[str, Any]:
-    kept = [one._asdict() if isinstance(one, Finding) else {"promise": one} for one in report.kept]
+    """Return the report as values that JSON can hold."""
+    kept = [
+        finding._asdict() if isinstance(finding, Finding) else {"promise": finding}
+        for finding in report.kept
+    ]
     return {
         "checked": dict(report.checked),
         "another_library": report.foreign,

@@ -1,9 +1,9 @@
-"""Child processes of a local fleet: started, watched, started again, stopped.
+"""Child processes of a local fleet: start, watch, restart and stop them.
 
-Each has its own session, so that Ctrl-C reaches the launcher alone, and its own log file.  A
-child that ends on its own is started again after a short pause, at most ``restarts_max`` times;
-one that ends before it was ever ready because of what it was told (exit code 2) is not: its own
-last error line becomes the run's error.
+Each child has its own session, so that Ctrl-C reaches the launcher only, and its own log file. A
+child that exits is restarted after a short pause, at most ``restarts_max`` times. A child that
+exits with code 2 (bad input) before it was ever ready is not restarted, because its configuration
+is wrong: the last error in its log becomes the error of the run.
 """
 
 from __future__ import annotations
@@ -22,34 +22,45 @@ from midstreamer.domain.errors import ConfigError, Unavailable
 from midstreamer.runtime.backoff import Backoff
 
 COMMAND = (sys.executable, "-m", "midstreamer")
+"""Command that starts a child; the subcommand follows."""
 BAD_INPUT_EXIT = 2
+"""Exit code of a process that was given wrong input or settings."""
 BACKOFF = Backoff(first_s=0.2, most_s=2.0)
+"""Pauses before restarts."""
 POLL_S = 0.05
+"""Seconds between two probes of a starting child."""
 PROBE_S = 2.0
+"""Most seconds that one probe may take."""
 LOG_TAIL_BYTES = 16_384
+"""Bytes at the end of a log that are searched for an error."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
+"""A log larger than this is renamed to ``.log.old`` when the child starts."""
 
 
 @dataclass
 class Child:
-    """One process of the fleet."""
+    """One process of the local fleet."""
 
     name: str
-    """What people call it: ``coordinator``, ``agent-2``."""
+    """Name in messages and of the log file: ``coordinator``, ``agent-2``."""
     verb: str
-    """The subcommand it runs."""
+    """Subcommand of ``midstreamer`` that the child runs."""
     environment: Mapping[str, str]
+    """Environment variables added to those of the launcher."""
     health: str
-    """``host:port`` of its probes."""
+    """``host:port`` of the child's probes."""
     log: Path
+    """File for the child's output."""
     restarts_max: int
+    """Most restarts before the run fails."""
     news: Callable[[str], None]
+    """Called with each line of news for the user."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     was_ready: bool = False
 
     async def start(self) -> asyncio.subprocess.Process:
-        """Start the process; its output goes to its log."""
+        """Start the process, with its output in its log."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".log.old"))
         with self.log.open("ab") as log:
@@ -65,13 +76,13 @@ class Child:
         return process
 
     async def ready(self) -> None:
-        """Return once nothing that it needs is missing; the caller bounds the time."""
+        """Return when the child reports to be complete. The caller sets the timeout."""
         while not await complete(self.health):  # noqa: ASYNC110 - another process
             await asyncio.sleep(POLL_S)
         self.was_ready = True
 
     async def watch(self) -> None:
-        """Start it again whenever it ends; raises when that does not help."""
+        """Start the child, and restart it whenever it exits; raise when a restart does not help."""
         while True:
             status = await (await self.start()).wait()
             if not self.was_ready and status == BAD_INPUT_EXIT:
@@ -83,13 +94,13 @@ class Child:
                     f" {self.last_words()}; see {self.log}"
                 )
             self.news(
-                f"{self.name} ended {_told(status)}; starting it again"
+                f"{self.name} ended {_told(status)}; restarting it"
                 f" ({self.restarts} of {self.restarts_max})"
             )
             await asyncio.sleep(BACKOFF.after(self.restarts))
 
     async def stop(self, stop_s: float) -> None:
-        """Ask it to stop, and kill it when it takes too long."""
+        """Terminate the child, and kill it when it does not exit within ``stop_s`` seconds."""
         process, self.process = self.process, None
         if process is None or process.returncode is not None:
             return
@@ -105,19 +116,20 @@ class Child:
             await process.wait()
 
     def last_words(self) -> str:
-        """The last error its log tells of, else its last line."""
+        """Return the last error in the child's log, else the last line of the log."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "no log"
-        told = [line.strip() for line in lines if line.strip()]
-        errors = [line for line in told if "error[" in line or "[error" in line]
-        return (errors or told or ["it said nothing"])[-1]
+        texts = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in texts if "error[" in line or "[error" in line]
+        return (errors or texts or ["its log is empty"])[-1]
 
 
 def _told(status: int) -> str:
+    """Return an exit status as text."""
     if status < 0:
         with contextlib.suppress(ValueError):
             return f"by {signal.Signals(-status).name}"
@@ -125,20 +137,20 @@ def _told(status: int) -> str:
 
 
 async def probe(address: str, path: str) -> bool:
-    """Whether a probe answers 200."""
+    """Return whether a probe answers 200."""
     return await _status(address, path) == b"200"
 
 
 async def complete(address: str) -> bool:
-    """Whether a process says that nothing it needs is missing."""
+    """Return whether a process reports that nothing it needs is missing."""
     status = await _status(address, "/completez")
-    if status == b"404":  # a version before this one says so at /readyz
+    if status == b"404":  # the previous version reports this at /readyz
         return await probe(address, "/readyz")
     return status == b"200"
 
 
 async def _status(address: str, path: str) -> bytes:
-    """The status that a probe answers with; empty when nobody does."""
+    """Return the HTTP status of a probe; empty when there is no answer."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(PROBE_S):
@@ -149,5 +161,5 @@ async def _status(address: str, path: str) -> bytes:
                 return words[1] if len(words) > 1 else b""
             finally:
                 writer.close()
-    except (OSError, TimeoutError, ValueError):  # ValueError: a line beyond the reader's bound
+    except (OSError, TimeoutError, ValueError):  # ValueError: the line exceeds the reader's limit
         return b""

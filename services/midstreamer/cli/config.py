@@ -1,4 +1,4 @@
-"""Settings of ``midstreamer run``: the fleet it starts on this machine."""
+"""Settings of ``midstreamer run``, which starts a fleet on this machine."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from midstreamer.runtime import config
 
 
 class RunSettings(config.Settings):
-    """How the local fleet is made; what it works on is said by flags."""
+    """How the local fleet is started. The data of a run are chosen by flags."""
 
     section: ClassVar[str] = "run"
 
     state_directory: Path | None = None
-    """Folder (mode 0700) of database, certificates, logs. None: `.midstreamer` in the working
-    folder. Two runs cannot share one at the same time."""
+    """Folder (mode 0700) of database, certificates and logs. None: `.midstreamer` in the working
+    folder. Two runs cannot use one folder at the same time."""
     agents: int = Field(3, ge=1, le=64)
-    """Agent processes. Shards have two replicas, so two agents survive the loss of one."""
+    """Number of agent processes. Each shard has two replicas, so one agent can be lost."""
     engine: Literal["auto", "numba", "wasm"] = "auto"
-    """What the agents compare with; `auto` takes the fastest that works here."""
+    """Engine of the agents for computing distances; `auto` takes the fastest that works here."""
     carrier: Literal["quic", "wss", "quic+wss"] = "quic"
-    """By which the processes and this command reach each other: QUIC, WebSocket over TLS, or QUIC
-    where it leads and WebSocket where not."""
+    """Carrier between the processes and this command: QUIC, WebSocket over TLS, or QUIC with
+    WebSocket as the fallback."""
     ready_s: float = Field(120.0, gt=0, le=3600)
-    """Seconds the processes may take to become ready; the first start compiles kernels."""
+    """Most seconds until all processes are ready; the first start compiles kernels."""
     stop_s: float = Field(15.0, gt=0, le=600)
-    """Seconds a process may take to stop cleanly before it is killed."""
+    """Most seconds for a process to stop before it is killed."""
     restarts_max: int = Field(10, ge=0, le=1000)
-    """How often one process is started again when it ends on its own, before the run fails."""
+    """Most restarts of one process that exits on its own; the next exit fails the run."""
     patience_s: float = Field(120.0, gt=0, le=3600)
-    """Seconds an append or a match of the replay may take, outages included."""
+    """Most seconds for one append or match of the replay, outages included."""

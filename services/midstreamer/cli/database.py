@@ -1,4 +1,4 @@
-"""``midstreamer db``: bring the store up to date, show it, prove it."""
+"""``midstreamer db``: migrate the database, show its status, and check its content."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.sync.config import SyncSettings
 from midstreamer.telemetry import logs
 
-if TYPE_CHECKING:  # asyncpg loads when a database is looked at
+if TYPE_CHECKING:  # asyncpg is imported only when a command opens a database
     from midstreamer.store.audit import Report
     from midstreamer.store.embedded import EmbeddedServer
     from midstreamer.store.ports import Status
     from midstreamer.store.postgres import PostgresStore
 
-commands = typer.Typer(no_args_is_help=True, help="Look after the database.")
+commands = typer.Typer(no_args_is_help=True, help="Migrate, show and check the database.")
 
-DSN = typer.Option("", help="Instead of sync.dsn; without either, sync's embedded server.")
+DSN = typer.Option("", help="DSN of the database. Default: sync.dsn, else sync's embedded server.")
 STATE_DIR = typer.Option(
-    None, help="The embedded server of this folder of `midstreamer run`; started if needed."
+    None, help="State folder of `midstreamer run`; its embedded server is started if needed."
 )
 ResultT = TypeVar("ResultT")
 
 
 @commands.command()
 def migrate(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
-    """Bring the schema up to date; sync does the same when it starts."""
+    """Migrate the schema to the version of this command; sync does the same when it starts."""
     from midstreamer.store import admin
 
     _show(_with_store(context, dsn, state_dir, admin.migrate))
@@ -39,7 +39,7 @@ def migrate(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STA
 
 @commands.command()
 def status(context: typer.Context, dsn: str = DSN, state_dir: Path | None = STATE_DIR) -> None:
-    """Show schema version, rows and sizes."""
+    """Show schema version, row counts and sizes."""
     from midstreamer.store import admin
 
     async def look(store: PostgresStore) -> Status:
@@ -55,15 +55,15 @@ def check(
     dsn: str = DSN,
     state_dir: Path | None = STATE_DIR,
     since: str = typer.Option(
-        "", metavar="TIME", help="Only decisions from then on, and verdicts due from then on."
+        "", metavar="TIME", help="Check only decisions, and verdicts due, from this time on."
     ),
     json_report: Path | None = typer.Option(
-        None, "--json", help="Write the counts and the first 1,000 findings there as JSON too."
+        None, "--json", help="Also write counts and the first 1,000 findings to this JSON file."
     ),
 ) -> None:
-    """Derive everything again that can be, and name each stored value that is not as derived.
+    """Recompute every derived value, and report each stored value that differs.
 
-    Exit code 0 means that nothing contradicts. Ctrl-C stops it at any moment.
+    Exit code 0 means that no value differs. Ctrl-C stops the check at any time.
 
     Examples:
 
@@ -78,7 +78,9 @@ def check(
 
     begin = rows.instant_of(since) if since else EVER
     if json_report is not None and not json_report.absolute().parent.is_dir():
-        raise BadInput(f"--json {json_report}: no folder {json_report.absolute().parent}")
+        raise BadInput(
+            f"--json {json_report}: folder {json_report.absolute().parent} does not exist"
+        )
 
     async def prove(store: PostgresStore) -> Report:
         await store.open()
@@ -93,19 +95,21 @@ def _with_store(
     state_dir: Path | None,
     work: Callable[[PostgresStore], Awaitable[ResultT]],
 ) -> ResultT:
-    """Do work on the store that was asked for; the first signal stops it and cleans up."""
+    """Run ``work`` on the chosen store and return its result; a signal stops it and cleans up."""
     from midstreamer.runtime import shutdown
     from midstreamer.store.postgres import PostgresStore
 
     if dsn and state_dir is not None:
-        raise BadInput("--dsn and --state-dir name two stores: give one of them")
-    made = settings.of(context, SyncSettings, {"dsn": dsn or None})
+        raise BadInput("--dsn and --state-dir name two different stores: give only one of them")
+    sync_settings = settings.of(context, SyncSettings, {"dsn": dsn or None})
     logs.configure(json=False, level="error")
     done: list[ResultT] = []
 
     async def run() -> None:
-        async with _server(made, state_dir) as source:
-            store = PostgresStore(source, connect_s=made.connect_s, command_s=made.command_s)
+        async with _server(sync_settings, state_dir) as source:
+            store = PostgresStore(
+                source, connect_s=sync_settings.connect_s, command_s=sync_settings.command_s
+            )
             try:
                 done.append(await work(store))
             finally:
@@ -118,12 +122,12 @@ def _with_store(
 
 
 @asynccontextmanager
-async def _server(made: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
-    """The database's DSN; an embedded server that does not run is started for as long as needed."""
-    if made.dsn and state_dir is None:
-        yield made.dsn.reveal()
+async def _server(sync_settings: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
+    """Yield the DSN of the database; an embedded server that does not run is started meanwhile."""
+    if sync_settings.dsn and state_dir is None:
+        yield sync_settings.dsn.reveal()
         return
-    server = await _embedded(made, state_dir)
+    server = await _embedded(sync_settings, state_dir)
     if server.runs_elsewhere:
         yield server.dsn
         return
@@ -133,8 +137,8 @@ async def _server(made: SyncSettings, state_dir: Path | None) -> AsyncIterator[s
         await server.stop()
 
 
-async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServer:
-    """The embedded server of a folder; ConfigError where there is none."""
+async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> EmbeddedServer:
+    """Return the embedded server of a folder; ConfigError when the folder has none."""
     from midstreamer.cli import state
     from midstreamer.store.embedded import EmbeddedServer
 
@@ -143,18 +147,19 @@ async def _embedded(made: SyncSettings, state_dir: Path | None) -> EmbeddedServe
         directory, missing = state.StateFolder(folder).postgres, f"state folder {folder}"
     else:
         directory, missing = (
-            made.directory,
-            f"sync.dsn is empty and sync.directory = {made.directory}",
+            sync_settings.directory,
+            f"sync.dsn is empty and sync.directory = {sync_settings.directory}",
         )
     if directory.parent.is_dir():
         server = EmbeddedServer(directory)
         if server.data.exists():
             return server
-        await server.erase()  # what looking for it may have made
-    raise ConfigError(f"{missing} holds no database: name one with --dsn or --state-dir")
+        await server.erase()  # creating the object may have created a folder
+    raise ConfigError(f"{missing} has no database: name one with --dsn or --state-dir")
 
 
 def _show(found: Status) -> None:
+    """Print the status of a database as a table."""
     from rich.table import Table
 
     from midstreamer.console.terminal import console_here

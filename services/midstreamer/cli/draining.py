@@ -1,6 +1,6 @@
-"""Waiting for a member that was asked to drain: what is seen of it, and when it has left.
+"""Wait for a member that was asked to drain, and report its progress until it has left the fleet.
 
-`Watch` decides, from the members that were listed; `until_left` asks for the list again and again.
+`Watch` decides from lists of members; `until_left` requests these lists at intervals.
 """
 
 from __future__ import annotations
@@ -22,50 +22,59 @@ from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Member
 
 LOOK_S = 0.5
+"""Seconds between two requests for the list of members."""
 NOBODY_THERE = (Unavailable, LinkClosed, DeadlineExceeded)
-"""Errors of a look that nobody answered; Overloaded is not among them."""
+"""Errors of a request that no coordinator answered. Overloaded is not one of them."""
 ATTEMPT_S = 2.0
-"""Longest that one look may take: a member that drains may be the one that is asked."""
+"""Most seconds for one request. It is short because the draining member may be the one asked."""
 
 
 class Watch:
-    """One member, from the request on."""
+    """The member that drains, from the request to its leaving."""
 
     def __init__(self, name: str, members: Sequence[Member]) -> None:
-        """``members``: those that were listed before it was asked."""
+        """Start with ``members``, the list from before the member was asked to drain."""
         self.name = name
         self.left = False
+        """Whether the member has left the fleet."""
         self.said = ""
-        """The last line about it."""
+        """The last line reported about the member."""
         self._before = _named(name, members)
         kind = name.partition("/")[0]
-        self._alone = [one.name for one in members if one.name.startswith(f"{kind}/")] == [name]
-        """No other of its kind is listed."""
+        self._alone = [member.name for member in members if member.name.startswith(f"{kind}/")] == [
+            name
+        ]
+        """Whether the member is the only one of its kind."""
 
     @property
     def draining(self) -> bool:
-        """Whether it drained already before it was asked."""
+        """Whether the member was draining before it was asked."""
         return self._before is not None and self._before.draining
 
     def check(self) -> None:
-        """Raise Unsupported for a member that would not hear of it: it would be waited for in vain.
+        """Raise Unsupported for a member that cannot be asked to drain: waiting for it would never
+        end.
 
-        A name that nobody has is left to sync, which knows the nearest.
+        An unknown name is accepted here; sync refuses it and suggests the nearest name.
         """
         if self._before is None:
             return
         if Capability.RETIRE not in self._before.evidence.get("capabilities", "").split():
             raise Unsupported(
-                f"{self.name} does not say that it can be asked to drain: it runs an older version,"
-                " or its sync does; stop it with SIGTERM"
+                f"{self.name} does not report that it can be asked to drain: the member or its"
+                " sync runs an older version; stop the member with SIGTERM"
             )
 
     def begun(self) -> str:
-        """The first line."""
-        return f"{self.name} drains already" if self.draining else f"{self.name} is asked to drain"
+        """Return the first line of the report."""
+        return (
+            f"{self.name} is already draining"
+            if self.draining
+            else f"{self.name} is asked to drain"
+        )
 
     def seen(self, members: Sequence[Member]) -> str:
-        """A line about what is new; empty for nothing."""
+        """Return a line on what has changed in the list of members; empty when nothing has."""
         member = _named(self.name, members)
         self._before = self._before or member
         if member is None:
@@ -73,34 +82,36 @@ class Watch:
             line = f"{self.name} has left the fleet"
         elif self._before is not None and member.incarnation != self._before.incarnation:
             self.left = True
-            line = f"{self.name} has left the fleet, and was started anew"
+            line = f"{self.name} has left the fleet, and has been started again"
         elif self._is_alone(Kind.SYNC) and member.draining:
             self.left = True
-            line = f"{self.name} drains; it is the only sync: nobody can tell when it has left"
+            line = f"{self.name} drains; no other sync can report when this one has left"
         else:
             line = f"{self.name}: {progress(member)}"
         news, self.said = ("" if line == self.said else line), line
         return news
 
     def unanswered(self, error: MidstreamerError) -> str:
-        """A line about a list that did not come; empty when the next may come."""
+        """Return a line if an unanswered request means that the member has left, otherwise ""."""
         if not self._is_alone(Kind.COORDINATOR) or type(error) not in NOBODY_THERE:
             return ""
         self.left = True
-        return f"{self.name} was the only coordinator, and answers no longer"
+        return f"{self.name} was the only coordinator, and no longer answers"
 
     def _is_alone(self, kind: Kind) -> bool:
+        """Return whether the member is of this kind and the only one of its kind."""
         return self._alone and self.name.startswith(f"{kind}/")
 
 
 def _named(name: str, members: Sequence[Member]) -> Member | None:
+    """Return the member with this name; None when it is not in the list."""
     return next((member for member in members if member.name == name), None)
 
 
 async def until_left(
     client: AsyncClient, watch: Watch, *, timeout_s: float, say: Callable[[str], None]
 ) -> None:
-    """Return when the member has left; DeadlineExceeded when that takes too long."""
+    """Return when the member has left the fleet; DeadlineExceeded after ``timeout_s`` seconds."""
     client.deadline_s = min(client.deadline_s, ATTEMPT_S)
     try:
         async with asyncio.timeout(timeout_s):
@@ -114,7 +125,7 @@ async def until_left(
                     say(line)
     except TimeoutError as error:
         raise DeadlineExceeded(
-            f"{watch.name} has not left within {timeout_s:g} s; last seen:"
-            f" {watch.said or 'nothing'}. It goes on draining: look again with `midstreamer"
+            f"{watch.name} has not left the fleet within {timeout_s:g} s; last report:"
+            f" {watch.said or 'none'}. It continues to drain: check with `midstreamer"
             " status`, or wait longer with --timeout"
         ) from error

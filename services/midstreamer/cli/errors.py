@@ -1,7 +1,7 @@
-"""How a command ends: one clear line for what is foreseen, no traceback unless asked for.
+"""The end of a command: one clear line for an expected error, and no traceback without ``--debug``.
 
-Exit codes: 0 done; 1 it did not work; 2 what was asked or configured cannot work; 130 stopped by
-Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 success; 1 failure; 2 wrong input or settings; 130 stopped by Ctrl-C; 143 stopped by
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from midstreamer.domain.errors import BadInput, ConfigError, MidstreamerError
 from midstreamer.telemetry import logs
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+"""Exit codes."""
 
 
 def outcome(work: Callable[[], None], *, debug: Callable[[], bool]) -> int:
-    """Run a command; return its exit code, having said on standard error what went wrong."""
+    """Run a command and return its exit code; an error is printed on standard error."""
     try:
         work()
     except KeyboardInterrupt:
@@ -32,7 +33,7 @@ def outcome(work: Callable[[], None], *, debug: Callable[[], bool]) -> int:
 
 
 def told(error: BaseException, *, debug: bool) -> int:
-    """Say what went wrong; return the exit code."""
+    """Print an error and return the exit code."""
     found = foreseen(error)
     if debug:
         sys.stderr.write(logs.scrub("".join(traceback.format_exception(error))))
@@ -47,11 +48,11 @@ def told(error: BaseException, *, debug: bool) -> int:
         package = found.name.partition(".")[0]
         sys.stderr.write(
             f"error[error]: this command needs the package {package}, which is not installed here:"
-            " install it, or run the command where it is (of the images, only midstreamer-agent"
-            " has the kernels, and none has data sets)\n"
+            " install the package, or run the command where it is installed (of the images, only"
+            " midstreamer-agent has the kernels, and none has data sets)\n"
         )
         return FAILED
-    hint = "" if debug else "; the same command with --debug shows where"
+    hint = "" if debug else "; repeat the command with --debug to see the traceback"
     sys.stderr.write(
         f"error[error]: unexpected {type(found).__name__}: {logs.scrub(str(found))}{hint}\n"
     )
@@ -59,13 +60,14 @@ def told(error: BaseException, *, debug: bool) -> int:
 
 
 def foreseen(error: BaseException) -> BaseException:
-    """The foreseen error inside a group of errors, else the first of all."""
+    """Return the first MidstreamerError of an exception group, else the group's first error."""
     while isinstance(error, BaseExceptionGroup):
         error = (error.subgroup(MidstreamerError) or error).exceptions[0]
     return error
 
 
 def _code_of(end: SystemExit) -> int:
+    """Return the exit code of a SystemExit; a text is printed."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     sys.stderr.write(f"{end.code}\n")
@@ -73,6 +75,6 @@ def _code_of(end: SystemExit) -> int:
 
 
 def _pipe_closed() -> int:
-    """Whoever read our output has gone (`| head`): nothing is left to say, or to say it to."""
+    """Stop all output after the reader of our output has closed the pipe (`| head`)."""
     sys.stdout = sys.stderr = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115
     return FAILED

@@ -1,4 +1,4 @@
-"""The identities a command acts under, where their credentials come from, and the carrier."""
+"""Identities, credentials and carriers for the commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Limits
 
 ALLOWLIST = "allowlist"
+"""File name of the allowlist in the folder of certificates."""
 
 log = logs.get(__name__)
 
 
 def named(text: str, trust_domain: str) -> Identity:
-    """The identity of ``<kind>/<id>``."""
+    """Return the identity of ``<kind>/<id>``; BadInput when the text has another form."""
     kind, _, label = text.partition("/")
     if kind not in set(Kind) or not label:
         raise BadInput(f"{text!r} is not <kind>/<id>; kinds: {', '.join(Kind)}")
@@ -37,26 +38,27 @@ def named(text: str, trust_domain: str) -> Identity:
 def prepare(
     directory: Path, members: Iterable[Identity], *, in_memory: Collection[Kind] = ()
 ) -> None:
-    """Make sure that an authority is there and that the members are certified and let in.
+    """Create what is missing: the authority, the members' certificates, their allowlist entries.
 
-    Members of the kinds in ``in_memory`` have themselves certified: no key is written for them.
+    Members of the kinds in ``in_memory`` request their certificates themselves, so no key file is
+    written for them.
     """
-    several = list(members)
+    all_members = list(members)
     if not files.authority_path(directory).exists():
-        files.init_authority(directory, several[0].trust_domain)
-    for member in several:
+        files.init_authority(directory, all_members[0].trust_domain)
+    for member in all_members:
         if member.kind not in in_memory:
             files.CertificateManager(directory, member).load_or_generate()
-    allow(directory / ALLOWLIST, several)
+    allow(directory / ALLOWLIST, all_members)
 
 
 def allow(path: Path, members: Iterable[Identity]) -> None:
-    """Add those that no entry lets in; a list that lets all in is left as it is."""
+    """Add the members that no entry admits; a list that admits every member is unchanged."""
     entries: list[str] = []
     if path.exists():
-        there = files.AllowlistFile(path).current
-        members = [member for member in members if not there.allows(member)]
-        # Line by line as they stand: with what is granted, and with people's comments.
+        current = files.AllowlistFile(path).current
+        members = [member for member in members if not current.allows(member)]
+        # Keep the existing lines unchanged, with their grants and comments.
         entries = path.read_text("utf-8").splitlines()
     wanted = [member.name for member in members]
     if wanted:
@@ -64,7 +66,7 @@ def allow(path: Path, members: Iterable[Identity]) -> None:
 
 
 def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> Carrier:
-    """The carriers of one process; its certificate is loaded, issued or renewed first."""
+    """Return the carriers of one process, after its certificate was loaded, issued or renewed."""
     from midstreamer.transport import carriers
 
     return carriers.build(_of_files(me, security), limits=limits_of(limits), proxy=security.proxy)
@@ -73,10 +75,11 @@ def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> 
 def source(
     me: Identity, security: SecuritySettings, *, hosts: Collection[str] = ()
 ) -> CredentialSource:
-    """Where the credentials of a service come from, by `security.key`.
+    """Return the source of a service's credentials, as ``security.key`` configures it.
 
-    Those of files are there at once; `runtime.renewing` waits for the others.  ``hosts`` are DNS
-    names in the certificate.  The database has no allowlist: its clients show no certificate.
+    Credentials from files are available at once; `runtime.renewing` waits for any other. ``hosts``
+    are DNS names for the certificate. The database has no allowlist, because its clients show no
+    certificate.
     """
     if security.key == "file":
         return _of_files(me, security, hosts)
@@ -84,7 +87,7 @@ def source(
     def waits(why: str) -> None:
         log.warning("certificate.waiting", identity=me.name, detail=why)
 
-    trust = files.trust_path(security.directory)
+    bundle_path = files.trust_path(security.directory)
     in_cluster = security.key == "cluster"
     return RequestedSource(
         me,
@@ -93,14 +96,14 @@ def source(
         else AuthorityIssuer(security.directory, hosts=hosts),
         hosts=hosts,
         allowlist=None if me.kind is Kind.POSTGRES else _listed(security),
-        # In a cluster the issuer says whom to trust, unless the bundle is mounted.
-        bundle=None if in_cluster and not trust.exists() else BundleFile(trust),
+        # In a cluster the issuer provides the trusted authorities, unless a bundle is mounted.
+        bundle=None if in_cluster and not bundle_path.exists() else BundleFile(bundle_path),
         waits=waits,
     )
 
 
 def teller(me: Identity, security: SecuritySettings) -> Teller | None:
-    """Who tells in the cluster what this process waits for; None outside of one."""
+    """Return the reporter of this pod's state to Kubernetes; None outside of a cluster."""
     if security.key != "cluster":
         return None
     _check_pod(me)
@@ -110,22 +113,25 @@ def teller(me: Identity, security: SecuritySettings) -> Teller | None:
 
 
 def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
+    """Return the issuer that requests certificates from the cluster."""
     _check_pod(me)
     who = account.in_pod()
-    client = Client(who, idle_max=0)  # it is used once in hours
+    client = Client(who, idle_max=0)  # used only once in several hours
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 
 def _check_pod(me: Identity) -> None:
-    """The operator certifies pods by these three, and no other name."""
+    """Raise ConfigError unless the id names a pod: the operator certifies no other names."""
     if me.id.count("/") != 2:
         raise ConfigError(
-            f"{me.kind}.id = {me.id}: with security.key = cluster it is <namespace>/<pod>/<uid> of"
-            " this pod, from its fields metadata.namespace, metadata.name and metadata.uid"
+            f"{me.kind}.id = {me.id}: with security.key = cluster, set the id to"
+            " <namespace>/<pod>/<uid> of this pod, from its fields metadata.namespace,"
+            " metadata.name and metadata.uid"
         )
 
 
 def _of_files(me: Identity, security: SecuritySettings, hosts: Collection[str] = ()) -> FileSource:
+    """Return the source that keeps key and certificate in files."""
     manager = files.CertificateManager(
         security.directory, me, renew_before_days=security.renew_before_days, hosts=hosts
     )
@@ -134,11 +140,12 @@ def _of_files(me: Identity, security: SecuritySettings, hosts: Collection[str] =
 
 
 def _listed(security: SecuritySettings) -> files.AllowlistFile:
+    """Return the allowlist, which is read from its file."""
     return files.AllowlistFile(security.allowlist or security.directory / ALLOWLIST)
 
 
 def limits_of(limits: LimitSettings) -> Limits:
-    """The settings, as carriers take them."""
+    """Return the limits for carriers, as configured."""
     return Limits(
         frame_bytes_max=limits.frame_bytes_max,
         links_max=limits.links_max,

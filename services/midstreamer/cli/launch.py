@@ -1,4 +1,4 @@
-"""``midstreamer run``: the flags, the screen, the report; `cli.run` does the work."""
+"""``midstreamer run``: its flags, its display and its report. `cli.run` does the work."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from midstreamer.market import report
 
 DATA_USUAL = ("sp500", "load")
+"""Data sets of a run without ``--data``."""
 
 
 def run(
@@ -28,27 +29,29 @@ def run(
         "", help="sp500, load, or a CSV or Parquet file. Default: sp500, then a part of load."
     ),
     json_report: Path | None = typer.Option(
-        None, "--json", help="Write the figures there as JSON too."
+        None, "--json", help="Also write the figures to this JSON file."
     ),
     json_schema: bool = typer.Option(
-        False, "--json-schema", help="Print the JSON Schema of the report and end."
+        False, "--json-schema", help="Print the JSON Schema of the report and exit."
     ),
     start: str = typer.Option(
-        "", "--from", metavar="TIME", help="Where live ticks begin; what is earlier is history."
+        "", "--from", metavar="TIME", help="Time of the first live tick; earlier ticks are history."
     ),
-    stop: str = typer.Option("", "--to", metavar="TIME", help="Where live ticks end."),
-    series: str = typer.Option("", help="Only these, separated by commas: AAPL,JPM."),
-    window: int | None = typer.Option(None, help="Points compared."),
-    horizon: int | None = typer.Option(None, help="Points foretold ahead."),
-    rate: float | None = typer.Option(None, help="At most so many ticks a second."),
-    agents: int | None = typer.Option(None, help="Agent processes."),
-    engine: str | None = typer.Option(None, help="auto, numba or wasm."),
+    stop: str = typer.Option("", "--to", metavar="TIME", help="Time before which live ticks end."),
+    series: str = typer.Option("", help="Use only these series, separated by commas: AAPL,JPM."),
+    window: int | None = typer.Option(None, help="Points in each compared window."),
+    horizon: int | None = typer.Option(None, help="Points to forecast ahead."),
+    rate: float | None = typer.Option(None, help="Most ticks per second."),
+    agents: int | None = typer.Option(None, help="Number of agent processes."),
+    engine: str | None = typer.Option(None, help="Engine of the agents: auto, numba or wasm."),
     state_dir: Path | None = typer.Option(None, help="Folder of database, keys and logs."),
-    fresh: bool = typer.Option(False, "--fresh", help="Erase what is stored there first."),
+    fresh: bool = typer.Option(
+        False, "--fresh", help="First erase the stored data of that folder."
+    ),
 ) -> None:
-    """Start a fleet here, load history, replay the rest as live ticks, decide, sum up.
+    """Start a fleet on this machine, load history, replay live ticks, and report the results.
 
-    Stop it with Ctrl-C at any moment: the next run goes on with what is stored.
+    Stop it with Ctrl-C at any time: the next run continues with the stored data.
 
     Examples:
 
@@ -64,28 +67,29 @@ def run(
         _print_schema()
         return
     flags = {"agents": agents, "engine": engine, "state_directory": state_dir}
-    made = settings.of(context, RunSettings, flags)
+    run_settings = settings.of(context, RunSettings, flags)
     chosen = (data,) if data else DATA_USUAL
     work = runs.jobs(runs.selection(chosen, start, stop, series, window, horizon))
     _check(rate, json_report)
-    _execute(made, work, json_report, rate, settings.file_of(context), fresh)
+    _execute(run_settings, work, json_report, rate, settings.file_of(context), fresh)
 
 
 def _print_schema() -> None:
+    """Print the JSON Schema of the report."""
     from midstreamer.market import report
 
     sys.stdout.write(report.schema().decode())
 
 
 def _execute(
-    made: RunSettings,
+    run_settings: RunSettings,
     work: Sequence[Job],
     json_report: Path | None,
     rate: float | None,
     config_file: Path | None,
     fresh: bool,
 ) -> None:
-    """Hold the state folder, show the run, and sum it up however it ends."""
+    """Lock the state folder, show the run, and print its report however it ends."""
     from midstreamer.cli import run as runs
     from midstreamer.cli import state
     from midstreamer.console import screen
@@ -95,12 +99,12 @@ def _execute(
     logs.configure(json=False, level="error")
     done: list[report.Report] = []
     with contextlib.ExitStack() as ends:
-        folder = ends.enter_context(state.held(state.where(made.state_directory)))
+        folder = ends.enter_context(state.held(state.where(run_settings.state_directory)))
         shown = ends.enter_context(screen.screen_here())
         ends.callback(_tell, done, shown, json_report)
         stopped = shutdown.run(
             runs.execute(
-                folder, made, work, shown,
+                folder, run_settings, work, shown,
                 rate=rate, config_file=config_file, fresh=fresh, done=done,
             )
         )  # fmt: skip
@@ -109,23 +113,26 @@ def _execute(
 
 
 def _check(rate: float | None, json_report: Path | None) -> None:
+    """Raise BadInput for flags that cannot work."""
     if rate is not None and not rate > 0:
-        raise BadInput(f"--rate {rate:g}: ticks a second must be above 0")
+        raise BadInput(f"--rate {rate:g}: the rate must be above 0 ticks per second")
     if json_report is not None and not json_report.absolute().parent.is_dir():
-        raise BadInput(f"--json {json_report}: no folder {json_report.absolute().parent}")
+        raise BadInput(
+            f"--json {json_report}: folder {json_report.absolute().parent} does not exist"
+        )
 
 
 def _tell(done: list[report.Report], shown: screen.Screen, json_report: Path | None) -> None:
-    """The summary, also of a run that was stopped or failed midway."""
+    """Print the report, also of a run that was stopped or that failed."""
     from rich.text import Text
 
     from midstreamer.console import views
     from midstreamer.market import report
 
-    for made in done:
-        shown.show(views.summary(made))
+    for finished in done:
+        shown.show(views.summary(finished))
         if json_report is not None:
-            json_report.write_bytes(report.encode(made))
+            json_report.write_bytes(report.encode(finished))
             shown.show(Text(f"figures as JSON: {json_report}"))
-        if made.interrupted:
-            shown.show(Text("stopped before its end; the same command goes on from here"))
+        if finished.interrupted:
+            shown.show(Text("stopped before its end; the same command continues from here"))

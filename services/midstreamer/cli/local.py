@@ -1,11 +1,12 @@
 """A whole fleet on this machine: PostgreSQL, identities, sync, a coordinator, agents.
 
-Everything lies in one state folder and listens on loopback.  Ports are chosen free at each start
-and kept for the fleet's life, so a process that is started again is found where it was.
-Settings reach the children by the configuration file and environment variables; there are no
-secrets among them: the database is reached over a private socket, and every process reads its
-own key from the folder, or makes it (`security.key`).  Inside ``async with`` all are ready and
-watched; leaving stops agents, coordinator, sync and PostgreSQL, in that order, also after an error.
+All files are in one state folder, and all processes listen on loopback. Free ports are chosen at
+each start and kept until the fleet stops, so that a restarted process has its old address. The
+children get their settings from the configuration file and from environment variables. The
+variables contain no secrets: the database is reached over a private socket, and every process reads
+its own key from the folder or creates it in memory (`security.key`). Inside ``async with`` all
+processes are ready and watched. On leaving, also after an error, agents, coordinator, sync and
+PostgreSQL are stopped in this order.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ from midstreamer.sync.config import SyncSettings
 from midstreamer.transport.carrier import Carrier
 
 COORDINATOR, SYNC, CLIENT = "c1", "s1", "local"
+"""Ids of the coordinator, of sync and of the client."""
 TRUST_DOMAIN = config.SecuritySettings().trust_domain
 
 
 class LocalFleet:
-    """PostgreSQL and the processes of one run; use it with ``async with``."""
+    """PostgreSQL and the processes of one run. Use it with ``async with``."""
 
     def __init__(
         self,
@@ -48,12 +50,13 @@ class LocalFleet:
         config_file: Path | None,
         news: Callable[[str], None],
     ) -> None:
+        """Prepare a fleet without starting it; ``news`` is called with each line for the user."""
         self.state = state
         self.settings = settings
         self.server = EmbeddedServer(state.postgres)
         self.children: list[Child] = []
         self.coordinator = ""
-        """Address of the coordinator."""
+        """Address of the coordinator; empty before the start."""
         self._config_file = config_file
         self._news = news
         self._watching: asyncio.Task[None] | None = None
@@ -95,12 +98,13 @@ class LocalFleet:
 
     @property
     def client_config(self) -> Path:
-        """A configuration file for commands that ask this fleet while it runs."""
+        """Path of the configuration file for commands that query this fleet while it runs."""
         return self.state.folder / "client.toml"
 
     def _tell_clients(self) -> None:
+        """Write the configuration file for clients."""
         self.client_config.write_text(
-            "# Written at every start: reaches the fleet that runs here.\n"
+            "# Rewritten at every start: settings for clients of the fleet that runs here.\n"
             f'[client]\naddresses = ["{self.coordinator}"]\nidentity = "client/{CLIENT}"\n'
             f"\n[security]\ndirectory = {json.dumps(str(self.state.certs))}\n"
             f'trust_domain = "{TRUST_DOMAIN}"\n',
@@ -108,22 +112,24 @@ class LocalFleet:
         )
 
     def client_carrier(self) -> Carrier:
-        """The carrier of this process, as the fleet's local client."""
+        """Return a carrier for this process as the local client of the fleet."""
         me = identities.named(f"client/{CLIENT}", TRUST_DOMAIN)
         security = config.SecuritySettings(directory=self.state.certs, trust_domain=TRUST_DOMAIN)
         return identities.carrier(me, security, config.LimitSettings())
 
     def _members(self) -> list[Identity]:
+        """Return the identities that need a certificate or an allowlist entry."""
         agents = [f"agent/{each}" for each in self._agent_ids()]
         people = [f"client/{CLIENT}", f"operator/{CLIENT}"]
         names = [f"sync/{SYNC}", f"coordinator/{COORDINATOR}", *people, *agents]
         return [identities.named(name, TRUST_DOMAIN) for name in names]
 
     def _agent_ids(self) -> list[str]:
+        """Return the ids of all agents."""
         return [f"a{number}" for number in range(1, self.settings.agents + 1)]
 
     def _plan(self, dsn: str) -> None:
-        """Decide about ports and environments of all children."""
+        """Choose ports and environment variables for all children."""
         carrier = self.settings.carrier
         before = "" if carrier == "quic" else f"{carrier}://"
         ports = free_ports(2, datagram=carrier != "wss")
@@ -147,19 +153,29 @@ class LocalFleet:
             )  # fmt: skip
 
     def _add(self, name: str, verb: str, port: int, shared: dict[str, str], **values: str) -> None:
+        """Add a child with its settings as environment variables."""
         health = f"127.0.0.1:{port}"
         prefix = f"{config.PREFIX}{verb.upper()}__"
-        own = {f"{prefix}{key.upper()}": value for key, value in values.items()}
-        own[f"{prefix}TELEMETRY__LISTEN"] = health
+        own_variables = {f"{prefix}{key.upper()}": value for key, value in values.items()}
+        own_variables[f"{prefix}TELEMETRY__LISTEN"] = health
         log = self.state.logs / f"{name}.log"
         self.children.append(
             Child(
-                name, verb, {**shared, **own}, health, log, self.settings.restarts_max, self._news
+                name,
+                verb,
+                {**shared, **own_variables},
+                health,
+                log,
+                self.settings.restarts_max,
+                self._news,
             )
         )
 
     async def _start(self) -> None:
-        """Start and watch everything; return when all are ready."""
+        """Start and watch all children; return when all are ready.
+
+        Unavailable is raised when a child is not ready after ``run.ready_s`` seconds.
+        """
         self._news(f"starting {', '.join(child.name for child in self.children)}")
         self._watching = asyncio.create_task(self._watch(), name="fleet.watch")
         ready = asyncio.create_task(self._all_ready(), name="fleet.ready")
@@ -181,10 +197,11 @@ class LocalFleet:
             raise self._failure
 
     async def _all_ready(self) -> None:
+        """Return when every child is ready."""
         await asyncio.gather(*(child.ready() for child in self.children))
 
     async def _watch(self) -> None:
-        """Keep everything alive; a failure that cannot be mended ends the run."""
+        """Watch all processes; a failure that restarts do not repair ends the run."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_server())
@@ -196,17 +213,18 @@ class LocalFleet:
                 self._owner.cancel("the fleet failed")
 
     async def _watch_server(self) -> None:
+        """Restart PostgreSQL whenever it exits, at most ``restarts_max`` times."""
         restarts = 0
         while True:
             status = await self.server.wait()
             restarts += 1
             if restarts > self.settings.restarts_max:
                 raise Unavailable(f"PostgreSQL ended {restarts} times; see {self.server.log}")
-            self._news(f"PostgreSQL ended with status {status}; starting it again")
+            self._news(f"PostgreSQL ended with status {status}; restarting it")
             await self.server.start()
 
     async def _stop(self) -> None:
-        """Agents, coordinator, sync, PostgreSQL: each after those that need it."""
+        """Stop agents, coordinator, sync and PostgreSQL, each after those that need it."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -222,23 +240,25 @@ class LocalFleet:
 
 
 def _in_memory(config_file: Path | None) -> set[Kind]:
-    """The kinds whose processes will have their key in memory, by what they will be told."""
+    """Return the kinds of processes that are configured to keep their key in memory."""
     services: dict[Kind, type[SyncSettings | CoordinatorSettings | AgentSettings]] = {
         Kind.SYNC: SyncSettings,
         Kind.COORDINATOR: CoordinatorSettings,
         Kind.AGENT: AgentSettings,
     }
-    told = {kind: config.load(of, config_file=config_file) for kind, of in services.items()}
-    return {kind for kind, made in told.items() if made.security.key == "memory"}
+    settings_of = {
+        kind: config.load(section, config_file=config_file) for kind, section in services.items()
+    }
+    return {kind for kind, each in settings_of.items() if each.security.key == "memory"}
 
 
 def free_ports(count: int, *, datagram: bool) -> list[int]:
-    """Ports that nobody uses now, all different."""
+    """Return different ports that are free now."""
     kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
-    with contextlib.ExitStack() as open_:
+    with contextlib.ExitStack() as stack:
         ports = []
         for _ in range(count):
-            probe = open_.enter_context(socket.socket(socket.AF_INET, kind))
+            probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
             probe.bind(("127.0.0.1", 0))
             ports.append(int(probe.getsockname()[1]))
     return ports

@@ -1,4 +1,4 @@
-"""The command: one verb per process and task, the same errors and the same help everywhere."""
+"""The ``midstreamer`` command: one subcommand for each process and task."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Find what in history looks like now, on a fleet, and learn from each outcome.
+    help="""Find past windows similar to the present one, forecast from them, and learn.
 
-    Try: `midstreamer run` does everything on this machine; `midstreamer run --help` tells how.
+    To begin: `midstreamer run` starts everything on this machine. See `midstreamer run --help`.
     """,
 )
 
 _given = Invocation()
+"""The options of the whole command, in the present execution."""
 
 
 def _version(wanted: bool) -> None:
+    """Print the version and exit, when ``--version`` is given."""
     if wanted:
         typer.echo(f"midstreamer {midstreamer.__version__}")
         raise typer.Exit
@@ -50,20 +52,22 @@ def before_the_verb(
     config: Path | None = options.Config,
     debug: bool = options.Debug,
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
-    """Take the options that stand before the verb."""
+    """Record the options that stand before the subcommand."""
     _given.config_file, _given.debug = None, False
     context.obj = _given
     options.note(context, config, debug)
 
 
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
+"""Headings of the groups of commands in the help text."""
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
     FLEET: (services.sync, services.coordinator, services.agent, services.postgres, asking.drain),
 }
+"""Commands by heading."""
 for panel, verbs in PANELS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(options.taking(verb))
@@ -80,7 +84,7 @@ for name, group in {
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; return its exit code."""
+    """Run one command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     _given.debug = False
     return errors.outcome(
@@ -90,10 +94,11 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> None:
-    options.check_no_secret(words)  # before anything can repeat one of them in an error
+    """Check the command line for secrets, then run it."""
+    options.check_no_secret(words)  # first, because an error message may repeat an argument
     app(args=list(words), prog_name="midstreamer")
 
 
 def main() -> None:
-    """The entry point of the ``midstreamer`` command."""
+    """Run the command line of this process and exit."""
     sys.exit(execute())

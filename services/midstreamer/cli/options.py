@@ -1,7 +1,7 @@
-"""The options of the whole command, `--config` and `--debug`: before the verb, after it, or both.
+"""The options of all commands, `--config` and `--debug`, before the command, after it, or both.
 
-`midstreamer --config FILE sync` and `midstreamer sync --config FILE` mean the same.  Of two
-`--config` the later one counts, as with any option that is given twice.
+`midstreamer --config FILE sync` and `midstreamer sync --config FILE` do the same. If `--config` is
+given twice, the later one counts, as for any option.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime.config import FLAG_IS_PUBLIC
 from midstreamer.telemetry import logs
 
-PANEL = "Of every command"
+PANEL = "Options of every command"
+"""Heading of these options in the help text."""
 Config = typer.Option(
     None,
-    help="TOML file of settings. Default: $MIDSTREAMER_CONFIG, else ./config.toml if there.",
+    help="TOML file of settings. Default: $MIDSTREAMER_CONFIG, else ./config.toml if it exists.",
     rich_help_panel=PANEL,
 )
 Debug = typer.Option(
@@ -31,27 +32,27 @@ Debug = typer.Option(
 
 
 def check_no_secret(words: Sequence[str]) -> None:
-    """Refuse arguments with a password: every user of the machine can read them."""
+    """Refuse arguments with a password: every user of the machine can read the arguments."""
     for number, word in enumerate(words, start=1):
         if logs.scrub(word) != word:
             raise ConfigError(f"argument {number} {FLAG_IS_PUBLIC % 'MIDSTREAMER_SYNC__DSN'}")
 
 
 def note(context: typer.Context, config: Path | None, debug: bool) -> None:
-    """Remember what was given; an option that is left out changes nothing."""
-    found = invocation(context)
-    found.config_file = config or found.config_file
-    found.debug = debug or found.debug
+    """Record the given options; an omitted option changes nothing."""
+    known = invocation(context)
+    known.config_file = config or known.config_file
+    known.debug = debug or known.debug
 
 
 def of_group(context: typer.Context, config: Path | None = Config, debug: bool = Debug) -> None:
-    """Take the options between a group and its verb: `midstreamer db --config FILE status`."""
+    """Record options between a group and its command: `midstreamer db --config FILE status`."""
     note(context, config, debug)
 
 
 def taking(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb, with the options of the whole command among its own."""
-    own = inspect.signature(verb).parameters
+    """Return the command with the shared options added to its own."""
+    own_parameters = inspect.signature(verb).parameters
     shared = inspect.signature(of_group).parameters
 
     @functools.wraps(verb)
@@ -59,9 +60,12 @@ def taking(verb: Callable[..., None]) -> Callable[..., None]:
         *, context: typer.Context, config: Path | None, debug: bool, **given: Any
     ) -> None:
         note(context, config, debug)
-        verb(**({"context": context} if "context" in own else {}), **given)
+        verb(**({"context": context} if "context" in own_parameters else {}), **given)
 
-    ordered = [*own.values(), *(each for name, each in shared.items() if name not in own)]
+    ordered = [
+        *own_parameters.values(),
+        *(each for name, each in shared.items() if name not in own_parameters),
+    ]
     as_keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in ordered]
     with_options.__signature__ = inspect.Signature(as_keywords)  # type: ignore[attr-defined]
     with_options.__annotations__ = get_type_hints(of_group) | get_type_hints(verb)

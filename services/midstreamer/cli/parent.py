@@ -1,7 +1,8 @@
-"""Ending with the parent: a child of a killed launcher must not live on.
+"""Exit with the parent: a child process ends when its launcher is killed.
 
-The launcher names itself in the environment; the child asks the kernel (Linux, prctl) for
-SIGTERM at the parent's death and then checks that it has not died already.
+The launcher sets an environment variable to its process id. The child asks the kernel (Linux,
+prctl) for SIGTERM at the death of its parent, and then checks that the parent has not died before
+the call.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import sys
 from collections.abc import Mapping
 
 VARIABLE = "MIDSTREAMER_PARENT"
+"""Environment variable with the process id of the launcher."""
 _PR_SET_PDEATHSIG = 1
+"""Number of the prctl operation, from linux/prctl.h."""
 
 
 def follow(environment: Mapping[str, str]) -> None:
-    """End when the parent named in the environment does; nothing when none is named."""
+    """End this process when the parent named in the environment ends; do nothing without a name."""
     named = environment.get(VARIABLE, "")
     if not named.isdecimal():
         return

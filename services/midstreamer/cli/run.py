@@ -1,9 +1,9 @@
-"""``midstreamer run``: start a fleet here, load history, replay, show it, sum it up.
+"""Execute ``midstreamer run``: start a fleet, load the history, replay, show and report.
 
-Each part of a run (a data set or file) is its own universe; one that differs from the usual
-selection (other series, another beginning of the live part) gets a universe of its own, named
-after the selection, because what was learned on other data is not the same stream.  So runs
-may be stopped, repeated and mixed in one store, and each goes on where it stopped.
+Each part of a run (a data set or a file) has its own universe. A part with an unusual selection
+(other series, another start of the live ticks) gets a universe named after the selection, because a
+learning state of one selection does not suit another. So runs with different selections can share a
+store, and each continues where it stopped.
 """
 
 from __future__ import annotations
@@ -36,24 +36,30 @@ from midstreamer.market.feeds import Table
 from midstreamer.market.tally import Tally
 
 SUFFIX_CHARACTERS_MAX = 40
+"""Longest suffix of a universe's name; a longer one is replaced by its hash."""
 ATTEMPT_S = 30.0
+"""Most seconds for one attempt of a request."""
 COUNT_S = 3.0
+"""Most seconds to wait for the counts of stored rows at the end."""
 JUDGED_BLOCKS_MIN = 6
-"""Blocks of time that must have their verdicts: an interval of fewer says nothing."""
+"""Blocks of time with verdicts needed for judging: intervals of fewer blocks are meaningless."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of the data is used, and what is asked of it; None leaves the usual."""
+    """The part of the data to use, and how. None and empty values keep the defaults."""
 
     data: Sequence[str] = ("sp500", "load")
     start: int | None = None
-    """Where the live part begins."""
+    """Time of the first live tick, in microseconds."""
     stop: int | None = None
+    """Time before which the live ticks end, in microseconds."""
     series: tuple[str, ...] = ()
+    """Series to use; empty: all."""
     window: int | None = None
     horizon: int | None = None
     rate: float | None = None
+    """Most ticks per second."""
 
 
 def selection(
@@ -64,7 +70,7 @@ def selection(
     window: int | None = None,
     horizon: int | None = None,
 ) -> Selection:
-    """What flags choose: times as written, series separated by commas."""
+    """Return the selection that flags describe: times as text, series separated by commas."""
     return Selection(
         data=data,
         start=rows.instant_of(start) if start else None,
@@ -81,35 +87,39 @@ class Job:
 
     name: str
     table: Table
-    """History and live part together: positions in it are positions in the store."""
+    """History and live ticks together. Positions in this table equal positions in the store."""
     history: Table
+    """Ticks before the live part."""
     live: Table
+    """Ticks to replay."""
     specification: Specification
     seasons: tuple[int, ...] = ()
+    """Lengths of the seasons in ticks, for the seasonal rivals."""
 
 
 def jobs(selection: Selection) -> list[Job]:
-    """Read the data and cut it; every mistake in flags or files is found here, before a start."""
+    """Read and select the data. Wrong flags or files are found here, before anything is started."""
     return [_job(name, selection) for name in selection.data]
 
 
 def _job(name: str, selection: Selection) -> Job:
+    """Read one data set or file, select from it, and return the job."""
     dataset = datasets.DATASETS.get(name)
     if dataset is not None:
-        whole = datasets.load(dataset)
+        full_table = datasets.load(dataset)
         specification = dataset.specification
         start, stop = rows.instant_of(dataset.start), None
         if dataset.stop:
             stop = rows.instant_of(dataset.stop)
     else:
-        whole = feeds.read(Path(name))
+        full_table = feeds.read(Path(name))
         specification = Specification(DEFAULT_UNIVERSE)
-        start, stop = _middle(whole, name), None
+        start, stop = _middle(full_table, name), None
     if selection.series:
-        whole = whole.only(_full_names(selection.series, whole))
+        full_table = full_table.only(_full_names(selection.series, full_table))
     moved = selection.start is not None and selection.start != start
     start = start if selection.start is None else selection.start
-    table, universe = _named(whole, start if moved else None, selection.series)
+    table, universe = _named(full_table, start if moved else None, selection.series)
     stop = stop if selection.stop is None else selection.stop
     specification = check(
         msgspec.structs.replace(
@@ -123,29 +133,30 @@ def _job(name: str, selection: Selection) -> Job:
     if not len(live):
         raise BadInput(
             f"{name} has no tick from {rows.instant(start)}"
-            f" to {'its end' if stop is None else rows.instant(stop)}: it goes"
-            f" from {rows.instant(int(whole.time[0]))} to {rows.instant(int(whole.time[-1]))}"
+            f" to {'its end' if stop is None else rows.instant(stop)}: its ticks are"
+            f" from {rows.instant(int(full_table.time[0]))}"
+            f" to {rows.instant(int(full_table.time[-1]))}"
         )
     seasons = dataset.seasons if dataset is not None else ()
     return Job(name, table, table.between(None, start), live, specification, seasons)
 
 
 def _middle(table: Table, name: str) -> int:
-    """Where the live part of a file begins by default: half of its times are history."""
+    """Return the default start of the live ticks: half of the times of a file are history."""
     times = table.step_times()
     if not len(times):
-        raise BadInput(f"{name}: no ticks below its header")
+        raise BadInput(f"{name}: the file has no ticks")
     return int(times[len(times) // 2])
 
 
 def _full_names(series: Sequence[str], table: Table) -> list[str]:
-    """Names as typed, with the universe left out or not."""
+    """Return the full names of series that were typed with or without their universe."""
     short = {full.rpartition("/")[2]: full for full in table.series}
     return [each if each in table.series else short.get(each, each) for each in series]
 
 
 def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
-    """The table with its universe renamed after an unusual selection."""
+    """Return the table with its universe renamed after an unusual selection, and the universe."""
     parts = []
     if start is not None:
         parts.append(re.sub(r"[^0-9A-Za-z-]", ".", rows.instant(start)))
@@ -163,35 +174,37 @@ def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Tabl
 
 
 class Dates:
-    """When the points of a table were, by series and position."""
+    """Event times of the points of a table, by series and position."""
 
     def __init__(self, table: Table) -> None:
         self._times = {column.series: column.times_array() for column in table.columns()}
 
     def __call__(self, series: str, position: int) -> int | None:
-        """The time of one point; none when the table does not hold it."""
+        """Return the time of one point; None when the table does not contain it."""
         times = self._times.get(series)
         return int(times[position]) if times is not None and position < len(times) else None
 
 
 @dataclass
 class Run:
-    """One run over a fleet that is up."""
+    """One run on a fleet that has been started."""
 
     client: AsyncClient
     screen: Screen
     settings: RunSettings
     rate: float | None
     parts: list[report.Part] = dataclasses.field(default_factory=list)
+    """Receives the report of each part."""
 
     async def do(self, work: Sequence[Job]) -> None:
-        """Replay every job; a part that is stopped midway is reported too."""
+        """Replay every job and report it, also a job that is stopped before its end."""
         for job in work:
             watch = Watch(job.specification.universe, Dates(job.table))
             self.screen.begin(watch)
             await self._reported(job, watch)
 
     async def _replay(self, job: Job) -> None:
+        """Replay one job."""
         plan = replay.ReplayPlan(
             job.specification,
             job.live,
@@ -202,7 +215,7 @@ class Run:
         await replay.Replay(self.client, plan, self.screen.take).run()
 
     async def _late_verdicts(self, watch: Watch) -> None:
-        """Verdicts of an earlier run that were told to nobody."""
+        """Fetch verdicts that an earlier run did not receive."""
         found = await self.client.lookup(list(watch.tally.pending))
         for verdict in found.verdicts:
             watch.tally.judge(verdict)
@@ -216,7 +229,7 @@ class Run:
             judged = await asyncio.to_thread(judgement, job, watch.tally)
             complete = True
         finally:
-            made = report.part(
+            part = report.part(
                 job.name,
                 job.specification,
                 watch.tally,
@@ -224,12 +237,13 @@ class Run:
                 complete=complete,
                 judged=judged,
             )
-            self.parts.append(made)
+            self.parts.append(part)
 
 
 def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
-    """The second half of a replay beside its rivals; none when there is too little to judge."""
-    from midstreamer.market import backtest, judge  # loads the kernels: a run without needs none
+    """Judge the second half of a replay; None when there are too few verdicts."""
+    # Imported here because they import the kernels, which most runs do not need.
+    from midstreamer.market import backtest, judge
 
     block = max(2 * job.specification.horizon, bootstrap.BLOCK_MIN)
     if len({decision.time for decision, _ in tally.settled}) < JUDGED_BLOCKS_MIN * block:
@@ -244,7 +258,7 @@ def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
             judge.judge_decisions(decisions, verdicts, points, seasons=job.seasons)
         )
     except BadInput:
-        return None  # nothing that can be judged: flat windows, or several universes
+        return None  # cannot be judged: only flat windows, or several universes
 
 
 async def execute(
@@ -258,7 +272,7 @@ async def execute(
     fresh: bool,
     done: list[report.Report],
 ) -> None:
-    """The whole run; ``done`` receives the report, also of a run that was stopped."""
+    """Execute the whole run; ``done`` receives the report, also when the run is stopped."""
     began_s = time.monotonic()
     fleet = local.LocalFleet(state, settings, config_file=config_file, news=screen.say)
     if fresh:
@@ -270,14 +284,14 @@ async def execute(
     try:
         async with fleet:
             screen.say(f"all ready after {time.monotonic() - began_s:.1f} s")
-            screen.say(f"meanwhile: midstreamer --config {fleet.client_config} status")
+            screen.say(f"to see the members: midstreamer --config {fleet.client_config} status")
             client = AsyncClient(
                 fleet.client_carrier(), [fleet.coordinator], policy=Policy(attempt_s=ATTEMPT_S)
             )
             async with client:
                 try:
                     await Run(client, screen, settings, rate, parts).do(work)
-                finally:  # a run that was stopped is counted too
+                finally:  # also count the rows of a run that was stopped
                     kept = await _counted(kept, client)
             screen.say("stopping")
         interrupted = False
@@ -297,15 +311,17 @@ async def execute(
 
 
 def _kept(state: StateFolder, fleet: local.LocalFleet) -> report.Kept:
+    """Return the folders and the database of the run."""
     return report.Kept(str(state.folder), fleet.server.dsn, str(state.logs), str(state.certs))
 
 
 async def _counted(kept: report.Kept, client: AsyncClient) -> report.Kept:
+    """Return ``kept`` with the counts of stored rows, if the fleet answers in time."""
     try:
         async with asyncio.timeout(COUNT_S):
-            there = await anext(client.pages())
+            surveyed = await anext(client.pages())
     except (MidstreamerError, TimeoutError):
         return kept
     return msgspec.structs.replace(
-        kept, ticks=there.ticks, decisions=there.decisions, verdicts=there.verdicts
+        kept, ticks=surveyed.ticks, decisions=surveyed.decisions, verdicts=surveyed.verdicts
     )

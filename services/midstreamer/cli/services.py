@@ -1,10 +1,10 @@
-"""The long-running verbs: settings, logs, probes, signals around one service each.
+"""The long-running commands: settings, logs, probes and signals around one service each.
 
-`/readyz` asks a service whether it answers requests or refuses them by name.  `/completez` asks
-whether nothing that it needs is missing.  Both name the reasons when not.  They answer before the
-service is there: then they say what its beginning waits for.
+`/readyz` reports whether the service answers requests, or refuses them with a reason. `/completez`
+reports whether the service has everything that it needs. A negative report names the reasons. Both
+probes work before the service has started; they then report what the start waits for.
 
-SIGTERM and SIGINT make it drain and stop; a second one ends it at once.
+SIGTERM and SIGINT make the process drain and stop; a second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from midstreamer.transport.carrier import Carrier
 
 
 class Service(Protocol):
-    """What runs until it is cancelled."""
+    """What runs until it is drained or cancelled."""
 
     def serving_reasons(self) -> list[str]:
-        """Why it neither answers requests nor refuses them by name; empty when it does."""
+        """Return why the service can neither answer nor refuse requests; empty when it can."""
 
     def complete_reasons(self) -> list[str]:
-        """What it lacks to do its whole part; empty when nothing is missing."""
+        """Return what the service lacks for its whole work; empty when nothing is missing."""
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
@@ -52,91 +52,98 @@ class Service(Protocol):
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings, PostgresSettings)
 Built: TypeAlias = AbstractAsyncContextManager[tuple[Service, health.Warnings]]
+"""Context of a running service, with the function that returns its warnings."""
 Build: TypeAlias = Callable[[S, CredentialSource], Built]
-"""How a process is made of its settings and credentials, and what should be mended about it."""
+"""Creates a service from its settings and credentials."""
 
 Set = typer.Option(
-    None, "--set", metavar="KEY=VALUE", help="One setting, as in its section; may be repeated."
+    None, "--set", metavar="KEY=VALUE", help="Set one setting of this section; may be repeated."
 )
-PrintConfig = typer.Option(False, "--print-config", help="Show each setting and its origin, end.")
+PrintConfig = typer.Option(
+    False, "--print-config", help="Show each setting with its origin, and exit."
+)
 
 
 def sync(context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig) -> None:
-    """Run sync: the only process that speaks to PostgreSQL.
+    """Run sync: the only process that connects to PostgreSQL.
 
     Example: midstreamer sync --set dsn=postgresql://localhost/midstreamer
     """
-    made = _settings(context, SyncSettings, sets, print_config)
-    if made is not None:
-        _serve(made, _sync_of)
+    service_settings = _settings(context, SyncSettings, sets, print_config)
+    if service_settings is not None:
+        _serve(service_settings, _sync_of)
 
 
 def coordinator(
     context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig
 ) -> None:
-    """Run a coordinator: clients ask it, it asks the agents and decides.
+    """Run a coordinator: it takes clients' requests, queries the agents, and decides.
 
     Example: midstreamer coordinator --set listen=0.0.0.0:7400
     """
-    made = _settings(context, CoordinatorSettings, sets, print_config)
-    if made is not None:
-        _serve(made, _coordinator_of)
+    service_settings = _settings(context, CoordinatorSettings, sets, print_config)
+    if service_settings is not None:
+        _serve(service_settings, _coordinator_of)
 
 
 def agent(context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig) -> None:
-    """Run an agent: it holds shards of history and searches them.
+    """Run an agent: it keeps shards of the history and searches them.
 
     Example: midstreamer agent --set id=a2 --set sync=10.0.0.5:7401
     """
-    made = _settings(context, AgentSettings, sets, print_config)
-    if made is not None:
-        _serve(made, _agent_of)
+    service_settings = _settings(context, AgentSettings, sets, print_config)
+    if service_settings is not None:
+        _serve(service_settings, _agent_of)
 
 
 def postgres(
     context: typer.Context, sets: list[str] = Set, print_config: bool = PrintConfig
 ) -> None:
-    """Run PostgreSQL with verified TLS, for evaluation; sync dials it.
+    """Run PostgreSQL with verified TLS, for evaluation; sync connects to it.
 
     Example: midstreamer postgres --set password_file=password --set names=db.example
     """
-    made = _settings(context, PostgresSettings, sets, print_config)
-    if made is not None:
-        _serve(made, _postgres_of, hosts=made.names)
+    service_settings = _settings(context, PostgresSettings, sets, print_config)
+    if service_settings is not None:
+        _serve(service_settings, _postgres_of, hosts=service_settings.names)
 
 
 @asynccontextmanager
 async def _sync_of(
-    made: SyncSettings, credentials: CredentialSource
+    service_settings: SyncSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
+    """Create sync with its store; an embedded PostgreSQL is started and stopped with it."""
     from midstreamer.security import tls
     from midstreamer.store.embedded import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
     from midstreamer.sync.service import SyncService
 
-    carrier = _carrier(made, credentials)
-    server = None if made.dsn else EmbeddedServer(made.directory)
+    carrier = _carrier(service_settings, credentials)
+    server = None if service_settings.dsn else EmbeddedServer(service_settings.directory)
     try:
-        source = made.dsn if server is None else await server.start()
+        source = service_settings.dsn if server is None else await server.start()
         store = PostgresStore(
             source,
-            connections=made.connections,
-            connect_s=made.connect_s,
-            command_s=made.command_s,
+            connections=service_settings.connections,
+            connect_s=service_settings.connect_s,
+            command_s=service_settings.command_s,
             trust=(lambda: tls.dialling(credentials.current.anchors))
-            if made.database_trust == "fleet"
+            if service_settings.database_trust == "fleet"
             else None,
-            password=_password_of(made),
+            password=_password_of(service_settings),
         )
-        yield SyncService(made, carrier, store), carrier.warnings
+        yield SyncService(service_settings, carrier, store), carrier.warnings
     finally:
         if server is not None:
             await server.stop()
 
 
-def _password_of(made: SyncSettings) -> Callable[[], str] | None:
-    """What reads the password for the next connection; a file that is wrong may be mended."""
-    path = made.password_file
+def _password_of(service_settings: SyncSettings) -> Callable[[], str] | None:
+    """Return a function that reads the password for the next connection; None without a file.
+
+    A wrong file may be corrected while sync runs, so an error of the file is retried.
+    """
+    path = service_settings.password_file
     if path is None:
         return None
 
@@ -153,68 +160,75 @@ def _password_of(made: SyncSettings) -> Callable[[], str] | None:
 
 @asynccontextmanager
 async def _coordinator_of(
-    made: CoordinatorSettings, credentials: CredentialSource
+    service_settings: CoordinatorSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
+    """Create a coordinator."""
     from midstreamer.coordinator.service import CoordinatorService
 
-    carrier = _carrier(made, credentials)
-    yield CoordinatorService(made, carrier), carrier.warnings
+    carrier = _carrier(service_settings, credentials)
+    yield CoordinatorService(service_settings, carrier), carrier.warnings
 
 
 @asynccontextmanager
 async def _agent_of(
-    made: AgentSettings, credentials: CredentialSource
+    service_settings: AgentSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
-    from midstreamer.agent.service import AgentService  # loads the kernels
+    """Create an agent."""
+    from midstreamer.agent.service import AgentService  # imports the kernels
 
-    carrier = _carrier(made, credentials)
-    yield AgentService(made, carrier), carrier.warnings
+    carrier = _carrier(service_settings, credentials)
+    yield AgentService(service_settings, carrier), carrier.warnings
 
 
 @asynccontextmanager
 async def _postgres_of(
-    made: PostgresSettings, credentials: CredentialSource
+    service_settings: PostgresSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
+    """Create a PostgreSQL server."""
     from midstreamer.postgres.service import PostgresService
 
-    service = PostgresService(made, credentials)
+    service = PostgresService(service_settings, credentials)
     yield service, service.warnings
 
 
 def _carrier(
-    made: SyncSettings | CoordinatorSettings | AgentSettings, credentials: CredentialSource
+    service_settings: SyncSettings | CoordinatorSettings | AgentSettings,
+    credentials: CredentialSource,
 ) -> Carrier:
+    """Return the carriers of a service."""
     from midstreamer.transport import carriers
 
-    limits = identities.limits_of(made.limits)
-    return carriers.build(credentials, limits=limits, proxy=made.security.proxy)
+    limits = identities.limits_of(service_settings.limits)
+    return carriers.build(credentials, limits=limits, proxy=service_settings.security.proxy)
 
 
 def _settings(
     context: typer.Context, kind: type[S], sets: Sequence[str] | None, print_config: bool
 ) -> S | None:
-    made = settings.of(context, kind, settings.assignments(sets or ()))
+    """Return the settings of a service; with ``--print-config`` print them and return None."""
+    loaded = settings.of(context, kind, settings.assignments(sets or ()))
     if print_config:
-        settings.show([made])
+        settings.show([loaded])
         return None
-    return made
+    return loaded
 
 
-def _serve(made: S, build: Build[S], *, hosts: Collection[str] = ()) -> None:
+def _serve(service_settings: S, build: Build[S], *, hosts: Collection[str] = ()) -> None:
+    """Run a service until a signal stops it."""
     parent.follow(os.environ)
-    logs.configure(made.telemetry.json_logs, made.telemetry.level)
-    told = made.telemetry
+    logs.configure(service_settings.telemetry.json_logs, service_settings.telemetry.level)
+    telemetry = service_settings.telemetry
     tracing.configure(
-        told.traces,
-        service=made.section,
-        instance=made.id,
-        endpoint=told.traces_endpoint,
-        ratio=told.traces_ratio,
+        telemetry.traces,
+        service=service_settings.section,
+        instance=service_settings.id,
+        endpoint=telemetry.traces_endpoint,
+        ratio=telemetry.traces_ratio,
     )
-    life = Lifecycle(drain_s=made.drain_s)
+    life = Lifecycle(drain_s=service_settings.drain_s)
     try:
         stopped = shutdown.run(
-            _run(made, build, hosts, life), lambda number: life.begin(number.name)
+            _run(service_settings, build, hosts, life), lambda number: life.begin(number.name)
         )
     finally:
         tracing.close()
@@ -222,16 +236,21 @@ def _serve(made: S, build: Build[S], *, hosts: Collection[str] = ()) -> None:
         raise typer.Exit(130)
 
 
-async def _run(made: S, build: Build[S], hosts: Collection[str], life: Lifecycle) -> None:
-    me = identity.make(made.security.trust_domain, Kind(made.section), made.id)
-    source = identities.source(me, made.security, hosts=hosts)
+async def _run(
+    service_settings: S, build: Build[S], hosts: Collection[str], life: Lifecycle
+) -> None:
+    """Run a service with its probes, its reports to Kubernetes and its certificate renewal."""
+    me = identity.make(
+        service_settings.security.trust_domain, Kind(service_settings.section), service_settings.id
+    )
+    source = identities.source(me, service_settings.security, hosts=hosts)
     asked = Asked(source)
-    teller = identities.teller(me, made.security)
+    teller = identities.teller(me, service_settings.security)
     async with (
-        health.served(made.telemetry.listen, asked.checks),
+        health.served(service_settings.telemetry.listen, asked.checks),
         pod_reports.told(teller, lambda: None if life.draining else asked.standing()),
         renewing.kept(source),
-        build(made, source) as (service, warnings),
+        build(service_settings, source) as (service, warnings),
     ):
         asked.about(service, warnings)
         with collecting.sparing():
@@ -239,7 +258,7 @@ async def _run(made: S, build: Build[S], hosts: Collection[str], life: Lifecycle
 
 
 class Asked:
-    """What the probes of one process ask: how its beginning goes, and then the service."""
+    """The answers to the probes of one process, before and after its service has started."""
 
     def __init__(self, source: CredentialSource) -> None:
         self._source = source
@@ -248,11 +267,11 @@ class Asked:
         self.checks = health.Checks(
             ready=lambda: "; ".join(self._lacks(lambda service: service.serving_reasons())),
             complete=lambda: "; ".join(self._lacks(lambda service: service.complete_reasons())),
-            warnings=lambda: self._warned(),  # noqa: PLW0108 - it is replaced
+            warnings=lambda: self._warned(),  # noqa: PLW0108 - the attribute is replaced later
         )
 
     def standing(self) -> Standing:
-        """How the process stands, as far as others should be told."""
+        """Return the state of the process, for the report to Kubernetes."""
         if self._service is None:
             waits = self._waits()
             return Standing(pod_reports.WAITING, waits) if waits else pod_reports.WELL
@@ -263,14 +282,16 @@ class Asked:
         return pod_reports.WELL
 
     def about(self, service: Service, warnings: health.Warnings) -> None:
-        """From now on ask these."""
+        """Answer the probes from this service from now on."""
         self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
+        """Return the service's reasons; before the service has started, the reason to wait."""
         if self._service is not None:
             return reasons(self._service)
         return [self._waits() or "starting"]
 
     def _waits(self) -> str:
+        """Return what the start waits for; empty when it does not wait for a certificate."""
         waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
         return f"waiting for a certificate: {waiting}" if waiting else ""

@@ -1,4 +1,4 @@
-"""Settings on the command line: ``--config``, ``--set``, and the verbs that show them."""
+"""Settings on the command line: ``--config``, ``--set``, and the commands that show settings."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from midstreamer.sync.config import SyncSettings
 
 S = TypeVar("S", bound=Settings)
 _KEY = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_.-]{0,63}\s*")
+"""Form of a key in ``--set``."""
 
 SECTIONS: Mapping[str, type[Settings]] = {
     each.section: each
@@ -36,48 +37,52 @@ SECTIONS: Mapping[str, type[Settings]] = {
         RunSettings,
     )
 }
-"""Every section that belongs to a command; the shared ones are shown inside each."""
+"""Settings of each command, by section. Sections shared by several commands are nested in them."""
 
 
 @dataclass
 class Invocation:
-    """What the options before the verb said."""
+    """Options given before or after the command."""
 
     config_file: Path | None = None
+    """The file of ``--config``."""
     debug: bool = False
+    """Whether ``--debug`` was given."""
 
 
 def invocation(context: typer.Context) -> Invocation:
-    """The options before the verb."""
+    """Return the options of this execution that all commands share."""
     found = context.find_object(Invocation)
     return found if found is not None else Invocation()
 
 
 def file_of(context: typer.Context) -> Path | None:
-    """The configuration file in use: named, else the usual one when it is there."""
+    """Return the configuration file: the given one, else the default file if it exists."""
     return invocation(context).config_file or config.default_config_file()
 
 
 def of(context: typer.Context, kind: type[S], overrides: Mapping[str, Any] | None = None) -> S:
-    """The settings of one section, all layers together."""
+    """Return the settings of one section, merged from all sources."""
     return config.load(kind, config_file=file_of(context), overrides=overrides)
 
 
 def assignments(sets: Iterable[str]) -> dict[str, str]:
-    """``KEY=VALUE`` words as a mapping."""
-    made = {}
+    """Return ``KEY=VALUE`` words as a dict; BadInput for a word of another form."""
+    values = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        if not _KEY.fullmatch(key):  # which may be half a password: it is not repeated
-            raise BadInput("--set takes KEY=VALUE, KEY a setting of its section such as `listen`")
+        if not _KEY.fullmatch(key):  # the word may be part of a password: do not quote it
+            raise BadInput(
+                "--set takes KEY=VALUE, where KEY is a setting of the section, such as `listen`"
+            )
         if not equals:
-            raise BadInput(f"--set {word!r} is not KEY=VALUE")
-        made[key.strip()] = value
-    return made
+            raise BadInput(f"--set {word!r} is not KEY=VALUE: the equals sign is missing")
+        values[key.strip()] = value
+    return values
 
 
 def show(several: Sequence[Settings]) -> None:
-    """Print each setting, its value and its origin."""
+    """Print each setting with its value and its origin."""
     from rich.table import Table
 
     from midstreamer.console.terminal import console_here
@@ -91,15 +96,15 @@ def show(several: Sequence[Settings]) -> None:
     console_here().print(table)
 
 
-commands = typer.Typer(no_args_is_help=True, help="Show what is configured, and what can be.")
+commands = typer.Typer(no_args_is_help=True, help="Show the settings, and their schema.")
 
 
 @commands.command("show")
 def show_command(
     context: typer.Context,
-    section: str = typer.Argument("", help="One section; all when left out."),
+    section: str = typer.Argument("", help="Section to show. Default: all sections."),
 ) -> None:
-    """Show every setting with its value and where it came from.
+    """Show every setting with its value and its origin.
 
     Example: midstreamer --config config.toml config show agent
     """
@@ -108,15 +113,16 @@ def show_command(
 
 @commands.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of the configuration file, all sections."""
+    """Print the JSON Schema of the configuration file."""
     properties = {name: kind.model_json_schema() for name, kind in SECTIONS.items()}
-    made = {"type": "object", "additionalProperties": False, "properties": properties}
-    sys.stdout.write(json.dumps(made, indent=2) + "\n")
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    sys.stdout.write(json.dumps(schema, indent=2) + "\n")
 
 
 def _chosen(section: str) -> list[type[Settings]]:
+    """Return the settings classes of the named section, or of all."""
     if not section:
         return list(SECTIONS.values())
     if section not in SECTIONS:
-        raise BadInput(f"section {section!r}; known: {', '.join(SECTIONS)}")
+        raise BadInput(f"section {section!r} is unknown: use one of {', '.join(SECTIONS)}")
     return [SECTIONS[section]]

@@ -1,9 +1,10 @@
-"""The state folder of a local fleet: everything ``midstreamer run`` keeps, in one place.
+"""The state folder of a local fleet: all files that ``midstreamer run`` keeps.
 
     <state>/postgres   the database            <state>/certs   authority, identities, allowlist
-    <state>/logs       one file per process    <state>/spool   what coordinators spool
+    <state>/logs       one file per process    <state>/spool   spools of coordinators
 
-Mode 0700, held by one launcher at a time (a lock on a file, gone with the process).
+The folder has mode 0700. One launcher at a time uses it; a lock on a file, which ends with the
+process, ensures this.
 """
 
 from __future__ import annotations
@@ -18,38 +19,40 @@ from pathlib import Path
 from midstreamer.domain.errors import ConfigError
 
 HOME_VARIABLE = "MIDSTREAMER_HOME"
+"""Environment variable that names the state folder."""
 NAME = ".midstreamer"
+"""Name of the default state folder."""
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """Paths below one state folder."""
+    """Paths in one state folder."""
 
     folder: Path
 
     @property
     def postgres(self) -> Path:
-        """The embedded server's directory."""
+        """Folder of the embedded PostgreSQL."""
         return self.folder / "postgres"
 
     @property
     def certs(self) -> Path:
-        """Authority, identities, allowlist."""
+        """Folder of the authority, the identities and the allowlist."""
         return self.folder / "certs"
 
     @property
     def logs(self) -> Path:
-        """One file for each process."""
+        """Folder of the logs, one file for each process."""
         return self.folder / "logs"
 
     @property
     def spool(self) -> Path:
-        """What coordinators spool."""
+        """Folder of the coordinators' spools."""
         return self.folder / "spool"
 
 
 def where(chosen: Path | None) -> Path:
-    """The folder asked for, else ``$MIDSTREAMER_HOME``, else ``.midstreamer`` here."""
+    """Return the given folder, else ``$MIDSTREAMER_HOME``, else ``.midstreamer`` here."""
     if chosen is None:
         home = os.environ.get(HOME_VARIABLE)
         chosen = Path(home) if home else Path.cwd() / NAME
@@ -58,7 +61,7 @@ def where(chosen: Path | None) -> Path:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[StateFolder]:
-    """Make the folder if needed and hold it; ConfigError when another launcher does."""
+    """Create the folder if needed and lock it; ConfigError when another launcher uses it."""
     state = StateFolder(folder)
     try:
         for each in (folder, state.certs, state.logs, state.spool):

@@ -1,4 +1,4 @@
-"""What the verbs that ask a running fleet do; their flags are in `cli.asking`."""
+"""The work of the commands that query a running fleet. `cli.asking` has their flags."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from midstreamer.runtime import shutdown
 from midstreamer.telemetry import logs
 
 STANDARD_INPUT = "-"
+"""File name that stands for standard input."""
 ANALOGS_SHOWN = 5
+"""Number of analogs that ``match`` prints."""
 
 
 def replay(
@@ -41,7 +43,7 @@ def replay(
     rate: float | None,
     patience_s: float,
 ) -> None:
-    """Replay a file or standard input, and show it."""
+    """Replay a file or standard input, and show the progress."""
     if file == STANDARD_INPUT:
         plan = replays.ReplayPlan(
             specification_of(selection.window, selection.horizon),
@@ -62,6 +64,7 @@ def replay(
 async def _replay(
     context: typer.Context, plan: replays.ReplayPlan, watch: Watch, name: str
 ) -> None:
+    """Replay a plan into the fleet, show it, and print its report however it ends."""
     began_s, complete = time.monotonic(), False
     with screen.screen_here() as shown:
         shown.begin(watch)
@@ -70,21 +73,22 @@ async def _replay(
                 await replays.Replay(client, plan, shown.take).run()
             complete = True
         finally:
-            made = report.part(
+            part = report.part(
                 name, plan.specification, watch.tally,
                 duration_s=time.monotonic() - began_s, complete=complete,
             )  # fmt: skip
-            shown.show(views.part_table(made))
+            shown.show(views.part_table(part))
 
 
 def match(context: typer.Context, file: Path, specification: Specification, universe: str) -> None:
-    """Match the last window of each series of a file, and show what looks like it."""
+    """Match the last window of each series of a file, and print its nearest analogs."""
     done(_match(context, feeds.read(file), specification, universe))
 
 
 async def _match(
     context: typer.Context, table: feeds.Table, specification: Specification, universe: str
 ) -> None:
+    """Match the last window of each series of a table, and print forecasts and analogs."""
     console = console_here()
     length = specification.window
     async with _client(context) as client:
@@ -93,36 +97,36 @@ async def _match(
         for column in table.columns():
             if len(column) < length:
                 raise BadInput(
-                    f"{column.series} has {len(column)} ticks, fewer than the window of {length}:"
+                    f"{column.series} has {len(column)} ticks, fewer than the {length} of a window:"
                     " choose a shorter --window"
                 )
             end = int(column.times_array()[-1])
             values = column.values_array()[-length:].tobytes()
             stored = known.get(column.series, end - 1) >= end and not universe
             name, moment = (column.series, end) if stored else ("", LATEST)
-            of = msgspec.structs.replace(
+            series_specification = msgspec.structs.replace(
                 specification, universe=universe or universe_of(column.series)
             )
-            asked = Window(name, moment, values)
-            (decision,) = await client.match_many([asked], of, record=False)
+            window = Window(name, moment, values)
+            (decision,) = await client.match_many([window], series_specification, record=False)
             console.print(_headline(column.series, end, decision), soft_wrap=True)
             console.print(_analogs(decision))
 
 
 def _headline(series: str, end: int, decision: Decision) -> str:
-    """What is foretold of one window, and what is said."""
+    """Return one line with the forecast for a window and the signal or the reason to abstain."""
     horizon, interval = decision.specification.horizon, views.interval_of(decision)
-    said = views.said_of(decision)
+    decision_text = views.said_of(decision)
     return (
         f"{series} to {rows.instant(end)}: P(rise) {decision.probability:.2f}, in {horizon}:"
-        f" {interval}, {said}"
+        f" {interval}, {decision_text}"
     )
 
 
 def _analogs(decision: Decision) -> Table:
-    """Its nearest past windows, each with what followed."""
+    """Return a table of the nearest analogs, each with the outcome that followed it."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("analog", "ended", "distance", "then, in units of its scale"):
+    for heading in ("analog", "end", "distance", "outcome, in units of its scale"):
         table.add_column(heading)
     for analog in list(decision.matches)[:ANALOGS_SHOWN]:
         table.add_row(
@@ -135,36 +139,39 @@ def _analogs(decision: Decision) -> Table:
 
 
 def status(context: typer.Context, *, as_json: bool) -> None:
-    """Ask the fleet what is there, and show it."""
+    """Query the fleet for its members and stored rows, and print them."""
     done(_status(context, as_json=as_json))
 
 
 async def _status(context: typer.Context, *, as_json: bool = False) -> None:
+    """Print members and stored series, or everything as JSON."""
     async with _client(context) as client:
         await _reach(context, client)
-        there = await client.survey()
+        surveyed = await client.survey()
     console = console_here()
     if as_json:
-        typer.echo(members.as_json(there))
+        typer.echo(members.as_json(surveyed))
         return
     console.print(
-        f"position {there.position:,}: {there.ticks:,} ticks, {there.decisions:,} decisions,"
-        f" {there.verdicts:,} verdicts; {there.shard_points:,} windows a shard"
+        f"position {surveyed.position:,}: {surveyed.ticks:,} ticks,"
+        f" {surveyed.decisions:,} decisions, {surveyed.verdicts:,} verdicts;"
+        f" {surveyed.shard_points:,} windows per shard"
     )
-    console.print(members.tables(there, time.time()))
-    console.print(views.series_table(there))
+    console.print(members.tables(surveyed, time.time()))
+    console.print(views.series_table(surveyed))
 
 
 def drain(
     context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
 ) -> None:
-    """Ask a member to drain, and show how far it has come until it has left."""
+    """Ask a member to drain, and print its progress until it has left the fleet."""
     done(_drain(context, name, identity, wait=wait, timeout_s=timeout_s))
 
 
 async def _drain(
     context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
 ) -> None:
+    """Ask a member to drain, unless it drains already, and wait if asked to."""
     console = console_here()
     async with _client(context, identity) as client:
         await _reach(context, client)
@@ -181,43 +188,50 @@ async def _drain(
 async def _client(
     context: typer.Context, identity: str | None = None
 ) -> AsyncIterator[AsyncClient]:
-    """A client by the settings; its failed attempts are not logged, its last error is told."""
+    """Yield a client as configured. Failed attempts are not logged; the last error is raised."""
     from midstreamer.client import certificates
 
-    made = settings.of(context, ClientSettings, {"identity": identity} if identity else None)
-    carrier = certificates.carrier(
-        made.security.directory,
-        made.identity,
-        identities.limits_of(made.limits),
-        proxy=made.security.proxy,
+    client_settings = settings.of(
+        context, ClientSettings, {"identity": identity} if identity else None
     )
-    policy = Policy(attempt_s=made.attempt_s)
+    carrier = certificates.carrier(
+        client_settings.security.directory,
+        client_settings.identity,
+        identities.limits_of(client_settings.limits),
+        proxy=client_settings.security.proxy,
+    )
+    policy = Policy(attempt_s=client_settings.attempt_s)
     async with AsyncClient(
         carrier,
-        made.addresses,
-        deadline_s=made.deadline_s,
+        client_settings.addresses,
+        deadline_s=client_settings.deadline_s,
         policy=policy,
-        link_age_s=made.limits.link_age_s,
+        link_age_s=client_settings.limits.link_age_s,
     ) as client:
         yield client
 
 
 async def _reach(context: typer.Context, client: AsyncClient) -> None:
+    """Wait until a coordinator is reached, at most client.reach_s."""
     await client.reach(settings.of(context, ClientSettings).reach_s)
 
 
 def specification_of(
     window: int | None, horizon: int | None, *, plain: bool = False
 ) -> Specification:
-    """What is asked when flags say this much."""
-    made = Specification(DEFAULT_UNIVERSE, transform=Transform.IDENTITY if plain else Transform.LOG)
+    """Return the specification that these flags describe."""
+    default = Specification(
+        DEFAULT_UNIVERSE, transform=Transform.IDENTITY if plain else Transform.LOG
+    )
     return check(
-        msgspec.structs.replace(made, window=window or made.window, horizon=horizon or made.horizon)
+        msgspec.structs.replace(
+            default, window=window or default.window, horizon=horizon or default.horizon
+        )
     )
 
 
 def done(work: Awaitable[None]) -> None:
-    """Run to the end, or to a signal; only errors are logged."""
+    """Run a command's work until it ends or a signal stops it; log errors only."""
     logs.configure(json=False, level="error")
     stopped = shutdown.run(work)
     if stopped is not None:

@@ -1,7 +1,7 @@
-"""The members of a fleet as people read them: what each does, and what each is.
+"""The members of a fleet as tables for people: their state, and what they run.
 
-Pure: what a coordinator tells of the leases goes in, tables and texts come out.  A member of the
-version before tells next to nothing; a dash stands for what it does not tell.
+These are pure functions: a coordinator's list of leases goes in, tables and texts come out. A
+member of an older version reports little; a dash stands for everything it does not report.
 """
 
 from __future__ import annotations
@@ -20,70 +20,79 @@ from midstreamer.protocol.frames import Member, Surveyed
 from midstreamer.runtime.evidence import where
 
 DAY_S = 86_400.0
+"""Seconds in a day."""
 EXPIRY_DAYS = 3
-"""A certificate that ends sooner stands out."""
+"""A certificate with fewer days left is shown in red."""
 UNTOLD = "-"
+"""Shown for a value that a member does not report."""
 OLDER = "older"
-"""The version of a member that does not tell it: it did not know how."""
+"""Shown as the version of a member too old to report it."""
 COMPLETE = "yes"
+"""Value reported by a member that lacks nothing."""
 HASH_SHOWN = 8
+"""Characters shown of a hash."""
 CUT = "..."
+"""Ending of a text that was shortened."""
 CELL_CHARACTERS_MAX = 16
+"""Most characters of a short cell. A member may report longer texts."""
 LINE_CHARACTERS_MAX = 200
-"""A member may say more in its lease than fits on a screen."""
+"""Most characters of a long cell. A member may report longer texts."""
 
 
-def tables(there: Surveyed, now_s: float) -> RenderableType:
-    """Everything that is shown of the members, within 100 columns."""
+def tables(surveyed: Surveyed, now_s: float) -> RenderableType:
+    """Return the tables and remarks on all members, at most 100 columns wide."""
     return Group(
-        doing_table(there), Text(), being_table(there, now_s), *map(Text, remarks(there.members))
+        doing_table(surveyed),
+        Text(),
+        being_table(surveyed, now_s),
+        *map(Text, remarks(surveyed.members)),
     )
 
 
-def doing_table(there: Surveyed) -> Table:
-    """What each member does, and what it lacks."""
+def doing_table(surveyed: Surveyed) -> Table:
+    """Return the table of each member's work and of what it lacks."""
     table = _table(
         "member", "stage", "behind", "held", "left", "requests", "oldest", "busy", "lacks"
     )
-    for member in there.members:
-        told = member.evidence
+    for member in surveyed.members:
+        evidence = member.evidence
         table.add_row(
             member.name,
-            _cell(told, "stage"),
-            f"{max(0, there.position - member.position):,}",
+            _cell(evidence, "stage"),
+            f"{max(0, surveyed.position - member.position):,}",
             f"{member.held:,}",
-            _cell(told, "shards_left") if member.draining else UNTOLD,
-            _cell(told, "requests"),
-            _with_unit(_cell(told, "oldest_waiting_s"), " s"),
-            _share(_cell(told, "busy")),
+            _cell(evidence, "shards_left") if member.draining else UNTOLD,
+            _cell(evidence, "requests"),
+            _with_unit(_cell(evidence, "oldest_waiting_s"), " s"),
+            _share(_cell(evidence, "busy")),
             lacking(member),
             style=_style(member),
         )
     return table
 
 
-def being_table(there: Surveyed, now_s: float) -> Table:
-    """What each member runs, shows and trusts."""
+def being_table(surveyed: Surveyed, now_s: float) -> Table:
+    """Return the table of each member's version, certificate and trusted authorities."""
     table = _table(
         "member", "address", "version", "certificate", "bundle", "judged by", "understands"
     )
-    for member in there.members:
-        told = member.evidence
+    for member in surveyed.members:
+        evidence = member.evidence
         table.add_row(
             member.name,
             where(member) or UNTOLD,
             version(member),
             days_left(member, now_s),
-            _cell(told, "bundle")[:HASH_SHOWN],
-            " ".join(word[:HASH_SHOWN] for word in _line(told, "judged_by").split()) or UNTOLD,
-            _understood(told),
+            _cell(evidence, "bundle")[:HASH_SHOWN],
+            " ".join(word[:HASH_SHOWN] for word in _line(evidence, "judged_by").split()) or UNTOLD,
+            _understood(evidence),
             style="red" if _expires_soon(member, now_s) else "",
         )
     return table
 
 
 def remarks(members: Sequence[Member]) -> list[str]:
-    """What an operator should see first: members that drain or lack something, and differences."""
+    """Return lines on members that drain or lack something, and on differences between members."""
     lines = [
         f"{member.name} drains: {progress(member)}" if member.draining
         else f"{member.name} is not complete: {lacking(member)}"
@@ -96,58 +105,59 @@ def remarks(members: Sequence[Member]) -> list[str]:
 
 
 def progress(member: Member) -> str:
-    """How far a member that drains has come, in a few words."""
-    told = member.evidence
-    stage = _cell(told, "stage")
-    parts = ["asked, and not yet draining" if stage != "draining" else stage]
-    if "shards_left" in told:
-        parts.append(f"{_cell(told, 'shards_left')} shards left")
-    if "requests" in told:
-        parts.append(f"{_cell(told, 'requests')} requests under way")
+    """Return the progress of a draining member, in a few words."""
+    evidence = member.evidence
+    stage = _cell(evidence, "stage")
+    parts = ["asked to drain, not draining yet" if stage != "draining" else stage]
+    if "shards_left" in evidence:
+        parts.append(f"{_cell(evidence, 'shards_left')} shards left")
+    if "requests" in evidence:
+        parts.append(f"{_cell(evidence, 'requests')} requests in progress")
     return ", ".join(parts)
 
 
 def version(member: Member) -> str:
-    """The version that a member runs."""
+    """Return the version of a member, or OLDER."""
     return _cell(member.evidence, "version", OLDER)
 
 
 def lacking(member: Member) -> str:
-    """What a member lacks to do its whole part; empty when nothing is known to be missing."""
-    told = _line(member.evidence, "complete", COMPLETE)
-    return "" if told == COMPLETE else told
+    """Return what a member reports to be missing; empty when nothing is known to be missing."""
+    complete = _line(member.evidence, "complete", COMPLETE)
+    return "" if complete == COMPLETE else complete
 
 
 def days_left(member: Member, now_s: float) -> str:
-    """How long the certificate of a member is still good."""
+    """Return the remaining validity of a member's certificate, in days or hours."""
     left_s = _left_s(member, now_s)
     if left_s is None:
         return UNTOLD
     return f"{left_s / DAY_S:,.0f} days" if left_s >= DAY_S else f"{left_s / 3600:,.1f} hours"
 
 
-def as_json(there: Surveyed) -> bytes:
-    """Everything that was told, for other programs."""
+def as_json(surveyed: Surveyed) -> bytes:
+    """Return everything that the coordinator reported, as JSON."""
     members = [
-        {**msgspec.to_builtins(member), "behind": max(0, there.position - member.position)}
-        for member in there.members
+        {**msgspec.to_builtins(member), "behind": max(0, surveyed.position - member.position)}
+        for member in surveyed.members
     ]
-    told: dict[str, Any] = {
-        "position": there.position,
-        "ticks": there.ticks,
-        "decisions": there.decisions,
-        "verdicts": there.verdicts,
-        "shard_points": there.shard_points,
+    survey: dict[str, Any] = {
+        "position": surveyed.position,
+        "ticks": surveyed.ticks,
+        "decisions": surveyed.decisions,
+        "verdicts": surveyed.verdicts,
+        "shard_points": surveyed.shard_points,
         "members": members,
-        "series": [msgspec.to_builtins(each) for each in there.series],
+        "series": [msgspec.to_builtins(each) for each in surveyed.series],
     }
-    return msgspec.json.format(msgspec.json.encode(told), indent=2)
+    return msgspec.json.format(msgspec.json.encode(survey), indent=2)
 
 
-# --- small pieces --------------------------------------------------------------------------------
+# --- texts of single cells -----------------------------------------------------------------------
 
 
 def _table(*headings: str) -> Table:
+    """Return an empty table with these headings."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
         wide = heading in ("lacks", "judged by", "understands", "member", "address")
@@ -155,25 +165,31 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _cell(told: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
-    """What a member tells under a key. Another process wrote it: it may be long, or no number."""
-    return _shortened(told.get(key) or otherwise, CELL_CHARACTERS_MAX)
+def _cell(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
+    """Return the value of a key in a member's evidence, cut to a short cell.
+
+    Another process wrote the value, so it may be long or no number.
+    """
+    return _shortened(evidence.get(key) or otherwise, CELL_CHARACTERS_MAX)
 
 
-def _line(told: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
-    """The same, for what may be as long as a line."""
-    return _shortened(told.get(key) or otherwise, LINE_CHARACTERS_MAX)
+def _line(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
+    """Return the value of a key in a member's evidence, cut to a long cell."""
+    return _shortened(evidence.get(key) or otherwise, LINE_CHARACTERS_MAX)
 
 
 def _shortened(text: str, most: int) -> str:
+    """Return the text, cut to ``most`` characters."""
     return text if len(text) <= most else text[: most - len(CUT)] + CUT
 
 
 def _with_unit(text: str, unit: str) -> str:
+    """Return the text with a unit; a dash stays a dash."""
     return text if text == UNTOLD else f"{text}{unit}"
 
 
 def _share(text: str) -> str:
+    """Return a number as a percentage; any other text unchanged."""
     try:
         return f"{float(text):.0%}"
     except ValueError:
@@ -181,6 +197,7 @@ def _share(text: str) -> str:
 
 
 def _left_s(member: Member, now_s: float) -> float | None:
+    """Return the seconds until a member's certificate expires; None when not reported."""
     try:
         return float(member.evidence["not_after"]) - now_s
     except (KeyError, ValueError):
@@ -188,22 +205,26 @@ def _left_s(member: Member, now_s: float) -> float | None:
 
 
 def _expires_soon(member: Member, now_s: float) -> bool:
+    """Return whether a member's certificate expires within EXPIRY_DAYS."""
     left_s = _left_s(member, now_s)
     return left_s is not None and left_s < EXPIRY_DAYS * DAY_S
 
 
-def _understood(told: Mapping[str, str]) -> str:
-    words = _line(told, "capabilities", "").split()
+def _understood(evidence: Mapping[str, str]) -> str:
+    """Return the capabilities of a member; ``everything`` when it has all of ours."""
+    words = _line(evidence, "capabilities", "").split()
     return "everything" if set(words) == set(OURS) else " ".join(words) or UNTOLD
 
 
 def _style(member: Member) -> str:
+    """Return the colour of a member's row: yellow when it drains, red when it lacks something."""
     if member.draining:
         return "yellow"
     return "red" if lacking(member) else ""
 
 
 def _differing(what: str, values: Sequence[str]) -> list[str]:
+    """Return a line that lists the values with their counts when there is more than one value."""
     counts = Counter(values)
     if len(counts) < 2:
         return []

@@ -1,4 +1,4 @@
-"""How far a long check has come: a bar for each table on a terminal, else a line now and then."""
+"""Progress of a long check: a bar for each table on a terminal, otherwise lines now and then."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 LINES_EVERY_S = 5.0
+"""Seconds between two lines when the output is not a terminal."""
 
 
 class TableProgress:
-    """Counts of rows by table; a context manager, so that the bars go when it ends."""
+    """Rows done in each table. Used as a context manager: the bars disappear at its end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -40,12 +41,12 @@ class TableProgress:
     ) -> None:
         self._bars.stop()
 
-    def show(self, table: str, done: int, whole: int) -> None:
-        """So many rows of a table are done."""
+    def show(self, table: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``whole`` rows of a table are done."""
         if self._console.is_terminal:
             if table not in self._tasks:
                 self._tasks[table] = self._bars.add_task(table)
-            self._bars.update(self._tasks[table], completed=done, total=whole)
+            self._bars.update(self._tasks[table], completed=done, total=total)
         elif time.monotonic() >= self._told_s + LINES_EVERY_S:
             self._told_s = time.monotonic()
-            self._console.print(f"{table}: {done:,} of {whole:,}")
+            self._console.print(f"{table}: {done:,} of {total:,}")

@@ -1,8 +1,8 @@
-"""Screens: the same run on a terminal, redrawn in place, or as plain lines in a pipe.
+"""Screens: show a run on a terminal, redrawn in place, or as plain lines in a pipe.
 
-A terminal gets a live picture a few times a second.  Anything else gets lines, and few: progress
-every two seconds and, between, at most a few decisions and verdicts a second, signals first, so
-that a log of a run stays readable.  Both take events from the loop's thread and never wait.
+A terminal is redrawn a few times per second. Any other output gets few lines, so that a log of a
+run stays readable: progress every two seconds and, in between, a few decisions and verdicts per
+second, signals first. Both kinds of screen take events in the event loop's thread and never block.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from midstreamer.console.watch import Watch
 from midstreamer.market import replay
 
 PROGRESS_EVERY_S = 2.0
+"""Seconds between two progress lines of a plain screen."""
 LINES_EVERY_S = 0.5
+"""Seconds between two groups of decision lines of a plain screen."""
 LINES_AT_ONCE = 2
+"""Most decisions in one group of lines."""
 REFRESH_PER_SECOND = 6
+"""Redraws of a terminal per second."""
 
 
 class Screen(Protocol):
-    """Where a run is shown."""
+    """A display of a run."""
 
     def __enter__(self) -> Self: ...
 
@@ -39,20 +43,20 @@ class Screen(Protocol):
     ) -> None: ...
 
     def say(self, text: str) -> None:
-        """Show one line of news."""
+        """Show one line of text."""
 
     def begin(self, watch: Watch) -> None:
-        """Show this part from now on."""
+        """Show this part of the run from now on."""
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part being shown."""
+        """Take one event of the part that is shown."""
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something for good, below everything."""
+        """Show something permanently, below everything else."""
 
 
 class LiveScreen:
-    """A terminal."""
+    """A screen on a terminal, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -77,33 +81,34 @@ class LiveScreen:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        """Show one line of news."""
+        """Show one line of text."""
         self._console.print(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show this part from now on."""
+        """Show this part of the run from now on."""
         self._watch = watch
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part being shown."""
+        """Take one event of the part that is shown."""
         if self._watch is not None:
             self._watch.take(event, time.monotonic())
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something for good, below everything."""
+        """Show something permanently, below everything else."""
         self._watch = None
         self._console.print(renderable)
 
     def _picture(self) -> RenderableType:
+        """Return what the terminal shows now; rich calls this in its own thread."""
         try:
             return Text() if self._watch is None else self._watch.panel()
         except RuntimeError:
-            # Drawn by rich's thread while the loop's thread counts: this frame is skipped.
+            # rich draws in its own thread while the event loop changes the watch: skip this frame.
             return Text()
 
 
 class PlainScreen:
-    """A pipe or a file: lines, and few of them."""
+    """A screen in a pipe or file: few lines, never redrawn."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -124,16 +129,16 @@ class PlainScreen:
         self._watch = None
 
     def say(self, text: str) -> None:
-        """Show one line of news."""
+        """Show one line of text."""
         self._line(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show this part from now on."""
+        """Show this part of the run from now on."""
         self._watch = watch
         self._progress_due_s = self._lines_due_s = 0.0
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part being shown."""
+        """Take one event of the part that is shown."""
         watch, now_s = self._watch, time.monotonic()
         if watch is None:
             return
@@ -149,20 +154,21 @@ class PlainScreen:
             self._news(watch)
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something for good, below everything."""
+        """Show something permanently, below everything else."""
         self._console.print(renderable, soft_wrap=False)
 
     def _wait_line(self, event: replay.Event, watch: Watch) -> None:
-        """An outage is told when it begins and when it changes, not at every attempt."""
+        """Show an outage when it begins and when its error changes, not at every attempt."""
         if not isinstance(event, replay.Waiting):
             if self._waiting:
-                self._line(Text("going on"))
+                self._line(Text("continuing"))
             self._waiting = ""
         elif event.code != self._waiting:
             self._waiting = event.code
             self._line(watch.waiting_line())
 
     def _news(self, watch: Watch) -> None:
+        """Show the latest decisions and the latest verdict."""
         latest = sorted(watch.fresh, key=lambda each: each.emitted)[-LINES_AT_ONCE:]
         for decision in latest:
             self._line(views.decision_line(decision, watch.began))
@@ -173,10 +179,11 @@ class PlainScreen:
         watch.judged.clear()
 
     def _line(self, text: Text) -> None:
+        """Print one line without folding it."""
         self._console.print(text, soft_wrap=True)
 
 
 def screen_here() -> Screen:
-    """The screen that fits where standard output goes."""
+    """Return the screen that suits standard output."""
     console = console_here()
     return LiveScreen(console) if console.is_terminal else PlainScreen(console)

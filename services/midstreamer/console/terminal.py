@@ -1,14 +1,18 @@
-"""Standard output as a console: what every verb prints its tables and lines on."""
+"""Standard output as a console, used by every command for its tables and lines."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 PLAIN_COLUMNS = 160
+"""Width of a table when standard output is not a terminal."""
 
 
 def console_here() -> Console:
-    """Standard output; a pipe has no width, and the usual 80 columns would fold every table."""
+    """Return standard output as a console.
+
+    A pipe has no width, and rich's usual 80 columns would fold every table.
+    """
     terminal = Console().is_terminal
-    # No markup: a key like [agent] in what is shown is meant as it stands.
+    # Without markup, because text such as [agent] must be printed as it is.
     return Console(width=None if terminal else PLAIN_COLUMNS, markup=False, highlight=False)

@@ -1,7 +1,7 @@
-"""Views: decisions, verdicts and figures as text and tables. Pure: values in, renderables out.
+"""Views: decisions, verdicts and figures as text and tables. Pure functions: nothing here prints.
 
-Words of people are used here: a change of a log-transformed series is shown as a percentage,
-an interval with its coverage, silence with its reason in a phrase.  Nothing here prints.
+Values are shown as people say them: a change of a log-transformed series as a percentage, an
+interval with its coverage, an abstention with its reason in words.
 """
 
 from __future__ import annotations
@@ -22,33 +22,35 @@ from midstreamer.market.rows import instant
 from midstreamer.protocol.frames import Surveyed
 
 Began = Callable[[str, int], int | None]
-"""(series, position) -> event time of that point, when the console knows it."""
+"""(series, position) -> event time of this point; None when it is unknown."""
 
 WHY = {
     Reason.FLAT_WINDOW: "flat window",
     Reason.STALE_DATA: "stale data",
-    Reason.NO_MEMORY: "no memory yet",
+    Reason.NO_MEMORY: "too few analogs",
     Reason.WARMING_UP: "warming up",
     Reason.UNBOUNDED: "interval unbounded",
-    Reason.UNLICENSED: "not licensed: no proof yet that signals would hold",
+    Reason.UNLICENSED: "not licensed: no evidence yet that precision would hold",
     Reason.BELOW_THRESHOLD: "not confident enough",
 }
+"""The reason for an abstention, in words."""
 SHORT_WHY = {**WHY, Reason.UNLICENSED: "not licensed"}
+"""The reason for an abstention, in few words, for a table."""
 _STYLE = {Direction.LONG: "bold green", Direction.SHORT: "bold red"}
 
 
 def unknown(series: str, position: int) -> int | None:
-    """The `Began` of one who knows no dates."""
+    """A `Began` that knows no times: return None."""
     return None
 
 
 def name_of(series: str) -> str:
-    """A series without its universe."""
+    """Return the name of a series without its universe."""
     return series.rpartition("/")[2]
 
 
 def change_of(change: float, transform: Transform) -> str:
-    """A change as people say it: percent for log values, else in the series' own units."""
+    """Return a change as text: in percent for log values, else in the units of the series."""
     if not math.isfinite(change):
         return "∞" if change > 0 else "-∞"
     if transform is Transform.LOG:
@@ -57,14 +59,14 @@ def change_of(change: float, transform: Transform) -> str:
 
 
 def interval_of(decision: Decision) -> str:
-    """The prediction interval, with its coverage."""
+    """Return the prediction interval with its coverage, as text."""
     transform = decision.specification.transform
     low, high = change_of(decision.low, transform), change_of(decision.high, transform)
     return f"{low} … {high} ({decision.specification.coverage:.0%})"
 
 
 def nearest_of(decision: Decision, began: Began = unknown) -> str:
-    """The nearest analog: name, from when to when, how far."""
+    """Return the nearest analog as text: series, time span and distance."""
     nearest = next(iter(decision.matches), None)
     if nearest is None:
         return "no analog"
@@ -72,7 +74,7 @@ def nearest_of(decision: Decision, began: Began = unknown) -> str:
 
 
 def span_of(match: Match, began: Began = unknown) -> str:
-    """From when to when an analog went; its end alone when its beginning is not known."""
+    """Return the time span of an analog as text; only its end when its beginning is unknown."""
     first = began(match.series, match.start)
     return (
         f"to {instant(match.time)}" if first is None else f"{instant(first)}…{instant(match.time)}"
@@ -80,29 +82,29 @@ def span_of(match: Match, began: Began = unknown) -> str:
 
 
 def said_of(decision: Decision, why: dict[Reason, str] = WHY) -> Text:
-    """The signal, or the reason for silence."""
+    """Return the signal, or the reason for the abstention, as text."""
     if decision.direction is not None:
         return Text(f"{decision.direction} {decision.confidence:.0%}", _STYLE[decision.direction])
-    reason = why[decision.reason] if decision.reason is not None else "silent"
-    return Text(f"silent: {reason}" if why is WHY else reason, "dim")
+    reason = why[decision.reason] if decision.reason is not None else "abstained"
+    return Text(f"abstained: {reason}" if why is WHY else reason, "dim")
 
 
 def became_of(decision: Decision, verdict: Verdict) -> Text:
-    """What came of it, beside what was foretold."""
+    """Return the outcome as text, compared with the forecast."""
     if verdict.void:
-        return Text("cannot be judged: what came has no logarithm", "dim")
+        return Text("cannot be judged: the outcome's value cannot be compared", "dim")
     change = change_of(verdict.change, decision.specification.transform)
     inside = "inside" if verdict.covered else "outside"
     if decision.emitted:
         return Text(
             f"{change}, {'right' if verdict.hit else 'wrong'}, {inside} the interval"
         ).append("", "green" if verdict.hit else "red")
-    side = "the side it leaned to" if verdict.hit else "against its leaning"
+    side = "the favoured direction" if verdict.hit else "not the favoured direction"
     return Text(f"{change}, {side}, {inside} the interval", "dim")
 
 
 def decision_line(decision: Decision, began: Began = unknown) -> Text:
-    """One decision on one line."""
+    """Return one decision as one line of text."""
     horizon = decision.specification.horizon
     line = Text(f"{instant(decision.time)} {name_of(decision.series):<5} ")
     line.append(f"P(rise) {decision.probability:.2f}  in {horizon}: {interval_of(decision)}  ")
@@ -111,10 +113,10 @@ def decision_line(decision: Decision, began: Began = unknown) -> Text:
 
 
 def verdict_line(decision: Decision, verdict: Verdict) -> Text:
-    """One verdict on one line."""
+    """Return one verdict as one line of text."""
     head = f"{instant(verdict.due_time)} {name_of(decision.series):<5} verdict on"
-    said = decision.direction or "silence"
-    return Text(f"{head} {said} of {instant(decision.time)}: ").append_text(
+    side = decision.direction or "abstention"
+    return Text(f"{head} {side} of {instant(decision.time)}: ").append_text(
         became_of(decision, verdict)
     )
 
@@ -122,13 +124,13 @@ def verdict_line(decision: Decision, verdict: Verdict) -> Text:
 def decisions_table(
     rows: Sequence[tuple[Decision, Verdict | None]], began: Began = unknown
 ) -> Table:
-    """The last decisions, each with its verdict once it has one."""
+    """Return the table of the last decisions, each with its outcome when known."""
     table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
-    for heading, share in (("time", 3), ("series", 1), ("P(rise)", 1), ("foretold", 4)):
+    for heading, share in (("time", 3), ("series", 1), ("P(rise)", 1), ("forecast", 4)):
         table.add_column(heading, ratio=share, no_wrap=True)
     table.add_column("nearest analog", ratio=6, no_wrap=True)
-    table.add_column("said", ratio=3, no_wrap=True)
-    table.add_column("became", ratio=4, no_wrap=True)
+    table.add_column("signal", ratio=3, no_wrap=True)
+    table.add_column("outcome", ratio=4, no_wrap=True)
     for decision, verdict in rows:
         table.add_row(
             instant(decision.time),
@@ -143,7 +145,7 @@ def decisions_table(
 
 
 def share_text(share: Share | None, nothing: str = "none") -> str:
-    """A share with its interval and count."""
+    """Return a share with its interval and count, as text."""
     if share is None:
         return nothing
     low, high = 100 * share.low, 100 * share.high
@@ -151,14 +153,14 @@ def share_text(share: Share | None, nothing: str = "none") -> str:
 
 
 def latency_text(latency: Latency | None) -> str:
-    """Quantiles of a latency."""
+    """Return the quantiles of a latency, as text."""
     if latency is None:
         return "none measured in this run"
     return f"p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms of {latency.count:,}"
 
 
 def part_table(part: Part) -> Table:
-    """The summary of one data set."""
+    """Return the summary of one data set as a table."""
     table = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
     table.title = f"{part.data}" + ("" if part.complete else " (stopped before its end)")
     table.title_style = "bold"
@@ -170,36 +172,41 @@ def part_table(part: Part) -> Table:
 
 
 def _rows(part: Part) -> list[tuple[str, str]]:
-    made = part.specification
+    """Return label and text of each line of the summary."""
+    specification = part.specification
     signals = sum(part.signals.values())
-    before = f", {part.decisions_repeated:,} of them before" if part.decisions_repeated else ""
+    before = f", {part.decisions_repeated:,} from earlier runs" if part.decisions_repeated else ""
     rows = [
         (
             "compared",
-            f"windows of {made.window}, {made.measure} band {made.band}, {made.neighbours} nearest,"
-            f" horizon {made.horizon}",
+            f"windows of {specification.window}, {specification.measure} band"
+            f" {specification.band}, {specification.neighbours} nearest,"
+            f" horizon {specification.horizon}",
         ),
         ("ticks", f"{part.history_ticks:,} of history, {part.ticks:,} replayed"),
         ("decisions", f"{part.decisions:,}{before}, {part.first or 'never'} to {part.last or '-'}"),
         ("signals", f"{signals:,}{_counts(part.signals)}"),
-        ("silent", f"{part.decisions - signals:,}{_counts(part.abstentions)}"),
-        ("verdicts", f"{part.verdicts:,}, {part.pending:,} still to come"),
-        ("precision", f"{share_text(part.precision, 'no signals')}, target {made.target:.0%}"),
-        ("base rate", f"{share_text(part.base_rate)} for always saying the same"),
-        ("leaning", f"{share_text(part.hit)} of all decisions favoured the side that came"),
-        ("coverage", f"{share_text(part.coverage)}, target {made.coverage:.0%}"),
-        ("skill", _skill(part)),
+        ("abstentions", f"{part.decisions - signals:,}{_counts(part.abstentions)}"),
+        ("verdicts", f"{part.verdicts:,}, {part.pending:,} pending"),
+        (
+            "precision",
+            f"{share_text(part.precision, 'no signals')}, target {specification.target:.0%}",
+        ),
+        ("base rate", f"{share_text(part.base_rate)} for always the same direction"),
+        ("hit rate", f"{share_text(part.hit)} of all decisions favoured the right direction"),
+        ("coverage", f"{share_text(part.coverage)}, target {specification.coverage:.0%}"),
+        ("Brier skill", _skill(part)),
         ("match", latency_text(part.match)),
         ("append", latency_text(part.append)),
         ("took", f"{part.duration_s:.1f} s"),
     ]
     if part.outages:
-        rows.append(("outages", f"{part.outages:,} attempts repeated"))
+        rows.append(("outages", f"{part.outages:,} attempts retried"))
     return rows + ([] if part.judged is None else _judged_rows(part.judged))
 
 
 def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
-    """The second half beside its rivals; those that do better are named."""
+    """Return the lines on the second half of the replay, and one line for each rival."""
     ours = (
         f"from {judged.after}: {judged.decisions:,} decisions, {judged.emitted:,} signals (a fixed"
         f" threshold in hindsight: {judged.fixed_threshold_emitted:,}), precision"
@@ -210,26 +217,31 @@ def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
 
 
 def _rival(rival: Rival) -> str:
+    """Return the figures of one rival as text."""
     clearly = [f"{name} clearly" if name in rival.wins_clearly else name for name in rival.wins]
     return (
-        f"{rival.name}: hit {_figure(rival.hit)}, its surest {_figure(rival.precision_same_count)}"
-        + (f"; ahead of us in {', '.join(clearly)}" if clearly else "")
+        f"{rival.name}: hit {_figure(rival.hit)}, on its most confident decisions"
+        f" {_figure(rival.precision_same_count)}"
+        + (f"; better than midstreamer in {', '.join(clearly)}" if clearly else "")
     )
 
 
 def _figure(figure: Figure | None) -> str:
+    """Return a figure with its interval as text."""
     if figure is None:
         return "-"
     return f"{figure.value:.1%} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
 def _skill(part: Part) -> str:
+    """Return Brier skill and Brier score as text."""
     if part.brier is None or part.brier_skill is None:
-        return "not known"
-    return f"Brier {part.brier:.4f}, {part.brier_skill:+.1%} against the share of past rises"
+        return "unknown"
+    return f"{part.brier_skill:+.1%} over the share of past rises; Brier score {part.brier:.4f}"
 
 
 def _counts(counts: dict[str, int]) -> str:
+    """Return counts by name as text in parentheses, largest first."""
     if not counts:
         return ""
     listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -237,7 +249,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def kept_table(kept: Kept) -> Table:
-    """Where everything is."""
+    """Return the table of folders, database and stored rows."""
     table = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
     table.title, table.title_style = "kept", "bold"
     table.add_column(style="dim", no_wrap=True)
@@ -254,16 +266,16 @@ def kept_table(kept: Kept) -> Table:
 
 
 def summary(report: Report) -> RenderableType:
-    """The end of a run."""
+    """Return the summary printed at the end of a run."""
     return Group(*(part_table(part) for part in report.parts), kept_table(report.kept))
 
 
-def series_table(there: Surveyed) -> Table:
-    """What is stored of each series."""
+def series_table(surveyed: Surveyed) -> Table:
+    """Return the table of the stored series."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("series", "ticks", "from", "to", "last value"):
         table.add_column(heading)
-    for each in there.series:
+    for each in surveyed.series:
         table.add_row(
             each.series,
             f"{each.count:,}",

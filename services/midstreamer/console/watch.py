@@ -1,8 +1,8 @@
-"""What a screen shows of a running replay: progress, rates, the last decisions, their verdicts.
+"""Watch: what a screen shows of a running replay: progress, rates, latest decisions and verdicts.
 
-`Watch` takes the replay's events and the time; `panel` makes one picture of it, `console.screen`
-decides when to draw.  Signals come first among the decisions of a step, then the most confident
-ones: twenty silences look the same, a signal must not drown among them.
+`Watch` takes the events of the replay with the time. `panel` renders them; `console.screen` decides
+when to draw. Of the decisions of a step, signals are shown first and then the most confident
+abstentions, so that a signal is not lost among many abstentions.
 """
 
 from __future__ import annotations
@@ -21,35 +21,48 @@ from midstreamer.market.rows import instant
 from midstreamer.market.tally import Tally
 
 ROWS = 12
+"""Number of decisions on the screen."""
 SHOWN_PER_STEP = 4
+"""Most decisions taken from one step."""
 REMEMBERED = 20_000
-"""Decisions kept for the sake of their verdict; the oldest is forgotten first."""
+"""Decisions kept until their verdict arrives; the oldest is dropped first."""
 _BAR = 30
+"""Length of a progress bar in characters."""
 
 
 @dataclass
 class Watch:
-    """The picture of one part of a run."""
+    """The display data of one part of a run."""
 
     title: str
     began: views.Began = views.unknown
+    """Finds the time of an analog's first point."""
     tally: Tally = field(default_factory=Tally)
     started_s: float | None = None
-    """When the first live step was over: rates count from there."""
+    """Time when the first live step was complete; the rates count from this time."""
     steps_before: int = 0
+    """Steps complete at `started_s`."""
     ticks_before: int = 0
+    """Ticks counted at `started_s`."""
     now_s: float = 0.0
+    """Time of the newest event."""
     loading: replay.Loading | None = None
+    """The newest event of the history; None once it is loaded."""
     waiting: replay.Waiting | None = None
+    """The failed attempt that is to be retried; None when there is none."""
     time: int | None = None
+    """Event time of the newest step."""
     total: int = 0
+    """Steps of the whole replay; 0 when unknown."""
     shown: OrderedDict[bytes, tuple[Decision, Verdict | None]] = field(default_factory=OrderedDict)
+    """Decisions to show, each with its verdict once known, by experience id."""
     fresh: deque[Decision] = field(default_factory=lambda: deque(maxlen=ROWS))
-    """Decisions not yet taken by `take_fresh`, the most telling of each step."""
+    """The most important decisions of recent steps, until a plain screen has printed them."""
     judged: deque[tuple[Decision, Verdict]] = field(default_factory=lambda: deque(maxlen=ROWS))
+    """Recent decisions with their verdict."""
 
     def take(self, event: replay.Event, now_s: float) -> None:
-        """Count and remember one event."""
+        """Record one event."""
         self.now_s = now_s
         self.waiting = event if isinstance(event, replay.Waiting) else None
         if isinstance(event, replay.Loading):
@@ -68,6 +81,7 @@ class Watch:
                 self.steps_before, self.ticks_before = self.tally.steps, self.tally.ticks
 
     def _decisions(self, decisions: tuple[Decision, ...]) -> None:
+        """Record the most important decisions of a step."""
         ordered = sorted(decisions, key=lambda each: (not each.emitted, -each.confidence))
         for decision in reversed(ordered[:SHOWN_PER_STEP]):
             self.shown[decision.experience_id] = (decision, None)
@@ -76,6 +90,7 @@ class Watch:
             self.shown.popitem(last=False)
 
     def _verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
+        """Add verdicts to the decisions that are shown."""
         for verdict in verdicts:
             row = self.shown.get(verdict.experience_id)
             if row is not None and row[1] is None:
@@ -84,28 +99,29 @@ class Watch:
 
     @property
     def steps_per_s(self) -> float:
-        """Live steps a second since the first one."""
+        """Live steps per second since the first one."""
         return self._rate(self.tally.steps - self.steps_before)
 
     @property
     def ticks_per_s(self) -> float:
-        """Live ticks a second since the first step."""
+        """Live ticks per second since the first step."""
         return self._rate(self.tally.ticks - self.ticks_before)
 
     def _rate(self, count: int) -> float:
+        """Return a count per second since the first live step."""
         if self.started_s is None or self.now_s <= self.started_s:
             return 0.0
         return count / (self.now_s - self.started_s)
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds to the end at this rate; none when nobody can say."""
+        """Seconds to the end at the present rate; None when unknown."""
         if not self.total or not self.steps_per_s:
             return None
         return (self.total - self.tally.steps) / self.steps_per_s
 
     def progress_line(self) -> Text:
-        """Where the replay is, how fast, how long it will take."""
+        """Return a line with progress, rate and remaining time."""
         if self.loading is not None:
             share = self.loading.done / max(1, self.loading.total)
             return Text(
@@ -121,29 +137,29 @@ class Watch:
         return Text(f"{self.title}: {_bar(share)} {share:.0%}{when}  {counts}{left}")
 
     def counts_line(self) -> Text:
-        """Decisions, signals, verdicts, latencies so far."""
+        """Return a line with counts of decisions, signals and verdicts, and the match latency."""
         tally = self.tally
         signals = sum(tally.signals.values())
         kept = f", {tally.right / tally.judged:.1%} right" if tally.judged else ""
         p50_ms, p99_ms = (1000 * tally.match.quantile_s(share) for share in (0.5, 0.99))
         return Text(
             f"{tally.decisions:,} decisions: {signals:,} signals{kept},"
-            f" {tally.decisions - signals:,} silent; {len(tally.settled):,} verdicts; match"
+            f" {tally.decisions - signals:,} abstentions; {len(tally.settled):,} verdicts; match"
             f" p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms"
         )
 
     def waiting_line(self) -> Text:
-        """What holds the replay up; empty when nothing does."""
+        """Return a line with the error that delays the replay; empty when there is none."""
         if self.waiting is None:
             return Text()
         return Text(
-            f"waiting: error[{self.waiting.code}]: {self.waiting.message}; again in"
+            f"waiting: error[{self.waiting.code}]: {self.waiting.message}; retry in"
             f" {self.waiting.delay_s:.1f} s",
             "yellow",
         )
 
     def panel(self) -> RenderableType:
-        """Everything at once, for a terminal."""
+        """Return all lines and the table of decisions, for a terminal."""
         rows = list(self.shown.values())[-ROWS:]
         rows.reverse()
         lines: list[RenderableType] = [self.progress_line(), self.counts_line()]
@@ -154,10 +170,12 @@ class Watch:
 
 
 def _bar(share: float) -> str:
+    """Return a progress bar for a share of 0 to 1."""
     full = round(_BAR * min(1.0, share))
     return "━" * full + "╌" * (_BAR - full)
 
 
 def _clock(seconds: float) -> str:
+    """Return seconds as minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

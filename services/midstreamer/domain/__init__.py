@@ -1,1 +1,1 @@
-"""The values everything else speaks of; no part of it reads a clock or does input or output."""
+"""Values that all other packages share. Nothing here reads a clock or does input or output."""

@@ -1,7 +1,7 @@
-"""Decisions: what was seen, what was foretold, and what was said about it.
+"""Decisions: a window, its analogs, the forecast, and the signal or the abstention.
 
-An experience is the whole of it: window, analogs, prediction, signal or abstention.  Its id
-follows from (series, time, specification) alone, so the same question has one answer for ever.
+One such record is also called an experience. Its id is a hash of the series, the time and the
+specification only, so the same question always has the same id.
 """
 
 from __future__ import annotations
@@ -16,63 +16,73 @@ from midstreamer.domain.series import Window
 from midstreamer.domain.specification import Specification
 
 EXPERIENCE_ID_BYTES = 16
+"""Length of an experience id."""
 ARMS_MAX = 16
-"""Of one decision. A state is as wide as the decisions that it learned: horizon x arms numbers."""
+"""Most arms (forecasting methods) that one decision may carry.
+
+The limit also bounds the size of a learning state, which keeps horizon x arms numbers."""
 
 
 class Direction(StrEnum):
-    """What a signal says will happen over the horizon."""
+    """The direction in which a signal says the series will move over the horizon."""
 
     LONG = "LONG"
     SHORT = "SHORT"
 
 
 class Reason(StrEnum):
-    """Why nothing is said. The first that applies is given, in this order."""
+    """Why a decision abstains. The checks run in this order, and the first that applies is the
+    reason.
+    """
 
     FLAT_WINDOW = "flat_window"
-    """The window does not vary: it looks like nothing."""
+    """The window does not vary, so it cannot be compared with other windows."""
     STALE_DATA = "stale_data"
-    """The window does not end at the last tick known of its series."""
+    """The window does not end at the newest known tick of its series."""
     NO_MEMORY = "no_memory"
-    """Too few analogs whose outcome is known."""
+    """Too few analogs with a known outcome were found."""
     WARMING_UP = "warming_up"
-    """Too few earlier decisions to rank this confidence among."""
+    """Too few earlier decisions exist to rank this confidence among them."""
     UNBOUNDED = "unbounded"
     """The prediction interval reached its cap."""
     UNLICENSED = "unlicensed"
-    """The evidence does not yet say that signals would hold their precision."""
+    """The evidence does not yet show that signals would keep the target precision."""
     BELOW_THRESHOLD = "below_threshold"
-    """Less confident than the threshold that holds the precision."""
+    """The confidence ranks below the threshold that keeps the target precision."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What the fleet found for one window: all that a decision may rest on beside the state."""
+    """What the fleet found for one window. A decision depends on this and on the learning state
+    alone.
+    """
 
     specification: Specification
     window: Window
     matches: Matches
     index: int = -1
-    """Position of the window's last point in its series; -1 when it is not stored."""
+    """Position of the window's last point in its series; -1 when the window is not stored."""
     newest: bool = True
-    """Whether that point was the last known of its series at the window's time."""
+    """Whether the window's last point was the newest known point of its series at the window's
+    time."""
     ups: int = 0
-    """Past windows of the grid, over all shards, whose known outcome was a rise."""
+    """Number of past grid windows, over all shards, after which the value rose."""
     known: int = 0
-    """Past windows of the grid whose outcome is known and not zero."""
+    """Number of past grid windows, over all shards, whose outcome is known and not zero."""
     kernel: str = ""
-    """Version of the kernels that compared."""
+    """Version of the kernels that computed the distances."""
     agrees: bool = True
-    """Whether the window's values are the stored points of its series, to the bit, as far as its
-    last point is stored."""
+    """Whether the window's values equal the stored points of its series, bit for bit.
+
+    Only points that are stored already are compared."""
     differs_at: int = -1
-    """First value of the window that is not the stored one; -1 when it agrees."""
+    """Position in the window of the first value that differs from the stored one; -1 when none
+    does."""
     stored: float | None = None
-    """What is stored in that place; None when nothing is."""
+    """The stored value at position `differs_at`; None when no value is stored there."""
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One experience as it was decided; nothing in it ever changes."""
+    """One decision with everything that it was based on. It never changes."""
 
     experience_id: bytes
     specification: Specification
@@ -80,31 +90,40 @@ class Decision(msgspec.Struct, frozen=True):
     time: int
     """Event time of the window's last point."""
     index: int
-    """Position of that point in its series; -1: unsettled, never learned from."""
+    """Position of the window's last point in its series; -1 when the window is not stored.
+
+    A decision with index -1 gets no verdict and is never learned from."""
     window: bytes
-    """float64, shape (m,): the values as they came, untransformed."""
+    """float64, shape (m,): the window's values as received, not transformed."""
     direction: Direction | None
+    """The signal, or None for an abstention."""
     reason: Reason | None
-    """Set exactly when direction is None."""
+    """Why the decision abstains. Set exactly when ``direction`` is None."""
     probability: float
-    """P(rise over the horizon), the mixture of all arms."""
+    """P(rise over the horizon): the weighted mean over all arms (forecasting methods)."""
     confidence: float
     """max(probability, 1 - probability)."""
     rank: float
-    """Share of recent confidences below this one, 0 to 1."""
+    """Share of recent decisions with a lower confidence than this one, 0 to 1."""
     change: float
-    """Foretold change, median of the analogs, in transformed units (log: a relative change)."""
+    """Forecast change: the median over the analogs, in transformed units (log: a relative change).
+    """
     low: float
+    """Lower end of the prediction interval of the change, in the units of ``change``.
+
+    It may be infinite during warm-up."""
     high: float
-    """Prediction interval of the change, same units; may be infinite while warming up."""
+    """Upper end of the prediction interval of the change, in the units of ``change``.
+
+    It may be infinite during warm-up."""
     last: float
-    """Transformed last value of the window."""
+    """The window's last value, transformed."""
     scale: float
-    """Size of a unit outcome, same units as ``change``."""
+    """The change that counts as an outcome of 1, in the units of ``change``."""
     arms: tuple[float, ...]
-    """P(rise) of each arm, in the order of reasoning.ARMS."""
+    """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     judged: bool
-    """Whether its verdict counts for the licence."""
+    """Whether the verdict on this decision counts for the licence."""
     matches: Matches
     state_version: int
     library: str
@@ -112,22 +131,25 @@ class Decision(msgspec.Struct, frozen=True):
 
     @property
     def emitted(self) -> bool:
-        """Whether a signal was given."""
+        """Whether the decision is a signal, not an abstention."""
         return self.direction is not None
 
     @property
     def settles(self) -> bool:
-        """Whether a verdict will come."""
+        """Whether the decision will get a verdict: its window must be stored."""
         return self.index >= 0
 
     @property
     def due_index(self) -> int:
-        """Position in its series of the point that settles it; -1 when it never settles."""
+        """Position in the series of the point that settles the decision; -1 if it never settles."""
         return self.index + self.specification.horizon if self.settles else -1
 
 
 def experience_id(specification: Specification, window: Window) -> bytes:
-    """The id of the one experience of this window under this specification."""
+    """Return the id of this window under this specification.
+
+    A window of a stored series is named by its series and time, any other window by its values.
+    """
     hasher = hashlib.blake2b(digest_size=EXPERIENCE_ID_BYTES)
     hasher.update(specification.digest.encode())
     if window.series:

@@ -1,41 +1,42 @@
-"""Every error a part of Midstreamer may raise on purpose, in one tree.
+"""Every error that Midstreamer raises on purpose, in one tree.
 
     MidstreamerError
     ├─ ProtocolError
-    │  ├─ LocalProtocolError      we would have broken the protocol
-    │  └─ RemoteProtocolError     the peer broke it
-    ├─ Refused                    a peer was judged and turned away
-    ├─ BadInput                   what was asked cannot be answered as asked
-    │  ├─ UnknownSeries
-    │  ├─ StaleTick               older than the last of its series, and not stored
-    │  ├─ NotGranted              the allowlist grants this client no such universe
-    │  ├─ Conflict                the same key with another content
-    │  └─ QuotaExceeded           no further series or stream for this identity
-    ├─ Unavailable                try again later; carries ``retry_after_s``
-    │  ├─ Overloaded
-    │  ├─ Behind                  has not seen the position that was asked for
-    │  ├─ StoreError              PostgreSQL is away, full, or refused
-    │  └─ LinkClosed              the connection ended before the answer
-    ├─ DeadlineExceeded
-    ├─ Unsupported                the other side is of a version that does not know the request
-    ├─ ConfigError
-    └─ KernelFailure              a measure could not be computed
+    │  ├─ LocalProtocolError      our own side would have broken the protocol
+    │  └─ RemoteProtocolError     the peer broke the protocol
+    ├─ Refused                    the peer is not admitted
+    ├─ BadInput                   the request is wrong; repeating it will not help
+    │  ├─ UnknownSeries           nothing is stored of the series
+    │  ├─ StaleTick               older than the last tick of its series, and not stored
+    │  ├─ NotGranted              the allowlist does not grant the client this request
+    │  ├─ Conflict                the same key was stored with other content
+    │  └─ QuotaExceeded           a limit on the number of series or streams is reached
+    ├─ Unavailable                retry later, after ``retry_after_s``
+    │  ├─ Overloaded              a queue, the credits or the connections are exhausted
+    │  ├─ Behind                  the server has not applied the requested position yet
+    │  ├─ StoreError              PostgreSQL is unreachable, full, or refused the statement
+    │  └─ LinkClosed              the connection ended before the response
+    ├─ DeadlineExceeded           the request's time ran out
+    ├─ Unsupported                the peer's version does not know the request
+    ├─ ConfigError                a setting is unknown, missing or out of range
+    └─ KernelFailure              a distance could not be computed
 
-Each class has a stable ``code``: the same word in the frame, the metric label, the log and
-docs/reference/errors.md.  A message says what happened, to what, the value seen, the value
-allowed, and what to do about it.
+Each class has a stable ``code``. Frames, metric labels, logs and docs/reference/errors.md use the
+same code. An error message says what happened, to which thing, the value, the limit, and what to
+do.
 """
 
 from __future__ import annotations
 
 QUOTED_CHARACTERS_MAX = 200
-"""Most of one value that a message quotes: what a peer sends may be megabytes long."""
+"""Most characters of one value that a message quotes: a peer may send megabytes."""
 MESSAGE_CHARACTERS_MAX = 2000
-"""Longest message of any error, so that a value that was quoted whole stays bounded too."""
+"""Longest message of any error, in characters. It also bounds messages that quote a value in full.
+"""
 
 
 def shortened(text: str, characters_max: int = QUOTED_CHARACTERS_MAX) -> str:
-    """The text, or its beginning and its length."""
+    """Return the text; if it is too long, its beginning followed by its length."""
     if len(text) <= characters_max:
         return text
     ending = f"… ({len(text):,} characters)"
@@ -43,7 +44,7 @@ def shortened(text: str, characters_max: int = QUOTED_CHARACTERS_MAX) -> str:
 
 
 def quoted(value: object) -> str:
-    """The value as Python writes it, at most QUOTED_CHARACTERS_MAX of it."""
+    """Return the ``repr`` of the value, cut to QUOTED_CHARACTERS_MAX characters."""
     if isinstance(value, str | bytes) and len(value) > QUOTED_CHARACTERS_MAX:
         ending = f"… ({len(value):,} in all)"
         return repr(value[:QUOTED_CHARACTERS_MAX])[: QUOTED_CHARACTERS_MAX - len(ending)] + ending
@@ -51,37 +52,38 @@ def quoted(value: object) -> str:
 
 
 class MidstreamerError(Exception):
-    """The root; catch it to catch everything that is foreseen."""
+    """Base class of all errors that Midstreamer raises on purpose."""
 
     code = "error"
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        """Keep the message, cut to MESSAGE_CHARACTERS_MAX characters."""
         self.message = shortened(message, MESSAGE_CHARACTERS_MAX)
         super().__init__(self.message)
         self.retry_after_s = retry_after_s
-        """Seconds after which asking again may help; 0 when it will not."""
+        """Seconds after which a retry may succeed; 0 when no retry will."""
 
 
 class ProtocolError(MidstreamerError):
-    """A rule of the wire was broken."""
+    """A peer or our own side broke a rule of the frame protocol."""
 
     code = "protocol"
 
 
 class LocalProtocolError(ProtocolError):
-    """Our own side tried something the protocol does not allow."""
+    """Our own side tried something that the protocol does not allow."""
 
     code = "protocol_local"
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent something the protocol does not allow."""
+    """The peer sent something that the protocol does not allow."""
 
     code = "protocol_remote"
 
 
 class Refused(MidstreamerError):
-    """A peer was judged and turned away; ``reason`` is one of security.decide's constants."""
+    """A peer was not admitted; ``reason`` is one of the constants of `security.decide`."""
 
     code = "refused"
 
@@ -91,115 +93,117 @@ class Refused(MidstreamerError):
 
 
 class BadInput(MidstreamerError):
-    """What was asked cannot be answered as asked; asking again will not help."""
+    """The request is wrong and cannot be answered; a retry will not help."""
 
     code = "bad_input"
 
 
 class UnknownSeries(BadInput):
-    """A series of which nothing is stored."""
+    """Nothing is stored of the series that the request names."""
 
     code = "unknown_series"
 
 
 class StaleTick(BadInput):
-    """A tick that is not stored and is older than the last of its series."""
+    """The tick is not stored, and it is older than the last tick of its series."""
 
     code = "stale_tick"
 
 
 class NotGranted(BadInput):
-    """The allowlist does not let this client append to the universe, or ask members to drain."""
+    """The allowlist does not permit this client to append to the universe, or to drain members."""
 
     code = "not_granted"
 
 
 class Conflict(BadInput):
-    """The same key with another content; the message names both."""
+    """The same key exists with other content; the message names both."""
 
     code = "conflict"
 
 
 class QuotaExceeded(BadInput):
-    """The store, or one identity in it, has as many series or streams as the settings allow."""
+    """The store, or one identity in it, has reached the permitted number of series or streams."""
 
     code = "quota_exceeded"
 
 
 class Unavailable(MidstreamerError):
-    """Not now; ``retry_after_s`` says when to ask again."""
+    """The request cannot be answered now; ``retry_after_s`` says when to retry."""
 
     code = "unavailable"
 
 
 class Overloaded(Unavailable):
-    """A bound was reached: a queue, the credits of a peer, a number of connections."""
+    """A limit was reached: the length of a queue, the credits of a peer, or the connections."""
 
     code = "overloaded"
 
 
 class Behind(Unavailable):
-    """The part asked has not yet seen the position the request insists on."""
+    """The server has not yet applied the change-feed position that the request requires."""
 
     code = "behind"
 
 
 class StoreError(Unavailable):
-    """PostgreSQL is away, full, or refused."""
+    """PostgreSQL is unreachable, full, or refused the statement."""
 
     code = "store"
 
 
 class LinkClosed(Unavailable):
-    """The connection ended before the answer came."""
+    """The connection ended before the response arrived."""
 
     code = "link_closed"
 
 
 class DeadlineExceeded(MidstreamerError):
-    """The time given for a request ran out."""
+    """The time allowed for a request ran out."""
 
     code = "deadline"
 
 
 class Unsupported(MidstreamerError):
-    """A request that the other side does not know: its version is another."""
+    """The peer does not know the request, because the peer has another version."""
 
     code = "unsupported"
 
 
 class ConfigError(MidstreamerError):
-    """A setting is unknown, missing or out of its range; the message names its source."""
+    """A setting is unknown, missing or out of range; the message names where it was set."""
 
     code = "config"
 
 
 class KernelFailure(MidstreamerError):
-    """A measure could not be computed: out of fuel, a trap, no such engine."""
+    """A distance could not be computed: no fuel left, a WebAssembly trap, or an unknown engine."""
 
     code = "kernel"
 
 
 def _tree(root: type[MidstreamerError]) -> list[type[MidstreamerError]]:
+    """Return the class and all its subclasses, at any depth."""
     return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
 
 
 BY_CODE: dict[str, type[MidstreamerError]] = {kind.code: kind for kind in _tree(MidstreamerError)}
+"""Each error class by its code."""
 
 FAULTS_OF_THE_SERVER = frozenset(
     {MidstreamerError.code, DeadlineExceeded.code, KernelFailure.code, ConfigError.code}
     | {LocalProtocolError.code}
     | {kind.code for kind in _tree(Unavailable)}
 )
-"""Codes of answers for which the fleet is to blame: they count against its availability."""
+"""Codes of errors that the fleet causes; they count against its availability."""
 FAULTS_OF_THE_CALLER = frozenset(
     {Refused.code, ProtocolError.code, RemoteProtocolError.code, Unsupported.code}
     | {kind.code for kind in _tree(BadInput)}
 )
-"""Codes of answers for which whoever asked is to blame: asked so again, they come again."""
+"""Codes of errors that the caller causes; the same request fails again."""
 
 
 def from_code(code: str, message: str, retry_after_s: float = 0.0) -> MidstreamerError:
-    """Rebuild the error that a Failure frame describes; an unknown code gives the root."""
+    """Rebuild the error that a Failure frame describes; unknown codes give `MidstreamerError`."""
     kind = BY_CODE.get(code, MidstreamerError)
     return kind(message, retry_after_s=retry_after_s)

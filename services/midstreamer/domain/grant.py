@@ -1,7 +1,7 @@
-"""What an installation lets a client do: append to universes, and ask members to drain.
+"""What the allowlist permits a client: universes to append to, and whether it may drain members.
 
-A grant comes from the allowlist (`security.allowlist`), a carrier hands it out for the identity
-that it judged, and the coordinator holds each Append and each Retire against it.
+`security.allowlist` reads grants from the allowlist. The carrier attaches the grant to the identity
+that it authenticated, and the coordinator checks each Append and each Retire against it.
 """
 
 from __future__ import annotations
@@ -11,27 +11,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Grant:
-    """Universes by name, or every one, and whether members may be asked to drain."""
+    """The universes that a client may append to, and whether the client may drain members."""
 
     universes: frozenset[str] = frozenset()
+    """Names of the universes that the client may append to."""
     every: bool = False
+    """Whether the client may append to every universe."""
     drain: bool = False
+    """Whether the client may ask members to drain."""
 
     def covers(self, universe: str) -> bool:
-        """Whether this universe may be appended to."""
+        """Return whether the client may append to this universe."""
         return self.every or universe in self.universes
 
     def __or__(self, other: Grant) -> Grant:
-        """What either of two grants covers."""
+        """Return a grant that permits whatever one of the two grants permits."""
         return Grant(
             self.universes | other.universes, self.every or other.every, self.drain or other.drain
         )
 
     def __str__(self) -> str:
-        """Name the universes for a message."""
+        """Return the universes, for use in a message."""
         return "every universe" if self.every else ", ".join(sorted(self.universes)) or "none"
 
 
 NOTHING = Grant()
+"""No permission at all."""
 EVERYTHING = Grant(every=True)
-"""Every universe. To ask members to drain has to be granted by name."""
+"""Append to every universe. Draining members is not included: it must be granted explicitly."""

@@ -1,8 +1,8 @@
-"""Who a peer is: one URI, ``spiffe://<trust domain>/<kind>/<id>``.
+"""Identities of peers: one URI each, ``spiffe://<trust domain>/<kind>/<id>``.
 
-The id is opaque to the rules and may have several parts (``<namespace>/<pod>/<uid>`` in a
-cluster); its last readable part is the label that a certificate's common name must repeat.
-Nothing here looks at certificates: `security.chain` does, and returns an Identity.
+The id may have several parts; in a cluster it is ``<namespace>/<pod>/<uid>``. Its last part that is
+not a UID is the label, which a certificate's common name must repeat. This module does not read
+certificates: `security.chain` does, and returns an Identity.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from midstreamer.domain.errors import BadInput, quoted
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 PARTS_MAX = 4
+"""Most parts of an id."""
 URI_CHARACTERS_MAX = 255
+"""Longest identity URI, in characters."""
 
 
 class Kind(StrEnum):
-    """What a peer is; servers are verified by it, never by a host name."""
+    """The kind of a peer. A client verifies a server by its kind, never by its host name."""
 
     COORDINATOR = "coordinator"
     AGENT = "agent"
@@ -29,11 +31,11 @@ class Kind(StrEnum):
     CLIENT = "client"
     OPERATOR = "operator"
     POSTGRES = "postgres"
-    """The database: it shows a certificate to sync, and no frame ever comes from it."""
+    """The PostgreSQL server. It shows a certificate to sync, and it never sends frames."""
 
 
 class Identity(msgspec.Struct, frozen=True, order=True):
-    """A certified name. Two processes never share one; a restarted process keeps it."""
+    """A certified name. No two processes share one, and a restarted process keeps its name."""
 
     trust_domain: str
     kind: Kind
@@ -41,24 +43,24 @@ class Identity(msgspec.Struct, frozen=True, order=True):
 
     @property
     def uri(self) -> str:
-        """The URI SAN that a certificate of this identity carries."""
+        """The URI in the subject alternative name of this identity's certificate."""
         return f"spiffe://{self.trust_domain}/{self.kind}/{self.id}"
 
     @property
     def name(self) -> str:
-        """``<kind>/<id>``: what allowlists, logs and messages call it."""
+        """``<kind>/<id>``: the name used in allowlists, logs and messages."""
         return f"{self.kind}/{self.id}"
 
     @property
     def label(self) -> str:
-        """The last readable part of the id: the common name of its certificate."""
+        """The last part of the id that is not a UID: the common name of the certificate."""
         parts = self.id.split("/")
         readable = [part for part in parts if not _UID.match(part)]
         return (readable or parts)[-1]
 
 
 def parse(uri: str) -> Identity:
-    """Read ``spiffe://<trust domain>/<kind>/<id>``; BadInput names what is wrong with it."""
+    """Parse ``spiffe://<trust domain>/<kind>/<id>``; BadInput names the part that is wrong."""
     if len(uri) > URI_CHARACTERS_MAX:
         raise BadInput(f"identity of {len(uri)} characters exceeds {URI_CHARACTERS_MAX}")
     scheme, _, rest = uri.partition("://")
@@ -71,7 +73,7 @@ def parse(uri: str) -> Identity:
 
 
 def make(trust_domain: str, kind: Kind, id: str) -> Identity:
-    """Build an identity, checking each part; BadInput names the part that is wrong."""
+    """Build an identity and check each of its parts; BadInput names the part that is wrong."""
     parts = id.split("/")
     if len(parts) > PARTS_MAX:
         raise BadInput(f"id {quoted(id)} has {len(parts)} parts, more than {PARTS_MAX}")

@@ -1,7 +1,8 @@
-"""Matches: the nearest past windows, each with the outcome that followed; and their merge.
+"""Matches: the past windows nearest to a query, each with the outcome that followed it.
 
-Columnar, because a decision keeps a hundred of them and they cross three processes.  The merge
-is a pure sort by (distance, series, start): sharding is invisible in its result.
+They are stored by column, because a decision keeps about a hundred of them and sends them through
+three processes. `merge` sorts by (distance, series, start), so the result does not depend on how
+the history is sharded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from midstreamer.domain.series import Floats, Integers
 
 
 class Match(NamedTuple):
-    """One analog, for people and tests; the fleet moves `Matches`."""
+    """One analog as a row, for people and tests. Processes exchange `Matches` instead."""
 
     series: str
     start: int
@@ -26,42 +27,43 @@ class Match(NamedTuple):
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """k analogs, nearest first; ties by series name, then by start."""
+    """k analogs, nearest first; equal distances are ordered by series name, then by start."""
 
     series: tuple[str, ...] = ()
-    """Distinct names, sorted."""
+    """Names of the series, each once, sorted."""
     which: bytes = b""
-    """uint16, shape (k,): position in ``series``."""
+    """uint16, shape (k,): the series of each analog, as a position in ``series``."""
     start: bytes = b""
-    """int64, shape (k,): absolute position of the window's first point in its series."""
+    """int64, shape (k,): position of the window's first point in its series."""
     time: bytes = b""
     """int64, shape (k,): event time of the window's last point."""
     distance: bytes = b""
-    """float64, shape (k,)."""
+    """float64, shape (k,): distance of each analog to the query."""
     outcome: bytes = b""
-    """float64, shape (k,): what followed, in units of the analog's own scale."""
+    """float64, shape (k,): the change that followed each analog, divided by the analog's own scale.
+    """
 
     def __len__(self) -> int:
         return len(self.which) // 2
 
     def which_array(self) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
-        """Positions in ``series``, shape (k,), read-only."""
+        """Return each analog's series as a position in ``series``, uint16, (k,), read-only."""
         return np.frombuffer(self.which, dtype="<u2")
 
     def start_array(self) -> Integers:
-        """Absolute first positions, shape (k,), read-only."""
+        """Return the positions of the first points in their series, int64, (k,), read-only."""
         return np.frombuffer(self.start, dtype="<i8")
 
     def time_array(self) -> Integers:
-        """End times in microseconds, shape (k,), read-only."""
+        """Return the event times of the last points in microseconds, int64, (k,), read-only."""
         return np.frombuffer(self.time, dtype="<i8")
 
     def distance_array(self) -> Floats:
-        """Distances, shape (k,), read-only."""
+        """Return the distances, float64, shape (k,), read-only."""
         return np.frombuffer(self.distance, dtype="<f8")
 
     def outcome_array(self) -> Floats:
-        """Scaled outcomes, shape (k,), read-only."""
+        """Return the scaled outcomes, float64, shape (k,), read-only."""
         return np.frombuffer(self.outcome, dtype="<f8")
 
     def __iter__(self) -> Iterator[Match]:
@@ -79,7 +81,9 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def from_rows(rows: Sequence[Match], k: int | None = None) -> Matches:
-    """Matches of rows in any order, sorted, cut to ``k``."""
+    """Return the ``k`` nearest of some rows in any order, as `Matches`; all rows when ``k`` is
+    None.
+    """
     ordered = sorted(rows, key=lambda row: (row.distance, row.series, row.start))[:k]
     names = tuple(sorted({row.series for row in ordered}))
     place = {name: position for position, name in enumerate(names)}
@@ -94,7 +98,7 @@ def from_rows(rows: Sequence[Match], k: int | None = None) -> Matches:
 
 
 def merge(parts: Sequence[Matches], k: int) -> Matches:
-    """The k nearest of several answers over disjoint shards."""
+    """Return the ``k`` nearest matches of several results, which cover disjoint shards."""
     parts = [part for part in parts if len(part)]
     if not parts:
         return Matches()

@@ -1,16 +1,18 @@
-"""What followed a window, in units of its own: transform, scale, outcome, and when it is known.
+"""Outcomes of windows: what followed a window, divided by the window's own scale.
 
-One meaning for all who need it: agents give each analog its outcome, reasoning gives a decision
-its scale, the backtest does both.  A window of ``m`` points that begins at ``first`` ends at
-``first + m - 1``; its outcome is the change over the next ``horizon`` points of the transformed
-values, divided by the window's own scale.  Nothing outside the window enters the scale.
+Agents compute the outcome of each analog, `reasoning` the scale of each decision, and the backtest
+both; all of them use this module, so the definition is the same everywhere. A window of ``m``
+points that begins at ``first`` ends at ``first + m - 1``. Its outcome is the change of the
+transformed values over the next ``horizon`` points, divided by the scale of the window. The scale
+depends on points inside the window only.
 
-A value that cannot be compared has no logarithm where one is asked, or is too large to be squared.
-It is refused in a window that is asked about.  In a history it only keeps the windows that touch it
-from being analogs, so that one bad tick cannot silence a universe.
+Some values cannot be compared: values without a logarithm under the log transform, and values too
+large to be squared. A query window with such a value is refused. In a history such a value only
+excludes the windows that touch it from being analogs, so that one bad tick cannot stop the
+forecasts of a universe.
 
-Results are equal to the bit whether windows are taken one by one or together, so two agents
-with other shards cannot disagree: every window is reduced on its own contiguous copy.
+Results are equal bit for bit whether windows are processed one at a time or together, because each
+window is reduced on its own contiguous copy. So agents with different shards agree.
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Scale, Specification, Transform
 
 FLATNESS = 1e-12
-"""A scale below this share of the largest value is rounding, not variation."""
+"""A scale below this share of the window's largest value is rounding error: the window is flat."""
 MAGNITUDE_MAX = 1e150
-"""Largest size of a transformed value: kernels sum squares of differences, which must be finite."""
+"""Largest absolute transformed value: the kernels' sums of squared differences stay finite."""
 _CELLS_AT_ONCE = 1 << 18
-"""Points of the windows that are copied together."""
+"""Most points that are copied together: windows in one block times the points of a window."""
 
 
 def transformed(values: Floats, transform: Transform) -> Floats:
-    """The values as they are compared, shape as given; BadInput for one that cannot be compared."""
+    """Return the transformed values, same shape.
+
+    BadInput names the first value that cannot be compared.
+    """
     if transform is Transform.IDENTITY:
         large = np.flatnonzero(np.abs(values) > MAGNITUDE_MAX)
         if large.size:
@@ -46,85 +51,88 @@ def transformed(values: Floats, transform: Transform) -> Floats:
         at = int(wrong[0])
         raise BadInput(
             f"value {at} is {values.flat[at]}: specification.transform = log needs values above"
-            " zero; use identity for series that may be zero or negative"
+            " zero; use identity for series with zero or negative values"
         )
     return np.asarray(np.log(values), dtype=np.float64)
 
 
 def history(values: Floats, transform: Transform) -> Floats:
-    """A series as it is compared, (n,) -> (n,); NaN where a value cannot be compared."""
+    """Return a series transformed, (n,) -> (n,); NaN where a value cannot be compared."""
     if transform is Transform.IDENTITY:
         large = np.abs(values) > MAGNITUDE_MAX
         return np.asarray(np.where(large, np.nan, values) if large.any() else values, np.float64)
-    made = np.full(len(values), np.nan)
-    np.log(values, out=made, where=values > 0.0)
-    return made
+    logarithms = np.full(len(values), np.nan)
+    np.log(values, out=logarithms, where=values > 0.0)
+    return logarithms
 
 
 def searchable(points: Floats) -> Floats:
-    """A history for the kernels, which take no NaN.
+    """Return a history with 0 in place of each NaN, because the kernels take no NaN.
 
-    What stands in for it is never seen: every window that touches it has the outcome NaN.
+    The zeros have no effect: every window that touches one has the outcome NaN and is no analog.
     """
     return np.where(np.isnan(points), 0.0, points)
 
 
 def scales(windows: Floats, specification: Specification) -> Floats:
-    """The size of a unit outcome of each transformed window, (n, m) -> (n,); 0 when it is flat."""
+    """Return the scale of each transformed window, (n, m) -> (n,); 0 when the window is flat."""
     windows = np.ascontiguousarray(windows)
     if specification.scale is Scale.DEVIATION:
-        made = np.std(windows, axis=1)
+        deviations = np.std(windows, axis=1)
     else:
         steps = np.ascontiguousarray(np.diff(windows, axis=1))
-        made = np.std(steps, axis=1) * np.sqrt(float(specification.horizon))
-    flat = made <= FLATNESS * np.max(np.abs(windows), axis=1)
-    return np.asarray(np.where(flat, 0.0, made))
+        deviations = np.std(steps, axis=1) * np.sqrt(float(specification.horizon))
+    flat = deviations <= FLATNESS * np.max(np.abs(windows), axis=1)
+    return np.asarray(np.where(flat, 0.0, deviations))
 
 
 def scale_of(window: Floats, specification: Specification) -> float:
-    """The size of a unit outcome of one transformed window, shape (m,); 0 when it is flat."""
+    """Return the scale of one transformed window, shape (m,); 0 when the window is flat."""
     return float(scales(window[np.newaxis, :], specification)[0])
 
 
 def known_until(count: int, horizon: int) -> int:
-    """One past the last point a window may have to be an analog, when ``count`` points are there.
+    """Return one past the last point that an analog may contain, in a series of ``count`` points.
 
-    One horizon until the outcome is known and one more as an embargo, so that no analog's
-    outcome overlaps the outcome that is to be foretold.
+    The outcome of an analog is known one horizon later. One more horizon is an embargo, so that no
+    analog's outcome overlaps the outcome that is forecast.
     """
     return count - 2 * horizon
 
 
 def grid_firsts(start: int, until: int, specification: Specification) -> Integers:
-    """Absolute first positions, from ``start`` on, of the grid's windows that end by ``until``."""
+    """Return the first positions of the grid windows that begin at ``start`` or later.
+
+    Only windows whose points all lie before ``until`` are returned. int64, shape (g,).
+    """
     grid = specification.grid
     begin = -(-start // grid) * grid
     return np.arange(begin, max(begin, until - specification.window + 1), grid, dtype=np.int64)
 
 
 def outcomes(points: Floats, firsts: Integers, specification: Specification) -> Floats:
-    """Scaled outcomes of the windows that begin at ``firsts``, (g,) -> (g,).
+    """Return the scaled outcomes of the windows that begin at ``firsts``, (g,) -> (g,).
 
-    ``points`` are transformed values, shape (n,), and ``firsts`` positions in them.  NaN where
-    the outcome lies behind the end, the window is flat, or it or its outcome touches a NaN: such a
-    window is not an analog.
+    ``points`` are transformed values, shape (n,); ``firsts`` are positions in them. The outcome is
+    NaN, and the window is no analog, when the outcome lies beyond the end of ``points``, when the
+    window is flat, or when the window or its outcome contains a NaN.
     """
-    made = np.full(len(firsts), np.nan)
+    scaled = np.full(len(firsts), np.nan)
     length, horizon = specification.window, specification.horizon
     inside = np.flatnonzero(np.asarray(firsts) + length + horizon <= len(points))
     if not inside.size:
-        return made
-    views = sliding_window_view(points, length)
+        return scaled
+    windows = sliding_window_view(points, length)
     together = max(1, _CELLS_AT_ONCE // length)
     for begin in range(0, inside.size, together):
         rows = inside[begin : begin + together]
         ends = firsts[rows] + length - 1
-        unit = scales(views[firsts[rows]], specification)
+        unit = scales(windows[firsts[rows]], specification)
         change = points[ends + horizon] - points[ends]
-        made[rows] = np.where(unit > 0.0, change / np.where(unit > 0.0, unit, 1.0), np.nan)
-    return made
+        scaled[rows] = np.where(unit > 0.0, change / np.where(unit > 0.0, unit, 1.0), np.nan)
+    return scaled
 
 
-def tally(made: Floats) -> tuple[int, int]:
-    """(ups, known): how many outcomes were a rise, how many were known and not zero."""
-    return int(np.count_nonzero(made > 0.0)), int(np.count_nonzero(np.abs(made) > 0.0))
+def tally(scaled: Floats) -> tuple[int, int]:
+    """Return (ups, known): how many outcomes were a rise, and how many were known and not zero."""
+    return int(np.count_nonzero(scaled > 0.0)), int(np.count_nonzero(np.abs(scaled) > 0.0))

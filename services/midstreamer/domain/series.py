@@ -1,8 +1,8 @@
-"""Ticks, columns of ticks, windows: what comes in, as values.
+"""Ticks, columns of ticks and windows: the input values.
 
-Time is event time: microseconds since 1970-01-01 UTC, carried by ticks alone.  A series is
-named ``<universe>/<name>``; windows are compared with the history of their whole universe.
-Arrays cross boundaries as little-endian bytes, never as lists of floats.
+Every time is event time, in microseconds since 1970-01-01 UTC; only ticks advance it. A series is
+named ``<universe>/<name>``, and a window is compared with the history of its whole universe. Arrays
+cross process boundaries as little-endian bytes, never as lists of floats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 DEFAULT_UNIVERSE = "default"
+"""Universe of a series whose name gives no universe."""
 NAME_CHARACTERS_MAX = 128
+"""Longest full name of a series, in characters."""
 _PART = r"(?!-)(?=[^/]*[A-Za-z0-9])[A-Za-z0-9_.^=:-]+"
 _UNIVERSE = re.compile(rf"{_PART}\Z")
 _NAME = re.compile(rf"{_PART}(/{_PART})?\Z")
@@ -29,19 +31,24 @@ NAME_RULE = (
     "letters, digits and . _ ^ = : -, with at least one letter or digit, not beginning with -,"
     f" at most {NAME_CHARACTERS_MAX} characters"
 )
-"""A name may become a file name or an argument of a command: so `..` and `-x` are none."""
+"""The rule for names, for use in messages.
+
+A name may become a file name or a command argument, so `..` and `-x` are not allowed."""
 TIME_MIN, TIME_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Of a tick: the years 1 to 9999. Nanoseconds sent by mistake lie outside, and differences of two
-times fit 64 bits."""
+"""Range of a tick's time: the years 1 to 9999, in microseconds since 1970-01-01 UTC.
+
+Nanoseconds sent by mistake lie outside, and the difference of two times fits 64 bits."""
 TIME_RULE = (
     f"times are microseconds since 1970-01-01 UTC, {TIME_MIN} to {TIME_MAX} (years 1 to 9999):"
-    " send no other unit"
+    " send microseconds"
 )
-NO_64_BITS = f"does not fit 64 bits with a sign: {TIME_RULE}"
+"""The rule for times, for use in messages."""
+NO_64_BITS = f"does not fit 64 bits (signed): {TIME_RULE}"
+"""End of a message about a time that a signed 64-bit integer cannot hold."""
 
 
 class Tick(NamedTuple):
-    """One observation."""
+    """One observation of a series."""
 
     series: str
     time: int
@@ -50,7 +57,7 @@ class Tick(NamedTuple):
 
 
 def qualified(name: str) -> str:
-    """The full name of a series; one without a universe belongs to ``default``."""
+    """Return the full name of a series; a name without a universe belongs to ``default``."""
     if len(name) > NAME_CHARACTERS_MAX or not _NAME.match(name):
         raise BadInput(
             f"series name {quoted(name)}: use <universe>/<name> or <name>, each part of {NAME_RULE}"
@@ -60,27 +67,27 @@ def qualified(name: str) -> str:
 
 
 def fits_64_bits(time: int) -> bool:
-    """Whether a time can be stored; one on the wire may have an unsigned 64 bits."""
+    """Return whether a time fits a signed 64-bit integer; a frame may carry an unsigned one."""
     return -(2**63) <= time < 2**63
 
 
 def is_universe(name: str) -> bool:
-    """Whether this may be the name of a universe."""
+    """Return whether this text is a valid name for a universe."""
     return len(name) <= NAME_CHARACTERS_MAX and _UNIVERSE.match(name) is not None
 
 
 def universe_of(series: str) -> str:
-    """The universe that a fully named series belongs to."""
+    """Return the universe of a series, given the full name of the series."""
     return series.partition("/")[0]
 
 
 def plain(values: Floats) -> Floats:
-    """The values with every zero positive, so that what is equal is equal to the byte."""
+    """Return the values with -0.0 replaced by 0.0, so that equal values have equal bytes."""
     return values + 0.0
 
 
 class Column(msgspec.Struct, frozen=True):
-    """Consecutive ticks of one series, times strictly increasing, values finite."""
+    """Consecutive ticks of one series: times strictly increasing, values finite."""
 
     series: str
     times: bytes
@@ -89,11 +96,11 @@ class Column(msgspec.Struct, frozen=True):
     """float64, little-endian, shape (n,)."""
 
     def times_array(self) -> Integers:
-        """The times, shape (n,), read-only."""
+        """Return the times, int64, shape (n,), read-only."""
         return np.frombuffer(self.times, dtype="<i8")
 
     def values_array(self) -> Floats:
-        """The values, shape (n,), read-only."""
+        """Return the values, float64, shape (n,), read-only."""
         return np.frombuffer(self.values, dtype="<f8")
 
     def __len__(self) -> int:
@@ -103,76 +110,95 @@ class Column(msgspec.Struct, frozen=True):
 def column(
     series: str, times: Iterable[int] | Integers, values: Iterable[float] | Floats
 ) -> Column:
-    """Build a checked column; the first wrong tick is named with its place and value."""
-    made = Column(
+    """Build a column and check it; BadInput names the first wrong tick by position and value."""
+    built = Column(
         qualified(series),
         _times(series, times),
         np.ascontiguousarray(np.fromiter(values, "<f8")).tobytes(),
     )
-    return check_column(made)
+    return check_column(built)
 
 
 def _times(series: str, times: Iterable[int] | Integers) -> bytes:
+    """Return times as little-endian int64 bytes; BadInput when one does not fit."""
     try:
         return np.ascontiguousarray(np.fromiter(times, "<i8")).tobytes()
     except OverflowError:
         raise BadInput(f"{quoted(series)}: a time does not fit 64 bits; {TIME_RULE}") from None
 
 
-def check_column(made: Column) -> Column:
-    """The column, every zero positive; BadInput or StaleTick unless it keeps its promises."""
-    if qualified(made.series) != made.series:
-        raise BadInput(f"series {quoted(made.series)} in a column lacks its universe")
-    if len(made.times) != len(made.values) or len(made.times) % 8:
+def check_column(candidate: Column) -> Column:
+    """Return the column with each -0.0 replaced by 0.0.
+
+    Raises
+    ------
+    BadInput
+        The series has no universe, the arrays differ in length, a value is not finite, or a time is
+        out of range.
+    StaleTick
+        The times are not strictly increasing.
+    """
+    if qualified(candidate.series) != candidate.series:
         raise BadInput(
-            f"column of {made.series}: {len(made.times)} B of times and"
-            f" {len(made.values)} B of values are not two arrays of one length"
+            f"series {quoted(candidate.series)} in a column has no universe: use <universe>/<name>"
         )
-    values, times = made.values_array(), made.times_array()
+    if len(candidate.times) != len(candidate.values) or len(candidate.times) % 8:
+        raise BadInput(
+            f"column of {candidate.series}: {len(candidate.times)} B of times and"
+            f" {len(candidate.values)} B of values must be two arrays of equal length,"
+            " 8 B for each tick"
+        )
+    values, times = candidate.values_array(), candidate.times_array()
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
         at = int(wrong[0])
         raise BadInput(
-            f"{made.series} at {int(times[at])}: value {values[at]} is not a finite number;"
+            f"{candidate.series} at {int(times[at])}: value {values[at]} is not a finite number;"
             " leave the tick out or repair it at its source"
         )
     outside = np.flatnonzero((times < TIME_MIN) | (times > TIME_MAX))
     if outside.size:
-        raise BadInput(f"{made.series}: time {int(times[outside[0]])} is outside; {TIME_RULE}")
+        raise BadInput(
+            f"{candidate.series}: time {int(times[outside[0]])} is out of range; {TIME_RULE}"
+        )
     back = np.flatnonzero(times[1:] <= times[:-1])
     if back.size:
         at = int(back[0]) + 1
         raise StaleTick(
-            f"{made.series} at {int(times[at])}: not later than the tick before it,"
+            f"{candidate.series} at {int(times[at])}: not later than the tick before it,"
             f" {int(times[at - 1])}; send each series in time order"
         )
     values_plain = plain(values).tobytes()
-    return made if values_plain == made.values else Column(made.series, made.times, values_plain)
+    return (
+        candidate
+        if values_plain == candidate.values
+        else Column(candidate.series, candidate.times, values_plain)
+    )
 
 
 def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns, each as `check_column` gives it; BadInput for one without a tick.
+    """Return the columns, each checked by `check_column`; BadInput for a column without a tick.
 
-    Many short columns are checked as one array: 1,024 of them take 1 ms instead of 6.
+    Many short columns are checked together as one array: 1,024 of them take 1 ms instead of 6 ms.
     """
-    for made in columns:
-        if not made.times and not made.values:
-            raise BadInput(f"column of {quoted(made.series)}: no tick in it; leave it out")
+    for each in columns:
+        if not each.times and not each.values:
+            raise BadInput(f"column of {quoted(each.series)}: it has no tick; leave the column out")
     if len(columns) > 1 and _all_plain(columns):
         return tuple(columns)
-    return tuple(check_column(made) for made in columns)
+    return tuple(check_column(each) for each in columns)
 
 
 def _all_plain(columns: Sequence[Column]) -> bool:
-    """Whether `check_column` would give each of these back as it is."""
-    for made in columns:
-        whole = len(made.times) == len(made.values) and len(made.times) % 8 == 0
-        if not whole or qualified(made.series) != made.series:
+    """Return whether `check_column` would return every one of these columns unchanged."""
+    for each in columns:
+        paired = len(each.times) == len(each.values) and len(each.times) % 8 == 0
+        if not paired or qualified(each.series) != each.series:
             return False
-    values = np.frombuffer(b"".join([made.values for made in columns]), "<f8")
-    times = np.frombuffer(b"".join([made.times for made in columns]), "<i8")
+    values = np.frombuffer(b"".join([each.values for each in columns]), "<f8")
+    times = np.frombuffer(b"".join([each.times for each in columns]), "<i8")
     later = times[1:] > times[:-1]
-    later[np.cumsum([len(made) for made in columns[:-1]]) - 1] = True  # from one to the next
+    later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True  # not across columns
     later &= (times[1:] >= TIME_MIN) & (times[1:] <= TIME_MAX)
     inside = bool(later.all()) and TIME_MIN <= times[0] <= TIME_MAX
     negative_zero = (values == 0) & np.signbit(values)
@@ -180,16 +206,18 @@ def _all_plain(columns: Sequence[Column]) -> bool:
 
 
 class Window(msgspec.Struct, frozen=True):
-    """The last ``m`` values of a series, ending at ``time``."""
+    """The last ``m`` values of a series; the last of them has event time ``time``."""
 
     series: str
-    """Empty when the window belongs to no stored series (it is then never settled)."""
+    """Full name of the series; empty when the window belongs to no stored series.
+
+    A window of no stored series never gets a verdict."""
     time: int
     values: bytes
     """float64, little-endian, shape (m,), oldest first."""
 
     def array(self) -> Floats:
-        """The values, shape (m,), read-only."""
+        """Return the values, float64, shape (m,), read-only."""
         return np.frombuffer(self.values, dtype="<f8")
 
 

@@ -1,13 +1,14 @@
-"""Shards: runs of window positions of one series, and who should hold them.
+"""Shards: runs of window positions of one series, and the agents that should hold them.
 
-Shard ``number`` of a series owns the windows that *begin* in
-``[number * points, (number + 1) * points)``; whoever holds it also keeps `OVERLAP` points
-behind its end, so that no window and no outcome is cut.  Positions are absolute.
+Shard ``number`` of a series owns the windows that *begin* at positions from ``number * points`` up
+to, but not including, ``(number + 1) * points``. An agent that holds the shard also keeps `OVERLAP`
+points after its end, so that every owned window and its outcome are complete. Positions are
+positions in the series.
 
-Owners follow from the list of agents alone (rendezvous hashing), so nobody has to agree on
-anything: each pair of an agent and a shard has a weight, and the agents of the largest weights own
-the shard.  Every name is hashed whole, once; a weight is two such hashes mixed.  So the owners of
-100,000 shards among 16 agents are found in some ten milliseconds.
+The owners depend on the list of agents only (rendezvous hashing), so processes need not agree on
+them. Each pair of an agent and a shard has a weight, and the agents with the largest weights own
+the shard. Each name is hashed once, and a weight mixes two such hashes; so the owners of 100,000
+shards among 16 agents are found in about 10 ms.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from numpy.typing import NDArray
 from midstreamer.domain.specification import HORIZON_MAX, WINDOW_MAX
 
 OVERLAP = WINDOW_MAX - 1 + HORIZON_MAX
+"""Points kept after the end of a shard: the rest of the last window, and its outcome."""
 REPLICAS = 2
+"""Number of agents that hold each shard."""
 
 Hashes = NDArray[np.uint64]
 
 _STRIDE = 0x9E3779B97F4A7C15
-"""2**64 over the golden ratio: consecutive numbers times it are spread evenly."""
+"""2**64 divided by the golden ratio. Multiplying consecutive numbers by it spreads them evenly."""
 _64_BITS = 2**64 - 1
+"""Mask that keeps the low 64 bits."""
 
 
 class Shard(msgspec.Struct, frozen=True, order=True):
@@ -39,41 +43,41 @@ class Shard(msgspec.Struct, frozen=True, order=True):
     number: int
 
     def first(self, points: int) -> int:
-        """The first position owned, when a shard has ``points`` positions."""
+        """Return the first window position owned, when each shard has ``points`` positions."""
         return self.number * points
 
     def last(self, points: int) -> int:
-        """One past the last position owned."""
+        """Return one past the last window position owned."""
         return (self.number + 1) * points
 
     def stop(self, points: int) -> int:
-        """One past the last point needed to compare and settle every owned window."""
+        """Return one past the last point that the owned windows and their outcomes need."""
         return self.last(points) + OVERLAP
 
 
 def shards_of(series: str, count: int, points: int) -> list[Shard]:
-    """All shards of a series that has ``count`` points."""
+    """Return all shards of a series that has ``count`` points."""
     return [Shard(series, number) for number in range((count + points - 1) // points)]
 
 
-# --- who holds what -----------------------------------------------------------------------------
+# --- owners of shards ---------------------------------------------------------------------------
 
 
 def owners(shard: Shard, agents: Sequence[str], replicas: int = REPLICAS) -> list[str]:
-    """The agents that should hold a shard, first choice first."""
+    """Return the agents that should hold a shard, first choice first."""
     return owners_of([shard], agents, replicas)[0]
 
 
 def owners_of(
     shards: Sequence[Shard], agents: Sequence[str], replicas: int = REPLICAS
 ) -> list[list[str]]:
-    """The owners of each of these shards, first choice first."""
+    """Return the owners of each of these shards, first choice first."""
     if not agents:
         return [[] for _ in shards]
-    named = sorted(agents, reverse=True)  # equal weights: the later name comes first
-    weights = _weights(_hashes(shards), named)
+    descending = sorted(agents, reverse=True)  # with equal weights the later name wins
+    weights = _weights(_hashes(shards), descending)
     order = np.argsort(~weights, axis=0, kind="stable")[:replicas].T
-    return [[named[place] for place in places] for places in order.tolist()]
+    return [[descending[place] for place in places] for places in order.tolist()]
 
 
 def owned(
@@ -83,37 +87,42 @@ def owned(
     agents: Sequence[str],
     replicas: int = REPLICAS,
 ) -> list[Shard]:
-    """Of the shards of series with so many points each, those that an agent should hold."""
+    """Return the shards that ``agent`` should hold.
+
+    ``counts`` gives the number of points of each series, and ``points`` the size of a shard.
+    """
     series = list(counts)
     lengths = [-(-counts[name] // points) for name in series]
-    of = np.repeat(np.arange(len(series)), lengths)
+    series_of = np.repeat(np.arange(len(series)), lengths)
     begins = np.cumsum(lengths, dtype=np.int64) - lengths
-    numbers = np.arange(len(of)) - np.repeat(begins, lengths)
-    named = np.array([_hash(name) for name in series], dtype=np.uint64)
-    weights = _weights(_numbered(named[of], numbers.astype(np.uint64)), [agent, *agents])
-    before = np.zeros(len(of), dtype=np.int64)
+    numbers = np.arange(len(series_of)) - np.repeat(begins, lengths)
+    name_hashes = np.array([_hash(name) for name in series], dtype=np.uint64)
+    weights = _weights(
+        _numbered(name_hashes[series_of], numbers.astype(np.uint64)), [agent, *agents]
+    )
+    rivals = np.zeros(len(series_of), dtype=np.int64)
     for name, weight in zip(agents, weights[1:], strict=True):
         if name != agent:
-            before += (weight > weights[0]) if name < agent else (weight >= weights[0])
-    mine = np.flatnonzero(before < replicas)
+            rivals += (weight > weights[0]) if name < agent else (weight >= weights[0])
+    mine = np.flatnonzero(rivals < replicas)
     return [
         Shard(series[at], number)
-        for at, number in zip(of[mine].tolist(), numbers[mine].tolist(), strict=True)
+        for at, number in zip(series_of[mine].tolist(), numbers[mine].tolist(), strict=True)
     ]
 
 
 def digest(shards: Iterable[Shard]) -> int:
-    """What tells two sets of shards apart: whatever their order, 64 bits, the hashes xored.
+    """Return a 64-bit digest of a set of shards, for comparing two sets: the xor of their hashes.
 
-    Of two sets that share no shard it is the digest of one xor that of the other, so it can be
-    kept up to date as shards come and go.
+    The order does not matter. The digest of the union of two disjoint sets is the xor of their
+    digests, so it can be updated as shards are added and removed.
     """
     hashes = _hashes(list(shards))
     return int(np.bitwise_xor.reduce(hashes)) if hashes.size else 0
 
 
 def fingerprint(shard: Shard) -> int:
-    """The digest of one shard, without numpy's cost of a call."""
+    """Return the `digest` of one shard, computed without numpy because that is faster for one."""
     bits = (_hash(shard.series) + shard.number * _STRIDE) & _64_BITS
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _64_BITS
@@ -121,29 +130,34 @@ def fingerprint(shard: Shard) -> int:
 
 
 def agents_digest(agents: Iterable[str]) -> str:
-    """What tells two lists of agents apart, whatever their order."""
-    named = "\n".join(sorted(agents)).encode()
-    return hashlib.blake2b(named, digest_size=16).hexdigest()
+    """Return a digest of a set of agents, for comparing two sets; the order does not matter."""
+    lines = "\n".join(sorted(agents)).encode()
+    return hashlib.blake2b(lines, digest_size=16).hexdigest()
 
 
 def _hashes(shards: Sequence[Shard]) -> Hashes:
-    named = np.array([_hash(shard.series) for shard in shards], dtype=np.uint64)
+    """Return the hash of each shard, uint64, shape (shards,)."""
+    name_hashes = np.array([_hash(shard.series) for shard in shards], dtype=np.uint64)
     numbers = np.array([shard.number & _64_BITS for shard in shards], dtype=np.uint64)
-    return _numbered(named, numbers)
+    return _numbered(name_hashes, numbers)
 
 
 def _numbered(series: Hashes, numbers: Hashes) -> Hashes:
+    """Return the hashes of shards, given the hashes of their series' names and their numbers."""
     return _mixed(series + numbers * np.uint64(_STRIDE))
 
 
 def _weights(shards: Hashes, agents: Sequence[str]) -> Hashes:
-    """One row for each agent, one column for each shard."""
-    named = np.array([_hash(name) for name in agents], dtype=np.uint64)
-    return _mixed(named[:, None] ^ shards[None, :])
+    """Return the weights, uint64, one row for each agent and one column for each shard."""
+    name_hashes = np.array([_hash(name) for name in agents], dtype=np.uint64)
+    return _mixed(name_hashes[:, None] ^ shards[None, :])
 
 
 def _mixed(bits: Hashes) -> Hashes:
-    """Each number with every bit depending on all of its bits: the finaliser of splitmix64."""
+    """Return each number mixed so that every output bit depends on every input bit.
+
+    This is the finaliser of splitmix64.
+    """
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
@@ -151,5 +165,5 @@ def _mixed(bits: Hashes) -> Hashes:
 
 @functools.lru_cache(1 << 17)
 def _hash(name: str) -> int:
-    """64 bits of the whole name."""
+    """Return a 64-bit hash of the whole name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -1,17 +1,17 @@
-"""What is compared and what is foretold: one Specification, fixed for a stream's life.
+"""Specification: what is compared and what is forecast. It is fixed for the life of a stream.
 
-Everything that changes an answer is in it and therefore in the experience id; anything that
-only changes speed (engine, threads, agents) is not.
+Everything that changes a result is a field of the specification, and so a part of the experience
+id. Settings that change only the speed (engine, threads, agents) are not.
 
-A specification can grow.  The digest names streams and experiences for good, and an older process
-refuses a field that it does not know; so a field that was added later is encoded only when it has
-another value than its default.  To add one:
+A specification can get new fields. Its digest names streams and experiences for ever, and an older
+process refuses a field that it does not know. So a field that was added later is encoded only when
+its value differs from its default. To add a field:
 
 * write it at the end as ``trim: float = 1.0``, without `_first`; its default must mean what every
-  specification meant before it existed;
+  specification meant before the field existed;
 * add its range to `check`;
-* add specifications that set it to ``tests/recorded/specifications.json``; no line that is there
-  may change;
+* add specifications that set it to ``tests/recorded/specifications.json``; no existing line may
+  change;
 * let no client set it before every process of the fleet knows it: an older process refuses the
   specification and names the field (docs/explanation/decisions/0011).
 """
@@ -30,35 +30,40 @@ from midstreamer.domain.errors import BadInput, quoted
 from midstreamer.domain.series import NAME_RULE, is_universe
 
 WINDOW_MAX = 4096
+"""Largest ``window`` of a specification, in points."""
 HORIZON_MAX = 1024
+"""Largest ``horizon`` of a specification, in points."""
 NEIGHBOURS_MAX = 1000
+"""Largest ``neighbours`` of a specification."""
 
 
 _Value = TypeVar("_Value")
 
 
 def _first(default: _Value) -> _Value:
-    """A field of the first version: always encoded, because every digest so far holds it."""
-    # ``omit_defaults`` recognises a plain default; the result of a function is never one.
+    """Return a field of the first version, always encoded, as every existing digest covers it."""
+    # ``omit_defaults`` omits only plain default values, never the result of a default_factory.
     return msgspec.field(default_factory=lambda: default)
 
 
 class Measure(StrEnum):
-    """How two windows are compared, after z-normalising each on itself."""
+    """How the distance of two windows is computed, after each window is z-normalised."""
 
     DTW = "dtw"
+    """Dynamic time warping."""
     LCSS = "lcss"
+    """Longest common subsequence."""
 
 
 class Transform(StrEnum):
-    """What is done to values first: prices want LOG, loads want IDENTITY."""
+    """What is applied to values before comparing: LOG suits prices, IDENTITY suits loads."""
 
     IDENTITY = "identity"
     LOG = "log"
 
 
 class Scale(StrEnum):
-    """The unit of an outcome: what the window itself says is a usual change."""
+    """The unit of an outcome: the change that is usual according to the window itself."""
 
     DEVIATION = "deviation"
     """Standard deviation of the window's values."""
@@ -67,85 +72,92 @@ class Scale(StrEnum):
 
 
 class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One way of comparing and foretelling, for one universe."""
+    """One way to compare windows and to forecast, for one universe."""
 
     universe: str
     window: int = _first(64)
-    """Points compared, m."""
+    """Number of points of a window, m."""
     horizon: int = _first(5)
-    """Points foretold ahead, h."""
+    """Number of points ahead that the forecast is for, h."""
     neighbours: int = _first(100)
-    """Nearest windows kept, k."""
+    """Number of nearest windows kept, k."""
     band: int = _first(3)
-    """Sakoe-Chiba half-width: |i - j| <= band; 0 is the Euclidean distance."""
+    """Half-width of the Sakoe-Chiba band: |i - j| <= band; 0 gives the Euclidean distance."""
     grid: int = _first(8)
-    """Only windows that begin at a multiple of this are analogs: a fixed grid in time, never
-    an exclusion zone, which biases what followed them."""
+    """Only windows that begin at a multiple of this number of points can be analogs.
+
+    The grid is fixed. An exclusion zone around each match is not used, because it biases outcomes.
+    """
     measure: Measure = _first(Measure.DTW)
     epsilon: float = _first(0.0)
-    """LCSS only: two normalised values match when they differ by at most this."""
+    """LCSS only: two normalised values match when they differ by at most this much."""
     transform: Transform = _first(Transform.LOG)
     scale: Scale = _first(Scale.VOLATILITY)
     target: float = _first(0.55)
-    """Precision that emitted signals must hold."""
+    """Precision that signals must keep: the share of signals that are right."""
     coverage: float = _first(0.9)
-    """Share of outcomes that the prediction interval must hold."""
+    """Share of outcomes that the prediction interval must contain."""
 
     def __post_init__(self) -> None:
-        # Typed by hand, "log" is as good as Transform.LOG; everywhere else it is the latter.
+        # Callers may pass "log" instead of Transform.LOG; the field always holds the enum member.
         for name, kind in (("measure", Measure), ("transform", Transform), ("scale", Scale)):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 msgspec.structs.force_setattr(self, name, _named(kind, name, value))
-        # A default is left out when it is the very object: 1.0 that a peer sent is another one.
+        # ``omit_defaults`` compares by identity: an equal value from a peer would be encoded. So
+        # replace it by the default object.
         for name, default in _added(type(self)):
             if getattr(self, name) == default:
                 msgspec.structs.force_setattr(self, name, default)
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that name this specification."""
+        """16 hexadecimal digits that identify this specification."""
         return hashlib.sha256(msgspec.msgpack.encode(self)).hexdigest()[:16]
 
     @property
     def stream(self) -> str:
-        """The learning stream: all series of the universe under this specification."""
+        """The name of the learning stream: all series of the universe under this specification."""
         return f"{self.universe}@{self.digest}"
 
 
 @functools.cache
 def _added(kind: type[Specification]) -> tuple[tuple[str, object], ...]:
-    """Name and default of each field that was added after the first version."""
+    """Return the name and the default of each field that was added after the first version."""
     fields = msgspec.structs.fields(kind)
-    return tuple((one.name, one.default) for one in fields if one.default is not msgspec.NODEFAULT)
+    return tuple(
+        (field.name, field.default) for field in fields if field.default is not msgspec.NODEFAULT
+    )
 
 
 def _named(kind: type[StrEnum], field: str, value: object) -> StrEnum:
+    """Return the enum member of this value; BadInput lists the members when there is none."""
     try:
         return kind(str(value))
     except ValueError:
         raise BadInput(
-            f"specification.{field} = {quoted(value)} is none of {', '.join(kind)}"
+            f"specification.{field} = {quoted(value)} is unknown: use one of {', '.join(kind)}"
         ) from None
 
 
-def check(made: Specification) -> Specification:
-    """Return the specification, or raise BadInput naming field, value and limit."""
+def check(specification: Specification) -> Specification:
+    """Return the specification; BadInput names the first wrong field, its value and its limits."""
     rules = (
-        ("window", made.window, 4, WINDOW_MAX),
-        ("horizon", made.horizon, 1, HORIZON_MAX),
-        ("neighbours", made.neighbours, 1, NEIGHBOURS_MAX),
-        ("band", made.band, 0, made.window),
-        ("grid", made.grid, 1, WINDOW_MAX),
-        ("target", made.target, 0.5, 0.999),
-        ("coverage", made.coverage, 0.5, 0.999),
-        ("epsilon", made.epsilon, 0.0, 1e6),
+        ("window", specification.window, 4, WINDOW_MAX),
+        ("horizon", specification.horizon, 1, HORIZON_MAX),
+        ("neighbours", specification.neighbours, 1, NEIGHBOURS_MAX),
+        ("band", specification.band, 0, specification.window),
+        ("grid", specification.grid, 1, WINDOW_MAX),
+        ("target", specification.target, 0.5, 0.999),
+        ("coverage", specification.coverage, 0.5, 0.999),
+        ("epsilon", specification.epsilon, 0.0, 1e6),
     )
     for name, value, least, most in rules:
         if not (math.isfinite(value) and least <= value <= most):
             raise BadInput(f"specification.{name} = {value} is outside {least} to {most}")
-    if not is_universe(made.universe):
+    if not is_universe(specification.universe):
         raise BadInput(
-            f"specification.universe = {quoted(made.universe)} is no universe: {NAME_RULE}"
+            f"specification.universe = {quoted(specification.universe)} is not a valid name:"
+            f" use {NAME_RULE}"
         )
-    return made
+    return specification

@@ -1,13 +1,14 @@
-"""The learning state of one stream: all that a decision may rest on beside its evidence.
+"""The learning state of one stream. A decision depends on this state and on its evidence alone.
 
-One value, immutable, folded by `reasoning.learn` in event time and carried by the change feed.
-It is small on purpose (some 10 kB for twenty series): arrays travel as little-endian bytes.
+A state is one immutable value. `reasoning.learn` adds events to it in event time, and the change
+feed carries it. It is small on purpose, about 10 kB for twenty series; arrays are little-endian
+bytes.
 
-Decisions of the newest time wait in ``waiting``, sorted, until one of a later time comes; verdicts
-wait in ``known`` until decisions are later than their due time.  So decisions of one time never
-see each other or what came after them, and the order of arrival leaves no trace.
+Decisions of the newest time are kept in ``waiting`` until a decision of a later time arrives.
+Verdicts are kept in ``known`` until decisions pass their due time. So a decision never depends on
+another decision of the same time, nor on a later event, and the order of arrival does not matter.
 
-States are compared by their encoded bytes; ``==`` asks whether two names mean one object.
+Compare two states by their encoded bytes: ``==`` compares object identity only.
 """
 
 from __future__ import annotations
@@ -18,100 +19,117 @@ from midstreamer.domain.specification import Specification
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """What must be remembered of a decision until its verdict comes."""
+    """The part of a decision that is kept until its verdict arrives."""
 
     experience_id: bytes
     series: str
     time: int
     phase: int
-    """Position modulo horizon: outcomes of one phase of one series never overlap."""
+    """Position of the window's last point modulo the horizon.
+
+    Outcomes of one series with equal phase never overlap."""
     arms: tuple[float, ...]
+    """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     doubt: float
-    """The smaller of the two probabilities: 1 - confidence, exact near 0."""
+    """1 - confidence: the smaller of P(rise) and P(fall), stored because it is exact near 0."""
     low: float
+    """Lower end of the analogs' interval, in scaled units, before the tracker widens it."""
     high: float
-    """The analogs' own interval in scaled units, before it is widened."""
+    """Upper end of the analogs' interval, in scaled units, before the tracker widens it."""
     rank: float
+    """Share of recent decisions with a lower confidence, 0 to 1."""
     emitted: bool
+    """Whether the decision is a signal."""
     teaches: bool
-    """False when there was nothing to foretell from: a flat window, too few analogs."""
+    """Whether the forecast is learned from; not with a flat window, stale data, too few analogs."""
     epoch: int = -1
-    """Revocations before it when it was made without a licence; -1 when made with one."""
+    """Number of licence revocations before a decision made without a licence; otherwise -1."""
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
-    """What a verdict says of a pending decision."""
+    """The part of a verdict that is kept until it is learned from."""
 
     experience_id: bytes
     series: str
     time: int
     due_time: int
     outcome: float
+    """The change that followed, divided by the decision's scale."""
     hit: bool
+    """Whether the direction that the probability favoured was right."""
     covered: bool
+    """Whether the change lay in the prediction interval."""
     losses: tuple[float, ...]
-    """Brier loss of each arm."""
+    """Brier loss of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     void: bool = False
-    """The decision is over and teaches nothing."""
+    """Whether the decision was closed without an outcome; nothing is learned from it."""
 
 
 class Tracker(msgspec.Struct, frozen=True, array_like=True):
-    """How far the analogs' interval must be widened to cover as often as it says."""
+    """State of the interval tracker, which widens the analogs' interval to the wanted coverage."""
 
     width: float | None = None
-    """Added on both sides, in scaled units, may be negative; None while warming up."""
+    """Added to both sides of the interval, in scaled units, may be negative; None in warm-up."""
     scores: bytes = b""
-    """float64: how far recent outcomes lay outside (above 0) or inside the analogs' interval."""
+    """float64: distances of recent outcomes from the analogs' interval; negative inside it."""
     capped: bool = False
-    """Whether the last update would have gone past the cap."""
+    """Whether the cap limited the last update of the width."""
     caps: int = 0
-    """How often that happened."""
+    """How often the cap limited an update of the width."""
 
 
 class Licence(msgspec.Struct, frozen=True, array_like=True):
-    """Whether signals may be given, and above which rank."""
+    """Whether signals may be emitted, and the rank that a decision must reach."""
 
     held: bool
+    """Whether signals may be emitted."""
     threshold: float
-    """Rank a decision must reach; falls while signals hold their precision."""
+    """Rank that a decision needs to become a signal; falls while signals keep their precision."""
     error_rate: float = 1.0
-    """Of recent signals; 1 when the licence is new: pending signals are charged with it."""
+    """Error rate of recent signals, which pending signals count at; 1 when the licence is new."""
     pending: int = 0
-    """Signals whose verdict has not come."""
+    """Number of signals without a verdict yet."""
     revocations: int = 0
+    """How often the licence was revoked."""
     series: tuple[str, ...] = ()
-    """In order of appearance; the first axis of ``wealth`` and ``bets``."""
+    """Names in order of first appearance: the first axis of ``wealth`` and ``bets``."""
     wealth: bytes = b""
-    """float64, shape (series, horizon, probes, stakes): what the bets have made."""
+    """float64, shape (series, horizon, probes, stakes): present wealth of each bet."""
     bets: bytes = b""
-    """int64, shape (series, horizon, probes): how many were settled."""
+    """int64, shape (series, horizon, probes): number of bets whose verdict is known."""
 
 
 class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
-    """Everything learned in one stream."""
+    """Everything that was learned in one stream."""
 
     specification: Specification
     version: int
-    """How many events have been learned."""
+    """Number of events learned."""
     time: int
-    """Of the newest decision; events of this time wait, and verdicts of later times."""
+    """Time of the newest decision.
+
+    Decisions of this time are kept in ``waiting``; verdicts due at it or later are kept in
+    ``known``."""
     waiting: tuple[Pending, ...]
-    """Decisions not folded yet, by (time, series, id)."""
+    """Decisions not learned yet, ordered by (time, series, experience id)."""
     known: tuple[Known, ...]
-    """Verdicts not folded yet, by (due time, series, time)."""
+    """Verdicts not learned yet, ordered by (due time, series, time)."""
     losses: bytes
-    """float64, shape (horizon, arms): sums of known Brier losses."""
+    """float64, shape (horizon, arms): summed Brier losses of each arm, for each phase."""
     slope: tuple[float, float]
-    """Sums of d * d and d * g: the calibrated arm's regression of the outcome on the vote."""
+    """Decaying sums of d * d and d * g, for the slope of the ``calibrated`` arm.
+
+    d is vote - climatology, g is rise - climatology; the slope is their regression coefficient."""
     tracker: Tracker
     licence: Licence
     doubts: bytes
-    """float32: those of recent decisions, oldest first; ranks are taken among them."""
+    """float32: doubts of recent decisions, oldest first. Confidences are ranked among them."""
     pending: dict[bytes, Pending]
+    """Decisions learned but without a verdict yet, by experience id."""
     last: dict[str, int]
-    """Time of the newest decision folded, by series."""
+    """Time of the newest learned decision of each series."""
 
     @property
     def stream(self) -> str:
-        """The stream that this state belongs to."""
+        """The name of the stream that this state belongs to."""
         return self.specification.stream

@@ -1,4 +1,4 @@
-"""Verdicts: what became of a decision, once its outcome was known. One each, abstentions too."""
+"""Verdicts: the outcome of a decision. Each decision gets one, and so does each abstention."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import msgspec
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The outcome beside what was foretold."""
+    """The outcome of a decision, compared with the forecast."""
 
     experience_id: bytes
     series: str
     time: int
     """Event time of the decision."""
     due_time: int
-    """Event time of the tick that settled it."""
+    """Event time of the tick that settled the decision."""
     change: float
-    """What happened, in the units of Decision.change."""
+    """The change that followed, in the units of ``Decision.change``."""
     outcome: float
-    """The same in units of the decision's scale."""
+    """The change that followed, divided by the decision's scale."""
     hit: bool
-    """Whether the side that the probability favoured came (a change of zero never hits)."""
+    """Whether the direction that the probability favoured was right; False for a change of zero."""
     covered: bool
-    """Whether the change fell into the prediction interval."""
+    """Whether the change lay in the prediction interval."""
     brier: float
-    """(probability - rise)^2 of the mixture."""
+    """Brier score of the decision: (probability - rise)^2, where rise is 1 or 0."""
     brier_arms: tuple[float, ...]
-    """The same for each arm, in the order of reasoning.ARMS."""
+    """Brier score of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     winkler: float
-    """Interval score of the prediction interval, in units of the decision's scale."""
+    """Winkler (interval) score of the prediction interval, divided by the decision's scale."""
     void: bool = False
-    """The value that came cannot judge (no logarithm where one is asked): the decision is over and
-    taught nothing; every number above is 0, ``hit`` and ``covered`` are False and say nothing."""
+    """Whether the settling value cannot be compared, for example has no logarithm under transform
+    log.
+
+    The decision is then closed and nothing is learned from it. Every number above is 0; ``hit`` and
+    ``covered`` are False and have no meaning."""

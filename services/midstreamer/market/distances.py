@@ -1,4 +1,4 @@
-"""Distances of windows that are known already: what a search said of them, computed again."""
+"""Recompute distances of windows that an earlier search has already found."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from midstreamer.domain.specification import Measure, Specification
 
 
 def between(specification: Specification, window: Floats, others: Floats) -> Floats:
-    """Distances of transformed windows, shape (k, m), to one, shape (m,), as a search gives them.
+    """Return the distances of transformed windows, shape (k, m), to one window, shape (m,).
 
-    The windows are laid end to end as one history and searched in steps of their length.  A
-    distance depends on nothing but the two windows, so the bits are those of the search.
+    The windows are concatenated to one history, which is searched in steps of their length. A
+    distance depends on the two windows only, so the results equal those of the original search bit
+    for bit.
     """
     count, length = others.shape
     lcss = specification.measure is Measure.LCSS
@@ -26,6 +27,6 @@ def between(specification: Specification, window: Floats, others: Floats) -> Flo
         band=specification.band,
         step=length,
     )
-    made = np.full(count, np.nan)
-    made[start // length] = distance
-    return made
+    distances = np.full(count, np.nan)
+    distances[start // length] = distance
+    return distances

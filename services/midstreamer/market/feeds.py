@@ -1,14 +1,15 @@
-"""Feeds: ticks out of CSV, Parquet, standard input or any iterable, checked before use.
+"""Feeds: ticks from CSV, Parquet, standard input or any iterable, checked before use.
 
-A file is read and checked whole, so a broken line in it stops everything before a tick is
-stored; standard input is checked one time step at a time.  Both give `Step`s: all ticks of one
-time, ordered by series, times rising.  The rules, the same for every source:
+A file is read and checked as a whole, so a wrong line prevents any tick from being stored. Standard
+input is checked one time step at a time. Both give `Step`s: all ticks of one time, ordered by
+series, with increasing times. The rules are the same for every source:
 
 - ``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC.
-- A series is in time order; several may be mixed, or follow one another in a file.
-- A gap is fine: a series without a tick at some time simply is not part of that step.
-  Positions count ticks, so a window spans its gaps; leave a missing value out, never NaN.
-- The same tick again is dropped; with another value it is a Conflict that names both.
+- A series is in time order. Several series may be interleaved or follow one another in a file.
+- Gaps are allowed: a series without a tick at some time is not part of that step.
+  Positions count ticks, so a window extends over its gaps. Leave a missing value out; NaN is
+  refused.
+- A repeated tick is dropped. If its value differs, it is a Conflict that names both values.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from midstreamer.domain.series import Column, Floats, Integers, Tick, qualified
 from midstreamer.market.rows import HEADER, Row, instant, instant_of, number_of
 
 ROWS_MAX = 20_000_000
-"""Of one file: 320 MB of arrays. Larger ones are split by time and replayed in turn."""
+"""Most rows of one file: 320 MB of arrays. Split larger files by time; replay them in order."""
 
 
 class Step(NamedTuple):
@@ -40,35 +41,37 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A whole feed in memory, rows in order of (time, series)."""
+    """A whole feed in memory; rows are ordered by (time, series)."""
 
     series: tuple[str, ...]
-    """Distinct names, sorted."""
+    """Names of the series, each once, sorted."""
     which: Integers
-    """Position in ``series``, shape (n,)."""
+    """Series of each row, as a position in ``series``, int64, shape (n,)."""
     time: Integers
+    """Event time of each row in microseconds, int64, shape (n,)."""
     value: Floats
+    """Value of each row, float64, shape (n,)."""
 
     def __len__(self) -> int:
         return len(self.time)
 
     def between(self, start: int | None = None, stop: int | None = None) -> Table:
-        """The rows with ``start <= time < stop``."""
+        """Return the rows with ``start <= time < stop``."""
         first = 0 if start is None else int(np.searchsorted(self.time, start))
         last = len(self.time) if stop is None else int(np.searchsorted(self.time, stop))
         return self.rows(first, max(first, last))
 
     def rows(self, start: int, stop: int) -> Table:
-        """The rows with positions in ``[start, stop)``."""
+        """Return the rows at positions ``start`` up to, but not including, ``stop``."""
         kept = slice(start, stop)
         return Table(self.series, self.which[kept], self.time[kept], self.value[kept])
 
     def only(self, names: Sequence[str]) -> Table:
-        """The rows of these series; BadInput names one that is not there, and those that are."""
+        """Return the rows of these series; BadInput names the first unknown series."""
         unknown = sorted(set(names) - set(self.series))
         if unknown:
             raise BadInput(
-                f"series {unknown[0]} is not in this data; it holds {_some(self.series)}"
+                f"series {unknown[0]} is not in this data, which holds {_some(self.series)}"
             )
         chosen = sorted(self.series.index(name) for name in set(names))
         kept = np.isin(self.which, chosen)
@@ -77,26 +80,29 @@ class Table:
         return Table(names, which, self.time[kept], self.value[kept])
 
     def columns(self) -> list[Column]:
-        """The same as one column a series, for bulk appends."""
-        made = []
+        """Return the rows as one column for each series, for bulk appends."""
+        columns = []
         for position, name in enumerate(self.series):
             rows = self.which == position
             if rows.any():
-                made.append(Column(name, self.time[rows].tobytes(), self.value[rows].tobytes()))
-        return made
+                columns.append(Column(name, self.time[rows].tobytes(), self.value[rows].tobytes()))
+        return columns
 
     def step_times(self) -> Integers:
-        """The distinct times, rising."""
+        """Return the distinct times, in increasing order."""
         return np.unique(self.time)
 
     def steps(self) -> Iterator[Step]:
-        """All ticks, one time after the other."""
+        """Yield all ticks, grouped by time."""
         rows = zip(self.which.tolist(), self.time.tolist(), self.value.tolist(), strict=True)
         yield from steps(Tick(self.series[which], time, value) for which, time, value in rows)
 
 
 def steps(ticks: Iterable[Tick]) -> Iterator[Step]:
-    """Group ticks that come in time order; a step is given when a later time or the end comes."""
+    """Group ticks that are in time order into steps.
+
+    A step is yielded when a tick of a later time arrives, or the ticks end.
+    """
     held: dict[str, Tick] = {}
     now: int | None = None
     for tick in ticks:
@@ -118,7 +124,7 @@ def steps(ticks: Iterable[Tick]) -> Iterator[Step]:
 
 
 def table(names: Sequence[str], which: Integers, time: Integers, value: Floats) -> Table:
-    """A table of rows that are in time order within each series."""
+    """Return a table of rows that are in time order within each series."""
     order = np.argsort(np.asarray(names, dtype=object), kind="stable")
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
@@ -128,11 +134,11 @@ def table(names: Sequence[str], which: Integers, time: Integers, value: Floats) 
 
 
 def read(path: Path) -> Table:
-    """All ticks of a CSV or Parquet file; errors name file, line and value."""
+    """Return all ticks of a CSV or Parquet file; error messages name file, line and value."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if path.suffix.lower() in {".parquet", ".pq"}:
-        from midstreamer.market import parquet  # pyarrow takes a quarter second to load
+        from midstreamer.market import parquet  # importing pyarrow takes 0.25 s
 
         return gather(parquet.rows(path), f"{path}: row ")
     try:
@@ -143,13 +149,13 @@ def read(path: Path) -> Table:
 
 
 def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
-    """Ticks of CSV lines as they come, for `steps`."""
+    """Yield the ticks of CSV lines as the lines arrive, for `steps`."""
     for row in csv_rows(lines, name):
         yield Tick(row.series, row.time, row.value)
 
 
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
-    """The rows of CSV lines, each checked on its own."""
+    """Yield the rows of CSV lines, each checked on its own; messages name ``name`` and the line."""
     reader = csv.reader(lines, strict=True)
     names: dict[str, str] = {}
     try:
@@ -165,6 +171,7 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _row(cells: list[str], line: int, name: str, names: dict[str, str]) -> Row:
+    """Return one row; BadInput names file and line."""
     try:
         if len(cells) != len(HEADER):
             raise BadInput(f"{len(cells)} fields, expected 3: time,series,value")
@@ -175,7 +182,7 @@ def _row(cells: list[str], line: int, name: str, names: dict[str, str]) -> Row:
 
 
 def gather(rows: Iterable[Row], place: str) -> Table:
-    """Rows as a table; order and repetition within each series are judged here."""
+    """Return rows as a table, after checking the order and the repetitions within each series."""
     codes: dict[str, int] = {}
     last: list[Row] = []
     which, time, value = array("q"), array("q"), array("d")
@@ -198,7 +205,10 @@ def gather(rows: Iterable[Row], place: str) -> Table:
 
 
 def _follows(before: Row, row: Row, place: str) -> bool:
-    """Whether a row is new; False for the same again; raises for anything else."""
+    """Return True for a new row and False for a repeated one.
+
+    An older row raises StaleTick, and a repeated row with another value raises Conflict.
+    """
     if row.time > before.time:
         return True
     at = f"{place}{row.line}: "
@@ -213,6 +223,7 @@ def _follows(before: Row, row: Row, place: str) -> bool:
 
 
 def _checked(tick: Tick) -> Tick:
+    """Return the tick with the full name of its series; BadInput when its value is not finite."""
     if not math.isfinite(tick.value):
         raise BadInput(f"{tick.series} at {instant(tick.time)}: {tick.value} is not finite")
     name = qualified(tick.series)
@@ -220,9 +231,13 @@ def _checked(tick: Tick) -> Tick:
 
 
 def _conflict(series: str, time: int, before: float, after: float) -> Conflict:
-    return Conflict(f"{series} at {instant(time)} is {before} and again {after}; keep one of them")
+    """Return the error for two values of one series at one time."""
+    return Conflict(
+        f"{series} at {instant(time)} has two values, {before} and {after}; keep one of them"
+    )
 
 
 def _some(names: Sequence[str], count: int = 8) -> str:
+    """Return the first ``count`` names as text, and how many more there are."""
     shown = ", ".join(names[:count])
     return f"{shown} and {len(names) - count} more" if len(names) > count else shown

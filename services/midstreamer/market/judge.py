@@ -1,16 +1,18 @@
-"""The judgement: was what was said true, and did anybody say it better?
+"""Judge decisions: were the forecasts right, and did a rival do better?
 
-Taken over the decisions after some time (by default after half of them), so that a stream is
-judged on what it says once it has learned:
+Only decisions from a given time on are judged (by default the second half of the times), so that a
+stream is judged after it has learned. The figures are:
 
-- precision of the signals, against the target;
-- coverage of the prediction interval, against what it promises;
-- Brier skill against climatology: 1 - loss / loss, above 0 is better;
-- what the best fixed threshold, chosen in hindsight, would have given as signals;
-- every rival on the same decisions: its hits on all of them, on those we gave signals for, and
-  on as many of its own choice; where it does better, it is named as winning.
+- precision of the signals, compared with the target;
+- coverage of the prediction interval, compared with the requested coverage;
+- Brier skill over climatology: 1 - loss / loss of climatology; above 0 is better;
+- the number of signals that the best fixed threshold, chosen in hindsight, would have given;
+- every rival on the same decisions: its hit rate on all decisions, on the decisions with a signal,
+  and on an equal number of its own most confident decisions. A rival that does better is reported
+  as winning.
 
-Each figure has a 95 % interval by block bootstrap.  The result is a plain dict, fit for JSON.
+Each figure has a 95 % interval by block bootstrap. The result is a plain dict that can be encoded
+as JSON.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from midstreamer.market import baselines, bootstrap
 from midstreamer.market.backtest import Memory, Points
 
 Judgement = dict[str, Any]
+"""The result of judging: a dict that can be encoded as JSON."""
 
 
 class _Judged(NamedTuple):
-    """The decisions that are judged, as arrays of shape (n,), in time order."""
+    """The decisions that are judged, in time order, with arrays of shape (n,)."""
 
     pairs: list[tuple[Decision, Verdict]]
     blocks: bootstrap.Blocks
@@ -59,50 +62,56 @@ def judge_decisions(
     Parameters
     ----------
     decisions, verdicts
-        In any order; of a backtest or of a live replay.
+        From a backtest or from a live replay, in any order.
     series
-        All points of the universe by series, from their first, for the rivals; None: no rivals.
+        All points of the universe by series, from the first point on, for the rivals. None: no
+        rivals.
     after
-        Judge decisions at this time or later; None: after half of the times decided at.
+        Judge decisions at this time or later. None: the second half of the decision times.
     seasons
-        In points, for the seasonal rivals: (24, 168) for hourly data.
+        Lengths of the seasons in points, for the seasonal rivals: (24, 168) for hourly data.
     draws
-        Of the bootstrap.
+        Number of bootstrap draws.
 
     Raises
     ------
     BadInput
-        Nothing is left to judge, or the decisions are of several streams.
+        No decision is left to judge, or the decisions belong to several streams.
     """
     pairs = _paired(decisions, verdicts)
     times = np.unique([decision.time for decision, _ in pairs])
     begin = int(times[len(times) // 2]) if after is None else after
     judged = _judged([pair for pair in pairs if pair[0].time >= begin], draws)
-    made = _summary(judged, begin)
-    made["rivals"] = [] if series is None else _rivals(judged, series, seasons)
-    made["winners"] = [rival["name"] for rival in made["rivals"] if rival["wins"]]
-    return made
+    judgement = _summary(judged, begin)
+    judgement["rivals"] = [] if series is None else _rivals(judged, series, seasons)
+    judgement["winners"] = [rival["name"] for rival in judgement["rivals"] if rival["wins"]]
+    return judgement
 
 
 def _paired(
     decisions: Iterable[Decision], verdicts: Iterable[Verdict]
 ) -> list[tuple[Decision, Verdict]]:
-    of = {verdict.experience_id: verdict for verdict in verdicts if not verdict.void}
+    """Return each decision with its verdict, in time order.
+
+    Void verdicts and decisions on flat windows are left out.
+    """
+    verdict_of = {verdict.experience_id: verdict for verdict in verdicts if not verdict.void}
     pairs = [
-        (decision, of[decision.experience_id])
+        (decision, verdict_of[decision.experience_id])
         for decision in decisions
-        if decision.experience_id in of and decision.scale > 0.0
+        if decision.experience_id in verdict_of and decision.scale > 0.0
     ]
     streams = {decision.specification.stream for decision, _ in pairs}
     if len(streams) != 1:
         raise BadInput(
-            f"decisions with a verdict are of {len(streams)} streams"
-            f" ({', '.join(sorted(streams)) or 'none'}): judge one stream at a time"
+            f"the decisions with a verdict belong to {len(streams)} streams"
+            f" ({', '.join(sorted(streams)) or 'none'}): judge exactly one stream at a time"
         )
     return sorted(pairs, key=lambda pair: (pair[0].time, pair[0].series))
 
 
 def _judged(pairs: list[tuple[Decision, Verdict]], draws: int) -> _Judged:
+    """Return the pairs with the arrays that the figures need."""
     if not pairs:
         raise BadInput("no decision with a verdict is left to judge: choose an earlier time")
     times = np.array([decision.time for decision, _ in pairs])
@@ -119,6 +128,7 @@ def _judged(pairs: list[tuple[Decision, Verdict]], draws: int) -> _Judged:
 
 
 def _summary(judged: _Judged, begin: int) -> Judgement:
+    """Return all figures except those of the rivals."""
     specification = judged.pairs[0][0].specification
     bounded = np.array([float(math.isfinite(d.high - d.low)) for d, _ in judged.pairs])
     covered = bounded * np.array([float(verdict.covered) for _, verdict in judged.pairs])
@@ -144,22 +154,24 @@ def _summary(judged: _Judged, begin: int) -> Judgement:
     }
 
 
-def _shown(made: Floats) -> dict[str, float] | None:
-    figure = bootstrap.figure(made)
+def _shown(ratios: Floats) -> dict[str, float] | None:
+    """Return a figure with its interval as a dict; None when there is none."""
+    figure = bootstrap.figure(ratios)
     return None if figure is None else figure._asdict()
 
 
 def _mean_winkler(judged: _Judged) -> float | None:
+    """Return the mean interval score of the finite intervals; None when there are none."""
     finite = [verdict.winkler for _, verdict in judged.pairs if math.isfinite(verdict.winkler)]
     return float(np.mean(finite)) if finite else None
 
 
 def _hindsight(judged: _Judged, target: float) -> Judgement:
-    """The loosest threshold on the confidence that would have held the target here."""
+    """Return what the lowest confidence threshold that keeps the target would have given."""
     order = np.argsort(-judged.confidence, kind="stable")
     confidence = judged.confidence[order]
     precision = np.cumsum(judged.hit[order]) / np.arange(1, len(order) + 1)
-    # A threshold takes all decisions of one confidence or none of them.
+    # A threshold accepts either all decisions of equal confidence or none of them.
     ends = np.append(confidence[1:] < confidence[:-1], True)
     held = np.flatnonzero(ends & (precision >= target))
     count = int(held[-1]) + 1 if held.size else 0
@@ -173,6 +185,7 @@ def _hindsight(judged: _Judged, target: float) -> Judgement:
 def _rivals(
     judged: _Judged, series: Mapping[str, Points], seasons: Sequence[int]
 ) -> list[Judgement]:
+    """Return the figures of every rival."""
     memory = Memory(series, judged.pairs[0][0].specification)
     row = {name: place for place, name in enumerate(memory.names)}
     cases = baselines.Cases(
@@ -187,7 +200,7 @@ def _rivals(
 
 
 def _beside(judged: _Judged, rival: baselines.Rival) -> Judgement:
-    """One rival beside us, on the same decisions and the same draws."""
+    """Return the figures of one rival, on the same decisions and bootstrap draws as ours."""
     blocks, ones = judged.blocks, np.ones(len(judged.pairs))
     change = np.array([verdict.change for _, verdict in judged.pairs])
     hit = (np.sign(rival.lean) * np.sign(change) > 0.0).astype(float)
@@ -207,27 +220,28 @@ def _beside(judged: _Judged, rival: baselines.Rival) -> Judgement:
         "hit_on_emitted": _shown(blocks.ratio(hit * judged.emitted, judged.emitted)),
         "precision_same_count": _shown(same_count),
         "brier_skill": None if skill is None else _shown(skill),
-        "ahead_by": {name: _shown(made) for name, made in compared.items()},
-        "wins": [name for name, made in compared.items() if made[0] > 0.0],
-        "wins_clearly": [name for name, made in compared.items() if _above_zero(made)],
+        "ahead_by": {name: _shown(ratios) for name, ratios in compared.items()},
+        "wins": [name for name, ratios in compared.items() if ratios[0] > 0.0],
+        "wins_clearly": [name for name, ratios in compared.items() if _above_zero(ratios)],
     }
 
 
 def _most_confident(lean: Floats, count: int) -> Floats:
-    """1 for the ``count`` surest leans, 0 for the others."""
+    """Return 1 for the ``count`` largest absolute leans and 0 for the others."""
     chosen = np.zeros(len(lean))
     sureness = np.where(np.isnan(lean), -1.0, np.abs(lean))
     chosen[np.argsort(-sureness, kind="stable")[:count]] = 1.0
     return chosen
 
 
-def _above_zero(made: Floats) -> bool:
-    figure = bootstrap.figure(made)
+def _above_zero(ratios: Floats) -> bool:
+    """Return whether the whole interval of a difference lies above zero."""
+    figure = bootstrap.figure(ratios)
     return figure is not None and figure.low > 0.0
 
 
 def rendered(judgement: Judgement) -> Table:
-    """The judgement as a table for people."""
+    """Return the judgement as a table for people."""
     fixed = judgement["fixed_threshold"]
     table = Table(
         title=f"{judgement['universe']}: {judgement['decisions']:,} decisions judged,"
@@ -236,7 +250,7 @@ def rendered(judgement: Judgement) -> Table:
         caption=_verdict_on_rivals(judgement),
     )
     table.add_column("")
-    for heading in ("hit, all", "hit, our signals", "precision", "Brier skill", "coverage"):
+    for heading in ("hit, all", "hit, signals", "precision", "Brier skill", "coverage"):
         table.add_column(heading, justify="right")
     table.add_row(
         "midstreamer",
@@ -259,12 +273,14 @@ def rendered(judgement: Judgement) -> Table:
 
 
 def _percent(figure: Mapping[str, float] | None) -> str:
+    """Return a figure with its interval as percentages."""
     if figure is None:
         return "-"
     return f"{figure['value']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}]"
 
 
 def _verdict_on_rivals(judgement: Judgement) -> str:
+    """Return one line that names the rivals that do better, or says that none does."""
     if not judgement["rivals"]:
         return ""
     ahead = [
@@ -272,8 +288,9 @@ def _verdict_on_rivals(judgement: Judgement) -> str:
         for rival in judgement["rivals"]
         if rival["wins"]
     ]
-    return f"ahead of us: {'; '.join(ahead)}" if ahead else "no rival is ahead of us"
+    return f"better than midstreamer: {'; '.join(ahead)}" if ahead else "no rival does better"
 
 
 def _emphasis(rival: Judgement, name: str) -> str:
+    """Return the name of a figure, marked when the rival is clearly better."""
     return f"{name}, clearly" if name in rival["wins_clearly"] else name

@@ -1,7 +1,7 @@
-"""The one door to pyarrow: rows of a Parquet file, for `market.feeds`.
+"""Read the rows of a Parquet file for `market.feeds`. Only this module imports pyarrow.
 
-Columns ``time`` (timestamp of any unit, date, ISO 8601 text or whole microseconds), ``series``
-(text) and ``value`` (any number); other columns are ignored.  Rows are numbered from 1.
+Columns: ``time`` (timestamp of any unit, date, ISO 8601 text or whole microseconds), ``series``
+(text) and ``value`` (any number). Other columns are ignored. Rows are numbered from 1.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from midstreamer.domain.series import qualified
 from midstreamer.market.rows import HEADER, Row, instant_of, number_of
 
 BATCH_ROWS = 65_536
+"""Number of rows read at a time."""
 SHOWN_CHARACTERS_MAX = 200
+"""Most characters of an error from pyarrow that a message quotes."""
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """Every row, checked on its own."""
+    """Yield every row, each checked on its own."""
     try:
         with files.ParquetFile(path) as opened:
             missing = [name for name in HEADER if name not in opened.schema_arrow.names]
             if missing:
                 raise BadInput(
-                    f"{path}: no column {missing[0]!r}; it has"
+                    f"{path}: no column {missing[0]!r}; the columns are"
                     f" {', '.join(opened.schema_arrow.names)[:200]}"
                 )
             line = 0
@@ -36,12 +38,13 @@ def rows(path: Path) -> Iterator[Row]:
                 yield from _batch(batch, line, path)
                 line += batch.num_rows
     except (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        # Arrow answers a damaged file with an error of its own or with one of Python's.
+        # For a damaged file pyarrow raises its own errors or built-in ones.
         shown = str(error)[:SHOWN_CHARACTERS_MAX]
         raise BadInput(f"{path}: not a readable Parquet file: {shown}") from error
 
 
 def _batch(batch: Any, before: int, path: Path) -> Iterator[Row]:
+    """Yield the rows of one batch; ``before`` is the number of rows before the batch."""
     times = _times(batch.column("time"), path).to_pylist()
     names: dict[str, str] = {}
     cells = zip(
@@ -50,7 +53,7 @@ def _batch(batch: Any, before: int, path: Path) -> Iterator[Row]:
     for line, (time, series, value) in enumerate(cells, start=before + 1):
         try:
             if time is None or series is None or value is None:
-                raise BadInput("an empty cell; leave the row out for a gap")
+                raise BadInput("a cell is empty; leave the row out when there is no value")
             name = names.get(series) or names.setdefault(series, qualified(str(series)))
             moment = instant_of(time) if isinstance(time, str) else int(time)
             yield Row(line, name, moment, number_of(str(value), name))
@@ -59,7 +62,7 @@ def _batch(batch: Any, before: int, path: Path) -> Iterator[Row]:
 
 
 def _times(values: Any, path: Path) -> Any:
-    """Times as whole microseconds, or as text to be read."""
+    """Return the times as whole microseconds, or as text that is still to be parsed."""
     kind = values.type
     if arrow.types.is_date(kind) or arrow.types.is_timestamp(kind):
         zone = getattr(kind, "tz", None)

@@ -1,4 +1,4 @@
-"""What is compared and foretold on the shipped data sets, each choice with its reason."""
+"""Specifications for the bundled data sets, with the reason for each choice."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ SP500 = Specification(
     "sp500",
     window=64,
     horizon=5,
-    # Shape says almost nothing of direction here; many neighbours keep the noise down.
+    # The shape hardly predicts the direction of stocks; many neighbours reduce the noise.
     neighbours=100,
     band=3,
     grid=8,
     transform=Transform.LOG,
     scale=Scale.VOLATILITY,
-    # Just above the share of rises: a licence would say more than that stocks drift upwards.
+    # Just above the share of rises, so that an upward drift alone does not earn a licence.
     target=0.55,
 )
-"""Daily closes of stocks, a trading week ahead."""
+"""Daily closes of stocks, forecast one trading week ahead."""
 
 LOAD = Specification(
     "load",
     window=48,
     horizon=6,
     neighbours=20,
-    # Load is locked to the clock, so a wide band only blurs the hour: 0 and 1 are about equal
-    # in hits, each wider one is worse.
+    # Load depends on the hour of the day, and a wide band blurs the hour: bands 0 and 1 give
+    # about equal hit rates, and each wider band gives a lower one.
     band=1,
-    # Any grid that divides 24 would keep memories of a few hours of the day only.
+    # With a grid that divides 24, all analogs would begin at the same few hours of the day.
     grid=1,
     transform=Transform.IDENTITY,
     scale=Scale.DEVIATION,
     target=0.95,
 )
-"""Hourly electricity load, six hours ahead."""
+"""Hourly electricity load, forecast six hours ahead."""

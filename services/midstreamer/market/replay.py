@@ -1,13 +1,13 @@
-"""Replay: history first, then live ticks in event-time order, a decision for every full window.
+"""Replay: append the history, then live ticks in event-time order, with a decision for each window.
 
-Each time is a step: all its ticks are appended, then one request decides about every series
-that has a tick at it, and the next step begins only when both are durable.  That is what makes
-two replays equal to the bit, however many agents there are.  What is stored already is answered
-as stored: a replay that was interrupted goes on where it stopped, and looks up the part behind
-it instead of matching it again.
+Each time is one step: all ticks of this time are appended, then one request asks for a decision on
+every series that has a tick. The next step begins when ticks and decisions are durable. Therefore
+two replays give bit-for-bit equal decisions, however many agents there are. Decisions that are
+stored already are returned as stored: an interrupted replay continues where it stopped, and it
+looks the earlier decisions up instead of matching again.
 
-An outage may last as long as the client's deadline (``ReplayPlan.patience_s``); each failed attempt
-is an event, `Waiting`. A replay knows nothing of screens: `console` and `report` show its events.
+An outage may last as long as the client's deadline (``ReplayPlan.patience_s``). Each failed attempt
+gives a `Waiting` event. A replay has no display of its own: `console` and `report` show its events.
 """
 
 from __future__ import annotations
@@ -33,22 +33,28 @@ from midstreamer.market.feeds import Step, Table
 from midstreamer.market.rows import instant
 
 HISTORY_TICKS = 20_000
-"""Ticks of one bulk append: about 320 kB, so that progress moves and no frame is large."""
+"""Ticks in one bulk append: about 320 kB, so that progress is visible and no frame is large."""
 LOOKUP_DECISIONS = 256
+"""Decisions looked up in one request when a replay continues."""
 PATIENCE_S = 120.0
+"""Default of ``ReplayPlan.patience_s``, in seconds."""
 
 
 class Loading(msgspec.Struct, frozen=True):
-    """History is on its way."""
+    """Part of the history has been appended."""
 
     done: int
+    """Ticks sent so far."""
     total: int
+    """Ticks of the history."""
     stored: int
+    """Ticks that were newly stored."""
     repeated: int
+    """Ticks that were stored already."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """An attempt failed; the next one follows."""
+    """An attempt failed; it is retried after ``delay_s`` seconds."""
 
     code: str
     message: str
@@ -56,32 +62,37 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """Steps whose decisions had all been stored before; nothing was matched again."""
+    """Steps whose decisions were all stored before, so that nothing was matched again."""
 
     done: int
+    """Steps so far, including these."""
     total: int
+    """Steps of the whole replay."""
     ticks: int
+    """Ticks in these steps."""
     decisions: tuple[Decision, ...]
     verdicts: tuple[Verdict, ...]
 
 
 class Stepped(msgspec.Struct, frozen=True):
-    """One time is over: appended, decided, durable."""
+    """One step is complete: its ticks and decisions are durable."""
 
     time: int
     done: int
-    """Steps so far, this one included."""
+    """Steps so far, including this one."""
     total: int
-    """Steps there are; 0 when nobody knows."""
+    """Steps of the whole replay; 0 when unknown."""
     ticks: int
     decisions: tuple[Decision, ...]
     verdicts: tuple[Verdict, ...]
     append_s: float
+    """Duration of the append in seconds."""
     match_s: float
-    """0 when no window was full."""
+    """Duration of the match in seconds; 0 when no series had a full window."""
 
 
 Event: TypeAlias = Loading | Waiting | Resumed | Stepped
+"""Everything that a replay reports."""
 
 
 @dataclass(frozen=True)
@@ -89,32 +100,35 @@ class ReplayPlan:
     """What is replayed, and how."""
 
     specification: Specification
-    """Its universe is replaced by that of each series."""
+    """The specification; its universe is replaced by the universe of each series."""
     live: Table | AsyncIterator[Step]
+    """The live ticks, as a whole or step by step."""
     history: Table | None = None
+    """Ticks that are appended first, without decisions."""
     rate: float | None = None
-    """At most so many ticks a second; None: as fast as they become durable."""
+    """Most ticks per second; None: as fast as they become durable."""
     patience_s: float = PATIENCE_S
-    """How long one append or match may take, outages included."""
+    """Most seconds that one append or match may take, outages included."""
 
     @property
     def steps(self) -> int:
-        """Steps there are; 0 when nobody knows."""
+        """Number of live steps; 0 when unknown."""
         return len(self.live.step_times()) if isinstance(self.live, Table) else 0
 
 
 @dataclass
 class Replay:
-    """One run of a plan; `run` once."""
+    """One execution of a plan. Call `run` once."""
 
     client: AsyncClient
     plan: ReplayPlan
     tell: Callable[[Event], None]
+    """Called with each event."""
     _tails: dict[str, deque[float]] = field(default_factory=dict)
     _done: int = 0
 
     async def run(self) -> None:
-        """Load history, then replay; returns when the feed ends."""
+        """Append the history, then replay the live ticks; return when they end."""
         before = self.client.deadline_s, self.client.on_retry
         self.client.deadline_s = self.plan.patience_s
         self.client.on_retry = self._retried
@@ -131,10 +145,11 @@ class Replay:
             self.client.deadline_s, self.client.on_retry = before
 
     def _retried(self, error: MidstreamerError, delay_s: float) -> None:
+        """Report a failed attempt of the client."""
         self.tell(Waiting(error.code, error.message, delay_s))
 
     async def _load(self, history: Table) -> None:
-        """Append all of history in bulk, in time order over all series."""
+        """Append the whole history in bulk, in time order over all series."""
         done = stored = repeated = 0
         self.tell(Loading(0, len(history), 0, 0))
         for at in range(0, len(history), HISTORY_TICKS):
@@ -149,30 +164,33 @@ class Replay:
             )
 
     def _tail(self, series: str) -> deque[float]:
+        """Return the last ticks of a series, at most a window."""
         return self._tails.setdefault(series, deque(maxlen=self.plan.specification.window))
 
     async def _resume(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Take over the steps whose decisions are all stored; give back the others."""
+        """Skip the leading steps whose decisions are all stored; return the remaining steps."""
         while chunk := list(itertools.islice(steps, self._steps_at_once())):
             tails = {series: tail.copy() for series, tail in self._tails.items()}
             windows = [self._windows(step) for step in chunk]
             stored, verdicts = await self._stored(windows)
-            whole = _count_while(all(_has(stored, each) for each in step) for step in windows)
-            if whole:
-                await self._take_over(chunk[:whole], windows[:whole], stored, verdicts)
-            if whole < len(chunk):
+            complete = _count_while(all(_has(stored, each) for each in step) for step in windows)
+            if complete:
+                await self._take_over(chunk[:complete], windows[:complete], stored, verdicts)
+            if complete < len(chunk):
                 self._tails = tails
-                for step in chunk[:whole]:
+                for step in chunk[:complete]:
                     self._windows(step)
-                return itertools.chain(chunk[whole:], steps)
+                return itertools.chain(chunk[complete:], steps)
         return iter(())
 
     def _steps_at_once(self) -> int:
+        """Return how many steps one lookup covers."""
         return max(1, LOOKUP_DECISIONS // max(1, len(self._tails)))
 
     async def _stored(
         self, windows: Sequence[Sequence[Asked]]
     ) -> tuple[dict[bytes, Decision], dict[bytes, Verdict]]:
+        """Return the stored decisions and verdicts of these windows, by experience id."""
         found = await self.client.lookup(each.id for step in windows for each in step)
         return (
             {decision.experience_id: decision for decision in found.decisions},
@@ -186,7 +204,10 @@ class Replay:
         stored: dict[bytes, Decision],
         verdicts: dict[bytes, Verdict],
     ) -> None:
-        """Repeat the ticks, so that a changed value is found out, and tell what was stored."""
+        """Report stored decisions.
+
+        Their ticks are appended again first, so that a tick with a changed value is refused.
+        """
         ticks = [tick for step in steps for tick in step.ticks]
         await self.client.append(ticks)
         ids = [each.id for step in windows for each in step]
@@ -196,12 +217,13 @@ class Replay:
                 self._done,
                 self.plan.steps,
                 len(ticks),
-                tuple(stored[one] for one in ids),
-                tuple(verdicts[one] for one in ids if one in verdicts),
+                tuple(stored[id_] for id_ in ids),
+                tuple(verdicts[id_] for id_ in ids if id_ in verdicts),
             )
         )
 
     async def _replay(self, steps: AsyncIterator[Step]) -> None:
+        """Append and decide step by step."""
         total = self.plan.steps
         due_s = clocks.monotonic()
         async for step in steps:
@@ -228,6 +250,7 @@ class Replay:
                 await pause(max(0.0, due_s - clocks.monotonic()))
 
     async def _decide(self, asked: Sequence[Asked]) -> list[Decision]:
+        """Return the decisions on these windows; one request for each specification."""
         decisions: list[Decision] = []
         for specification in dict.fromkeys(each.specification for each in asked):
             windows = [each.window for each in asked if each.specification == specification]
@@ -235,18 +258,18 @@ class Replay:
         return decisions
 
     def _windows(self, step: Step) -> list[Asked]:
-        """Take the step's ticks into the tails; the windows that are full."""
-        made = []
+        """Add the ticks of a step to the tails, and return the windows that are full."""
+        full = []
         for tick in step.ticks:
             tail = self._tail(tick.series)
             tail.append(tick.value)
             if len(tail) == tail.maxlen:
-                made.append(_asked(self.plan.specification, tick, tail))
-        return made
+                full.append(_asked(self.plan.specification, tick, tail))
+        return full
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A window that is to be decided about, and the id its experience will have."""
+    """A window to decide on, and the id that its decision will have."""
 
     specification: Specification
     window: Window
@@ -254,6 +277,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def _asked(specification: Specification, tick: Tick, tail: Iterable[float]) -> Asked:
+    """Return the window that ends with this tick."""
     universe = universe_of(tick.series)
     if universe != specification.universe:
         specification = msgspec.structs.replace(specification, universe=universe)
@@ -263,34 +287,38 @@ def _asked(specification: Specification, tick: Tick, tail: Iterable[float]) -> A
 
 
 def _has(stored: dict[bytes, Decision], asked: Asked) -> bool:
-    """Whether this very window was decided; Conflict when another one was, at the same time."""
+    """Return whether the decision on this window is stored.
+
+    Conflict is raised when the stored decision of the same time was made on other values.
+    """
     decision = stored.get(asked.id)
     if decision is None:
         return False
     if decision.window != asked.window.values:
         raise Conflict(
-            f"{asked.window.series} at {instant(asked.window.time)} was decided with other values:"
-            " the data changed since it was stored; use a new store or another series name"
+            f"the stored decision on {asked.window.series} at {instant(asked.window.time)} used"
+            " other values: the data have changed since; use a new store or another series name"
         )
     return True
 
 
 def _count_while(flags: Iterable[bool]) -> int:
+    """Return how many flags are true before the first that is false."""
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
 async def pause(delay_s: float) -> None:
-    """Keep to the rate."""
+    """Wait ``delay_s`` seconds, to keep to the rate."""
     await asyncio.sleep(delay_s)
 
 
 async def each(steps: Iterable[Step]) -> AsyncIterator[Step]:
-    """Steps of an iterator that never blocks."""
+    """Yield the steps of an iterator that never blocks."""
     for step in steps:
         yield step
 
 
 async def in_thread(steps: Iterator[Step]) -> AsyncIterator[Step]:
-    """Steps of an iterator that may block (standard input), read in a thread."""
+    """Yield the steps of an iterator that may block, such as standard input; a thread reads it."""
     while (step := await asyncio.to_thread(next, steps, None)) is not None:
         yield step

@@ -1,8 +1,8 @@
-"""The report of a run: the figures a person reads at its end, and the same as JSON.
+"""The report of a run: the figures printed at its end, and the same figures as JSON.
 
-Shares carry 95 % intervals from a block bootstrap over time: decisions of one time, and those
-whose horizons overlap, fall together, so counting each as a trial of its own would make every
-interval too narrow.  ``midstreamer run --json-schema`` prints the schema of `Report`.
+Shares have 95 % intervals from a block bootstrap over time. Decisions of one time, and decisions
+with overlapping horizons, are dependent; counting each as an independent trial would make every
+interval too narrow. ``midstreamer run --json-schema`` prints the schema of `Report`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from midstreamer.market.rows import instant
 from midstreamer.market.tally import Latencies, Settled, Tally
 
 REPORT_VERSION = 1
+"""Version of the report's layout."""
 _Z = 1.96
+"""95 % quantile of the normal distribution, two-sided."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
+"""Returns whether a settled decision counts."""
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,16 +37,17 @@ class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: float
     high: float
     count: int
-    """How many decisions it is a share of."""
+    """Number of decisions that the share is taken of."""
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Durations seen by the client, in milliseconds."""
+    """Durations measured by the client, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
     max_ms: float
     count: int
+    """Number of durations measured."""
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,81 +59,98 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Another way of foretelling, judged on the same decisions."""
+    """Another forecasting method, judged on the same decisions."""
 
     name: str
     hit: Figure | None
-    """Share of all decisions whose direction it foretold."""
+    """Share of all decisions whose direction the rival forecast correctly."""
     precision_same_count: Figure | None
-    """The same among as many of its own surest as there were signals of ours."""
+    """The rival's hit rate on its own most confident decisions, as many as there were signals."""
     brier_skill: Figure | None
+    """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     wins: tuple[str, ...]
-    """In what it did better than Midstreamer: hit, precision, brier."""
+    """Figures in which the rival did better than Midstreamer: hit, precision, brier."""
     wins_clearly: tuple[str, ...]
-    """In what the whole interval of the difference says so."""
+    """Figures in which the whole 95 % interval of the difference favours the rival."""
 
 
 class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The second half of the replay, once there was something learned, beside the rivals."""
+    """The second half of the replay, when the stream had learned, compared with rivals."""
 
     after: str
+    """ISO time of the first decision that is judged."""
     decisions: int
+    """Number of decisions judged."""
     emitted: int
+    """Number of signals among the decisions judged."""
     precision: Figure | None
     hit: Figure | None
     coverage: Figure | None
     brier_skill: Figure | None
     fixed_threshold_emitted: int
-    """Signals that the best fixed threshold, chosen in hindsight, would have given."""
+    """Number of signals that the best fixed threshold, chosen in hindsight, would have given."""
     rivals: tuple[Rival, ...]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One replayed data set."""
+    """The figures of one replayed data set."""
 
     data: str
+    """Name of the data set, or the file."""
     specification: Specification
     complete: bool
-    """False when it was stopped before its end."""
+    """False when the replay was stopped before its end."""
     first: str | None
-    """ISO time of the first decision; none when nothing was decided."""
+    """ISO time of the first decision; none without decisions."""
     last: str | None
+    """ISO time of the last decision; none without decisions."""
     duration_s: float
     history_ticks: int
     steps: int
     ticks: int
     decisions: int
     decisions_repeated: int
-    """Of them, stored by an earlier run and not matched again."""
+    """Decisions that an earlier run had stored, and that were not matched again."""
     outages: int
+    """Number of failed attempts that were retried."""
     signals: dict[str, int]
+    """Number of signals by direction."""
     abstentions: dict[str, int]
+    """Number of abstentions by reason."""
     verdicts: int
+    """Decisions with a verdict."""
     pending: int
-    """Decisions whose outcome is not known yet."""
+    """Decisions without a verdict yet."""
     precision: Share | None
-    """Of the signals with a verdict, how many came as said; none without signals."""
+    """Share of signals with a verdict that were right; none without signals."""
     precision_target: float
+    """The target that the specification sets for the precision."""
     base_rate: Share | None
-    """How often the direction that came more often came: what saying always the same would hit."""
+    """Share of outcomes in the more frequent direction: the hit rate of always forecasting it."""
     rises: Share | None
+    """Share of decisions whose outcome was a rise."""
     hit: Share | None
-    """Of all decisions, abstentions included, how many favoured the side that came."""
+    """Share of all decisions, abstentions included, whose favoured direction was right."""
     coverage: Share | None
-    """Of the finite prediction intervals, how many held what happened."""
+    """Share of the finite prediction intervals that contained the change."""
     coverage_target: float
+    """The coverage that the specification asks for."""
     brier: float | None
+    """Mean Brier score of the decisions."""
     brier_climatology: float | None
+    """Mean Brier score of climatology on the same decisions."""
     brier_skill: float | None
-    """1 - brier / brier_climatology; above 0 is better than the share of past rises."""
+    """1 - brier / brier_climatology; above 0 is better than climatology."""
     match: Latency | None
+    """Duration of match requests; none when nothing was matched."""
     append: Latency | None
+    """Duration of append requests."""
     judged: JudgedPart | None = None
-    """None when too few verdicts came to judge by."""
+    """The second half compared with rivals; none when there were too few verdicts."""
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where everything is, after the run."""
+    """Where the data of the run are, and how much is stored."""
 
     state: str
     database: str
@@ -141,26 +162,27 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One run of ``midstreamer run``."""
+    """The report of one ``midstreamer run``."""
 
     report_version: int = REPORT_VERSION
     midstreamer: str
     engine: str
     agents: int
     interrupted: bool
+    """Whether the run was stopped before its end."""
     duration_s: float
-    """Start-up and stop included."""
+    """Seconds, including start-up and stop."""
     parts: tuple[Part, ...]
     kept: Kept
 
 
 def encode(report: Report) -> bytes:
-    """The report as indented JSON."""
+    """Return the report as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
 def schema() -> bytes:
-    """The JSON Schema of a report."""
+    """Return the JSON Schema of a report."""
     return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Report)), indent=2) + b"\n"
 
 
@@ -173,7 +195,7 @@ def part(
     complete: bool,
     judged: JudgedPart | None = None,
 ) -> Part:
-    """The figures of one tally."""
+    """Return the figures of one replay."""
     settled, horizon = tally.settled, specification.horizon
 
     def share(wins: Rule, among: Rule = _any) -> Share | None:
@@ -216,7 +238,7 @@ def part(
 
 
 def latency_of(latencies: Latencies) -> Latency | None:
-    """The published figures of latencies; none when nothing was measured."""
+    """Return the published figures of measured durations; none when nothing was measured."""
     if latencies.count == 0:
         return None
     p50_ms, p99_ms = (1000 * latencies.quantile_s(share) for share in (0.5, 0.99))
@@ -224,26 +246,29 @@ def latency_of(latencies: Latencies) -> Latency | None:
 
 
 def _majority(rises: Share | None) -> Share | None:
+    """Return the share of the more frequent direction, given the share of rises."""
     if rises is None or rises.value >= 0.5:
         return rises
     return Share(1.0 - rises.value, 1.0 - rises.high, 1.0 - rises.low, rises.count)
 
 
 def _any(decision: Decision, verdict: Verdict) -> bool:
+    """Accept every settled decision."""
     return True
 
 
 def _hit(decision: Decision, verdict: Verdict) -> bool:
+    """Accept decisions whose favoured direction was right."""
     return verdict.hit
 
 
 def _bounded(decision: Decision, verdict: Verdict) -> bool:
-    """An infinite interval covers everything and proves nothing."""
+    """Return whether the interval is finite: an infinite interval covers everything."""
     return math.isfinite(decision.high - decision.low)
 
 
 def _means(settled: Sequence[Settled]) -> tuple[float | None, float | None]:
-    """Mean Brier losses: ours, and climatology's, the first of the arms."""
+    """Return the mean Brier scores of the decisions and of climatology, which is the first arm."""
     if not settled:
         return None, None
     rows = [(verdict.brier, verdict.brier_arms[0]) for _, verdict in settled]
@@ -252,7 +277,7 @@ def _means(settled: Sequence[Settled]) -> tuple[float | None, float | None]:
 
 
 def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share | None:
-    """A share with its 95 % interval; none of nothing."""
+    """Return a share with its 95 % interval; none when there are no decisions."""
     if not times:
         return None
     moments = np.asarray(times, dtype=np.int64)
@@ -260,24 +285,24 @@ def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share 
     value, steps = float(won.mean()), len(np.unique(moments))
     block = max(2 * horizon, bootstrap.BLOCK_MIN)
     if steps < 3 * block or value in (0.0, 1.0):
-        # A bootstrap of few or equal blocks knows no spread: as many trials as there are blocks.
+        # Few or equal blocks have no spread to bootstrap: use as many trials as there are blocks.
         low, high = wilson(value, max(1.0, steps / block))
     else:
         blocks = bootstrap.Blocks(moments, horizon)
-        made = bootstrap.figure(blocks.ratio(won, np.ones(len(won))))
-        _, low, high = made if made is not None else (value, 0.0, 1.0)
+        interval = bootstrap.figure(blocks.ratio(won, np.ones(len(won))))
+        _, low, high = interval if interval is not None else (value, 0.0, 1.0)
     return Share(value, low, high, len(times))
 
 
 def wilson(share: float, trials: float) -> tuple[float, float]:
-    """The Wilson 95 % interval of a share of so many independent trials."""
+    """Return the Wilson 95 % interval of a share of ``trials`` independent trials."""
     spread = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     centre, shrink = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
     return float(max(0.0, (centre - spread) / shrink)), float(min(1.0, (centre + spread) / shrink))
 
 
 def judged_of(judgement: Mapping[str, Any]) -> JudgedPart:
-    """What `market.judge` found, as it is published."""
+    """Return the result of `market.judge` in the layout of the report."""
     known = {name: judgement[name] for name in JudgedPart.__struct_fields__ if name in judgement}
     rivals = [
         {name: rival[name] for name in Rival.__struct_fields__} for rival in judgement["rivals"]

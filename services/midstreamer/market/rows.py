@@ -1,7 +1,7 @@
-"""Rows: one tick as a source wrote it, its time and value read and checked.
+"""Rows: one tick as it stands in a file, with time and value parsed and checked.
 
-``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC;
-``value`` a finite number.  What every kind of file has in common, below `market.feeds`.
+``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC; ``value``
+is a finite number. `market.feeds` uses this module for every kind of file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import TIME_MAX, TIME_MIN, TIME_RULE
 
 HEADER = ("time", "series", "value")
+"""Columns of a file, in this order."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Row(NamedTuple):
-    """One tick and the line it stands on."""
+    """One tick and its line in the file."""
 
     line: int
     series: str
@@ -28,22 +29,24 @@ class Row(NamedTuple):
 
 
 def number_of(text: str, series: str) -> float:
-    """A finite number; BadInput says what stands there instead."""
+    """Return a finite number; BadInput quotes a text that is none."""
     try:
         value = float(text)
     except ValueError:
         shown = "empty" if not text.strip() else f"{text[:40]!r}, not a number"
-        raise BadInput(f"value of {series} is {shown}; leave the line out for a gap") from None
+        raise BadInput(
+            f"value of {series} is {shown}; leave the line out when there is no value"
+        ) from None
     if not math.isfinite(value):
         raise BadInput(
             f"value of {series} is {text.strip()}, not a finite number;"
-            " leave the line out for a gap"
+            " leave the line out when there is no value"
         )
     return value
 
 
 def instant_of(text: str) -> int:
-    """Microseconds of an ISO 8601 time or of whole microseconds."""
+    """Return microseconds since 1970-01-01 UTC, parsed from ISO 8601 or whole microseconds."""
     stripped = text.strip()
     if stripped.removeprefix("-").isdecimal():
         return _in_range(int(stripped), text)
@@ -58,13 +61,17 @@ def instant_of(text: str) -> int:
 
 
 def _in_range(time: int, text: str) -> int:
+    """Return the time; BadInput when it is out of range."""
     if not TIME_MIN <= time <= TIME_MAX:
-        raise BadInput(f"time {text[:40]!r} is outside; {TIME_RULE}")
+        raise BadInput(f"time {text[:40]!r} is out of range; {TIME_RULE}")
     return time
 
 
 def instant(time: int) -> str:
-    """A time for people: the date alone at midnight; the number itself outside years 1 to 9999."""
+    """Return a time as text for people.
+
+    Midnight gives the date only. A time outside the years 1 to 9999 gives the number.
+    """
     try:
         moment = _EPOCH + time * _MICROSECOND
     except OverflowError:

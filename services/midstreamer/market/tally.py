@@ -1,8 +1,8 @@
-"""Tally: what a replay's events add up to, decision by decision and verdict by verdict.
+"""Tally: the sums over the events of a replay, including every settled decision.
 
-Takes the events of `market.replay`.  Decisions are kept without their window and analogs, some
-700 bytes each, so that they can be judged at the end; a verdict counts once, however often it is
-told.  `report` makes the published figures of it.
+It takes the events of `market.replay`. Decisions are kept without their window and analogs, about
+700 bytes each, so that they can be judged at the end. A verdict counts once, even if it is reported
+twice. `report` computes the published figures from a tally.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.market import replay
 
 _BUCKETS_PER_DOUBLING = 32
-"""Latencies are kept within 2.2 % of their value, in at most some hundred numbers."""
+"""Buckets for each doubling of a duration, so that a duration is kept within 2.2 %."""
 
 Settled: TypeAlias = tuple[Decision, Verdict]
+"""A decision and its verdict."""
 
 
 class Latencies:
-    """Durations as counts in logarithmic buckets."""
+    """Durations, counted in logarithmic buckets."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -41,7 +42,7 @@ class Latencies:
         self.most_s = max(self.most_s, duration_s)
 
     def quantile_s(self, share: float) -> float:
-        """The duration that ``share`` of all stay below; 0 when there are none."""
+        """Return the duration that a share ``share`` of all durations stay below; 0 without any."""
         left = share * self.count
         for bucket in sorted(self._counts):
             left -= self._counts[bucket]
@@ -52,33 +53,36 @@ class Latencies:
 
 @dataclass
 class Tally:
-    """Everything counted in one replay."""
+    """The counts of one replay."""
 
     history: int = 0
-    """Ticks of history, stored now or before."""
+    """Ticks of history, whether stored now or before."""
     steps: int = 0
     ticks: int = 0
     decisions: int = 0
     repeated: int = 0
     """Decisions that an earlier run had stored."""
     outages: int = 0
-    """Failed attempts that were followed by another."""
+    """Failed attempts that were retried."""
     first_time: int | None = None
     last_time: int | None = None
     signals: Counter[str] = field(default_factory=Counter)
+    """Number of signals by direction."""
     abstentions: Counter[str] = field(default_factory=Counter)
+    """Number of abstentions by reason."""
     settled: list[Settled] = field(default_factory=list)
+    """Decisions with their verdicts."""
     judged: int = 0
-    """Signals that have their verdict."""
+    """Signals that have a verdict."""
     right: int = 0
-    """Of them, those that came as said."""
+    """Signals whose verdict says that they were right."""
     append: Latencies = field(default_factory=Latencies)
     match: Latencies = field(default_factory=Latencies)
     pending: dict[bytes, Decision] = field(default_factory=dict)
-    """Decisions whose verdict is still to come: at most a horizon of them."""
+    """Decisions without a verdict yet, by experience id: at most one horizon of them per series."""
 
     def take(self, event: replay.Event) -> None:
-        """Count one event."""
+        """Count one event of the replay."""
         match event:
             case replay.Loading():
                 self.history = event.done
@@ -98,6 +102,7 @@ class Tally:
                 self._decided(event.decisions, event.verdicts)
 
     def _decided(self, decisions: tuple[Decision, ...], verdicts: tuple[Verdict, ...]) -> None:
+        """Count decisions and verdicts."""
         for decision in decisions:
             self.decisions += 1
             if decision.direction is not None:
@@ -114,7 +119,7 @@ class Tally:
             self.judge(verdict)
 
     def judge(self, verdict: Verdict) -> None:
-        """Count one verdict, once."""
+        """Count one verdict; a repeated one is ignored."""
         decision = self.pending.pop(verdict.experience_id, None)
         if decision is not None and not verdict.void:
             self.settled.append((decision, verdict))

@@ -1,13 +1,13 @@
-"""Decide and learn: pure functions of (state, event), with no clock, no chance and no way out.
+"""Decide and learn: pure functions of (state, event), without clock, randomness, input or output.
 
-    decide(evidence, state) -> Decision        changes nothing
+    decide(evidence, state) -> Decision         leaves the state as it is
     judge(decision, value, due_time) -> Verdict
-    learn(state, decision or verdict) -> State folded by sync, in event time
+    learn(state, decision or verdict) -> State  called by sync, in event time
 
-`forecast` turns analogs into probabilities and an interval, `mixture` weighs the arms by what
-they lost, `tracker` widens the interval until it covers as often as it says, and `licence`
-lets a signal out only while the evidence says that its precision holds.  `deciding`, `judging`
-and `learning` put them together; `sizing` says how large a state may become.
+`forecast` turns analogs into probabilities and an interval. `mixture` weights the arms (the
+forecasting methods) by their past losses. `tracker` widens the interval until it reaches the wanted
+coverage. `licence` permits signals only while the evidence shows that their precision holds.
+`deciding`, `judging` and `learning` combine these; `sizing` bounds the size of a state.
 """
 
 from midstreamer.reasoning.deciding import LIBRARY, decide

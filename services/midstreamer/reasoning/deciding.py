@@ -1,7 +1,7 @@
-"""decide: evidence and state in, one decision out. Nothing changes.
+"""decide: compute one decision from evidence and state, without changing either.
 
-The forecast always comes, the signal only when nothing speaks against it: `CHECKS` is the
-ordered chain of reasons for silence, first hit wins.
+Every decision has a forecast. It becomes a signal only when none of the `CHECKS` gives a reason to
+abstain; the first reason found is the one reported.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning import forecast, learning, licence, mixture, tracker
 
 LIBRARY = "reasoning/1"
-"""Rises whenever the same evidence and state would give another decision."""
+"""Version of the reasoning: raised when equal evidence and state would give another decision."""
 
 RANKED_MIN = 100
-"""Earlier decisions needed to rank a confidence among."""
+"""Earlier decisions needed before a confidence can be ranked among them."""
 
 
 class Forecast(NamedTuple):
-    """What is foretold, before anyone asks whether to say it."""
+    """The forecast of a decision, before it is decided whether to emit a signal."""
 
     arms: tuple[float, ...]
     probability: float
@@ -37,43 +37,51 @@ class Forecast(NamedTuple):
 
 
 class Case(NamedTuple):
-    """All that the checks look at."""
+    """The input of each check in `CHECKS`."""
 
     evidence: Evidence
     state: State
     scale: float
     rank: float
     high: float
+    """Upper end of the prediction interval."""
 
 
 def _flat_window(case: Case) -> Reason | None:
+    """Return FLAT_WINDOW when the window does not vary."""
     return Reason.FLAT_WINDOW if case.scale == 0.0 else None
 
 
 def _stale_data(case: Case) -> Reason | None:
+    """Return STALE_DATA when the window does not end at the newest known point."""
     return None if case.evidence.newest else Reason.STALE_DATA
 
 
 def _no_memory(case: Case) -> Reason | None:
+    """Return NO_MEMORY when there are too few analogs."""
     least = learning.analogs_min(case.evidence.specification)
     return Reason.NO_MEMORY if len(case.evidence.matches) < least else None
 
 
 def _warming_up(case: Case) -> Reason | None:
-    ranked = len(learning.doubts(case.state)) >= RANKED_MIN
-    return None if ranked and case.state.tracker.width is not None else Reason.WARMING_UP
+    """Return WARMING_UP when there are too few earlier decisions or verdicts."""
+    enough = len(learning.doubts(case.state)) >= RANKED_MIN
+    return None if enough and case.state.tracker.width is not None else Reason.WARMING_UP
 
 
 def _unbounded(case: Case) -> Reason | None:
-    bounded = math.isfinite(case.high) and not case.state.tracker.capped
-    return None if bounded else Reason.UNBOUNDED
+    """Return UNBOUNDED when the prediction interval is infinite or at its cap."""
+    is_bounded = math.isfinite(case.high) and not case.state.tracker.capped
+    return None if is_bounded else Reason.UNBOUNDED
 
 
 def _unlicensed(case: Case) -> Reason | None:
+    """Return UNLICENSED when the licence is not held."""
     return None if case.state.licence.held else Reason.UNLICENSED
 
 
 def _below_threshold(case: Case) -> Reason | None:
+    """Return BELOW_THRESHOLD when the confidence ranks below the threshold."""
     bar = licence.bar(case.state.licence, case.evidence.specification.target)
     return Reason.BELOW_THRESHOLD if case.rank < bar else None
 
@@ -87,27 +95,28 @@ CHECKS: tuple[Callable[[Case], Reason | None], ...] = (
     _unlicensed,
     _below_threshold,
 )
-"""In the order of `Reason`."""
+"""The reasons to abstain, in the order of `Reason`. Each check returns its reason or None."""
 
 
 def decide(evidence: Evidence, state: State) -> Decision:
-    """Return the decision that this evidence and this state lead to.
+    """Return the decision for this evidence and this state.
 
-    The state is taken as of the window's time: verdicts due until then and decisions before it.
+    The state counts as of the window's time: with the verdicts due by then and the decisions
+    before.
 
     Raises
     ------
     BadInput
-        The evidence belongs to another specification, its window has another length, or a
-        logarithm is asked of a value that has none.
+        The evidence belongs to another specification, the window has the wrong length, or a value
+        of the window cannot be compared (`outcome.transformed`).
     """
     window = _checked_window(evidence, state)
-    known = learning.as_of(state, evidence.window.time)
+    known_state = learning.as_of(state, evidence.window.time)
     scale = outcome.scale_of(window, evidence.specification)
-    made = _foretell(evidence, known, scale)
-    doubt = min(made.probability, 1.0 - made.probability)
-    rank = _rank(doubt, known)
-    case = Case(evidence, known, scale, rank, made.high)
+    forecasted = _foretell(evidence, known_state, scale)
+    doubt = min(forecasted.probability, 1.0 - forecasted.probability)
+    rank = _rank(doubt, known_state)
+    case = Case(evidence, known_state, scale, rank, forecasted.high)
     reason = next((found for check in CHECKS if (found := check(case))), None)
     return Decision(
         experience_id=experience_id(evidence.specification, evidence.window),
@@ -116,17 +125,17 @@ def decide(evidence: Evidence, state: State) -> Decision:
         time=evidence.window.time,
         index=evidence.index,
         window=evidence.window.values,
-        direction=None if reason else _side(made.probability),
+        direction=None if reason else _side(forecasted.probability),
         reason=reason,
-        probability=made.probability,
+        probability=forecasted.probability,
         confidence=1.0 - doubt,
         rank=rank,
-        change=made.change,
-        low=made.low,
-        high=made.high,
+        change=forecasted.change,
+        low=forecasted.low,
+        high=forecasted.high,
         last=float(window[-1]),
         scale=scale,
-        arms=made.arms,
+        arms=forecasted.arms,
         judged=_judged(case),
         matches=evidence.matches,
         state_version=state.version,
@@ -136,19 +145,23 @@ def decide(evidence: Evidence, state: State) -> Decision:
 
 
 def _checked_window(evidence: Evidence, state: State) -> Floats:
+    """Return the transformed window; BadInput when it fits neither specification nor state."""
     specification = evidence.specification
     if specification != state.specification:
-        raise BadInput(f"evidence for {specification.stream} meets the state of {state.stream}")
+        raise BadInput(
+            f"evidence for {specification.stream} cannot be used with the state of {state.stream}"
+        )
     values = evidence.window.array()
     if len(values) != specification.window:
         raise BadInput(
             f"window of {len(values)} values for {evidence.window.series or 'no series'}:"
-            f" specification.window = {specification.window}"
+            f" send specification.window = {specification.window} values"
         )
     return outcome.transformed(values, specification.transform)
 
 
 def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
+    """Return the forecast of one window whose scale is ``scale``; 0 for a flat window."""
     specification = evidence.specification
     outcomes = evidence.matches.outcome_array() if scale > 0.0 else np.empty(0)
     slope = mixture.slope(state.slope)
@@ -157,7 +170,7 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
     losses = mixture.fitted(learning.losses(state)[phase].tolist(), len(arms))
     probability = mixture.mixed(arms, losses)
     low, middle, high = forecast.interval(outcomes, specification.coverage)
-    # A negative width narrows, but no further than to a point.
+    # A negative width narrows the interval, at most until both ends are equal.
     width = math.inf if state.tracker.width is None else state.tracker.width
     width = tracker.applied(width, low, high)
     if scale == 0.0:
@@ -168,11 +181,13 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
 
 
 def _rank(doubt: float, state: State) -> float:
+    """Return the share of recent decisions with a larger doubt than ``doubt``; 0 without any."""
     recent = learning.doubts(state)
     return float(np.count_nonzero(recent > np.float32(doubt))) / len(recent) if len(recent) else 0.0
 
 
 def _judged(case: Case) -> bool:
+    """Return whether the verdict on this decision will count for the licence."""
     if case.evidence.index < 0 or any(check(case) for check in CHECKS[:4]):
         return False
     held = case.state.licence
@@ -180,4 +195,5 @@ def _judged(case: Case) -> bool:
 
 
 def _side(probability: float) -> Direction:
+    """Return the direction that the probability favours."""
     return Direction.LONG if probability >= 0.5 else Direction.SHORT

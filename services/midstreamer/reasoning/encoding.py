@@ -1,7 +1,8 @@
-"""States to bytes and back, bit for bit: the number of a layout, then the positional fields.
+"""Encode learning states as bytes and decode them, bit for bit.
 
-`reasoning.lifting` says how a layout is added.  Arms need none: the width of a state follows from
-the decisions it learned (`reasoning.learning`).
+The encoding is the number of a layout, followed by the positional fields. `reasoning.lifting` says
+how to add a layout. A new arm needs no new layout: the number of arms in a state follows from the
+decisions that the state has learned (`reasoning.learning`).
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning.lifting import Layouts, Step
 
 STEPS: tuple[Step, ...] = ()
-"""From each layout of the state to the next. So far there is one layout."""
+"""One step from each layout of the state to the next. So far there is only one layout."""
 
 _layouts = Layouts(State, STEPS)
 
 
 def encode(state: State) -> bytes:
-    """The state as bytes; equal states give equal bytes."""
+    """Return the state as bytes; equal states give equal bytes."""
     return _layouts.encode(state)
 
 
 def decode(data: bytes) -> State:
-    """The state of such bytes; BadInput when they are something else."""
+    """Return the state encoded in ``data``; BadInput when the bytes are not an encoded state."""
     return _layouts.decode(data)

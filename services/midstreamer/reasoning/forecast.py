@@ -1,15 +1,15 @@
-"""From analogs to probabilities and an interval: the arms, before anything is learned of them.
+"""Forecast from analogs: the probabilities of the arms and the interval, before any learning.
 
-Each arm says P(rise) from the outcomes of the same analogs:
+Each arm is a forecasting method. It computes P(rise) from the outcomes of the same analogs:
 
-- ``climatology``  how often all past windows of the grid rose; what is left when nothing is known
-- ``vote``         the share of rises among the analogs, drawn towards climatology
-- ``calibrated``   the vote, stretched or shrunk towards climatology by one slope learned online
-- ``margin``       how far the analogs' mean lies from zero, in their own spread: it still tells
-                   a wide agreement from a narrow one where the vote is unanimous
+- ``climatology``  how often the value rose after any past window of the grid; needs no analogs
+- ``vote``         the share of rises among the analogs, shrunk towards climatology
+- ``calibrated``   climatology plus the distance of the vote from it, times a slope learned online
+- ``margin``       mean over standard deviation of the analogs' outcomes: it still differs between
+                   windows when all analogs agree on the direction, while the vote does not
 
-An analog's own record of verdicts is deliberately not an arm: it helps on loads and harms on
-markets.  Everything is a plain function of floats, so two machines agree to the bit.
+There is deliberately no arm that weights analogs by their own past verdicts: it helps on loads and
+harms on markets. All arms are plain functions of floats, so two machines get equal bits.
 """
 
 from __future__ import annotations
@@ -22,40 +22,46 @@ from midstreamer.domain.decision import Evidence
 from midstreamer.domain.series import Floats
 
 ARMS: tuple[str, ...] = ("climatology", "vote", "calibrated", "margin")
-"""What each place means, in every decision, verdict and state.  Places are never reused: a new arm
-goes to the end, and an arm that is given up keeps its place and repeats the climatology."""
+"""Names of the arms, in their order in every decision, verdict and state.
+
+A position is never reused: a new arm goes to the end, and a retired arm keeps its position and
+repeats the climatology."""
 ARMS_FIRST = 4
-"""Arms that every state begins with, whatever was added to `ARMS` since: the bytes of a state
-follow from its events alone, not from the version that learned them."""
+"""Number of arms in every new state, even if `ARMS` has more since.
+
+So the bytes of a state depend on its events only, not on the version that learned them."""
 
 SHRINKAGE = 10.0
-"""How many analogs' worth of climatology is mixed into the vote."""
+"""Weight of climatology in the vote, as a number of analogs."""
 PROBABILITY_MIN = 0.01
-"""Climatology and the calibrated arm never claim more certainty than this."""
+"""Climatology and the calibrated arm stay between this probability and 1 minus it."""
 LOGIT_PER_SPREAD = 1.7
-"""The logistic curve nearest to the normal one; it keeps telling margins apart far out."""
+"""Factor that fits the logistic curve to the normal distribution.
+
+The logistic curve is used because it still separates large margins."""
 MARGIN_MAX = 12.0
+"""Largest absolute mean of the outcomes that counts, in standard deviations."""
 
 
 def clipped(probability: float) -> float:
-    """The probability, kept off certainty."""
+    """Return the probability, limited to PROBABILITY_MIN .. 1 - PROBABILITY_MIN."""
     return min(max(probability, PROBABILITY_MIN), 1.0 - PROBABILITY_MIN)
 
 
 def climatology(evidence: Evidence) -> float:
-    """P(rise) of any past window of the grid whose outcome was known."""
+    """Return P(rise) over all past grid windows with a known outcome."""
     return clipped((evidence.ups + 1.0) / (evidence.known + 2.0))
 
 
 def vote(outcomes: Floats, base: float) -> float:
-    """Share of rises among the analogs that moved, shape (k,), drawn towards ``base``."""
+    """Return the share of rises among non-zero outcomes, shape (k,), shrunk towards ``base``."""
     ups = int(np.count_nonzero(outcomes > 0.0))
     moved = int(np.count_nonzero(outcomes))
     return (ups + SHRINKAGE * base) / (moved + SHRINKAGE)
 
 
 def margin(outcomes: Floats) -> float:
-    """P(rise) when outcomes spread around their mean as the analogs' do; 1/2 when they do not."""
+    """Return P(rise) from mean and deviation of the analogs' outcomes; 1/2 if all of them are 0."""
     mean = float(np.mean(outcomes))
     spread = float(np.std(outcomes))
     if spread == 0.0:
@@ -66,7 +72,7 @@ def margin(outcomes: Floats) -> float:
 
 
 def arms(outcomes: Floats, base: float, slope: float) -> tuple[float, ...]:
-    """P(rise) of each of `ARMS`; all of them climatology when there is no analog."""
+    """Return P(rise) of each arm in `ARMS`; without analogs all are the climatology ``base``."""
     if not len(outcomes):
         return (base,) * len(ARMS)
     voted = vote(outcomes, base)
@@ -74,9 +80,10 @@ def arms(outcomes: Floats, base: float, slope: float) -> tuple[float, ...]:
 
 
 def interval(outcomes: Floats, coverage: float) -> tuple[float, float, float]:
-    """(low, median, high) of the analogs' outcomes, shape (k,), in scaled units.
+    """Return (low, median, high) of the analogs' outcomes, shape (k,), in scaled units.
 
-    Between order statistics it is linear, as `numpy.quantile` is by default.
+    Quantiles are interpolated linearly, as `numpy.quantile` does by default. Without outcomes the
+    interval is infinite and the median 0.
     """
     if not len(outcomes):
         return -math.inf, 0.0, math.inf
@@ -86,6 +93,7 @@ def interval(outcomes: Floats, coverage: float) -> tuple[float, float, float]:
 
 
 def _quantile(ordered: Floats, share: float) -> float:
+    """Return the quantile ``share`` (0 to 1) of sorted values, interpolated linearly."""
     place = share * (len(ordered) - 1)
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""judge: a decision and the value that came, to a verdict. Exact, and never self-judged."""
+"""judge: compute the verdict on a decision from the value that followed. The rule is exact."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from midstreamer.domain.verdict import Verdict
 def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     """Return the verdict on a decision.
 
+    A value that cannot be compared (`outcome.history`) gives a void verdict. So does a decision
+    with numbers too large to be squared: the tick is valid, and refusing it would let any caller
+    with such a window stop a series.
+
     Parameters
     ----------
     decision
-        One that settles: its window is part of a stored series.
+        A decision whose window is part of a stored series.
     value
         The untransformed value at position ``decision.due_index`` of that series.
     due_time
@@ -27,18 +31,16 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     Raises
     ------
     BadInput
-        The decision never settles, the time is not after the decision's, or the value is not
-        finite.
-
-    A value that cannot be compared (`outcome.history`) gives a void verdict, and so does a decision
-    with numbers too large to be squared: the tick is right, and refusing it would let anyone who
-    asked a wrong question stop a series.
+        The decision never settles, ``due_time`` is not after the decision's time, or the value is
+        not finite.
     """
     name = f"decision {decision.experience_id.hex()} of {decision.series or 'no series'}"
     if not decision.settles:
         raise BadInput(f"{name} never settles: its window is not part of a stored series")
     if due_time <= decision.time:
-        raise BadInput(f"{name} at {decision.time} cannot be due at {due_time}: not later")
+        raise BadInput(
+            f"{name} at {decision.time} cannot be due at {due_time}: the due time must be later"
+        )
     if not math.isfinite(value):
         raise BadInput(f"{name}: the value {value} is not a finite number")
     reached = outcome.history(np.array([value]), decision.specification.transform)[0]
@@ -51,6 +53,7 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
 
 
 def _judged(decision: Decision, reached: float, due_time: int) -> Verdict:
+    """Return the verdict, given the transformed value that the series reached."""
     change = reached - decision.last
     rose = float(change > 0.0)
     favoured = change > 0.0 if decision.probability >= 0.5 else change < 0.0
@@ -70,7 +73,7 @@ def _judged(decision: Decision, reached: float, due_time: int) -> Verdict:
 
 
 def _void(decision: Decision, due_time: int) -> Verdict:
-    """The one verdict of a decision that nothing can be said about any more."""
+    """Return a void verdict, for a decision whose outcome cannot be computed."""
     return Verdict(
         experience_id=decision.experience_id,
         series=decision.series,
@@ -88,7 +91,7 @@ def _void(decision: Decision, due_time: int) -> Verdict:
 
 
 def _winkler(decision: Decision, change: float) -> float:
-    """Interval score: the width, and what was missed times 2 / (1 - coverage)."""
+    """Return the interval score: the width plus 2 / (1 - coverage) times the distance outside."""
     if decision.scale == 0.0 or not math.isfinite(decision.high - decision.low):
         return math.inf
     missed = max(decision.low - change, change - decision.high, 0.0)

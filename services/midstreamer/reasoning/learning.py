@@ -1,21 +1,21 @@
-"""learn: events into the state, in event time, so that arrival order leaves no trace.
+"""learn: add events to a state in event time, so that the order of arrival does not matter.
 
-An event (a decision, or a verdict) is first kept.  When a decision of a later time comes, all that
-was kept of earlier times is folded in the order (time, verdicts before decisions, series): so
-decisions of one time never see each other.  `as_of` folds for one question without keeping the
-result: what a decision at that time may rest on.
+An event is a decision or a verdict. It is first kept in the state. When a decision of a later time
+arrives, all kept events of earlier times are folded into the state, in the order (time, verdicts
+before decisions, series). So decisions of one time do not influence each other. `as_of` folds what
+a decision at a given time may depend on, without keeping the result.
 
-Only decisions move time.  Ticks may be stored long before they are decided about; then verdicts
-come at once, and each is kept until decisions reach its due time.  So it makes no difference when
-ticks were stored.
+Only decisions advance the time of a state. Ticks may be stored long before a decision is made on
+them; then verdicts arrive at once, and each is kept until decisions reach its due time. So it does
+not matter when the ticks were stored.
 
-A decision that is late is kept likewise and folded with the next; nothing is ever unfolded.
-Folding a decision remembers it as pending and its doubt for later ranks.  Folding a verdict
-teaches the mixture, the slope, the tracker and the licence, once.
+A decision that arrives late is kept too and folded at the next advance; a fold is never undone.
+Folding a decision stores it as pending and adds its doubt to the doubts that later decisions are
+ranked among. Folding a verdict updates the mixture, the slope, the tracker and the licence, once.
 
-A decision settles with the arms it was made with, however many the present version has.  Losses
-are kept for as many arms as the decisions folded so far had, so that two versions which learn the
-same events make the same bytes.
+A decision settles with the arms that it was made with, whatever arms the present version has. A
+state has losses for as many arms as its decisions had, so two versions that learn the same events
+produce the same bytes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.reasoning import forecast, licence, mixture, tracker
 
 DOUBTS_KEPT = 1000
+"""Number of recent doubts kept in a state, for ranking later decisions."""
 LATE_MAX = 1024
-"""Late events kept until a later decision comes; more are folded without waiting for it."""
+"""Most late events kept until a later decision arrives; more are folded without waiting."""
 
 
 def initial(specification: Specification) -> State:
-    """The state of a stream that has learned nothing."""
+    """Return the state of a stream that has learned nothing."""
     specifications.check(specification)
-    nothing = np.zeros((specification.horizon, forecast.ARMS_FIRST))
+    no_losses = np.zeros((specification.horizon, forecast.ARMS_FIRST))
     return State(
         specification=specification,
         version=0,
         time=-(2**63),
         waiting=(),
         known=(),
-        losses=nothing.tobytes(),
+        losses=no_losses.tobytes(),
         slope=(0.0, 0.0),
         tracker=Tracker(),
         licence=licence.initial(),
@@ -62,36 +63,36 @@ def initial(specification: Specification) -> State:
 
 
 def analogs_min(specification: Specification) -> int:
-    """Fewer analogs than this teach nothing and foretell nothing."""
+    """Return the number of analogs below which a decision forecasts and teaches nothing."""
     return (specification.neighbours + 1) // 2
 
 
 def phase_of(index: int, specification: Specification) -> int:
-    """Phase of the delay of a window's last position; 0 when it is not stored."""
+    """Return the phase of a window's last position: index modulo horizon; 0 when not stored."""
     return max(index, 0) % specification.horizon
 
 
 def losses(state: State) -> Floats:
-    """Summed Brier losses, shape (horizon, arms), read-only; the state says how many arms."""
+    """Return the summed Brier losses, shape (horizon, arms), read-only."""
     return np.frombuffer(state.losses).reshape(state.specification.horizon, -1)
 
 
 def doubts(state: State) -> NDArray[np.float32]:
-    """Recent doubts, oldest first, read-only."""
+    """Return the doubts of recent decisions, float32, oldest first, read-only."""
     return np.frombuffer(state.doubts, dtype="<f4")
 
 
 def learn(state: State, event: Decision | Verdict) -> State:
     """Return the state after one more event; its version is one higher.
 
-    The same state comes back, unchanged, for a decision that never settles (index -1), for a
-    decision that is pending already and for a verdict that was learned already.
+    The same state is returned for a decision that never settles (index -1), for a decision that is
+    pending already, and for a verdict that was learned already.
 
     Raises
     ------
     BadInput
-        A decision of another stream; a verdict of a decision that was never learned, not later
-        than its decision, or of another series or time than its decision.
+        The decision belongs to another stream. Or the verdict's decision was never learned, has
+        another series or time, or is not earlier than the verdict's due time.
     """
     if isinstance(event, Decision):
         return _learn_decision(state, event)
@@ -99,26 +100,32 @@ def learn(state: State, event: Decision | Verdict) -> State:
 
 
 def _learn_decision(state: State, decision: Decision) -> State:
+    """Return the state with a decision added to ``waiting``.
+
+    A decision of a later time first folds all kept events of earlier times.
+    """
     if decision.specification != state.specification:
         raise BadInput(
-            f"decision of {decision.specification.stream} for the state of {state.stream}"
+            f"decision of {decision.specification.stream} cannot be learned in the state of"
+            f" {state.stream}"
         )
     if not decision.settles or _find(state, decision.experience_id):
         return state
-    made = _pending(decision)
-    if made.time > state.time or _late(state) > LATE_MAX:
-        state = _folded(state, max(made.time, state.time))
-    waiting = sorted((*state.waiting, made), key=_decision_order)
-    return msgspec.structs.replace(state, version=state.version + 1, waiting=tuple(waiting))
+    pending = _pending(decision)
+    if pending.time > state.time or _late(state) > LATE_MAX:
+        state = _folded(state, max(pending.time, state.time))
+    all_waiting = sorted((*state.waiting, pending), key=_decision_order)
+    return msgspec.structs.replace(state, version=state.version + 1, waiting=tuple(all_waiting))
 
 
 def _late(state: State) -> int:
-    """How many kept events are older than the newest decision."""
+    """Return how many kept events are older than the newest decision."""
     late = sum(kept.time < state.time for kept in state.waiting)
     return late + sum(known.due_time < state.time for known in state.known)
 
 
 def _learn_verdict(state: State, verdict: Verdict) -> State:
+    """Return the state with a verdict added to ``known``."""
     decided = _find(state, verdict.experience_id)
     if decided is None:
         _check_learned_before(state, verdict)
@@ -126,7 +133,7 @@ def _learn_verdict(state: State, verdict: Verdict) -> State:
     _check_verdict(decided, verdict)
     if any(known.experience_id == verdict.experience_id for known in state.known):
         return state
-    made = Known(
+    kept = Known(
         verdict.experience_id,
         verdict.series,
         verdict.time,
@@ -137,18 +144,22 @@ def _learn_verdict(state: State, verdict: Verdict) -> State:
         verdict.brier_arms,
         verdict.void,
     )
-    known = sorted((*state.known, made), key=_verdict_order)
+    known = sorted((*state.known, kept), key=_verdict_order)
     return msgspec.structs.replace(state, version=state.version + 1, known=tuple(known))
 
 
 def _find(state: State, experience_id: bytes) -> Pending | None:
+    """Return the decision if it is pending or waiting, else None."""
     if experience_id in state.pending:
         return state.pending[experience_id]
     return next((kept for kept in state.waiting if kept.experience_id == experience_id), None)
 
 
 def _check_learned_before(state: State, verdict: Verdict) -> None:
-    """A decision that is not pending was settled before, or else never learned."""
+    """Raise BadInput when the verdict's decision was never learned.
+
+    A decision that is neither pending nor waiting was settled before, or never learned.
+    """
     if verdict.time > state.last.get(verdict.series, verdict.time - 1):
         raise BadInput(
             f"verdict of decision {verdict.experience_id.hex()} of {verdict.series} at"
@@ -157,24 +168,26 @@ def _check_learned_before(state: State, verdict: Verdict) -> None:
 
 
 def _check_verdict(decided: Pending, verdict: Verdict) -> None:
+    """Raise BadInput when the verdict does not fit its decision."""
     if (decided.series, decided.time) != (verdict.series, verdict.time):
         raise BadInput(
-            f"verdict {verdict.experience_id.hex()} names {verdict.series} at {verdict.time},"
-            f" its decision {decided.series} at {decided.time}"
+            f"verdict {verdict.experience_id.hex()} names {verdict.series} at {verdict.time}, but"
+            f" its decision is for {decided.series} at {decided.time}"
         )
     if verdict.due_time <= decided.time:
         raise BadInput(
             f"verdict of {verdict.series} at {decided.time} is due at {verdict.due_time}:"
-            " an outcome comes later than its decision"
+            " the due time must be later than the decision"
         )
     if len(verdict.brier_arms) != len(decided.arms):
         raise BadInput(
-            f"verdict of {verdict.series} at {verdict.time} judges {len(verdict.brier_arms)} arms,"
-            f" its decision has {len(decided.arms)}"
+            f"verdict of {verdict.series} at {verdict.time} has losses of"
+            f" {len(verdict.brier_arms)} arms, but its decision has {len(decided.arms)} arms"
         )
 
 
 def _pending(decision: Decision) -> Pending:
+    """Return the part of a decision that is kept until its verdict arrives."""
     low, _, high = forecast.interval(
         decision.matches.outcome_array(), decision.specification.coverage
     )
@@ -195,19 +208,21 @@ def _pending(decision: Decision) -> Pending:
 
 
 def _decision_order(kept: Pending) -> tuple[int, str, bytes]:
+    """Sort key of decisions in ``State.waiting``."""
     return kept.time, kept.series, kept.experience_id
 
 
 def _verdict_order(kept: Known) -> tuple[int, str, int, bytes]:
+    """Sort key of verdicts in ``State.known``."""
     return kept.due_time, kept.series, kept.time, kept.experience_id
 
 
 @functools.lru_cache(maxsize=4)
 def as_of(state: State, time: int) -> State:
-    """The state that a decision at ``time`` rests on: verdicts due by then, decisions before it.
+    """Return the state that a decision at ``time`` depends on.
 
-    Remembered for the last few questions, because a coordinator asks the same of one state for
-    every series of a time; the answer depends on nothing but the arguments.
+    It includes the verdicts due by ``time`` and the decisions before it. The last few results are
+    cached, because a coordinator asks for the same one for every series of a time.
     """
     verdicts = [known for known in state.known if known.due_time <= time]
     decisions = [kept for kept in state.waiting if kept.time < time]
@@ -217,10 +232,10 @@ def as_of(state: State, time: int) -> State:
 
 
 def _folded(state: State, time: int) -> State:
-    """The state with all that was kept of earlier times folded in, now open for ``time``."""
+    """Return the state with all kept events before ``time`` folded, and ``time`` as its time."""
     decisions = [kept for kept in state.waiting if kept.time < time]
     verdicts = [known for known in state.known if known.due_time < time]
-    # Those of this very time stay, so that it is the same whether they come before or after.
+    # Events of exactly this time stay kept, so that their order of arrival does not matter.
     return msgspec.structs.replace(
         _fold(state, decisions, verdicts),
         time=time,
@@ -230,7 +245,7 @@ def _folded(state: State, time: int) -> State:
 
 
 def _fold(state: State, decisions: Iterable[Pending], verdicts: Iterable[Known]) -> State:
-    """Fold in the order (time, verdicts before decisions, series)."""
+    """Return the state after folding events by (time, verdicts before decisions, series)."""
     work = _Work(state)
     keyed: list[tuple[tuple[int, int], Pending | Known]] = [
         *(((known.due_time, 0), known) for known in verdicts),
@@ -245,7 +260,7 @@ def _fold(state: State, decisions: Iterable[Pending], verdicts: Iterable[Known])
 
 
 class _Work:
-    """A state taken apart while events are folded into it."""
+    """A mutable copy of a state while events are folded into it."""
 
     def __init__(self, state: State) -> None:
         specification = state.specification
@@ -264,10 +279,10 @@ class _Work:
         self._last = dict(state.last)
 
     def decided(self, decision: Pending) -> None:
-        """Remember a decision until its verdict comes."""
+        """Fold a decision: store it as pending until its verdict arrives."""
         before = self._last.get(decision.series)
         if before is not None and decision.time <= before:
-            # Asked out of order or again, when its outcome may be known: it must not teach.
+            # A repeated or out-of-order decision must not teach: its outcome may be known already.
             decision = msgspec.structs.replace(decision, teaches=False)
         else:
             self._last[decision.series] = decision.time
@@ -277,7 +292,7 @@ class _Work:
             self._doubts.append(decision.doubt)
 
     def settled(self, verdict: Known) -> None:
-        """Learn from a verdict, once."""
+        """Fold a verdict: learn from it, once."""
         decision = self._pending.pop(verdict.experience_id)
         if verdict.void:
             self._gate.dropped(decision)
@@ -293,18 +308,20 @@ class _Work:
         self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
 
     def _widen(self, arms: int) -> None:
-        """Make room for arms that no decision had before; beyond ARMS_MAX none is learned."""
+        """Add columns for arms that no earlier decision had; arms beyond ARMS_MAX are ignored."""
         arms = min(arms, ARMS_MAX)
         if arms > self._losses.shape[1]:
             self._losses = np.array([mixture.fitted(row, arms) for row in self._losses.tolist()])
 
     def _lose(self, phase: int, lost: tuple[float, ...]) -> None:
+        """Add the Brier losses of a verdict to the sums of its phase."""
         if len(lost) == self._losses.shape[1]:
             self._losses[phase] += lost
         else:
             self._losses[phase] = mixture.charged(self._losses[phase].tolist(), lost)
 
     def _track(self, score: float, verdict: Known) -> None:
+        """Update the interval tracker with the score of one outcome."""
         self._scores.append(score)
         del self._scores[: -tracker.SCORES_KEPT]
         if self._width is not None:
@@ -321,7 +338,7 @@ class _Work:
             self._width = tracker.first_width(self._scores, self._miss_rate)
 
     def closed(self) -> State:
-        """The state after all that was folded; what was kept stays kept."""
+        """Return the state after all folded events. Events kept in it stay as they are."""
         return msgspec.structs.replace(
             self._state,
             losses=self._losses.tobytes(),

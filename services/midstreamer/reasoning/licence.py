@@ -1,29 +1,31 @@
-"""The licence to speak: a signal may be given only while the evidence says precision holds.
+"""The licence: signals are permitted only while the evidence shows that their precision holds.
 
-Every decision is judged, also an abstention, so silence can learn.  A *probe* is the most
-confident share of decisions; its verdicts are bet on.  A bet of stake s on "right" multiplies
-its wealth by ``1 + s (right - target) / target``: on average it cannot grow unless precision
-exceeds the target, so wealth that multiplied by 1/delta happens with probability at most delta
-(Ville's inequality) however long one looks.
+Abstentions are judged as well, so the licence can be gained without signals. A *probe* is the most
+confident share of all decisions; bets are placed on its verdicts. A bet of stake s on "right"
+multiplies its wealth by ``1 + s (right - target) / target``. On average the wealth cannot grow
+unless the precision exceeds the target. So the probability that the wealth ever grows by a factor
+1/delta is at most delta (Ville's inequality), however long one watches.
 
-- Bets are kept apart by series and phase of the delay (index modulo horizon), because within
-  one such cell each verdict is known before the next decision.  Cells, stakes and probes are
-  *averaged*: an average of fair games is fair under any dependence between them.  A sum or a
-  product over series that move together would not be.
-- Half of each cell's wealth starts at once, half is dealt out later as fresh starts (1 / n
-  ln^2 n), so that early failure is not held against late skill.  A new series takes its share
-  from the wealth there is.
-- The licence needs an average of 2/delta, and twice as much after each revocation: the chance
-  of a false licence, ever, is at most delta/2 + delta/4 + ... <= delta.
-- Two probes: the top fifth proves strong skill of few, the top half is judged more often and
-  so proves common skill sooner.  The threshold starts at the widest probe that proved itself.
+- Each pair of a series and a phase (position modulo horizon) has its own bets, called a cell,
+  because within one cell each verdict is known before the next decision. The wealth of cells,
+  stakes and probes is *averaged*: an average of fair games is fair whatever their dependence. A
+  sum or a product over series that move together would not be.
+- Half of each cell's wealth is there at the start. The other half is added with the n-th bet in
+  portions proportional to 1 / (n ln^2 n), so that early failures do not outweigh later skill. A new
+  series starts with the present average wealth.
+- The licence needs an average wealth of 2/delta, and twice as much after each revocation. So the
+  probability that a licence is ever granted wrongly is at most delta/2 + delta/4 + ... <= delta.
+- There are two probes. The top fifth shows strong skill of few decisions; the top half is judged
+  more often and so shows moderate skill sooner. The threshold starts at the widest probe whose
+  wealth reached the limit.
 
-Whether a verdict is bet on is settled when its decision is folded, before anything of its
-outcome can be known: only then is the game fair.
+Whether a verdict is bet on is fixed when its decision is folded, before anything about its outcome
+can be known: otherwise the game would not be fair.
 
-Once licensed, the threshold (in ranks among recent confidences) tracks: down a little after
-each right verdict, up after a wrong one, so that their share stays at 1 - target.  At 1 the
-licence is revoked.  Signals whose verdict is still out are charged at the recent error rate.
+While the licence is held, the threshold (a rank among recent confidences) is adjusted: down a
+little after each right verdict, up after each wrong one, so that the error rate stays at 1 -
+target. When the threshold reaches 1, the licence is revoked. Signals without a verdict yet count at
+the recent error rate.
 """
 
 from __future__ import annotations
@@ -37,48 +39,54 @@ from midstreamer.domain.series import Floats
 from midstreamer.domain.state import Licence, Pending
 
 DELTA = 0.1
-"""P(a false licence, ever) stays at or below this."""
+"""Upper limit on the probability that a licence is ever granted wrongly."""
 PROBES = (0.2, 0.5)
+"""Shares of the most confident decisions whose verdicts are bet on."""
 STAKES = (0.1, 0.3, 0.6, 0.9)
+"""Stakes of the bets; each stake has its own wealth."""
 THRESHOLD_STEP = 0.02
+"""Step of the threshold after a verdict, in rank."""
 THRESHOLD_MIN = -0.1
-"""Below 0 everything is given; a little credit may be saved up."""
+"""Lowest threshold, in rank. At 0 or below, every rank passes; the part below 0 is a reserve."""
 ERROR_STEP = 0.05
+"""Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
-"""So that fresh starts, 1 / (n ln^2 n) from n = 2 on, deal out one half in all."""
+"""Factor of the later portions of wealth: all portions 1 / (n ln^2 n), n >= 2, then sum to 1/2."""
 WEALTH_MAX = 1e100
+"""Cap on the wealth of one bet, so that it stays finite."""
 CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
-"""Of one series and phase in the encoded licence: wealth, and how many bets."""
+"""Encoded size of one cell (one series and phase) in bytes: its wealth and its bet counts."""
 
 _STAKES = np.array(STAKES)
 _CUTS = tuple(1.0 - probe for probe in PROBES)
+"""Rank at which each probe begins."""
 
 
 def initial() -> Licence:
-    """No licence; the threshold is where the narrowest probe begins."""
+    """Return a licence that is not held, with the threshold where the narrowest probe begins."""
     return Licence(held=False, threshold=max(_CUTS))
 
 
 def judged(rank: float, *, held: bool, threshold: float) -> bool:
-    """Whether the verdict of a decision of this rank counts for the licence."""
+    """Return whether the verdict on a decision of this rank counts for the licence."""
     if not held:
         return rank >= min(_CUTS)
     return rank >= min(max(threshold, 0.0), max(_CUTS))
 
 
 def bar(licence: Licence, target: float) -> float:
-    """The rank a decision must reach now, pending signals charged."""
+    """Return the rank that a decision must reach now, with pending signals counted."""
     excess = max(0.0, licence.error_rate - (1.0 - target))
     return max(0.0, licence.threshold + THRESHOLD_STEP * licence.pending * excess)
 
 
 def needed(revocations: int) -> float:
-    """The average wealth that grants a licence."""
+    """Return the average wealth that grants a licence after so many revocations."""
     return 2.0 ** (1 + revocations) / DELTA
 
 
 class Gate:
-    """The licence while events are folded into it; `closed` gives the value back."""
+    """A mutable copy of the licence while events are folded; `closed` returns the result."""
 
     def __init__(self, licence: Licence, *, target: float, horizon: int) -> None:
         self._target = target
@@ -95,18 +103,18 @@ class Gate:
 
     @property
     def series_count(self) -> int:
-        """How many series have been seen."""
+        """Number of series seen so far."""
         return len(self._series)
 
     def decided(self, pending: Pending) -> Pending:
-        """Take note of a decision: its series, a signal now out; say whether it is bet on."""
+        """Record a decision and return it with its epoch, which decides whether bets are placed."""
         if pending.series not in self._series:
             self._join(pending.series)
         self._pending += pending.emitted
         return msgspec.structs.replace(pending, epoch=-1 if self._held else self._revocations)
 
     def settled(self, pending: Pending, *, right: bool) -> None:
-        """Take the verdict of a decision that was noted before."""
+        """Record the verdict on a recorded decision: adjust the threshold, or pay out its bets."""
         if pending.emitted:
             self._pending -= 1
             self._error_rate += ERROR_STEP * (float(not right) - self._error_rate)
@@ -119,11 +127,11 @@ class Gate:
             self._bet(pending, right=right)
 
     def dropped(self, pending: Pending) -> None:
-        """Forget a decision that was noted before: whether it was right will never be known."""
+        """Remove a recorded decision whose outcome will never be known."""
         self._pending -= pending.emitted
 
     def closed(self) -> Licence:
-        """The licence after all that was told."""
+        """Return the licence after all recorded events."""
         return Licence(
             self._held,
             self._threshold,
@@ -136,7 +144,11 @@ class Gate:
         )
 
     def _join(self, series: str) -> None:
-        """Give a new series the average wealth, and no more fresh starts than anyone has left."""
+        """Add a series, with the average wealth of the others.
+
+        Its bet counts start at the largest of the others, so that it gets no larger portions than
+        they do.
+        """
         if self._series:
             wealth = np.broadcast_to(self._wealth.mean(axis=(0, 1)), self._wealth.shape[1:])
             bets = np.broadcast_to(self._bets.max(axis=(0, 1)), self._bets.shape[1:])
@@ -148,6 +160,7 @@ class Gate:
         self._bets = np.concatenate([self._bets, bets[np.newaxis]])
 
     def _bet(self, pending: Pending, *, right: bool) -> None:
+        """Pay out the bets on one verdict, then grant the licence if the wealth suffices."""
         cell = (self._series[pending.series], pending.phase)
         growth = 1.0 + _STAKES / self._target * (float(right) - self._target)
         settled = [probe for probe, cut in enumerate(_CUTS) if pending.rank >= cut]
@@ -161,6 +174,7 @@ class Gate:
             self._grant_if_proven()
 
     def _grant_if_proven(self) -> None:
+        """Grant the licence when the average wealth reaches the limit."""
         proven = self.evidence()
         need = needed(self._revocations)
         if float(proven.mean()) >= need:
@@ -168,10 +182,11 @@ class Gate:
             self._held, self._error_rate, self._threshold = True, 1.0, _CUTS[widest]
 
     def evidence(self) -> Floats:
-        """The average wealth of each probe, shape (probes,)."""
+        """Return the average wealth of each probe, float64, shape (probes,)."""
         return np.asarray(self._wealth.mean(axis=(0, 1, 3)))
 
     def _track(self, *, right: bool) -> None:
+        """Adjust the threshold after a verdict; revoke the licence when the threshold reaches 1."""
         moved = self._threshold + THRESHOLD_STEP * (float(not right) - (1.0 - self._target))
         self._threshold = min(max(moved, THRESHOLD_MIN), 1.0)
         if self._threshold >= 1.0:

@@ -1,15 +1,14 @@
-"""Layouts of a stored value: old bytes are lifted to the newest, new bytes stay as old as possible.
+"""Layouts of a stored value: decode all old layouts, and encode in the oldest one that suffices.
 
     bytes = number of the layout (one byte) | msgpack of the positional fields
 
-A new layout is a new class and one `Step` at the end of the table.  `Layouts.decode` lifts: it
-applies every step from the layout of the bytes up to the newest.  `Layouts.encode` lowers: it
-undoes steps from the newest down as long as the value holds nothing that only the newer layout can
-say.  So a value that uses nothing new has the same bytes as before, and an older process that runs
-beside this one can read it.
+A new layout is a new class and one `Step` at the end of the table. `Layouts.decode` applies every
+step from the layout of the bytes up to the newest. `Layouts.encode` undoes steps from the newest
+down, as long as the older layout can hold the whole value. So a value that uses nothing new has the
+same bytes as before, and an older process in the same fleet can read them.
 
-Fields are plain lists here, as msgpack gives them, because the class of an old layout is gone.
-Steps are pure functions, and a step that has been released is never changed.
+Steps work on plain lists of fields, as msgpack gives them, because the class of an old layout no
+longer exists. Steps are pure functions, and a released step is never changed.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Step(NamedTuple):
-    """From one layout to the next, and back."""
+    """The conversion between one layout and the next, in both directions."""
 
     lift: Callable[[list[Any]], list[Any]]
-    """The fields in the next layout."""
+    """Return the fields in the next layout."""
     lower: Callable[[list[Any]], list[Any] | None]
-    """The fields in the layout before; None when it cannot say what these say."""
+    """Return the fields in the layout before; None when that layout cannot hold them."""
 
 
 class Layouts(Generic[_Value]):
-    """Values of one kind to bytes and back, in every layout that there was."""
+    """Encode values of one class, and decode them from any layout that ever existed."""
 
     def __init__(
         self, kind: type[_Value], steps: Sequence[Step] = (), *, name: str = "state"
@@ -48,11 +47,14 @@ class Layouts(Generic[_Value]):
 
     @property
     def newest(self) -> int:
-        """Number of the layout that the class has now."""
+        """Number of the layout of the present class."""
         return FIRST + len(self._steps)
 
     def encode(self, value: _Value) -> bytes:
-        """The value in the oldest layout that holds all of it; equal values give equal bytes."""
+        """Return the value in the oldest layout that holds all of it.
+
+        Equal values give equal bytes.
+        """
         body = _encode(value)
         if not self._steps:
             return bytes([FIRST]) + body
@@ -65,20 +67,23 @@ class Layouts(Generic[_Value]):
         return bytes([number]) + _encode(fields)
 
     def decode(self, data: bytes) -> _Value:
-        """The value of such bytes; BadInput when they are something else."""
+        """Return the value encoded in ``data``; BadInput when the bytes cannot be decoded."""
         number = data[0] if data else 0
         if not FIRST <= number <= self.newest:
             raise BadInput(
                 f"{self._name} format {data[:1].hex() or 'none'}: this version reads"
-                f" {FIRST:02x} to {self.newest:02x}. A higher number was written by a newer"
-                " version: use that one"
+                f" {FIRST:02x} to {self.newest:02x}. A newer version wrote a higher number:"
+                " use that version"
             )
         try:
             return self._decoder.decode(self._lifted(number, memoryview(data)[1:]))
         except (msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
-            raise BadInput(f"{len(data)} B are no learning {self._name}: {error}") from error
+            raise BadInput(
+                f"{len(data)} B cannot be decoded as a learning {self._name}: {error}"
+            ) from error
 
     def _lifted(self, number: int, body: memoryview) -> bytes | memoryview:
+        """Return the encoded fields in the newest layout."""
         steps = self._steps[number - FIRST :]
         if not steps:
             return body

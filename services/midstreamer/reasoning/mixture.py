@@ -1,17 +1,18 @@
-"""The arms, weighed by what they lost: exponential weights on known Brier losses.
+"""Mixture of the arms (the forecasting methods), weighted by their past Brier losses.
 
-The Brier loss on [0, 1] is exp-concave with rate 1/2, so a mixture that knows each verdict
-before its next decision loses at most 2 ln(arms) more than the best arm, whatever happens
-(Vovk 1998).  Verdicts come ``horizon`` points late; therefore one mixture per phase of the
-delay: within a phase of one series every verdict is known before the next decision.
+The Brier loss on [0, 1] is exp-concave with rate 1/2. So an exponentially weighted mixture that
+knows each verdict before its next decision loses at most 2 ln(arms) more than the best arm, for
+every sequence (Vovk 1998). Verdicts arrive ``horizon`` points late, so there is one mixture for
+each phase (position modulo horizon): within a phase of one series, every verdict is known before
+the next decision.
 
-Arms may be added in a later version.  A decision keeps the arms that it was made with, so a state
-learns from decisions with fewer arms than it knows, and from others with more.  An arm that was
-not asked keeps its share of the weight: it is charged what the mixture of the others lost, as a
-sleeping expert is (Freund et al. 1997).  An arm that is new begins with the average weight.
+A later version may add arms. A decision keeps the arms that it was made with, so a state may learn
+from decisions with fewer or more arms than its own. An arm that a decision lacks keeps its share of
+the weight: its loss grows by what the mixture of the other arms lost, as for a sleeping expert
+(Freund et al. 1997). A new arm starts with the average weight.
 
-The slope of the calibrated arm is the regression of (rise - climatology) on (vote -
-climatology), with a little ridge, forgetting over some two thousand verdicts.
+The slope of the ``calibrated`` arm is the ridge regression of (rise - climatology) on (vote -
+climatology). Old verdicts decay; the memory is about two thousand verdicts.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import math
 from collections.abc import Sequence
 
 RATE = 0.5
+"""Learning rate of the exponential weights."""
 SLOPE_DECAY = 0.9995
+"""Factor of the slope's sums at each verdict."""
 SLOPE_RIDGE = 0.5
+"""Ridge added to the slope's denominator."""
 SLOPE_MAX = 2.0
+"""Largest slope; the smallest is 0."""
 
 
 def weights(losses: Sequence[float]) -> list[float]:
-    """Weights of the arms given their summed losses in this phase; they sum to 1."""
+    """Return the weights of the arms (forecasting methods) from their losses; they sum to 1."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     total = sum(raw)
@@ -34,21 +39,21 @@ def weights(losses: Sequence[float]) -> list[float]:
 
 
 def mixed(probabilities: Sequence[float], losses: Sequence[float]) -> float:
-    """The mixture's P(rise)."""
+    """Return the weighted mean of the arms' probabilities of a rise."""
     pairs = zip(weights(losses), probabilities, strict=True)
     return math.fsum(weight * probability for weight, probability in pairs)
 
 
 def fitted(losses: Sequence[float], count: int) -> list[float]:
-    """The losses of the first ``count`` arms; arms without any get the average weight."""
+    """Return the losses of the first ``count`` arms; missing arms get the average weight."""
     kept = list(losses[:count])
     return kept + [_of_all(kept)] * (count - len(kept)) if len(kept) < count else kept
 
 
 def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
-    """Summed losses after one more verdict, which judged the first ``len(lost)`` arms.
+    """Return the summed losses after one more verdict, which judged the first ``len(lost)`` arms.
 
-    What was lost by arms beyond ``losses`` is left out.
+    Losses of arms beyond the length of ``losses`` are ignored.
     """
     asked = [before + loss for before, loss in zip(losses, lost, strict=False)]
     rest = losses[len(asked) :]
@@ -59,20 +64,20 @@ def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
 
 
 def _of_all(losses: Sequence[float]) -> float:
-    """The summed loss whose weight is the average weight of these."""
+    """Return the summed loss whose weight equals the average weight of these arms."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     return least - math.log(math.fsum(raw) / len(raw)) / RATE
 
 
 def slope(sums: tuple[float, float]) -> float:
-    """The calibrated arm's slope: 0 is climatology, 1 the vote as it is."""
+    """Return the slope of the ``calibrated`` arm: 0 gives climatology, 1 the unchanged vote."""
     return min(max(sums[1] / (sums[0] + SLOPE_RIDGE), 0.0), SLOPE_MAX)
 
 
 def steepened(
     sums: tuple[float, float], *, base: float, voted: float, rise: bool
 ) -> tuple[float, float]:
-    """The slope's sums after one more verdict."""
+    """Return the slope's two sums after one more verdict."""
     lean, truth = voted - base, float(rise) - base
     return (SLOPE_DECAY * sums[0] + lean * lean, SLOPE_DECAY * sums[1] + lean * truth)

@@ -1,9 +1,9 @@
-"""How much larger a state may become of what it has learned, without another decision.
+"""Bound on the growth of an encoded state by events other than a new decision.
 
-Verdicts come whether anybody likes it or not, and what is kept is folded sooner or later: then a
-new series joins the licence with a cell for each phase of the delay.  A state travels in one
-frame, so whoever bounds its size must refuse a decision before that.  Hence the room for all of it
-is counted in advance: encoded size and `room` together never grow but by a decision.
+Verdicts always arrive, and kept decisions are folded sooner or later; then a new series adds a cell
+to the licence for each phase. A state travels in one frame, so a limit on its size must be checked
+before a decision is accepted. So `room` counts that growth in advance: the sum of the encoded size
+and `room` grows only when a decision is added.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning import learning, licence, tracker
 
 KNOWN_BYTES, ARM_BYTES = 56, 9
-"""Of a verdict that is kept, without the name of its series: at most so much, and for each arm."""
+"""Encoded size in bytes of one arm's loss in a kept verdict."""
 FOLDED_BYTES = 40
-"""What a decision may gain by being folded: the key of `State.pending`, its epoch."""
+"""Bytes that folding adds to a decision: its key in `State.pending`, and its epoch."""
 JOINING_BYTES = 32
-"""Of a series that is new: heads and a time; its name and its cells come on top."""
+"""Bytes that a new series adds, without its name and its cells."""
 REST_BYTES = 512
-"""Numbers and lengths that are written wider as they grow."""
+"""Allowance in bytes for numbers and lengths whose encoding widens as they grow."""
 
 
 def room(state: State) -> int:
-    """Bytes that the encoded state may still grow by before it learns another decision."""
-    open_ones = (*state.pending.values(), *state.waiting)
-    names = sum(len(one.series) for one in open_ones) - sum(len(one.series) for one in state.known)
-    verdicts = KNOWN_BYTES * (len(open_ones) - len(state.known)) + names
-    verdicts += ARM_BYTES * sum(len(one.arms) for one in open_ones)
-    verdicts -= ARM_BYTES * sum(len(one.losses) for one in state.known)
+    """Return how many bytes the encoded state may grow before another decision is learned."""
+    open_decisions = (*state.pending.values(), *state.waiting)
+    names = sum(len(each.series) for each in open_decisions) - sum(
+        len(each.series) for each in state.known
+    )
+    verdicts = KNOWN_BYTES * (len(open_decisions) - len(state.known)) + names
+    verdicts += ARM_BYTES * sum(len(each.arms) for each in open_decisions)
+    verdicts -= ARM_BYTES * sum(len(each.losses) for each in state.known)
     arms = max((len(kept.arms) for kept in state.waiting), default=0)
     width = int(learning.losses(state).shape[1])
     wider = 8 * state.specification.horizon * max(0, arms - width)

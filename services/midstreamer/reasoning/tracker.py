@@ -1,17 +1,19 @@
-"""The online quantile tracker: widen the analogs' interval until it covers as often as it says.
+"""The interval tracker: an online quantile tracker that widens the analogs' interval.
 
-A score says how far an outcome lay outside the analogs' interval (negative: inside).  After
-each verdict the width moves by ``gain * range * (missed - miss rate)``: up on a miss, a little
-down otherwise (Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani 2023).  Verdicts come in
-late and overlapping, so the gain is divided by the root of the delay, which costs a little
-coverage speed and saves much width.
+The width is adjusted until the interval covers as often as requested. A score is the distance of an
+outcome from the analogs' interval; it is negative inside. After each verdict the width moves by
+``gain * range * (missed - miss rate)``: up after a miss, a little down otherwise (Gibbs & Candes
+2021; Angelopoulos, Candes & Tibshirani 2023). Verdicts arrive late and overlap, so the gain is
+divided by a root of the delay: coverage then adapts a little more slowly, and the intervals are
+much narrower.
 
-With a fixed range and scores within [-B, B] the long-run miss rate cannot be off by more than
-``(2 B / step + 1 + delay) / verdicts`` whatever the scores, step = gain * range: every miss and
-every cover moves the width, and the width cannot leave [-B, B] by more than the moves under way.
+With a fixed range and scores within [-B, B], the long-run miss rate is off by at most ``(2 B / step
++ 1 + delay) / verdicts`` for any scores, where step = gain * range. The reason: every miss and
+every cover moves the width, and the width cannot leave [-B, B] by more than the moves of the
+verdicts still pending.
 
-Absent on purpose: a fast gain, which gets the best coverage of all with intervals half as wide
-again.
+A fast gain is deliberately not used: its coverage is the best of all, but its intervals are half as
+wide again.
 """
 
 from __future__ import annotations
@@ -22,33 +24,35 @@ from collections.abc import Sequence
 import numpy as np
 
 GAIN = 0.05
+"""Gain for a delay of one point and one series."""
 SCORES_KEPT = 200
+"""Number of recent scores kept."""
 SCORES_MIN = 50
-"""Verdicts before the first width is said."""
+"""Number of verdicts before the first width is computed."""
 
 
 def gain(horizon: int, series: int) -> float:
-    """The gain for a delay of ``horizon`` points in a stream of so many series."""
+    """Return the gain for a delay of ``horizon`` points in a stream of ``series`` series."""
     return GAIN / math.sqrt(max(1.0, horizon * math.sqrt(series)))
 
 
 def score(outcome: float, low: float, high: float) -> float:
-    """How far the outcome lies outside [low, high]; negative inside."""
+    """Return the distance of the outcome from [low, high]; negative inside."""
     return max(low - outcome, outcome - high)
 
 
 def first_width(scores: Sequence[float], miss_rate: float) -> float:
-    """The width to begin with: the quantile of the scores of the warm-up."""
+    """Return the first width: the (1 - miss_rate) quantile of the warm-up scores."""
     return float(np.quantile(np.asarray(scores), 1.0 - miss_rate))
 
 
 def moved(
     width: float, scores: Sequence[float], *, missed: bool, miss_rate: float, gain: float
 ) -> tuple[float, bool]:
-    """(the next width, whether it met its cap).
+    """Return (next width, whether the cap limited it).
 
-    The cap is one range of recent scores above the largest of them: no outcome of late would
-    have needed as much, so a width that wants more says that nothing is known.
+    The cap is the largest recent score plus the range of recent scores. No recent outcome needed
+    such a width, so a tracker that wants more has lost track of the outcomes.
     """
     most, least = max(scores), min(scores)
     wanted = width + gain * (most - least) * (float(missed) - miss_rate)
@@ -57,5 +61,5 @@ def moved(
 
 
 def applied(width: float, low: float, high: float) -> float:
-    """The width as it can be added to [low, high]: narrowing ends where the two sides meet."""
+    """Return the width to add to both sides of [low, high]; narrowing stops where they meet."""
     return max(width, (low - high) / 2.0)

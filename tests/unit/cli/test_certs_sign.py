@@ -51,9 +51,9 @@ def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> Non
         (["a1.csr", "wizard/a1"], "'wizard/a1' is not <kind>/<id>"),
         (["certs/trust.pem", "agent/a1"], "no signing request in PEM"),
         (["nowhere.csr", "agent/a1"], "signing request nowhere.csr: No such file"),
-        (["/dev/zero", "agent/a1"], "more than 65,536 bytes"),
-        (["a1.csr", "agent/a1", "--days", "0"], "--days 0: must be above 0"),
-        (["a1.csr", "agent/a1", "--days", "nan"], "--days nan: must be above 0"),
+        (["/dev/zero", "agent/a1"], "is larger than 65,536 bytes"),
+        (["a1.csr", "agent/a1", "--days", "0"], "--days 0: the validity must be above 0"),
+        (["a1.csr", "agent/a1", "--days", "nan"], "--days nan: the validity must be above 0"),
         (["a1.csr", "agent/a1", "--out", "no/where"], "--out no/where: No such file"),
     ],
 )

@@ -35,10 +35,10 @@ def test_progress_is_told_when_it_is_news_until_the_member_has_left() -> None:
     ]
     assert lines == [
         "agent/a1 is asked to drain",
-        "agent/a1: asked, and not yet draining, 4 shards left, 0 requests under way",
-        "agent/a1: draining, 4 shards left, 2 requests under way",
+        "agent/a1: asked to drain, not draining yet, 4 shards left, 0 requests in progress",
+        "agent/a1: draining, 4 shards left, 2 requests in progress",
         "",
-        "agent/a1: draining, 0 shards left, 0 requests under way",
+        "agent/a1: draining, 0 shards left, 0 requests in progress",
         "agent/a1 has left the fleet",
     ]
     assert watch.left
@@ -48,17 +48,19 @@ def test_a_member_that_was_started_anew_has_left() -> None:
     watch = Watch("agent/a1", [SERVING])
     watch.seen([a_member("agent/a1", incarnation="later", stage="starting")])
     assert watch.left
-    assert watch.said == "agent/a1 has left the fleet, and was started anew"
+    assert watch.said == "agent/a1 has left the fleet, and has been started again"
 
 
 def test_a_member_that_drains_already_is_not_asked_again() -> None:
     watch = Watch("agent/a1", [DRAINING])
     assert watch.draining
-    assert watch.begun() == "agent/a1 drains already"
+    assert watch.begun() == "agent/a1 is already draining"
 
 
 def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
-    with pytest.raises(Unsupported, match=r"agent/a1 .* older version.*stop it with SIGTERM"):
+    with pytest.raises(
+        Unsupported, match=r"agent/a1 .* older version.*stop the member with SIGTERM"
+    ):
         Watch("agent/a1", [SERVING]).check()
     Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
     Watch("agent/a9", [SERVING]).check()  # sync names the nearest
@@ -84,7 +86,7 @@ def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
     watch = Watch("sync/s1", [a_member("sync/s1", stage="serving")])
     line = watch.seen([a_member("sync/s1", stage="draining")])
     assert watch.left
-    assert line.endswith("it is the only sync: nobody can tell when it has left")
+    assert line.endswith("no other sync can report when this one has left")
 
 
 class Listing:
@@ -101,6 +103,6 @@ async def test_a_member_that_does_not_leave_in_time_is_an_error_that_says_how_fa
 ) -> None:
     monkeypatch.setattr(draining, "LOOK_S", 0.001)
     watch, said = Watch("agent/a1", [SERVING]), list[str]()
-    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s; last seen: .* 4 shards left"):
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s; last report: .* 4 shards left"):
         await draining.until_left(Listing(), watch, timeout_s=0.1, say=said.append)  # type: ignore[arg-type]
     assert len(said) == 1

@@ -143,7 +143,7 @@ async def test_a_child_that_keeps_dying_fails_with_its_last_words(
     news: list[str] = []
     with pytest.raises(Unavailable, match=r"agent-1 ended 3 times, .* by SIGKILL: went wrong"):
         await a_child(tmp_path, news).watch()
-    assert news[0] == "agent-1 ended by SIGKILL; starting it again (1 of 2)"
+    assert news[0] == "agent-1 ended by SIGKILL; restarting it (1 of 2)"
 
 
 async def test_a_child_that_does_not_stop_is_killed(
@@ -166,6 +166,6 @@ def test_the_last_error_is_what_a_log_says_last(tmp_path: Path) -> None:
     made = a_child(tmp_path, [])
     assert made.last_words() == "no log"
     made.log.write_text("")
-    assert made.last_words() == "it said nothing"
+    assert made.last_words() == "its log is empty"
     made.log.write_text("error[store]: away\nstopping\n")
     assert made.last_words() == "error[store]: away"

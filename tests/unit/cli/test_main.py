@@ -70,10 +70,13 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
         (["sync", "--set", "listen"], "error[bad_input]: --set 'listen' is not KEY=VALUE"),
         (["agent", "--set", "thread=2"], "error[config]: unknown flag 'thread' of [agent]; did"),
         (["status"], "error[config]: no client certificate in var/certs: run `midstreamer certs"),
-        (["config", "show", "agents"], "error[bad_input]: section 'agents'; known: sync, coord"),
+        (
+            ["config", "show", "agents"],
+            "error[bad_input]: section 'agents' is unknown: use one of sync, coord",
+        ),
         (["certs", "issue", "agent/a1"], "error[config]: var/certs/authority.pem: No such file"),
         (["certs", "show"], "error[bad_input]: no certificate in var/certs; run `midstreamer"),
-        (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store hol"),
+        (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store has"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -60,8 +60,11 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("selection", "told"),
     [
-        ({"start": 99 * DAY}, r"no tick from 1970-04-10 .*: it goes from 1970-01-01 to 1970-01-10"),
-        ({"series": ("z",)}, "series z is not in this data; it holds u/a, u/b"),
+        (
+            {"start": 99 * DAY},
+            r"no tick from 1970-04-10 .*: its ticks are from 1970-01-01 to 1970-01-10",
+        ),
+        ({"series": ("z",)}, "series z is not in this data, which holds u/a, u/b"),
         ({"window": 2}, r"specification\.window = 2 is outside 4 to 4096"),
     ],
 )
@@ -73,7 +76,7 @@ def test_what_cannot_be_replayed_is_said(
 
 
 def test_a_file_without_ticks_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no ticks below its header"):
+    with pytest.raises(BadInput, match="the file has no ticks"):
         jobs(Selection(data=(str(a_csv(tmp_path / "none.csv")),)))
 
 

@@ -57,7 +57,7 @@ def test_each_member_is_shown_with_what_it_does_and_what_it_is() -> None:
     assert being == [
         "agent/a1", "127.0.0.1:7400", "0.1.0", "27 days", "b0b0b0b0", "a0a0a0a0", "everything",
     ]  # fmt: skip
-    assert remark == ["agent/a1 drains: draining, 4 shards left, 3 requests under way"]
+    assert remark == ["agent/a1 drains: draining, 4 shards left, 3 requests in progress"]
 
 
 def test_the_tables_fit_into_a_hundred_columns() -> None:

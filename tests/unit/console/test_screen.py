@@ -29,7 +29,9 @@ def test_progress_tells_share_rate_and_remaining_time() -> None:
     assert watch.progress_line().plain == (
         "sp500: ━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 11% 1970-01-12  22 ticks, 2/s, 1:29 left"
     )
-    assert watch.counts_line().plain.startswith("11 decisions: 0 signals, 11 silent; 10 verdicts")
+    assert watch.counts_line().plain.startswith(
+        "11 decisions: 0 signals, 11 abstentions; 10 verdicts"
+    )
 
 
 def test_history_has_its_own_progress() -> None:
@@ -64,7 +66,7 @@ def test_signals_are_shown_before_silences() -> None:
 def test_an_outage_is_shown_until_it_is_over() -> None:
     watch = Watch("sp500")
     watch.take(Waiting("link_closed", "gone", 0.5), now_s=1.0)
-    assert watch.waiting_line().plain == "waiting: error[link_closed]: gone; again in 0.5 s"
+    assert watch.waiting_line().plain == "waiting: error[link_closed]: gone; retry in 0.5 s"
     watch.take(a_step(1), now_s=2.0)
     assert watch.waiting_line().plain == ""
 
@@ -95,8 +97,10 @@ def test_an_outage_is_told_once_in_a_pipe() -> None:
     for _ in range(5):
         shown.take(Waiting("store", "PostgreSQL is away", 0.5))
     shown.take(a_step(1))
-    told = [line for line in out.getvalue().splitlines() if "waiting" in line or "going" in line]
-    assert told == ["waiting: error[store]: PostgreSQL is away; again in 0.5 s", "going on"]
+    told = [
+        line for line in out.getvalue().splitlines() if "waiting" in line or "continuing" in line
+    ]
+    assert told == ["waiting: error[store]: PostgreSQL is away; retry in 0.5 s", "continuing"]
 
 
 def test_a_terminal_gets_one_picture_and_keeps_the_summary() -> None:

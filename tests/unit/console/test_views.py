@@ -31,8 +31,8 @@ def test_a_silence_on_one_line() -> None:
     line = views.decision_line(a_decision(), began=lambda series, position: 10 * DAY)
     assert line.plain == (
         "1970-01-31 AAPL  P(rise) 0.60  in 5: -2.0 % … +3.0 % (90%)  like XOM"
-        " 1970-01-11…1970-01-21, distance 3.21  silent: not licensed: no proof yet that signals"
-        " would hold"
+        " 1970-01-11…1970-01-21, distance 3.21  abstained: not licensed: no evidence yet that"
+        " precision would hold"
     )
 
 
@@ -52,7 +52,7 @@ def test_verdicts_on_signals_and_silences() -> None:
     )
     assert "-9.5 %, wrong, outside the interval" in views.verdict_line(signal, wrong).plain
     assert views.verdict_line(silence, a_verdict(silence)).plain.endswith(
-        "verdict on silence of 1970-01-31: +2.0 %, the side it leaned to, inside the interval"
+        "verdict on abstention of 1970-01-31: +2.0 %, the favoured direction, inside the interval"
     )
 
 
@@ -84,14 +84,14 @@ def test_a_void_verdict_judges_nobody() -> None:
     signal = a_decision()
     void = msgspec.structs.replace(a_verdict(signal), void=True)
     line = views.verdict_line(signal, void).plain
-    assert line.endswith("cannot be judged: what came has no logarithm")
+    assert line.endswith("cannot be judged: the outcome's value cannot be compared")
 
 
 def test_decisions_in_a_table_wait_for_their_verdict() -> None:
     signal, silence = a_decision(direction=Direction.LONG), a_decision()
     lines = drawn(views.decisions_table([(signal, a_verdict(signal)), (silence, None)]), 200)
     assert lines[0].split() == [
-        "time", "series", "P(rise)", "foretold", "nearest", "analog", "said", "became",
+        "time", "series", "P(rise)", "forecast", "nearest", "analog", "signal", "outcome",
     ]  # fmt: skip
     assert "LONG 60%" in lines[1]
     assert lines[1].endswith("+2.0 %, right, inside the interval")
@@ -103,13 +103,13 @@ def test_the_summary_of_a_part() -> None:
     lines = drawn(views.part_table(a_part(duration_s=1.5)))
     assert lines[0] == "sp500"
     told = dict(line.split(maxsplit=1) for line in lines[1:])
-    assert told["decisions"] == "4, 1 of them before, 1970-01-02 to 1970-01-05"
+    assert told["decisions"] == "4, 1 from earlier runs, 1970-01-02 to 1970-01-05"
     assert told["signals"] == "2 (1 LONG, 1 SHORT)"
-    assert told["silent"] == "2 (2 unlicensed)"
-    assert told["verdicts"] == "3, 1 still to come"
+    assert told["abstentions"] == "2 (2 unlicensed)"
+    assert told["verdicts"] == "3, 1 pending"
     assert told["precision"].startswith("50.0% [")
     assert told["precision"].endswith("of 2, target 55%")
-    assert told["outages"] == "1 attempts repeated"
+    assert told["outages"] == "1 attempts retried"
 
 
 def test_a_part_that_was_stopped_and_decided_nothing() -> None:
@@ -128,8 +128,10 @@ def test_rivals_that_win_are_named() -> None:
     )
     judged = report.JudgedPart("1970-01-06", 10, 2, figure, figure, None, figure, 4, rivals)
     text = "\n".join(drawn(views.part_table(a_part(judged=judged))))
-    assert "ridge: hit 60.0% [50.0, 70.0], its surest -; ahead of us in hit, brier clearly" in text
-    assert "majority: hit 60.0% [50.0, 70.0], its surest 60.0% [50.0, 70.0]" in text
+    confident = "on its most confident decisions"
+    better = "better than midstreamer in hit, brier clearly"
+    assert f"ridge: hit 60.0% [50.0, 70.0], {confident} -; {better}" in text
+    assert f"majority: hit 60.0% [50.0, 70.0], {confident} 60.0% [50.0, 70.0]" in text
 
 
 def test_the_end_says_where_everything_is() -> None:

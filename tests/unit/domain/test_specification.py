@@ -53,7 +53,7 @@ def test_a_name_in_plain_text_becomes_the_value_it_names() -> None:
 
 
 def test_a_name_nobody_knows_is_refused_with_those_known() -> None:
-    with pytest.raises(BadInput, match="transform = 'cube' is none of identity, log"):
+    with pytest.raises(BadInput, match="transform = 'cube' is unknown: use one of identity, log"):
         Specification("u", transform="cube")  # type: ignore[arg-type]
 
 

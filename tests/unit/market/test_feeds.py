@@ -47,15 +47,15 @@ def test_the_same_tick_again_is_dropped(tmp_path: Path) -> None:
     [
         (["1,a,1", "2,a,nan"], BadInput, ":3: value of default/a is nan, not a finite number"),
         (["1,a,inf"], BadInput, ":2: value of default/a is inf, not a finite"),
-        (["1,a,"], BadInput, ":2: value of default/a is empty; leave the line out for a gap"),
+        (["1,a,"], BadInput, ":2: value of default/a is empty; leave the line out when there is"),
         (["1,a,x7"], BadInput, ":2: value of default/a is 'x7', not a number"),
         (["1,a"], BadInput, ":2: 2 fields, expected 3"),
         (["1,a,1,2"], BadInput, ":2: 4 fields, expected 3"),
         (["1,a b,1"], BadInput, ":2: series name 'a b'"),
         (["yesterday,a,1"], BadInput, ":2: time 'yesterday' is neither ISO 8601"),
-        (["99999999999999999999,a,1"], BadInput, ":2: time '99999999999999999999' is outside"),
+        (["99999999999999999999,a,1"], BadInput, ":2: time '99999999999999999999' is out of range"),
         (["1,a,1", "2,a,2", "1,a,1"], StaleTick, ":4: default/a at .* is older than its tick"),
-        (["1,a,1", "1,a,2"], Conflict, ":3: default/a at .* is 1.0 and again 2.0"),
+        (["1,a,1", "1,a,2"], Conflict, ":3: default/a at .* has two values, 1.0 and 2.0"),
         (['1,a,"1'], BadInput, ":2: unexpected end of data"),
     ],
 )
@@ -102,7 +102,7 @@ def test_ticks_that_go_back_in_time_are_refused() -> None:
 
 
 def test_two_values_at_one_time_are_refused() -> None:
-    with pytest.raises(Conflict, match=r"u/a at .* is 1\.0 and again 2\.0"):
+    with pytest.raises(Conflict, match=r"u/a at .* has two values, 1\.0 and 2\.0"):
         list(feeds.steps([Tick("u/a", 5, 1.0), Tick("u/a", 5, 2.0)]))
 
 
@@ -145,5 +145,5 @@ def test_a_table_is_cut_by_time_and_by_series(tmp_path: Path) -> None:
     table = feeds.read(a_csv(tmp_path / "a.csv", "1,a,1", "2,a,2", "2,b,3", "3,b,4"))
     assert table.between(2, 3).value.tolist() == [2.0, 3.0]
     assert table.only(["default/b"]).value.tolist() == [3.0, 4.0]
-    with pytest.raises(BadInput, match="default/z is not in this data; it holds default/a"):
+    with pytest.raises(BadInput, match="default/z is not in this data, which holds default/a"):
         table.only(["default/z"])

@@ -90,8 +90,8 @@ def test_a_rival_that_wins_is_named(record: backtest.Record) -> None:
     assert {"season 24", "ridge", "euclid margin"} <= set(made["winners"])
     ridge = made["rivals"][-1]
     assert ridge["wins_clearly"] == ["hit", "precision", "brier"]
-    assert "ahead of us" in shown(made)
-    assert "ridge" in shown(made).rpartition("ahead of us")[2]
+    assert "better than midstreamer" in shown(made)
+    assert "ridge" in shown(made).rpartition("better than midstreamer")[2]
 
 
 def shown(made: judge.Judgement) -> str:
@@ -111,7 +111,7 @@ def test_a_silent_stream_is_judged_without_precision(record: backtest.Record) ->
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_nothing_to_judge_is_said(record: backtest.Record, count: int) -> None:
-    with pytest.raises(BadInput, match=r"of 0 streams|left to judge"):
+    with pytest.raises(BadInput, match=r"belong to 0 streams|left to judge"):
         judge.judge_decisions(record.decisions[:count], record.verdicts, after=2**62)
 
 

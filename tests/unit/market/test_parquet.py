@@ -43,7 +43,7 @@ def test_times_of_every_usual_type_are_read(tmp_path: Path, times: Any) -> None:
     [
         ({"time": [1], "series": ["a"]}, "no column 'value'"),
         ({"time": [1.5], "series": ["a"], "value": [1.0]}, "column time is double"),
-        ({"time": [1], "series": ["a"], "value": [None]}, "row 1: an empty cell"),
+        ({"time": [1], "series": ["a"], "value": [None]}, "row 1: a cell is empty"),
         ({"time": [1, 2], "series": ["a", "a"], "value": [1.0, float("nan")]}, "row 2: .* is nan"),
         ({"time": [1], "series": ["a"], "value": ["x"]}, "row 1: .* is 'x', not a number"),
     ],

@@ -99,7 +99,7 @@ async def test_data_that_changed_since_is_a_conflict() -> None:
     other[0] = Column(other[0].series, other[0].times, values.tobytes())
     async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
         await events_of(client, a_plan(a_table(columns)))
-        with pytest.raises(Conflict, match=r"walk/00 at .* decided with other values"):
+        with pytest.raises(Conflict, match=r"decision on walk/00 at .* used other values"):
             await events_of(client, a_plan(a_table(other)))
 
 

@@ -123,7 +123,7 @@ def test_a_decision_names_what_it_was_made_of(licensed: State) -> None:
 
 def test_evidence_of_another_specification_is_refused() -> None:
     other = reasoning.initial(make.a_specification(horizon=4))
-    with pytest.raises(BadInput, match="meets the state of"):
+    with pytest.raises(BadInput, match="cannot be used with the state of"):
         reasoning.decide(make.evidence_of(RISING), other)
 
 

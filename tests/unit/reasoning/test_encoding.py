@@ -44,5 +44,5 @@ def test_a_state_of_twenty_series_stays_below_48_kb() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x01", b"\x01\x93\x01", b"\x02" + b"\x00" * 9])
 def test_other_bytes_are_refused(data: bytes) -> None:
-    with pytest.raises(BadInput, match=r"state format|no learning state"):
+    with pytest.raises(BadInput, match=r"state format|cannot be decoded as a learning state"):
         reasoning.decode(data)

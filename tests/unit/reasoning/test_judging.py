@@ -67,7 +67,7 @@ def test_an_unbounded_interval_covers_and_has_no_width() -> None:
 
 def test_a_verdict_before_its_due_time_is_refused() -> None:
     decided = a_decision()
-    with pytest.raises(BadInput, match="not later"):
+    with pytest.raises(BadInput, match="the due time must be later"):
         reasoning.judge(decided, 1.0, decided.time)
 
 

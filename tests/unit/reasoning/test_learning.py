@@ -107,9 +107,9 @@ def test_a_verdict_of_a_decision_never_learned_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("due_time", 100 * make.HOUR, "later than its decision"),
+        ("due_time", 100 * make.HOUR, "later than the decision"),
         ("series", "u/other", "names u/other"),
-        ("brier_arms", (0.1,), "judges 1 arms"),
+        ("brier_arms", (0.1,), "losses of 1 arms"),
     ],
 )
 def test_a_verdict_that_cannot_be_its_decisions_is_refused(
@@ -132,7 +132,7 @@ def test_a_decision_of_another_stream_is_refused() -> None:
     decided = reasoning.decide(
         make.evidence_of([1.0] * 10), reasoning.initial(make.a_specification())
     )
-    with pytest.raises(BadInput, match="for the state of"):
+    with pytest.raises(BadInput, match="cannot be learned in the state of"):
         reasoning.learn(reasoning.initial(make.a_specification(horizon=4)), decided)
 
 
