@@ -6,13 +6,15 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
-SOURCES := kernels services operator tests benchmarks dashboards loadtests docs images examples
+SOURCES := kernels services operator tests benchmarks dashboards loadtests docs images examples tools
 ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
 NAME := test
 NODES := 1
 CLUSTER := $(BIN)/python -m tests.cluster --name $(NAME)
+
+VERSION :=
 
 # Of the images; only `make images TAG=mine` sets them, not the environment.
 PUSH :=
@@ -31,7 +33,7 @@ endif
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev peers run check test integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live alerts-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster load-cluster cluster-smoke cluster-full full clean
+.PHONY: help setup dev peers run check fmt test unit release hooks integration interop conformance bench bench-fleet bench-abandoned bench-traces traces bench-sizing bench-syncs bench-telemetry dashboards dashboards-live alerts-live dashboards-pictures load fuzz soak wasm judge figures docs lock rolling images cluster cluster-check cluster-down test-cluster load-cluster cluster-smoke cluster-full full clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +58,18 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	cd services && ../$(BIN)/deptry --no-ansi .
 	cd operator && ../$(BIN)/deptry --no-ansi .
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m tools.version
 	$(BIN)/python -m dashboards check
+
+fmt: dev  ## format the code and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format --quiet .
+
+hooks: dev  ## run `make fmt` and the fast checks before each commit in this checkout
+	$(BIN)/pre-commit install
+
+unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, under a minute (ARGS="-k name")
+	$(BIN)/pytest tests/unit tests/docs -n 2 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" $(ARGS)
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
@@ -138,6 +151,9 @@ docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 
 lock: dev  ## resolve requirements/*.in again, within what they allow
 	cd requirements && for name in bootstrap run operator dev load fuzz peers; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in -o $$name.txt; done
+
+release: dev  ## wheels, sdists, images, charts, news and a tag of a new version (VERSION=0.2.0 ARGS=--dry-run)
+	@$(BIN)/python -m tools.release $(VERSION) $(ARGS)
 
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from dashboards.lossy import lossy
 from dashboards.world import Fault, Make, World, again, begin, meanwhile
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities
@@ -411,7 +412,8 @@ FAULTS = (
     Fault("both syncs are frozen", ("FeedLag",), syncs_frozen),
     Fault("agents halt", ("LatencyBurn", "LatencyBurnSlow"), halting(*AGENTS)),
     Fault("a coordinator halts", ("LoopLag",), halting("c1")),
-    Fault("datagrams pour on coordinators that halt", ("UdpDropped", "QuicLoss"), flooded),
+    Fault("datagrams pour on coordinators that halt", ("UdpDropped",), flooded),
+    Fault("a network loses packets", ("QuicLoss",), lossy),
     Fault("an agent begins again and again", ("CrashLoop",), begun_again),
     Fault("an agent may open few files", ("OpenFiles",), few_files, within_s=180.0),
     Fault("Prometheus has no target", ("TelemetryAbsent",), nothing_watched),

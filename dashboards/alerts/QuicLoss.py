@@ -6,7 +6,10 @@ from dashboards.cases import fires, of, silent
 from dashboards.rules import TICKET, Alert, Grows, rate
 from midstreamer.telemetry import metrics
 
-SHARE_MAX, SENT_MIN = 0.05, 10
+SHARE_MAX, SENT_MIN = 0.02, 10
+"""Few of the packets that a network drops are declared lost: between two requests nothing follows
+a lost packet, so that a probe repeats it. A network that drops 30 % of what coordinators send to
+half of their peers was measured as 4 %, a healthy fleet as 0."""
 
 
 def _packets(over: str, fate: str) -> str:
@@ -27,7 +30,7 @@ ALERT = Alert(
         "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} sends "
         "are lost."
     ),
-    fault="datagrams pour on coordinators that halt",
+    fault="a network loses packets",
     board="transport",
     cases=(
         fires(

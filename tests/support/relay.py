@@ -21,8 +21,10 @@ HOST = "127.0.0.1"
 class Relay:
     """Passes datagrams on, both ways."""
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, lost: float = 0.0) -> None:
+        """``lost``: the share of the servers' datagrams that never arrives."""
         self._dice = dice
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._front = _socket()
         self._front.bind((HOST, 0))
@@ -66,7 +68,9 @@ class Relay:
     def _from_server(self, flow: socket.socket, source: Any) -> None:
         with contextlib.suppress(OSError):  # nothing more, or the port is closed
             while True:
-                self._front.sendto(flow.recv(DATAGRAM_BYTES_MAX), source)
+                data = flow.recv(DATAGRAM_BYTES_MAX)
+                if self._dice.random() >= self._lost:
+                    self._front.sendto(data, source)
 
 
 def _socket() -> socket.socket:
@@ -76,9 +80,9 @@ def _socket() -> socket.socket:
 
 
 @asynccontextmanager
-async def relayed(servers: Sequence[str], *, seed: int) -> AsyncIterator[Relay]:
-    """A relay in front of servers at ``host:port``."""
-    relay = Relay(random.Random(seed))
+async def relayed(servers: Sequence[str], *, seed: int, lost: float = 0.0) -> AsyncIterator[Relay]:
+    """A relay in front of servers at ``host:port``; it loses a share of what they send."""
+    relay = Relay(random.Random(seed), lost)
     for server in servers:
         host, _, port = server.rpartition(":")
         relay.servers.append((host, int(port)))

@@ -1,0 +1,51 @@
+"""A network that loses packets: a fault for `dashboards.faults`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from dashboards.world import World, meanwhile
+from midstreamer.cli import identities
+from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol import frames
+from midstreamer.runtime.config import LimitSettings, SecuritySettings
+from midstreamer.runtime.peer import dial
+from tests.observed.fleet import CLIENT
+from tests.support.relay import relayed
+
+COORDINATORS = ("c1", "c2")
+LOST = 0.3
+"""Share of the datagrams from a coordinator to these clients that is lost."""
+ASKING = 12
+"""Links to each coordinator that ask again as soon as they are answered."""
+BUDGET_S, PAUSE_S = 5.0, 0.01
+
+
+@asynccontextmanager
+async def lossy(world: World) -> AsyncIterator[None]:
+    """Some clients ask through a network that loses packets of the coordinators."""
+    settings = SecuritySettings(directory=str(world.certs), trust_domain=TRUST_DOMAIN)
+    me = identities.named(f"client/{CLIENT}", TRUST_DOMAIN)
+    carrier = await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
+    async with AsyncExitStack() as stack:
+        for name in COORDINATORS:
+            server = world.seen.fleet.places[name].plain
+            relay = await stack.enter_async_context(relayed([server], seed=1, lost=LOST))
+
+            async def ask(address: str = relay.address) -> None:
+                with contextlib.suppress(MidstreamerError):
+                    peer = await dial(carrier, address, expect=Kind.COORDINATOR)
+                    try:
+                        while True:
+                            await peer.ask(frames.Lookup(experience_ids=()), budget_s=BUDGET_S)
+                    finally:
+                        await peer.close()
+                await asyncio.sleep(PAUSE_S)
+
+            await stack.enter_async_context(meanwhile(ask, ASKING))
+        yield

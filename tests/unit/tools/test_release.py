@@ -1,0 +1,104 @@
+"""A release is made step by step; what cannot be released is refused before a file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster import mark
+from tools import release, version
+
+Commands = list[tuple[str, ...]]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """What was run, in order; nothing is really run."""
+    ran: Commands = []
+
+    def run(*command: object) -> str:
+        ran.append(tuple(map(str, command)))
+        return ""
+
+    monkeypatch.setattr(release, "run", run)
+    monkeypatch.setattr(version, "write", lambda wanted: ran.append(("write", wanted)))
+    monkeypatch.setattr(mark, "helm", lambda: "helm")
+    return ran
+
+
+def answering(
+    monkeypatch: pytest.MonkeyPatch, commands: Commands, answer: Callable[[tuple[str, ...]], str]
+) -> None:
+    def run(*command: object) -> str:
+        words = tuple(map(str, command))
+        commands.append(words)
+        return answer(words)
+
+    monkeypatch.setattr(release, "run", run)
+
+
+def test_all_is_built_before_the_commit_and_the_tag(commands: Commands) -> None:
+    assert release.main(["9.9.0"]) == 0
+
+    done = [" ".join(each) for each in commands]
+    assert done[-2:] == [
+        "git commit --all --message release: 9.9.0",
+        "git tag --annotate v9.9.0 --message 9.9.0",
+    ]
+    assert ("write", "9.9.0") in commands
+    assert sum("uv build" in each for each in done) == 3
+    assert sum("package" in each for each in done) == 3
+    assert any("-m images" in each for each in done)
+    assert not any("push" in each for each in done)
+
+
+def test_a_dry_run_only_looks(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    assert release.main(["9.9.0", "--dry-run"]) == 0
+    assert all(each[:2] in {("git", "status"), ("git", "tag")} for each in commands)
+    assert "8/8 tag" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["new", "1.2", "v1.2.3"])
+def test_what_is_no_version_is_refused(
+    wrong: str, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert release.main([wrong]) == 2
+    assert "three numbers" in capsys.readouterr().err
+    assert commands == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"), [("status", "has changes"), ("tag", "the tag v9.9.0 exists")]
+)
+def test_a_changed_checkout_and_a_tag_that_exists_are_refused(
+    asked: str,
+    says: str,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answering(monkeypatch, commands, lambda words: "something" if words[1] == asked else "")
+    assert release.main(["9.9.0"]) == 2
+    assert says in capsys.readouterr().err
+    assert ("write", "9.9.0") not in commands
+
+
+def test_a_step_that_fails_leaves_the_files_as_they_were(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(words: tuple[str, ...]) -> str:
+        if "images" in words:
+            raise release.Refused("no disk")
+        return ""
+
+    answering(monkeypatch, commands, answer)
+    assert release.main(["9.9.0"]) == 1
+    assert commands[-1] == ("git", "reset", "--quiet", "--hard", "HEAD")
+    assert "no disk" in capsys.readouterr().err
+    assert not any("tag" in words and "--annotate" in words for words in commands)
+
+
+def test_a_command_that_fails_is_told_with_what_it_printed() -> None:
+    with pytest.raises(release.Refused, match=r"git no-such-verb.*failed: .*no-such-verb"):
+        release.run("git", "no-such-verb")

@@ -1,0 +1,173 @@
+"""Draw prose at random, for a reader who has not seen the code.
+
+``python -m tools.draw_prose 7`` prints a hundred docstrings, comments and messages, each with its
+place. The same seed draws the same texts from the same sources. The reader says for each what it
+means, in one sentence; what he must read twice is to be written again.
+
+Every room has the same chance for each text, so that a large room does not hide a small one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import random
+import re
+import subprocess
+import sys
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+TOP = Path(__file__).parents[1]
+COUNT = 100
+WORDS_MIN = 4
+"""Shorter texts have nothing to misunderstand."""
+ERRORS = re.compile(r"(Error|Input|Refused|Warning|Refusal|Exit|Parameter)$|^fail$|^error$")
+"""How the names of calls end whose strings are messages."""
+DIRECTIVES = re.compile(r"# (noqa|type:|fmt:|pragma|!)|^#!")
+
+
+class Prose(NamedTuple):
+    """A text that people read."""
+
+    room: str
+    place: str
+    """Path, line, and the name of what the text describes."""
+    kind: str
+    """Docstring, comment or message."""
+    text: str
+
+
+def room_of(path: str) -> str:
+    """Return the folder whose texts share one chance: `services/midstreamer/sync`, `charts`."""
+    parts = path.split("/")
+    deep = {"services": 3, "operator": 2, "kernels": 3, "tests": 2}
+    return "/".join(parts[: min(deep.get(parts[0], 1), len(parts) - 1)]) or "."
+
+
+def of_python(path: str, source: str) -> Iterator[Prose]:
+    """Yield the docstrings, comments and messages of a Python module."""
+    tree, room = ast.parse(source), room_of(path)
+    for name, node in _named(tree, ""):
+        for at, child in enumerate(getattr(node, "body", [])):
+            match child:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    subject = name if at == 0 else _assigned(node.body[at - 1], name)  # type: ignore[attr-defined]
+                    yield Prose(room, f"{path}:{child.lineno} {subject}", "docstring", text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ERRORS.search(_called(node.func)):
+            for argument in node.args:
+                if text := _written(argument):
+                    yield Prose(room, f"{path}:{node.lineno}", "message", text)
+    yield from _comments(path, room, source)
+
+
+def of_yaml(path: str, source: str) -> Iterator[Prose]:
+    """Yield the comments of a YAML file or of a template of one, run by run."""
+    marks = re.compile(r"^\s*(#|\{\{-? ?/\*)")
+    first, lines = 0, list[str]()
+    for number, line in enumerate([*source.splitlines(), ""], 1):
+        if marks.match(line):
+            first = first if lines else number
+            lines.append(line.strip().lstrip("#{-/* ").rstrip("}-/* "))
+        elif lines:
+            yield Prose(room_of(path), f"{path}:{first}", "comment", "\n".join(lines))
+            lines = []
+
+
+def _named(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+    yield name, node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _named(child, f"{name}.{child.name}".lstrip("."))
+
+
+def _assigned(node: ast.stmt, name: str) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    return f"{name}.{ast.unparse(target)}".lstrip(".") if target else name
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _written(argument: ast.expr) -> str:
+    match argument:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(
+                str(part.value) if isinstance(part, ast.Constant) else f"{{{_shown(part)}}}"
+                for part in values
+            )
+    return ""
+
+
+def _shown(part: ast.expr) -> str:
+    return ast.unparse(part.value) if isinstance(part, ast.FormattedValue) else ""
+
+
+def _comments(path: str, room: str, source: str) -> Iterator[Prose]:
+    first, last, lines = 0, -1, list[str]()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT or DIRECTIVES.search(token.string):
+            continue
+        row, text = token.start[0], token.string.strip("# -")
+        if beside := token.line[: token.start[1]].strip():
+            yield Prose(room, f"{path}:{row}", "comment", f"{beside}  # {text}")
+            continue
+        if row != last + 1 and lines:
+            yield Prose(room, f"{path}:{first}", "comment", "\n".join(lines))
+            lines = []
+        first, last = (first if lines else row), row
+        lines.append(text)
+    if lines:
+        yield Prose(room, f"{path}:{first}", "comment", "\n".join(lines))
+
+
+def everything(top: Path = TOP) -> list[Prose]:
+    """Return every text of the repository's code and charts, in the order of their places."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=top, capture_output=True, text=True, check=True
+    )
+    found: list[Prose] = []
+    for path in listed.stdout.split("\n"):
+        if path.startswith("tests/cluster/recorded"):
+            continue
+        if path.endswith(".py"):
+            found += of_python(path, (top / path).read_text(encoding="utf-8"))
+        elif path.startswith("charts/") and path.endswith((".yaml", ".tpl")):
+            found += of_yaml(path, (top / path).read_text(encoding="utf-8"))
+    return [each for each in found if len(each.text.split()) >= WORDS_MIN]
+
+
+def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
+    """Return `count` different texts. The seed chooses a room for each, and a text of that room."""
+    dice, rooms = random.Random(seed), defaultdict[str, list[Prose]](list)
+    for each in texts:
+        rooms[each.room].append(each)
+    drawn: list[Prose] = []
+    while len(drawn) < count and any(rooms.values()):
+        room = rooms[dice.choice(sorted(name for name, left in rooms.items() if left))]
+        drawn.append(room.pop(dice.randrange(len(room))))
+    return drawn
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the texts that a seed draws."""
+    parser = argparse.ArgumentParser(prog="python -m tools.draw_prose", description=__doc__)
+    parser.add_argument("seed", type=int, help="any number; the same number draws the same texts")
+    parser.add_argument("--count", type=int, default=COUNT, help="how many texts; default: 100")
+    given = parser.parse_args(arguments)
+    for number, each in enumerate(draw(given.seed, everything(), given.count), 1):
+        print(f"{number}. {each.place} ({each.kind})")
+        print("\n".join(f"    {line}" for line in each.text.strip().splitlines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

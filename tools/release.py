@@ -1,0 +1,134 @@
+"""Make a release: its version everywhere, its news, its packages, images and charts, and a tag.
+
+``make release VERSION=0.2.0`` builds everything into ``dist/0.2.0``, and then commits the new
+version and its news and tags the commit ``v0.2.0``. Nothing is pushed and nothing is published:
+that is one command more, which this program prints. With ``ARGS=--dry-run`` it only prints the
+steps.
+
+Everything is built from a clean checkout, so that what is released is what the tag names. When a
+step fails, the files that this program wrote are as they were: run it again after mending.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.cluster import mark
+from tests.cluster.host import KitError
+from tools import version
+
+TOP = version.TOP
+PACKAGES = ("kernels", "services", "operator")
+CHARTS = ("midstreamer", "midstreamer-cluster", "midstreamer-loadtest")
+
+
+class Refused(Exception):
+    """The release cannot be made as asked; the message says why, and the way out."""
+
+
+class Step(NamedTuple):
+    """One step of a release."""
+
+    says: str
+    does: Callable[[], object]
+
+
+def run(*command: object) -> str:
+    """Run a command in the repository and return what it prints; raises Refused when it fails."""
+    words = [str(word) for word in command]
+    ended = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise Refused(f"`{' '.join(words)}` failed: {(ended.stderr or ended.stdout).strip()}")
+    return ended.stdout.strip()
+
+
+def check(wanted: str) -> None:
+    """Refuse a version that exists, is malformed, or would not be built from a clean checkout."""
+    if not version.FORM.fullmatch(wanted):
+        raise Refused(f"VERSION={wanted}: give three numbers, as in 0.2.0 or 0.2.0rc1")
+    if changed := run("git", "status", "--porcelain"):
+        raise Refused(f"the checkout has changes; commit or remove them first:\n{changed}")
+    if run("git", "tag", "--list", f"v{wanted}"):
+        raise Refused(f"the tag v{wanted} exists; choose another version")
+    if differing := version.differences():
+        raise Refused("the version differs between files:\n" + "\n".join(differing))
+
+
+def packages(folder: Path) -> None:
+    """Build a wheel and an sdist of each of the three packages."""
+    for name in PACKAGES:
+        run(sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", folder / "python", name)
+
+
+def charts(folder: Path) -> None:
+    """Package the charts, and hold them to `helm lint` first."""
+    helm = mark.helm()
+    for name in CHARTS:
+        run(helm, "lint", "--quiet", f"charts/{name}")
+        run(helm, "package", f"charts/{name}", "--destination", folder / "charts")
+
+
+def steps(wanted: str) -> list[Step]:
+    """Return the steps of a release, in order; the first writes nothing."""
+    folder, python = TOP / "dist" / wanted, sys.executable
+    return [
+        Step("check version, tag and checkout", lambda: check(wanted)),
+        Step("write the version to every place", lambda: version.write(wanted)),
+        Step(
+            "move the news from changelog.d to CHANGELOG.md",
+            lambda: run(python, "-m", "towncrier", "build", "--yes", "--version", wanted),
+        ),
+        Step("write the generated pages", lambda: run(python, "-m", "docs.generate")),
+        Step("build wheels and sdists", lambda: packages(folder)),
+        Step(
+            "build the images, some minutes",
+            lambda: run(python, "-m", "images", "--tag", wanted),
+        ),
+        Step("package the charts", lambda: charts(folder)),
+        Step("commit", lambda: run("git", "commit", "--all", "--message", f"release: {wanted}")),
+        Step("tag", lambda: run("git", "tag", "--annotate", f"v{wanted}", "--message", wanted)),
+    ]
+
+
+def restore() -> None:
+    """Bring the tracked files back to what the last commit has."""
+    run("git", "reset", "--quiet", "--hard", "HEAD")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make a release, step by step."""
+    parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
+    parser.add_argument("version", help="the new version: 0.2.0, or 0.2.0rc1")
+    parser.add_argument("--dry-run", action="store_true", help="check, and only tell the steps")
+    given = parser.parse_args(arguments)
+    first, *rest = steps(given.version)
+    try:
+        first.does()
+    except Refused as refused:
+        print(f"release: {refused}", file=sys.stderr)
+        return 2
+    for number, step in enumerate(rest, 1):
+        print(f"{number}/{len(rest)} {step.says}", flush=True)
+        if given.dry_run:
+            continue
+        try:
+            step.does()
+        except (Refused, KitError, ValueError, OSError, KeyboardInterrupt) as error:
+            restore()
+            print(
+                f"release: {str(error) or 'interrupted'}; the files are as before", file=sys.stderr
+            )
+            return 1
+    if not given.dry_run:
+        print(f"built in dist/{given.version}, images in .cache/images/{given.version}")
+        print(f"publish the tag with: git push --follow-tags origin v{given.version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
