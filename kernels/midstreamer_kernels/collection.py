@@ -177,7 +177,7 @@ class Collection:
     def _search(
         self, plan: _Plan, *, bounded: bool = True
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return row numbers that include the `plan.k` nearest rows, and their distances.
+        """Return row numbers that include the ``plan.k`` nearest rows, and their distances.
 
         If `bounded` is False, no lower bound is used.
         """

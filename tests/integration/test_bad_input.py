@@ -276,7 +276,12 @@ TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
     "a gap in a file": (
         lambda place: place.command("replay", place.file("gap.csv", HEAD + "2020-01-02,X,\n")),
-        ("error[bad_input]", "gap.csv:3", "default/X is empty", "leave the line out when there is no value"),
+        (
+            "error[bad_input]",
+            "gap.csv:3",
+            "default/X is empty",
+            "leave the line out when there is no value",
+        ),
     ),
     "a file that contradicts the store": (
         lambda place: place.command(

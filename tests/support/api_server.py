@@ -3,7 +3,7 @@
 `ApiServer` holds the objects and knows the rules that matter: resource versions and conflicts,
 names that are taken, what `/approval` and `/status` of a signing request let pass, ConfigMaps that
 are immutable, generations, server-side apply, who may do what.  `Caller` is an `Api` that speaks
-to it directly; `served_api` has the same over HTTPS.
+to it directly; `api_over_https.served` has the same over HTTPS.
 """
 
 from __future__ import annotations

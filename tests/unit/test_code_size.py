@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = tuple(ROOT / name for name in ("services", "kernels", "operator", "loadtests"))
-ROOMS = (ROOT / "services", ROOT / "kernels", ROOT / "operator", ROOT / "dashboards")
+ROOMS = tuple(
+    ROOT / name for name in ("services", "kernels", "operator", "loadtests", "dashboards", "tools")
+)
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 

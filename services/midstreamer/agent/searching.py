@@ -5,7 +5,7 @@ A past window is an analog only if its outcome was known at that time, with an e
 horizon (`outcome.known_until`).  Points that came later do not change the result.
 
 The code runs in worker threads and does not touch the event loop.  The event loop stops a search
-with a `kernels.Stop`; the search then ends within milliseconds.
+with a `midstreamer_kernels.Stop`; the search then ends within milliseconds.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def nearest(
 ) -> Steps:
     """Find the ``k`` windows nearest to a query, shape (m,), among all runs.
 
-    `kernels.StoppedError` is raised once ``stop`` is set.
+    `midstreamer_kernels.StoppedError` is raised once ``stop`` is set.
     """
     best = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     lcss = specification.measure is Measure.LCSS
