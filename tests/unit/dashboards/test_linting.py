@@ -81,7 +81,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a variable that stays": (
         lambda board: board["templating"]["list"][1].update(refresh=1),
-        "not asked again when the time changes",
+        "is not refreshed when the time range changes",
     ),
     "a variable of nothing": (
         lambda board: board["templating"]["list"][1].update(
@@ -97,21 +97,21 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         lambda board: board["templating"]["list"].append(
             {"name": "pool", "type": "custom", "query": "a"}
         ),
-        "no panel takes the variable pool",
+        "no panel uses the variable pool",
     ),
     "a variable that is not there": (
         lambda board: board["templating"]["list"].pop(2),
-        "takes $pod, which is no variable",
+        "uses $pod, which is no variable",
     ),
     "a row that says": (
         lambda board: board["panels"][0].update(title="Latencies"),
         "its title is no question",
     ),
-    "no row": (lambda board: board["panels"].pop(0), "it stands in no row"),
+    "no row": (lambda board: board["panels"].pop(0), "it belongs to no row"),
     "no title of a panel": (lambda board: panel(board).update(title=""), "has 0 characters"),
     "two of one title": (
         lambda board: panel(board).update(title="How full"),
-        "another panel of the row is called so",
+        "another panel of the row has the same title",
     ),
     "a panel that says little": (
         lambda board: panel(board).update(description="Latency."),
@@ -126,12 +126,12 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         "its unit is 'furlong'",
     ),
     "a pie": (lambda board: panel(board).update(type="piechart"), "it is a piechart"),
-    "over another": (lambda board: panel(board, 1)["gridPos"].update(x=6), "it lies over"),
+    "over another": (lambda board: panel(board, 1)["gridPos"].update(x=6), "it overlaps"),
     "beyond the grid": (lambda board: panel(board, 1)["gridPos"].update(x=18), "column 30 of 24"),
-    "no query": (lambda board: panel(board).update(targets=[]), "it asks nothing"),
+    "no query": (lambda board: panel(board).update(targets=[]), "it has no query"),
     "no name of a line": (
         lambda board: panel(board)["targets"][0].update(legendFormat=""),
-        "a line of it has no name",
+        "one of its queries has no legend",
     ),
     "lines of one name": (
         lambda board: panel(board)["targets"][0].update(legendFormat="99 %"),
@@ -139,11 +139,11 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a name that is not there": (
         lambda board: panel(board)["targets"][0].update(legendFormat="{{pod}} {{node}}"),
-        "named by node, which they do not have",
+        "its legend names node, which the result does not have",
     ),
     "no way to traces": (
         lambda board: panel(board)["targets"][0].update(exemplar=False),
-        "no dot of it leads to a trace",
+        "none of its queries has exemplars",
     ),
     "no PromQL": (lambda board: asks(board, "sum(("), "is no PromQL"),
     "a metric of nobody": (
