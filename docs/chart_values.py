@@ -1,8 +1,8 @@
-"""What each value of the charts may be: the source of their schemas, beside the settings' classes.
+"""The permitted values of the charts: the source of their schemas, together with the settings.
 
-A value is a JSON schema.  Its description is the comment above its key in values.yaml, its default
-what values.yaml has.  `examples` has a value other than the default, with which tests see that it
-is used.  Anything that is not declared is refused.
+Each value is declared as a JSON schema.  `docs.charts` adds its description, which is the comment
+above its key in values.yaml, and its default from values.yaml.  ``examples`` holds a value other
+than the default, with which tests check that the value is used.  Undeclared values are refused.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from docs.chart_refusals import Schema, matching, not_empty, refused
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
 USERS_MAX = 20_000
-"""Of a load test."""
+"""Most users of a load test."""
 
 
 class Rule(NamedTuple):
-    """A pattern, and the sentence that is printed after "value must be"."""
+    """A pattern, and the sentence that Helm prints after "value must be" if it does not match."""
 
     pattern: str
     told: str
@@ -35,7 +35,7 @@ SECRET_KEY = Rule(
 )
 IMAGE = Rule(
     r"^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$",
-    "the name of an image alone, in lower case: registry, tag and digest have their own keys",
+    "only the name of an image, in lower case: registry, tag and digest have their own keys",
 )
 NETWORK = Rule(
     r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", "a network with its length, as 192.0.2.0/24 or 192.0.2.7/32"
@@ -71,12 +71,12 @@ def _section(**values: Schema) -> Schema:
 
 
 def _texts(example: dict[str, str]) -> Schema:
-    """Labels, annotations and the like."""
+    """Return the schema of a map from text to text, such as labels or annotations."""
     return {"type": "object", "additionalProperties": {"type": "string"}, "examples": [example]}
 
 
 def _optional(rule: Rule) -> Rule:
-    """The same, or nothing."""
+    """Return a rule that also accepts an empty text."""
     return Rule(f"^$|{rule.pattern}", f"empty, or {rule.told}")
 
 
@@ -119,7 +119,7 @@ def _resources() -> Schema:
 
 
 def _component(**values: Schema) -> Schema:
-    """A kind of pod: what all have, and its own."""
+    """Return the schema of a kind of pod: common values and the given ones."""
     return _section(
         **values,
         resources=_resources(),
@@ -210,19 +210,22 @@ def _postgresql() -> Schema:
 
 
 def _networks(*, narrow: str = "") -> Schema:
-    """Networks; an empty list is everybody to Kubernetes, so that most refuse it with a reason."""
+    """Return the schema of a list of networks; with ``narrow``, an empty list is refused with it.
+
+    To Kubernetes an empty list means every network.
+    """
     block = {"type": "string", **matching(*NETWORK)}
     return {**_many(block, "192.0.2.0/24"), **(not_empty(narrow) if narrow else {})}
 
 
 def _ports(example: int) -> Schema:
     port = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
-    told = "one port at least: to Kubernetes an empty list is every port"
+    told = "at least one port: to Kubernetes an empty list means every port"
     return {**_many(port, example), **not_empty(told)}
 
 
 def _network_policies() -> Schema:
-    narrow = "one network at least: to Kubernetes an empty list is everybody"
+    narrow = "at least one network: to Kubernetes an empty list means every network"
     return _section(
         enabled=_flag(False),
         apiServer=_section(cidrs=_networks(narrow=narrow), ports=_ports(8443)),
@@ -249,7 +252,7 @@ def _user() -> Schema:
 
 
 def fleet(config: Schema) -> Schema:
-    """The values of `charts/midstreamer`; ``config`` is what the settings' classes say."""
+    """Return the schema of `charts/midstreamer`; ``config`` is the schema of the settings."""
     entry = Rule(
         r"^(client|agent|coordinator|sync|postgres)/\S+( .+)?$",
         "<kind>/<id> or <kind>/<prefix>*, as client/desk-*; kinds are client, agent, coordinator,"
@@ -333,7 +336,7 @@ def cluster() -> Schema:
 
 
 def loadtest() -> Schema:
-    """The values of `charts/midstreamer-loadtest`."""
+    """Return the schema of the values of `charts/midstreamer-loadtest`."""
     fleet_image = _image()["properties"]
     image = {key: fleet_image[key] for key in ("registry", "tag", "pullPolicy", "pullSecrets")}
     policies = _network_policies()["properties"]

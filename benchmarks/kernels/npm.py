@@ -69,9 +69,7 @@ def _archive(package: str, folder: Path, node_found: Path) -> Path:
 def _verify(archive: Path, integrity: str) -> None:
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != integrity:
-        raise ValueError(
-            f"{archive.name} has the hash sha512-{digest}, but npm.json has {integrity}"
-        )
+        raise ValueError(f"{archive.name} has sha512-{digest}, but npm.json has {integrity}")
 
 
 def _unpack(archive: Path, target: Path) -> None:

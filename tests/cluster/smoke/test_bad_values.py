@@ -22,8 +22,8 @@ IMAGE = "the name of an image alone, in lower case: registry, tag and digest hav
 DIGEST = "empty, or the whole digest of the image, sha256:<64 digits>"
 AMOUNT = "an amount as Kubernetes writes it: 500m or 2 of cpu, 512Mi or 2Gi of memory"
 KEY = "a key inside of a Secret or ConfigMap: letters, digits, -, _ and ."
-EVERYBODY = "one network at least: to Kubernetes an empty list is everybody"
-EVERY_PORT = "one port at least: to Kubernetes an empty list is every port"
+EVERYBODY = "at least one network: to Kubernetes an empty list means every network"
+EVERY_PORT = "at least one port: to Kubernetes an empty list means every port"
 INTERVAL = "a number with its unit ms, s, m or h, as 30s"
 COMPONENTS = ("coordinator", "sync", "agent", "operator", "postgresql")
 BAD: dict[str, tuple[Any, str]] = {
@@ -122,13 +122,13 @@ def test_a_setting_beyond_its_limit_is_refused_with_its_key_and_the_limit() -> N
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("imges", "left out: there is no such key; `helm show values` prints all there are"),
-        ("coordinator.service.kind", "left out: the keys here are type, nodePort, annotations,"),
-        ("coordinator.resources.cpu", "left out: the keys here are requests, limits"),
-        ("config.agents", "left out: the keys here are sync, coordinator, agent, postgres,"),
-        ("config.sync.leases", "left out: there is no such setting, or the chart sets it itself"),
-        ("config.security.key", "left out: there is no such setting, or the chart sets it itself"),
-        ("config.agent.limits.links", "left out: there is no such setting, or the chart"),
+        ("imges", "removed: there is no such key; `helm show values` prints all keys"),
+        ("coordinator.service.kind", "removed: the keys here are type, nodePort, annotations,"),
+        ("coordinator.resources.cpu", "removed: the keys here are requests, limits"),
+        ("config.agents", "removed: the keys here are sync, coordinator, agent, postgres,"),
+        ("config.sync.leases", "removed: there is no such setting, or the chart sets it itself"),
+        ("config.security.key", "removed: there is no such setting, or the chart sets it itself"),
+        ("config.agent.limits.links", "removed: there is no such setting, or the chart"),
     ],
 )
 def test_a_key_that_is_not_there_is_refused_with_what_is(path: str, sentence: str) -> None:
