@@ -63,7 +63,7 @@ def boards_are_known(board: Board) -> Found:
         if not board.get(key):
             yield "", f"it has no {key}"
     if TAG not in board.get("tags", []):
-        yield "", f"it has not the tag {TAG}: other dashboards do not link to it"
+        yield "", f"it does not have the tag {TAG}: other dashboards do not link to it"
 
 
 def boards_are_code(board: Board) -> Found:

@@ -30,7 +30,7 @@ GRAPH_HEIGHT, NUMBER_HEIGHT = 8, 4
 """Heights of panels in rows of Grafana's grid."""
 GREEN, AMBER, RED = "green", "orange", "red"
 
-# Units, as Grafana calls them.
+# Grafana's names of units.
 SECONDS, MILLISECONDS, BYTES, SHARE = "s", "ms", "bytes", "percentunit"
 PER_S, BYTES_PER_S, COUNT, PLAIN = "cps", "Bps", "short", "none"
 UNITS = frozenset({SECONDS, MILLISECONDS, BYTES, SHARE, PER_S, BYTES_PER_S, COUNT, PLAIN})

@@ -187,4 +187,6 @@ def _check(what: Described, label: str, match: Match) -> None:
     for word in match.words:
         if word not in says and word != words.OTHER and not word.startswith("$"):
             possible = ", ".join(sorted(says))
-            raise ValueError(f"{label} of {what.name} never says {word!r}: it says {possible}")
+            raise ValueError(
+                f"{label} of {what.name} never has the value {word!r}: it has {possible}"
+            )

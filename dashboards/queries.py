@@ -159,7 +159,7 @@ def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
     for word in matcher.value.split("|") if regular else [matcher.value]:
         if word not in {*says, words.OTHER} and not SPECIAL.search(word):
             told = ", ".join(sorted(says))
-            yield f"{matcher.name} of {what.name} never says {word!r}: it says {told}"
+            yield f"{matcher.name} of {what.name} never has the value {word!r}: it has {told}"
 
 
 def counters_grow(tree: Any, text: str) -> Iterator[str]:
@@ -169,11 +169,11 @@ def counters_grow(tree: Any, text: str) -> Iterator[str]:
         if what is None:
             continue
         if what.kind == "gauge" and grown:
-            yield f"{selector.name} is a gauge: {', '.join(grown)} is for counters"
+            yield f"{selector.name} is a gauge: {', '.join(grown)}() is only for counters"
         if what.kind != "gauge" and not grown:
-            yield f"{selector.name} only grows: take its rate, a restart sets it to 0"
+            yield f"{selector.name} only grows: take its rate, because a restart sets it to 0"
         if what.kind != "gauge" and SLOPES & set(around):
-            yield f"{selector.name} only grows: take rate, which knows of restarts"
+            yield f"{selector.name} only grows: take rate, which handles restarts"
 
 
 def rates_come_first(tree: Any, text: str) -> Iterator[str]:
@@ -181,7 +181,7 @@ def rates_come_first(tree: Any, text: str) -> Iterator[str]:
     for selector, around in selectors(tree):
         outer = [at for at, name in enumerate(around) if name in GROWTH]
         if outer and any(name in ("sum", "max", "min", "avg") for name in around[outer[-1] :]):
-            yield f"the sum over {selector.name} is taken before its rate: turn them around"
+            yield f"the sum over {selector.name} is taken before its rate: take the rate first"
 
 
 def quantiles_have_buckets(tree: Any, text: str) -> Iterator[str]:
@@ -191,7 +191,7 @@ def quantiles_have_buckets(tree: Any, text: str) -> Iterator[str]:
             yield "histogram_quantile needs the label le: keep it in the sum"
         for selector, _ in selectors(call.args[1]):
             if not (selector.name or "").endswith("_bucket"):
-                yield f"histogram_quantile is of buckets, not of {selector.name}"
+                yield f"histogram_quantile needs buckets, not {selector.name}"
 
 
 def sums_keep_what_is_there(tree: Any, text: str) -> Iterator[str]:
@@ -202,7 +202,7 @@ def sums_keep_what_is_there(tree: Any, text: str) -> Iterator[str]:
         inner = kept(node.expr)
         for label in node.modifier.labels:
             if inner is not None and label not in inner:
-                yield f"there is no label {label} to keep: there are {', '.join(sorted(inner))}"
+                yield f"there is no label {label} to keep: take one of {', '.join(sorted(inner))}"
 
 
 def sides_match(tree: Any, text: str) -> Iterator[str]:
@@ -238,7 +238,7 @@ def expressions_are_needed(tree: Any, text: str) -> Iterator[str]:
             if not SPECIAL.search(matcher.value):
                 yield f"{matcher.name}=~{matcher.value!r} compares one word: take = or !="
             if matcher.value.startswith("^") or matcher.value.endswith("$"):
-                yield f"{matcher.name}=~{matcher.value!r} is anchored: PromQL always is"
+                yield f"{matcher.name}=~{matcher.value!r} is anchored: PromQL adds anchors"
 
 
 def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
@@ -250,7 +250,7 @@ def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
             continue
         for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
             if label not in compared:
-                yield f"{selector.name} is not narrowed by {label}: two fleets would be mixed"
+                yield f"{selector.name} is not narrowed by {label}: it would mix two fleets"
 
 
 Rule = Callable[[Any, str], Iterator[str]]
@@ -273,7 +273,7 @@ def complaints(text: str, rules: tuple[Rule, ...] = RULES) -> Iterator[tuple[str
     try:
         tree = parsed(text)
     except ValueError as error:
-        yield "parses", f"{text!r} is no PromQL: {error}"
+        yield "parses", f"{text!r} is not valid PromQL: {error}"
         return
     for rule in rules:
         for why in rule(tree, text):

@@ -97,8 +97,8 @@ def variables(board: Mapping[str, Any]) -> Iterator[Variable]:
         asked = LABEL_VALUES.fullmatch(str(told.get("query", "")))
         if asked is None:
             raise ValueError(
-                f"variable {told.get('name')!r} asks {told.get('query')!r}:"
-                " ask label_values(series, label)"
+                f"variable {told.get('name')!r} has the query {told.get('query')!r}:"
+                " use label_values(series, label)"
             )
         yield Variable(told["name"], asked["series"], asked["label"], told)
 

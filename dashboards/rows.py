@@ -20,7 +20,7 @@ def at_its_limit(of: Scope) -> Row:
 def lag(of: Scope, *, width: int = 12) -> Panel:
     """Return a panel with the event loop lag of each pod."""
     return graph(
-        "Event loop: how late it is",
+        "Event loop lag",
         panels.SECONDS,
         Says(
             "How much later than requested the event loop wakes a timer. Everything in the process"
@@ -71,7 +71,7 @@ def files(of: Scope, *, width: int = 12) -> Panel:
     """Return a panel with the open files of each pod as share of its limit."""
     share = promql.ratio(of.total(OPEN_FILES, "pod"), of.total(MOST_FILES, "pod"))
     return graph(
-        "Files and sockets, of those it may open",
+        "Open files and sockets, of the limit",
         panels.SHARE,
         Says(
             "Open files and sockets, as share of the limit of the process.",

@@ -59,7 +59,9 @@ def seconds(duration: str) -> float:
     """Return a duration such as ``5m`` in seconds; raise ValueError for any other text."""
     found = re.fullmatch(r"(\d+)([smhd])", duration)
     if found is None:
-        raise ValueError(f"{duration!r} is no duration: write a number and one of s, m, h, d")
+        raise ValueError(
+            f"{duration!r} is not a duration: write a whole number and one of s, m, h, d"
+        )
     return int(found[1]) * SECONDS[found[2]]
 
 
@@ -79,7 +81,7 @@ class Grows:
 
 @dataclass(frozen=True)
 class Written:
-    """Values as promtool writes them, one each minute."""
+    """Samples of a test in the notation of promtool, one per step."""
 
     values: str
 

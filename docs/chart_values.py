@@ -38,10 +38,13 @@ IMAGE = Rule(
     "only the name of an image, in lower case: registry, tag and digest have their own keys",
 )
 NETWORK = Rule(
-    r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", "a network with its length, as 192.0.2.0/24 or 192.0.2.7/32"
+    r"^[0-9a-fA-F.:]+/[0-9]{1,3}$",
+    "a network with its prefix length, such as 192.0.2.0/24 or 192.0.2.7/32",
 )
-SIZE = Rule(r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "a size with its unit, as 20Gi or 500Mi")
-INTERVAL = Rule(r"^[0-9]+(ms|s|m|h)$", "a number with its unit ms, s, m or h, as 30s")
+SIZE = Rule(
+    r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "a size with its unit, such as 20Gi or 500Mi"
+)
+INTERVAL = Rule(r"^[0-9]+(ms|s|m|h)$", "a number with the unit ms, s, m or h, such as 30s")
 
 
 def _text(example: str, rule: Rule | None = None, **more: Any) -> Schema:
@@ -92,7 +95,7 @@ _AMOUNTS = {
         "type": ["string", "integer", "number"],
         **matching(
             r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
-            "an amount as Kubernetes writes it: 500m or 2 of cpu, 512Mi or 2Gi of memory",
+            "an amount in the notation of Kubernetes: 500m or 2 of cpu, 512Mi or 2Gi of memory",
         ),
     },
 }
@@ -160,7 +163,7 @@ def _image() -> Schema:
     registry = Rule(
         r"^([^@:/]+(:[0-9]+)?(/[^@:]*)?)?$",
         "empty, or a registry and a path without https:// and without a tag,"
-        " as registry.example.com/team",
+        " such as registry.example.com/team",
     )
     tag = Rule(
         r"^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$",
@@ -255,17 +258,17 @@ def fleet(config: Schema) -> Schema:
     """Return the schema of `charts/midstreamer`; ``config`` is the schema of the settings."""
     entry = Rule(
         r"^(client|agent|coordinator|sync|postgres)/\S+( .+)?$",
-        "<kind>/<id> or <kind>/<prefix>*, as client/desk-*; kinds are client, agent, coordinator,"
-        " sync and postgres",
+        "<kind>/<id> or <kind>/<prefix>*, such as client/desk-*; kinds are client, agent,"
+        " coordinator, sync and postgres",
     )
     domain = Rule(
         r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$",
-        "the first part of a SPIFFE identity alone, in lower case, as fleet.example",
+        "only the trust domain of a SPIFFE identity, in lower case, such as fleet.example",
     )
     budget = {
         "type": ["integer", "string"],
         "minimum": 1,
-        **matching(r"^[1-9][0-9]?%$", "a number of pods, 1 or more, or a share as 25%"),
+        **matching(r"^[1-9][0-9]?%$", "a number of pods, 1 or more, or a share such as 25%"),
         "examples": ["25%"],
     }
     return _section(
@@ -323,7 +326,7 @@ def fleet(config: Schema) -> Schema:
 
 
 def cluster() -> Schema:
-    """The values of `charts/midstreamer-cluster`."""
+    """Return the schema of the values of `charts/midstreamer-cluster`."""
     one = _section(
         namespace={"type": "string", **matching(*LABEL), "maxLength": 63},
         release={"type": "string", **matching(*LABEL), "maxLength": 40},
@@ -343,11 +346,11 @@ def loadtest() -> Schema:
     number = {"type": ["number", "null"], **_above_zero()}
     mix = Rule(
         r"^([a-z]+=[0-9.]+(,[a-z]+=[0-9.]+)*)?$",
-        "weights as match=1,lookup=3; requests are append, match, lookup, survey and refusal",
+        "weights such as match=1,lookup=3; requests are append, match, lookup, survey and refusal",
     )
     threshold = Rule(
         r"^([a-z]+(\.[a-z]+)?\.)?(p[0-9]{1,2}|max|failures|late)<=[0-9]+(\.[0-9]+)?(ms|s|%)$",
-        "a threshold as match.p99<=50ms, failures<=0% or late<=5ms",
+        "a threshold such as match.p99<=50ms, failures<=0% or late<=5ms",
     )
     return _section(
         image=_section(**image, loadtest=_text("load", IMAGE), digest=_digest()),

@@ -31,8 +31,8 @@ def agent_pools() -> str:
     status["default"] = {"observedGeneration": 0, "replicas": 0, "conditions": [unseen]}
     schema = {
         "type": "object",
-        "description": "Agents of one fleet that are alike and scaled together. The operator of the"
-        " fleet makes a Deployment of the same name.",
+        "description": "Equal agents of one fleet that are scaled together. The operator of the"
+        " fleet creates a Deployment of the same name.",
         "required": ["spec"],
         "x-kubernetes-validations": [_rule(rule) for rule in agentpools.ROOT_RULES],
         "properties": {

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """One call of one package."""
+    """A call of one package, with the process that runs it and its arguments (``given``)."""
 
     name: str
     where: str

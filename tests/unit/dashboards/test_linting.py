@@ -61,7 +61,7 @@ CHOSEN = '{job="midstreamer",namespace="$namespace",pod=~"$pod"'
 FAULTS: dict[str, tuple[Spoil, str]] = {
     "no title": (lambda board: board.update(title=""), "it has no title"),
     "no description": (lambda board: board.pop("description"), "it has no description"),
-    "no tag": (lambda board: board.update(tags=[]), "has not the tag midstreamer"),
+    "no tag": (lambda board: board.update(tags=[]), "does not have the tag midstreamer"),
     "editable": (lambda board: board.update(editable=True), "it is editable"),
     "one data source": (
         lambda board: panel(board)["datasource"].update(uid="prom-1"),
@@ -91,7 +91,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a variable of another kind": (
         lambda board: board["templating"]["list"][1].update(query="metrics(up)"),
-        "ask label_values",
+        "use label_values",
     ),
     "a variable for nothing": (
         lambda board: board["templating"]["list"].append(
@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         lambda board: panel(board)["targets"][0].update(exemplar=False),
         "none of its queries has exemplars",
     ),
-    "no PromQL": (lambda board: asks(board, "sum(("), "is no PromQL"),
+    "no PromQL": (lambda board: asks(board, "sum(("), "is not valid PromQL"),
     "a metric of nobody": (
         lambda board: asks(board, f"sum(midstreamer_gone{CHOSEN}}})"),
         "nobody publishes midstreamer_gone",
@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a word of nobody": (
         lambda board: asks(board, f'sum(midstreamer_links{CHOSEN},kind=~"agent|clients"}})'),
-        "never says 'clients'",
+        "never has the value 'clients'",
     ),
     "a counter as it is": (
         lambda board: asks(board, f"sum(midstreamer_ticks_total{CHOSEN}}})"),
@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         lambda board: asks(
             board, f"sum(deriv(midstreamer_ticks_total{CHOSEN}}}[$__rate_interval]))"
         ),
-        "take rate, which knows of restarts",
+        "take rate, which handles restarts",
     ),
     "the rate of a gauge": (
         lambda board: asks(board, f"sum(rate(midstreamer_links{CHOSEN}}}[$__rate_interval]))"),
@@ -196,7 +196,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
             f" (rate(midstreamer_loop_lag_seconds_sum{CHOSEN}}}[$__rate_interval])))",
             "{{pod}}",
         ),
-        "histogram_quantile is of buckets",
+        "histogram_quantile needs buckets",
     ),
     "a label that is gone": (
         lambda board: asks(board, f"sum by (node) (midstreamer_links{CHOSEN}}})", "{{node}}"),
