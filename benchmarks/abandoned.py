@@ -1,12 +1,12 @@
-"""What matches cost that nobody waits for: ``python -m benchmarks.abandoned``.
+"""Measure the cost of matches that a client abandons: ``python -m benchmarks.abandoned``.
 
-A whole fleet in this process over the memory carrier: sync, a coordinator, an agent with some
-series.  Matches are timed; then as many as asked for are abandoned by their client when half of
-their time has passed.  By turns the client says so (`Cancel`) and does not, as a client of the
-version before: then the fleet works each match out to its end, for nobody.
+A whole fleet runs in this process over the memory carrier: sync, a coordinator, and an agent with
+some series.  First the usual time of each match is measured.  Then the client abandons matches
+after half of their usual time.  In alternating turns it sends `Cancel`, or it sends nothing, like a
+client of an earlier version.  Without `Cancel` the fleet computes each match to its end.
 
-What is printed is the processor time of this process for each way until the fleet is idle again,
-the ratio (the median of the turns), and at which share of their time the matches were abandoned.
+The output is the processor time of this process for both ways, until the fleet is idle again; their
+ratio (median over the turns); and the share of the usual time after which matches were abandoned.
 """
 
 from __future__ import annotations
@@ -41,32 +41,33 @@ WINDOW, BAND = 512, 60
 QUERIES = 8
 BUDGET_S = 60.0
 TURNS = 5
+"""Number of turns; each turn measures both ways once."""
 TIMER_S = 0.0005
-"""How late the loop's timers are, about: waited less."""
+"""Typical delay of the event loop's timers in seconds; waits are shorter by this time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Seconds of processor time, one for each turn."""
+    """Result for one measure; ``whole_s`` and ``abandoned_s`` are processor seconds per turn."""
 
     measure: str
     searches: int
     usual_ms: float
-    """Of one search, as its caller sees it."""
+    """Usual time of a search in milliseconds, as its caller sees it."""
     share: float
-    """Of its usual time, after which a search was abandoned."""
+    """Share of its usual time after which a search was abandoned (median)."""
     whole_s: list[float]
     abandoned_s: list[float]
 
     @property
     def ratio(self) -> float:
-        """Of abandoned searches to whole ones: the median of the turns."""
+        """Processor time with `Cancel` divided by that without (median over the turns)."""
         pairs = zip(self.abandoned_s, self.whole_s, strict=True)
         return statistics.median(short / whole for short, whole in pairs)
 
 
 class _Asker:
-    """A client that asks the same matches again and again."""
+    """A client that sends the same matches again and again."""
 
     def __init__(self, fleet: Fleet, client: Peer, requests: list[frames.Match]) -> None:
         self._fleet, self._client, self._requests = fleet, client, requests
@@ -77,7 +78,7 @@ class _Asker:
         return self._requests[number % len(self._requests)]
 
     async def learn(self, matches: int) -> None:
-        """The usual time of each match."""
+        """Measure the usual time of each match."""
         taken: dict[int, list[float]] = {}
         for number in range(matches):
             asked_at = time.perf_counter()
@@ -87,7 +88,10 @@ class _Asker:
         self.usual_s |= {which: statistics.median(times) for which, times in taken.items()}
 
     async def abandoned_s(self, matches: int, *, told: bool) -> float:
-        """Processor time of so many that are left half-way, until the fleet is idle again."""
+        """Abandon matches half-way, and return the processor seconds until the fleet is idle.
+
+        ``told``: whether the client sends `Cancel`.
+        """
         begun = time.process_time()
         for number in range(matches):
             usual_s, asked_at = self.usual_s[number % len(self._requests)], time.perf_counter()
@@ -103,7 +107,7 @@ class _Asker:
         return time.process_time() - begun
 
     async def _idle(self) -> None:
-        """Nothing is under way, neither in the agent nor in its threads."""
+        """Wait until no search is in progress in the agent or its threads."""
         agent, coordinator = self._fleet.agent("a1"), self._fleet.coordinator()
         while agent._searches or coordinator._dispatcher._core.depth:  # noqa: ASYNC110, SLF001
             await asyncio.sleep(0.001)
@@ -111,7 +115,7 @@ class _Asker:
 
 
 def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
-    """Noise is near nothing: bounds rule out little, and searches cost about the same."""
+    """Return matches of noise; lower bounds exclude little, so all searches cost about the same."""
     made = a_specification(window=WINDOW, band=BAND, grid=1, measure=measure, epsilon=0.05)
     latest, dice = a_window(universe[0], POINTS - 1, WINDOW), np.random.default_rng(1)
     noise = [dice.normal(size=WINDOW).tobytes() for _ in range(QUERIES)]
@@ -120,14 +124,14 @@ def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
 
 
 async def measured(measure: Measure, matches: int) -> Figures:
-    """Matches by one measure, both ways by turns."""
+    """Return the result for one measure; both ways alternate."""
     universe = a_universe(SERIES, POINTS)
     async with running(agents=("a1",), shard_points=POINTS) as fleet:
         client = await fleet.client()
         await append(client, *universe)
         await eventually(lambda: len(fleet.agent("a1").holdings) == SERIES)
         asker = _Asker(fleet, client, _requests(measure, universe))
-        await asker.learn(QUERIES)  # the first ones prepare the shards
+        await asker.learn(QUERIES)  # the first searches prepare the shards
         whole, abandoned, each = [], [], -(-matches // TURNS)
         for _ in range(TURNS):
             await asker.learn(2 * QUERIES)
@@ -140,10 +144,10 @@ async def measured(measure: Measure, matches: int) -> Figures:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure each measure of distance and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--searches", type=int, default=200)
-    parser.add_argument("--json", action="store_true", help="one object for each measure")
+    parser.add_argument("--json", action="store_true", help="print a JSON object per measure")
     given = parser.parse_args()
     logs.configure(json=False, level="error")
     for measure in Measure:
@@ -153,8 +157,8 @@ def main() -> None:
             continue
         print(
             f"{made.measure}: {made.searches} matches of {made.usual_ms:.0f} ms, abandoned at"
-            f" {100.0 * made.share:.1f} %: as before {sum(made.whole_s):.2f} s of processor time,"
-            f" with Cancel {sum(made.abandoned_s):.2f} s: x{made.ratio:.3f}"
+            f" {100.0 * made.share:.1f} %: without Cancel {sum(made.whole_s):.2f} s of processor"
+            f" time, with Cancel {sum(made.abandoned_s):.2f} s: x{made.ratio:.3f}"
         )
 
 

@@ -1,10 +1,10 @@
-"""A bare UDP echo, what a round trip costs before anybody encrypts, parses or judges.
+"""A bare UDP echo: the cost of a round trip without encryption, parsing and authorisation.
 
     python -m benchmarks.echo
 
-prints its port, then returns every datagram to its sender until standard input ends.  It stands
-beside the fleet's round trip: both cross the same loopback and wake two processes, so what the
-echo takes at its slowest is the machine's, not ours.
+The process prints its port, then returns every datagram to its sender until standard input ends.
+Its round trip is compared with that of the fleet.  Both cross the same loopback and wake two
+processes.  The slowest round trips of the echo are therefore caused by the machine, not by us.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 DATAGRAM_BYTES = 64
-"""About what the smallest request takes, sealed."""
+"""Size of a datagram, about that of the smallest encrypted request."""
 LOST_S = 5.0
+"""Seconds after which a datagram counts as lost."""
 
 
 class _Returning(asyncio.DatagramProtocol):
@@ -42,7 +43,7 @@ class _Asking(asyncio.DatagramProtocol):
             waiting.set_result(None)
 
     async def ask(self) -> None:
-        """Send a datagram and await it; a lost one takes LOST_S."""
+        """Send a datagram and wait for its return, for at most `LOST_S` seconds."""
         self._asked += 1
         data = self._asked.to_bytes(DATAGRAM_BYTES, "big")
         self._waiting[data] = asyncio.get_running_loop().create_future()
@@ -52,7 +53,7 @@ class _Asking(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def beside() -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """An echo in a process of its own; gives what asks it once."""
+    """Run the echo in its own process; yield a function that does one round trip."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks.echo"),
@@ -73,7 +74,7 @@ async def beside() -> AsyncIterator[Callable[[], Awaitable[None]]]:
 
 
 async def serve() -> None:
-    """Return what comes until standard input ends."""
+    """Return every datagram to its sender until standard input ends."""
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(_Returning, local_addr=("127.0.0.1", 0))
     print(transport.get_extra_info("sockname")[1], flush=True)

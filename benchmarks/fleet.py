@@ -1,18 +1,18 @@
-"""One run of a whole fleet against its targets: ``make bench-fleet``.
+"""Measure a whole fleet against its targets: ``make bench-fleet``.
 
-PostgreSQL, sync, a coordinator and three agents are started as processes on loopback, loaded
-with the twenty stocks, and measured from a client in this process, one thing after the other.
-A second fleet does the same whose processes reach each other by WebSocket; the two are measured
-by turns, and each figure of the second is shown as a ratio of the first. Targets are for QUIC.
-Latencies are what the caller sees.  Open-loop requests count from the moment they were due, so
-that a stall is felt by every request behind it.
+PostgreSQL, sync, a coordinator and three agents run as processes on loopback, loaded with the
+twenty stocks.  A client in this process measures one thing after the other.  The processes of a
+second fleet are connected by WebSocket.  The fleets are measured alternately, and each result of
+the second is shown as a ratio to the first.  The targets are for QUIC.  Latencies are what the
+caller sees.  In an open loop, latency counts from the planned start, so that a stall delays every
+request behind it.
 
-Round trips and the bare echo are measured by turns, in rounds: a neighbour on the machine who
-takes a processor for some milliseconds moves the slowest hundredth of one round, so the figure
-is the median of the rounds, and each round's is in the JSON.
+Round trips and the bare echo are measured alternately, in rounds.  Another program on the machine
+may occupy a processor for some milliseconds and so raise the p99 of one round.  The result is
+therefore the median of the rounds; the JSON has the result of each round.
 
-An appended point counts as searchable on both replicas once every agent has reached the
-position of its append; agents are asked at `/metrics`, so the figure holds the asking too.
+An appended point counts as searchable on both replicas once every agent has reached the position of
+its append.  The agents are queried at `/metrics`, so the result includes the time of these queries.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
 
 TIMER_S = 0.0015
-"""How late the loop's timers may be: what is left is waited out awake, or it would be counted."""
+"""Longest delay of the loop's timers in seconds; the rest of a wait is spent in a busy loop."""
 SETTLE_S = 3.0
-"""What starting leaves behind - first leases, first statistics of the store - is over by then."""
+"""Seconds after the start until start-up work, such as first leases, has ended."""
 RATE_PER_S = 200
 SECONDS = 10.0
 ROUNDS = 5
@@ -66,13 +66,13 @@ SAMPLES = 200
 BATCH = 10
 AGENTS = 3
 COLUMNS = 120
-"""Wide enough for the table where no terminal says how wide it is."""
+"""Width of the table if the output is no terminal."""
 DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure beside its target."""
+    """One result and its target; ``p50`` and ``p99`` are in ``unit``."""
 
     what: str
     unit: str
@@ -83,11 +83,11 @@ class Row:
     count: int = 0
     p99_of_rounds: tuple[float, ...] = ()
     ratio: float = math.nan
-    """Of p50 to that of the same over QUIC, on the other fleet."""
+    """``p50`` divided by that of the fleet over QUIC; NaN for the fleet over QUIC itself."""
 
 
 def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
-    """The percentiles of some durations; of several rounds, the median of each percentile."""
+    """Return the row of durations in seconds; with several rounds, medians of their percentiles."""
     p50s, p99s = (
         tuple(float(np.percentile(seconds, q)) * 1e3 for seconds in rounds) for q in (50, 99)
     )
@@ -98,18 +98,18 @@ def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
 
 
 async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> list[float]:
-    """Ask at a fixed rate whatever the answers do; seconds from due to answered."""
+    """Send requests at a fixed rate whatever the answers; return seconds from the planned start."""
     loop = asyncio.get_running_loop()
     begin_s, taken = loop.time() + 0.1, []
 
     async def one(due_s: float) -> None:
-        while loop.time() < due_s:  # noqa: ASYNC110 - a time comes without an event
+        while loop.time() < due_s:  # noqa: ASYNC110 - no event marks a time
             await asyncio.sleep(0)
         await ask()
         taken.append(loop.time() - due_s)
 
     gc.collect()
-    gc.freeze()  # what this process has loaded is not part of what is measured
+    gc.freeze()  # keep the collector away from what this process has loaded
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate_per_s * SECONDS)):
             due_s = begin_s + number / rate_per_s
@@ -119,7 +119,7 @@ async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> 
 
 
 async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES) -> list[float]:
-    """Ask again as soon as answered; seconds each."""
+    """Send requests one after another; return the seconds of each."""
     taken = []
     for number in range(count):
         begin_s = time.perf_counter()
@@ -129,7 +129,7 @@ async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES)
 
 
 class Bench:
-    """The measurements, over one client of one fleet."""
+    """The measurements of one fleet with one client."""
 
     def __init__(self, fleet: LocalFleet, client: AsyncClient, carrier: str) -> None:
         self.fleet, self.client, self.carrier = fleet, client, carrier
@@ -139,7 +139,7 @@ class Bench:
         self.rows: list[Row] = []
 
     def windows(self, count: int, specification: Specification) -> Iterator[Window]:
-        """Windows from all over the last thousand points of all stocks."""
+        """Yield windows that end within the last thousand points of the stocks."""
         for number in range(count):
             column = self.columns[number % len(self.columns)]
             end = len(column) - 1 - (number * 37) % 1000
@@ -148,10 +148,10 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def round_trips(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """The smallest request, which the coordinator answers by itself.
+        """Yield a function that sends the smallest request, an empty Lookup.
 
-        It crosses the whole stack twice - carrier, authorisation, codec - and waits for nobody
-        else.
+        The coordinator answers it alone.  The request and its answer cross the whole stack:
+        carrier, authorisation, codec.
         """
         carrier = self.fleet.client_carrier()
         peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
@@ -163,7 +163,7 @@ class Bench:
         await peer.close()
 
     async def load(self) -> None:
-        """Append the whole history, and wait until it can be searched."""
+        """Append the whole history of the stocks, and wait until it can be searched."""
         begin_s = time.perf_counter()
         await self.client.append(self.columns)
         points = sum(map(len, self.columns))
@@ -172,7 +172,7 @@ class Bench:
         await self._match(next(self.windows(1, self.specification)), self.specification)
 
     async def whole_match(self, grid: int, name: str) -> None:
-        """From a window to a decision, over all of the stocks' history."""
+        """Measure matches from window to decision, over the history of all stocks."""
         specification = structs.replace(self.specification, grid=grid)
         made = list(self.windows(SAMPLES + 20, specification))
         await in_turn(lambda number: self._match(made[SAMPLES + number], specification), 20)
@@ -180,7 +180,7 @@ class Bench:
         self.rows.append(row(f"match over 20 stocks, {name}", taken))
 
     async def throughput(self) -> None:
-        """Matches a second, sixteen windows in a request and eight requests at once."""
+        """Measure matches per second, with 16 windows per request and 8 concurrent requests."""
         made = list(self.windows(16, self.specification))
         begin_s, done = time.perf_counter(), 0
 
@@ -197,7 +197,7 @@ class Bench:
         self.rows.append(Row("matches on the grid, 8 × 16 at once", "1/s", rate, count=done))
 
     async def searchable(self) -> None:
-        """From sending a tick to its being in reach of searches on every agent."""
+        """Measure the time from sending a tick until searches on every agent include it."""
         agents = [child.health for child in self.fleet.children if child.verb == "agent"]
 
         async def ask(number: int) -> None:
@@ -209,7 +209,7 @@ class Bench:
         )
 
     async def durable(self) -> None:
-        """Ten ticks of ten series, committed."""
+        """Measure the time to commit an append of ten ticks of ten series."""
 
         async def ask(number: int) -> None:
             await self.client.append(
@@ -219,7 +219,7 @@ class Bench:
         self.rows.append(row(f"durable batch of {BATCH}", await in_turn(ask), p99_max_ms=100.0))
 
     def dtw(self) -> None:
-        """Two series of a thousand points, no band."""
+        """Measure DTW of two series of 1,000 points without a band, in this process."""
         dice = np.random.default_rng(1)
         a, b = dice.standard_normal((2, 1000)).cumsum(axis=1)
         taken = []
@@ -234,13 +234,13 @@ class Bench:
 
 
 async def reached(address: str, position: int) -> None:
-    """Return once the process at ``address`` has reached a feed position."""
+    """Wait until the process with metrics at ``address`` has reached a feed position."""
     while await feed_position(address) < position:  # noqa: ASYNC110 - it is another process
         await asyncio.sleep(0.002)
 
 
 async def feed_position(address: str) -> float:
-    """What one agent's metrics say of the feed."""
+    """Return the feed position in the metrics of a process; -1 if there is none."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -255,7 +255,7 @@ async def feed_position(address: str) -> float:
 
 
 async def round_trips(benches: list[Bench]) -> None:
-    """Round trips of each fleet and the bare echo, by turns."""
+    """Measure round trips of each fleet and of the bare echo alternately."""
     rounds: dict[str, list[list[float]]] = {}
     async with contextlib.AsyncExitStack() as stack:
         asks = {
@@ -285,7 +285,7 @@ async def _again(ask: Callable[[], Awaitable[None]], _number: int) -> None:
 
 @contextlib.asynccontextmanager
 async def a_bench(folder: Path, carrier: str, news: Callable[[str], None]) -> AsyncIterator[Bench]:
-    """A fleet whose processes reach each other by a carrier, and a client of it."""
+    """Run a fleet whose processes are connected by a carrier, with a client."""
     settings = RunSettings(agents=AGENTS, carrier=carrier)
     with state.held(folder / carrier) as kept:
         fleet = LocalFleet(kept, settings, config_file=None, news=news)
@@ -295,7 +295,7 @@ async def a_bench(folder: Path, carrier: str, news: Callable[[str], None]) -> As
 
 
 async def measure(folder: Path, carriers: list[str], news: Callable[[str], None]) -> list[Row]:
-    """Start a fleet for each carrier, measure them by turns, stop them."""
+    """Start a fleet for each carrier, measure them alternately, and stop them."""
     async with contextlib.AsyncExitStack() as stack:
         benches = [
             await stack.enter_async_context(a_bench(folder, carrier, news)) for carrier in carriers
@@ -320,7 +320,7 @@ async def measure(folder: Path, carriers: list[str], news: Callable[[str], None]
 
 
 def side_by_side(benches: list[Bench]) -> list[Row]:
-    """The rows of all fleets, those of one figure below each other."""
+    """Return the rows of all fleets; rows of the same measurement follow each other."""
     first, *others = benches
     rows: list[Row] = []
     for made in first.rows:
@@ -343,7 +343,7 @@ def side_by_side(benches: list[Bench]) -> list[Row]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return the processor, the number of cores and the version of Python."""
     cpu = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -354,8 +354,8 @@ def machine() -> dict[str, Any]:
 
 
 def shown(rows: list[Row]) -> Table:
-    """The rows as a table for people."""
-    caption = f"round trips and echo: medians of {ROUNDS} rounds by turns"
+    """Return the rows as a table for people."""
+    caption = f"round trips and echo: medians of {ROUNDS} alternating rounds"
     for each in rows:
         if each.p99_of_rounds:
             rounds = ", ".join(f"{p99:.2f}" for p99 in each.p99_of_rounds)
@@ -375,20 +375,20 @@ def shown(rows: list[Row]) -> Table:
 
 
 def _plain(made: Row) -> dict[str, Any]:
-    """A row for JSON, which knows no NaN."""
+    """Return a row without NaN values, which JSON does not have."""
     return {key: value for key, value in vars(made).items() if value == value}
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure and print; return 1 if a target was missed."""
     parser = argparse.ArgumentParser(prog="make bench-fleet", description=__doc__)
     parser.add_argument(
         "--carrier",
         choices=("quic", "wss"),
         action="append",
-        help="measure this one alone; both when it is not given",
+        help="measure only this carrier; default: both",
     )
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     screen, told = Console(), Console(stderr=True)

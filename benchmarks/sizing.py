@@ -1,10 +1,10 @@
-"""What a fleet takes as its history grows: memory of each process, disk, time of a match.
+"""Measure memory, disk space and match time of a fleet as its history grows.
 
     make bench-sizing
 
-Two agents, so that each holds the whole history.  Series of random walks are appended step by
-step; at each step every process is looked at once it has searched.  Memory is what the kernel
-counts as resident, and so has the code that processes share.
+The fleet has two agents, so that each holds the whole history.  Random walks are appended step by
+step.  After each step some searches run, and then every process is measured.  Memory is the
+resident memory that the kernel reports, which includes code that processes share.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ from midstreamer.domain.specification import Transform
 from midstreamer.telemetry import logs
 
 POINTS = (0, 500_000, 1_000_000, 2_000_000, 4_000_000)
+"""Sizes of the history at which the fleet is measured, in points."""
 SERIES = 20
 WINDOW = 48
 MATCHES = 20
 MINUTE = 60_000_000
+"""Microseconds between two points of a series."""
 
 
 def walks(first: int, count: int, dice: np.random.Generator) -> list[Column]:
-    """The next ``count`` points of each series, from the ``first`` on."""
+    """Return the next ``count`` points of each series, starting at index ``first``."""
     times = (np.arange(first, first + count) * MINUTE).tolist()
     return [
         series.column(f"size/s{each}", times, dice.standard_normal(count).cumsum().tolist())
@@ -51,19 +53,19 @@ def walks(first: int, count: int, dice: np.random.Generator) -> list[Column]:
 
 
 def resident_mb(process: int) -> float:
-    """The resident memory of a process."""
+    """Return the resident memory of a process in MiB."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     (line,) = (each for each in status.splitlines() if each.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
 
 
 def disk_mb(folder: Path) -> float:
-    """Everything below a folder, the log of the database among it."""
+    """Return the disk space of all files in a folder in MB, including the database log."""
     return sum(each.stat().st_blocks * 512 for each in folder.rglob("*") if each.is_file()) / 1e6
 
 
 async def looked_at(fleet: LocalFleet, client: AsyncClient, points: int) -> dict[str, Any]:
-    """One row: what everything takes with so many points."""
+    """Return a row of the table: memory, disk space and match time with so many points."""
     taken = []
     specification = Specification("size", window=WINDOW, horizon=4, transform=Transform.IDENTITY)
     dice = np.random.default_rng(2)
@@ -83,7 +85,7 @@ async def looked_at(fleet: LocalFleet, client: AsyncClient, points: int) -> dict
 
 
 async def measured(folder: Path, news: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A row for each size."""
+    """Return a row for each size in `POINTS`."""
     rows, held = [], 0
     dice = np.random.default_rng(1)
     with state.held(folder) as kept:
@@ -91,7 +93,7 @@ async def measured(folder: Path, news: Callable[[str], None]) -> list[dict[str, 
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
             agents = [child.health for child in fleet.children if child.verb == "agent"]
             for points in POINTS:
-                news(f"appending until {points} points are there")
+                news(f"appending points up to {points}")
                 while held < points:
                     count = min(5_000, (points - held) // SERIES)
                     await client.append(walks(held // SERIES, count, dice))
@@ -103,8 +105,8 @@ async def measured(folder: Path, news: Callable[[str], None]) -> list[dict[str, 
 
 
 def shown(rows: list[dict[str, Any]]) -> Table:
-    """The rows as a table."""
-    table = Table(title=f"{SERIES} series, windows of {WINDOW}, each agent with all of it")
+    """Return the rows as a table."""
+    table = Table(title=f"{SERIES} series, windows of {WINDOW}, each agent holds all series")
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
@@ -113,9 +115,9 @@ def shown(rows: list[dict[str, Any]]) -> Table:
 
 
 def main() -> int:
-    """Measure, print, and with ``--json`` write."""
+    """Measure, print a table, and with ``--json`` write the rows to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     console = Console()

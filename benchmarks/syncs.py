@@ -1,11 +1,11 @@
-"""Two syncs on one database beside one: from sending a tick until followers everywhere have it.
+"""Compare one sync with two syncs on one database: time from sending a tick to all followers.
 
     make bench-syncs
 
-Each sync is a process of its own; so are its writer and its follower, on a link in memory.  By
-turns one sync writes, then two do: each at the same rate, at moments of its own, drawn from a seed.
-A tick is everywhere when the follower of each sync has heard its position.  Times are of the one
-clock of the machine.
+Each sync runs in a process of its own, with its writer and its follower on links in memory.  In
+alternating rounds one sync writes, then two syncs write.  Each writes at the same rate, at random
+times from a seed.  A tick has arrived when the follower of every sync has received its position in
+the change feed.  All processes use the same clock of the machine.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ ROUNDS = 5
 WRITES = 100
 RATE_PER_S = 20.0
 RATIO_MAX = 2.0
+"""Limit: two syncs may take this multiple of the time of one sync."""
 POLLS = 2000
 STEP = 1_000_000
 BEGIN_S = 0.5
-"""From the moment that all are ready to the first write."""
+"""Seconds from the moment that all processes are ready to the first write."""
 
 
 # --- one sync, in a process of its own ----------------------------------------------------------
 
 
 async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
-    """Note when each position was heard."""
+    """Record the time at which each position of the feed arrives."""
     async for page in peer.follow(Tail(after=after, states=False)):
         for position in range(after + 1, page.position + 1):
             heard_s[position] = time.time()
@@ -56,9 +57,9 @@ async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
 
 
 async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
-    """Write at a fixed rate from a given time on; when each was sent, and each position heard.
+    """Run a sync that writes at a fixed rate; return times of sent writes and received positions.
 
-    It says when it is ready, and is told the time when all others are.
+    The process prints "ready", and reads the time of the first write from standard input.
     """
     network, ready = MemoryNetwork(), asyncio.Event()
 
@@ -95,7 +96,7 @@ async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
 
 
 async def measured(dsn: str, names: Sequence[str]) -> list[float]:
-    """Milliseconds from sending until everywhere, of every write of these syncs together."""
+    """Return the milliseconds from sending to the last follower, for every write of these syncs."""
     started = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.syncs", "--one", dsn, name),
@@ -118,7 +119,7 @@ async def measured(dsn: str, names: Sequence[str]) -> list[float]:
 
 
 async def poll_cost_ms(dsn: str) -> float:
-    """Of reading the position once: what is done four times a second."""
+    """Return the milliseconds of reading the position once; a sync reads it 4 times per second."""
     store = PostgresStore(dsn)
     await store.open()
     begin_s = time.perf_counter()
@@ -129,7 +130,7 @@ async def poll_cost_ms(dsn: str) -> float:
 
 
 async def rounds(folder: Path) -> dict[str, Any]:
-    """Both by turns; the median of each round."""
+    """Measure one and two syncs alternately; return the median of each round."""
     server = EmbeddedServer(folder)
     dsn = await server.start()
     try:
@@ -143,29 +144,29 @@ async def rounds(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure and print; return 1 if two syncs take more than `RATIO_MAX` times as long."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=2, metavar=("DSN", "NAME"), help="for itself")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--one", nargs=2, metavar=("DSN", "NAME"), help="internal: run one sync")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     if arguments.one:
         dsn, name = arguments.one
-        told = asyncio.run(one_sync(dsn, name, WRITES))
-        sys.stdout.write(json.dumps(told))
+        times = asyncio.run(one_sync(dsn, name, WRITES))
+        sys.stdout.write(json.dumps(times))
         return 0
     with tempfile.TemporaryDirectory(prefix="midstreamer-syncs-") as folder:
-        made = asyncio.run(rounds(Path(folder)))
-    one, two = statistics.median(made["one_ms"]), statistics.median(made["two_ms"])
+        results = asyncio.run(rounds(Path(folder)))
+    one, two = statistics.median(results["one_ms"]), statistics.median(results["two_ms"])
     sys.stdout.write(
-        f"append -> heard by all followers, medians of {ROUNDS} rounds by turns:\n"
-        f"  one sync writes   {one:.2f} ms   {[round(each, 2) for each in made['one_ms']]}\n"
-        f"  two syncs write   {two:.2f} ms   {[round(each, 2) for each in made['two_ms']]}\n"
+        f"append -> received by all followers, medians of {ROUNDS} alternating rounds:\n"
+        f"  one sync writes   {one:.2f} ms   {[round(each, 2) for each in results['one_ms']]}\n"
+        f"  two syncs write   {two:.2f} ms   {[round(each, 2) for each in results['two_ms']]}\n"
         f"  ratio {two / one:.2f} (at most {RATIO_MAX:g})\n"
-        f"reading the position once: {made['poll_ms']:.3f} ms\n"
+        f"reading the position once: {results['poll_ms']:.3f} ms\n"
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0 if two <= RATIO_MAX * one else 1
 
 

@@ -1,19 +1,18 @@
-"""What counting and being scraped cost a request: ``make bench-telemetry``.
+"""Measure what metrics and scrapes cost a request: ``make bench-telemetry``.
 
-One fleet of processes is started whose counting can be switched off and on while it runs: off, each
-operation on a metric is replaced by nothing (`benchmarks/switched`).  Blocks of requests are asked
-with and without by turns, in the same processes with the same memory, and each block is held
-against its neighbour.  A figure is the median over all pairs of neighbours, with the interval in
-which it lies with 95 % confidence.  On a machine that does other things too the interval is wider
-than what is looked for; so operations are counted besides, by kind, and multiplied with what one
-of each takes when nothing else runs.
+The metrics of the fleet's processes can be switched off and on while the processes run.  When they
+are off, each operation on a metric does nothing (`benchmarks/switched`).  Blocks of requests run
+alternately with and without metrics, in the same processes, and each block is compared with its
+neighbour.  A result is the median over all pairs of neighbours, with its 95 % confidence interval.
+On a busy machine the interval is wider than the cost to be measured.  Therefore the operations are
+also counted by kind, and multiplied by the time of one operation on an idle machine.
 
 Processor time is that of all threads of the coordinator, the sync and the agents, as the kernel
-measures it.  What stays when counting is off are the plain additions for each datagram, which are
-timed apart, and the reading of clocks.  The client, this process, counts all the time.
+measures it.  When metrics are off, two costs remain: the additions for each datagram, which are
+timed separately, and the reading of clocks.  The client in this process always counts.
 
-A scrape is asked as Prometheus does, in OpenMetrics.  At one each second, its processor time is the
-share of a processor that scraping takes; what comes meanwhile waits at most so long.
+A scrape requests OpenMetrics, as Prometheus does.  With one scrape per second, its processor time
+is the share of a processor that scraping takes, and requests wait at most as long.
 """
 
 from __future__ import annotations
@@ -50,25 +49,29 @@ from midstreamer.cli.local import LocalFleet
 from midstreamer.telemetry import logs, metrics
 
 SWITCHED = Path(__file__).parent / "switched"
+"""Folder of the module that makes metrics switchable in a process."""
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
+"""Signals: disable metrics; enable metrics; enable metrics and count their operations."""
 TALLIED = re.compile(rb'^benchmark_operations_total\{operation="(\w+)"\} (\S+)', re.MULTILINE)
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 AGENTS = 2
 PAIRS = 60
+"""Default number of pairs of blocks."""
 REQUESTS = {"smallest": 100, f"append of {BATCH}": 15, "match": 15}
-"""Of a block: a look-up of nothing, an append of so many ticks, a match over the twenty stocks."""
+"""Requests per block: an empty Lookup, an append of `BATCH` ticks, a match over 20 stocks."""
 SWITCHING_S = 0.01
-"""Until every process has switched, and what it did before is over."""
+"""Seconds until every process has switched and earlier work has ended."""
 SCRAPES = 50
+"""Scrapes of each process."""
 MOST = 0.02
-"""Of a request, which counting may cost."""
+"""Share of the time of a request that metrics may cost at most."""
 
 Ask = Callable[[int], Awaitable[object]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What a request of one block took: the median a caller saw, and processor time, in seconds."""
+    """Seconds per request of a block: median latency for the caller, and mean processor time."""
 
     seen_s: float
     processor_s: float
@@ -76,31 +79,31 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """One kind of request, counted and not, in blocks that were neighbours."""
+    """Results for one kind of request: blocks with and without metrics, in pairs of neighbours."""
 
     what: str
     counted: list[Block] = dataclasses.field(default_factory=list)
     uncounted: list[Block] = dataclasses.field(default_factory=list)
     operations: dict[str, float] = dataclasses.field(default_factory=dict)
-    """For one request, in all processes together, by kind."""
+    """Operations on metrics per request, in all processes together, by kind of operation."""
 
     @property
     def seen_s(self) -> float:
-        """What a caller sees a request take without counting."""
+        """Latency of a request without metrics in seconds, as the caller sees it (median)."""
         return statistics.median(each.seen_s for each in self.uncounted)
 
     def operations_s(self, each_s: dict[str, float]) -> float:
-        """What all operations of one request take, by what one of each kind does."""
+        """Return the seconds of all operations of a request; ``each_s`` has those of one each."""
         return sum(count * each_s[kind] for kind, count in self.operations.items())
 
     def added(self, of: Callable[[Block], float]) -> tuple[float, float, float]:
-        """What counting adds, as a share of the request without it: median, lowest, highest."""
+        """Return what metrics add, as share of a request without them: median, lowest, highest."""
         pairs = zip(self.counted, self.uncounted, strict=True)
         return confident(sorted(of(with_) / of(without) - 1 for with_, without in pairs))
 
 
 def confident(ordered: list[float]) -> tuple[float, float, float]:
-    """The median of sorted values, and between which of them it lies with 95 % confidence."""
+    """Return the median of sorted values and the limits of its 95 % confidence interval."""
     middle, count = statistics.median(ordered), len(ordered)
     aside = 0.98 * math.sqrt(count)
     first = max(0, math.floor(count / 2 - aside))
@@ -109,7 +112,7 @@ def confident(ordered: list[float]) -> tuple[float, float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Scrape:
-    """What one scrape of a process takes."""
+    """Cost of a scrape of one process: processor seconds, and bytes of the answer."""
 
     process: str
     seconds: float
@@ -120,22 +123,22 @@ class Scrape:
 
 
 def processor_s(pid: int) -> float:
-    """Seconds that all threads of a process have had a processor."""
+    """Return the processor seconds of all threads of a process so far."""
     spent_ns = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it ended
+        with contextlib.suppress(OSError):  # the thread ended
             spent_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
     return spent_ns / 1e9
 
 
 def processes(bench: Bench) -> list[int]:
-    """All of a fleet but PostgreSQL."""
+    """Return the ids of all processes of a fleet except PostgreSQL."""
     return [each.process.pid for each in bench.fleet.children if each.process is not None]
 
 
 @contextlib.contextmanager
 def first_on_the_path(folder: Path) -> Iterator[None]:
-    """Give processes that are started meanwhile a folder to look into before all others."""
+    """Put a folder first on the path of Python processes that start while the block runs."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), before)))
     try:
@@ -148,7 +151,7 @@ def first_on_the_path(folder: Path) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def a_bench(folder: Path, news: Callable[[str], None]) -> AsyncIterator[Bench]:
-    """A fleet whose counting can be switched, with the stocks loaded."""
+    """Run a fleet with switchable metrics and the history of the stocks."""
     with state.held(folder) as kept, first_on_the_path(SWITCHED):
         fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
@@ -156,12 +159,14 @@ async def a_bench(folder: Path, news: Callable[[str], None]) -> AsyncIterator[Be
             await bench.load()
             yield bench
             if any(child.restarts for child in fleet.children):
-                raise RuntimeError("a process was started again, and counted when it should not")
+                raise RuntimeError(
+                    "a process restarted, so its metrics were on when they should be off: run again"
+                )
         await fleet.server.erase()
 
 
 async def scraped(address: str) -> bytes:
-    """All metrics of a process, as Prometheus asks for them."""
+    """Scrape a process like Prometheus; return the bytes of the response with its headers."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -175,7 +180,7 @@ async def scraped(address: str) -> bytes:
 
 
 async def block(bench: Bench, ask: Ask, numbers: range, number: signal.Signals) -> Block:
-    """Switch counting, and ask so often."""
+    """Switch metrics with a signal, run a block of requests, and return its result."""
     for pid in processes(bench):
         os.kill(pid, number)
     await asyncio.sleep(SWITCHING_S)
@@ -189,9 +194,9 @@ async def block(bench: Bench, ask: Ask, numbers: range, number: signal.Signals) 
 
 
 async def by_turns(bench: Bench, ask: Ask, cost: Cost, pairs: int) -> None:
-    """Ask block after block; which of two neighbours is first, is by turns as well."""
+    """Run pairs of blocks with and without metrics; the order within a pair alternates."""
     size, at = REQUESTS[cost.what], 0
-    for pair in range(-3, pairs):  # the first ones are for caches and compilers
+    for pair in range(-3, pairs):  # the first three pairs warm up caches and compilers
         both = [(ON, cost.counted), (OFF, cost.uncounted)]
         for number, blocks in both[::-1] if pair % 2 else both:
             made = await block(bench, ask, range(at, at + size), number)
@@ -205,7 +210,7 @@ async def by_turns(bench: Bench, ask: Ask, cost: Cost, pairs: int) -> None:
 
 
 async def tallied(bench: Bench) -> dict[str, float]:
-    """Operations on metrics so far, of all processes together."""
+    """Return the operations on metrics so far, by kind, of all processes together."""
     found: dict[str, float] = {}
     for child in bench.fleet.children:
         for kind, count in TALLIED.findall(await scraped(child.health)):
@@ -216,7 +221,7 @@ async def tallied(bench: Bench) -> dict[str, float]:
 async def measure(
     folder: Path, pairs: int, news: Callable[[str], None]
 ) -> tuple[list[Cost], list[Scrape]]:
-    """Each kind of request, and then the scrapes."""
+    """Measure each kind of request, then the scrapes."""
     costs = [Cost(what) for what in REQUESTS]
     async with a_bench(folder, news) as bench, bench.round_trips() as trip:
 
@@ -253,7 +258,7 @@ def _matches(bench: Bench, pairs: int) -> Ask:
 
 
 async def scrapes(bench: Bench) -> list[Scrape]:
-    """What a scrape of each process takes of its processor, connecting included."""
+    """Return the cost of a scrape of each process, including the connection."""
     made = []
     for child in bench.fleet.children:
         assert child.process is not None
@@ -267,7 +272,7 @@ async def scrapes(bench: Bench) -> list[Scrape]:
 
 
 def operations_s() -> dict[str, float]:
-    """What one operation of each kind takes, in seconds."""
+    """Return the seconds that one operation of each kind takes in this process."""
     acts: dict[str, Callable[[], object]] = {
         "inc": functools.partial(metrics.KERNEL_BUSY_S.inc, 0.1),
         "dec": metrics.KERNEL_THREADS.dec,
@@ -282,7 +287,7 @@ def operations_s() -> dict[str, float]:
 
 
 def additions_s() -> float:
-    """What the additions for one datagram take: two, of its number and its bytes."""
+    """Return the seconds of the two additions for a datagram: its number and its bytes."""
     setup = "class T: pass\nt = T(); t.datagrams = t.bytes = 0; data = bytes(100)"
     count = 1_000_000
     return (
@@ -291,7 +296,7 @@ def additions_s() -> float:
     )
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- printing -------------------------------------------------------------------------------------
 
 
 def _told(added: tuple[float, float, float]) -> str:
@@ -300,13 +305,13 @@ def _told(added: tuple[float, float, float]) -> str:
 
 
 def shown(costs: list[Cost], scrapings: list[Scrape], each_s: dict[str, float]) -> list[Table]:
-    """Two tables for people."""
+    """Return two tables for people: costs of requests, and costs of scrapes."""
     requests = Table(
-        title="What counting adds to a request",
-        caption=f"medians of {len(costs[0].counted)} pairs of blocks, and where they lie with 95 %"
-        f" confidence; the additions for a datagram take {additions_s() * 1e9:.0f} ns besides",
+        title="What metrics add to a request",
+        caption=f"medians of {len(costs[0].counted)} pairs of blocks with 95 % confidence"
+        f" intervals; the additions for a datagram take {additions_s() * 1e9:.0f} ns in addition",
     )
-    headings = ("", "ms", "counting adds", "processor ms", "counting adds", "operations", "take")
+    headings = ("", "ms", "metrics add", "processor ms", "metrics add", "operations", "take")
     for heading in headings:
         requests.add_column(heading, justify="right" if heading else "left")
     for cost in costs:
@@ -329,8 +334,10 @@ def shown(costs: list[Cost], scrapings: list[Scrape], each_s: dict[str, float]) 
 
 
 def held(costs: list[Cost], each_s: dict[str, float]) -> bool:
-    """Whether counting takes less than `MOST` of each kind of request, as its caller sees it:
-    by its operations, and as far as the pairs can tell."""
+    """Return whether metrics cost less than `MOST` of the latency of each kind of request.
+
+    Both must be below: the time of the operations, and the lower confidence limit of the pairs.
+    """
     return all(
         cost.operations_s(each_s) < MOST * cost.seen_s
         and cost.added(lambda each: each.seen_s)[1] < MOST
@@ -339,10 +346,10 @@ def held(costs: list[Cost], each_s: dict[str, float]) -> bool:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when counting costs more than it may."""
+    """Measure and print; return 1 if metrics cost more than `MOST`."""
     parser = argparse.ArgumentParser(prog="make bench-telemetry", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="how many pairs of blocks")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="number of pairs of blocks")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     arguments = parser.parse_args()
     logs.configure(json=False, level="error")
     screen, told = Console(), Console(stderr=True)

@@ -1,11 +1,12 @@
-"""What traces cost a request: matches and appends with traces off, of 1 % and of all requests.
+"""Measure what traces cost a request: with traces off, and with traces of 1 % and 100 % of
+requests.
 
     make bench-traces
 
-Three fleets of processes run beside each other, alike but for ``telemetry.traces``; they are asked
-by turns, some requests each, so that what else the machine does meets all of them.  A collector
-that takes spans and forgets them is a process of its own; the processes share the machine with it.
-The processor time of a fleet's processes is told besides: it says the same on a busy machine.
+Three fleets run at the same time; they differ only in their settings of traces.  They get requests
+alternately, so that other work on the machine affects all of them.  A collector that discards all
+spans runs in its own process on the same machine.  The processor time of each fleet is shown too,
+because it depends less on other work of the machine.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ from midstreamer.telemetry import logs
 
 ROUNDS = 30
 REQUESTS = 20
-"""Of each fleet in one round."""
+"""Requests of one kind to each fleet in a round."""
 POINTS = 4000
+"""Points of the history."""
 HOUR = 3_600_000_000
 WANTED = Specification(
     "bench", window=32, horizon=4, neighbours=16, band=3, grid=4, transform=Transform.IDENTITY
@@ -52,22 +54,22 @@ KINDS = ("COORDINATOR", "AGENT", "SYNC")
 
 @dataclass
 class Arm:
-    """One fleet, and how long its requests took."""
+    """One fleet of the comparison, and the times of its requests."""
 
     name: str
     ratio: float | None
     """Share of the traces that are kept; None: traces are off."""
     client: AsyncClient | None = None
     taken: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Seconds by request, a list for each round."""
+    """Seconds of requests by kind, a list for each round."""
     ticks: int = POINTS
     processes: list[int] = field(default_factory=list)
-    """Ids of the fleet's processes, without PostgreSQL."""
+    """Process ids of the fleet, without PostgreSQL."""
     processor_s: dict[str, float] = field(default_factory=dict)
-    """Seconds of a processor that they took, by request, while all fleets were asked for it."""
+    """Processor seconds of the processes, by kind of request."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        """What its processes are told."""
+        """Return the environment variables that set the traces of the fleet."""
         if self.ratio is None:
             return {}
         told = {"TRACES": "otlp", "TRACES_ENDPOINT": endpoint, "TRACES_RATIO": str(self.ratio)}
@@ -78,19 +80,19 @@ class Arm:
         }
 
     async def match(self) -> None:
-        """Compare one window of what is stored."""
+        """Send a match with one window of the history."""
         assert self.client is not None
         values = VALUES[POINTS - WANTED.window : POINTS]
         await self.client.match("bench/a", POINTS * HOUR, values, WANTED, record=False)
 
     async def append(self) -> None:
-        """One more tick, to its commit."""
+        """Append one tick and wait for its commit."""
         assert self.client is not None
         self.ticks += 1
         await self.client.append([Tick("other/a", self.ticks * HOUR, 1.0)])
 
     async def survey(self) -> None:
-        """The smallest request: a coordinator answers it alone."""
+        """Send the smallest request, which a coordinator answers alone."""
         assert self.client is not None
         await self.client.members()
 
@@ -104,7 +106,7 @@ ASKED: dict[str, Callable[[Arm], Awaitable[None]]] = {
 
 
 def sink(port: int) -> None:
-    """Take whatever is posted."""
+    """Serve a collector that accepts and discards every POST."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -113,14 +115,14 @@ def sink(port: int) -> None:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 @contextlib.contextmanager
 def collecting() -> Iterator[str]:
-    """A collector in a process of its own; its address."""
+    """Run the collector in its own process; yield its address."""
     (port,) = free_ports(1, datagram=False)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.traces", "--sink", str(port)])
     try:
@@ -132,7 +134,7 @@ def collecting() -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
-    """The fleet of an arm with its history."""
+    """Run the fleet of an arm with its history stored."""
     told = arm.environment(endpoint)
     os.environ.update(told)
     try:
@@ -154,7 +156,7 @@ async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
 
 
 async def turns(arms: Sequence[Arm], what: str, *, count: bool) -> None:
-    """Some requests of one kind to each fleet in turn; the first round only warms up."""
+    """Send `REQUESTS` requests of one kind to each fleet in turn; record times if ``count``."""
     before = [sum(map(processor_s, arm.processes)) for arm in arms]
     for arm in arms:
         taken = []
@@ -170,7 +172,7 @@ async def turns(arms: Sequence[Arm], what: str, *, count: bool) -> None:
 
 
 async def measure(folder: Path, rounds: int, news: Callable[[str], None]) -> list[Arm]:
-    """Ask all arms by turns."""
+    """Run all fleets, and send requests to them alternately; the first round is a warm-up."""
     arms = [Arm("off", None), Arm("1 %", 0.01), Arm("100 %", 1.0)]
     with collecting() as endpoint:
         async with contextlib.AsyncExitStack() as stack:
@@ -185,17 +187,17 @@ async def measure(folder: Path, rounds: int, news: Callable[[str], None]) -> lis
 
 
 def figures(arms: list[Arm]) -> list[dict[str, Any]]:
-    """One row for each request and arm.
+    """Return a row for each kind of request and each fleet.
 
-    The ratio is the median over rounds of p50 to the p50 without traces in the same round; half of
-    the rounds lie within its range.
+    ``to_off`` is p50 divided by the p50 without traces in the same round (median over the rounds).
+    Half of the rounds lie within ``to_off_half``.
     """
     rows = []
     for what in ASKED:
         off = [statistics.median(each) for each in arms[0].taken[what]]
         for arm in arms:
             medians = [statistics.median(each) for each in arm.taken[what]]
-            everything = sorted(one for each in arm.taken[what] for one in each)
+            everything = sorted(seconds for each in arm.taken[what] for seconds in each)
             ratios = np.array(medians) / np.array(off)
             low, middle, high = (float(each) for each in np.percentile(ratios, (25, 50, 75)))
             rows.append(
@@ -213,7 +215,7 @@ def figures(arms: list[Arm]) -> list[dict[str, Any]]:
 
 
 def shown(rows: list[dict[str, Any]]) -> Table:
-    """The table."""
+    """Return the rows as a table."""
     heads = (
         "request",
         "traces",
@@ -239,10 +241,10 @@ def shown(rows: list[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.traces")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--sink", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.sink:
@@ -254,8 +256,8 @@ def main() -> None:
     rows = figures(arms)
     console.print(shown(rows))
     if arguments.json:
-        told = {"machine": machine(), "figures": rows}
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+        content = {"machine": machine(), "figures": rows}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
     return None
 
 

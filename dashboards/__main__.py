@@ -1,13 +1,15 @@
-"""Boards and alerts: ``python -m dashboards build|lint|check|test|list|live|pictures|alerts-live``.
+"""Commands for dashboards and alerts: ``python -m dashboards COMMAND``.
 
-* ``build`` writes boards to charts/midstreamer/dashboards, alerts and recordings to its rules;
-* ``lint`` holds boards to `dashboards.linting`, alerts and recordings to `dashboards.rule_linting`;
-* ``check`` does the same, and names files that differ from what would be built;
-* ``test`` has promtool check the rules, and run the cases of each alert;
-* ``list`` names the boards with the questions of their rows;
-* ``live`` asks every query of a real Prometheus that scrapes a real fleet under load;
-* ``pictures`` draws every board from what that run was answered;
-* ``alerts-live`` makes each fault on a real fleet, and waits until its alert fires.
+* ``build`` writes the dashboards to charts/midstreamer/dashboards, and the alerts and recording
+  rules to charts/midstreamer/rules;
+* ``lint`` checks the dashboards with `dashboards.linting`, and the alerts and recording rules with
+  `dashboards.rule_linting`;
+* ``check`` does what ``lint`` does, and also names built files that are out of date;
+* ``test`` checks the rules with promtool, and runs the test cases of each alert;
+* ``list`` prints the dashboards with the questions of their rows;
+* ``live`` sends every query to a real Prometheus that scrapes a real fleet under load;
+* ``pictures`` draws every dashboard from the results of the last ``live`` run;
+* ``alerts-live`` causes each fault on a real fleet, and waits until its alert fires.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ from midstreamer.telemetry import logs
 from tests.cluster import build as programs
 
 LIVE_S = 90.0
+"""Default seconds of load in a ``live`` run."""
 
 
 def build() -> int:
-    """Write what is behind the code."""
+    """Write the built files that are out of date."""
     for path in folders.write(built.files() | rules.files()):
         print(f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(built.ROOT)}")
     return 0
 
 
 def lint() -> int:
-    """Print complaints; 1 when there are any."""
+    """Check dashboards, alerts and recording rules; the exit status is 1 if a rule is broken."""
     found = [
         *linting.complaints(board.read() for board in built.boards()),
         *rule_linting.complaints(rules.alerts(), RECORDINGS),
@@ -44,54 +47,60 @@ def lint() -> int:
 
 
 def check() -> int:
-    """Print complaints and files that differ; 1 when there are any."""
+    """Do what lint does, and name built files that are out of date; exit status 1 if any."""
     behind = folders.behind(built.files() | rules.files())
     for path in behind:
-        print(f"{path.relative_to(built.ROOT)} is behind the code: run make dashboards")
+        print(f"{path.relative_to(built.ROOT)} is out of date: run make dashboards")
     return lint() or int(bool(behind))
 
 
 def test() -> int:
-    """Have promtool check the rules and run the cases of each alert; 1 when one is not as told."""
+    """Check the rules with promtool and run the cases of each alert; exit status 1 on failure."""
     program = programs.program("promtool")
-    told = promtool.checked(program) or promtool.tested(program, rules.alerts())
-    print(told or f"promtool: {len(rules.alerts())} alerts do as their cases say")
-    return int(bool(told))
+    failures = promtool.checked(program) or promtool.tested(program, rules.alerts())
+    print(failures or f"promtool: {len(rules.alerts())} alerts pass their test cases")
+    return int(bool(failures))
 
 
 def show() -> int:
-    """Name the boards and what they answer."""
+    """Print each dashboard with its size and the questions of its rows."""
     for board in built.boards():
         read = board.read()
-        several = list(reading.panels(read))
-        queries = sum(len(panel.queries) for panel in several)
-        print(f"{board.title}: {len(several)} panels, {queries} queries ({board.uid})")
+        shown = list(reading.panels(read))
+        queries = sum(len(panel.queries) for panel in shown)
+        print(f"{board.title}: {len(shown)} panels, {queries} queries ({board.uid})")
         for question in reading.rows(read):
             print(f"  {question}")
     return 0
 
 
 def live(seconds: float = LIVE_S) -> int:
-    """Ask every query; 1 when one has no data, 2 when something did not start."""
+    """Send every query to a Prometheus that scrapes a fleet under load.
+
+    The exit status is 1 if a query has no data, and 2 if a process did not start.
+    """
     from dashboards import live as running
 
     try:
         return asyncio.run(running.run(seconds))
-    except AssertionError as error:  # what tests start says so when it does not come up
-        print(f"could not look: {error}")
+    except AssertionError as error:  # a process of the fleet did not start
+        print(f"the fleet could not be started: {error}")
         return 2
 
 
 def alerts_live(factor: float, only: list[str], healthy_s: float | None) -> int:
-    """Make each fault, wait for its alerts; 1 when one does not fire, or one does in health."""
+    """Cause each fault on a real fleet and wait for its alerts.
+
+    The exit status is 1 if an alert does not fire, or if an alert fires without a fault.
+    """
     from dashboards import alerts_live as running
 
-    logs.configure(json=False, level="error")  # clients that are refused all the time say much
+    logs.configure(json=False, level="error")  # refused clients would log too much
     return asyncio.run(running.run(factor, only, healthy_s))
 
 
 def pictures() -> int:
-    """Draw every board from the last run of ``live``; 1 when there was none."""
+    """Draw every dashboard from the last run of live; exit status 1 if there was no run."""
     from dashboards import pictures as drawing
 
     return drawing.main()
@@ -108,17 +117,29 @@ COMMANDS: dict[str, Callable[[], int]] = {
 
 
 def main() -> int:
-    """Run one command."""
-    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Boards for Grafana.")
+    """Run the command that the arguments name, and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dashboards", description="Build and check the dashboards and alerts."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, function in COMMANDS.items():
         commands.add_parser(name, help=function.__doc__)
     running = commands.add_parser("live", help=live.__doc__)
-    running.add_argument("--seconds", type=float, default=LIVE_S, help="of load before asking")
+    running.add_argument(
+        "--seconds", type=float, default=LIVE_S, help="seconds of load before the queries are sent"
+    )
     faults = commands.add_parser("alerts-live", help=alerts_live.__doc__)
-    faults.add_argument("--factor", type=float, default=30.0, help="by which durations are divided")
-    faults.add_argument("--only", nargs="*", default=[], help="names of alerts")
-    faults.add_argument("--healthy", type=float, help="seconds of health; an hour, divided")
+    faults.add_argument(
+        "--factor", type=float, default=30.0, help="all durations are divided by this number"
+    )
+    faults.add_argument(
+        "--only", nargs="*", default=[], help="names of the alerts to test; default: all"
+    )
+    faults.add_argument(
+        "--healthy",
+        type=float,
+        help="seconds without a fault at the start; default: one hour divided by the factor",
+    )
     given = parser.parse_args()
     if given.command == "alerts-live":
         return alerts_live(given.factor, given.only, given.healthy)

@@ -1,11 +1,12 @@
-"""Each alert, made to fire on a real fleet by a real fault; and silence through a healthy hour.
+"""A live test of the alerts: each fires for a real fault, and none fires in a healthy hour.
 
     python -m dashboards alerts-live                       every fault, one after the other
-    python -m dashboards alerts-live --only PostgresDown   those that make these alerts fire
+    python -m dashboards alerts-live --only PostgresDown   only faults that make this alert fire
 
-A real Prometheus keeps the rules as they are built, with all durations divided by one factor and
-nothing else changed.  First comes an hour of that time with load and restarts, in which nothing may
-fire.  Then each fault is made, its alerts must fire, and must end when it is mended.
+A real Prometheus scrapes a real fleet.  It evaluates the rules as they are built, except that all
+durations are divided by one factor.  The test begins with one hour, divided by the factor, of load
+and restarts.  No alert may fire in this time.  Then the test causes each fault in turn.  The alerts
+of a fault must fire, and must end after the fault is removed.
 """
 
 from __future__ import annotations
@@ -29,56 +30,66 @@ from tests.support import prometheus
 from tests.support.prometheus import Pace, Prometheus
 
 FACTOR = 30.0
+"""Default by which all durations are divided."""
 HOUR_S = 3600.0
 POLL_S = 1.0
 ENDS_WITHIN_S = 60.0
+"""Longest wait for alerts to end after a fault is removed."""
 RESTARTED = ("a2", "c2", "s2", "operator-1")
-"""What is replaced in the healthy hour, one after the other."""
+"""Processes that are restarted during the healthy hour, one after the other."""
 SETTINGS = {
     "coordinator": {"OUTBOX_ITEMS_MAX": "16"},
 }
-"""Few places, so that a small load fills them."""
+"""Settings of the fleet by component: a small outbox, which a small load fills."""
 
 
 class Fired(NamedTuple):
-    """How it went with one alert."""
+    """When one alert fired and ended."""
 
     alert: str
     fault: str
     after_s: float | None
-    """Seconds from the fault until it fired; None when it did not."""
+    """Seconds from the fault until the alert fired; None if it did not fire."""
     ended_s: float | None = None
-    """Seconds from the mending until it was silent again; None when it was not."""
+    """Seconds from the end of the fault until the alert ended; None if it did not end."""
 
 
 @dataclass
 class Told:
-    """What a run found."""
+    """The result of a live test of the alerts."""
 
     healthy_s: float
+    """Seconds for which the fleet ran without a fault."""
     noise: set[str]
-    """Alerts that fired in health."""
+    """Alerts that fired while there was no fault."""
     fired: list[Fired]
     heard: dict[str, Fired] = field(default_factory=dict)
-    """How each alert fired first, by whatever fault: what looks back for hours fires on."""
+    """The first time that each alert fired, for any fault.
+
+    An alert whose window is hours long still fires when the next fault begins.
+    """
 
     @property
     def code(self) -> int:
-        """1 when an alert did not fire, or fired in health."""
+        """Exit status: 1 if an alert did not fire for its fault, or fired without a fault."""
         return int(bool(self.noise) or any(each.after_s is None for each in self.fired))
 
 
 async def firing(asked: Prometheus) -> set[str]:
-    """The alerts that somebody would hear of now."""
+    """Return the names of the alerts that fire now, without `PREFIX`."""
     found = await asked.alerts()
     return {each.name.removeprefix(PREFIX) for each in found if each.state == "firing"}
 
 
 async def run(factor: float, only: Collection[str], healthy_s: float | None) -> int:
-    """Everything, and the table of it; 1 when something is not as it should be."""
+    """Run the whole test and print its table.
+
+    Return the exit status: 0 if all is well, 1 if an alert behaved wrongly, 2 if ``only`` names an
+    unknown alert.
+    """
     known = {alert.name for alert in rules.alerts()}
     if unknown := sorted(set(only) - known):
-        print(f"no alert is called {', '.join(unknown)}: there are {', '.join(sorted(known))}")
+        print(f"unknown alert: {', '.join(unknown)}; the alerts are {', '.join(sorted(known))}")
         return 2
     chosen = [each for each in FAULTS if not only or set(only) & set(each.alerts)]
     with tempfile.TemporaryDirectory(prefix="midstreamer-alerts-") as name:
@@ -94,7 +105,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             await asked.all_up()
             fleet.pods_ready(seen.cluster.server)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
-            # The windows of an hour are to hold what is usual, and not how the fleet began.
+            # Wait until windows of an hour hold normal operation, not the start of the fleet.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
             told = Told(lasts_s, await health(world, lasts_s), [])
@@ -105,16 +116,16 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
 
 
 async def health(world: World, lasts_s: float) -> set[str]:
-    """Restart one after the other under load; what fired meanwhile."""
+    """Restart `RESTARTED` one after the other under load; return the alerts that fired."""
     heard: set[str] = set()
-    print(f"{lasts_s:g} s of health, with a restart of {', '.join(RESTARTED)}", flush=True)
+    print(f"{lasts_s:g} s without a fault; restarting {', '.join(RESTARTED)}", flush=True)
     end_s = time.monotonic() + lasts_s
 
     async def listen() -> None:
         while time.monotonic() < end_s:
             now = await firing(world.asked)
             for alert in sorted(now - heard):
-                print(f"  {alert} fires in health", flush=True)
+                print(f"  {alert} fires without a fault", flush=True)
             heard.update(now)
             await asyncio.sleep(POLL_S)
 
@@ -134,15 +145,18 @@ async def health(world: World, lasts_s: float) -> set[str]:
 
 
 async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fired]:
-    """Make a fault, wait for its alerts, mend it, and wait for their end.
+    """Cause a fault, wait for its alerts, remove the fault, and wait until the alerts end.
 
-    An alert that still fires because of a fault before is not waited for: it is told as it fired
-    then, which is in ``heard``.
+    An alert that still fires because of an earlier fault is not waited for.  The result for such an
+    alert is the one in ``heard``, which holds the first time that each alert fired.
     """
     print(f"{fault.name}", flush=True)
     before = await firing(world.asked)
     if before & set(fault.alerts):
-        print(f"  {', '.join(sorted(before & set(fault.alerts)))} fires already", flush=True)
+        print(
+            f"  {', '.join(sorted(before & set(fault.alerts)))} still fires from an earlier fault",
+            flush=True,
+        )
     wanted = set(fault.alerts) - before
     after: dict[str, float] = {}
     ended: dict[str, float] = {}
@@ -157,13 +171,13 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
                     print(f"  {alert} fires after {after[alert]:.0f} s", flush=True)
                 await asyncio.sleep(POLL_S)
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
-        print(f"  the fault could not be made or mended: {error!r}", flush=True)
+        print(f"  the fault could not be caused or removed: {error!r}", flush=True)
     mended_s = time.monotonic()
-    # What looks back for days goes on for as long: it is not waited for.
+    # An alert with a window of days would fire for days: its end is not waited for.
     wanted = {each for each in wanted if each in after and not each.endswith("BurnSlow")}
     while wanted - set(ended) and time.monotonic() - mended_s < ENDS_WITHIN_S:
         now = await firing(world.asked)
-        for alert in now - before - set(after):  # the mending is a part of the fault
+        for alert in now - before - set(after):  # removing the fault may fire alerts too
             heard.setdefault(alert, Fired(alert, fault.name, time.monotonic() - began_s))
         for alert in wanted - now - set(ended):
             ended[alert] = time.monotonic() - mended_s
@@ -177,16 +191,16 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
 
 
 def show(told: Told, wanted: Iterable[str]) -> None:
-    """The table: alert, fault, fired after, silent again, silent in health."""
-    print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s of health  fault")
+    """Print a table: for each alert when it fired and ended, whether it was silent, its fault."""
+    print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s healthy  fault")
     rows = {each.alert: each for each in told.fired}
     for alert in sorted(wanted):
-        one = rows.get(alert)
-        fired = f"{one.after_s:.0f} s" if one and one.after_s is not None else "no"
-        ended = f"{one.ended_s:.0f} s" if one and one.ended_s is not None else "-"
+        entry = rows.get(alert)
+        fired = f"{entry.after_s:.0f} s" if entry and entry.after_s is not None else "no"
+        ended = f"{entry.ended_s:.0f} s" if entry and entry.ended_s is not None else "-"
         quiet = "fired" if alert in told.noise else "silent"
         print(
-            f"{alert:24} {fired:>7} {ended:>7}  {quiet:20}  {one.fault if one else 'not asked for'}"
+            f"{alert:24} {fired:>7} {ended:>7}  {quiet:20}  {entry.fault if entry else 'untested'}"
         )
     count = sum(each.after_s is not None for each in told.fired)
-    print(f"{count} of {len(told.fired)} fired; {len(told.noise)} fired in health")
+    print(f"{count} of {len(told.fired)} fired; {len(told.noise)} fired without a fault")

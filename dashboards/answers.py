@@ -1,4 +1,4 @@
-"""What a Prometheus answered to the queries of boards: kept as data, judged, told as a table."""
+"""Results of the queries of dashboards: stored as JSON, checked for data, printed as a table."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DEFAULT = " or on() vector(0)"
-"""What makes a query say 0 where nothing was counted."""
+"""PromQL at the end of a query that turns "no series" into the value 0."""
 
 
 class Line(NamedTuple):
-    """One series of an answer: its labels, and its values at times in seconds since 1970."""
+    """One series of a query result: labels, and values at times in seconds since 1970."""
 
     labels: Mapping[str, str]
     times: tuple[float, ...]
@@ -21,44 +21,44 @@ class Line(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one query, or the choices of one variable, gave."""
+    """The result of one query of a panel, or the choices of one dashboard variable."""
 
     board: str
     panel: str
-    """Of a variable: its name behind a ``$``."""
+    """The title of the panel; for a variable, its name with a ``$`` in front."""
     query: str
-    """As it was asked, with values for its variables."""
+    """The PromQL that was sent, with values in place of the variables."""
     legend: str
     lines: tuple[Line, ...]
     quiet: bool = False
-    """Whether it says 0 only because nothing was counted."""
+    """Whether the result is 0 only because of `DEFAULT`: the query itself has no series."""
 
     @property
     def has_data(self) -> bool:
-        """Whether anything can be drawn."""
+        """Whether the result has at least one finite value."""
         return any(math.isfinite(value) for line in self.lines for value in line.values)
 
 
 class Kept(NamedTuple):
-    """A whole run: when it was, which values the variables had, what was answered."""
+    """All results of one live run, and when the run began and ended (seconds since 1970)."""
 
     begin_s: float
     end_s: float
     answers: tuple[Answer, ...]
 
     def of(self, board: str, panel: str) -> list[Answer]:
-        """The answers of one panel, in the order of its queries."""
+        """Return the results of one panel, in the order of its queries."""
         return [each for each in self.answers if (each.board, each.panel) == (board, panel)]
 
 
 def without_default(query: str) -> str:
-    """The query without the 0 that it says where nothing was counted."""
+    """Return the query without `DEFAULT`, so that it has no result if there is no series."""
     return query.replace(DEFAULT, "")
 
 
 def write(path: Path, kept: Kept) -> None:
-    """Keep a run as JSON."""
-    told = {
+    """Write the results of a run to a JSON file; missing folders are created."""
+    content = {
         "begin_s": kept.begin_s,
         "end_s": kept.end_s,
         "answers": [
@@ -67,26 +67,32 @@ def write(path: Path, kept: Kept) -> None:
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told), encoding="utf-8")
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def read(path: Path) -> Kept:
-    """A run that was kept; FileNotFoundError when there is none."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return Kept(told["begin_s"], told["end_s"], tuple(_answer(each) for each in told["answers"]))
-
-
-def _answer(told: dict[str, Any]) -> Answer:
-    lines = tuple(
-        Line(each["labels"], tuple(each["times"]), tuple(each["values"])) for each in told["lines"]
+    """Return the run that was written to a file; raise FileNotFoundError if there is no file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Kept(
+        content["begin_s"], content["end_s"], tuple(_answer(each) for each in content["answers"])
     )
-    return Answer(**{**told, "lines": lines})
+
+
+def _answer(stored: dict[str, Any]) -> Answer:
+    lines = tuple(
+        Line(each["labels"], tuple(each["times"]), tuple(each["values"]))
+        for each in stored["lines"]
+    )
+    return Answer(**{**stored, "lines": lines})
 
 
 def table(answers: Iterable[Answer], titles: Mapping[str, str]) -> str:
-    """Boards with the numbers of panels, queries, and those with data; then what has none."""
+    """Return a table with the number of panels, queries and results with data per dashboard.
+
+    Below the table stand the queries whose result is 0 by default only, and those without data.
+    """
     several = list(answers)
-    head = f"{'board':28}{'panels':>8}{'queries':>9}{'with data':>11}{'quiet':>7}"
+    head = f"{'dashboard':28}{'panels':>8}{'queries':>9}{'with data':>11}{'quiet':>7}"
     rows = [_row(title, [a for a in several if a.board == uid]) for uid, title in titles.items()]
     silent = [
         f"no data: {titles[each.board]} / {each.panel}: {each.query}"

@@ -1,6 +1,7 @@
-"""A board: its rows of panels, its variables, and its links to the other boards; built as JSON.
+"""A Grafana dashboard as a value: rows of panels, variables and links; it is built to JSON.
 
-A file below `dashboards/boards` defines one as ``BOARD``.  Adding one is adding a file.
+Each file in `dashboards/boards` defines one dashboard as ``BOARD``.  To add a dashboard, add
+a file.
 """
 
 from __future__ import annotations
@@ -21,51 +22,56 @@ from dashboards.series import JOB, UP
 from midstreamer.telemetry import metrics
 
 TAG = "midstreamer"
+"""Tag of every dashboard of ours; the links between dashboards select by it."""
 REFRESH = "30s"
+"""How often Grafana runs the queries again."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A choice at the head of a board: the values of a label, among those of some series."""
+    """A variable of a dashboard: its choices are the values of a label of some series."""
 
     name: str
+    """The name of the variable and of the label."""
     says: str
+    """Description for the reader of the dashboard."""
     series: str
+    """PromQL selector of the series whose label values are the choices."""
     one: bool = False
-    """Whether exactly one is chosen; else several, or all."""
+    """Whether the reader chooses exactly one value; otherwise several or all."""
 
     def query(self) -> str:
-        """As Grafana asks for them."""
+        """Return the query with which Grafana finds the choices."""
         return f"label_values({self.series}, {self.name})"
 
 
 NAMESPACES = Variable(
     "namespace",
-    "The namespace of the fleet; a fleet on one machine is called local.",
+    "The namespace of the fleet; for a fleet on one machine it is local.",
     promql.series(UP, job=JOB),
     one=True,
 )
 UNIVERSES = Variable(
     "universe",
-    "The universes of series.",
+    "The universes whose series are shown.",
     promql.series(metrics.DECISIONS, job=JOB, namespace=NAMESPACE),
 )
 POOLS = Variable(
     "pool",
-    "The pools of agents.",
+    "The agent pools that are shown.",
     promql.series(metrics.POOL_AGENTS, job=JOB, namespace=NAMESPACE),
 )
 
 
 def pods(component: str | promql.Match) -> Variable:
-    """The processes of one component."""
+    """Return the variable `pod`, whose choices are the processes of a component."""
     chosen = promql.series(UP, job=JOB, namespace=NAMESPACE, component=component)
     return Variable("pod", "The processes that are shown.", chosen)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels that answer a question together."""
+    """A row of panels that answer one question together."""
 
     question: str
     panels: Sequence[Panel]
@@ -73,30 +79,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """One board."""
+    """One dashboard."""
 
     name: str
-    """Of its file, and behind ``midstreamer-`` its identity in Grafana."""
+    """The name of its file; ``midstreamer-`` and this name are the identifier in Grafana."""
     title: str
     says: str
+    """Description for the reader of the dashboard."""
     rows: Sequence[Row]
     variables: Sequence[Variable] = field(default=())
-    """Besides the data source and the namespace."""
+    """Variables in addition to the data source and the namespace."""
     shows: str = "now-1h"
-    """From when on it shows, until somebody chooses."""
+    """Start of the time range that Grafana shows first."""
 
     @property
     def uid(self) -> str:
-        """Its identity in Grafana, which links name."""
+        """The identifier (uid) in Grafana, which is part of links to the dashboard."""
         return f"midstreamer-{self.name}"
 
     def text(self) -> str:
-        """The board as Grafana reads it: JSON."""
-        made = json.loads(json.dumps(self._built(), cls=JSONEncoder))
-        return json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        """Return the JSON text of the dashboard, as Grafana imports it."""
+        content = json.loads(json.dumps(self._built(), cls=JSONEncoder))
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def read(self) -> dict[str, Any]:
-        """The same as an object."""
+        """Return the JSON of the dashboard as a dictionary."""
         found: dict[str, Any] = json.loads(self.text())
         return found
 
@@ -118,7 +125,7 @@ class Board:
 
 
 def _level(several: Sequence[Panel]) -> list[Panel]:
-    """The panels, those beside each other as high as the highest of them."""
+    """Give panels that stand side by side the height of the highest of them."""
     beside: list[Panel] = []
     width = 0
     for panel in several:
@@ -150,6 +157,8 @@ def _asked(variable: Variable) -> dashboard.QueryVariable:
 
 
 def _others() -> dashboard.DashboardLink:
-    made = dashboard.DashboardLink("Boards of Midstreamer").tags([TAG]).as_dropdown(True)
+    made = dashboard.DashboardLink("Midstreamer dashboards").tags([TAG]).as_dropdown(True)
     made.type(models.DashboardLinkType.DASHBOARDS).include_vars(True).keep_time(True)
-    return made.icon("dashboard").tooltip("The other boards, of the same namespace and time")
+    return made.icon("dashboard").tooltip(
+        "The other dashboards, with the same namespace and time range"
+    )

@@ -1,4 +1,4 @@
-"""Every board there is, and the files that they are built to."""
+"""All dashboards, and the JSON files that are built from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FIRST = "fleet"
 
 @cache
 def boards() -> tuple[Board, ...]:
-    """The boards of the files below `dashboards/boards`: the one of the fleet, then by title."""
+    """Return all dashboards of `dashboards/boards`: Fleet first, then the others by title."""
     found = folders.parts(_boards, "BOARD")
     return tuple(sorted(found, key=lambda board: (board.name != FIRST, board.title)))
 
 
 def files() -> dict[Path, str]:
-    """Each file that there should be, with its text."""
+    """Return the path and the text of the JSON file of every dashboard."""
     return {FOLDER / f"{board.uid}.json": board.text() for board in boards()}

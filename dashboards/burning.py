@@ -1,7 +1,9 @@
-"""Alerts on how fast a budget of errors burns: over two windows each, and with enough requests.
+"""Alerts on how fast the error budget of an objective is spent (its burn rate).
 
-A burn rate of 1 spends the budget in exactly its thirty days.  The long window says that it is no
-blip, the short one that it still burns, so that the alert ends soon after its cause.
+A burn rate of 1 spends the budget in exactly its period of thirty days.  Each alert looks at pairs
+of windows.  The long window shows that the errors are no short disturbance.  The short window shows
+that they still happen, so that the alert ends soon after its cause.  An alert also needs enough
+requests within the long window.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from dashboards.series import SLI_ERROR
 from midstreamer.telemetry import metrics, words
 
 REQUESTS_MIN = 100
-"""Requests within the long window; of fewer, one failure would be a large share."""
+"""Alerts need more requests than this in the long window, or one failure would be a large share."""
 
 
 class Windows(NamedTuple):
-    """When it burns: faster than ``rate`` over both windows."""
+    """A pair of windows: an alert fires when the burn rate exceeds ``rate`` in both of them."""
 
     short: str
     long: str
@@ -29,19 +31,19 @@ class Windows(NamedTuple):
 
 
 PAGES = (Windows("5m", "1h", 14.4), Windows("30m", "6h", 6.0))
-"""2 % of the budget within an hour, or 5 % within six."""
+"""Windows that page: 2 % of the budget spent within 1 hour, or 5 % within 6 hours."""
 TICKETS = (Windows("2h", "1d", 3.0), Windows("6h", "3d", 1.0))
-"""10 % of it within a day, or within three."""
+"""Windows that open a ticket: 10 % of the budget spent within 1 day, or within 3 days."""
 
 
 class Urgency(NamedTuple):
-    """Who hears of a budget that burns, and when."""
+    """How urgent an alert on a burn rate is: its windows, its delay and its severity."""
 
     windows: tuple[Windows, ...]
     wait: str
     severity: str
     seen_at: str
-    """When its cases look: the long window is full by then."""
+    """Time at which the cases of the alert are evaluated; the long window is full by then."""
 
 
 FAST = Urgency(PAGES, "2m", PAGE, "2h")
@@ -49,17 +51,18 @@ SLOW = Urgency(TICKETS, "15m", TICKET, "30h")
 
 
 def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
-    """An alert on requests that fail; its case has ``failing`` of a hundred fail."""
+    """Return an alert on requests that fail; its case that fires has ``failing`` % of them."""
     at = urgency.seen_at
     return Alert(
         name=name,
         expression=lambda over: burn(AVAILABILITY, urgency.windows, over),
         wait=urgency.wait,
         severity=urgency.severity,
-        summary="requests to {{ $labels.namespace }} fail too often",
+        summary="too many requests to {{ $labels.namespace }} fail",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ "
-            "$labels.namespace }} have failed by a fault of the server; 0.1% may."
+            "{{ $value | humanizePercentage }} of the requests to "
+            "{{ $labels.namespace }} failed because of a fault of the server. "
+            "The objective allows 0.1%."
         ),
         fault="PostgreSQL is stopped while clients append",
         board="slo",
@@ -69,9 +72,9 @@ def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
                 at=at,
                 labels={"namespace": "fleet", "slo": AVAILABILITY},
                 says=(
-                    "requests to fleet fail too often",
-                    f"{failing:g}% of the requests to fleet have failed by a fault of the server;"
-                    " 0.1% may.",
+                    "too many requests to fleet fail",
+                    f"{failing:g}% of the requests to fleet failed because of a fault of the"
+                    " server. The objective allows 0.1%.",
                 ),
             ),
             silent(
@@ -82,7 +85,7 @@ def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
             silent(
                 {**answers("Match", "ok", 98), **answers("Append", "bad_input", 50)},
                 at=at,
-                what="mistakes of those who ask",
+                what="requests that are wrong",
             ),
             silent({**answers("Match", "store", 0.01)}, at=at, what="few requests"),
         ),
@@ -90,19 +93,19 @@ def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
 
 
 def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
-    """An alert on answers that come too late; its case has ``late`` of a hundred come so."""
+    """Return an alert on late answers; its case that fires has ``late`` % of them."""
     at = urgency.seen_at
     return Alert(
         name=name,
         expression=lambda over: burn(LATENCY, urgency.windows, over),
         wait=urgency.wait,
         severity=urgency.severity,
-        summary="requests to {{ $labels.namespace }} are answered too late",
+        summary="too many requests to {{ $labels.namespace }} are answered late",
         description=(
-            "{{ $value | humanizePercentage }} of the answers of {{ $labels.namespace"
-            " }} came too late; 1% may."
+            "{{ $value | humanizePercentage }} of the answers of "
+            "{{ $labels.namespace }} came too late. The objective allows 1%."
         ),
-        fault="the agents are frozen again and again",
+        fault="the agents are frozen repeatedly",
         board="slo",
         cases=(
             fires(
@@ -110,8 +113,8 @@ def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
                 at=at,
                 labels={"namespace": "fleet", "slo": LATENCY},
                 says=(
-                    "requests to fleet are answered too late",
-                    f"{late:g}% of the answers of fleet came too late; 1% may.",
+                    "too many requests to fleet are answered late",
+                    f"{late:g}% of the answers of fleet came too late. The objective allows 1%.",
                 ),
             ),
             silent(
@@ -124,7 +127,9 @@ def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
                 at=at,
             ),
             silent(
-                {**answers("Match", "store", 100)}, at=at, what="failures are another objective"
+                {**answers("Match", "store", 100)},
+                at=at,
+                what="failures count for the other objective",
             ),
             silent(
                 {**answers("Append", "ok", 0.01), **in_time("Append", 0)},
@@ -136,7 +141,7 @@ def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
 
 
 def burn(slo: str, windows: tuple[Windows, ...], pace: Pace) -> str:
-    """Whether an objective's budget burns faster than one of the pairs of windows allows."""
+    """Return PromQL that is true when the burn rate exceeds the limit of a pair of windows."""
     return " or ".join(f"({_pair(slo, each, pace)})" for each in windows)
 
 
@@ -153,14 +158,14 @@ def _pair(slo: str, windows: Windows, pace: Pace) -> str:
 
 
 def answers(frame: str, result: str, each_minute: float) -> dict[str, Values]:
-    """Requests that were answered so, so many each minute."""
+    """Return a counter of answers with this result that grows by ``each_minute`` per minute."""
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_count",
                 frame=frame, result=result)  # fmt: skip
     return {series: Grows(each_minute)}
 
 
 def in_time(frame: str, each_minute: float) -> Mapping[str, Values]:
-    """Answers that came in time, so many each minute."""
+    """Return a counter of answers in time that grows by ``each_minute`` per minute."""
     limit = f"{recordings.IN_TIME_S[frame]}"
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_bucket",
                 frame=frame, result=words.OK, le=limit)  # fmt: skip

@@ -1,13 +1,13 @@
-"""Cases of alerts: written as short tables beside each alert, run by promtool.
+"""Test cases of alerts: written as short tables beside each alert, run by promtool.
 
     cases=(
         fires({of(metrics.POSTGRES_UP, "sync", "s1"): Holds(0)}, at="3m", ...),
         silent({of(metrics.POSTGRES_UP, "sync", "s1"): Holds(1)}, at="1h"),
     )
 
-Of each case with a counter a second one is made in which the counter begins anew in the middle, as
-after a restart: it must say the same.  And no alert may fire when there are no series at all, but
-for those that tell of that.
+For each case with a counter, a second case is derived in which the counter restarts from 0 in the
+middle, as it does when a process restarts.  Its result must be the same.  Another derived case has
+no series at all.  Then only alerts on missing series may fire.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from dashboards.series import JOB
 
 NAMESPACE = "fleet"
 STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600
+"""Seconds between samples; the same for long cases; the length from which a case is long."""
 QUIET_AT = "6h"
+"""When the case without any series is evaluated."""
 ANEW = "begun anew"
+"""End of the name of a case whose counters restart from 0 in the middle."""
 
 
 def target(component: str, pod: str) -> dict[str, str]:
-    """The labels that Prometheus gives a target."""
+    """Return the labels that Prometheus adds to the series of a target."""
     return {
         "job": JOB,
         "namespace": NAMESPACE,
@@ -42,7 +45,7 @@ def target(component: str, pod: str) -> dict[str, str]:
 
 
 def of(metric: Metric, component: str, pod: str, /, *, suffix: str = "", **labels: str) -> str:
-    """One series of a metric, as it is scraped from a pod."""
+    """Return the selector of one series of a metric, as it is scraped from a pod."""
     return promql.series(metric, suffix=suffix, **labels, **target(component, pod))
 
 
@@ -54,17 +57,20 @@ def fires(
     says: tuple[str, str],
     what: str = "",
 ) -> Case:
-    """With these series it fires once, with these labels, summary and description."""
+    """Return a case in which the alert fires once.
+
+    ``says`` are the summary and the description that the alert has then.
+    """
     return Case(series, at, (labels,), (says,), what)
 
 
 def silent(series: Mapping[str, Values], *, at: str, what: str = "") -> Case:
-    """With these series nobody hears of it."""
+    """Return a case in which the alert does not fire."""
     return Case(series, at, what=what)
 
 
 def all_of(alert: Alert) -> Iterator[Case]:
-    """Its cases, and those that follow from them."""
+    """Yield the cases of an alert and the cases that are derived from them."""
     for case in alert.cases:
         yield case
         if any(isinstance(each, Grows) for each in case.series.values()):
@@ -74,7 +80,7 @@ def all_of(alert: Alert) -> Iterator[Case]:
 
 
 def promtool(alert: Alert) -> dict[str, Any]:
-    """The file of tests of one alert, as promtool reads it, beside the file `rules_of` it."""
+    """Return promtool's test file of one alert; it names the rule file that `rules_of` writes."""
     cases = tuple(all_of(alert))
     step_s = max(step_of(case) for case in cases)
     return {
@@ -85,27 +91,27 @@ def promtool(alert: Alert) -> dict[str, Any]:
 
 
 def rules_of(alert: Alert) -> str:
-    """The file of rules that it is tested with: itself, and what it reads of recordings."""
+    """Return the rule file of a test: the alert and the recording rules that the alert reads."""
     pace = Pace()
     rules = [alert.rule(pace)]
-    # All of them for each alert would take minutes: the windows of some are days.
+    # Evaluating all recording rules for each alert would take minutes: some windows are days.
     rules = [each.rule(pace) for each in RECORDINGS if each.name in rules[0]["expr"]] + rules
     return str(yaml.safe_dump({"groups": [{"name": alert.name, "rules": rules}]}))
 
 
 def step_of(case: Case) -> int:
-    """Seconds between two samples: a minute, or five where a case lasts for many hours."""
+    """Return the seconds between two samples: 60, or 300 in cases longer than `LONG_S`."""
     return LONG_STEP_S if seconds(case.at) > LONG_S else STEP_S
 
 
 def _test(alert: Alert, case: Case, step_s: int) -> dict[str, Any]:
-    anew = case.what.endswith(ANEW)
+    restarts = case.what.endswith(ANEW)
     length = int(seconds(case.at)) // step_s + 1
     return {
         "name": f"{alert.name}: {'fires' if case.labels else 'silent'}, {case.what or case.at}",
         "interval": f"{step_s}s",
         "input_series": [
-            {"series": series, "values": _values(each, length, step_s, anew=anew)}
+            {"series": series, "values": _values(each, length, step_s, anew=restarts)}
             for series, each in case.series.items()
         ],
         "alert_rule_test": [

@@ -1,4 +1,4 @@
-"""One panel as Grafana would show it, more or less: drawn by matplotlib from what was answered."""
+"""Draw one panel with matplotlib from query results, similar to how Grafana shows it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ COLOURS = (
     *("#0072b2", "#d55e00", "#00805f", "#cc79a7", "#56b4e9", "#e69f00"),
     *("#7b61a8", "#8c6d31", "#637939", "#a55194"),
 )
-"""The colour-blind tell the first ones apart; names stand in the legend besides."""
+"""Colours of lines; the first six can be distinguished by colour-blind readers."""
 STEPS = {"green": "#1e8e4f", "orange": "#c77700", "red": "#c92a2a"}
 NAMED_MOST = 8
+"""Entries of a legend at most."""
 SMALL, MIDDLE = 7.0, 8.5
+"""Font sizes in points."""
 
 
 class Drawn(NamedTuple):
-    """One line of a picture: what it is called, and its course."""
+    """One line of a picture: its name in the legend, its points and its labels."""
 
     name: str
     times: Sequence[float]
@@ -34,7 +36,7 @@ class Drawn(NamedTuple):
 
 
 def draw(axes: Any, panel: Panel, answered: Sequence[Answer], begin_s: float) -> None:
-    """Draw a panel; one without data says so."""
+    """Draw a panel; write "no data" into it if no result has a finite value."""
     several = lines(answered)
     title = f"{panel.title}"
     axes.set_title(title, loc="left", fontsize=MIDDLE, color=INK, fontweight="bold", pad=5)
@@ -46,7 +48,7 @@ def draw(axes: Any, panel: Panel, answered: Sequence[Answer], begin_s: float) ->
 
 
 def lines(answered: Sequence[Answer]) -> list[Drawn]:
-    """The lines of a panel, named as its legend says."""
+    """Return the lines of a panel, with names made from the legend of each query."""
     return [
         Drawn(named(answer.legend, line), line.times, line.values, dict(line.labels))
         for answer in answered
@@ -55,7 +57,7 @@ def lines(answered: Sequence[Answer]) -> list[Drawn]:
 
 
 def named(legend: str, line: Line) -> str:
-    """What a line is called: the legend with its labels in it."""
+    """Return the name of a line: the legend with the values of the labels filled in."""
     return (
         re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: line.labels.get(found[1], ""), legend).strip()
         or "nothing counted"
@@ -63,14 +65,14 @@ def named(legend: str, line: Line) -> str:
 
 
 def limits(panel: Panel) -> list[tuple[float, str]]:
-    """The values from where on another colour holds, and which."""
+    """Return the limits of a panel: each value from which a new colour applies, and the colour."""
     defaults = panel.told.get("fieldConfig", {}).get("defaults", {})
     steps = defaults.get("thresholds", {}).get("steps", [])
     return [(step["value"], step["color"]) for step in steps if step.get("value") is not None]
 
 
 def colour_of(value: float, panel: Panel) -> str:
-    """The colour that a value has by the limits of its panel."""
+    """Return the colour of a value according to the limits of its panel."""
     defaults = panel.told.get("fieldConfig", {}).get("defaults", {})
     return _colour(value, defaults.get("thresholds", {}).get("steps", []))
 
@@ -132,10 +134,13 @@ def _axes(axes: Any, panel: Panel, custom: dict[str, Any]) -> None:
 
 
 def _range(axes: Any, panel: Panel) -> None:
-    """From 0 where nothing is below it, with room above; not a hair's breadth around a constant."""
+    """Set the y axis: it includes 0 and has room above the highest value.
+
+    A constant line therefore does not fill the whole axis with a tiny range.
+    """
     low, high = axes.dataLim.intervaly
     high = high * 1.08 if high > 0 else 1.0
-    low = min(low * 1.08, -0.02 * high)  # so that a line at 0 is seen
+    low = min(low * 1.08, -0.02 * high)  # so that a line at 0 is visible
     most = panel.told["fieldConfig"]["defaults"].get("max")
     axes.set_ylim(low, high if most is None else most * 1.04)
     if panel.unit in (panels.BYTES, panels.BYTES_PER_S):
@@ -146,7 +151,7 @@ def _range(axes: Any, panel: Panel) -> None:
 
 
 def _bounds(axes: Any, panel: Panel) -> None:
-    """Lines where limits are within the picture; words where they lie above it."""
+    """Draw limits as dashed lines; name limits that are far above the data in the title."""
     low, high = axes.get_ylim()
     far = []
     for value, colour in limits(panel):
@@ -159,8 +164,8 @@ def _bounds(axes: Any, panel: Panel) -> None:
             far.append(units.said(value, panel.unit))
     axes.set_ylim(low, high)
     if far:
-        told = f"limits above this: {', '.join(far)}"
-        axes.set_title(told, loc="right", fontsize=SMALL, color=FAINT, pad=5)
+        text = f"limits above this: {', '.join(far)}"
+        axes.set_title(text, loc="right", fontsize=SMALL, color=FAINT, pad=5)
 
 
 def _legend(axes: Any, several: list[Drawn]) -> None:
@@ -192,11 +197,11 @@ def _number(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> No
         x = (number + 0.5) / len(shown)
         if panel.told["fieldConfig"]["defaults"].get("decimals") == 0:
             value = round(value)
-        told = units.said(value, panel.unit)
+        text = units.said(value, panel.unit)
         style = {"ha": "center", "va": "center", "textcoords": "offset points"}
         place = {"xy": (x, 0.5), "xycoords": "axes fraction"}
         colour = colour_of(value, panel)
-        axes.annotate(told, xytext=(0, 5), fontsize=size, color=colour, **place, **style)
+        axes.annotate(text, xytext=(0, 5), fontsize=size, color=colour, **place, **style)
         axes.annotate(each.name, xytext=(0, -13), fontsize=SMALL, color=FAINT, **place, **style)
 
 
@@ -227,9 +232,9 @@ def _heat(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> None
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    told = "darker: more of them; left: the upper limit of each band"
+    text = "darker: more observations; left: the upper limit of each band"
     place = {"transform": axes.transAxes, "ha": "left", "va": "top"}
-    axes.text(0, -0.12, told, fontsize=SMALL, color=FAINT, **place)
+    axes.text(0, -0.12, text, fontsize=SMALL, color=FAINT, **place)
 
 
 def _bare(axes: Any) -> None:
@@ -249,7 +254,7 @@ def _ticker() -> Any:
 
 
 class Column(NamedTuple):
-    """One column of a table: its title, unit and limits, and its value for each row."""
+    """One column of a table: title, unit, limits (``steps``), and the value of each row."""
 
     title: str
     unit: str
@@ -258,27 +263,27 @@ class Column(NamedTuple):
 
 
 def columns(panel: Panel, answered: Sequence[Answer]) -> tuple[str, list[Column]]:
-    """By which label rows differ, and the columns, as the panel's own settings arrange them."""
+    """Return the label that names the rows of a table, and its columns in their order."""
     arranged = next(
         each["options"] for each in panel.told["transformations"] if each["id"] == "organize"
     )
     titles = list(arranged["renameByName"].values())
     by = next(name for name, at in arranged["indexByName"].items() if at == 0)
     settings = {
-        each["matcher"]["options"]: {one["id"]: one["value"] for one in each["properties"]}
+        each["matcher"]["options"]: {item["id"]: item["value"] for item in each["properties"]}
         for each in panel.told["fieldConfig"]["overrides"]
     }
-    made = []
+    found = []
     for title, answer in zip(titles, answered, strict=True):
         values = {line.labels.get(by, ""): line.values[-1] for line in answer.lines}
         own = settings.get(title, {})
         steps = own.get("thresholds", {}).get("steps", [])
-        made.append(Column(title, own.get("unit", panel.unit), steps, values))
-    return by, made
+        found.append(Column(title, own.get("unit", panel.unit), steps, values))
+    return by, found
 
 
 def listed(axes: Any, panel: Panel, answered: Sequence[Answer]) -> None:
-    """Draw a table."""
+    """Draw a panel that is a table."""
     by, several = columns(panel, answered)
     _bare(axes)
     axes.set_title(panel.title, loc="left", fontsize=MIDDLE, color=INK, fontweight="bold", pad=5)
@@ -294,11 +299,11 @@ def listed(axes: Any, panel: Panel, answered: Sequence[Answer]) -> None:
         axes.text(0.01, y, name, color=INK, **style)
         for at, each in enumerate(several, 1):
             if name in each.values:
-                told = units.said(each.values[name], each.unit)
+                text = units.said(each.values[name], each.unit)
                 axes.text(
                     0.01 + at * width,
                     y,
-                    told,
+                    text,
                     color=_colour(each.values[name], each.steps),
                     **style,
                 )

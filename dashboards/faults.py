@@ -1,8 +1,8 @@
-"""Faults that make alerts fire: each is made on a running fleet, and mended when it is left.
+"""Faults that make alerts fire; each is a context manager over a running fleet.
 
-    async with made.make(world): ...    # the fault is there
+    async with fault.make(world): ...    # the fault exists in this block, and is removed after it
 
-One fault may make several alerts fire.  What is stopped is one process of the fleet, by its id.
+One fault may make several alerts fire.  Processes are stopped by their process id.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from tests.support.operating import csr_pem, posted, uri
 
 AGENTS, COORDINATORS, SYNCS = ("a1", "a2", "a3"), ("c1", "c2"), ("s1", "s2")
 FROZEN_S, AWAKE_S = 1.5, 1.0
-"""How long a process that halts stands still, and runs, by turns."""
+"""A halting process is frozen and runs alternately, for so many seconds each."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams of one flood; how long those that it comes to stand still, and run, by turns."""
+"""Datagrams of one flood; seconds for which the flooded processes are frozen, then run."""
 STORM_S, STORMS = 0.05, 12
-"""Between two visits of one client of a storm, and how many there are."""
+"""Seconds between two connections of one client of a storm; number of these clients."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
-"""Between two lives of an agent, two frames of an intruder, two signing requests of a pod."""
+"""Seconds between two restarts of an agent, two forbidden frames, two signing requests."""
 DAY_S = 86_400.0
 
 
@@ -53,7 +53,7 @@ DAY_S = 86_400.0
 
 
 def killed(*names: str) -> Make:
-    """These are killed, and stay away."""
+    """Return a fault: these processes are killed and not started until the fault is removed."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -71,7 +71,7 @@ def killed(*names: str) -> Make:
 
 @contextlib.contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
-    """These processes do not run meanwhile."""
+    """Freeze these processes with SIGSTOP while the block runs."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -84,13 +84,13 @@ def stopped(pids: list[int]) -> Iterator[None]:
 
 @asynccontextmanager
 async def syncs_frozen(world: World) -> AsyncIterator[None]:
-    """Both syncs are there and do nothing."""
+    """Fault: both syncs are frozen; their connections stay open."""
     with stopped([world.seen.pid(name) for name in SYNCS]):
         yield
 
 
 def halting(*names: str) -> Make:
-    """These stand still again and again, for longer than anybody should wait."""
+    """Return a fault: these processes are frozen repeatedly, longer than requests may take."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -107,9 +107,9 @@ def halting(*names: str) -> Make:
 
 @asynccontextmanager
 async def flooded(world: World) -> AsyncIterator[None]:
-    """The coordinators stand still by turns, and more datagrams come than their buffers hold.
+    """Fault: coordinators are frozen repeatedly and receive more datagrams than buffers hold.
 
-    A coordinator that runs all the time reads faster than one sender sends.
+    They must be frozen, because a running coordinator reads faster than one sender sends.
     """
     pids = [world.seen.pid(name) for name in COORDINATORS]
     addresses = [world.seen.fleet.places[name].plain for name in COORDINATORS]
@@ -126,7 +126,7 @@ async def flooded(world: World) -> AsyncIterator[None]:
 
 
 def pour(address: str) -> None:
-    """Send datagrams that nobody can read."""
+    """Send `FLOOD` datagrams of 1,200 zero bytes, which are no valid QUIC packets."""
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         for _ in range(FLOOD):
@@ -135,7 +135,7 @@ def pour(address: str) -> None:
 
 @asynccontextmanager
 async def begun_again(world: World) -> AsyncIterator[None]:
-    """An agent is killed each time when it has come up."""
+    """Fault: an agent is killed each time it has started."""
 
     async def once() -> None:
         await world.seen.end("a3", signal.SIGKILL)
@@ -152,14 +152,14 @@ async def begun_again(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def database_stopped(world: World) -> AsyncIterator[None]:
-    """PostgreSQL is away, an agent begins without it, and two clients append all the same."""
+    """Fault: PostgreSQL is stopped, an agent starts without it, two clients keep appending."""
     await world.seen.end(DATABASE)
     await world.seen.end("a3", signal.SIGKILL)
     await world.seen.end("s2", signal.SIGKILL)
     await begin(world, "s2")
     await begin(world, "a3")
     try:
-        # One identity has half of the places at most, so it takes two to fill a queue.
+        # One identity may use half of a queue at most, so two clients are needed to fill it.
         async with appending(world, "more-1"), appending(world, "more-2"):
             yield
     finally:
@@ -169,7 +169,7 @@ async def database_stopped(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def appending(world: World, name: str) -> AsyncIterator[None]:
-    """A client more, which has twenty appends under way at one coordinator."""
+    """Run another client that keeps twenty appends in flight at one coordinator."""
     me = identities.named(f"client/{name}", TRUST_DOMAIN)
     files.issue(files.open_authority(world.certs), me, world.certs)
     address = world.seen.fleet.coordinators(Version.NEW)[:1]
@@ -193,22 +193,22 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def world_against(world: World) -> AsyncIterator[None]:
-    """Whatever is foretold, the opposite comes, and further away than any interval."""
+    """Fault: each outcome is the opposite of the forecast and outside its interval."""
     os.kill(world.seen.pid(CLIENT), signal.SIGUSR1)
     try:
         yield
     finally:
-        await again(world, CLIENT)  # its next life begins with the old world
+        await again(world, CLIENT)  # a restarted client sends normal outcomes again
 
 
 @asynccontextmanager
 async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
-    """The coordinators send their spans to a collector that is not there."""
+    """Fault: the coordinators export spans to a collector that does not exist."""
     settings: Any = world.seen.fleet.settings
     before = settings["coordinator"]
-    told = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
-    settings["coordinator"] = before | told
-    for name in COORDINATORS:  # each: a client asks one of them, and stays with it
+    exporting = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
+    settings["coordinator"] = before | exporting
+    for name in COORDINATORS:  # all: a client stays with one coordinator
         await again(world, name)
     try:
         yield
@@ -220,7 +220,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def few_files(world: World) -> AsyncIterator[None]:
-    """An agent may open hardly more files than it has, and enough to be scraped."""
+    """Fault: an agent may open only four more files than it has open, enough for scrapes."""
     pid = world.seen.pid("a1")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = len(os.listdir(f"/proc/{pid}/fd"))
@@ -233,7 +233,7 @@ async def few_files(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def nothing_watched(world: World) -> AsyncIterator[None]:
-    """Prometheus has no target."""
+    """Fault: Prometheus has no target."""
     await world.asked.watch([])
     try:
         yield
@@ -246,7 +246,10 @@ async def nothing_watched(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def not_renewed(world: World) -> AsyncIterator[None]:
-    """The certificate of an agent ends in two minutes, and nobody can issue another."""
+    """Fault: the certificate of an agent expires in two minutes and cannot be renewed.
+
+    The key of the authority is moved away, so that no new certificate can be issued.
+    """
     authority, me = files.open_authority(world.certs), identities.named("agent/a1", TRUST_DOMAIN)
     hidden = world.folder / "authority.pem"
     shutil.move(files.authority_path(world.certs), hidden)
@@ -261,7 +264,7 @@ async def not_renewed(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def allowlist_wrong(world: World) -> AsyncIterator[None]:
-    """The allowlist is nonsense."""
+    """Fault: the allowlist contains an invalid text."""
     path = world.certs / ALLOWLIST
     before = path.read_bytes()
     path.write_bytes(b"nobody/knows what this is\x00\n")
@@ -273,7 +276,7 @@ async def allowlist_wrong(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def another_bundle(world: World) -> AsyncIterator[None]:
-    """One agent trusts one authority more, and that one ends soon."""
+    """Fault: one agent trusts an additional authority, which expires in twelve hours."""
     own, other = world.folder / "certs-of-a3", world.folder / "other"
     shutil.copytree(world.certs, own)
     files.init_authority(other, TRUST_DOMAIN, days=0.5)
@@ -293,11 +296,11 @@ async def another_bundle(world: World) -> AsyncIterator[None]:
 
 
 def storm(identity: str) -> Make:
-    """Somebody connects, asks and leaves, all the time."""
+    """Return a fault: clients of this identity connect, send a request and disconnect, nonstop."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
-        async def knock() -> None:
+        async def visit() -> None:
             connecting = AsyncClient.connect(
                 world.seen.fleet.coordinators(Version.NEW)[:1],
                 directory=world.certs,
@@ -309,7 +312,7 @@ def storm(identity: str) -> Make:
                     await client.members()
             await asyncio.sleep(STORM_S)
 
-        async with meanwhile(knock, STORMS):
+        async with meanwhile(visit, STORMS):
             yield
 
     return make
@@ -317,14 +320,14 @@ def storm(identity: str) -> Make:
 
 @asynccontextmanager
 async def intruding(world: World) -> AsyncIterator[None]:
-    """A client sends what only a coordinator may send."""
-    told: Any = SimpleNamespace(
+    """Fault: a client sends frames that only a coordinator may send."""
+    arguments: Any = SimpleNamespace(
         certs=str(world.certs),
         identity=f"client/{CLIENT}",
         addresses=",".join(world.seen.fleet.coordinators(Version.NEW)),
     )
     nobody: Any = None
-    asking = Asking(nobody, told)
+    asking = Asking(nobody, arguments)
 
     async def intrude() -> None:
         await asking.intrude(0.0)
@@ -338,7 +341,7 @@ async def intruding(world: World) -> AsyncIterator[None]:
 
 
 def refusing(allows: Callable[[User, str, str], bool]) -> Make:
-    """The API server lets the operator do only this."""
+    """Return a fault: the API server permits only the requests for which ``allows`` is true."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -355,7 +358,7 @@ def refusing(allows: Callable[[User, str, str], bool]) -> Make:
 
 @asynccontextmanager
 async def asked_wrongly(world: World) -> AsyncIterator[None]:
-    """A pod asks for the certificate of another."""
+    """Fault: a pod requests a certificate for another pod."""
 
     async def ask() -> None:
         posted(world.seen.cluster.server, csr_pem(uri(pod="agent-1")))
@@ -367,7 +370,7 @@ async def asked_wrongly(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_pods(world: World) -> AsyncIterator[None]:
-    """No pod of a pool is ready."""
+    """Fault: no pod of a pool is ready."""
     pods_ready(world.seen.cluster.server, share=0)
     try:
         yield
@@ -384,9 +387,9 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
-    # First, while the hours behind hold little: what looks over a day is moved the sooner.
+    # This fault is first: the alerts look back a day, and little history dilutes the fault yet.
     Fault(
-        "the world goes against what is said",
+        "outcomes are the opposite of forecasts",
         ("CoverageOff", "LicenceLost"),
         world_against,
         within_s=420.0,
@@ -408,28 +411,28 @@ FAULTS = (
         ),
         database_stopped,
     ),
-    Fault("spans go nowhere", ("SpansDropped",), spans_go_nowhere),
+    Fault("spans are exported to no collector", ("SpansDropped",), spans_go_nowhere),
     Fault("both syncs are frozen", ("FeedLag",), syncs_frozen),
     Fault("agents halt", ("LatencyBurn", "LatencyBurnSlow"), halting(*AGENTS)),
     Fault("a coordinator halts", ("LoopLag",), halting("c1")),
-    Fault("datagrams pour on coordinators that halt", ("UdpDropped",), flooded),
-    Fault("a network loses packets", ("QuicLoss",), lossy),
-    Fault("an agent begins again and again", ("CrashLoop",), begun_again),
-    Fault("an agent may open few files", ("OpenFiles",), few_files, within_s=180.0),
+    Fault("halting coordinators are flooded with datagrams", ("UdpDropped",), flooded),
+    Fault("the network loses packets of the coordinators", ("QuicLoss",), lossy),
+    Fault("an agent restarts again and again", ("CrashLoop",), begun_again),
+    Fault("an agent may open few more files", ("OpenFiles",), few_files, within_s=180.0),
     Fault("Prometheus has no target", ("TelemetryAbsent",), nothing_watched),
     Fault("a certificate is not renewed", ("CertificateExpires", "RenewalStuck"), not_renewed),
-    Fault("the allowlist is nonsense", ("SecurityFileWrong",), allowlist_wrong),
+    Fault("the allowlist is invalid", ("SecurityFileWrong",), allowlist_wrong),
     Fault("an agent trusts another bundle", ("BundleSkew", "AuthorityExpires"), another_bundle),
-    Fault("a stranger knocks", ("HandshakesRefused",), storm(STRANGER)),
-    Fault("a client comes and goes", ("ReconnectStorm",), storm(f"client/{CLIENT}")),
-    Fault("a client intrudes", ("FramesDenied",), intruding),
+    Fault("a client without permission connects", ("HandshakesRefused",), storm(STRANGER)),
+    Fault("a client connects and disconnects", ("ReconnectStorm",), storm(f"client/{CLIENT}")),
+    Fault("a client sends forbidden frames", ("FramesDenied",), intruding),
     Fault("no operator runs", ("NoOperatorLeader",), killed(*REPLICAS)),
-    Fault("the API server refuses all", ("OperatorStale",), refusing(_pods_alone)),
+    Fault("the API server refuses all requests", ("OperatorStale",), refusing(_pods_alone)),
     Fault(
         "no signing request can be answered",
         ("SigningRequestsWaiting", "TaskFailures"),
         refusing(_answers_nothing),
     ),
-    Fault("a pod says it is another", ("SigningRequestsRefused",), asked_wrongly),
+    Fault("a pod pretends to be another pod", ("SigningRequestsRefused",), asked_wrongly),
     Fault("no pod of a pool is ready", ("PoolShort",), no_pods),
 )

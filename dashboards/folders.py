@@ -1,4 +1,4 @@
-"""Files that are built from the code and committed, and the modules that they are built from."""
+"""Write and compare files that are built from code; load the modules that define them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from typing import Any
 
 
 def parts(package: ModuleType, attribute: str) -> tuple[Any, ...]:
-    """What each module of a package has below this name, by the name of the module.
+    """Return the attribute of this name of every module in a package, sorted by module name.
 
-    ValueError when a part is not called as its file is.
+    Raise ValueError if the ``name`` of such a value differs from the name of its file.
     """
-    made = []
+    found = []
     for name in sorted(each.name for each in pkgutil.iter_modules(package.__path__)):
         part = getattr(importlib.import_module(f"{package.__name__}.{name}"), attribute)
         if part.name != name:
             place = f"{package.__name__.replace('.', '/')}/{name}.py"
-            raise ValueError(f"{place} calls its part {part.name!r}: name it as the file is named")
-        made.append(part)
-    return tuple(made)
+            raise ValueError(
+                f"{place} defines {attribute} with the name {part.name!r}: use {name!r}"
+            )
+        found.append(part)
+    return tuple(found)
 
 
 def behind(wanted: Mapping[Path, str]) -> list[Path]:
-    """Files that say something else than is wanted, that are missing, or that are left over.
+    """Return the paths of files that are missing, out of date, or no longer wanted.
 
-    ``wanted`` are all files that there should be in their folders, with their texts.
+    ``wanted`` maps the path of every file that its folder should hold to the text of the file.
     """
     changed = [
         path
@@ -36,12 +38,12 @@ def behind(wanted: Mapping[Path, str]) -> list[Path]:
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
     kinds = {(path.parent, path.suffix) for path in wanted}
-    there = {path for folder, suffix in kinds for path in folder.glob(f"*{suffix}")}
-    return changed + sorted(there - set(wanted))
+    existing = {path for folder, suffix in kinds for path in folder.glob(f"*{suffix}")}
+    return changed + sorted(existing - set(wanted))
 
 
 def write(wanted: Mapping[Path, str]) -> list[Path]:
-    """Write what is behind, and remove what is left over; the files that changed."""
+    """Write missing and outdated files, remove unwanted files, and return the changed paths."""
     changed = behind(wanted)
     for path in changed:
         if path in wanted:

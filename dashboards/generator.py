@@ -1,4 +1,4 @@
-"""A small load test beside the fleet that is looked at: it has a fleet of its own, and metrics."""
+"""Run a small load test with a fleet of its own, so that the dashboard Load test has data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from midstreamer.cli.local import free_ports
 from tests.support.prometheus import Target
 
 USERS, PER_S, RECONNECTS_PER_S = 12, 10.0, 0.5
+"""Users of the load test; requests per second; reconnects per second."""
 END_S = 120.0
-"""Longest that it may take to end after its load has."""
+"""Longest time that the load test may take to exit after its load has ended."""
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
-    """Its generator as a target, which asks for so many seconds; it has ended after the block."""
+    """Run a load test for so many seconds; yield its generator as a Prometheus target.
+
+    At the end of the block the load test is awaited, and killed after `END_S`.
+    """
     await asyncio.to_thread(folder.mkdir)
     shape = folder / "shape.json"
     stage = {"seconds": seconds, "begin": PER_S, "end": PER_S}
-    told = {"stages": [stage], "users": USERS, "reconnects_per_s": RECONNECTS_PER_S}
-    shape.write_text(json.dumps(told), encoding="utf-8")
+    content = {"stages": [stage], "users": USERS, "reconnects_per_s": RECONNECTS_PER_S}
+    shape.write_text(json.dumps(content), encoding="utf-8")
     listen = f"127.0.0.1:{free_ports(1, datagram=False)[0]}"
     with (folder / "load.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Alerts on what is left of the life of a certificate."""
+"""The expression shared by the alerts on how long a certificate is still valid."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from midstreamer.telemetry import metrics
 
 
 def little_left(share_max: float, left_max: str, pace: Pace) -> str:
-    """The share that is left of a certificate's life, where it is below ``share_max``.
+    """Return PromQL for certificates of which less than a share and less than a time is left.
 
-    And less than ``left_max`` in time, such as ``7d``: of a life of years a tenth is no hurry.
+    The value is the share of the validity that is left; it must be below ``share_max``.  The time
+    that is left must also be below ``left_max``, such as ``7d``: a tenth of a validity of several
+    years is not urgent.  ``pace`` scales ``left_max``.
     """
     ends, begins = ours(metrics.CERTIFICATE_EXPIRY_S), ours(metrics.CERTIFICATE_BEGIN_S)
     left = f"({ends} > 0) - time()"

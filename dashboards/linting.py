@@ -1,7 +1,8 @@
-"""Rules that boards are held to; those of Grafana's dashboard-linter that apply, and our own.
+"""Rules for dashboards: those of Grafana's dashboard-linter that apply, and our own.
 
-Each rule takes a built board and gives complaints: where, and what to do.  An exception needs a
-reason, and one that excuses nothing any more is itself a complaint.
+Each rule takes a built dashboard and yields complaints: which panel, and what is wrong.  An
+exception excuses one complaint and needs a reason.  An exception that excuses nothing is itself a
+complaint.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from dashboards.reading import Panel
 from midstreamer.telemetry import metrics
 
 Board = Mapping[str, Any]
+"""A built dashboard: the JSON object that Grafana imports."""
 KINDS = frozenset({"timeseries", "stat", "heatmap", "table"})
+"""Grafana's types of panels that we use."""
 TRACED = (metrics.name(metrics.REQUEST_LATENCY_S), metrics.name(metrics.CALL_LATENCY_S))
-"""Histograms whose observations carry the id of their trace."""
+"""Histograms whose observations carry a trace id (exemplars)."""
 LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 LETTERS = 6
-"""Of a title, for each column that a panel is wide."""
+"""Characters of a title that fit into one column of Grafana's grid."""
 
 
 class Complaint(NamedTuple):
-    """What is wrong where, by which rule."""
+    """One violation of a rule: the rule, the dashboard, the panel and the reason."""
 
     rule: str
     board: str
     panel: str
-    """Empty when it is about the whole board."""
+    """Title of the panel; empty if the complaint is about the whole dashboard."""
     why: str
 
     def __str__(self) -> str:
@@ -39,11 +42,11 @@ class Complaint(NamedTuple):
 
 
 Found = Iterator[tuple[str, str]]
-"""Complaints of one rule: the panel, and why."""
+"""Complaints of one rule, as pairs: title of the panel, and the reason."""
 
 
 class Exempt(NamedTuple):
-    """A complaint that is let pass."""
+    """An exception: a complaint that is excused, and the reason why."""
 
     rule: str
     board: str
@@ -55,22 +58,22 @@ EXCEPTIONS: tuple[Exempt, ...] = ()
 
 
 def boards_are_known(board: Board) -> Found:
-    """A board has an identity, a title, a description and the tag by which links find it."""
+    """A dashboard has a uid, a title, a description and the tag that links select by."""
     for key in ("uid", "title", "description"):
         if not board.get(key):
             yield "", f"it has no {key}"
     if TAG not in board.get("tags", []):
-        yield "", f"it has not the tag {TAG}: the links of the others do not show it"
+        yield "", f"it does not have the tag {TAG}: other dashboards do not link to it"
 
 
 def boards_are_code(board: Board) -> Found:
-    """A board cannot be edited in the browser: the next deployment would undo it."""
+    """A dashboard is read-only in the browser, because the next deployment undoes edits."""
     if board.get("editable", True):
         yield "", "it is editable: make it readonly"
 
 
 def datasource_is_chosen(board: Board) -> Found:
-    """The data source is a variable, and every panel and query takes it."""
+    """The data source is a variable, and every panel and query uses this variable."""
     listed = board.get("templating", {}).get("list", [])
     if not any(
         each.get("type") == "datasource" and each.get("query") == "prometheus" for each in listed
@@ -83,7 +86,7 @@ def datasource_is_chosen(board: Board) -> Found:
 
 
 def variables_are_kept(board: Board) -> Found:
-    """There is a namespace to choose; choices follow the time, and ask what exists."""
+    """There is a variable `namespace`; variables follow the time range and query known series."""
     try:
         found = list(reading.variables(board))
     except ValueError as error:
@@ -93,7 +96,7 @@ def variables_are_kept(board: Board) -> Found:
         yield "", "it has no variable namespace"
     for each in found:
         if each.told.get("refresh") != 2:
-            yield "", f"variable {each.name} is not asked again when the time changes"
+            yield "", f"variable {each.name} is not refreshed when the time range changes"
         for rule, why in queries.complaints(each.series, VARIABLE_RULES):
             yield "", f"variable {each.name}: {why} ({rule})"
 
@@ -102,45 +105,48 @@ VARIABLE_RULES = (queries.metrics_exist, queries.labels_exist, queries.expressio
 
 
 def variables_are_used(board: Board) -> Found:
-    """What can be chosen changes something, and what a query takes can be chosen."""
+    """Every variable is used by a query, and every variable in a query is defined."""
     listed = [each["name"] for each in board.get("templating", {}).get("list", [])]
     text = " ".join(query.text for panel in reading.panels(board) for query in panel.queries)
     for name in listed:
         if name != "datasource" and not re.search(rf"\${name}\b", text):
-            yield "", f"no panel takes the variable {name}"
+            yield "", f"no panel uses the variable {name}"
     for name in sorted(set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", *listed}):
-        yield "", f"a query takes ${name}, which is no variable of the board"
+        yield "", f"a query uses ${name}, which is no variable of the dashboard"
 
 
 def rows_ask(board: Board) -> Found:
-    """Each panel stands in a row whose title is a question, asked once."""
+    """Every panel belongs to a row, and the title of each row is a unique question."""
     asked = reading.rows(board)
     for title in asked:
         if not title.endswith("?"):
-            yield title, "its title is no question"
+            yield title, "its title is no question: end it with a question mark"
         if asked.count(title) > 1:
-            yield title, "another row asks the same"
+            yield title, "another row has the same title"
     for panel in reading.panels(board):
         if not panel.row:
-            yield panel.title, "it stands in no row"
+            yield panel.title, "it belongs to no row"
 
 
 def panels_speak(board: Board) -> Found:
-    """A panel has a short title of its own, and says what it shows, what is bad, what to do."""
+    """A panel has a short, unique title, and a description in the three parts of `panels.Says`."""
     titles = [(panel.row, panel.title) for panel in reading.panels(board)]
     for panel in reading.panels(board):
         most = LETTERS * panel.told["gridPos"]["w"]
         if not 0 < len(panel.title) <= most:
             yield panel.title, f"its title has {len(panel.title)} characters: 1 to {most} fit"
         if titles.count((panel.row, panel.title)) > 1:
-            yield panel.title, "another panel of the row is called so"
+            yield panel.title, "another panel of the row has the same title"
         said = str(panel.told.get("description", ""))
         if not re.fullmatch(r"\S.+\n\n\*\*Bad:\*\* \S.+\n\n\*\*Then:\*\* \S.+", said):
-            yield panel.title, "its description does not say what it shows, what is bad, what then"
+            yield (
+                panel.title,
+                "its description does not say what it shows, what is bad and what to do",
+            )
 
 
 def panels_have_units(board: Board) -> Found:
-    """A panel is of a kind that we draw, and its values have a unit that Grafana knows."""
+    """A panel has one of `KINDS` as its type, and one of `panels.UNITS` as its unit."""
     for panel in reading.panels(board):
         if panel.kind not in KINDS:
             yield panel.title, f"it is a {panel.kind or 'nothing'}: take one of {sorted(KINDS)}"
@@ -149,7 +155,7 @@ def panels_have_units(board: Board) -> Found:
 
 
 def panels_do_not_overlap(board: Board) -> Found:
-    """Panels lie beside each other on the grid, within its width."""
+    """Panels do not overlap, and end within the width of the grid."""
     taken: dict[tuple[int, int], str] = {}
     for panel in reading.panels(board):
         at = panel.told["gridPos"]
@@ -158,49 +164,52 @@ def panels_do_not_overlap(board: Board) -> Found:
             yield panel.title, f"it ends at column {x + at['w']} of {panels.WIDTH}"
         cells = [(x + dx, y + dy) for dx in range(at["w"]) for dy in range(at["h"])]
         for over in sorted({taken[cell] for cell in cells if cell in taken}):
-            yield panel.title, f"it lies over {over!r}"
+            yield panel.title, f"it overlaps {over!r}"
         taken |= dict.fromkeys(cells, panel.title)
 
 
 def queries_are_true(board: Board) -> Found:
-    """Every panel asks something, and every query keeps the rules of `dashboards.queries`."""
+    """Every panel has a query, and every query follows the rules of `dashboards.queries`."""
     for panel in reading.panels(board):
         if not panel.queries:
-            yield panel.title, "it asks nothing"
+            yield panel.title, "it has no query"
         for query in panel.queries:
             for rule, why in queries.complaints(query.text):
                 yield panel.title, f"{why} ({rule})"
 
 
 def legends_tell_lines_apart(board: Board) -> Found:
-    """What a line is called has every label by which there are several, and no other."""
+    """The legend of a query contains every label of its result, and no other label."""
     for panel in reading.panels(board):
         for query in panel.queries:
             if query.instant or panel.kind == "heatmap":
                 continue
             if not query.legend:
-                yield panel.title, "a line of it has no name"
+                yield panel.title, "one of its queries has no legend"
             try:
                 has = queries.kept(queries.parsed(query.text)) or frozenset()
             except ValueError:
                 continue
             named = set(LEGEND_LABEL.findall(query.legend))
             if named - has:
-                told = ", ".join(sorted(named - has))
-                yield panel.title, f"its lines are named by {told}, which they do not have"
+                labels = ", ".join(sorted(named - has))
+                yield panel.title, f"its legend names {labels}, which the result does not have"
             if has - named:
-                told = ", ".join(sorted(has - named))
-                yield panel.title, f"its lines differ by {told}, which their names do not say"
+                labels = ", ".join(sorted(has - named))
+                yield panel.title, f"its lines differ by {labels}, which its legend does not name"
 
 
 def latencies_lead_to_traces(board: Board) -> Found:
-    """A graph of a latency whose observations carry traces shows exemplars, on one of its lines."""
+    """A graph of one of the `TRACED` histograms shows exemplars on at least one line."""
     for panel in reading.panels(board):
         if panel.kind not in ("timeseries", "heatmap"):
             continue
         asked = [query for query in panel.queries if _is_latency(query.text)]
         if asked and not any(query.exemplars for query in asked):
-            yield panel.title, "no dot of it leads to a trace: ask for exemplars"
+            yield (
+                panel.title,
+                "none of its queries has exemplars: set exemplars=True on one, to link to traces",
+            )
 
 
 def _is_latency(text: str) -> bool:
@@ -232,7 +241,7 @@ RULES: tuple[Rule, ...] = (
 def complaints(
     boards: Iterable[Board], exceptions: tuple[Exempt, ...] = EXCEPTIONS
 ) -> list[Complaint]:
-    """Everything that is wrong with boards, but for the exceptions; and exceptions without use."""
+    """Return all complaints that no exception excuses, and the exceptions that excuse nothing."""
     found = [
         Complaint(rule.__name__, str(board.get("uid", "")), panel, why)
         for board in boards

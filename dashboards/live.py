@@ -1,11 +1,11 @@
-"""Every query of every board, asked of a real Prometheus that scrapes a real fleet under load.
+"""Send every query of every dashboard to a real Prometheus that scrapes a real fleet under load.
 
     python -m dashboards live --seconds 90
 
-The fleet is the one of `tests.observed`: each component, the operator and a client that asks and
-is refused.  A load test with a fleet of its own runs beside it.  Prometheus keeps our rules.  A
-query or a variable that gives no data fails the run.  What was answered is kept for
-`dashboards.pictures`.
+The fleet is the one of `tests.observed`: each component, the operator, and a client whose requests
+are partly refused.  A load test with a fleet of its own runs beside it.  Prometheus evaluates our
+rules.  The run fails if a query or a variable has no data.  The results are written to a file, from
+which `dashboards.pictures` draws.
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ from tests.support import prometheus
 from tests.support.prometheus import Pace, Prometheus
 
 KEPT = built.ROOT / ".cache/dashboards/answers.json"
+"""File with the results of the last run."""
 SCRAPE_S = 1.0
+"""Seconds between two scrapes, and between two evaluations of the rules."""
 INTERVAL = "15s"
-"""For `$__rate_interval`, which would be 4 s: one that smooths what only a few requests make."""
+"""Value of `$__rate_interval`: with 4 s, as Grafana would choose, rates of few requests jump."""
 ASKS_S = 60.0
-"""The load goes on so long after, while queries are asked."""
+"""Seconds for which the load continues while the queries are sent."""
 UP_S = 240.0
-"""Longest until everything is scraped; a load test has a fleet of its own to start."""
+"""Longest wait until all targets are scraped; the load test must start a fleet first."""
 SETTLES_S = 15.0
-"""After which an interval is full."""
+"""Seconds before the measured time, so that the first `INTERVAL` is full of data."""
 STEP_S = 1.0
+"""Seconds between two points of a range query."""
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
-"""What variables say: all that there is."""
+"""Values of the variables of dashboards: the local fleet, and everything in it."""
 
 
 async def run(seconds: float) -> int:
-    """Ask everything after so many seconds of load; 1 when something has no data."""
+    """Send all queries after so many seconds of load; return 1 if one has no data, else 0."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-boards-") as folder:
         lasts_s = seconds + SETTLES_S + ASKS_S
         async with _looked_at(Path(folder), lasts_s) as asked:
@@ -72,7 +75,7 @@ async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
 
 
 async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
-    """What every query and variable of every board gives over this time."""
+    """Return the results of every query and variable of every dashboard for this time range."""
     found: list[Answer] = []
     for board in built.boards():
         found += await _variables(asked, board)

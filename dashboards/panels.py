@@ -1,7 +1,7 @@
-"""Panels of boards, on Grafana's own types: a graph, a number, a heatmap, a table.
+"""Builders for panels of dashboards, on Grafana's own types: graph, number, heatmap and table.
 
-Each is asked for with its unit and with what it says to a reader: what it shows, what is bad, and
-what to do then.  So none can be made that leaves its reader alone.
+Every builder requires a unit and a description (`Says`): what the panel shows, what is bad, and
+what to do then.  A panel without an explanation can therefore not be built.
 """
 
 from __future__ import annotations
@@ -27,45 +27,46 @@ DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasourc
 WIDTH: Final = 24
 """Columns of Grafana's grid."""
 GRAPH_HEIGHT, NUMBER_HEIGHT = 8, 4
+"""Heights of panels in rows of Grafana's grid."""
 GREEN, AMBER, RED = "green", "orange", "red"
 
-# Units, as Grafana calls them.
+# Grafana's names of units.
 SECONDS, MILLISECONDS, BYTES, SHARE = "s", "ms", "bytes", "percentunit"
 PER_S, BYTES_PER_S, COUNT, PLAIN = "cps", "Bps", "short", "none"
 UNITS = frozenset({SECONDS, MILLISECONDS, BYTES, SHARE, PER_S, BYTES_PER_S, COUNT, PLAIN})
 
 
 class Says(NamedTuple):
-    """What a panel says to its reader, a sentence or two each."""
+    """The description of a panel: what it shows, what is bad, and what to do then."""
 
     shows: str
     bad: str
     do: str
 
     def text(self) -> str:
-        """As Grafana shows it: Markdown, behind the panel's corner."""
+        """Return the description as Markdown; Grafana shows it at the corner of the panel."""
         return f"{self.shows}\n\n**Bad:** {self.bad}\n\n**Then:** {self.do}"
 
 
 class Line(NamedTuple):
-    """One query of a panel, and what its lines are called: ``{{pod}}`` is a label."""
+    """One query of a panel and its legend, in which ``{{pod}}`` is the value of a label."""
 
     query: str
     legend: str
     exemplars: bool = False
-    """Whether dots lead from it to traces; of latencies only."""
+    """Whether Grafana shows exemplars, dots that link to traces; only for latencies."""
 
 
 class Limits(NamedTuple):
-    """From where on a value is worth a look, and from where on it is bad."""
+    """The values from which a panel turns amber (``warn``) and red (``bad``)."""
 
     warn: float | None = None
     bad: float | None = None
     upward: bool = True
-    """Whether large is bad; else small is."""
+    """Whether large values are bad; otherwise small values are bad."""
 
     def steps(self) -> list[models.Threshold]:
-        """As Grafana colours them, from the smallest value on."""
+        """Return Grafana's thresholds with their colours, from the smallest value up."""
         if self.upward:
             rising = [(None, GREEN), (self.warn, AMBER), (self.bad, RED)]
         else:
@@ -81,17 +82,17 @@ NO_LIMITS = Limits()
 
 
 def above(bad: float, *, warn: float | None = None) -> Limits:
-    """What is bad from this value upward."""
+    """Return limits for values that are bad from ``bad`` upward."""
     return Limits(warn, bad)
 
 
 def below(bad: float, *, good: float | None = None) -> Limits:
-    """What is bad below this value; between it and ``good`` it is worth a look."""
+    """Return limits for values that are bad below ``bad``, and amber from there to ``good``."""
     return Limits(good, bad, upward=False)
 
 
 Panel = Any
-"""A builder of the SDK; its classes for panels have no common one with what we call."""
+"""A panel builder of the Grafana SDK; its classes share no base class with the methods we call."""
 
 
 def graph(
@@ -105,9 +106,10 @@ def graph(
     most: float | None = None,
     leads: Sequence[str] = (),
 ) -> Panel:
-    """Lines over time; ``stacked`` when they add up to something, ``most`` is the axis' end.
+    """Return a panel with lines over time.
 
-    ``leads`` are names of boards that say more; the panel links to them.
+    ``stacked`` is for lines that add up to a total.  ``most`` is the end of the y axis.  ``leads``
+    are names of dashboards with more detail; the panel links to them.
     """
     made = timeseries.Panel().legend(_legend(len(lines))).tooltip(_tooltip()).min(0)
     made.fill_opacity(60 if stacked else 8).line_width(1).span_nulls(True)
@@ -135,7 +137,7 @@ def number(
     decimals: int | None = None,
     leads: Sequence[str] = (),
 ) -> Panel:
-    """The last value, large, with its course behind it; one for each line."""
+    """Return a panel with the last value of each series in large digits, over a small graph."""
     last = common_builders.ReduceDataOptions().calcs(["lastNotNull"])
     made = stat.Panel().reduce_options(last).graph_mode(common.BigValueGraphMode.AREA)
     made.color_mode(common.BigValueColorMode.VALUE)
@@ -147,7 +149,7 @@ def number(
 
 
 def spread(title: str, unit: str, says: Says, query: str, *, width: int = 12) -> Panel:
-    """How a histogram's observations are distributed over time, darker where there are more."""
+    """Return a heatmap of a histogram over time; a cell is darker the more observations it has."""
     made = heatmap.Panel().calculate(False)
     made.y_axis(heatmap.YAxisConfig().unit(unit))
     colours = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME)
@@ -159,7 +161,7 @@ def spread(title: str, unit: str, says: Says, query: str, *, width: int = 12) ->
 
 
 class Column(NamedTuple):
-    """One column of a table: a query that gives a value for each row, and its unit."""
+    """One column of a table: its title, its unit, and a query that gives the value of each row."""
 
     title: str
     unit: str
@@ -170,7 +172,7 @@ class Column(NamedTuple):
 def listing(
     title: str, says: Says, by: str, *columns: Column, width: int = WIDTH, height: int = 9
 ) -> Panel:
-    """A row for each value of the label ``by``, a column for each query, as it is now."""
+    """Return a table of current values: a row per value of the label ``by``, a column per query."""
     made = table.Panel().show_header(True)
     for number, column in enumerate(columns):
         ref = chr(ord("A") + number)
@@ -201,7 +203,7 @@ def listing(
 
 
 def row(question: str) -> dashboard.Row:
-    """A row of panels, titled with the question that they answer."""
+    """Return a row, whose title is the question that its panels answer."""
     return dashboard.Row(question)
 
 
@@ -224,11 +226,11 @@ def _finished(
 
 
 def _link(made: Panel, boards: Sequence[str]) -> None:
-    """Let the panel lead to boards, of the same fleet and time."""
+    """Link a panel to dashboards, with the same data source, namespace and time range."""
     kept = "${__url_time_range}&${datasource:queryparam}&${namespace:queryparam}"
     made.links(
         [
-            dashboard.DashboardLink(f"Board {name}").url(f"/d/midstreamer-{name}?{kept}")
+            dashboard.DashboardLink(f"Dashboard {name}").url(f"/d/midstreamer-{name}?{kept}")
             for name in boards
         ]
     )

@@ -1,6 +1,7 @@
-"""Pictures of boards, for people without a Grafana at hand: from what a real run answered.
+"""Draw pictures of the dashboards from the results of a live run, for the documentation.
 
-They have the layout, units, limits and legends of the boards, and are simpler than Grafana's.
+The pictures have the layout, units, limits and legends of the dashboards.  They are simpler than
+what Grafana draws.
 """
 
 from __future__ import annotations
@@ -17,29 +18,34 @@ from dashboards.board import Board
 
 FOLDER = built.ROOT / "docs/pictures/boards"
 COLUMN_IN, ROW_IN = 0.52, 0.32
-"""Inches of a cell of Grafana's grid."""
+"""Width and height of a cell of Grafana's grid in the picture, in inches."""
 GAP_LEFT_IN, GAP_RIGHT_IN, GAP_TOP_IN, GAP_BOTTOM_IN = 0.55, 0.18, 0.32, 0.6
 HEAD_IN = 0.75
 DPI = 84
 PALETTE = 160
+"""Number of colours in a picture."""
 BYTES_MOST = 150_000
+"""Largest size of one picture in bytes."""
 
 
 def path(board: Board) -> Path:
-    """Where the picture of a board is."""
+    """Return the path of the picture of a dashboard."""
     return FOLDER / f"{board.name}.png"
 
 
 def draw_all(kept: Kept) -> list[Path]:
-    """Draw every board; ValueError when a picture is larger than it may be."""
+    """Draw every dashboard and return the paths of the pictures.
+
+    Raise ValueError if a picture has more than `BYTES_MOST` bytes.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     drawn = []
     for board in built.boards():
         made = _small(draw(board, kept))
         if len(made) > BYTES_MOST:
             raise ValueError(
-                f"the picture of {board.title} has {len(made):,} bytes, {BYTES_MOST:,} at most:"
-                " lower DPI or the number of colours"
+                f"the picture of {board.title} has {len(made):,} bytes, but {BYTES_MOST:,} at most"
+                " are allowed: lower DPI or PALETTE"
             )
         path(board).write_bytes(made)
         drawn.append(path(board))
@@ -47,7 +53,7 @@ def draw_all(kept: Kept) -> list[Path]:
 
 
 def draw(board: Board, kept: Kept) -> bytes:
-    """The picture of one board, as PNG."""
+    """Return the picture of one dashboard as the bytes of a PNG file."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -65,10 +71,10 @@ def draw(board: Board, kept: Kept) -> bytes:
                 _question(figure, told, size)
         for panel in reading.panels(read):
             _panel(figure, board, panel, kept, size)
-        made = io.BytesIO()
-        figure.savefig(made, format="png", metadata={"Software": None})
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
         pyplot.close(figure)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def _head(figure: Any, board: Board, size: tuple[float, float]) -> None:
@@ -116,20 +122,20 @@ def _panel(
 
 
 def _small(picture: bytes) -> bytes:
-    """The same with few colours, which lines and words do not need."""
+    """Return the PNG with `PALETTE` colours, which makes the file smaller."""
     with Image.open(io.BytesIO(picture)) as image:
         few = image.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
-        made = io.BytesIO()
-        few.save(made, format="png", optimize=True)
-    return made.getvalue()
+        buffer = io.BytesIO()
+        few.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def main() -> int:
-    """Draw what the last run answered; 1 when there was none."""
+    """Draw all dashboards from the last live run; return 1 if there was no run."""
     from dashboards.live import KEPT
 
     if not KEPT.is_file():
-        print(f"nothing was answered yet ({KEPT}): run make dashboards-live")
+        print(f"there are no results of a live run ({KEPT}): run make dashboards-live")
         return 1
     for each in draw_all(answers.read(KEPT)):
         print(f"drew {each.relative_to(built.ROOT)}, {each.stat().st_size:,} bytes")

@@ -1,10 +1,11 @@
-"""PromQL from metrics of the catalogue, for panels and for rules.
+"""Functions that write PromQL over metrics of the catalogue, for panels and for rules.
 
     rate(metrics.DECISIONS, "5m", component="coordinator", outcome=among("LONG", "SHORT"))
 
-Metrics are given as objects, so a query cannot ask for a name that nobody publishes; a label that
-the metric and its targets lack, and a word that its label never says, are refused with ValueError.
-Every function gives text, which others take.
+Metrics are passed as objects, so a query cannot use a name that no process publishes.  ValueError
+is raised for a label that neither the metric nor its targets have, and for a value that a label
+never has.  Every function returns PromQL text, which the functions for aggregation take as their
+argument.
 """
 
 from __future__ import annotations
@@ -21,39 +22,41 @@ from midstreamer.telemetry.families import Described, Family
 
 Metric: TypeAlias = Counter | Gauge | Histogram | Family[Any] | Described
 LE = "le"
+"""Label of a histogram bucket: its upper limit."""
 
 
 class Match(NamedTuple):
-    """How a label is compared: an operator of PromQL and what it is compared with."""
+    """A condition on a label: a PromQL operator, and the value to compare with."""
 
     operator: str
     value: str
     words: tuple[str, ...] = ()
-    """The words that it speaks of, which the label must be able to say; none if it is free."""
+    """The plain words in the value; the label must be able to have each. Empty for a pattern."""
 
 
 Wanted: TypeAlias = str | Match
+"""A condition on a label; a string means that the label equals it."""
 
 
 def among(*several: str) -> Match:
-    """One of these words."""
+    """Return a condition: the label equals one of these words."""
     return Match("=~", "|".join(map(re.escape, several)), several)
 
 
 def none_of(*several: str) -> Match:
-    """None of these words."""
+    """Return a condition: the label equals none of these words."""
     if len(several) == 1:
         return Match("!=", several[0], several)
     return Match("!~", "|".join(map(re.escape, several)), several)
 
 
 def like(pattern: str) -> Match:
-    """What matches a regular expression, or a variable of a board."""
+    """Return a condition: the label matches a regular expression or a dashboard variable."""
     return Match("=~", pattern)
 
 
 def described(metric: Metric) -> Described:
-    """What the catalogue says of a metric; ValueError when it is not in the catalogue."""
+    """Return the catalogue entry of a metric; raise ValueError if there is none."""
     if isinstance(metric, Described):
         return metric
     name = metrics.name(metric)
@@ -64,7 +67,10 @@ def described(metric: Metric) -> Described:
 
 
 def series(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """A metric's series, those with these labels; ``suffix`` is ``_bucket`` and such."""
+    """Return a selector of the series of a metric that have these labels.
+
+    ``suffix`` is ``_bucket``, ``_sum`` or ``_count`` for a histogram, and empty for other metrics.
+    """
     what = described(metric)
     if (what.kind == "histogram") != bool(suffix):
         raise ValueError(f"{what.name} is a {what.kind}: {suffix or 'no suffix'} does not fit")
@@ -73,7 +79,7 @@ def series(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:
 
 
 def rate(metric: Metric, over: str, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """How fast a counter, or a part of a histogram, grows each second.
+    """Return PromQL for the growth per second of a counter or of a part of a histogram.
 
     ``over`` is the window, such as ``5m``.
     """
@@ -81,38 +87,38 @@ def rate(metric: Metric, over: str, /, *, suffix: str = "", **labels: Wanted) ->
 
 
 def increase(metric: Metric, over: str, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """How much a counter, or a part of a histogram, grew within a window."""
+    """Return PromQL for the growth of a counter, or a part of a histogram, in a window ``over``."""
     return _grown("increase", metric, over, suffix, labels)
 
 
 def total(expression: str, *by: str) -> str:
-    """The sum, one for each combination of these labels."""
+    """Return PromQL for the sum over series, per combination of the labels ``by``."""
     return _aggregated("sum", expression, by)
 
 
 def largest(expression: str, *by: str) -> str:
-    """The largest, one for each combination of these labels."""
+    """Return PromQL for the largest value of series, per combination of the labels ``by``."""
     return _aggregated("max", expression, by)
 
 
 def smallest(expression: str, *by: str) -> str:
-    """The smallest, one for each combination of these labels."""
+    """Return PromQL for the smallest value of series, per combination of the labels ``by``."""
     return _aggregated("min", expression, by)
 
 
 def number_of(expression: str, *by: str) -> str:
-    """How many there are, for each combination of these labels."""
+    """Return PromQL for the number of series, per combination of the labels ``by``."""
     return _aggregated("count", expression, by)
 
 
 def quantile(share: float, metric: Metric, over: str, /, *by: str, **labels: Wanted) -> str:
-    """Below what value this share of a histogram's observations lay within a window."""
+    """Return PromQL for a quantile of a histogram in a window; ``share`` 0.99 means 99 %."""
     buckets = rate(metric, over, suffix="_bucket", **labels)
     return f"histogram_quantile({share:g}, {total(buckets, LE, *by)})"
 
 
 def mean(metric: Metric, over: str, /, *by: str, **labels: Wanted) -> str:
-    """The mean of a histogram's observations within a window."""
+    """Return PromQL for the mean observation of a histogram in a window."""
     return ratio(
         total(rate(metric, over, suffix="_sum", **labels), *by),
         total(rate(metric, over, suffix="_count", **labels), *by),
@@ -120,7 +126,10 @@ def mean(metric: Metric, over: str, /, *by: str, **labels: Wanted) -> str:
 
 
 def within(limit: float, metric: Metric, over: str, /, *by: str, **labels: Wanted) -> str:
-    """The share of a histogram's observations that were at most ``limit``, one of its buckets."""
+    """Return PromQL for the share of a histogram's observations that were at most ``limit``.
+
+    Raise ValueError if the histogram has no bucket with this limit.
+    """
     what = described(metric)
     if limit not in what.buckets:
         raise ValueError(f"{what.name} has no bucket {limit:g}: take one of {what.buckets}")
@@ -131,14 +140,14 @@ def within(limit: float, metric: Metric, over: str, /, *by: str, **labels: Wante
 
 
 def ratio(part: str, whole: str) -> str:
-    """One divided by the other; nothing where the other is nothing."""
+    """Return PromQL for ``part`` divided by ``whole``; there is no result without ``whole``."""
     return f"{part} / {whole}"
 
 
 def or_zero(expression: str) -> str:
-    """The same, and 0 when there is no series, as where nothing was counted yet.
+    """Return PromQL whose value is 0 if there is no series, such as before the first count.
 
-    With ``on()``: else a 0 without labels would stand beside series that have some.
+    It uses ``or on()``, because a plain ``or`` would add a 0 without labels beside labelled series.
     """
     return f"({expression} or on() vector(0))"
 
@@ -146,7 +155,7 @@ def or_zero(expression: str) -> str:
 def _grown(how: str, metric: Metric, over: str, suffix: str, labels: dict[str, Wanted]) -> str:
     what = described(metric)
     if what.kind == "gauge":
-        raise ValueError(f"{what.name} is a gauge: {how}() is for what only grows")
+        raise ValueError(f"{what.name} is a gauge: {how}() is for counters")
     return f"{how}({series(what, suffix=suffix, **labels)}[{over}])"
 
 
@@ -177,5 +186,7 @@ def _check(what: Described, label: str, match: Match) -> None:
         return
     for word in match.words:
         if word not in says and word != words.OTHER and not word.startswith("$"):
-            told = ", ".join(sorted(says))
-            raise ValueError(f"{label} of {what.name} never says {word!r}: it says {told}")
+            possible = ", ".join(sorted(says))
+            raise ValueError(
+                f"{label} of {what.name} never has the value {word!r}: it has {possible}"
+            )

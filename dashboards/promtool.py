@@ -1,4 +1,4 @@
-"""Rules and their cases, told to the real promtool."""
+"""Check the built rules and run the test cases of alerts with promtool."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dashboards import cases, rules
 from dashboards.rules import Alert
 
 LONGEST_S = 300.0
+"""Timeout of one run of promtool in seconds."""
 
 
 def checked(program: Path) -> str:
-    """What promtool has against the rules as they are built; empty when nothing."""
+    """Return promtool's output if it rejects the built rules, else an empty string."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-rules-") as folder:
         paths = [Path(folder) / name for name in rules.render()]
         for path, text in zip(paths, rules.render().values(), strict=True):
@@ -25,7 +26,7 @@ def checked(program: Path) -> str:
 
 
 def tested(program: Path, alerts: Iterable[Alert]) -> str:
-    """What promtool has against the cases of these alerts; empty when nothing."""
+    """Return promtool's output if a test case of these alerts fails, else an empty string."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-cases-") as folder:
         files = []
         for alert in alerts:

@@ -1,8 +1,8 @@
-"""Rules that queries are held to: what is asked for exists, and is asked for in a way that is true.
+"""Checks of PromQL queries: metrics and labels exist, and functions fit the type of the metric.
 
-Those checks of pint that apply to boards, on the grammar of PromQL: a counter is only looked at by
-how fast it grows, a label that is kept or compared exists, both sides of a division have the same
-labels.  Each gives complaints, none when all is well.
+They are the checks of pint that apply to us, on the syntax tree of PromQL.  Examples: a counter is
+only used through its growth, a label in a condition exists, both sides of a division have the same
+labels.  Each check yields complaints, and nothing if the query is right.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from midstreamer.telemetry.families import Described
 
 INTERVAL = "$__rate_interval"
 GROWTH = frozenset({"rate", "increase", "irate", "resets"})
+"""Functions of PromQL for counters."""
 SLOPES = frozenset({"deriv", "delta", "idelta", "predict_linear"})
+"""Functions of PromQL for gauges."""
 SUFFIXES = ("_bucket", "_sum", "_count")
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 SETS = frozenset({"and", "or", "unless"})
 SPECIAL = re.compile(r"[.*+?()\[\]{}|^$\\]")
+"""Characters with a meaning in regular expressions."""
 INCREASE_LEAST_S = 3600.0
-"""Shorter windows of `increase` miss scrapes; they are for `rate` with Grafana's own interval."""
+"""Shortest window of `increase` in seconds; for shorter windows use `rate` with `INTERVAL`."""
 ANY: frozenset[str] | None = None
 
 
 def parsed(text: str) -> Any:
-    """The tree of a query whose interval is not chosen yet; ValueError when it is no PromQL."""
+    """Return the syntax tree of a query, with 5m for `INTERVAL`; raise ValueError if invalid."""
     return grammar.parse(text.replace(INTERVAL, "5m"))
 
 
 def described(name: str) -> Described | None:
-    """What is known of a series by its name; None when nobody publishes it."""
+    """Return the description of the metric of a series; None if no process publishes it."""
     every = {each.name: each for each in (*metrics.CATALOGUE, *known.PROCESS, *known.RECORDED)}
     every[known.UP.name] = known.UP
     if name in every:
@@ -49,7 +52,7 @@ def described(name: str) -> Described | None:
 
 
 def labels_of(name: str) -> frozenset[str]:
-    """The labels of a series; none when nobody publishes it."""
+    """Return the labels of a series by its name; empty if no process publishes it."""
     what = described(name)
     if what is None:
         return frozenset()
@@ -62,7 +65,7 @@ def labels_of(name: str) -> frozenset[str]:
 
 
 def selectors(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Every selector, with the functions and aggregations around it, the outermost first."""
+    """Yield every selector with the names of the functions around it, the outermost first."""
     yield from _selectors(node, ())
 
 
@@ -85,7 +88,7 @@ def _selectors(node: Any, around: tuple[str, ...]) -> Iterator[tuple[Any, tuple[
 
 
 def kept(node: Any) -> frozenset[str] | None:
-    """The labels that the result has; None for a single number without labels."""
+    """Return the labels of the result of an expression; None for a scalar."""
     match node:
         case grammar.VectorSelector():
             return labels_of(node.name or "")
@@ -129,14 +132,14 @@ def _called(node: Any) -> frozenset[str] | None:
 
 
 def metrics_exist(tree: Any, text: str) -> Iterator[str]:
-    """Somebody publishes what is asked for."""
+    """Check that every metric is published by some process."""
     for selector, _ in selectors(tree):
         if described(selector.name or "") is None:
             yield f"nobody publishes {selector.name}: take a metric of the catalogue"
 
 
 def labels_exist(tree: Any, text: str) -> Iterator[str]:
-    """A label that is compared exists, and says the word at times."""
+    """Check that the labels in conditions exist, and can have the value that is compared."""
     for selector, _ in selectors(tree):
         what = described(selector.name or "")
         for matcher in selector.matchers.matchers if what else ():
@@ -156,54 +159,54 @@ def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
     for word in matcher.value.split("|") if regular else [matcher.value]:
         if word not in {*says, words.OTHER} and not SPECIAL.search(word):
             told = ", ".join(sorted(says))
-            yield f"{matcher.name} of {what.name} never says {word!r}: it says {told}"
+            yield f"{matcher.name} of {what.name} never has the value {word!r}: it has {told}"
 
 
 def counters_grow(tree: Any, text: str) -> Iterator[str]:
-    """A counter is looked at by how fast it grows, and nothing else is."""
+    """Check that counters are used only in functions for counters, and gauges never in these."""
     for selector, around in selectors(tree):
         what, grown = described(selector.name or ""), GROWTH & set(around)
         if what is None:
             continue
         if what.kind == "gauge" and grown:
-            yield f"{selector.name} is a gauge: {', '.join(grown)} is for counters"
+            yield f"{selector.name} is a gauge: {', '.join(grown)}() is only for counters"
         if what.kind != "gauge" and not grown:
-            yield f"{selector.name} only grows: take its rate, a restart sets it to 0"
+            yield f"{selector.name} only grows: take its rate, because a restart sets it to 0"
         if what.kind != "gauge" and SLOPES & set(around):
-            yield f"{selector.name} only grows: take rate, which knows of restarts"
+            yield f"{selector.name} only grows: take rate, which handles restarts"
 
 
 def rates_come_first(tree: Any, text: str) -> Iterator[str]:
-    """The rate of each series is taken before they are summed: a sum hides a restart."""
+    """Check that rates are taken before sums, because a sum hides the restart of a counter."""
     for selector, around in selectors(tree):
         outer = [at for at, name in enumerate(around) if name in GROWTH]
         if outer and any(name in ("sum", "max", "min", "avg") for name in around[outer[-1] :]):
-            yield f"the sum over {selector.name} is taken before its rate: turn them around"
+            yield f"the sum over {selector.name} is taken before its rate: take the rate first"
 
 
 def quantiles_have_buckets(tree: Any, text: str) -> Iterator[str]:
-    """A quantile is of buckets, whose limits are kept."""
+    """Check that quantiles are computed from buckets, with the label `le` kept."""
     for call in _calls(tree, "histogram_quantile"):
         if LE not in (kept(call.args[1]) or ()):
             yield "histogram_quantile needs the label le: keep it in the sum"
         for selector, _ in selectors(call.args[1]):
             if not (selector.name or "").endswith("_bucket"):
-                yield f"histogram_quantile is of buckets, not of {selector.name}"
+                yield f"histogram_quantile needs buckets, not {selector.name}"
 
 
 def sums_keep_what_is_there(tree: Any, text: str) -> Iterator[str]:
-    """A label that an aggregation keeps is a label of what it sums up."""
+    """Check that the labels that an aggregation keeps exist in its series."""
     for node in _nodes(tree):
         if not isinstance(node, grammar.AggregateExpr) or node.modifier is None:
             continue
         inner = kept(node.expr)
         for label in node.modifier.labels:
             if inner is not None and label not in inner:
-                yield f"there is no label {label} to keep: there are {', '.join(sorted(inner))}"
+                yield f"there is no label {label} to keep: take one of {', '.join(sorted(inner))}"
 
 
 def sides_match(tree: Any, text: str) -> Iterator[str]:
-    """Both sides of an operation have the same labels, or one is a number."""
+    """Check that both sides of an operator have the same labels, or one side is a scalar."""
     for node in _nodes(tree):
         if not isinstance(node, grammar.BinaryExpr) or str(node.op) in SETS:
             continue
@@ -216,7 +219,7 @@ def sides_match(tree: Any, text: str) -> Iterator[str]:
 
 
 def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
-    """Windows are Grafana's own, which follow the zoom and the scrapes; increase is for hours."""
+    """Check that windows are `INTERVAL`, which follows the zoom, or hours for `increase`."""
     for function in sorted(GROWTH | SLOPES):
         for window in re.findall(rf"\b{function}\([^\[\]]*\[([^\]]+)\]", text):
             if window == INTERVAL:
@@ -227,7 +230,7 @@ def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
 
 
 def expressions_are_needed(tree: Any, text: str) -> Iterator[str]:
-    """A regular expression has something regular in it, and no anchors, which are there anyhow."""
+    """Check that regular expressions are needed and have no anchors; PromQL anchors them itself."""
     for selector, _ in selectors(tree):
         for matcher in selector.matchers.matchers:
             if matcher.op not in (grammar.MatchOp.Re, grammar.MatchOp.NotRe):
@@ -235,19 +238,19 @@ def expressions_are_needed(tree: Any, text: str) -> Iterator[str]:
             if not SPECIAL.search(matcher.value):
                 yield f"{matcher.name}=~{matcher.value!r} compares one word: take = or !="
             if matcher.value.startswith("^") or matcher.value.endswith("$"):
-                yield f"{matcher.name}=~{matcher.value!r} is anchored: PromQL always is"
+                yield f"{matcher.name}=~{matcher.value!r} is anchored: PromQL adds anchors"
 
 
 def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
-    """Each selector names the job and the namespace, so that two fleets are not mixed."""
+    """Check that selectors have the labels job and namespace, so that fleets are not mixed."""
     for selector, _ in selectors(tree):
         compared = {matcher.name for matcher in selector.matchers.matchers}
         what = described(selector.name or "")
-        if what == known.OBJECTIVE:  # one for all fleets: a decision, not a measurement
+        if what == known.OBJECTIVE:  # a constant for all fleets, not a measurement
             continue
         for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
             if label not in compared:
-                yield f"{selector.name} is not narrowed by {label}: two fleets would be mixed"
+                yield f"{selector.name} is not narrowed by {label}: it would mix two fleets"
 
 
 Rule = Callable[[Any, str], Iterator[str]]
@@ -266,11 +269,11 @@ RULES: tuple[Rule, ...] = (
 
 
 def complaints(text: str, rules: tuple[Rule, ...] = RULES) -> Iterator[tuple[str, str]]:
-    """What is wrong with a query: the name of the rule, and why."""
+    """Yield the complaints about a query, as pairs: name of the rule, and the reason."""
     try:
         tree = parsed(text)
     except ValueError as error:
-        yield "parses", f"{text!r} is no PromQL: {error}"
+        yield "parses", f"{text!r} is not valid PromQL: {error}"
         return
     for rule in rules:
         for why in rule(tree, text):

@@ -1,6 +1,7 @@
-"""Built boards as data: their panels and queries, whoever has made them.
+"""Read panels, queries and variables from the JSON of a built dashboard.
 
-What lints, runs and draws boards reads them here from JSON, so that it speaks of what is shipped.
+The modules that check, query and draw dashboards use these functions.  They therefore work on the
+JSON that is shipped, and not on the Python code that built it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 ROW = "row"
+"""The type of a panel that is the header of a row."""
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 
 
 class Query(NamedTuple):
-    """One query of a panel."""
+    """One query of a panel: PromQL, legend, and whether it is instant or has exemplars."""
 
     text: str
     legend: str
@@ -23,30 +25,31 @@ class Query(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel of a built board, and the question of its row."""
+    """One panel of a built dashboard, and the question of its row."""
 
     row: str
     told: Mapping[str, Any]
+    """The JSON object of the panel."""
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The title of the panel."""
         return str(self.told.get("title", ""))
 
     @property
     def kind(self) -> str:
-        """What draws it: timeseries, stat, heatmap, table."""
+        """Grafana's type of the panel: timeseries, stat, heatmap or table."""
         return str(self.told.get("type", ""))
 
     @property
     def unit(self) -> str:
-        """The unit of its values; empty when it has none."""
+        """The unit of the values in Grafana's spelling; empty if there is none."""
         defaults = self.told.get("fieldConfig", {}).get("defaults", {})
         return str(defaults.get("unit", ""))
 
     @property
     def queries(self) -> list[Query]:
-        """All of them."""
+        """The queries of the panel, in their order."""
         return [
             Query(
                 each.get("expr", ""),
@@ -59,16 +62,17 @@ class Panel(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """One choice at the head of a board that Prometheus fills."""
+    """A variable of a dashboard, whose choices are the values of ``label`` in ``series``."""
 
     name: str
     series: str
     label: str
     told: Mapping[str, Any]
+    """The JSON object of the variable."""
 
 
 def panels(board: Mapping[str, Any]) -> Iterator[Panel]:
-    """The panels in their order, without the rows themselves."""
+    """Yield the panels in their order, without the headers of rows."""
     row = ""
     for told in board.get("panels", []):
         if told.get("type") == ROW:
@@ -78,26 +82,29 @@ def panels(board: Mapping[str, Any]) -> Iterator[Panel]:
 
 
 def rows(board: Mapping[str, Any]) -> list[str]:
-    """The titles of the rows."""
+    """Return the titles of the rows in their order."""
     return [told.get("title", "") for told in board.get("panels", []) if told["type"] == ROW]
 
 
 def variables(board: Mapping[str, Any]) -> Iterator[Variable]:
-    """The choices that Prometheus fills; ValueError for one that is not ``label_values``."""
+    """Yield the variables that are filled by a query.
+
+    Raise ValueError if a query is not of the form ``label_values(series, label)``.
+    """
     for told in board.get("templating", {}).get("list", []):
         if told.get("type") != "query":
             continue
         asked = LABEL_VALUES.fullmatch(str(told.get("query", "")))
         if asked is None:
             raise ValueError(
-                f"variable {told.get('name')!r} asks {told.get('query')!r}:"
-                " ask label_values(series, label)"
+                f"variable {told.get('name')!r} has the query {told.get('query')!r}:"
+                " use label_values(series, label)"
             )
         yield Variable(told["name"], asked["series"], asked["label"], told)
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """A query with values for its variables, as Grafana puts them in before it asks."""
+    """Return a query with its variables replaced by values, as Grafana does before it sends it."""
     known = "|".join(map(re.escape, values))
     return re.sub(
         rf"\$(?:\{{({known})\}}|({known})\b)", lambda found: values[found[1] or found[2]], text

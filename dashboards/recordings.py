@@ -1,9 +1,10 @@
-"""What Prometheus keeps of the objectives: the share that failed, and what is left of the budget.
+"""Recording rules of the objectives: the share of failed requests, and the budget that is left.
 
-Coordinators are asked by clients, so they are what is measured.  Available: a Match, Append, Lookup
-or Survey was answered without a fault of the server (`domain.errors.FAULTS_OF_THE_SERVER`); a
-client's own mistake is an answer.  In time: an answer to a Match within 0.2 s, to an Append within
-0.1 s.  docs/explanation/slos.md says why these.
+The objectives are measured at coordinators, because clients send their requests there.  The
+objective ``availability`` counts Match, Append, Lookup and Survey.  A request fails it if the
+result is a fault of the server (`domain.errors.FAULTS_OF_THE_SERVER`); a refusal of a wrong request
+does not fail it.  The objective ``latency`` asks for the answer to a Match within 0.2 s, and to an
+Append within 0.1 s.  docs/explanation/slos.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -17,48 +18,48 @@ from midstreamer.telemetry import metrics, words
 
 AVAILABILITY, LATENCY = "availability", "latency"
 OBJECTIVES = {AVAILABILITY: 0.999, LATENCY: 0.99}
-"""Share of requests that must be good, over thirty days."""
+"""Share of requests that must meet each objective, over thirty days (`PERIOD`)."""
 ASKED = ("Match", "Append", "Lookup", "Survey")
-"""What a client asks."""
+"""Frames of clients that count for the objective of availability."""
 IN_TIME_S = {"Match": 0.2, "Append": 0.1}
-"""Within how many seconds an answer must come; each is a bucket of the histogram."""
+"""Seconds within which a frame must be answered; each number is a limit of a bucket."""
 PERIOD = "30d"
 
 
 def asked(over: str) -> str:
-    """Requests of clients each second."""
+    """Return PromQL for requests of clients per second."""
     frames = among(*ASKED)
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=frames)  # fmt: skip
 
 
 def failed(over: str) -> str:
-    """Those each second that failed by a fault of the server."""
+    """Return PromQL for requests of clients per second that failed by a fault of the server."""
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=among(*ASKED),
                 result=among(*sorted(FAULTS_OF_THE_SERVER), words.OTHER))  # fmt: skip
 
 
 def answered(over: str) -> str:
-    """Answers each second to requests that have a time to keep."""
+    """Return PromQL for successful answers per second to the frames of `IN_TIME_S`."""
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=among(*IN_TIME_S), result=words.OK)  # fmt: skip
 
 
 def in_time(over: str) -> str:
-    """Those each second that came in time."""
+    """Return PromQL for successful answers per second that came within `IN_TIME_S`."""
     parts = [
         rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_bucket",
              component="coordinator", frame=frame, result=words.OK, le=f"{limit_s}")
         for frame, limit_s in IN_TIME_S.items()
     ]  # fmt: skip
-    # A kind of request that nobody makes counts as nothing.
-    whole = f"{answered(over)} * 0"
-    return " + ".join(f"({part} or {whole})" for part in parts)
+    # A frame that no client sends has no series; it must count as 0 in the sum.
+    zero = f"{answered(over)} * 0"
+    return " + ".join(f"({part} or {zero})" for part in parts)
 
 
 def error_ratio(slo: str, over: str) -> str:
-    """The share of requests that failed an objective; nothing while nobody asks."""
+    """Return PromQL for the share of requests that failed; no result without requests."""
     if slo == AVAILABILITY:
         return f"({failed(over)} or {asked(over)} * 0) / ({asked(over)} > 0)"
     return f"1 - ({in_time(over)}) / ({answered(over)} > 0)"

@@ -1,4 +1,4 @@
-"""Rows that several boards share: whether processes are at the limit of what they have."""
+"""Rows and panels that several dashboards share: whether a process reaches a resource limit."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ LAG_BAD_S, LAG_WARN_S = 0.1, 0.05
 
 
 def at_its_limit(of: Scope) -> Row:
-    """Processor, memory, event loop and files of each pod."""
+    """Return a row with the event loop lag, CPU, memory and open files of each pod."""
     return Row("Is a process at its limit?", [lag(of), cpu(of), memory(of), files(of)])
 
 
 def lag(of: Scope, *, width: int = 12) -> Panel:
-    """How late the event loop is."""
+    """Return a panel with the event loop lag of each pod."""
     return graph(
-        "Event loop: how late it is",
+        "Event loop lag",
         panels.SECONDS,
         Says(
-            "How much later than asked the loop woke a timer; all that a process does waits so"
-            " long. One in a hundred was later than the line.",
-            "Above 0.1 s: answers, leases and probes are late by it, whatever else is fast.",
-            "Look at the processor beside it. If that is full, add a process; if it is not,"
-            " something blocks the loop: compare with the last version, and file it.",
+            "How much later than requested the event loop wakes a timer. Everything in the process"
+            " is delayed as much. 1 of 100 timers is later than the line.",
+            "Above 0.1 s: answers, lease renewals and probes are late by as much.",
+            "Look at the processors of the process. If they are busy, add a process. If not,"
+            " something blocks the loop: compare with the last version, and report it.",
         ),
         Line(of.quantile(0.99, metrics.LOOP_LAG_S, "pod"), "{{pod}}"),
         limits=above(LAG_BAD_S, warn=LAG_WARN_S),
@@ -36,15 +36,15 @@ def lag(of: Scope, *, width: int = 12) -> Panel:
 
 
 def cpu(of: Scope, *, width: int = 12) -> Panel:
-    """How many processors a process keeps busy."""
+    """Return a panel with the number of processors that each pod keeps busy."""
     return graph(
         "Processors kept busy",
         panels.COUNT,
         Says(
-            "Seconds of processor time each second: 1 is one processor, all the time.",
-            "An event loop uses one at most: near 1 a coordinator or a sync is full. An agent may"
-            " use as many as it has threads.",
-            "Add a process, or a thread to an agent whose node has processors left.",
+            "Seconds of processor time per second: 1 means one processor all the time.",
+            "Near 1 for a coordinator or a sync: its event loop uses one processor at most. An"
+            " agent may use one processor per thread.",
+            "Add a process. For an agent whose node has free processors, add a thread.",
         ),
         Line(of.rate(CPU, "pod"), "{{pod}}"),
         width=width,
@@ -52,15 +52,15 @@ def cpu(of: Scope, *, width: int = 12) -> Panel:
 
 
 def memory(of: Scope, *, width: int = 12) -> Panel:
-    """What a process holds in memory."""
+    """Return a panel with the resident memory of each pod."""
     return graph(
         "Memory held",
         panels.BYTES,
         Says(
-            "What the process holds in memory, the libraries that it has loaded included.",
-            "It grows for hours while the number of series does not: it leaks. Near the limit of"
-            " the pod it will be ended.",
-            "Raise the limit by the table of the sizing guide; file a leak with this picture.",
+            "Resident memory of the process, including the libraries that it has loaded.",
+            "It grows for hours while the number of series does not: this is a leak. A process"
+            " that reaches the memory limit of its pod is killed.",
+            "Raise the limit as the sizing guide says. Report a leak with this graph.",
         ),
         Line(of.total(MEMORY, "pod"), "{{pod}}"),
         width=width,
@@ -68,16 +68,16 @@ def memory(of: Scope, *, width: int = 12) -> Panel:
 
 
 def files(of: Scope, *, width: int = 12) -> Panel:
-    """How near a process is to the most files that it may open."""
+    """Return a panel with the open files of each pod as share of its limit."""
     share = promql.ratio(of.total(OPEN_FILES, "pod"), of.total(MOST_FILES, "pod"))
     return graph(
-        "Files and sockets, of those it may open",
+        "Open files and sockets, of the limit",
         panels.SHARE,
         Says(
-            "Open files and sockets, as share of the most that the process may open.",
-            "Above 80 %: soon it cannot accept connections or open its database.",
-            "Raise the limit of open files of the pod or the service, and look at the connections"
-            " on the board Transport: peers that never leave are the usual reason.",
+            "Open files and sockets, as share of the limit of the process.",
+            "Above 80 %: soon the process cannot accept connections or open files.",
+            "Raise the limit of open files of the pod or the service. Look at the connections on"
+            " the dashboard Transport: peers that never disconnect are the usual reason.",
         ),
         Line(share, "{{pod}}"),
         limits=above(0.8, warn=0.5),

@@ -1,7 +1,8 @@
-"""Rules that alerts and recordings are held to; those of pint that apply, and our own.
+"""Checks of alerts and recording rules: those of pint that apply, and our own.
 
-Expressions are held to `dashboards.queries` as those of boards are.  An alert besides compares,
-waits, says what it speaks of, and leads to a runbook and a board that are there.
+Expressions must follow the rules of `dashboards.queries`, like the queries of dashboards.  An alert
+must also compare a value, wait before it fires, name what it is about, and link to a runbook and a
+dashboard that exist.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ RULES: tuple[queries.Rule, ...] = (
     queries.expressions_are_needed,
 )
 FREE_OF_JOB = frozenset(each.name for each in RECORDED)
-"""Our own recordings are of the job already."""
+"""Series of our recording rules; they need no label `job`, because only our job feeds them."""
 WAIT_LEAST_S = 60
+"""Shortest time in seconds that an alert must wait before it fires."""
 
 
 class Complaint(NamedTuple):
-    """What is wrong with which rule."""
+    """One violation: the broken check, the alert or recording rule, and the reason."""
 
     rule: str
     where: str
@@ -44,10 +46,11 @@ class Complaint(NamedTuple):
 
 
 Found = Iterator[tuple[str, str]]
+"""Complaints about one alert or query, as pairs: name of the check, and the reason."""
 
 
 def complaints(alerts: Iterable[Alert], recordings: Iterable[Recording]) -> Iterator[Complaint]:
-    """Everything that is wrong with these."""
+    """Yield all complaints about these alerts and recording rules."""
     several, kept = tuple(alerts), tuple(recordings)
     for alert in several:
         for rule, why in _of(alert):
@@ -79,42 +82,42 @@ def _of_query(text: str) -> Found:
     for selector, _ in queries.selectors(queries.parsed(text)):
         compared = {matcher.name for matcher in selector.matchers.matchers}
         if "job" not in compared and selector.name not in FREE_OF_JOB:
-            yield "job_is_named", f"{selector.name} of any job would do: narrow it to ours"
+            yield "job_is_named", f"{selector.name} matches any job: add the label job"
 
 
 def _compares(alert: Alert, text: str) -> Found:
-    """What only selects fires whenever there is a series."""
+    """Complain about an expression without a comparison: it fires whenever a series exists."""
     if not any(f" {sign} " in text for sign in queries.COMPARISONS) and "absent(" not in text:
-        yield "compares", "its expression compares nothing: it fires while the series is there"
+        yield "compares", "its expression compares nothing: it fires as long as the series exists"
 
 
 def _waits(alert: Alert) -> Found:
     if seconds(alert.wait) < WAIT_LEAST_S:
-        yield "waits", f"it waits for {alert.wait} only: one scrape that fails would be a message"
+        yield "waits", f"it waits for {alert.wait} only: it fires when one scrape fails"
     if alert.severity not in (PAGE, TICKET):
         yield "severity", f"its severity is {alert.severity!r}: take {PAGE} or {TICKET}"
 
 
 def _speaks(alert: Alert, text: str) -> Found:
-    """Somebody who reads it alone knows what, where and how much."""
+    """Complain if the texts are missing, name unknown labels, or do not name the namespace."""
     for what, said in (("summary", alert.summary), ("description", alert.description)):
         if not said:
             yield "annotations", f"it has no {what}"
     has = queries.kept(queries.parsed(text)) or frozenset()
     named = {*NAMED.findall(alert.summary), *NAMED.findall(alert.description)}
-    # What label_replace adds, and what absent() keeps, stands in the text alone.
+    # Labels from label_replace() and absent() appear only in the text of the expression.
     for label in sorted(label for label in named - has if f'"{label}"' not in text):
         if f"{label}=" not in text:
-            yield "labels", f"it speaks of the label {label}, which the result has not"
+            yield "labels", f"its texts name the label {label}, which the result does not have"
     if "namespace" not in named and not alert.absence:
-        yield "labels", "it does not say in which namespace"
+        yield "labels", "its texts do not name the namespace"
 
 
 def _leads(alert: Alert) -> Found:
     if not (ROOT / alert.runbook).is_file():
-        yield "runbook", f"{alert.runbook} is not there: write what to do"
+        yield "runbook", f"{alert.runbook} is missing: write the runbook"
     if not (BOARDS / f"{alert.board}.py").is_file():
-        yield "board", f"there is no board {alert.board}"
+        yield "board", f"there is no dashboard {alert.board}"
 
 
 def _is_tried(alert: Alert) -> Found:
@@ -123,7 +126,7 @@ def _is_tried(alert: Alert) -> Found:
     if not any(not case.labels for case in alert.cases):
         yield "cases", "no case keeps it silent"
     if not alert.fault:
-        yield "cases", "it does not say what makes it"
+        yield "cases", "it has no fault: say what makes it fire"
 
 
 def _duplicates(

@@ -1,4 +1,4 @@
-"""Alerts and recording rules: what they are made of, and the files that they are built to.
+"""Alerts and recording rules as values, and the rule files of Prometheus built from them.
 
     ALERT = Alert(
         name="PostgresDown",
@@ -7,9 +7,9 @@
         ...
     )
 
-A file below `dashboards/alerts` defines one as ``ALERT``; adding one is adding a file, with its
-cases for promtool, and a runbook below `docs/runbooks`.  All durations go through a `Pace`, so that
-a live test divides them by one factor and changes nothing else.
+Each file in `dashboards/alerts` defines one alert as ``ALERT``, with its test cases for promtool.
+To add an alert, add such a file and a runbook in `docs/runbooks`.  All durations go through a
+`Pace`, so that a live test can divide them by one factor and change nothing else.
 """
 
 from __future__ import annotations
@@ -32,53 +32,56 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "charts/midstreamer/rules"
 RUNBOOKS = "docs/runbooks"
 PREFIX = "Midstreamer"
+"""Start of the name of every alert in Prometheus."""
 PAGE, TICKET = "page", "ticket"
-"""Somebody is called now; somebody looks at it on a working day."""
+"""Severities: page calls a person now; ticket can wait for a working day."""
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How durations are written: as they are, or divided by a factor."""
+    """Writes durations for PromQL; all of them are divided by ``factor``."""
 
     factor: float = 1.0
 
     def __call__(self, duration: str) -> str:
-        """A duration such as ``5m`` in PromQL."""
+        """Return PromQL for a duration such as ``5m``, divided by the factor."""
         if self.factor == 1:
             return duration
         return f"{max(1, round(self.seconds(duration) * 1000))}ms"
 
     def seconds(self, duration: str) -> float:
-        """A duration in seconds, for what is compared with an age."""
+        """Return a duration in seconds, divided by the factor, for comparison with an age."""
         return seconds(duration) / self.factor
 
 
 def seconds(duration: str) -> float:
-    """A duration such as ``5m`` in seconds; ValueError when it is none."""
+    """Return a duration such as ``5m`` in seconds; raise ValueError for any other text."""
     found = re.fullmatch(r"(\d+)([smhd])", duration)
     if found is None:
-        raise ValueError(f"{duration!r} is no duration: write a number and one of s, m, h, d")
+        raise ValueError(
+            f"{duration!r} is not a duration: write a whole number and one of s, m, h, d"
+        )
     return int(found[1]) * SECONDS[found[2]]
 
 
 @dataclass(frozen=True)
 class Holds:
-    """A gauge that stays at a value."""
+    """Samples of a test: a gauge that stays at ``value``."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Grows:
-    """A counter that grows by so much each minute, from 0."""
+    """Samples of a test: a counter that starts at 0 and grows by ``each_minute`` per minute."""
 
     each_minute: float
 
 
 @dataclass(frozen=True)
 class Written:
-    """Values as promtool writes them, one each minute."""
+    """Samples of a test in the notation of promtool, one per step."""
 
     values: str
 
@@ -88,44 +91,47 @@ Values = Holds | Grows | Written
 
 @dataclass(frozen=True)
 class Case:
-    """One test: these series come, and at this time these alerts fire, or none."""
+    """A test case: given these series, these alerts fire at a time, or no alert fires."""
 
     series: Mapping[str, Values]
     at: str
+    """When the alert is evaluated, as a duration such as ``5m`` after the first sample."""
     labels: tuple[Mapping[str, str], ...] = ()
-    """Of each alert that fires, without its severity."""
+    """Labels of each alert that fires, without the severity; empty if none fires."""
     says: tuple[tuple[str, str], ...] = ()
-    """Summary and description of each, as they are read."""
+    """Summary and description of each alert that fires, with the labels filled in."""
     what: str = ""
+    """What distinguishes the case, for the name of the test."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that somebody must act on."""
+    """An alert: its expression, its texts, its test cases, and the fault that makes it fire."""
 
     name: str
     expression: Callable[[Pace], str]
+    """Returns the PromQL of the alert, with durations written by a `Pace`."""
     wait: str
-    """How long it must be so before anybody hears of it."""
+    """How long the expression must be true before the alert fires, such as ``5m``."""
     severity: str
     summary: str
     description: str
-    """With the value and the labels; in Prometheus's templates."""
+    """Text with the value and the labels, as a Prometheus template."""
     fault: str
-    """What makes it, in words; a live test makes it so."""
+    """What makes the alert fire, in words; the live test causes this fault."""
     board: str
-    """The board to look at, as its file is named."""
+    """File name, without suffix, of the dashboard that the alert links to."""
     cases: tuple[Case, ...]
     absence: bool = False
-    """Whether missing series are what it tells of."""
+    """Whether the alert is about missing series, and so fires if there is no series."""
 
     @property
     def runbook(self) -> str:
-        """Where its runbook lies in the repository."""
+        """The path of the runbook in the repository."""
         return f"{RUNBOOKS}/{self.name}.md"
 
     def rule(self, pace: Pace) -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """Return the rule as an entry of a Prometheus rule file."""
         return {
             "alert": f"{PREFIX}{self.name}",
             "expr": self.expression(pace),
@@ -142,42 +148,42 @@ class Alert:
 
 @dataclass(frozen=True)
 class Recording:
-    """A series that Prometheus keeps of others."""
+    """A recording rule: a series that Prometheus computes from other series."""
 
     name: str
     expression: Callable[[Pace], str]
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def rule(self, pace: Pace) -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """Return the rule as an entry of a Prometheus rule file."""
         made: dict[str, Any] = {"record": self.name, "expr": self.expression(pace)}
         return made | ({"labels": dict(self.labels)} if self.labels else {})
 
 
 def ours(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """The series of a metric, of the product's processes alone."""
+    """Return a selector of the series of a metric that processes of Midstreamer publish."""
     return promql.series(metric, suffix=suffix, job=JOB, **labels)
 
 
 def rate(metric: Metric, over: str, /, *by: str, suffix: str = "", **labels: Wanted) -> str:
-    """How fast a counter grows each second, summed up but for these labels."""
+    """Return PromQL for the growth per second of a counter, summed per combination of ``by``."""
     return promql.total(promql.rate(metric, over, suffix=suffix, job=JOB, **labels), *by)
 
 
 def increase(metric: Metric, over: str, /, *by: str, suffix: str = "", **labels: Wanted) -> str:
-    """How much a counter grew within a window, summed up but for these labels."""
+    """Return PromQL for the growth of a counter in a window, summed per combination of ``by``."""
     return promql.total(promql.increase(metric, over, suffix=suffix, job=JOB, **labels), *by)
 
 
 @cache
 def alerts() -> tuple[Alert, ...]:
-    """The alerts of the files below `dashboards/alerts`, by name."""
+    """Return the alerts of `dashboards/alerts`, sorted by name."""
     return folders.parts(_alerts, "ALERT")
 
 
 def render(factor: float = 1.0) -> dict[str, str]:
-    """The files of rules by name, all durations divided by ``factor``."""
-    # Imported late: recordings are made of what this module defines.
+    """Return the text of each rule file by name, with durations divided by ``factor``."""
+    # Imported here, because `dashboards.recordings` imports this module.
     from dashboards.recordings import RECORDINGS
 
     pace = Pace(factor)
@@ -195,12 +201,12 @@ def _file(group: str, rules: list[dict[str, Any]]) -> str:
 
 
 def files() -> dict[Path, str]:
-    """Each file that there should be, with its text."""
+    """Return the path and the text of every rule file in the chart."""
     return {FOLDER / name: text for name, text in render().items()}
 
 
 def written(folder: Path, factor: float = 1.0) -> list[Path]:
-    """Write the files into a folder, for a Prometheus that keeps them; where they are."""
+    """Write the rule files into a folder for a Prometheus, and return their paths."""
     kept = {folder / name: text for name, text in render(factor).items()}
     for path, text in kept.items():
         path.write_text(text, encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What the panels of a board ask of: the namespace, component and pods that its variables choose.
+"""PromQL for panels, limited to the namespace, component and pods that a dashboard shows.
 
     of = Scope("coordinator")
     of.rate(metrics.DECISIONS, "outcome")
 
-Each gives PromQL with the board's variables in it; the words after a metric are the labels that
-are kept, everything else is summed up.
+Each method returns PromQL that contains the variables of the dashboard.  The strings after a metric
+are the labels that the result keeps; series that differ in other labels are aggregated.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from dashboards.promql import Metric, Wanted
 from dashboards.series import JOB
 
 OVER = "$__rate_interval"
-"""Grafana's own: at least four scrapes, and at least a point of the graph."""
+"""Window of rates, chosen by Grafana: at least four scrapes and one point of the graph."""
 NAMESPACE = "$namespace"
 POD = promql.like("$pod")
 FOLLOWERS = promql.among("agent", "coordinator", "sync")
-"""Components that follow the feed; others say 0 of it."""
+"""Components that follow the change feed; other components always publish a lag of 0."""
 SERVERS = promql.among("agent", "coordinator", "operator", "postgres", "sync")
-"""Components that can lack something; clients and load tests say 0 of it."""
+"""Components that can be complete; clients and load tests always publish 0."""
 UNIVERSE = promql.like("$universe")
 POOL = promql.like("$pool")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Processes of one component, or of every one when it is empty."""
+    """The processes that panels are about: of one component, or of all if it is empty."""
 
     component: str | promql.Match = ""
     by_pod: bool = False
-    """Whether only the pods are meant that the board's variable `pod` chooses."""
+    """Whether only pods count that the reader chose with the dashboard variable `pod`."""
 
     def labels(self, more: dict[str, Wanted]) -> dict[str, Wanted]:
-        """The labels by which its series are chosen, and these."""
+        """Return the conditions on labels that select the processes, together with ``more``."""
         chosen: dict[str, Wanted] = {"job": JOB, "namespace": NAMESPACE}
         if self.component:
             chosen["component"] = self.component
@@ -45,49 +45,49 @@ class Scope:
         return chosen | more
 
     def series(self, metric: Metric, /, *, suffix: str = "", **more: Wanted) -> str:
-        """The series as they are."""
+        """Return a selector of the series of a metric."""
         return promql.series(metric, suffix=suffix, **self.labels(more))
 
     def total(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """The sum of a gauge."""
+        """Return PromQL for the sum of a gauge."""
         return promql.total(self.series(metric, suffix="", **more), *by)
 
     def largest(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """The largest of a gauge."""
+        """Return PromQL for the largest value of a gauge."""
         return promql.largest(self.series(metric, suffix="", **more), *by)
 
     def smallest(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """The smallest of a gauge."""
+        """Return PromQL for the smallest value of a gauge."""
         return promql.smallest(self.series(metric, suffix="", **more), *by)
 
     def known(self, metric: Metric, /, **more: Wanted) -> str:
-        """The series of a gauge that were ever set: 0 is what one says before."""
+        """Return PromQL for the series of a gauge above 0; a gauge is 0 until it is set."""
         return f"{self.series(metric, suffix='', **more)} > 0"
 
     def rate(self, metric: Metric, /, *by: str, suffix: str = "", **more: Wanted) -> str:
-        """How fast a counter grows each second."""
+        """Return PromQL for the growth per second of a counter."""
         return promql.total(promql.rate(metric, OVER, suffix=suffix, **self.labels(more)), *by)
 
     def observed(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """How many observations a histogram takes each second."""
+        """Return PromQL for the number of observations of a histogram per second."""
         return self.rate(metric, *by, suffix="_count", **more)
 
     def quantile(self, share: float, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """Below what value this share of a histogram's observations lies."""
+        """Return PromQL for a quantile of a histogram; ``share`` 0.99 means 99 %."""
         return promql.quantile(share, metric, OVER, *by, **self.labels(more))
 
     def mean(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """The mean of a histogram's observations."""
+        """Return PromQL for the mean observation of a histogram."""
         return promql.mean(metric, OVER, *by, **self.labels(more))
 
     def buckets(self, metric: Metric, /, **more: Wanted) -> str:
-        """A histogram over time, for a heatmap."""
+        """Return PromQL for the growth of each bucket of a histogram, for a heatmap."""
         return self.rate(metric, promql.LE, suffix="_bucket", **more)
 
     def increase(self, metric: Metric, over: str, /, *by: str, **more: Wanted) -> str:
-        """How much a counter grew within a window, such as ``1h``."""
+        """Return PromQL for the growth of a counter in a window, such as ``1h``."""
         return promql.total(promql.increase(metric, over, suffix="", **self.labels(more)), *by)
 
     def slope(self, metric: Metric, /, **more: Wanted) -> str:
-        """How fast a gauge that only rises does so each second, for each of its series."""
+        """Return PromQL for the slope per second of each series of a gauge that only rises."""
         return f"deriv({self.series(metric, suffix='', **more)}[{OVER}])"

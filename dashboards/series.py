@@ -1,7 +1,8 @@
-"""Series that panels and rules ask for and that are no metric of the catalogue.
+"""Series that panels and rules query but that are not in our catalogue of metrics.
 
-What Prometheus, the library of metrics and our own recording rules bring is described here as the
-catalogue describes a metric, so that it is asked for in the same way and held to the same rules.
+They come from Prometheus itself, from the library prometheus_client, and from our recording rules.
+They are described in the same way as the metrics of the catalogue, so that queries for them are
+written and checked in the same way.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ JOB = "midstreamer"
 """The label `job` of every process of the product, on a laptop and in a cluster."""
 
 COMPONENTS = frozenset({*words.KINDS, "loadtest"})
-"""What the label `component` of a target says."""
+"""Possible values of the label `component` of a target."""
 
 TARGET_LABELS: Mapping[str, frozenset[str] | None] = MappingProxyType(
     {"job": None, "namespace": None, "component": COMPONENTS, "pod": None, "instance": None}
 )
-"""Labels that Prometheus adds to each series of a target; None stands for any value."""
+"""Labels that Prometheus adds to each series of a target, with their possible values.
 
-UP = Described("up", "gauge", NO_LABELS, "1 while Prometheus reaches the target, 0 while not.")
+None means any value.
+"""
+
+UP = Described("up", "gauge", NO_LABELS, "1 while Prometheus can scrape the target, else 0.")
 CPU = Described("process_cpu_seconds_total", "counter", NO_LABELS, "Seconds of processor time.")
-MEMORY = Described("process_resident_memory_bytes", "gauge", NO_LABELS, "Bytes held in memory.")
+MEMORY = Described("process_resident_memory_bytes", "gauge", NO_LABELS, "Bytes of resident memory.")
 OPEN_FILES = Described("process_open_fds", "gauge", NO_LABELS, "Open files and sockets.")
-MOST_FILES = Described("process_max_fds", "gauge", NO_LABELS, "Files and sockets at most.")
+MOST_FILES = Described("process_max_fds", "gauge", NO_LABELS, "Limit of open files and sockets.")
 STARTED = Described(
-    "process_start_time_seconds", "gauge", NO_LABELS, "When the process began, since 1970."
+    "process_start_time_seconds",
+    "gauge",
+    NO_LABELS,
+    "When the process started, in seconds since 1970.",
 )
 PROCESS = (CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED)
-"""What the library publishes of each process."""
+"""Metrics that the library prometheus_client publishes for each process."""
 
 SLOS = frozenset({"availability", "latency"})
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
@@ -56,7 +63,7 @@ BUDGET_LEFT = Described(
     "midstreamer:error_budget:remaining",
     "gauge",
     MappingProxyType({"slo": SLOS}),
-    "Share of the error budget that is left: 1 is all of it, below 0 it is overdrawn.",
+    "Share of the error budget that is left: 1 is all of it; below 0 it is overspent.",
 )
 RECORDED = (*SLI_ERROR.values(), OBJECTIVE, BUDGET_LEFT)
-"""What our own recording rules keep."""
+"""Series that our recording rules compute."""

@@ -1,4 +1,4 @@
-"""Values as people read them: a number in the unit of its panel, with as few digits as say it."""
+"""Format values for people: a number with three significant digits and the unit of its panel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGE: Sequence[tuple[float, str]] = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def said(value: float, unit: str) -> str:
-    """The value with its unit, as ``12 ms``; a dash for what is no number."""
+    """Return a value with its unit, such as ``12 ms``; a dash if the value is not finite."""
     if not math.isfinite(value):
         return "–"
     return SAYERS.get(unit, _plain)(value)

@@ -1,4 +1,4 @@
-"""What a fault is made on, and what all faults are made with."""
+"""The running fleet that faults are made on, and helpers that faults share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from tests.support.prometheus import Prometheus
 
 @dataclass(frozen=True)
 class World:
-    """What a fault is made on."""
+    """A running fleet and the Prometheus that scrapes it."""
 
     seen: Observed
+    """The fleet."""
     asked: Prometheus
     folder: Path
+    """Folder for temporary files."""
 
     @property
     def certs(self) -> Path:
-        """Where the identities of the fleet lie."""
+        """The folder with the certificates of the fleet."""
         return self.seen.fleet.state.certs
 
 
@@ -32,17 +34,17 @@ Make = Callable[[World], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the alerts that it makes fire."""
+    """A fault, how to cause it, and the alerts that it makes fire."""
 
     name: str
     alerts: tuple[str, ...]
     make: Make
     within_s: float = 90.0
-    """So long its alerts are waited for."""
+    """Longest wait for its alerts, in seconds."""
 
 
 async def begin(world: World, name: str) -> None:
-    """Start something again; a member is not waited for."""
+    """Start a process; do not wait until a member of the fleet is ready."""
     if name in world.seen.fleet.places:
         await world.seen.fleet.begin(name, Version.NEW)
     else:
@@ -50,14 +52,14 @@ async def begin(world: World, name: str) -> None:
 
 
 async def again(world: World, name: str) -> None:
-    """End something in order, and start it anew."""
+    """Stop a process gracefully, and start it again."""
     await world.seen.end(name)
     await world.seen.begin(name)
 
 
 @asynccontextmanager
 async def meanwhile(work: Callable[[], Awaitable[None]], several: int = 1) -> AsyncIterator[None]:
-    """Do this again and again."""
+    """Run ``several`` tasks that repeat ``work`` until the block ends."""
 
     async def go() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The index of runbooks: every alert, what it says, and what makes it."""
+"""Generate the index of runbooks: every alert, its summary, its delay, and what makes it fire."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ import re
 from dashboards import rules
 from dashboards.rules import PAGE, TICKET, Alert
 
-INTRO = """Each alert is a file of `dashboards/alerts` and has a page here. One that pages wants
-somebody now; one that makes a ticket wants somebody on a working day. In Prometheus their names
-begin with `Midstreamer`. The last column says what `make alerts-live` does to make the alert fire.
+INTRO = """Each alert is a file in `dashboards/alerts` and has a runbook here. An alert with the
+severity `page` needs a person immediately. An alert with the severity `ticket` can wait for a
+working day. In Prometheus the names of all alerts begin with `Midstreamer`. The last column says
+how `make alerts-live` makes the alert fire.
 
-Alerts select by the labels `job`, `namespace`, `component` and `pod` of a target; the chart's
-monitors set them. `monitoring.rules.enabled` installs the alerts, `monitoring.rules.labels` makes
-your Prometheus choose them. The annotation `runbook_url` is the path of the page in this
-repository; write where your copy of these pages is served before it, in the template of your
-Alertmanager. `dashboard` is the identity of the board to look at.
+The alerts select targets by the labels `job`, `namespace`, `component` and `pod`, which the
+monitors of the chart set. The value `monitoring.rules.enabled` installs the alerts. Set
+`monitoring.rules.labels` to the labels by which your Prometheus selects rules. The annotation
+`runbook_url` is the path of the runbook in this repository. In the template of your Alertmanager,
+put the address of your copy of these pages before the path. The annotation `dashboard` is the uid
+of the dashboard to look at.
 
-Commands speak of a release `mid` in a namespace `fleet`.
+The commands in the runbooks assume a release `mid` in a namespace `fleet`.
 """
-TITLES = {PAGE: "Somebody is called", TICKET: "Somebody has a ticket"}
+TITLES = {PAGE: "Alerts that page", TICKET: "Alerts that open a ticket"}
+"""Heading of the table of each severity."""
 
 
 def page(note: str) -> str:
-    """The whole page."""
+    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
     parts = [note, "# Runbooks\n", INTRO]
     for severity, title in TITLES.items():
         several = [alert for alert in rules.alerts() if alert.severity == severity]
         rows = "".join(map(_row, several))
-        head = "| alert | says | after | made by |\n|---|---|---|---|\n"
+        head = "| alert | summary | fires after | cause in the live test |\n|---|---|---|---|\n"
         parts.append(f"## {title}\n\n{head}{rows}")
     names = "\n".join(alert.name for alert in rules.alerts())
     parts.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")

@@ -1,4 +1,4 @@
-"""The reference of boards: what each answers, panel by panel, with its picture."""
+"""Generate the reference of dashboards: every row and panel, with a picture per dashboard."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dashboards import built, panels, reading, units
 from dashboards.board import Board
 
-INTRO = """Each board is a file of `dashboards/boards`; `make dashboards` builds them into the
-chart. A row is titled with the question that its panels answer. In Grafana the corner of a panel
-says what it shows, what is bad and what to do. Pictures are drawn from a real fleet on one machine,
-under a small load, by `make dashboards-live` and `make dashboards-pictures`; they are simpler than
-Grafana's. [Observe](../how-to/observe.md) says how to get the boards into Grafana, and which one to
-open for which question.
+INTRO = """Each dashboard is a file in `dashboards/boards`; `make dashboards` builds them into the
+chart. The title of a row is the question that its panels answer. In Grafana, the description at the
+corner of a panel says what the panel shows, what is bad and what to do. The pictures are drawn by
+`make dashboards-live` and `make dashboards-pictures` from a real fleet on one machine, under a
+small load. They are simpler than what Grafana draws. [Observe](../how-to/observe.md) says how to
+install the dashboards in Grafana, and which dashboard to open for which question.
 """
 KINDS = {"timeseries": "over time", "stat": "now", "heatmap": "spread", "table": "table"}
 UNITS = {
@@ -28,19 +28,19 @@ UNITS = {
 
 
 def page(note: str) -> str:
-    """The whole page."""
+    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
     boards = built.boards()
     rows = "".join(
         f"| [{board.title}](#{_anchor(board.title)}) | {board.says} |\n" for board in boards
     )
-    index = f"| board | what it is for |\n|---|---|\n{rows}"
-    return "\n".join([note, "# Boards\n", INTRO, index, *map(_board, boards)])
+    index = f"| dashboard | what it shows |\n|---|---|\n{rows}"
+    return "\n".join([note, "# Dashboards\n", INTRO, index, *map(_board, boards)])
 
 
 def _board(board: Board) -> str:
     read = board.read()
-    picture = f"![The board {board.title}](../pictures/boards/{board.name}.png)"
-    parts = [f"## {board.title}\n\n{board.says} Its identity is `{board.uid}`.\n"]
+    picture = f"![The dashboard {board.title}](../pictures/boards/{board.name}.png)"
+    parts = [f"## {board.title}\n\n{board.says} Its uid is `{board.uid}`.\n"]
     for question in reading.rows(read):
         several = [panel for panel in reading.panels(read) if panel.row == question]
         parts.append(f"**{question}**\n\n" + "".join(_rows(several)))

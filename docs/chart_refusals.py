@@ -1,8 +1,9 @@
-"""Refusals of values in words: JSON schemas have no place for a message, but Helm prints a `const`.
+"""Readable messages for invalid values of a chart, in a JSON schema.
 
-Of a value that does not match a pattern Helm says that, and shows the pattern.  Here the pattern
-stands in a condition, and what follows from it is a constant that no value is: "at
-'/images/digests/agent': value must be 'empty, or sha256:<64 digits>'".
+A JSON schema has no field for an error message.  If a value does not match a pattern, Helm prints
+only the pattern.  But Helm prints the constant of a `const`.  Therefore the pattern is put into a
+condition, and if the condition fails, the schema requires a constant that no value can be.  Helm
+then prints: "at '/images/digests/agent': value must be 'empty, or sha256:<64 digits>'".
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ _CHOICES = re.compile(r"^\^\(([a-z]+(?:\|[a-z]+)*)\)\$$")
 
 
 def refused(told: str) -> Schema:
-    """What no value satisfies; whoever reads the complaint is told what it must be."""
+    """Return a schema that no value satisfies; Helm prints ``told`` as what the value must be."""
     return {"const": told, "not": {"const": told}}
 
 
 def matching(pattern: str, told: str) -> Schema:
-    """A text of this pattern, or the sentence that tells of it."""
+    """Return a schema for a text of this pattern; Helm prints ``told`` for any other text."""
     return {"if": {"not": {"pattern": pattern}}, "then": refused(told)}
 
 
 def not_empty(told: str) -> Schema:
-    """A list with something in it, or the sentence."""
+    """Return a schema for a list that is not empty; Helm prints ``told`` for an empty list."""
     return {"if": {"maxItems": 0}, "then": refused(told)}
 
 
 def in_words(schema: Schema, sentences: dict[str, str], unknown: str = "", name: str = "") -> None:
-    """Put a sentence in place of every rule of a schema that would be printed without one.
+    """Replace rules of a schema, in place, by rules for which Helm prints a readable sentence.
 
-    ``sentences`` are those for patterns, by the name of the value; ``unknown`` is what is said of
-    keys that are not there, else they are listed.  Raises KeyError for a pattern without one.
+    ``sentences`` maps names of values to the sentences for their patterns.  ``unknown`` is the
+    sentence for unknown keys; by default it lists the known keys.  Raise KeyError for a pattern
+    without a sentence.
     """
     if (pattern := schema.pop("pattern", None)) is not None:
         if choices := _CHOICES.match(pattern):
@@ -45,7 +47,7 @@ def in_words(schema: Schema, sentences: dict[str, str], unknown: str = "", name:
         schema |= {"if": {"maximum": above}, "then": refused(f"more than {above:g}")}
     properties = schema.get("properties", {})
     if schema.get("additionalProperties") is False:
-        there = f"left out: the keys here are {', '.join(properties)}"
+        there = f"removed: the keys here are {', '.join(properties)}"
         schema["additionalProperties"] = refused(unknown or there)
     for key, one in properties.items():
         in_words(one, sentences, unknown, key)

@@ -1,8 +1,8 @@
-"""What each value of the charts may be: the source of their schemas, beside the settings' classes.
+"""The permitted values of the charts: the source of their schemas, together with the settings.
 
-A value is a JSON schema.  Its description is the comment above its key in values.yaml, its default
-what values.yaml has.  `examples` has a value other than the default, with which tests see that it
-is used.  Anything that is not declared is refused.
+Each value is declared as a JSON schema.  `docs.charts` adds its description, which is the comment
+above its key in values.yaml, and its default from values.yaml.  ``examples`` holds a value other
+than the default, with which tests check that the value is used.  Undeclared values are refused.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from docs.chart_refusals import Schema, matching, not_empty, refused
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
 USERS_MAX = 20_000
-"""Of a load test."""
+"""Most users of a load test."""
 
 
 class Rule(NamedTuple):
-    """A pattern, and the sentence that is printed after "value must be"."""
+    """A pattern, and the sentence that Helm prints after "value must be" if it does not match."""
 
     pattern: str
     told: str
@@ -35,13 +35,16 @@ SECRET_KEY = Rule(
 )
 IMAGE = Rule(
     r"^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$",
-    "the name of an image alone, in lower case: registry, tag and digest have their own keys",
+    "only the name of an image, in lower case: registry, tag and digest have their own keys",
 )
 NETWORK = Rule(
-    r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", "a network with its length, as 192.0.2.0/24 or 192.0.2.7/32"
+    r"^[0-9a-fA-F.:]+/[0-9]{1,3}$",
+    "a network with its prefix length, such as 192.0.2.0/24 or 192.0.2.7/32",
 )
-SIZE = Rule(r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "a size with its unit, as 20Gi or 500Mi")
-INTERVAL = Rule(r"^[0-9]+(ms|s|m|h)$", "a number with its unit ms, s, m or h, as 30s")
+SIZE = Rule(
+    r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "a size with its unit, such as 20Gi or 500Mi"
+)
+INTERVAL = Rule(r"^[0-9]+(ms|s|m|h)$", "a number with the unit ms, s, m or h, such as 30s")
 
 
 def _text(example: str, rule: Rule | None = None, **more: Any) -> Schema:
@@ -71,12 +74,12 @@ def _section(**values: Schema) -> Schema:
 
 
 def _texts(example: dict[str, str]) -> Schema:
-    """Labels, annotations and the like."""
+    """Return the schema of a map from text to text, such as labels or annotations."""
     return {"type": "object", "additionalProperties": {"type": "string"}, "examples": [example]}
 
 
 def _optional(rule: Rule) -> Rule:
-    """The same, or nothing."""
+    """Return a rule that also accepts an empty text."""
     return Rule(f"^$|{rule.pattern}", f"empty, or {rule.told}")
 
 
@@ -92,7 +95,7 @@ _AMOUNTS = {
         "type": ["string", "integer", "number"],
         **matching(
             r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
-            "an amount as Kubernetes writes it: 500m or 2 of cpu, 512Mi or 2Gi of memory",
+            "an amount in the notation of Kubernetes: 500m or 2 of cpu, 512Mi or 2Gi of memory",
         ),
     },
 }
@@ -119,7 +122,7 @@ def _resources() -> Schema:
 
 
 def _component(**values: Schema) -> Schema:
-    """A kind of pod: what all have, and its own."""
+    """Return the schema of a kind of pod: common values and the given ones."""
     return _section(
         **values,
         resources=_resources(),
@@ -160,7 +163,7 @@ def _image() -> Schema:
     registry = Rule(
         r"^([^@:/]+(:[0-9]+)?(/[^@:]*)?)?$",
         "empty, or a registry and a path without https:// and without a tag,"
-        " as registry.example.com/team",
+        " such as registry.example.com/team",
     )
     tag = Rule(
         r"^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$",
@@ -210,19 +213,22 @@ def _postgresql() -> Schema:
 
 
 def _networks(*, narrow: str = "") -> Schema:
-    """Networks; an empty list is everybody to Kubernetes, so that most refuse it with a reason."""
+    """Return the schema of a list of networks; with ``narrow``, an empty list is refused with it.
+
+    To Kubernetes an empty list means every network.
+    """
     block = {"type": "string", **matching(*NETWORK)}
     return {**_many(block, "192.0.2.0/24"), **(not_empty(narrow) if narrow else {})}
 
 
 def _ports(example: int) -> Schema:
     port = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
-    told = "one port at least: to Kubernetes an empty list is every port"
+    told = "at least one port: to Kubernetes an empty list means every port"
     return {**_many(port, example), **not_empty(told)}
 
 
 def _network_policies() -> Schema:
-    narrow = "one network at least: to Kubernetes an empty list is everybody"
+    narrow = "at least one network: to Kubernetes an empty list means every network"
     return _section(
         enabled=_flag(False),
         apiServer=_section(cidrs=_networks(narrow=narrow), ports=_ports(8443)),
@@ -249,20 +255,20 @@ def _user() -> Schema:
 
 
 def fleet(config: Schema) -> Schema:
-    """The values of `charts/midstreamer`; ``config`` is what the settings' classes say."""
+    """Return the schema of `charts/midstreamer`; ``config`` is the schema of the settings."""
     entry = Rule(
         r"^(client|agent|coordinator|sync|postgres)/\S+( .+)?$",
-        "<kind>/<id> or <kind>/<prefix>*, as client/desk-*; kinds are client, agent, coordinator,"
-        " sync and postgres",
+        "<kind>/<id> or <kind>/<prefix>*, such as client/desk-*; kinds are client, agent,"
+        " coordinator, sync and postgres",
     )
     domain = Rule(
         r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$",
-        "the first part of a SPIFFE identity alone, in lower case, as fleet.example",
+        "only the trust domain of a SPIFFE identity, in lower case, such as fleet.example",
     )
     budget = {
         "type": ["integer", "string"],
         "minimum": 1,
-        **matching(r"^[1-9][0-9]?%$", "a number of pods, 1 or more, or a share as 25%"),
+        **matching(r"^[1-9][0-9]?%$", "a number of pods, 1 or more, or a share such as 25%"),
         "examples": ["25%"],
     }
     return _section(
@@ -320,7 +326,7 @@ def fleet(config: Schema) -> Schema:
 
 
 def cluster() -> Schema:
-    """The values of `charts/midstreamer-cluster`."""
+    """Return the schema of the values of `charts/midstreamer-cluster`."""
     one = _section(
         namespace={"type": "string", **matching(*LABEL), "maxLength": 63},
         release={"type": "string", **matching(*LABEL), "maxLength": 40},
@@ -333,18 +339,18 @@ def cluster() -> Schema:
 
 
 def loadtest() -> Schema:
-    """The values of `charts/midstreamer-loadtest`."""
+    """Return the schema of the values of `charts/midstreamer-loadtest`."""
     fleet_image = _image()["properties"]
     image = {key: fleet_image[key] for key in ("registry", "tag", "pullPolicy", "pullSecrets")}
     policies = _network_policies()["properties"]
     number = {"type": ["number", "null"], **_above_zero()}
     mix = Rule(
         r"^([a-z]+=[0-9.]+(,[a-z]+=[0-9.]+)*)?$",
-        "weights as match=1,lookup=3; requests are append, match, lookup, survey and refusal",
+        "weights such as match=1,lookup=3; requests are append, match, lookup, survey and refusal",
     )
     threshold = Rule(
         r"^([a-z]+(\.[a-z]+)?\.)?(p[0-9]{1,2}|max|failures|late)<=[0-9]+(\.[0-9]+)?(ms|s|%)$",
-        "a threshold as match.p99<=50ms, failures<=0% or late<=5ms",
+        "a threshold such as match.p99<=50ms, failures<=0% or late<=5ms",
     )
     return _section(
         image=_section(**image, loadtest=_text("load", IMAGE), digest=_digest()),

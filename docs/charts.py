@@ -1,7 +1,7 @@
-"""The files of the charts that follow from the code: schemas of values, and what two charts share.
+"""Generate files of the charts: the schemas of values, and files that two charts share.
 
-`docs.chart_values` declares what may be set, the settings' classes what may stand below `config`,
-and the comments in values.yaml what each value means.
+The permitted values come from `docs.chart_values`, those below the key ``config`` from the classes
+of settings.  The descriptions are the comments in values.yaml.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOADTEST = CHARTS / "midstreamer-loadtest"
 ALL = (FLEET, CLUSTER, LOADTEST)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PROCESSES = ("sync", "coordinator", "agent", "postgres", "telemetry", "security", "limits")
-"""Sections of the settings that can be set below `config`."""
+"""Sections of the settings that can be set below the key ``config``."""
 SET_BY_THE_CHART = {
     "sync": (
         "id",
@@ -38,22 +38,22 @@ SET_BY_THE_CHART = {
     "TelemetrySettings": ("listen",),
     "SecuritySettings": ("directory", "key", "release", "trust_domain", "allowlist"),
 }
-"""What the chart says itself, by section or shared class: refused, as it would not be heeded."""
+"""Settings that the chart sets itself, by section or shared class; refused below ``config``."""
 SENTENCES = {
     "proxy": "empty, environment, or http://host:port without a name and a password",
     "traces_endpoint": "http://host:port or https://host:port, without a path, a name, a password",
 }
-"""Of settings that have a pattern: what the value must be, by the setting's name."""
-UNKNOWN_HERE = "left out: there is no such key; `helm show values` prints all there are"
+"""What the value of a setting with a pattern must be, by the name of the setting."""
+UNKNOWN_HERE = "removed: there is no such key; `helm show values` prints all keys"
 UNKNOWN_SETTING = (
-    "left out: there is no such setting, or the chart sets it itself;"
+    "removed: there is no such setting, or the chart sets it itself;"
     " docs/reference/configuration.md lists them"
 )
 _SHARED = {"telemetry": "TelemetrySettings", "security": "SecuritySettings"}
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file of the charts with the text it should have."""
+    """Return the path and the text of every generated file of the charts."""
     values = {
         FLEET: chart_values.fleet(_config()),
         CLUSTER: chart_values.cluster(),
@@ -68,7 +68,7 @@ def generated() -> dict[Path, str]:
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every value that has an example, as its path with dots and its schema."""
+    """Yield every value that has an example: its path with dots, and its schema."""
     for key, value in schema["properties"].items():
         here = f"{path}.{key}" if path else key
         if "examples" in value:
@@ -78,7 +78,7 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dic
 
 
 def comments(text: str) -> dict[str, str]:
-    """The comment above each key of a values.yaml, by the key's path with dots."""
+    """Return the comment above each key of a values.yaml, by the path of the key with dots."""
     found: dict[str, str] = {}
     above: list[str] = []
     path: list[tuple[int, str]] = []
@@ -100,7 +100,7 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
     text = (chart / "values.yaml").read_text(encoding="utf-8")
     definitions = values["properties"].get("config", {}).pop("$defs", None)
     _describe(values, comments(text), yaml.safe_load(text), "")
-    if chart == FLEET:  # Helm itself adds them, for the chart that this one contains
+    if chart == FLEET:  # Helm adds these keys for the subchart
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
     chart_refusals.in_words(values, {}, name=chart.name)
     values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)
@@ -120,7 +120,7 @@ def _describe(schema: dict[str, Any], told: dict[str, str], defaults: Any, path:
 
 
 def _config() -> dict[str, Any]:
-    """What may stand below `config`: the settings of processes that the chart does not set."""
+    """Return the schema of the key ``config``: settings that the chart does not set itself."""
     sections: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for cls in reading.settings():
@@ -142,7 +142,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    """A section of the settings, of which each may be left out."""
+    """Return the schema of a section of settings, all optional, without the given settings."""
     if "properties" not in schema:
         return schema
     left = {

@@ -1,4 +1,4 @@
-"""How the documentation is built: Markdown by MyST, API pages from docstrings, in furo."""
+"""Configuration of Sphinx: Markdown with MyST, API pages from docstrings, theme furo."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
 
-suppress_warnings = ["ref.python"]  # two classes may have a field of one name
+suppress_warnings = ["ref.python"]  # two classes may have a field of the same name
 
 
 def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Make plain prose safe for reStructuredText: drawings stay drawings, bars stay bars."""
+    """Adapt a docstring to reStructuredText: indented drawings become literal blocks.
+
+    Bars that would start a substitution are escaped.  ``lines`` is changed in place.
+    """
     made: list[str] = []
     drawing = False
     for line in lines:
@@ -47,5 +50,5 @@ def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def setup(app: Any) -> None:
-    """Hook the above in."""
+    """Register `readable` with Sphinx."""
     app.connect("autodoc-process-docstring", readable)

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions from the structs of the operator, as YAML."""
+"""Generate the CustomResourceDefinitions from the structs of the operator, as YAML."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ COLUMNS = (
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "wide"),
     ("Age", "date", ".metadata.creationTimestamp", ""),
 )
-"""What `kubectl get agentpools` shows; `-o wide` shows all."""
+"""Columns of ``kubectl get agentpools``: name, type, JSON path, and whether only in wide."""
 
 
 def agent_pools() -> str:
-    """The CustomResourceDefinition of AgentPool."""
+    """Return the YAML of the CustomResourceDefinition of AgentPool."""
     status = _struct(agentpools.Status)
     unseen = msgspec.to_builtins(agentpools.UNSEEN)
     status["default"] = {"observedGeneration": 0, "replicas": 0, "conditions": [unseen]}
     schema = {
         "type": "object",
-        "description": "Agents of one fleet that are alike and scaled together. The operator of the"
-        " fleet makes a Deployment of the same name.",
+        "description": "Equal agents of one fleet that are scaled together. The operator of the"
+        " fleet creates a Deployment of the same name.",
         "required": ["spec"],
         "x-kubernetes-validations": [_rule(rule) for rule in agentpools.ROOT_RULES],
         "properties": {
@@ -87,7 +87,7 @@ def agent_pools() -> str:
 
 
 def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """The schema of a struct, with the docstrings of its fields and its rules."""
+    """Return the schema of a struct, with its rules and the docstrings of its fields."""
     shape = inspect.type_info(kind)
     assert isinstance(shape, inspect.StructType)
     told, properties = reading.attributes(kind), {}
@@ -107,7 +107,7 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _is_plain_default(value: object) -> bool:
-    """Whether the API server should write the default: an empty word only means that none is."""
+    """Return whether a default goes into the schema; an empty text only means "not set"."""
     return isinstance(value, (int, str)) and bool(value)
 
 
@@ -138,7 +138,7 @@ def _type(shape: inspect.Type) -> dict[str, Any]:
 
 
 def _union(kinds: tuple[inspect.Type, ...]) -> dict[str, Any]:
-    """An optional field, or a quantity: a number or a word."""
+    """Return the schema of an optional field, or of a quantity (a number or a text)."""
     some = [each for each in kinds if not isinstance(each, inspect.NoneType)]
     if len(some) == 1:
         return _type(some[0])

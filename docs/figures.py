@@ -1,11 +1,11 @@
-"""Put measured figures into README.md and docs/explanation/figures.md: ``python -m docs.figures``.
+"""Write measured figures into README.md and pages of docs/explanation: ``python -m docs.figures``.
 
     python -m docs.figures --fleet fleet.json --run report.json --judge judge.json \\
         --kernels docs/measured/kernels.json
 
-Each file is what the command of that name wrote with ``--json``.  Text between two marks
-``<!-- figures: fleet -->`` and ``<!-- end -->`` is replaced; what was not measured this time is
-left as it is.  Nobody types a figure.
+Each file is the JSON that the command of that name wrote with ``--json``.  The text between the two
+marks ``<!-- figures: fleet -->`` and ``<!-- end -->`` is replaced.  Figures without a file in the
+arguments stay as they are.  No figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Tables = Callable[[Mapping[str, Any]], str]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fleet(figures: Mapping[str, Any]) -> str:
-    """What `make bench-fleet` measured."""
+    """Return the Markdown of the results of ``make bench-fleet``."""
     rows = [
         [row["what"], _number(row.get("p50")), _number(row.get("p99")), row["unit"],
          _number(row.get("ratio")), row["target"],
@@ -48,11 +48,11 @@ def fleet(figures: Mapping[str, Any]) -> str:
         for row in figures["rows"]
         if row.get("p99_of_rounds")
     ]
-    return f"{made}\n\nMedians of rounds by turns, whose p99 were: {'; '.join(rounds)}."
+    return f"{made}\n\nMedians of alternating rounds, whose p99 were: {'; '.join(rounds)}."
 
 
 def run(report: Mapping[str, Any]) -> str:
-    """What `make run` came to, part by part."""
+    """Return the Markdown of the results of ``make run``, a row for each part."""
     rows = []
     for part in report["parts"]:
         signals = sum(part["signals"].values())
@@ -67,14 +67,14 @@ def run(report: Mapping[str, Any]) -> str:
 
 
 def share(made: Mapping[str, Any] | None) -> str:
-    """A share with its interval."""
+    """Return a share with its interval as text; "none" if there is no share."""
     if made is None:
         return "none"
     return f"{made['value']:.3f} ({made['low']:.3f} to {made['high']:.3f})"
 
 
 def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """What `make judge` came to, each data set beside its rivals."""
+    """Return the Markdown of the results of ``make judge``, by data set with baselines."""
     told = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
     return "\n\n".join([told, *(_judged(name, made) for name, made in figures.items())])
 
@@ -111,7 +111,7 @@ def _rival(made: Mapping[str, Any]) -> list[str]:
 
 
 def kernels(figures: Mapping[str, Any]) -> str:
-    """What `make bench` measured: the gates, each task's calls, and growth."""
+    """Return the Markdown of the results of ``make bench``: gates, tasks and growth."""
     machine, packages = figures["machine"], figures["packages"]
     told = (
         f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"
@@ -177,19 +177,19 @@ def _number(value: float | None) -> str:
 
 
 def replaced(text: str, name: str, made: str) -> str:
-    """The text with what stands between the marks of ``name`` replaced."""
+    """Return the text with the part between the marks of ``name`` replaced."""
     pattern = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{made}{found[2]}", text)
 
 
 def main() -> None:
-    """Replace what was measured, in each file that has a mark for it."""
+    """Replace the figures of the given files in each page that has marks for them."""
     parser = argparse.ArgumentParser(prog="python -m docs.figures", description=__doc__)
     kinds: dict[str, Tables] = {
         "fleet": fleet, "run": run, "judge": judge, "kernels": kernels,
     }  # fmt: skip
     for name in kinds:
-        parser.add_argument(f"--{name}", type=Path, help=f"JSON that {name} wrote")
+        parser.add_argument(f"--{name}", type=Path, help=f"JSON file with the results of {name}")
     given = vars(parser.parse_args())
     for name, write in kinds.items():
         if given[name] is None:

@@ -1,6 +1,7 @@
 """Write every generated page and picture: ``python -m docs.generate [--check]``.
 
-With ``--check`` nothing is written; what would change is named, and the exit status is 1.
+With ``--check`` nothing is written.  Files that would change are named, and the exit status is 1 if
+there are any.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file with the text it should have."""
+    """Return the path and the text of every generated file."""
     made = {
         HERE / "reference/configuration.md": pages.configuration(),
         HERE / "reference/configuration.schema.json": pages.schema(),
@@ -45,8 +46,9 @@ def generated() -> dict[Path, str]:
             f"\n\n![{told}](../pictures/{name}.svg)\n"
         )
     intro = (
-        "Each machine is one literal table in the code, walked whole by a test. Columns are\n"
-        "states; an arrow is labelled with the events that cause it. What is not drawn is refused."
+        "Each state machine is a literal table in the code; a test walks through the whole table.\n"
+        "Columns are states. An arrow is labelled with the events that cause the transition.\n"
+        "A transition that is not drawn is refused."
     )
     made[HERE / "reference/state-machines.md"] = "\n".join(
         [pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
@@ -56,7 +58,7 @@ def generated() -> dict[Path, str]:
 
 
 def stale() -> dict[Path, str]:
-    """Generated files that are missing or say something else than the code, as they should be."""
+    """Return the path and the new text of generated files that are missing or out of date."""
     return {
         path: text
         for path, text in generated().items()
@@ -65,11 +67,11 @@ def stale() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write, or with --check only compare."""
+    """Write files that are out of date, or with --check only name them; return the exit status."""
     behind = stale()
     if "--check" in sys.argv[1:]:
         for path in behind:
-            print(f"{path.relative_to(HERE.parent)} is behind the code: run make docs")
+            print(f"{path.relative_to(HERE.parent)} is out of date: run make docs")
         return 1 if behind else 0
     for path, text in behind.items():
         path.parent.mkdir(parents=True, exist_ok=True)

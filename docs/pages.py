@@ -1,7 +1,7 @@
-"""The pages of docs/reference that are written by the code they describe.
+"""Generate the pages of docs/reference from the code that they describe.
 
-Each function returns the whole text of one page.  `docs.generate` writes them; tests/docs
-compares what is written with what the code would say now.
+Each function returns the whole text of a page.  `docs.generate` writes the pages, and tests/docs
+compares the written pages with the current code.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ def _page(title: str, intro: str, parts: Iterator[str]) -> str:
 
 
 def configuration() -> str:
-    """Every section and key."""
+    """Return the page of all settings."""
     intro = (
-        "Values are layered: defaults, then the file (`--config`, `$MIDSTREAMER_CONFIG`, or\n"
-        "`config.toml` where you are), the environment, flags. `midstreamer config show`\n"
-        "prints each value with its origin. Unknown keys are refused with the nearest known one.\n"
-        "A shared section such as `[telemetry]` holds for every process; `[agent.telemetry]`\n"
-        "narrows it to agents."
+        "Values come from layers; a later layer overrides an earlier one: defaults, the file\n"
+        "(`--config`, `$MIDSTREAMER_CONFIG`, or `config.toml` in the current folder), the\n"
+        "environment, flags. `midstreamer config show` prints each value with its origin. An\n"
+        "unknown key is refused, and the message names the most similar known key. A shared\n"
+        "section such as `[telemetry]` applies to every process; `[agent.telemetry]` overrides\n"
+        "it for agents."
     )
     return _page("Configuration", intro, (_section(cls) for cls in reading.settings()))
 
@@ -56,7 +57,7 @@ def _section(cls: type[config.Settings]) -> str:
     shared = [f"[{group.section}](#{group.section})" for group in config.groups(cls).values()]
     lines = [f"## {cls.section}\n", f"`[{cls.section}]` {reading.summary(cls)}\n"]
     if shared:
-        lines.append(f"Takes part in the shared sections {', '.join(shared)}.\n")
+        lines.append(f"Also has the shared sections {', '.join(shared)}.\n")
     schema = cls.model_json_schema()
     for name in cls.model_fields:
         if name not in config.groups(cls):
@@ -66,7 +67,9 @@ def _section(cls: type[config.Settings]) -> str:
 
 def _key(cls: type[config.Settings], name: str, schema: dict[str, Any]) -> Iterator[str]:
     variable = f"{config.PREFIX}{cls.section.upper()}__{name.upper()}"
-    default = json.dumps(schema["default"]) if "default" in schema else "none: it must be given"
+    default = (
+        json.dumps(schema["default"]) if "default" in schema else "none: the setting is required"
+    )
     yield f"### {cls.section}.{name}\n"
     yield f"{reading.one_line(cls.model_fields[name].description)}\n"
     yield f"Default `{default}` · {_kind(schema)} · environment `{variable}`\n"
@@ -89,11 +92,11 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def schema() -> str:
-    """JSON Schema of a whole configuration file."""
+    """Return the JSON Schema of a configuration file."""
     sections = {cls.section: cls.model_json_schema() for cls in reading.settings()}
     shared: dict[str, Any] = {}
     for section in sections.values():
-        shared |= section.pop("$defs", {})  # references lead to the root of the document
+        shared |= section.pop("$defs", {})  # references are resolved from the root of the document
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Midstreamer configuration",
@@ -106,19 +109,19 @@ def schema() -> str:
 
 
 def example() -> str:
-    """The commented config.toml: every key at its default, switched off."""
+    """Return the example config.toml: every key with its default, commented out."""
     lines = [
-        "# Every setting of Midstreamer at its default: take the # from a line to change it.",
+        "# Every setting of Midstreamer with its default: remove the # of a line to change it.",
         "# Layers: defaults < this file < environment (MIDSTREAMER_<SECTION>__<KEY>) < flags;",
-        "# `midstreamer config show` prints each value and where it came from.",
-        "# Written by docs/generate.py from the code; docs/reference/configuration.md says more.",
+        "# `midstreamer config show` prints each value with its origin.",
+        "# Written by docs/generate.py from the code; see also docs/reference/configuration.md.",
     ]
     for cls in reading.settings():
         lines += ["", f"# {reading.summary(cls)}", f"[{cls.section}]"]
         for name, field in cls.model_fields.items():
             if name not in config.groups(cls):
                 lines += _switched_off(name, field.description, _toml(field.get_default()))
-        lines += [f"# [{cls.section}.{name}] narrows [{group.section}] to this section"
+        lines += [f"# [{cls.section}.{name}] overrides [{group.section}] for this section"
                   for name, group in config.groups(cls).items()]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -130,7 +133,7 @@ def _switched_off(name: str, told: str | None, value: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    """A default as TOML; "" for what has none."""
+    """Return a default as TOML; "" if there is none."""
     if value is None or value is PydanticUndefined:
         return ""
     if isinstance(value, bool | int | float):
@@ -146,11 +149,11 @@ def _toml(value: Any) -> str:
 
 
 def report() -> str:
-    """What `midstreamer run --json` writes."""
+    """Return the page of the JSON that ``midstreamer run --json`` writes."""
     intro = (
-        "`midstreamer run --json FILE` writes the figures of its summary, one object as below.\n"
-        "`report_version` rises when a field changes its meaning; new fields may come any time.\n"
-        "Shares carry a 95 % interval from a block bootstrap over time."
+        "`midstreamer run --json FILE` writes the figures of its summary as one JSON object.\n"
+        "`report_version` is incremented when the meaning of a field changes; new fields may be\n"
+        "added at any time. Shares have a 95 % interval from a block bootstrap over time."
     )
     kinds = (reports.Report, reports.Part, reports.Share, reports.Latency, reports.Rival,
              reports.Kept)  # fmt: skip
@@ -169,10 +172,11 @@ def _object(kind: type[msgspec.Struct]) -> str:
 
 
 def error_codes() -> str:
-    """Every error code, and every word that a refusal or an abstention may give."""
+    """Return the page of error codes and of the reasons of refusals and abstentions."""
     intro = (
-        "The same word stands in the frame, the metric label and the log. An error that carries\n"
-        "`retry_after_s` may be tried again then; the others need something to change first."
+        "The same word is used in the frame, the metric label and the log. A request that failed\n"
+        "with `retry_after_s` may be retried after this time. For other errors, something must\n"
+        "change before a retry can succeed."
     )
     return _page("Errors, refusals and abstentions", intro, _all_words())
 
@@ -181,15 +185,19 @@ def _all_words() -> Iterator[str]:
     yield "## Error codes\n"
     for code, kind in errors.BY_CODE.items():
         parent = kind.__mro__[1].__name__
-        again = "worth trying again" if issubclass(kind, errors.Unavailable) else "not by waiting"
+        again = (
+            "a retry may succeed"
+            if issubclass(kind, errors.Unavailable)
+            else "a retry does not help"
+        )
         yield f"### {code}\n\n{reading.summary(kind)}\n"
         yield f"`{kind.__name__}`, a kind of `{parent}` · {again}\n"
-    yield "## Refusals of a peer\n\nBefore a frame is read, by its certificate.\n"
+    yield "## Refusals of a peer\n\nThe certificate is refused before any frame is read.\n"
     yield from _members(reasons.Reason)
-    yield "## Refusals of a connection\n\nThe last frame before it is closed says one of these.\n"
+    yield "## Refusals of a connection\n\nThe last frame of the connection names one of these.\n"
     yield from _members(connection.Code)
-    yield f"### {authorisation.NOT_AUTHORISED}\n\nA frame that this kind of peer may not send.\n"
-    yield "## Abstentions\n\nWhy a decision is silent; the first that applies is given.\n"
+    yield f"### {authorisation.NOT_AUTHORISED}\n\nThe peer sent a frame that it may not send.\n"
+    yield "## Abstentions\n\nWhy a decision gives no signal: the first reason that applies.\n"
     yield from _members(decision.Reason)
     yield "## Denials of the operator\n\nWhy a signing request gets no certificate.\n"
     yield from _members(denials.Reason)
@@ -208,10 +216,10 @@ def _members(words: type[StrEnum]) -> Iterator[str]:
 
 
 def metric_names() -> str:
-    """Every metric."""
+    """Return the page of all metrics."""
     intro = (
-        "Served at `/metrics` of each process, with those of the process itself. No label ever\n"
-        "holds a series, a value or a peer's id."
+        "Each process serves its metrics at `/metrics`, together with the standard metrics of a\n"
+        "Python process. No label contains the name of a series, a value or the id of a peer."
     )
     return _page("Metrics", intro, (_metric(one) for one in metrics.CATALOGUE))
 
@@ -240,11 +248,11 @@ def _allowed(allowed: words.Words | words.FirstNames) -> str:
 
 
 def frame_types() -> str:
-    """Every frame with its fields and who may send it to whom."""
+    """Return the page of all frames: their fields, and which peer may send them to which."""
     intro = (
         f"Version {frames.VERSION}, ALPN `{frames.ALPN}`. On the wire a frame is a big-endian\n"
         "32-bit length and a msgpack map whose key `frame` names the type. Unknown fields are\n"
-        "ignored; a frame that is not in the table of who may send what closes the connection."
+        "ignored. A frame that the sender may not send to the receiver closes the connection."
     )
     return _page("Frames", intro, (_frame(kind) for kind in frames.FRAMES.values()))
 
@@ -256,7 +264,7 @@ def _frame(kind: type[frames.Frame]) -> str:
     elif issubclass(kind, frames.Answer):
         role = "answer"
     allowed = [f"{a} to {b}" for (a, b), may in authorisation.TABLE.items() if kind in may]
-    who = "every peer, while a connection opens" if kind in authorisation.OPENING else ""
+    who = "every peer while a connection is opened" if kind in authorisation.OPENING else ""
     lines = [
         f"## {kind.__name__}\n",
         f"{reading.one_line(kind.__doc__)}\n",
@@ -292,7 +300,7 @@ def _hint(hint: Any) -> str:
 
 
 def command_line() -> str:
-    """Every command with its options."""
+    """Return the page of all commands with their options."""
     root = typer.main.get_command(app)
     intro = "`midstreamer --help` shows the same on a terminal."
     in_cluster = typer.main.get_command(k8s.app)
@@ -306,7 +314,7 @@ def command_line() -> str:
 
 
 def commands() -> list[str]:
-    """The full names of all commands."""
+    """Return the full names of all commands."""
     lines = command_line().splitlines()
     return [line.lstrip("# ") for line in lines if line.startswith("##")]
 

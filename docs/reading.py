@@ -1,6 +1,6 @@
-"""What the code says of itself beyond what Python keeps: docstrings of fields and enum members.
+"""Read docstrings of fields and enum members, settings and transition tables from the code.
 
-Python forgets the string below an attribute; the syntax tree does not.
+Python does not keep the string below an attribute at run time; the syntax tree has it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _classes(module: ModuleType) -> dict[str, ast.ClassDef]:
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """The docstring of each attribute of a class, inherited ones included; "" without one."""
+    """Return the docstring of each attribute of a class, with inherited ones; "" if missing."""
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         module = inspect.getmodule(parent)
@@ -59,17 +59,17 @@ def _text(node: ast.stmt | None) -> str:
 
 
 def one_line(text: str | None) -> str:
-    """Prose as one line, with single backticks as Markdown wants them."""
+    """Return prose as one line, with single backticks for Markdown."""
     return " ".join((text or "").split()).replace("``", "`")
 
 
 def summary(thing: object) -> str:
-    """The first paragraph of a docstring, as one line."""
+    """Return the first paragraph of a docstring as one line."""
     return one_line((inspect.getdoc(thing) or "").split("\n\n")[0])
 
 
 def settings() -> list[type[config.Settings]]:
-    """Every section's class, services first, each once, in the order of config.SECTIONS."""
+    """Return the class of each section of the settings, in the order of `config.SECTIONS`."""
     for package in PACKAGES:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name.endswith((".config", "_operator.settings")):
@@ -85,14 +85,14 @@ def settings() -> list[type[config.Settings]]:
 
 
 def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
-    """What a picture shows: the module's summary, or that of the states when there are several."""
+    """Return the caption of a picture: the summary of the states if ``part``, else the module's."""
     return summary(type(next(iter(table)))) if part else summary(module)
 
 
 def machines() -> dict[str, tuple[str, ModuleType, str]]:
-    """Every table named TRANSITIONS or …_TRANSITIONS: what it is of, its module and its name.
+    """Return every table named TRANSITIONS or …_TRANSITIONS: its caption, module and name.
 
-    The key is a name for its picture.
+    The key is the name of its picture.
     """
     found = {}
     for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
@@ -102,7 +102,9 @@ def machines() -> dict[str, tuple[str, ModuleType, str]]:
         room = module.name.removeprefix("midstreamer.").replace(".", "-")
         for table in vars(loaded):
             part, found_one, _ = table.rpartition("TRANSITIONS")
-            if found_one and f"{table}: " in inspect.getsource(loaded):  # not one it imports
+            if found_one and f"{table}: " in inspect.getsource(
+                loaded
+            ):  # defined here, not imported
                 name = f"{room}-{part.strip('_').lower()}".rstrip("-")
                 found[name] = (_told(loaded, vars(loaded)[table], part), loaded, table)
     return found

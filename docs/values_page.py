@@ -1,4 +1,4 @@
-"""The page of the charts' values, from their schemas: meaning, default, what each may be."""
+"""Generate the page of the charts' values from their schemas."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from docs import charts
 
 INTRO = """# Values of the charts
 
-What `helm install` takes by `--values` and `--set`. `helm show values CHART` prints the
-defaults with the same words. What is not listed here is refused by name before anything is
-installed. [How to install](../how-to/cluster.md)."""
+The values that `helm install` takes with `--values` and `--set`. `helm show values CHART` prints
+the defaults with the same descriptions. A value that is not listed here is refused by name before
+anything is installed. See [how to install](../how-to/cluster.md)."""
 OF_CHART = {
-    charts.FLEET: "The fleet, in one namespace; `admin` of the namespace may install it.",
-    charts.CLUSTER: "What belongs to the cluster; an administrator installs it, once.",
-    charts.LOADTEST: "A load test from inside of a cluster: [how to](../how-to/load-testing.md).",
+    charts.FLEET: "The fleet, in one namespace. The role `admin` of the namespace can install it.",
+    charts.CLUSTER: "The resources of the whole cluster; an administrator installs them once.",
+    charts.LOADTEST: "A load test inside a cluster: see [how to](../how-to/load-testing.md).",
 }
 
 
 def page(note: str) -> str:
-    """The whole page; takes the note that stands above what is generated."""
+    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
     generated = charts.generated()
     parts = [note, INTRO]
     for chart, told in OF_CHART.items():
@@ -31,7 +31,7 @@ def page(note: str) -> str:
 
 
 def _sections(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The values that stand alone in one table, then each section with its own."""
+    """Yield a table of the values without a section, then a table for each section."""
     sections = {key: each for key, each in schema["properties"].items() if "properties" in each}
     alone = {key: each for key, each in schema["properties"].items() if "examples" in each}
     yield _table({**schema, "properties": alone})
@@ -79,7 +79,7 @@ def _code(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Words for a table; what stands in angle brackets is no HTML, but left alone in code."""
+    """Return text for a cell of a table; "<" is escaped outside of code."""
     parts = text.replace("|", "\\|").replace("\n", " ").split("`")
     parts[::2] = [each.replace("<", "\\<") for each in parts[::2]]
     return "`".join(parts)

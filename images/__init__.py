@@ -1,6 +1,6 @@
-"""Container images of the fleet: `make images` builds, keeps and pushes them.
+"""Container images of the fleet: ``make images`` builds, archives and pushes them.
 
-Pure modules decide: `parts` (what is in which image), `locks` (which wheels), `bases` (what the
-images stand on), `commands` (what a builder is told). `make` runs them; `install` runs inside of
-a build.
+Pure modules make the decisions: `images.parts` (the content of each image), `images.locks`
+(wheels), `images.bases` (base images) and `images.commands` (command lines of the builder).
+`images.make` runs the commands.  `images.install` runs inside a build.
 """

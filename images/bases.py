@@ -1,7 +1,7 @@
-"""What images stand on when no other base is named: Debian 12 from the machine's sources.  Pure.
+"""The default base images: Debian 12, from the apt sources of this machine.  Pure functions.
 
-Two bases: one to build in, with venv and pip, and one to run on, which holds nothing but Python,
-its libraries and a shell; no package manager, no coreutils, nothing setuid.
+There are two bases.  The base to build in has venv and pip.  The base to run on has only Python,
+its libraries and a shell: no package manager, no coreutils, and no setuid program.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from images import parts
 SUITE = "bookworm"
 BUILD, RUN = "build", "run"
 VARIANTS = {BUILD: "minbase", RUN: "extract"}
+"""Variant of mmdebstrap for each base."""
 LIBRARIES = (
     "libbz2-1.0", "libc6", "libcom-err2", "libcrypt1", "libdb5.3", "libexpat1", "libffi8",
     "libgcc-s1", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1", "libkrb5-3",
@@ -38,20 +39,23 @@ UNUSED_TO_RUN = (
     "/usr/lib/x86_64-linux-gnu/gconv/*", "/usr/lib/aarch64-linux-gnu/gconv/*",
 )  # fmt: skip
 OF_THE_MACHINE = frozenset({"etc/resolv.conf", "etc/hostname", "etc/hosts"})
-"""What mmdebstrap copies from where it runs."""
+"""Files that mmdebstrap copies from the machine that it runs on; the bases leave them out."""
 PROGRAM_FOLDERS = frozenset({"bin", "sbin", "usr/bin", "usr/sbin"})
 PROGRAMS = frozenset({"dash", "python3", "python3.11", "sh"})
-"""What there is to run in a base to run on. The shell is for PostgreSQL, which asks one."""
+"""Programs in the base to run on; PostgreSQL needs the shell."""
 CONTAINERFILE = "FROM scratch\nADD base.tar /\n"
 
 
 def sources(files: Mapping[str, str]) -> list[str]:
-    """Return the files of apt's sources that name the suite, of path and text; raises Refused."""
+    """Return the paths of apt source files that name `SUITE`; ``files`` maps paths to texts.
+
+    Raise Refused if there is none.
+    """
     found = [path for path, text in sorted(files.items()) if SUITE in _words(text)]
     if not found:
         raise parts.Refused(
-            f"no file of /etc/apt names the suite {SUITE}, which has Python {parts.PYTHON}: give "
-            "both BUILD_BASE and RUN_BASE, for instance an image of Python from your registry"
+            f"no file in /etc/apt names the suite {SUITE}, which has Python {parts.PYTHON}: set "
+            "both BUILD_BASE and RUN_BASE, for example to a Python image of your registry"
         )
     return found
 
@@ -62,7 +66,7 @@ def _words(text: str) -> set[str]:
 
 
 def command(base: str, archive: str, some: list[str]) -> list[str]:
-    """Return the command that makes a base from files of sources; `archive` is a tar."""
+    """Return the command that writes a base to the tar file ``archive``, from apt source files."""
     unused = (*UNUSED, *UNUSED_TO_RUN) if base == RUN else UNUSED
     return [
         "mmdebstrap", "--quiet", f"--variant={VARIANTS[base]}",
@@ -72,16 +76,16 @@ def command(base: str, archive: str, some: list[str]) -> list[str]:
 
 
 def reference(base: str, machine: str, source: bytes) -> str:
-    """Return the name of a base's image; the tag says what it is made of. `source` is this file."""
+    """Return the name of a base image; its tag is a hash of ``source``, the text of this file."""
     made_of = parts.key({"bases.py": source}, [base, machine])
     return f"{parts.LOCAL}/midstreamer-{base}-base:{made_of[:12]}"
 
 
 def cleaned(given: IO[bytes], to: IO[bytes], *, base: str) -> None:
-    """Copy the archive of a base without what it has from the machine and without devices.
+    """Copy the tar archive of a base, without devices and without files of this machine.
 
-    Nothing is setuid or setgid, and nobody but root may write anywhere but in /tmp. A base to run
-    on keeps PROGRAMS alone: their packages want others with programs of their own.
+    No file stays setuid or setgid, and only root may write outside of /tmp.  The base to run on
+    keeps only `PROGRAMS`, because its packages depend on others that bring more programs.
     """
     with tarfile.open(fileobj=given) as old, tarfile.open(fileobj=to, mode="w") as new:
         for member in old:
@@ -97,7 +101,7 @@ def cleaned(given: IO[bytes], to: IO[bytes], *, base: str) -> None:
 
 
 def account_files() -> dict[str, bytes]:
-    """Return passwd and group: root, and the one that images run as."""
+    """Return the files passwd and group, with root and the account that containers run as."""
     shell = "/usr/sbin/nologin"
     passwd = f"root:x:0:0:root:/root:{shell}\nmidstreamer:x:65532:65532::/tmp:{shell}\n"
     return {"passwd": passwd.encode(), "group": b"root:x:0:\nmidstreamer:x:65532:\n"}

@@ -1,4 +1,4 @@
-"""What a builder is told.  Pure."""
+"""Command lines for buildah, podman and docker.  Pure functions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from images import parts
 
 BUILDERS = ("buildah", "podman", "docker")
-"""In the order in which they are looked for."""
+"""Supported builders, in order of preference."""
 MAKES_BASES = "mmdebstrap"
+"""Program that makes the base images."""
 
 
 def chosen(asked: str, there: Collection[str]) -> str:
-    """Return the builder to take, of those that are there; "" without any, raises Refused."""
+    """Return the builder to use, or "" if none is installed; raise Refused for an unknown name."""
     if asked and asked not in BUILDERS:
-        raise parts.Refused(f"BUILDER={asked}: it is one of {', '.join(BUILDERS)}")
+        raise parts.Refused(f"BUILDER={asked}: give one of {', '.join(BUILDERS)}")
     wanted = (asked,) if asked else BUILDERS
     return next((name for name in wanted if name in there), "")
 
@@ -22,7 +23,7 @@ def chosen(asked: str, there: Collection[str]) -> str:
 def missing(
     builder: str, asked: str, there: Collection[str], *, own_bases: bool, root: bool
 ) -> list[str]:
-    """Return all that this machine lacks, a line each; `there` are the commands it has."""
+    """Return a line for each program that this machine lacks; ``there`` are those it has."""
     packages, found = [], []
     if not builder:
         packages.append(asked if asked in ("buildah", "podman") else BUILDERS[0])
@@ -30,7 +31,9 @@ def missing(
         found.append(f"a builder: {asked or BUILDERS[0]}{others}")
     if own_bases and MAKES_BASES not in there:
         packages.append(MAKES_BASES)
-        found.append(f"{MAKES_BASES} for the bases, or BUILD_BASE and RUN_BASE that name others")
+        found.append(
+            f"{MAKES_BASES} for the base images, or BUILD_BASE and RUN_BASE with other images"
+        )
     if packages:
         prefix = "" if root else "sudo "
         line = " ".join(sorted(packages))
@@ -39,11 +42,13 @@ def missing(
 
 
 def environment(builder: str, given: Mapping[str, str], *, root: bool) -> dict[str, str]:
-    """Return what a builder needs in its environment beside what is there."""
+    """Return environment variables that a builder needs in addition to ``given``."""
     if builder == "docker":
         return {"DOCKER_BUILDKIT": "1"}
     if builder == "buildah" and root and "BUILDAH_ISOLATION" not in given:
-        return {"BUILDAH_ISOLATION": "chroot"}  # it needs no namespaces, which a container may lack
+        return {
+            "BUILDAH_ISOLATION": "chroot"
+        }  # works without namespaces, which a container may lack
     return {}
 
 
@@ -51,7 +56,7 @@ def build(
     builder: str, folder: str, file: str, reference: str, *, target: str = "",
     arguments: Mapping[str, str] | None = None,
 ) -> list[str]:  # fmt: skip
-    """Return the command that builds one target; no base is fetched when it is here."""
+    """Return the command that builds a target; a base that exists locally is not pulled."""
     named = {
         "buildah": ("--layers", "--force-rm", "--pull=false"),
         "podman": ("--layers", "--force-rm", "--pull=missing"),
@@ -65,20 +70,20 @@ def build(
 
 
 def exists(builder: str, reference: str) -> list[str]:
-    """Return the command that succeeds when an image is here."""
+    """Return the command that succeeds if an image exists on this machine."""
     inspect = ["inspect", "--type=image"] if builder == "buildah" else ["image", "inspect"]
     return [builder, *inspect, reference]
 
 
 def identify(builder: str, reference: str) -> list[str]:
-    """Return the command that prints the id of an image that is here."""
+    """Return the command that prints the id of an image on this machine."""
     if builder == "buildah":
         return [builder, "inspect", "--type=image", "--format={{.FromImageID}}", reference]
     return [builder, "image", "inspect", "--format={{.Id}}", reference]
 
 
 def save(builder: str, reference: str, file: str) -> list[str]:
-    """Return the command that writes an image into an archive, its layers not compressed."""
+    """Return the command that writes an image to an archive with uncompressed layers."""
     if builder == "buildah":
         return [builder, "push", "--quiet", reference, f"docker-archive:{file}:{reference}"]
     form = ["--quiet", "--format=docker-archive"] if builder == "podman" else []
@@ -86,7 +91,7 @@ def save(builder: str, reference: str, file: str) -> list[str]:
 
 
 def push(builder: str, reference: str, to: str) -> list[list[str]]:
-    """Return the commands that put an image into a registry."""
+    """Return the commands that push an image to a registry."""
     if builder == "docker":
         return [[builder, "tag", reference, to], [builder, "push", "--quiet", to]]
     there = f"docker://{to}" if builder == "buildah" else to
@@ -99,7 +104,7 @@ def remove(builder: str, references: Sequence[str]) -> list[str]:
 
 
 def listed(builder: str) -> list[str]:
-    """Return the command that lists the images that are here, a reference in each line."""
+    """Return the command that lists the images on this machine, a reference per line."""
     if builder == "buildah":
         return [builder, "images", "--format={{.Name}}:{{.Tag}}"]
     return [builder, "image", "ls", "--format={{.Repository}}:{{.Tag}}"]

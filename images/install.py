@@ -1,13 +1,13 @@
-"""Runs inside of a build, as root, and fills /opt/midstreamer of an image.
+"""Fill /opt/midstreamer of an image; runs as root inside a build.
 
-    python3 install.py base         an environment without pip, and bytecode of Python itself
-    python3 install.py wheels NAME  what the lock `made/NAME.txt` pins
-    python3 install.py kernels      bytecode of the kernels, and their code compiled ahead
-    python3 install.py sources      bytecode of what was copied besides, and its commands
+    python3 install.py base         a virtual environment without pip, and bytecode of Python itself
+    python3 install.py wheels NAME  the packages that the lock file `made/NAME.txt` pins
+    python3 install.py kernels      bytecode of the kernels, and their machine code compiled ahead
+    python3 install.py sources      bytecode of our other packages, and their commands
 
-Only wheels from /tmp/wheels with the hashes of the lock are taken, and there is no network. What a
-running process never reads is dropped. Bytecode is never checked against a time again, as layers
-keep whole seconds.
+Only wheels from /tmp/wheels with the hashes of the lock file are installed, without network.  Files
+that a running process never reads are removed.  Bytecode is marked as unchecked, because image
+layers round file times to seconds.
 """
 
 from __future__ import annotations
@@ -27,17 +27,23 @@ from pathlib import Path
 
 TOP = Path("/opt/midstreamer")
 WHEELS = Path("/tmp/wheels")  # noqa: S108 - mounted there by the Containerfile
-TOOLS = Path("/tmp/tools")  # noqa: S108 - likewise
+TOOLS = Path("/tmp/tools")  # noqa: S108 - mounted there too
 AHEAD_FOR = "x86_64"
+"""Machine for which kernels are compiled ahead."""
 UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
+"""Names of folders that are removed from packages."""
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
+"""Suffixes of files that are removed from packages."""
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
-"""Of a package's metadata, what is no longer true of it."""
+"""Metadata files of a package that are wrong after files were removed from the package."""
 
 
 def base() -> None:
-    """Make the environment, and compile Python itself: in a base no package's script has run."""
+    """Create the virtual environment, and compile Python's library to bytecode.
+
+    The base has no bytecode, because it runs no install scripts of Debian packages.
+    """
     venv.create(TOP, symlinks=True, with_pip=False)
     for path in (TOP / "bin").glob("[Aa]ctivate*"):
         path.unlink()
@@ -47,7 +53,7 @@ def base() -> None:
 
 
 def wheels(name: str) -> None:
-    """Install what a lock pins, shrunk elsewhere first."""
+    """Install the packages of a lock file; they are shrunk in a temporary folder first."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "made")
         command = [
@@ -64,7 +70,7 @@ def wheels(name: str) -> None:
 
 
 def kernels() -> None:
-    """Compile the kernels ahead for each level, whichever this machine has."""
+    """Compile the kernels ahead for every instruction set, also those this machine lacks."""
     make_bytecode(site() / "midstreamer_kernels")
     (TOP / "ahead").mkdir()
     if platform.machine() == AHEAD_FOR:
@@ -73,7 +79,7 @@ def kernels() -> None:
 
 
 def sources() -> None:
-    """Compile our own sources, and let everybody run the commands."""
+    """Compile our own sources to bytecode, and make the commands executable for all users."""
     for name in ("midstreamer", "midstreamer_operator", "loadtests"):
         if (site() / name).is_dir():
             make_bytecode(site() / name)
@@ -82,12 +88,12 @@ def sources() -> None:
 
 
 def site() -> Path:
-    """Return where packages are."""
+    """Return the folder site-packages of the virtual environment."""
     return next((TOP / "lib").glob("python3*/site-packages"))
 
 
 def shrink(folder: Path) -> None:
-    """Drop tests, headers, stubs, and the commands of packages."""
+    """Remove tests, headers, type stubs and commands of packages from a folder."""
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -99,23 +105,23 @@ def shrink(folder: Path) -> None:
 
 
 def unused(path: Path) -> bool:
-    """Whether a file is of no use to a process that runs, by its name."""
+    """Return whether a running process never needs a file, judged by its name."""
     stale = path.parent.name.endswith(".dist-info") and path.name in STALE
     return stale or path.suffix in SUFFIXES
 
 
 def make_bytecode(folder: Path) -> None:
-    """Compile all in a folder, for where it will be; ends with 1 when a file cannot be compiled."""
+    """Compile a folder to bytecode with its final paths; exit with 1 if a file does not compile."""
     place = folder if folder.is_relative_to(TOP) else site()
     if not compileall.compile_dir(
         folder, quiet=1, workers=2, stripdir=str(folder), prependdir=str(place),
         invalidation_mode=UNCHECKED,
     ):  # fmt: skip
-        sys.exit(f"install: some of {folder} cannot be compiled, see above")
+        sys.exit(f"install: files in {folder} do not compile, see above")
 
 
 def main(words: list[str]) -> None:
-    """Do what the words say."""
+    """Run the step that the command line names."""
     if words[0] == "wheels":
         wheels(words[1])
     else:

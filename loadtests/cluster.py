@@ -1,11 +1,12 @@
-"""Load from inside a cluster: `charts/midstreamer-loadtest` runs one master and its workers.
+"""Load test inside a cluster: `charts/midstreamer-loadtest` runs one master and its workers.
 
     python -m loadtests.cluster master --namespace fleet --release mid --workers 2
     python -m loadtests.cluster worker --namespace fleet --release mid --workers 2 --master HOST
 
-A worker has its users certified and waits for the master.  The master stores the history that is
-searched, begins when all workers are there, adds up what they tell, prints the table and a line of
-JSON, and ends with 1 when a threshold was not held, with 2 when it could not be done.
+A worker obtains certificates for its users and waits for the master.  The master stores the history
+that is searched, and starts when all workers are connected.  At the end it adds up the results of
+the workers, and prints a table and a line of JSON.  The exit status is 1 if a threshold was
+exceeded, and 2 if the test could not run.
 """
 
 from __future__ import annotations
@@ -32,43 +33,65 @@ from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.telemetry import logs
 
 COLUMNS = 120
+"""Width of the table."""
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 INDEX = "JOB_COMPLETION_INDEX"
-"""Where Kubernetes tells a pod of an indexed Job which one it is."""
+"""Environment variable with the index of a pod of an indexed Job; Kubernetes sets it."""
 PORT = 5557
+"""Default port at which locust's master waits for workers."""
 STORE_S = 120.0
+"""Deadline for storing the history, in seconds."""
 
 
 def parsed() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="loadtests.cluster", description=__doc__)
     parser.add_argument("--version", action="version", version=f"midstreamer {__version__}")
     parser.add_argument("what", choices=("master", "worker"))
-    parser.add_argument("--namespace", required=True, help="of the fleet")
-    parser.add_argument("--release", required=True, help="of the fleet")
+    parser.add_argument("--namespace", required=True, help="namespace of the fleet")
+    parser.add_argument("--release", required=True, help="release of the fleet")
     parser.add_argument("--trust-domain", default="midstreamer.local")
-    parser.add_argument("--port", type=int, default=7400, help="of the coordinators")
+    parser.add_argument("--port", type=int, default=7400, help="port of the coordinators")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--worker", type=int, default=int(os.environ.get(INDEX, "0")))
-    parser.add_argument("--master", default="127.0.0.1", help="where workers find it")
+    parser.add_argument("--master", default="127.0.0.1", help="host of the master, for workers")
     parser.add_argument("--master-port", type=int, default=PORT)
-    parser.add_argument("--wait", type=int, default=600, help="seconds for workers to come")
+    parser.add_argument(
+        "--wait", type=int, default=600, help="seconds until all workers must be connected"
+    )
     parser.add_argument("--shape", default="smoke", help=", ".join(plan.SHAPES))
-    parser.add_argument("--users", type=int, help="of all workers, instead of those of the shape")
-    parser.add_argument("--rate", type=float, help="requests a second, all the time")
-    parser.add_argument("--seconds", type=float, help="with --rate, instead of the shape")
-    parser.add_argument("--mix", help="weights, as match=1,lookup=3")
+    parser.add_argument("--users", type=int, help="users of all workers; default: from the shape")
+    parser.add_argument(
+        "--rate", type=float, help="constant rate in requests per second, instead of the shape"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="with --rate: duration; default: from the shape"
+    )
+    parser.add_argument("--mix", help="weights of requests, such as match=1,lookup=3")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds for each request")
-    parser.add_argument("--threshold", action="append", help="as match.p99<=50ms")
-    parser.add_argument("--sdk", type=float, default=4.0, help="of each worker, a second; 0: none")
-    parser.add_argument("--metrics", default="", help="host:port of the generator's own metrics")
-    parser.add_argument("--run", default=f"r{int(time.time()):x}", help="part of names of series")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=30.0,
+        help="longest time of a request in seconds, with retries",
+    )
+    parser.add_argument("--threshold", action="append", help="such as match.p99<=50ms")
+    parser.add_argument(
+        "--sdk", type=float, default=4.0, help="SDK requests per second and worker; 0: none"
+    )
+    parser.add_argument(
+        "--metrics", default="", help="host:port at which the generator serves its metrics"
+    )
+    parser.add_argument(
+        "--run",
+        default=f"r{int(time.time()):x}",
+        help="part of the names of series, unique per run",
+    )
     return parser
 
 
 def planned(arguments: argparse.Namespace, folder: Path) -> Plan:
-    """What the arguments ask for; BadInput says what cannot be."""
+    """Return the plan for the arguments; raise BadInput if a value is invalid."""
     shape = plan.shape_of(arguments.shape)
     if arguments.users:
         shape = plan.with_users(shape, arguments.users)
@@ -98,7 +121,7 @@ def planned(arguments: argparse.Namespace, folder: Path) -> Plan:
 
 
 def command(arguments: argparse.Namespace, made: Plan) -> list[str]:
-    """How locust is started, as master or as worker."""
+    """Return the command line that starts locust as master or as worker."""
     locust = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
     if arguments.what == "worker":
         place = ["--master-host", arguments.master, "--master-port", str(arguments.master_port)]
@@ -111,7 +134,7 @@ def command(arguments: argparse.Namespace, made: Plan) -> list[str]:
 
 
 async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int:
-    """Run locust on a plan; its exit code. What it says of itself goes to stderr."""
+    """Run locust with a plan and return its exit code; its output goes to stderr."""
     path = folder / "plan.json"
     plan.write(made, path)
     process = await asyncio.create_subprocess_exec(
@@ -126,7 +149,7 @@ async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int
 
 
 async def store(made: Plan) -> None:
-    """Store the history that is searched, and search it once so that agents have it at hand."""
+    """Store the history that is searched, and search it once, so that agents have loaded it."""
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.loader(made.trust_domain), security, LimitSettings())
     async with AsyncClient(me, list(made.addresses), deadline_s=STORE_S) as client:
@@ -136,7 +159,7 @@ async def store(made: Plan) -> None:
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
-    """Certify, load, and as master tell what came of it; the exit code."""
+    """Obtain certificates and run the load; return the exit code. The master prints the results."""
     made = planned(arguments, folder)
     master = arguments.what == "master"
     who = [identities.loader(made.trust_domain)]
@@ -152,12 +175,14 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     if not master:
         return code
     if not made.answer.exists():
-        raise MidstreamerError(f"locust ended with {code} and left no figures, see above")
+        raise MidstreamerError(
+            f"locust ended with exit code {code} and left no results; see its log above"
+        )
     return told(made, code)
 
 
 def told(made: Plan, code: int) -> int:
-    """Print the table and a line of JSON; the exit code."""
+    """Print the results as a table and as a line of JSON, and return the exit code."""
     figures = report.read(made.answer)
     report.show(figures, made, Console(width=COLUMNS))
     rows = {name: report.row(each.latency) for name, each in figures.whole.requests.items()}
@@ -177,12 +202,12 @@ def told(made: Plan, code: int) -> int:
 
 
 def say(line: str) -> None:
-    """Tell whoever reads the log."""
+    """Print a line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Load a fleet from a pod of its cluster."""
+    """Run as master or worker; return the exit status, 2 if the test could not run."""
     arguments = parsed().parse_args()
     logs.configure(json=False, level="error")
     try:

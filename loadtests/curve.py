@@ -1,7 +1,7 @@
-"""Latency against the rate of requests, and the highest rate that is still as good as idle.
+"""Measure latency at several rates of requests, and find the highest rate with low latency.
 
-All rates are asked in several sweeps, and of each rate the median counts: other work on the machine
-may spoil a few seconds, and rarely the same ones of each sweep.
+All rates are measured in several sweeps, and the result of a rate is the median over the sweeps.
+Other work on the machine may disturb a few seconds, but rarely the same rate in every sweep.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
+"""Seconds of the first rate, of each other rate, and of the pause after a rate."""
 SWEEPS = 3
-"""So often all rates are asked, one sweep after the other: of each rate the median counts."""
+"""Number of sweeps; each sweep measures all rates once."""
 RATES: dict[str, tuple[float, ...]] = {
     "match": (5, 20, 40, 60, 80, 100, 130, 160, 200),
     "lookup": (20, 200, 600, 1000, 1400, 1800, 2200, 2600),
 }
-"""Of each the first stands for an idle fleet."""
+"""Rates in requests per second, by type of request; at the first the fleet is almost idle."""
 TIMES = 2.0
-"""A rate is borne when its p99 is at most so many times that of an idle fleet."""
+"""A rate is sustained if its p99 latency is at most this multiple of that at the first rate."""
 
 
 def asked(mix: str | None) -> str:
-    """The one type of request that is measured."""
+    """Return the type of request to measure; raise BadInput for a type without `RATES`."""
     name = next(iter(plan.mix_of(mix))) if mix else "match"
     if name not in RATES:
-        raise BadInput(f"curve of {name}: give --mix match=1 or --mix lookup=1")
+        raise BadInput(f"curve cannot measure {name}: give --mix match=1 or --mix lookup=1")
     return name
 
 
 def shape(arguments: argparse.Namespace) -> plan.Shape:
-    """One stage for each rate; a rest after it lets its queue end."""
+    """Return a shape with a stage for each rate, each followed by a pause that empties the queues.
+
+    The arguments are changed: one type of request, no SDK user, and no limit on failures.
+    """
     arguments.mix = f"{asked(arguments.mix)}=1"
     arguments.threshold = arguments.threshold or ["failures<=100%"]
     arguments.no_sdk = True
@@ -53,7 +57,7 @@ def shape(arguments: argparse.Namespace) -> plan.Shape:
 
 
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
-    """One point for each rate: the medians of its sweeps, and what all of them asked."""
+    """Return a point for each rate: medians over its sweeps, and total counts."""
     swept: dict[float, list[Tally]] = {}
     for stage, tally in zip(stages, tallies, strict=True):
         if stage.begin > 0 and name in tally.requests:
@@ -62,22 +66,22 @@ def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[d
 
 
 def _point(several: list[Tally], name: str) -> dict[str, float]:
-    asked = [each.requests[name] for each in several]
+    measured = [each.requests[name] for each in several]
 
     def median_ms(durations: Iterable[Durations], percent: int) -> float:
         return statistics.median(each.percentile(percent) for each in durations) * 1e3
 
     return {
-        "p50_ms": median_ms((each.latency for each in asked), 50),
-        "p99_ms": median_ms((each.latency for each in asked), 99),
+        "p50_ms": median_ms((each.latency for each in measured), 50),
+        "p99_ms": median_ms((each.latency for each in measured), 99),
         "late_p99_ms": median_ms((each.late for each in several), 99),
-        "count": sum(each.count for each in asked),
-        "failed": sum(each.failures.total() for each in asked),
+        "count": sum(each.count for each in measured),
+        "failed": sum(each.failures.total() for each in measured),
     }
 
 
 def borne(made: list[dict[str, float]]) -> float:
-    """The highest rate up to which p99 stays within `TIMES` that of the first; NaN for none."""
+    """Return the highest rate up to which all rates are sustained (`TIMES`); NaN if none is."""
     best = math.nan
     for point in made:
         if point["failed"] or not point["p99_ms"] <= TIMES * made[0]["p99_ms"]:
@@ -87,12 +91,12 @@ def borne(made: list[dict[str, float]]) -> float:
 
 
 def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None) -> int:
-    """Print the curve, and draw it."""
+    """Print the curve as a table, and draw it into ``chart`` if given; return 0."""
     name = next(iter(made.mix))
     found = points(made.shape.stages, figures.stages, name)
     table = Table(
         title=f"{name}: {figures.users} users",
-        caption=f"ms from when due to answered; medians of {SWEEPS} sweeps",
+        caption=f"ms from the planned start to the answer; medians of {SWEEPS} sweeps",
     )
     for heading in ("1/s", "p50", "p99", "generator late p99", "count", "failed"):
         table.add_column(heading, justify="right")
@@ -103,7 +107,7 @@ def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None)
         )  # fmt: skip
     screen.print(table)
     screen.print(
-        f"highest rate at which p99 is at most {TIMES:g} times that of an idle fleet:"
+        f"highest rate whose p99 is at most {TIMES:g} times the p99 of an idle fleet:"
         f" {borne(found):g}/s; the generator kept {figures.processors:.2f} processors busy"
     )
     for process, each in figures.servers.items():

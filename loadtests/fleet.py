@@ -1,4 +1,4 @@
-"""A local fleet to load: raised limits, identities made ahead, a history to search."""
+"""Start a local fleet for a load test: raised limits, certificates for users, stored history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["TRUST_DOMAIN", "running", "scraped"]
 
 
 def settings(users: int) -> str:
-    """What a fleet must be told to take so many users, as a configuration file."""
+    """Return the text of a configuration file that allows connections for so many users."""
     return f"[limits]\nlinks_max = {2 * users + 64}\n"
 
 
@@ -27,13 +27,16 @@ def settings(users: int) -> str:
 async def running(
     folder: Path, *, users: int, agents: int, news: Callable[[str], None]
 ) -> AsyncIterator[LocalFleet]:
-    """A fleet that is ready, with its history stored and all users certified and listed."""
+    """Run a fleet that is ready for load.
+
+    Its history is stored, and all users have certificates and are on the allowlist.
+    """
     config = folder / "fleet.toml"
     config.write_text(settings(users), encoding="utf-8")
     with state.held(folder / "state") as kept:
         fleet = LocalFleet(kept, RunSettings(agents=agents), config_file=config, news=news)
         async with fleet:
-            news(f"certifying {users} users")
+            news(f"issuing certificates for {users} users")
             await asyncio.to_thread(identities.make, kept.certs, users, TRUST_DOMAIN)
             news("storing the history that is searched")
             async with AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
@@ -45,7 +48,7 @@ async def running(
 
 
 def scraped(fleet: LocalFleet) -> dict[str, dict[str, float]]:
-    """The metrics of each process, by its name; a process that does not answer has none."""
+    """Return the metrics of each process by its name; empty for a process that does not answer."""
     return {child.name: _scraped(child.health) for child in fleet.children}
 
 

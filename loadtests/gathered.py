@@ -1,4 +1,4 @@
-"""What the processes of one load test have counted, as one. Pure."""
+"""Merge the results of the generator processes of one load test. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from midstreamer.domain.errors import BadInput
 
 
 def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of several generators (`locustfile.Generator.told`) added up.
+    """Return the merged results of several generators (`locustfile.Generator.told`).
 
-    BadInput without any. Seconds are those of the longest, processors of all together.
+    ``seconds`` is the longest duration; ``processors`` is the sum.  Raise BadInput if ``told`` is
+    empty.
     """
     if not told:
-        raise BadInput("no generator has told its figures")
+        raise BadInput("no generator has sent its results")
     stages = [Tally() for _ in told[0]["stages"]]
     repeats: Counter[str] = Counter()
     for each in told:
-        for whole, made in zip(stages, each["stages"], strict=True):
-            whole.merge(tally.from_plain(made))
+        for total, stage in zip(stages, each["stages"], strict=True):
+            total.merge(tally.from_plain(stage))
         repeats.update(each["repeats"])
     sdk = _merged(tally.from_plain(each["sdk"]) for each in told)
     return {
@@ -37,7 +38,7 @@ def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all links came to; no percentiles where there was no link."""
+    """Return the merged transport figures of all links; percentiles are None without a link."""
     rtt, window = Durations(), Durations()
     for each in told:
         rtt.merge(tally.durations(each["rtt"]))
@@ -55,20 +56,20 @@ def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def judged(
     told: Sequence[Mapping[str, Any]], wanted: Iterable[str], generators: int
 ) -> dict[str, Any]:
-    """The figures of all with the thresholds that were not held, below ``broken``.
+    """Return the merged results with a line in ``broken`` for each exceeded threshold.
 
-    That one of so many ``generators`` has told nothing is such a line, too.
+    If fewer than ``generators`` results arrived, this is a line in ``broken`` too.
     """
-    made = one(told)
-    whole = _merged(tally.from_plain(each) for each in (*made["stages"], made["sdk"]))
-    broken = thresholds.broken(whole, [thresholds.parse(each) for each in wanted])
+    merged = one(told)
+    total = _merged(tally.from_plain(each) for each in (*merged["stages"], merged["sdk"]))
+    broken = thresholds.broken(total, [thresholds.parse(each) for each in wanted])
     if len(told) != generators:
-        broken.append(f"{len(told)} of {generators} generators have told their figures")
-    return made | {"broken": broken}
+        broken.append(f"{len(told)} of {generators} generators have sent their results")
+    return merged | {"broken": broken}
 
 
-def _merged(some: Iterable[Tally]) -> Tally:
-    whole = Tally()
-    for each in some:
-        whole.merge(each)
-    return whole
+def _merged(tallies: Iterable[Tally]) -> Tally:
+    total = Tally()
+    for each in tallies:
+        total.merge(each)
+    return total

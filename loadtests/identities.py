@@ -1,7 +1,7 @@
-"""Identities of the users of a load test: who they are, and their certificates on a laptop.
+"""Identities of the users of a load test, and their certificates for a local fleet.
 
-Each user has an identity of its own below one prefix, so that one line of the allowlist lets all
-in, with the one universe that they may append to.
+Each user has an identity of its own.  All identities start with `PREFIX`, so that one entry of the
+allowlist admits all users and grants them the one universe that they may append to.
 """
 
 from __future__ import annotations
@@ -17,49 +17,56 @@ from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
 
 PREFIX = "client/load-"
+"""Start of the name of every user."""
 STRANGER = "client/stranger"
-"""Certified, and on no list."""
+"""An identity with a certificate but on no allowlist; the fleet must refuse it."""
 LOADER = "client/loader"
+"""The identity that stores the history in a cluster."""
 TICKS = "ticks"
 """The universe that users append to."""
 HISTORY = "load"
-"""The universe that they search."""
+"""The universe that users search."""
 FOREIGN = "foreign"
-"""One that they may not append to."""
+"""A universe that users may not append to."""
 ENTRY = f"{PREFIX}*  universes={TICKS}"
+"""The entry of the allowlist for all users."""
 
 
 def user(number: int, trust_domain: str) -> Identity:
-    """Who user ``number`` is."""
+    """Return the identity of user ``number``."""
     return identities.named(f"{PREFIX}{number:05d}", trust_domain)
 
 
 def sdk(trust_domain: str, worker: int = 0) -> Identity:
-    """Who asks by the SDK beside a worker."""
+    """Return the identity of the SDK user of a worker."""
     return identities.named(f"{PREFIX}sdk-{worker}", trust_domain)
 
 
 def loader(trust_domain: str) -> Identity:
-    """Who stores the history in a cluster; it may append to that universe alone."""
+    """Return the identity that stores the history in a cluster; it may append to `HISTORY` only."""
     return identities.named(LOADER, trust_domain)
 
 
 def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
-    """Everybody that one of several workers is: as many users as it may be given, and others."""
+    """Return all identities that one of several workers needs.
+
+    These are the largest number of users that it may get, its SDK user, and the stranger.
+    """
     share = -(-users // workers)
     mine = [user(worker + number * workers, trust_domain) for number in range(share)]
     return [*mine, sdk(trust_domain, worker), stranger(trust_domain)]
 
 
 def stranger(trust_domain: str) -> Identity:
-    """Who is to be refused."""
+    """Return the identity that the fleet must refuse."""
     return identities.named(STRANGER, trust_domain)
 
 
 def make(directory: Path, users: int, trust_domain: str) -> None:
-    """Certify all users from the authority in a folder, and let them in. ConfigError: it has none.
+    """Issue certificates for all users with the authority in a folder, and allow the users.
 
-    Those that have a certificate which is good for long keep it.
+    A certificate that is still valid for long is kept.  Raise ConfigError if the folder has no
+    authority.
     """
     everybody = [user(number, trust_domain) for number in range(users)]
     for each in (*everybody, sdk(trust_domain), stranger(trust_domain)):
@@ -71,7 +78,7 @@ def make(directory: Path, users: int, trust_domain: str) -> None:
 
 
 def trust(directory: Path, me: Identity, limits: Limits | None = None) -> Trust:
-    """What a user shows and trusts; its certificate is renewed when it is due, by `refresh`."""
+    """Return the credentials and the trust of a user; `Trust.refresh` renews the certificate."""
     manager = files.CertificateManager(directory, me)
     manager.load_or_generate()
     return Trust(FileSource(manager, None), limits or Limits(), secrets.token_hex(8))

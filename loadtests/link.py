@@ -1,8 +1,8 @@
 """A link under gevent: `loadtests.machine` with a UDP socket, a timer and a clock.
 
-No thread and no asyncio: the socket and the timer call back in gevent's loop, and whoever waits for
-an answer is a greenlet.  As the carrier on asyncio does, everything that has come is read before
-anything is answered.
+It uses neither threads nor asyncio.  The socket and the timer call back in gevent's loop, and each
+waiting request is a greenlet.  All datagrams that have arrived are read before anything is sent,
+like in the carrier on asyncio.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from midstreamer.transport.trust import Trust
 log = logs.get(__name__)
 
 ACK_AT_ONCE = 8
+"""Datagrams read in a row from which the link acknowledges immediately."""
 READ = 1
+"""libev's event mask for a readable socket."""
 
 
 class GeventLink:
-    """One link that this side dialled; `dial` makes it."""
+    """A link that this side dialled; `dial` creates it."""
 
     def __init__(self, trust: Trust, address: str, found: Found, expect: Kind) -> None:
         self.socket, place = sockets.connected(address, found)
@@ -48,31 +50,31 @@ class GeventLink:
         self._refusals = 0
         self._over = False
 
-    # --- what a user calls ---
+    # --- called by users ---
 
     @property
     def peer(self) -> Identity:
-        """Who is at the other end, from its certificate."""
+        """The identity of the peer, from its certificate; LinkClosed before it is verified."""
         if self.machine.peer is None:
-            raise LinkClosed("nobody was judged yet")
+            raise LinkClosed("the peer is not verified yet")
         return self.machine.peer
 
     @property
     def closed(self) -> bool:
-        """Whether it is over."""
+        """Whether the link has ended."""
         return self.machine.ended is not None
 
     @property
     def draining(self) -> bool:
-        """Whether the other side wants no more requests on it."""
+        """Whether the peer wants no more requests on this link."""
         return self.machine.draining
 
     def figures(self) -> Figures | None:
-        """What the transport knows; None when the link is over."""
+        """Return the transport figures of the link; None if the link has ended."""
         return self.machine.figures()
 
     def ask(self, frame: Request, *, budget_s: float) -> Answer:
-        """Send a request and wait for its answer; a Failure is raised as the error it names."""
+        """Send a request and return its answer; raise the error that a Failure names."""
         number = self.machine.ask(frame, time.monotonic(), budget_s=budget_s)
         waiting = self._waiting[number] = AsyncResult()
         self._flush(spoken=True)
@@ -83,12 +85,15 @@ class GeventLink:
             self._waiting.pop(number, None)
 
     def send(self, frame: Frame, *, bulk: bool = False) -> None:
-        """Say something; Overloaded above the high-water mark, LinkClosed once closed."""
+        """Send a frame; raise Overloaded above the high-water mark, LinkClosed if closed."""
         self.machine.send(frame, time.monotonic(), bulk=bulk)
         self._flush(spoken=True)
 
     def receive(self) -> Frame:
-        """The next frame of either stream, where nobody asks. LinkClosed when none will come."""
+        """Wait for the next frame of either stream and return it; raise LinkClosed at the end.
+
+        Only for links without requests, for which `Machine.talk` was not called.
+        """
         while True:
             frame = self.machine.receive()
             if frame is not None:
@@ -96,31 +101,31 @@ class GeventLink:
             self._wait()
 
     def drained(self) -> None:
-        """Return when what was sent is below the low-water mark."""
+        """Wait until the unsent bytes are below the low-water mark; LinkClosed if the link ends."""
         while not self.closed and self.machine.unsent_bytes > self._limits.send_low_bytes:
             self._wait()
         if self.machine.ended is not None:
             raise LinkClosed(self.machine.ended.message)
 
     def close(self, code: str = "", message: str = "") -> None:
-        """End it; with a code, the other side is told why. Safe to call twice."""
+        """Close the link; the peer gets the code and the message. A second call has no effect."""
         self.machine.close(time.monotonic(), code, message)
         self._flush()
 
     def pause(self) -> None:
-        """Read nothing any more, as a slow reader does; what comes waits in the socket."""
+        """Stop reading, like a slow reader; datagrams wait in the socket."""
         if not self._over:
             self._readable.stop()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading after `pause`."""
         if not self._over:
             self._readable.start(self._on_readable)
 
     # --- opening ---
 
     def open(self) -> None:
-        """Go through both handshakes; the error says why there is no link."""
+        """Do the handshakes of QUIC and of our protocol; raise the reason if they fail."""
         self._readable.start(self._on_readable)
         self.machine.start(time.monotonic())
         self._flush()
@@ -144,7 +149,7 @@ class GeventLink:
         self._changed.clear()
         self._changed.wait()
 
-    # --- what gevent's loop calls ---
+    # --- called by gevent's loop ---
 
     def _on_readable(self) -> None:
         count = 0
@@ -174,12 +179,13 @@ class GeventLink:
         self._flush()
 
     def _failed(self, error: Exception) -> None:
-        """Nobody is there to raise it to: the link ends."""
+        """Log an error in a callback and end the link; no caller could catch the error."""
         log.error("link.failed", exc_info=error)
         self.machine.give_up("this side failed")
 
     def _refused(self, error: OSError) -> None:
-        # As on asyncio: before the handshake it is an answer, later only the second in a row is.
+        # Before the handshake, one ICMP error ends the link; later only two in a row do.
+        # The carrier on asyncio does the same.
         self._refusals += 1
         if not self.machine.opened or self._refusals >= 2:
             self.machine.give_up(error.strerror or "the port is closed")
@@ -189,10 +195,10 @@ class GeventLink:
             return
         now_s = time.monotonic()
         ending = self.closed
-        made = self.machine.farewell(now_s) if ending else self.machine.outgoing(
+        datagrams = self.machine.farewell(now_s) if ending else self.machine.outgoing(
             now_s, spoken=spoken
         )  # fmt: skip
-        for data in made:
+        for data in datagrams:
             self._send(data)
         self._settle()
 
@@ -200,21 +206,21 @@ class GeventLink:
         try:
             self.socket.send(data)
         except BlockingIOError:
-            pass  # lost, as datagrams are
+            pass  # the socket is full: the datagram counts as lost
         except OSError as error:
             self._refused(error)
 
     def _settle(self) -> None:
-        """Tell what is new, and set the timer; at the end, give everything back."""
+        """Give answers to waiting requests and set the timer; free everything if the link ended."""
         for effect in self.machine.news():
-            ended = answer_of(effect)
-            waiting = self._waiting.pop(ended[0], None) if ended is not None else None
-            if ended is None or waiting is None:
+            result = answer_of(effect)
+            waiting = self._waiting.pop(result[0], None) if result is not None else None
+            if result is None or waiting is None:
                 continue
-            if isinstance(ended[1], MidstreamerError):
-                waiting.set_exception(ended[1])
+            if isinstance(result[1], MidstreamerError):
+                waiting.set_exception(result[1])
             else:
-                waiting.set(ended[1])
+                waiting.set(result[1])
         self._changed.set()
         if self.closed:
             self._free()
@@ -248,12 +254,13 @@ class GeventLink:
 
 
 def dial(trust: Trust, address: str, *, expect: Kind = Kind.COORDINATOR) -> GeventLink:
-    """Open a link, without a machine of requests. Refused, Overloaded and Unavailable say why not.
+    """Open a link to the first place of an address that answers, and return it.
 
-    The certificate is renewed first when it is due.
+    The certificate is renewed first if it is due.  Raise Refused, Overloaded or Unavailable if no
+    link opens.  For requests, call `Machine.talk` of the link afterwards.
     """
     trust.refresh()
-    why: MidstreamerError = Unavailable(f"{address} leads nowhere")
+    why: MidstreamerError = Unavailable(f"{address} resolves to no place")
     for found in places(address):
         link = GeventLink(trust, address, found, expect)
         try:
@@ -266,7 +273,10 @@ def dial(trust: Trust, address: str, *, expect: Kind = Kind.COORDINATOR) -> Geve
 
 
 def places(address: str) -> Sequence[Found]:
-    """Where an address leads; a name is looked up without holding up other greenlets."""
+    """Resolve an address; other greenlets run while a name is looked up.
+
+    Raise Unavailable if the name does not resolve.
+    """
     host, _, port = addresses.parse(address).place.rpartition(":")
     try:
         answers = gevent.socket.getaddrinfo(

@@ -1,7 +1,7 @@
-"""What locust runs: ``locust -f loadtests/locustfile.py``; `python -m loadtests` does that.
+"""The file that locust runs; ``python -m loadtests`` starts locust with it.
 
-Locust starts the users, shows and adds up their figures; when a request begins is decided by
-the plan (`loadtests.plan`), which lies in the file that LOAD_PLAN names.
+Locust starts the users and shows statistics.  The plan (`loadtests.plan`) decides when requests
+start; the environment variable LOAD_PLAN names its file.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs, metrics
 
 FIGURES = "midstreamer_figures"
-"""The message by which a worker tells them."""
+"""Type of the message in which a worker sends its results to the master."""
 LATEST_S = 30.0
-"""So much later than they can, workers have told theirs."""
+"""Seconds that the master waits for results beyond the longest duration of the load."""
 SETTLE_S = 1.0
+"""Pause in seconds between opening the links and the first request."""
 LINGER_S = 30.0
-"""So long locust's page is there after the load has ended."""
+"""Seconds for which locust's page stays available after the load."""
 
 
 class Generator:
-    """The load test of one process of locust."""
+    """The part of a load test that one process of locust runs."""
 
     def __init__(self, environment: Any, path: Path) -> None:
         self.environment = environment
@@ -51,17 +52,20 @@ class Generator:
         self._busy = self._seconds = 0.0
 
     def run(self) -> None:
-        """Wait for the users, go through the shape, write the figures, have locust quit."""
-        gevent.sleep(SETTLE_S)  # connections settle
-        beside = gevent.spawn(self._run_sdk) if self.plan.sdk_per_s else None
+        """Run the shape after a pause, deliver the results, and let locust quit.
+
+        A worker sends its results to the master; a single process judges them itself.
+        """
+        gevent.sleep(SETTLE_S)  # let the traffic of the handshakes end
+        sdk_user = gevent.spawn(self._run_sdk) if self.plan.sdk_per_s else None
         watching = gevent.spawn(self._watch)
         self._cpu_s, self._began_s = time.process_time(), time.monotonic()
         self.crowd.run()
         self._seconds = time.monotonic() - self._began_s
         self._busy = (time.process_time() - self._cpu_s) / self._seconds
         watching.kill()
-        if beside is not None:
-            beside.join(timeout=self.plan.budget_s + 5)
+        if sdk_user is not None:
+            sdk_user.join(timeout=self.plan.budget_s + 5)
         self.crowd.leave()
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
@@ -74,7 +78,7 @@ class Generator:
             self.environment.web_ui.stop()
 
     def told(self) -> dict[str, Any]:
-        """All figures."""
+        """Return the results of this process, as JSON can hold them."""
         transport = self.crowd.transport
         return {
             "stages": [tally.plain(each) for each in self.crowd.tallies],
@@ -105,7 +109,7 @@ class Generator:
         )  # fmt: skip
 
     def _watch(self) -> None:
-        """Keep the gauges of this load test up to date."""
+        """Update the gauges of this load test once per second, until killed."""
         cpu_s, at_s = self._cpu_s, self._began_s
         while True:
             gevent.sleep(1.0)
@@ -118,7 +122,7 @@ class Generator:
             metrics.LOAD_OFFERED.set(schedule.rate_at(self.plan.shape.stages, passed_s))
 
     def _run_sdk(self) -> None:
-        """A user of the SDK in a process of its own; what it says goes into the same figures."""
+        """Run the SDK user in its own process, and count the requests that it reports."""
         process = gevent.subprocess.Popen(
             sdk.command(self.path), stdout=gevent.subprocess.PIPE, text=True
         )
@@ -139,20 +143,27 @@ class Generator:
 
 
 class Gatherer:
-    """The master: it asks nothing itself, and adds up what its workers tell."""
+    """The master: it sends no requests, and merges the results of its workers."""
 
     def __init__(self, environment: Any, plan: plans.Plan) -> None:
         self.environment = environment
         self.plan = plan
         self.told: dict[str, dict[str, Any]] = {}
-        """Figures, by the worker that told them."""
+        """Results of the workers, by locust's id of the worker."""
         self._new = Event()
         environment.runner.register_message(FIGURES, self._take)
 
     def run(self) -> None:
-        """Wait for all figures, but not much longer than the load can take; judge, and quit."""
+        """Wait for the results of all workers, judge them, and let locust quit.
+
+        After the longest possible duration of the load and `LATEST_S`, the wait ends in any case.
+        """
         users = self.plan.shape.users
-        print(f"loading: {users} users of {self.plan.workers} workers", file=sys.stderr, flush=True)
+        print(
+            f"the load starts: {users} users on {self.plan.workers} workers",
+            file=sys.stderr,
+            flush=True,
+        )
         until_s = time.monotonic() + schedule.length_s(self.plan.shape.stages)
         until_s += 3 * self.plan.budget_s + LATEST_S
         while len(self.told) < self.plan.workers and time.monotonic() < until_s:
@@ -166,37 +177,39 @@ class Gatherer:
 
 
 def judge(environment: Any, plan: plans.Plan, told: list[dict[str, Any]]) -> None:
-    """Write the figures of all, and have locust quit with what the thresholds say."""
+    """Write the merged results, and let locust quit; exit code 1 if a threshold was exceeded."""
     environment.process_exit_code = 1
     try:
-        made = gathered.judged(told, plan.thresholds, plan.workers)
-        environment.process_exit_code = 1 if made["broken"] else 0
-        plan.answer.write_text(json.dumps(made), encoding="utf-8")
+        results = gathered.judged(told, plan.thresholds, plan.workers)
+        environment.process_exit_code = 1 if results["broken"] else 0
+        plan.answer.write_text(json.dumps(results), encoding="utf-8")
     finally:
         environment.runner.quit()
 
 
 class FrameUser(User):
-    """A user that speaks frames over a QUIC link of its own; the crowd says when."""
+    """A user with its own QUIC link; `loadtests.users.Crowd` decides when it sends requests."""
 
     wait_time = constant(1)
 
     def on_start(self) -> None:
-        """Dial; a user that cannot is counted and not there."""
+        """Open the link; if this fails, count the failure and leave the user out."""
         generator: Generator = self.environment.generator
         with contextlib.suppress(MidstreamerError):
             generator.crowd.join(next(generator.numbers))
 
     @task
     def stay(self) -> None:
-        """Nothing: requests begin by the schedule."""
+        """Do nothing, because the schedule starts the requests."""
 
 
 def _begin(environment: Any, **_given: Any) -> None:
     logs.configure(json=False, level="error")
     path = os.environ.get(plans.VARIABLE)
     if not path:
-        raise SystemExit(f"{plans.VARIABLE} names no plan: start this by `python -m loadtests`")
+        raise SystemExit(
+            f"{plans.VARIABLE} is not set: start the load test with `python -m loadtests`"
+        )
     generator: Generator | Gatherer
     if isinstance(environment.runner, MasterRunner):
         generator = Gatherer(environment, plans.read(Path(path)))

@@ -1,13 +1,15 @@
-"""A client's end of one connection, sans-IO: datagrams and the time in, datagrams and words out.
+"""The client side of one connection without I/O: datagrams and the time in, datagrams and results
+out.
 
-It puts together what a carrier puts together on an event loop: aioquic's QuicConnection with our
-judging of the server (`transport.aioquic.enforcement`), the machine of a connection
-(`protocol.connection`) and that of the requests on it (`protocol.exchange`).  Whoever drives it
-needs no event loop; `loadtests.link` drives it under gevent.
+`Machine` combines three parts, as the carrier on asyncio does: aioquic's QuicConnection with our
+verification of the server (`transport.aioquic.enforcement`), the state machine of a connection
+(`protocol.connection`), and the state machine of its requests (`protocol.exchange`).  The caller
+needs no event loop; `loadtests.link` runs it under gevent.
 
-How to drive it: call `start`; then `datagram` for whatever came, `wake` when `next_wakeup_s` has
-come, `ask` and `close` at will.  After each of these send what `outgoing` returns, and then look at
-`opened`, `ended` and `news`.
+How to use `Machine`: call ``start``.  Then call ``datagram`` for each datagram that arrives, and
+``wake`` at the time of ``next_wakeup_s``.  Call ``ask`` and ``close`` at any time.  After each of
+these calls, send the datagrams that ``outgoing`` returns, and then look at ``opened``, ``ended``
+and ``news``.
 """
 
 from __future__ import annotations
@@ -37,20 +39,21 @@ from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.trust import Trust
 
 RETRY_AFTER_S = 0.05
+"""Seconds after which a caller may retry when too many bytes are unsent."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the transport knows of one connection."""
+    """Measurements of the transport for one connection."""
 
     rtt_s: float
     lost_packets: int
     window_bytes: int
-    """Congestion window."""
+    """Congestion window in bytes."""
 
 
 class Machine:
-    """One connection to a server of a kind."""
+    """One connection to a server whose identity must be of the kind ``expect``."""
 
     def __init__(self, trust: Trust, place: SocketAddress, expect: Kind) -> None:
         self._trust, self._place, self._kinds = trust, place, frozenset({expect})
@@ -72,25 +75,25 @@ class Machine:
         self.exchange: Exchange | None = None
         self.opened = False
         self.ended: MidstreamerError | None = None
-        """Why it is over, once it is."""
+        """The reason why the connection ended; None while it has not ended."""
         self.inbox: collections.deque[Deliver] = collections.deque()
-        """Frames for `receive`, where nobody asks requests."""
+        """Frames for `receive`, on a connection without requests."""
         self._inbox_bytes = 0
         self._news: list[requests.Effect] = []
         self._packets = 0
         self._pings = 0
         self._idle_from_s = 0.0
         self._goodbye = ("", "")
-        """Code and message for the other side; empty when it ended the connection itself."""
+        """Code and message for the peer; empty if the peer ended the connection."""
 
-    # --- calls of the shell ---
+    # --- called by the owner ---
 
     def start(self, now_s: float) -> None:
-        """Begin the handshake."""
+        """Start the QUIC handshake."""
         self.quic.connect(self._place, now=now_s)
 
     def datagram(self, data: bytes, now_s: float) -> None:
-        """A datagram came."""
+        """Process a datagram that arrived."""
         if self.ended is not None:
             return
         ends_s = internals.ends_at(self.quic)
@@ -100,7 +103,7 @@ class Machine:
         self._take_events(now_s)
 
     def wake(self, now_s: float) -> None:
-        """The time of `next_wakeup_s` may have come."""
+        """Handle timers that are due: those of QUIC, the connection, its requests, and the ping."""
         if self.ended is not None:
             return
         due_s = self.quic.get_timer()
@@ -117,7 +120,7 @@ class Machine:
             self.quic.send_ping(self._pings)
 
     def next_wakeup_s(self) -> float:
-        """When to call `wake`; infinity when nothing is awaited."""
+        """Return the time at which to call `wake`; infinity if no timer is set."""
         if self.ended is not None:
             return math.inf
         times = [self.quic.get_timer()]
@@ -129,21 +132,24 @@ class Machine:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Whether the connection has ended."""
         return self.ended is not None
 
     @property
     def must_answer(self) -> bool:
-        """Whether something waits to be sent that nothing else will take along soon."""
+        """Whether data must be sent now, because no other packet will carry it soon."""
         return self.ended is not None or internals.has_something_to_send(self.quic)
 
     @property
     def draining(self) -> bool:
-        """Whether the other side wants no more requests on this link."""
+        """Whether the peer wants no more requests on this link."""
         return self.exchange is not None and self.exchange.heard
 
     def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
-        """The datagrams to send now; ``spoken``: words of ours are among it."""
+        """Return the datagrams to send now.
+
+        If ``spoken`` is true, we send frames of ours, and pending acknowledgements go with them.
+        """
         if spoken:
             internals.acknowledge(self.quic, now_s)
         sent = self.quic.datagrams_to_send(now=now_s)
@@ -154,7 +160,10 @@ class Machine:
         return [data for data, _ in sent]
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float) -> int:
-        """Send a request; its number, by which `news` tells of it. LinkClosed, Overloaded."""
+        """Send a request and return its number, which its result in `news` carries.
+
+        Raise LinkClosed, or Overloaded above the high-water mark.
+        """
         if self.ended is not None or self.exchange is None:
             raise self._closed()
         request = self.exchange.ask(frame, now_s, budget_s=budget_s)
@@ -166,24 +175,27 @@ class Machine:
         return request.request
 
     def send(self, frame: Frame, now_s: float, *, bulk: bool = False) -> None:
-        """Say something; as `Link.send`."""
+        """Send a frame; ``bulk`` frames use the second stream.
+
+        Raise LinkClosed if the connection has ended, Overloaded above the high-water mark.
+        """
         if self.ended is not None or self.connection is None:
             raise self._closed()
         unsent, most = self.unsent_bytes, self._trust.limits.send_high_bytes
         if unsent > most:
             raise Overloaded(
-                f"{unsent:,} B wait to be sent, more than send_high_bytes={most:,}",
+                f"{unsent:,} bytes are unsent, more than send_high_bytes={most:,}: retry later",
                 retry_after_s=RETRY_AFTER_S,
             )
         self._carry_out(self.connection.send(frame, bulk=bulk), now_s)
 
     def news(self) -> list[requests.Effect]:
-        """Answers and failures of requests since the last call: Resolve and Fail."""
-        made, self._news = self._news, []
-        return made
+        """Return the results of requests since the last call: effects Resolve and Fail."""
+        results, self._news = self._news, []
+        return results
 
     def receive(self) -> Frame | None:
-        """The next frame that came; None while there is none. LinkClosed when none will come."""
+        """Return the next received frame, or None; raise LinkClosed after the last one."""
         if self.inbox:
             taken = self.inbox.popleft()
             self._inbox_bytes -= taken.size
@@ -193,7 +205,7 @@ class Machine:
         return None
 
     def talk(self, now_s: float) -> None:
-        """From now on what comes goes to the machine of requests, not to `receive`."""
+        """Allow requests: from now on received frames go to the `Exchange`, not to `receive`."""
         if self.connection is not None:
             self.exchange = Exchange(
                 self._trust.me, self.connection.peer, self.connection.peer_capabilities
@@ -202,7 +214,7 @@ class Machine:
                 self._do(self.exchange.take(self.inbox.popleft().frame, now_s))
 
     def close(self, now_s: float, code: str = "", message: str = "") -> None:
-        """End it; with a code, the other side is told why. Safe to call twice."""
+        """End the connection; the peer gets code and message. A second call does nothing."""
         if self.ended is not None:
             return
         if self.connection is not None:
@@ -211,17 +223,17 @@ class Machine:
             self._end("", "closed", by_peer=False)
 
     def give_up(self, message: str) -> None:
-        """Nothing is at the other end: nothing more is said."""
+        """End the connection without sending anything, because the peer cannot be reached."""
         self._end("", message, by_peer=True)
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes written that the other side has not been seen to take."""
+        """Bytes that were written and that the peer has not acknowledged."""
         held = self.connection.held_bytes if self.connection is not None else 0
         return held if self.ended else held + internals.unacknowledged_bytes(self.quic)
 
     def figures(self) -> Figures | None:
-        """What the transport knows; None where it is over."""
+        """Return the measurements of the transport; None if the connection has ended."""
         if self.ended is not None:
             return None
         return Figures(
@@ -231,7 +243,7 @@ class Machine:
         )
 
     def farewell(self, now_s: float) -> list[bytes]:
-        """The datagrams that say what was still to be said, and that it is over."""
+        """Return the last datagrams: unsent data, and the QUIC frame that ends the connection."""
         if not internals.has_begun(self.quic):
             return []
         if internals.is_ending(self.quic):
@@ -244,7 +256,7 @@ class Machine:
         return last + self.outgoing(now_s)
 
     def release(self) -> None:
-        """Free everything; nothing may be called after it."""
+        """Free the resources of the QUIC connection; no other method may be called afterwards."""
         internals.release(self.quic)
 
     # --- inside ---
@@ -303,7 +315,9 @@ class Machine:
         self._inbox_bytes += effect.size
         most = self._trust.limits.inbox_bytes_max
         if self._inbox_bytes > most:
-            self.close(now_s, "inbox_full", f"more than inbox_bytes_max={most:,} wait to be read")
+            self.close(
+                now_s, "inbox_full", f"more than inbox_bytes_max={most:,} bytes wait to be read"
+            )
 
     def _do(self, effects: list[requests.Effect]) -> None:
         for effect in effects:
@@ -319,14 +333,14 @@ class Machine:
     def _end(self, code: str, message: str, *, by_peer: bool) -> None:
         if self.ended is not None:
             return
-        said = ": ".join(part for part in (code, message) if part)
-        said = f" by {'the peer' if by_peer else 'this side'}: {said}" if said else ""
+        reason = ": ".join(part for part in (code, message) if part)
+        reason = f" by {'the peer' if by_peer else 'this side'}: {reason}" if reason else ""
         self._goodbye = ("", "") if by_peer else (code, message)
-        whom = self.peer.name if self.peer is not None else "the server"
+        peer = self.peer.name if self.peer is not None else "the server"
         self.ended = (
-            LinkClosed(f"the link to {whom} is closed{said}")
+            LinkClosed(f"the link to {peer} is closed{reason}")
             if self.opened
-            else opening_error(code, f"no link to {whom}{said}")
+            else opening_error(code, f"no link to {peer}{reason}")
         )
         if self.exchange is not None:
             self._do(self.exchange.end(self.ended.message))
@@ -339,7 +353,7 @@ class Machine:
 
 
 def answer_of(effect: requests.Effect) -> tuple[int, Answer | MidstreamerError] | None:
-    """Which request has ended and how; None for what is about no request."""
+    """Return the number of the request that an effect ends, and its answer or error; else None."""
     match effect:
         case requests.Resolve(number, answer):
             return number, answer

@@ -1,7 +1,9 @@
-"""What one load test does, in one value: written by whoever starts it, read by its processes.
+"""The plan of a load test as one value; the command writes it, and the processes of the test read
+it.
 
-Shapes are rows of stages (`schedule.Stage`) with the habits of the users in them.  A shape of
-one's own is an entry in `SHAPES`, or JSON of the same fields: see docs/how-to/load-testing.md.
+A shape is a sequence of stages (`schedule.Stage`) and the behaviour of the users in them.  To add a
+shape, add an entry to `SHAPES` or write a JSON file with the same fields; see
+docs/how-to/load-testing.md.
 """
 
 from __future__ import annotations
@@ -15,26 +17,28 @@ from loadtests.schedule import Spacing, Stage, steady
 from midstreamer.domain.errors import BadInput
 
 KINDS = ("append", "match", "lookup", "survey", "refusal")
-"""Requests that are drawn by weight; handshakes and reconnects come by themselves."""
+"""Types of requests that are drawn by weight; handshakes and reconnects are not drawn."""
 MIX = {"append": 30.0, "match": 20.0, "lookup": 45.0, "survey": 1.0, "refusal": 4.0}
+"""Default weights of the types of requests."""
 USERS_MAX = 20_000
+"""Most users of one load test."""
 VARIABLE = "LOAD_PLAN"
-"""Of the environment: the file in which the processes of a load find the plan."""
+"""Environment variable that names the file of the plan."""
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """How load comes and what users do besides asking."""
+    """How the rate of requests changes over time, and what users do besides sending requests."""
 
     stages: tuple[Stage, ...]
     users: int
     reconnects_per_s: float = 0.0
-    """Links that are closed and dialled again each second, of all users together."""
+    """Links per second that are closed and dialled again, of all users together."""
     slow_share: float = 0.0
-    """Part of the users that stop reading for a second again and again."""
+    """Share of the users that repeatedly stop reading for a second, 0 to 1."""
 
 
 SHAPES: dict[str, Shape] = {
-    # As many as the acceptance asks for, in about a minute.
+    # As many users as the acceptance test requires, in about a minute.
     "smoke": Shape((steady(30, 60),), users=300),
     "ramp": Shape((Stage(60, 10, 200), steady(30, 200), Stage(10, 200, 10)), users=300),
     "spike": Shape((steady(20, 40), steady(5, 400), steady(35, 40)), users=300),
@@ -46,62 +50,64 @@ SHAPES: dict[str, Shape] = {
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One load test."""
+    """Everything that the processes of one load test must know."""
 
     addresses: tuple[str, ...]
-    """Of the coordinators."""
+    """Addresses of the coordinators."""
     certificates: Path
-    """Folder of the identities; an authority in it makes and renews them."""
+    """Folder with the certificates; an authority in it issues and renews them."""
     trust_domain: str
     shape: Shape
     mix: dict[str, float] = msgspec.field(default_factory=lambda: dict(MIX))
     spacing: Spacing = Spacing.POISSON
     seed: int = 1
     handshakes_per_s: float = 25.0
-    """Users that begin each second: a handshake costs both sides milliseconds of a processor."""
+    """Users that connect per second; limited, because handshakes cost processor time."""
     budget_s: float = 10.0
-    """Longest that a request may take, attempts included."""
+    """Longest time in seconds that a request may take, including retries."""
     thresholds: tuple[str, ...] = ("failures<=0%",)
     run: str = "run"
-    """Part of the names of series that this run appends to; another one for each run."""
+    """Part of the names of the series that this run appends to; unique per run."""
     sdk_per_s: float = 4.0
-    """Requests a second of a user that asks by the SDK, in a process of its own; 0: none."""
+    """Requests per second of the user that uses the SDK, in its own process; 0: no such user."""
     metrics: str = ""
-    """``host:port`` at which the generator serves its own metrics; empty: nowhere."""
+    """``host:port`` at which the generator serves its metrics; empty: not served."""
     answer: Path = Path("load.json")
-    """Where the figures are written."""
+    """File that the results are written to."""
     worker: int = 0
-    """Which of ``workers`` generators this is: it has every ``workers``-th user and its share."""
+    """Index of this generator, from 0; it runs every ``workers``-th user."""
     workers: int = 1
 
 
 def check(plan: Plan) -> Plan:
-    """Raise BadInput for what cannot be done; the plan itself otherwise."""
+    """Return the plan; raise BadInput if a value in it is invalid."""
     wrong = set(plan.mix) - set(KINDS)
     if wrong:
-        raise BadInput(f"mix names {', '.join(sorted(wrong))}: requests are {', '.join(KINDS)}")
+        raise BadInput(
+            f"mix names {', '.join(sorted(wrong))}: the types of requests are {', '.join(KINDS)}"
+        )
     if not sum(plan.mix.values()) > 0 or min(plan.mix.values()) < 0:
-        raise BadInput(f"mix {plan.mix}: give weights above 0, at least one")
+        raise BadInput(f"mix {plan.mix}: give weights of at least 0, and one above 0")
     if not 1 <= plan.shape.users <= USERS_MAX:
         raise BadInput(f"{plan.shape.users} users: give 1 to {USERS_MAX:,}")
     if not plan.shape.stages:
-        raise BadInput("a shape without stages asks for nothing: give it at least one")
+        raise BadInput("the shape has no stages: give at least one")
     if not 0 <= plan.shape.slow_share <= 1 or plan.shape.reconnects_per_s < 0:
-        raise BadInput("slow_share lies between 0 and 1, reconnects_per_s is not below 0")
+        raise BadInput("give a slow_share from 0 to 1, and reconnects_per_s of at least 0")
     if not 0 <= plan.worker < plan.workers:
-        raise BadInput(f"worker {plan.worker} of {plan.workers}: they are counted from 0")
+        raise BadInput(f"worker {plan.worker} of {plan.workers}: workers are counted from 0")
     for each in plan.thresholds:
         thresholds.parse(each)
     return plan
 
 
 def write(plan: Plan, path: Path) -> None:
-    """Write it for another process."""
+    """Write the plan to a JSON file, for other processes."""
     path.write_bytes(msgspec.json.encode(plan, enc_hook=str))
 
 
 def read(path: Path) -> Plan:
-    """Read what `write` wrote; BadInput when it is no plan."""
+    """Return the plan in a file; raise BadInput if the file has no valid plan."""
     try:
         data = path.read_bytes()
         return check(msgspec.json.decode(data, type=Plan, dec_hook=lambda kind, raw: kind(raw)))
@@ -110,12 +116,12 @@ def read(path: Path) -> Plan:
 
 
 def shape_of(text: str) -> Shape:
-    """A shape by its name, or from a JSON file; BadInput names those that there are."""
+    """Return the shape with a name in `SHAPES`, or from a JSON file; raise BadInput if neither."""
     if text in SHAPES:
         return SHAPES[text]
     path = Path(text)
     if not path.is_file():
-        raise BadInput(f"shape {text!r}: give one of {', '.join(SHAPES)}, or a file of JSON")
+        raise BadInput(f"shape {text!r}: give one of {', '.join(SHAPES)}, or a JSON file")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Shape)
     except msgspec.DecodeError as error:
@@ -123,22 +129,22 @@ def shape_of(text: str) -> Shape:
 
 
 def with_users(shape: Shape, users: int) -> Shape:
-    """The same with another number of users."""
+    """Return the shape with another number of users."""
     return msgspec.structs.replace(shape, users=users)
 
 
 def steadily(shape: Shape, stage: Stage) -> Shape:
-    """The same users with one stage."""
+    """Return the shape with this single stage; its users stay the same."""
     return msgspec.structs.replace(shape, stages=(stage,))
 
 
 def at(plan: Plan, *addresses: str) -> Plan:
-    """The same plan for coordinators at these addresses."""
+    """Return the plan with these addresses of coordinators."""
     return msgspec.structs.replace(plan, addresses=addresses)
 
 
 def mix_of(text: str) -> dict[str, float]:
-    """Read ``match=1,lookup=3``; BadInput says what is wrong."""
+    """Return the weights in a text such as ``match=1,lookup=3``; raise BadInput if invalid."""
     mix: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.partition("=")

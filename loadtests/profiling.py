@@ -1,9 +1,9 @@
-"""Where the processes of a fleet spend their time under load, as flame graphs and as a table.
+"""Profile the processes of a fleet under load, as flame graphs and as a table.
 
-`py-spy <https://github.com/benfred/py-spy>`_ looks at each process fifty times a second from
-outside and writes which functions it is in; what waits is left out.  The table tells for each
-function the share of samples in which it was on top of the stack (itself), and anywhere on it (with
-what it calls).
+`py-spy <https://github.com/benfred/py-spy>`_ samples the call stack of each process fifty times per
+second from outside.  Samples of waiting threads are left out.  The table shows for each function
+the share of samples in which the function was on top of the stack ("itself"), and anywhere on the
+stack ("with what it calls").
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from midstreamer.domain.errors import MidstreamerError
 
 PROGRAM = Path(sys.executable).with_name("py-spy")
 LOOKS_PER_S = 50
+"""Samples per second."""
 WRITES_S = 30.0
+"""Longest time in seconds that py-spy may take to write its file."""
 ROWS = 15
+"""Functions in the table."""
 WAITS = ("EpollSelector.select ", "_worker (concurrent/futures/thread.py")
-"""A loop without work and an idle thread of a pool look busy to py-spy at times."""
+"""Functions that wait: idle event loops and pool threads, which py-spy sometimes counts as busy."""
 _SVG, _IN_SAMPLES = "{http://www.w3.org/2000/svg}", "{http://github.com/jonhoo/inferno}"
 _TITLE = re.compile(r"(?P<name>.*) \([\d,]+ samples?, [\d.]+%\)")
 
 
 class Box(NamedTuple):
-    """One box of a flame graph; ``x`` and ``width`` in samples, whoever calls has the lesser y."""
+    """One box of a flame graph; ``x`` and ``width`` in samples; a caller has a smaller ``y``."""
 
     x: int
     y: float
@@ -46,16 +49,16 @@ class Box(NamedTuple):
 
 @dataclass
 class Profile:
-    """Samples of one process, by function."""
+    """Samples of one process, counted by function; ``itself``: on top of the stack."""
 
     samples: int = 0
     itself: Counter[str] = field(default_factory=Counter)
     within: Counter[str] = field(default_factory=Counter)
-    """Samples in which a function was anywhere on the stack; once, also when it calls itself."""
+    """Samples with a function anywhere on the stack; a recursive function counts once."""
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder for profiles; raises MidstreamerError when py-spy is not there."""
+    """Create the folder for profiles; raise MidstreamerError if py-spy is not installed."""
     if not PROGRAM.exists():
         raise MidstreamerError("--profile needs py-spy: make dev installs it")
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,9 +66,10 @@ def prepare(folder: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def recorded(children: Iterable[Child], folder: Path | None) -> AsyncIterator[None]:
-    """Watch processes meanwhile and write ``<name>.svg`` for each; without a folder do nothing.
+    """Profile processes while the block runs, and write ``<name>.svg`` for each into a folder.
 
-    Raises MidstreamerError when py-spy may not look at them.
+    Without a folder, do nothing.  Raise MidstreamerError if py-spy writes no profile, such as for
+    lack of permission.
     """
     if folder is None:
         yield
@@ -75,8 +79,8 @@ async def recorded(children: Iterable[Child], folder: Path | None) -> AsyncItera
         yield
     finally:
         ended = [await _end(each) for each in watching]
-    if said := "; ".join(filter(None, ended)):
-        raise MidstreamerError(f"py-spy wrote no profile: {said}")
+    if errors := "; ".join(filter(None, ended)):
+        raise MidstreamerError(f"py-spy wrote no profile: {errors}")
 
 
 async def _start(child: Child, folder: Path) -> asyncio.subprocess.Process:
@@ -98,19 +102,19 @@ async def _start(child: Child, folder: Path) -> asyncio.subprocess.Process:
 
 
 async def _end(watching: asyncio.subprocess.Process) -> str:
-    """Let it write what it has; its last words when it could not."""
+    """Stop py-spy so that it writes its file; return the reason if that failed, else empty."""
     with contextlib.suppress(ProcessLookupError):
         watching.send_signal(signal.SIGINT)
     try:
-        _, said = await asyncio.wait_for(watching.communicate(), WRITES_S)
+        _, output = await asyncio.wait_for(watching.communicate(), WRITES_S)
     except TimeoutError:
         watching.kill()
         return f"it took longer than {WRITES_S:g} s"
-    return "" if watching.returncode == 0 else said.decode(errors="replace").strip()[-500:]
+    return "" if watching.returncode == 0 else output.decode(errors="replace").strip()[-500:]
 
 
 def read(path: Path) -> Profile:
-    """What a flame graph of py-spy shows: its boxes have name and samples in their titles."""
+    """Return the profile in a flame graph that py-spy wrote (an SVG file)."""
     boxes = []
     for group in ElementTree.parse(path).iter(f"{_SVG}g"):
         title, rect = group.find(f"{_SVG}title"), group.find(f"{_SVG}rect")
@@ -122,7 +126,7 @@ def read(path: Path) -> Profile:
 
 
 def added(boxes: Iterable[Box]) -> Profile:
-    """Add boxes up by function; the one that spans all is no function, and waiting is left out."""
+    """Sum boxes by function; the root box and stacks that end in `WAITS` do not count."""
     profile = Profile()
     for stack, own in _stacks(boxes):
         if not stack or stack[-1].startswith(WAITS):
@@ -134,7 +138,7 @@ def added(boxes: Iterable[Box]) -> Profile:
 
 
 def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
-    """The names from whoever calls first to each box, and the samples in which it was on top."""
+    """Yield the stack of each box, outermost caller first, and the samples with it on top."""
     callers: list[Box] = []
     own: list[int] = []
 
@@ -143,7 +147,7 @@ def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
         callers.pop()
         return names, own.pop()
 
-    for box in sorted(boxes):  # from left to right, and whoever calls before whom it calls
+    for box in sorted(boxes):  # from left to right, callers before the functions they call
         while callers and box.x >= callers[-1].x + callers[-1].width:
             yield end()
         if own:
@@ -155,12 +159,12 @@ def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
 
 
 def table(name: str, profile: Profile) -> Table:
-    """The functions that most samples were in, of one process."""
-    made = Table(title=f"{name}: {profile.samples:,} samples of {LOOKS_PER_S} a second")
-    made.add_column("function")
+    """Return a table of the `ROWS` functions of a process with the most samples."""
+    result = Table(title=f"{name}: {profile.samples:,} samples, {LOOKS_PER_S} per second")
+    result.add_column("function")
     for heading in ("itself", "with what it calls"):
-        made.add_column(heading, justify="right")
+        result.add_column(heading, justify="right")
     for function, count in profile.itself.most_common(ROWS):
         shares = (each / profile.samples for each in (count, profile.within[function]))
-        made.add_row(function, *(f"{share:.1%}" for share in shares))
-    return made
+        result.add_row(function, *(f"{share:.1%}" for share in shares))
+    return result

@@ -1,4 +1,4 @@
-"""What a load test came to, as a table for people and as JSON."""
+"""The results of a load test, as a table for people and as JSON."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ from loadtests.plan import Plan
 from loadtests.tally import Durations, Tally
 
 CPU = "process_cpu_seconds_total"
+"""Metric of the processor time of a process."""
 LATE_S = 0.05
-"""Lateness of the generator (p99) from which its figures are its own."""
+"""Delay of the generator (p99, seconds) above which the results are not those of the fleet."""
 MEMORY = "process_resident_memory_bytes"
+"""Metric of the resident memory of a process."""
 
 
 @dataclass
 class Figures:
-    """All that is known of one load test."""
+    """All results of one load test."""
 
     stages: list[Tally]
     sdk: Tally
     users: int
     seconds: float
     processors: float
-    """That the generator kept busy itself."""
+    """Mean number of processors that the generator kept busy."""
     repeats: dict[str, int]
     transport: dict[str, float | None]
     broken: list[str]
-    """One line for each threshold that was not held."""
+    """One line for each exceeded threshold."""
     servers: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What each process of the fleet spent."""
+    """Processors and memory that each process of the fleet used, by name."""
     raw: dict[str, Any] = field(default_factory=dict)
+    """The results as the generator wrote them."""
 
     @property
     def whole(self) -> Tally:
-        """All stages together."""
-        whole = Tally()
+        """The counts of all stages and of the SDK user, merged."""
+        total = Tally()
         for each in (*self.stages, self.sdk):
-            whole.merge(each)
-        return whole
+            total.merge(each)
+        return total
 
 
 def read(path: Path) -> Figures:
-    """What the generator has written."""
+    """Return the results in the file that the generator wrote."""
     raw = json.loads(path.read_text("utf-8"))
     return Figures(
         stages=[tally.from_plain(each) for each in raw["stages"]],
@@ -70,29 +73,32 @@ def spent(
     after: Mapping[str, Mapping[str, float]],
     seconds: float,
 ) -> dict[str, dict[str, float]]:
-    """What each process used between two looks at its metrics."""
-    made = {}
+    """Return busy processors and memory in bytes of each process, from two scrapes of metrics.
+
+    ``seconds`` is the time between the scrapes.
+    """
+    used = {}
     for name, late in after.items():
         early = before.get(name, {})
         if CPU in late and CPU in early:
             processors = (late[CPU] - early[CPU]) / max(seconds, 1e-9)
-            made[name] = {"processors": processors, "bytes": late.get(MEMORY, math.nan)}
-    return made
+            used[name] = {"processors": processors, "bytes": late.get(MEMORY, math.nan)}
+    return used
 
 
 def write(figures: Figures, plan: Plan, path: Path) -> None:
-    """All figures as JSON, with the percentiles spelled out."""
-    whole = figures.whole
-    made = figures.raw | {
+    """Write all results and the percentiles of each type of request to a JSON file."""
+    total = figures.whole
+    content = figures.raw | {
         "servers": figures.servers,
         "seed": plan.seed,
-        "requests": {name: row(each.latency) for name, each in sorted(whole.requests.items())},
+        "requests": {name: row(each.latency) for name, each in sorted(total.requests.items())},
     }
-    path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def row(durations: Durations) -> dict[str, float]:
-    """The percentiles that are shown, in milliseconds."""
+    """Return the count, and p50, p95, p99 and the maximum in milliseconds."""
     if not durations.count:
         return {"count": 0}
     shown = {f"p{each}": durations.percentile(each) * 1e3 for each in (50, 95, 99)}
@@ -100,34 +106,36 @@ def row(durations: Durations) -> dict[str, float]:
 
 
 def table(figures: Figures) -> Table:
-    """One row for each type of request."""
-    whole = figures.whole
-    made = Table(
+    """Return a table with a row for each type of request."""
+    total = figures.whole
+    result = Table(
         title=f"{figures.users} users, {figures.seconds:.0f} s",
-        caption="ms from when a request should have begun to its end; 'as sent': from its sending",
+        caption="ms from the planned start of a request to its end; 'as sent': from its sending",
     )
     for heading in ("request", "count", "1/s", "p50", "p95", "p99", "max", "p99 as sent", "failed"):
-        made.add_column(heading, justify="left" if heading == "request" else "right")
-    for name, each in sorted(whole.requests.items()):
+        result.add_column(heading, justify="left" if heading == "request" else "right")
+    for name, each in sorted(total.requests.items()):
         shown = row(each.latency)
         cells = [f"{shown.get(key, math.nan):,.1f}" for key in ("p50", "p95", "p99", "max")]
         as_sent = f"{each.service.percentile(99) * 1e3:,.1f}"
         failed = ", ".join(f"{count} {code}" for code, count in each.failures.items()) or "0"
         rate = f"{each.count / figures.seconds:,.1f}"
-        made.add_row(name, f"{each.count:,}", rate, *cells, as_sent, failed)
-    return made
+        result.add_row(name, f"{each.count:,}", rate, *cells, as_sent, failed)
+    return result
 
 
 def show(figures: Figures, plan: Plan, screen: Console) -> None:
-    """Print everything."""
+    """Print the results, and whether the thresholds were met."""
     screen.print(table(figures))
-    whole, transport = figures.whole, figures.transport
-    late = ", ".join(f"p{each} {whole.late.percentile(each) * 1e3:.1f} ms" for each in (50, 99))
-    screen.print(f"the generator kept {figures.processors:.2f} processors busy; late: {late}")
-    if whole.late.percentile(99) > LATE_S:
+    total, transport = figures.whole, figures.transport
+    late = ", ".join(f"p{each} {total.late.percentile(each) * 1e3:.1f} ms" for each in (50, 99))
+    screen.print(
+        f"the generator kept {figures.processors:.2f} processors busy; delay of requests: {late}"
+    )
+    if total.late.percentile(99) > LATE_S:
         screen.print(
-            "the generator was late itself: what is above tells of this machine, not of the fleet;"
-            " ask less, or start it on another machine",
+            "the generator was too slow: the results describe this machine, not the fleet; lower"
+            " the rate, or run the generator on another machine",
             style="yellow",
         )
     if transport["links"]:
@@ -142,11 +150,11 @@ def show(figures: Figures, plan: Plan, screen: Console) -> None:
             highlight=False,
         )
     repeats = ", ".join(f"{count} {code}" for code, count in figures.repeats.items())
-    screen.print(f"attempts that were repeated: {repeats or 'none'}; seed {plan.seed}")
+    screen.print(f"retried attempts: {repeats or 'none'}; seed {plan.seed}")
     for line in figures.broken:
-        screen.print(f"NOT HELD: {line}", style="red", markup=False)
+        screen.print(f"EXCEEDED: {line}", style="red", markup=False)
     if not figures.broken:
-        screen.print(f"held: {', '.join(plan.thresholds)}", markup=False)
+        screen.print(f"thresholds met: {', '.join(plan.thresholds)}", markup=False)
 
 
 def _ms(seconds: float | None) -> str:

@@ -1,10 +1,10 @@
-"""When requests should begin: decided ahead, whatever the answers do.
+"""The times at which requests should start; they are fixed in advance and ignore the answers.
 
-A shape is a row of stages, each with a rate that goes in a straight line from one value to
-another.  `arrivals` makes moments of it.  A request counts from its moment, not from when it was
-really sent: a generator, or a server, that stops for a second is felt by every request that
-should have begun in it.  (Counting from the sending instead is called coordinated omission.)
-Pure: the seed decides.
+A shape is a sequence of stages.  In each stage the rate changes linearly from one value to another.
+`arrivals` returns the start times.  Latency is measured from the planned start, not from the time
+of sending.  If a generator or a server stops for a second, the latency of every request planned in
+this second therefore shows it.  (To measure from the time of sending would be the error known as
+coordinated omission.)  The functions are pure: the seed determines the times.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from enum import StrEnum
 from midstreamer.domain.errors import BadInput
 
 RATE_MAX = 1e6
+"""Highest rate of a stage, in requests per second."""
 
 
 class Spacing(StrEnum):
-    """How requests of one rate follow each other."""
+    """How the start times of requests are spaced at a given rate."""
 
     POISSON = "poisson"
-    """As those of many who do not know of each other."""
+    """Random intervals, like requests of many independent clients."""
     CONSTANT = "constant"
-    """One like the other."""
+    """Equal intervals."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some seconds in which the rate goes from ``begin`` to ``end`` requests a second."""
+    """A time in which the rate changes linearly from ``begin`` to ``end`` requests per second."""
 
     seconds: float
     begin: float
@@ -39,31 +40,34 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
-            raise BadInput(f"stage of {self.seconds:g} s: give a time above 0")
+            raise BadInput(f"stage of {self.seconds:g} s: give a duration above 0")
         for rate in (self.begin, self.end):
             if not 0 <= rate <= RATE_MAX:
-                raise BadInput(f"rate of {rate:g}/s: give one from 0 to {RATE_MAX:g}")
+                raise BadInput(f"rate of {rate:g}/s: give a rate from 0 to {RATE_MAX:g}")
 
     @property
     def requests(self) -> float:
-        """How many requests are due in it."""
+        """The number of requests that start in this stage."""
         return self.seconds * (self.begin + self.end) / 2
 
     def when(self, requests: float) -> float:
-        """Seconds from its begin at which so many are due; at most `requests` may be asked for."""
+        """Return the seconds from the start of the stage until so many requests have started.
+
+        The argument must not be larger than the property `requests`.
+        """
         slope = (self.end - self.begin) / self.seconds
-        # The root of slope/2 t² + begin t = requests, in the form that loses nothing when flat.
+        # The root of slope/2 t² + begin t = requests, in a form that is exact for slope 0.
         root = math.sqrt(max(0.0, self.begin * self.begin + 2 * slope * requests))
         return min(self.seconds, 2 * requests / (self.begin + root)) if requests else 0.0
 
 
 def steady(seconds: float, rate: float) -> Stage:
-    """A stage of one rate."""
+    """Return a stage with a constant rate."""
     return Stage(seconds, rate, rate)
 
 
 def rate_at(stages: Sequence[Stage], seconds: float) -> float:
-    """The rate so many seconds after the begin; 0 when it is over."""
+    """Return the rate at a time after the start of the shape; 0 after its end."""
     for stage in stages:
         if seconds < stage.seconds:
             return stage.begin + (stage.end - stage.begin) * seconds / stage.seconds
@@ -72,16 +76,16 @@ def rate_at(stages: Sequence[Stage], seconds: float) -> float:
 
 
 def length_s(stages: Sequence[Stage]) -> float:
-    """Seconds that all stages take."""
+    """Return the duration of all stages in seconds."""
     return sum(stage.seconds for stage in stages)
 
 
 def arrivals(
     stages: Sequence[Stage], *, seed: int, spacing: Spacing = Spacing.POISSON, share: float = 1.0
 ) -> Iterator[float]:
-    """Moments at which requests are due, in seconds from the begin, in order.
+    """Yield the start times of requests in ascending order, in seconds from the start of the shape.
 
-    ``share`` is the part of the rate that this generator makes, when several make it together.
+    ``share`` is the part of the rate that this generator sends, if several send it together.
     """
     dice = random.Random(seed)
     begin_s = passed = 0.0

@@ -1,7 +1,9 @@
-"""A user that asks by the SDK, in a process of its own: so the SDK is measured, too.
+"""A load test user that sends requests with the SDK, so that the SDK is measured too.
 
-It begins requests at moments that were decided ahead and writes one line of JSON for each that
-has ended. ``python -m loadtests.sdk PLAN``.
+    python -m loadtests.sdk PLAN
+
+The user runs in its own process.  It starts requests at times that are fixed in advance, and prints
+a line of JSON for each request that has ended.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from midstreamer.telemetry import logs
 
 
 def command(path: Path) -> list[str]:
-    """How to start it."""
+    """Return the command line that starts the SDK user with the plan in a file."""
     return [sys.executable, "-m", "loadtests.sdk", str(path)]
 
 
 async def ask(made: plan.Plan) -> None:
-    """Ask for as long as the shape lasts."""
+    """Send appends and matches alternately at the planned times, until the shape ends."""
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
     specification, dice = words.specification(), random.Random(made.seed + made.worker)
@@ -35,7 +37,7 @@ async def ask(made: plan.Plan) -> None:
     stages = (schedule.steady(schedule.length_s(made.shape.stages), made.sdk_per_s),)
     client = AsyncClient(me, list(made.addresses), deadline_s=made.budget_s)
 
-    async def one(kind: str, number: int, due_s: float) -> None:
+    async def send(kind: str, number: int, due_s: float) -> None:
         sent_s, code = time.monotonic(), ""
         try:
             if kind == "append":
@@ -49,8 +51,8 @@ async def ask(made: plan.Plan) -> None:
         except MidstreamerError as error:
             code = error.code
         now_s = time.monotonic()
-        said = {"kind": kind, "latency_s": now_s - due_s, "service_s": now_s - sent_s}
-        print(json.dumps(said | {"code": code}), flush=True)
+        result = {"kind": kind, "latency_s": now_s - due_s, "service_s": now_s - sent_s}
+        print(json.dumps(result | {"code": code}), flush=True)
 
     async with client, asyncio.TaskGroup() as group:
         begin_s = time.monotonic() + 0.1
@@ -60,13 +62,13 @@ async def ask(made: plan.Plan) -> None:
             due_s = begin_s + after_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             kind = "append" if number % 2 else "match"
-            asking = group.create_task(one(kind, number, due_s))
+            asking = group.create_task(send(kind, number, due_s))
             if kind == "append":
-                await asking  # ticks of one series go in order
+                await asking  # ticks of one series must arrive in order
 
 
 def main() -> int:
-    """Read the plan, ask."""
+    """Read the plan from the file in the first argument, and send its requests."""
     logs.configure(json=False, level="error")
     asyncio.run(ask(plan.read(Path(sys.argv[1]))))
     return 0

@@ -1,7 +1,7 @@
-"""What came of the requests: counts and percentiles, in little memory.
+"""Counts and percentiles of the requests of a load test, in little memory.
 
-Durations go into buckets whose width grows with them: any percentile is right to 1 %, over any
-number of requests.  Several processes add theirs up.
+Durations are counted in buckets whose width grows in proportion.  Percentiles are therefore exact
+to 1 % for any number of requests.  The tallies of several processes can be merged.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEAST_S = 1e-6
+"""Shortest duration in seconds that is distinguished."""
 STEP = 1.01
-"""Each bucket ends so much later than it begins."""
+"""Ratio of the upper to the lower limit of a bucket."""
 _LOG_STEP = math.log(STEP)
 
 
 @dataclass
 class Durations:
-    """Seconds that something took, many times."""
+    """A histogram of durations in seconds, with exact count, sum and maximum."""
 
     buckets: Counter[int] = field(default_factory=Counter)
     count: int = 0
@@ -28,21 +29,21 @@ class Durations:
     most_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one; what is below a microsecond counts as one."""
+        """Count a duration; durations below `LEAST_S` go into the first bucket."""
         self.buckets[math.floor(math.log(max(seconds, LEAST_S) / LEAST_S) / _LOG_STEP)] += 1
         self.count += 1
         self.total_s += seconds
         self.most_s = max(self.most_s, seconds)
 
     def merge(self, other: Durations) -> None:
-        """Add what another one counted."""
+        """Add the counts of another histogram."""
         self.buckets.update(other.buckets)
         self.count += other.count
         self.total_s += other.total_s
         self.most_s = max(self.most_s, other.most_s)
 
     def percentile(self, percent: float) -> float:
-        """Seconds that so many percent did not take longer than; NaN when nothing was counted."""
+        """Return the duration that ``percent`` % of all do not exceed; NaN if there is none."""
         if not self.count:
             return math.nan
         wanted, seen = math.ceil(self.count * percent / 100), 0
@@ -55,22 +56,22 @@ class Durations:
 
 @dataclass
 class Requests:
-    """All requests of one type."""
+    """Results of all requests of one type."""
 
     latency: Durations = field(default_factory=Durations)
-    """From when each should have begun to its answer; those that succeeded."""
+    """Times from the planned start to the answer, of requests that succeeded."""
     service: Durations = field(default_factory=Durations)
-    """From when it was sent: what a generator that waits for answers would have told."""
+    """Times from the sending to the answer: less than the latency if a request started late."""
     failures: Counter[str] = field(default_factory=Counter)
-    """How many failed, by the code of the error."""
+    """Number of failed requests by error code."""
 
     @property
     def count(self) -> int:
-        """How many were begun and have ended."""
+        """The number of requests that have ended, with success or failure."""
         return self.latency.count + self.failures.total()
 
     def merge(self, other: Requests) -> None:
-        """Add what another one counted."""
+        """Add the results of the same type from elsewhere."""
         self.latency.merge(other.latency)
         self.service.merge(other.service)
         self.failures.update(other.failures)
@@ -78,35 +79,35 @@ class Requests:
 
 @dataclass
 class Tally:
-    """A whole load test."""
+    """Results of requests by type, of one stage or of a whole load test."""
 
     requests: dict[str, Requests] = field(default_factory=dict)
     late: Durations = field(default_factory=Durations)
-    """How much later than due requests were sent: the generator's own fault."""
+    """Times from the planned start to the sending of requests, caused by a busy generator."""
 
     def ok(self, name: str, *, latency_s: float, service_s: float) -> None:
-        """One request has had its answer."""
+        """Count a request that succeeded."""
         of = self._of(name)
         of.latency.add(latency_s)
         of.service.add(service_s)
 
     def failed(self, name: str, code: str) -> None:
-        """One request has failed."""
+        """Count a request that failed with an error code."""
         self._of(name).failures[code] += 1
 
     def sent(self, late_s: float) -> None:
-        """One request left, so much later than it was due."""
+        """Count a request that was sent ``late_s`` seconds after its planned start."""
         self.late.add(max(0.0, late_s))
 
     def merge(self, other: Tally) -> None:
-        """Add what another process counted."""
+        """Add the results of another tally."""
         for name, requests in other.requests.items():
             self._of(name).merge(requests)
         self.late.merge(other.late)
 
     @property
     def failures(self) -> int:
-        """Of all types together."""
+        """The number of failed requests of all types."""
         return sum(each.failures.total() for each in self.requests.values())
 
     def _of(self, name: str) -> Requests:
@@ -117,7 +118,7 @@ class Tally:
 
 
 def plain(tally: Tally) -> dict[str, Any]:
-    """A tally as JSON can hold it."""
+    """Return a tally as an object that JSON can hold."""
     return {
         "late": plain_durations(tally.late),
         "requests": {
@@ -132,7 +133,7 @@ def plain(tally: Tally) -> dict[str, Any]:
 
 
 def from_plain(made: Mapping[str, Any]) -> Tally:
-    """The tally that `plain` was given."""
+    """Return the tally from an object that `plain` returned."""
     requests = {
         name: Requests(
             durations(each["latency"]), durations(each["service"]), Counter(each["failures"])
@@ -143,7 +144,7 @@ def from_plain(made: Mapping[str, Any]) -> Tally:
 
 
 def plain_durations(durations: Durations) -> dict[str, Any]:
-    """Durations as JSON can hold them."""
+    """Return durations as an object that JSON can hold."""
     return {
         "buckets": {str(bucket): count for bucket, count in durations.buckets.items()},
         "count": durations.count,
@@ -153,6 +154,6 @@ def plain_durations(durations: Durations) -> dict[str, Any]:
 
 
 def durations(made: Mapping[str, Any]) -> Durations:
-    """The durations that `plain_durations` was given."""
+    """Return the durations from an object that `plain_durations` returned."""
     buckets = Counter({int(bucket): count for bucket, count in made["buckets"].items()})
     return Durations(buckets, made["count"], made["total_s"], made["most_s"])

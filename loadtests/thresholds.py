@@ -1,4 +1,4 @@
-"""What a load test must hold, and whether it did: this decides the exit code. Pure."""
+"""Thresholds of a load test: their syntax, and whether results exceed them. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _WRITTEN = re.compile(
 
 @dataclass(frozen=True)
 class Threshold:
-    """The most that something may be."""
+    """A limit for one measurement; a load test fails if the measurement exceeds it."""
 
     request: str
-    """Of this type; empty: of all."""
+    """The type of request; empty: each type must meet the limit."""
     what: str
-    """``p50`` … ``p99``, ``max``, ``failures`` (in percent), ``late`` (p99 of the generator)."""
+    """What is measured: ``p50`` to ``p99``, ``max``, ``failures``, ``late`` (generator p99)."""
     most: float
-    """Seconds, or percent."""
+    """The limit: seconds, or percent for ``failures``."""
 
     @property
     def written(self) -> str:
-        """As `parse` reads it."""
+        """The text of the threshold, as `parse` reads it."""
         before = f"{self.request}." if self.request else ""
         if self.what == "failures":
             return f"{before}failures<={self.most:g}%"
@@ -35,7 +35,10 @@ class Threshold:
 
 
 def parse(text: str) -> Threshold:
-    """Read ``match.p99<=50ms``, ``failures<=0.1%``, ``late<=5ms``; BadInput says what is wrong."""
+    """Return the threshold in a text such as ``match.p99<=50ms`` or ``failures<=0.1%``.
+
+    Raise BadInput if the text is invalid.
+    """
     found = _WRITTEN.match(text.replace(" ", ""))
     if not found:
         raise BadInput(
@@ -44,13 +47,13 @@ def parse(text: str) -> Threshold:
         )
     request, what, value, unit = found.groups()
     if (unit == "%") != (what == "failures"):
-        raise BadInput(f"threshold {text!r}: failures are in %, times in ms or s")
+        raise BadInput(f"threshold {text!r}: give failures in %, and times in ms or s")
     most = float(value) / 1e3 if unit == "ms" else float(value)
     return Threshold(request or "", what, most)
 
 
 def broken(tally: Tally, thresholds: Iterable[Threshold]) -> list[str]:
-    """One line for each threshold that was not held; also when nothing was there to judge."""
+    """Return a line for each exceeded threshold, and for each one without any request."""
     return [line for each in thresholds for line in _broken(tally, each)]
 
 
@@ -61,15 +64,15 @@ def _broken(tally: Tally, threshold: Threshold) -> list[str]:
     names = [threshold.request] if threshold.request else sorted(tally.requests)
     lines: list[str] = []
     for name in names or [""]:
-        made = tally.requests.get(name)
-        if made is None or not made.count:
+        requests = tally.requests.get(name)
+        if requests is None or not requests.count:
             lines.append(f"{threshold.written}: no request of type {name or 'any'} has ended")
         elif threshold.what == "failures":
-            value = 100 * made.failures.total() / made.count
+            value = 100 * requests.failures.total() / requests.count
             lines += _above(threshold, name, value)
         else:
             percent = 100.0 if threshold.what == "max" else float(threshold.what[1:])
-            lines += _above(threshold, name, made.latency.percentile(percent))
+            lines += _above(threshold, name, requests.latency.percentile(percent))
     return lines
 
 

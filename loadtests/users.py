@@ -1,9 +1,9 @@
 """Users of a load test under gevent: each has an identity and a link of its own.
 
-`Crowd` begins each request at the moment that the schedule says, by the next user in turn, and
-does not wait for answers.  What a user of the SDK would not see is not counted as a failure: a link
-that drains or is lost is dialled again, and its request asked again, within the budget and at the
-cost of its latency.
+`Crowd` starts each request at its planned time, with the next user in turn, and does not wait for
+answers.  An error that the SDK would hide is not counted as a failure.  If a link drains or is
+lost, the user dials again and retries the request within its budget; the latency includes the
+retries.
 """
 
 from __future__ import annotations
@@ -33,33 +33,35 @@ from midstreamer.protocol.frames import Answer, Request
 from midstreamer.telemetry import metrics
 
 PAUSE_S = 0.05
+"""Shortest wait in seconds before a retry."""
 SLOW_S = 1.0
+"""Seconds for which a slow user stops reading."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """One request that has ended."""
+    """Outcome of a request: its type, its latency, its delay, and its error if it failed."""
 
     kind: str
     latency_s: float
-    """From when it should have begun."""
+    """Seconds from the planned start to the end."""
     late_s: float
-    """How much later than due it was sent."""
+    """Seconds from the planned start to the sending."""
     error: MidstreamerError | None = None
 
 
 @dataclass
 class Transport:
-    """What the transport of all links together came to."""
+    """Transport measurements of all links together."""
 
     rtt: Durations = field(default_factory=Durations)
     lost_packets: int = 0
     window_bytes: Durations = field(default_factory=Durations)
-    """Congestion windows, counted in bytes."""
+    """Congestion windows in bytes."""
     links: int = 0
 
     def take(self, link: GeventLink) -> None:
-        """Look at a link that is about to end."""
+        """Add the measurements of a link; called before the link is closed."""
         figures = link.figures()
         if figures is not None:
             self.rtt.add(figures.rtt_s)
@@ -69,7 +71,7 @@ class Transport:
 
 
 class User:
-    """One identity with one link, which is dialled again when it is lost."""
+    """An identity with one link, which is dialled again if it is lost."""
 
     def __init__(self, crowd: Crowd, number: int) -> None:
         self._crowd = crowd
@@ -83,34 +85,37 @@ class User:
         self.words = Words(f"{number:05d}", crowd.plan.run, crowd.windows, crowd.specification)
 
     def begin(self) -> None:
-        """Dial for the first time."""
+        """Open the first link, and count this as a handshake."""
         self._crowd.timed("handshake", time.monotonic(), self._dial)
 
     def renew(self) -> None:
-        """Close the link and dial again; what is under way is asked again."""
+        """Close the link and open a new one; requests in flight are retried."""
         self.leave()
         self._crowd.timed("reconnect", time.monotonic(), self.link)
 
     def leave(self) -> None:
-        """Close the link."""
+        """Close the link, if there is one."""
         link, self._link = self._link, None
         if link is not None:
             self._crowd.transport.take(link)
             link.close()
 
     def link(self) -> GeventLink:
-        """A link that takes requests: that there is, or a new one."""
+        """Return a link that accepts requests: the current link, or a new one."""
         link = self._link
         if link is not None and not (link.closed or link.draining):
             return link
-        with self._dialling:  # several requests may want it at the same time
+        with self._dialling:  # several requests may need a new link at the same time
             link = self._link
             if link is None or link.closed or link.draining:
                 return self._dial()
             return link
 
     def ask(self, frame: Request, until_s: float) -> Answer:
-        """Ask until there is an answer or ``until_s`` has come, as the SDK would."""
+        """Send a request and return its answer; retry until ``until_s``, as the SDK does.
+
+        Raise DeadlineExceeded at ``until_s``, and errors that a retry cannot mend.
+        """
         while True:
             left_s = until_s - time.monotonic()
             if left_s <= 0:
@@ -122,9 +127,10 @@ class User:
                 gevent.sleep(min(max(0.0, left_s), max(PAUSE_S, error.retry_after_s)))
 
     def ask_for(self, kind: str, until_s: float) -> Answer:
-        """Ask for the next of a type. Ticks of one series go in order: an append waits for others.
+        """Send the next request of a type and return its answer.
 
-        One that is asked again after its link was lost would else come behind a later one.
+        Appends of one user are sent one at a time, because the ticks of a series must arrive in
+        order.  Otherwise a retry after a lost link could arrive after a later append.
         """
         if kind != "append":
             return self.ask(self.words.frame(kind), until_s)
@@ -132,7 +138,7 @@ class User:
             return self.ask(self.words.frame(kind), until_s)
 
     def pause(self) -> None:
-        """Read nothing for a while."""
+        """Stop reading for `SLOW_S` seconds."""
         link = self._link
         if link is not None:
             link.pause()
@@ -142,46 +148,48 @@ class User:
     def _dial(self) -> GeventLink:
         before = self._link
         if before is not None and before.draining and not before.closed:
-            gevent.spawn_later(self._crowd.plan.budget_s, before.close)  # it has answers to bring
-        made = dial(self._trust, self._addresses[0])
+            gevent.spawn_later(
+                self._crowd.plan.budget_s, before.close
+            )  # answers are still expected on it
+        link = dial(self._trust, self._addresses[0])
         self._addresses.append(self._addresses.pop(0))
-        made.machine.talk(time.monotonic())
-        self._link = made
-        return made
+        link.machine.talk(time.monotonic())
+        self._link = link
+        return link
 
 
 class Crowd:
-    """All users of one process and what came of their requests."""
+    """All users of one process, and the results of their requests."""
 
     def __init__(self, plan: Plan, *, ended: Callable[[Ended], None]) -> None:
-        """``ended`` is called for each request."""
+        """``ended`` is called when a request has ended."""
         self.plan = plan
         self.tallies = [Tally() for _ in plan.shape.stages]
-        """One for each stage, by when a request was due."""
+        """A tally for each stage; the planned start of a request decides its stage."""
         self.transport = Transport()
         self.repeats: Counter[str] = Counter()
-        """Attempts that had to be repeated, by the code of the error."""
+        """Number of retries by error code."""
         self.specification = specification()
         self.windows = windows(history(), self.specification.window)
         self.users: list[User] = []
         self.stage = 0
         self._ended = ended
         self._share = 1.0 / plan.workers
-        """Of the rate, for this process."""
+        """The part of the rate that this process sends, 0 to 1."""
         self._stranger = identities.trust(plan.certificates, identities.stranger(plan.trust_domain))
-        self._seed = plan.seed + plan.worker  # workers begin requests at moments of their own
+        self._seed = plan.seed + plan.worker  # each worker has its own start times
         self._dice = random.Random(self._seed)
         self._running: set[gevent.Greenlet] = set()
 
     def join(self, number: int) -> User:
-        """A new user, with its link open. MidstreamerError when it has none."""
+        """Add a user and open its link; raise MidstreamerError if the link does not open."""
         user = User(self, number)
         user.begin()
         self.users.append(user)
         return user
 
     def run(self) -> None:
-        """Begin requests when they are due, until the shape has ended and all are answered."""
+        """Start the requests of the shape at their times, and wait until all have ended."""
         plan = self.plan
         ends = _ends(plan)
         others = [gevent.spawn(self._churn), gevent.spawn(self._slow)]
@@ -201,12 +209,12 @@ class Crowd:
         gevent.joinall(list(self._running), timeout=plan.budget_s + 1)
 
     def leave(self) -> None:
-        """Close all links."""
+        """Close the links of all users."""
         for user in self.users:
             user.leave()
 
     def timed(self, kind: str, due_s: float, ask: Callable[[], object]) -> None:
-        """Do something that is a request, and count it by when it should have begun."""
+        """Run ``ask``, and count it as a request of this type with the planned start ``due_s``."""
         tally, sent_s = self.tallies[self.stage], time.monotonic()
         if kind in self.plan.mix:
             tally.sent(sent_s - due_s)
@@ -232,7 +240,7 @@ class Crowd:
         if left_s > 0:
             gevent.sleep(left_s)
         elif self._running:
-            gevent.sleep(0)  # behind: still, what came is read
+            gevent.sleep(0)  # the generator is late, but received datagrams must be read
 
     def _begin(self, number: int, kind: str, due_s: float) -> None:
         if kind == "refusal" and number % 2:
@@ -245,7 +253,7 @@ class Crowd:
 
     def _asking(self, user: User, kind: str) -> Callable[[], object]:
         def ask() -> None:
-            # From now on, not from when it was due: that this generator is late fails nothing.
+            # The deadline counts from now, so that a late generator does not make requests fail.
             until_s = time.monotonic() + self.plan.budget_s
             try:
                 user.ask_for(kind, until_s)
@@ -254,7 +262,9 @@ class Crowd:
                     return
                 raise
             if kind == "refusal":
-                raise MidstreamerError("an append to a universe that is not granted was taken")
+                raise MidstreamerError(
+                    "the fleet accepted an append to a universe that is not granted"
+                )
 
         return ask
 
@@ -265,14 +275,14 @@ class Crowd:
                 link = dial(self._stranger, self._dice.choice(self.plan.addresses))
             except Refused:
                 return
-            except PASSING as error:  # nobody was there to refuse it
+            except PASSING as error:  # no coordinator was there to refuse the dial
                 self.repeats[error.code] += 1
                 if time.monotonic() + PAUSE_S >= until_s:
                     raise
                 gevent.sleep(max(PAUSE_S, error.retry_after_s))
             else:
                 link.close()
-                raise MidstreamerError("an identity that is on no list was let in")
+                raise MidstreamerError("the fleet accepted an identity that is on no allowlist")
 
     def _churn(self) -> None:
         rate = self.plan.shape.reconnects_per_s * self._share
@@ -296,7 +306,7 @@ class Crowd:
 
 
 def _ends(plan: Plan) -> list[float]:
-    """When each stage ends, in seconds from the begin."""
+    """Return the end of each stage, in seconds from the start of the shape."""
     ends, at = [], 0.0
     for stage in plan.shape.stages:
         at += stage.seconds

@@ -1,4 +1,4 @@
-"""What users say: the history that is searched, and one frame for each type of request. Pure."""
+"""Data of load test users: the history that is searched, and the frames of requests. Pure."""
 
 from __future__ import annotations
 
@@ -16,42 +16,44 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Request
 
 DAY = 86_400_000_000
+"""Microseconds of a day, the interval of the history."""
 MINUTE = 60_000_000
+"""Microseconds of a minute, the interval of appended ticks."""
 BEGIN = 1_577_836_800_000_000
-"""2020, in microseconds: users' ticks begin here."""
+"""The time of the first tick that a user appends: 2020-01-01, in microseconds since 1970."""
 SERIES, POINTS = 20, 5_000
-"""As many as the twenty stocks that other benchmarks search."""
+"""Size of the history: as many series as the twenty stocks that other benchmarks search."""
 
 
 def specification() -> Specification:
-    """That of the stocks, over the history of load tests."""
+    """Return the specification of the stocks data set, for the universe `identities.HISTORY`."""
     return structs.replace(datasets.DATASETS["sp500"].specification, universe=identities.HISTORY)
 
 
 def history() -> list[Column]:
-    """Random walks above zero; the same each time."""
+    """Return `SERIES` positive random walks of `POINTS` points, the same in every call."""
     times = np.arange(POINTS, dtype=np.int64) * DAY
-    made = []
+    columns = []
     for number in range(SERIES):
         steps = np.random.default_rng(number).normal(0.0, 0.01, POINTS)
         values = 100.0 * np.exp(np.cumsum(steps))
-        made.append(column(f"{identities.HISTORY}/{number:02d}", times, values))
-    return made
+        columns.append(column(f"{identities.HISTORY}/{number:02d}", times, values))
+    return columns
 
 
 def windows(columns: list[Column], length: int) -> list[Window]:
-    """Windows from all over the last thousand points of all series."""
-    made = []
+    """Return 200 windows that end within the last thousand points of the series."""
+    found = []
     for number in range(200):
         chosen = columns[number % len(columns)]
         end = len(chosen) - 1 - (number * 37) % 1000
         values = chosen.values_array()[end - length + 1 : end + 1]
-        made.append(window(values, series=chosen.series, time=int(chosen.times_array()[end])))
-    return made
+        found.append(window(values, series=chosen.series, time=int(chosen.times_array()[end])))
+    return found
 
 
 class Words:
-    """The frames of one user; ``run`` keeps the series of several runs apart."""
+    """Makes the request frames of one user; ``run`` is part of the names of its series."""
 
     def __init__(self, name: str, run: str, asked: list[Window], specification: Specification):
         self._series = f"{identities.TICKS}/{run}-{name}"
@@ -60,7 +62,7 @@ class Words:
         self._ticks: Iterator[int] = iter(range(10**9))
 
     def frame(self, kind: str) -> Request:
-        """The next request of this type; a ``refusal`` asks for what is not granted."""
+        """Return the next request of a type; a ``refusal`` appends to a universe not granted."""
         match kind:
             case "append":
                 return self._append(self._series)
@@ -79,5 +81,5 @@ class Words:
     def _append(self, series: str) -> Request:
         number = next(self._ticks)
         times = np.array([BEGIN + number * MINUTE], dtype=np.int64)
-        made = column(series, times, np.array([100.0 + self._dice.random()]))
-        return frames.Append(columns=(made,))
+        ticks = column(series, times, np.array([100.0 + self._dice.random()]))
+        return frames.Append(columns=(ticks,))

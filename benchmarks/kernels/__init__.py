@@ -1,1 +1,1 @@
-"""The kernels beside other packages, on the same data in the same run: ``make bench``."""
+"""Benchmark of the kernels against other packages, on the same data in one run: ``make bench``."""

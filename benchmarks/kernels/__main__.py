@@ -1,13 +1,13 @@
-"""Measure the kernels beside other packages: ``make bench ARGS="--json FILE --chart FILE"``.
+"""Compare the kernels with other packages: ``make bench ARGS="--json FILE --chart FILE"``.
 
-The packages we are compared with need an older numba than the product has, so a run has a process
-of each environment (and one of node), all fed from the same files and pinned to the same processor.
-Within a task they take turns, each repeating its call for a fraction of a second, round after
-round; what is compared are the medians. `--only` takes one task, `--quick` two rounds of each and
-small sizes for growth: enough to see that everything runs.
+The other packages need an older numba than the product.  A run therefore has a process for each
+Python environment and one for node.  All read the same files and are pinned to the same processor.
+Within a task the calls alternate, round after round; in a round each call is repeated for a
+fraction of a second.  Medians are compared.  With `--only` a single task runs.  With `--quick` each
+task has two rounds and growth is measured on small sizes: enough to see that everything runs.
 
-Exit status: 1 when the gate of WebAssembly against JavaScript was missed, or could not be measured
-though its task was; 130 after Ctrl-C. Other gates are told, and nothing more.
+Exit status: 1 if the gate of WebAssembly against JavaScript was missed, or could not be measured
+although its task ran; 130 after Ctrl-C.  Other gates are only printed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from benchmarks.kernels.tasks import TASKS, Task
 
 PEERS = TOP / ".venv-peers"
 WIDTH = 110
-"""Of tables in a file."""
+"""Width of tables if the output is no terminal."""
 START_S, PREPARE_S = 30.0, 2.0
-"""Guesses for the remaining time: of the starts, and of preparing one call."""
+"""Estimates for the progress bar, in seconds: all starts, and the preparation of one call."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the run, and about how long it takes."""
+    """A part of the run, with an estimate of its duration in seconds."""
 
     name: str
     task: Task | None
@@ -49,7 +49,7 @@ class Step:
 
 
 def steps(only: str | None, *, quick: bool) -> list[Step]:
-    """What to do, in order."""
+    """Return the parts of the run in their order; ``only`` selects by the start of the name."""
     tasks = [*TASKS, *growth.tasks(quick=quick)]
     every = [Step(task.name, task, _guess(task, quick=quick)) for task in tasks]
     every.append(Step(starting.TASK, None, START_S))
@@ -62,7 +62,7 @@ def _guess(task: Task, *, quick: bool) -> float:
 
 
 class Bench:
-    """One run over processes and files."""
+    """One run of the benchmark: its processes, its data files and its results."""
 
     def __init__(self, children: Children, files: Files, *, quick: bool) -> None:
         self.children, self.files, self.quick = children, files, quick
@@ -70,7 +70,7 @@ class Bench:
         self.growth: list[Row] = []
 
     def step(self, step: Step, spent: Spent) -> list[Row]:
-        """Do one part."""
+        """Run a part, keep its rows and return them."""
         if step.task is None:
             made = starting.measured(quick=self.quick, spent=spent)
         else:
@@ -84,7 +84,7 @@ class Bench:
 
 @contextmanager
 def progress(todo: list[Step]) -> Iterator[Progress]:
-    """A bar with the remaining time on a terminal; elsewhere nothing."""
+    """Show a progress bar with the remaining time, if stderr is a terminal."""
     left = TimeRemainingColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("remaining"), left)
     told = Console(stderr=True)
@@ -94,7 +94,7 @@ def progress(todo: list[Step]) -> Iterator[Progress]:
 
 
 def run(bench: Bench, todo: list[Step], screen: Console) -> None:
-    """Do all parts, and show each as soon as it is done."""
+    """Run all parts, and print the table of each as soon as it is done."""
     done = 0.0
     with progress(todo) as bar:
         shown = bar.task_ids[0]
@@ -107,7 +107,7 @@ def run(bench: Bench, todo: list[Step], screen: Console) -> None:
             made = bench.step(step, spent)
             done += step.seconds
             table = report.growth_table if step.name.startswith("growth") else report.rows_table
-            title = step.task.title if step.task else "a first use"
+            title = step.task.title if step.task else "first use"
             screen.print(table(title, made))
             for row in made:
                 if row.missing:
@@ -115,15 +115,19 @@ def run(bench: Bench, todo: list[Step], screen: Console) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Return the parsed command line."""
     names = [step.name for step in steps(None, quick=False)]
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw them there, as SVG")
-    parser.add_argument("--only", metavar="NAME", help=f"tasks whose names begin so: {names}")
-    parser.add_argument("--quick", action="store_true", help="rough figures in a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    parser.add_argument(
+        "--chart", type=Path, metavar="FILE", help="draw the results into this SVG file"
+    )
+    parser.add_argument(
+        "--only", metavar="NAME", help=f"run only tasks whose names begin with NAME: {names}"
+    )
+    parser.add_argument("--quick", action="store_true", help="rough results in a minute")
     given = parser.parse_args()
     if not steps(given.only, quick=given.quick):
         parser.error(f"--only {given.only}: give the beginning of one of {', '.join(names)}")
@@ -131,17 +135,20 @@ def arguments() -> argparse.Namespace:
 
 
 def javascript() -> tuple[Path, Path]:
-    """Node and the packages for it; without the packages their rows say so."""
+    """Return the path of node and the folder of its packages.
+
+    If the packages cannot be fetched, this is printed, and their rows have no results.
+    """
     node = npm.node(PEERS)
     try:
         return node, npm.fetched(node)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        sys.stderr.write(f"no packages for node: {error}\n")
+        sys.stderr.write(f"the packages for node could not be fetched: {error}\n")
         return node, npm.FOLDER
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results; return the exit status."""
     given, begin = arguments(), time.perf_counter()
     screen = Console(width=None if sys.stdout.isatty() else WIDTH)
     node, archives = javascript()

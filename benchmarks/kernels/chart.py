@@ -1,7 +1,6 @@
-"""A bar chart of a run as SVG: how many times as long each package takes as the fastest of ours.
+"""A bar chart of a run as SVG: the time of each package, relative to the fastest of our calls.
 
-The scale is logarithmic, so that a factor is the same length everywhere; a bar to the left of the
-line would be faster than we are.
+The scale is logarithmic, so that a factor has the same length everywhere.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ FONT = "font-family='ui-sans-serif, system-ui, Helvetica, Arial, sans-serif'"
 
 
 def drawn(tasks: Sequence[Task], rows: Sequence[Row], machine: str) -> str:
-    """The picture of the tasks that were measured."""
+    """Return the SVG text of the chart, with a group for each task that was measured."""
     groups = [(task.title, found) for task in tasks if (found := _comparable(task, rows))]
     most = max((row.median_s or 0.0) / _fastest(found) for _, found in groups for row in found)
-    shapes, y = [_words(20, 30, "The kernels beside other packages", size=17, bold=True)], 52.0
+    shapes, y = [_words(20, 30, "The kernels and other packages", size=17, bold=True)], 52.0
     shapes.append(_words(20, y, f"time, one thread, logarithmic; {machine}", faint=True))
     for title, found in groups:
         shapes.append(_words(20, y + HEAD - 6, title, bold=True))
@@ -47,7 +46,7 @@ def _fastest(rows: Sequence[Row]) -> float:
 
 
 def _bars(rows: Sequence[Row], top: float, most: float) -> Iterator[str]:
-    """Bars begin a little before the factor 1, so that the fastest has one too."""
+    """Yield the bars of a task; they start below factor 1, so that the fastest has a bar too."""
     room = WIDTH - LABELS - RIGHT
     least = math.log10(min(0.7, min(row.median_s or 1.0 for row in rows) / _fastest(rows)))
     scale = room / (math.log10(most) - least)
@@ -78,5 +77,5 @@ def _card(height: float, shapes: Sequence[str]) -> str:
     size = f"width='{WIDTH}' height='{height:g}' viewBox='0 0 {WIDTH} {height:g}'"
     head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} role='img'>"
     back = f"<rect width='{WIDTH}' height='{height:g}' rx='12' fill='#ffffff'/>"
-    title = "<title>The kernels beside other packages, by time</title>"
+    title = "<title>The kernels and other packages, by time</title>"
     return "\n".join([head, title, back, *shapes, "</svg>\n"])

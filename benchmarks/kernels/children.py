@@ -1,9 +1,9 @@
-"""Processes that measure for us, one at a time: started, asked, and never left behind.
+"""Processes that do the measurements, one at a time; all of them are ended with the run.
 
-The product, its peers and JavaScript each have a process that stays through the run; while one
-works the others wait for a line. All of them are held on one and the same processor where that is
-possible, the last one, and told to use one thread; this process, which only waits, may use the
-others.
+The product, its peers and JavaScript each have a process for the whole run.  While one works, the
+others wait for a line on standard input.  If the system allows it, all are pinned to the last
+processor.  They are told to use one thread.  This process only waits, and may use the other
+processors.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from typing import Any, Self
 
 TOP = Path(__file__).parents[2]
 ANSWER_S_MAX = 900
-"""Longer than anything here takes: a process that is silent for so long hangs."""
+"""Timeout of a measurement in seconds; a process without an answer for so long has hung."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class ChildError(Exception):
-    """A process did not answer, or answered that it failed."""
+    """A process did not answer, or answered with an error."""
 
 
 class Child:
-    """One process that speaks the lines of `worker`."""
+    """One process that answers lines of JSON, as `benchmarks.kernels.worker` defines them."""
 
     def __init__(self, command: Sequence[str | Path], *, processors: set[int]) -> None:
         self._noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             [str(part) for part in command], cwd=TOP, env=environment(), text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._noise,
-            start_new_session=True,  # Ctrl-C is ours to handle
+            start_new_session=True,  # so that Ctrl-C reaches only this process
         )  # fmt: skip
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, processors)
 
     def ask(self, **asked: Any) -> dict[str, Any]:
-        """Send one line and return what comes back."""
+        """Send a request as a line and return the answer; raise ChildError if it fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -66,31 +66,31 @@ class Child:
 
     def _last_words(self) -> str:
         self._noise.seek(0)
-        said = self._noise.read().strip().splitlines()
-        return said[-1] if said else "the process ended without a word"
+        lines = self._noise.read().strip().splitlines()
+        return lines[-1] if lines else "the process ended without an error message"
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process and free its files."""
         self._process.kill()
         self._process.communicate()
         self._noise.close()
 
 
 def environment() -> Mapping[str, str]:
-    """The environment of processes that measure: one thread each."""
+    """Return the environment variables of the processes, which limit them to one thread."""
     path = os.pathsep.join(filter(None, [str(TOP), os.environ.get("PYTHONPATH")]))
     return os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": path}
 
 
 def processors() -> list[int]:
-    """The processors that this process may use."""
+    """Return the numbers of the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 class Children:
-    """The processes by the name of where they run, each started when it is first asked."""
+    """The processes by name, each started at its first use."""
 
     def __init__(self, commands: Mapping[str, Sequence[str | Path]]) -> None:
         self._commands = commands
@@ -106,7 +106,7 @@ class Children:
         return self._running[where]
 
     def drop(self) -> None:
-        """Have each process forget what it has prepared."""
+        """Let each process free the calls that it has prepared."""
         for child in self._running.values():
             child.ask(do="drop")
 
@@ -121,7 +121,7 @@ class Children:
 
 
 def commands(data: Path, peers: Path, node: Path, npm: Path) -> dict[str, list[str | Path]]:
-    """What to start, by the name of where it runs."""
+    """Return the command line of each process by its name."""
     worker = ["-m", "benchmarks.kernels.worker"]
     ours: list[str | Path] = [sys.executable, *worker, "benchmarks.kernels.ours", data]
     growth: list[str | Path] = [sys.executable, *worker, "benchmarks.kernels.growth", data]

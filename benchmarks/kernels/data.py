@@ -1,8 +1,8 @@
-"""What is measured on: seeded series, written once to files that every process reads.
+"""The data of the benchmark: seeded series, written once to files that every process reads.
 
-Random walks, as is customary; z-normalised where the task compares z-normal forms. All numbers are
-rounded to float32 and then kept as float64, so that whoever computes in float32 and whoever
-computes in float64 is asked the same question.
+The series are random walks, as is usual; they are z-normalised for tasks that compare z-normalised
+series.  All numbers are rounded to float32 and stored as float64, so that calls in float32 and
+calls in float64 get the same input.
 """
 
 from __future__ import annotations
@@ -18,32 +18,37 @@ Floats = NDArray[np.float64]
 PAIR = 1_000
 """Points of each of the two series of a pair."""
 BAND = 100
+"""Band of the tasks on a pair."""
 EPSILON = 0.2
+"""Matching threshold of LCSS."""
 
 ROWS, LENGTH, NARROW = 100_000, 128, 6
 """Rows of the collection, points of a row, and the band of searches."""
 QUERIES = 50
+"""Number of queries of the collection."""
 
 POINTS, PLANTED_AT = 1_000_000, 612_345
 """Points of the history, and where the easy query was taken from."""
 
 PATTERNS, TICKS = 1_024, 4_096
+"""Patterns of the monitor, and ticks of its stream."""
 THRESHOLD = 1.0
+"""Distance below which the monitor reports a match."""
 
 
 def walks(seed: int, *shape: int) -> Floats:
-    """Independent random walks along the last axis."""
+    """Return independent random walks along the last axis, as float64 of this shape."""
     return np.random.default_rng(seed).standard_normal(shape).cumsum(axis=-1)
 
 
 def normal(values: Floats) -> Floats:
-    """Each row less its mean, over its deviation."""
+    """Return the rows z-normalised: minus the mean, divided by the standard deviation."""
     deviation = values.std(axis=-1, keepdims=True)
     return np.asarray((values - values.mean(axis=-1, keepdims=True)) / deviation)
 
 
 def planted() -> Floats:
-    """A stretch of the history, warped in time and with noise: it has a near neighbour."""
+    """Return a query with a near neighbour: a part of the history, warped and with noise."""
     stretch = walks(7, POINTS)[PLANTED_AT : PLANTED_AT + LENGTH]
     steps = np.arange(LENGTH)
     warped = np.interp(np.clip(steps + 3 * np.sin(steps / 9), 0, LENGTH - 1), steps, stretch)
@@ -59,23 +64,23 @@ RECIPES: dict[str, Callable[[], Floats]] = {
     "easy": planted,
     "hard": lambda: walks(9, LENGTH),
     "patterns": lambda: normal(walks(10, PATTERNS, LENGTH)),
-    # Slow enough against the patterns that some of them are met.
+    # Scaled down, so that some patterns match the stream.
     "stream": lambda: 0.1 * walks(11, TICKS),
 }
 
 
 class Files:
-    """The series by name, in a folder: written by the one who asks, read by all."""
+    """The series by name, as files in a folder; the main process writes them, all read them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def write(self, name: str) -> None:
-        """Make a file unless it is there."""
+        """Write the file of a series, unless it exists."""
         path = self.folder / f"{name}.npy"
         if not path.exists():
             np.save(path, RECIPES[name]().astype(np.float32).astype(np.float64))
 
     def read(self, name: str) -> Floats:
-        """The numbers of a file."""
+        """Return the array in the file of a series."""
         return np.asarray(np.load(self.folder / f"{name}.npy"))

@@ -1,8 +1,8 @@
-"""What the kernels must reach beside others, as ratios taken in one run on one machine.
+"""Gates: ratios to other packages that the kernels must reach, measured in one run on one machine.
 
-A gate is set for processors with AVX-512; on one with AVX2 alone, half of it holds. On others
-ratios are shown and nothing is asked. One stands above them all: WebAssembly must be fifty times as
-fast as the textbook in JavaScript wherever it runs, or the run fails.
+The gates are defined for processors with AVX-512.  With AVX2 only, half of each gate must be
+reached.  On other processors the ratios are shown without a gate.  One gate makes the run fail on
+every processor: WebAssembly must be 50 times as fast as textbook JavaScript.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
 STOP_BELOW = 50.0
+"""Lowest ratio of the gate that makes the run fail."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
-"""What part of a gate holds on which instruction set."""
+"""Part of a gate that must be reached, by instruction set."""
 
 ONE_PAIR = PAIR * PAIR
 IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
-"""Cells of a whole matrix, and of all bands of a collection."""
+"""Number of cells: of the whole matrix of a pair, and of the bands of a whole collection."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How many times as fast as a peer something must be, or what share of the limit it must reach.
+    """A ratio that must be reached: to the speed of a peer, or to the limit of the processor.
 
-    `ours` and `peer` are names of a task's entries; with `cells` the peer is the limit, whose rate
-    ours is a share of.
+    ``ours`` and ``peer`` are names of entries of a task.  If ``cells`` is set, the peer is the
+    micro-benchmark of the limit, and the ratio is the share of its rate that our call reaches.
     """
 
     title: str
@@ -41,7 +42,7 @@ class Gate:
     cells: int = 0
 
     def measured(self, rows: Sequence[Row]) -> float | None:
-        """The ratio of the medians; None where one is missing."""
+        """Return the ratio of the medians; None if one of them is missing."""
         ours, peer = _row(rows, self.task, self.ours), _row(rows, self.task, self.peer)
         if not ours or not peer or not ours.median_s or not peer.median_s:
             return None
@@ -49,7 +50,7 @@ class Gate:
         return ratio * self.cells / float(peer.answer) if self.cells else ratio
 
     def asked(self, instruction_set: str) -> float | None:
-        """What holds on an instruction set."""
+        """Return the ratio that must be reached on an instruction set; None if there is no gate."""
         share = SHARES.get(instruction_set)
         asked = None if share is None else self.at_least * share
         return max(STOP_BELOW, asked or 0.0) if self.stops else asked
@@ -57,18 +58,18 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A gate, and what came of it."""
+    """The result of a gate."""
 
     title: str
     measured: float | None
     gate: float | None
     goal: float
     held: bool | None
-    """None where nothing was asked or measured."""
+    """Whether the gate was reached; None if there is no gate or no measurement."""
     stops: bool
-    """Whether the run fails with it."""
+    """Whether the run fails if the gate is missed."""
     unit: str
-    """x: times as fast; %: a share of the limit, from 0 to 1; s: seconds, at most."""
+    """``x``: times as fast; ``%``: share of the limit, 0 to 1; ``s``: seconds at most."""
 
 
 def _row(rows: Sequence[Row], task: str, name: str) -> Row | None:
@@ -103,7 +104,7 @@ GATES = (
 
 
 def verdicts(rows: Sequence[Row], instruction_set: str) -> list[Verdict]:
-    """What came of each gate whose task was measured."""
+    """Return the result of each gate whose task was measured."""
     tasks = {row.task for row in rows}
     made = [_verdict(gate, rows, instruction_set) for gate in GATES if gate.task in tasks]
     if starting.TASK in tasks:
@@ -126,5 +127,5 @@ def _at_most(name: str, seconds: float, rows: Sequence[Row]) -> Verdict:
 
 
 def stopped(made: Sequence[Verdict]) -> bool:
-    """Whether a gate that stops was missed, or could not be measured."""
+    """Return whether a gate that makes the run fail was missed or not measured."""
     return any(each.stops and not each.held for each in made)

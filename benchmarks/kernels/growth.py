@@ -1,7 +1,7 @@
-"""How cost grows with what is searched: calls on histories and collections of many sizes.
+"""Measure how cost grows with size: calls on histories and collections of many sizes.
 
-Run in a process that may use every processor, for two threads are measured too. The answer of a
-call is what was found out while preparing it.
+These calls run in a process that may use every processor, because two threads are measured too.
+The answer of a call is what was measured while it was prepared: build time and memory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from benchmarks.kernels.data import LENGTH, NARROW, Files, walks
 from benchmarks.kernels.tasks import Entry, Task
 
 WHERE = "ours, all processors"
+"""Name of the process that runs these calls."""
 CHUNK = 100_000
 APPENDED = 1_000
 COMPILED = 1_000
-"""So much of what is searched is searched before, for compiling is not building."""
+"""Points or rows searched beforehand, so that build times do not include compilation."""
 POINTS, ROWS = (10**5, 10**6, 10**7), (10**4, 10**5, 10**6)
 SMALL_POINTS, SMALL_ROWS = (10**4, 10**5), (10**3, 10**4)
 THREADS = (1, 2)
@@ -32,7 +33,7 @@ Call = Callable[[int], dict[str, float]]
 
 
 def tasks(*, quick: bool) -> tuple[Task, ...]:
-    """The two tasks of the growth table."""
+    """Return the two tasks of the growth table."""
     points, rows = (SMALL_POINTS, SMALL_ROWS) if quick else (POINTS, ROWS)
     return (_task("history", "points", points), _task("collection", "rows", rows))
 
@@ -48,7 +49,7 @@ def _task(call: str, unit: str, sizes: tuple[int, ...]) -> Task:
 
 
 class Facts:
-    """What making something cost."""
+    """Cost of building an object: seconds, and bytes that it holds."""
 
     seconds = 0.0
     held_bytes = 0
@@ -66,7 +67,10 @@ def _made() -> Iterator[Facts]:
 
 
 def history(_: Files, points: int, threads: int) -> Call:
-    """Search for a window of another walk; statistics are kept, as on a live series."""
+    """Return a call that searches a history for a window of another random walk.
+
+    The history keeps its statistics, as that of a live series does.
+    """
     values, query = walks(7, points).astype(np.float32), walks(9, LENGTH)
     kernels.History(values[:COMPILED]).search(query, band=NARROW)
     with _made() as facts:
@@ -77,7 +81,7 @@ def history(_: Files, points: int, threads: int) -> Call:
         begin = time.perf_counter()
         made.append([value])
         appended.append(time.perf_counter() - begin)
-    told = {
+    answer = {
         "build_s": facts.seconds,
         "bytes_per_point": facts.held_bytes / points,
         "append_s": statistics.median(appended),
@@ -85,29 +89,32 @@ def history(_: Files, points: int, threads: int) -> Call:
 
     def call(_: int) -> dict[str, float]:
         made.search(query, band=NARROW, threads=threads)
-        return told
+        return answer
 
     return call
 
 
 def collection(_: Files, rows: int, threads: int) -> Call:
-    """Search for other walks, each in its turn."""
+    """Return a call that searches a collection for other random walks in turn."""
     values, queries = _rows(rows), _rows(50, seed=6)
     kernels.Collection(values[:COMPILED]).nearest(queries[0], band=NARROW)
     with _made() as facts:
         made = kernels.Collection(values)
         made.nearest(queries[0], band=NARROW)
-    told = {"build_s": facts.seconds, "bytes_per_point": facts.held_bytes / values.size}
+    answer = {"build_s": facts.seconds, "bytes_per_point": facts.held_bytes / values.size}
 
     def call(number: int) -> dict[str, float]:
         made.nearest(queries[number % len(queries)], band=NARROW, threads=threads)
-        return told
+        return answer
 
     return call
 
 
 def _rows(count: int, seed: int = 5) -> NDArray[np.float32]:
-    """Normalised walks in float32, made in pieces: a million rows in float64 are a gigabyte."""
+    """Return z-normalised walks as float32 of shape (count, LENGTH).
+
+    They are made in chunks, because a million rows in float64 need a gigabyte.
+    """
     made = np.empty((count, LENGTH), dtype=np.float32)
     for begin in range(0, count, CHUNK):
         part = walks(seed + begin, min(CHUNK, count - begin), LENGTH)

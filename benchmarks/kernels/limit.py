@@ -1,11 +1,11 @@
-"""What the processor could do at most: the operations of a cell, with nothing in their way.
+"""Measure the limit of the processor: the operations of DTW cells without dependencies.
 
-A cell of the matrix of dynamic time warping needs a subtraction, two minima and a multiplication
-with an addition; the fastest that processors have for these are the minimum of integers and the
-fused multiplication. Here they run on vectors of the processor's width, sums and minima apart, so
-that no operation waits for another of the same turn; points come from the nearest cache, one load
-for four operations. A kernel has the same operations in a chain, and shifts and stores besides: its
-share of this rate says how much of it is hidden.
+A cell of the DTW matrix needs a subtraction, two minima, a multiplication and an addition.  The
+fastest instructions for these are the minimum of integers and the fused multiply-add.  Here they
+run on vectors of the processor's width.  Sums and minima are independent, so that no operation
+waits for another one of the same iteration.  Points come from the L1 cache, with one load for four
+operations.  A kernel runs the same operations in a chain, and also shifts and stores.  The share of
+this rate that a kernel reaches shows how well it hides that extra work.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.machine import instruction_set
 
 CELLS = 40_000_000
-"""About as many as a call computes: some milliseconds, so that calling costs nothing."""
+"""Approximate number of cells per call; it takes milliseconds, so the call itself is cheap."""
 POINTS = 1_024
-"""About as many as are gone through again and again: four kilobytes."""
+"""Approximate number of points, which are read repeatedly: 4 KiB in float32."""
 
 
 def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``mix(turns, count, one, two, points, results)``, `shape.rows` cells side by side."""
+    """Emit ``mix(turns, count, one, two, points, results)``, ``shape.rows`` cells in parallel."""
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
         module, f"mix_{shape.name}", VOID,
@@ -67,13 +67,13 @@ def _squared(vectors: Vectors, step: ir.Value, total: ir.Value) -> ir.Value:
 
 
 def has_fma() -> bool:
-    """Whether the processor multiplies and adds in one instruction."""
+    """Return whether the processor has a fused multiply-add instruction."""
     features = binding.get_host_cpu_features()
     return bool(features.get("fma") or features.get("neon"))
 
 
 def best_mix() -> tuple[Callable[[], None], int]:
-    """The fastest number of cells side by side here: a call, and the cells that it computes."""
+    """Return the call with the fastest number of parallel cells, and its number of cells."""
     registers = instruction_set().registers
     made = [_mix(cells) for cells in range(registers // 4, registers * 3 // 8 + 1)]
     return min(made, key=lambda each: _seconds(each[0]) / each[1])

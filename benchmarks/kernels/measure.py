@@ -1,8 +1,8 @@
-"""Measure a task: every call is warmed up, then all take turns, and each has its median.
+"""Measure a task: every call is warmed up, then all calls alternate, and each gets its median.
 
-Taking turns lets the noise of a shared machine fall on all of them alike; each round begins with
-another. What cannot be measured, since a package is missing or fails, has a reason instead of
-figures.
+The calls alternate, so that other work on the machine affects all of them equally.  Each round
+starts with another call.  A call that cannot be measured, because a package is missing or fails,
+gets the reason instead of results.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from benchmarks.kernels.children import ChildError, Children
 from benchmarks.kernels.tasks import Entry, Task
 
 RELATIVE = 2e-6
-"""How far an answer in float32 may be from the same in float64."""
+"""Largest relative difference between an answer in float32 and that in float64."""
 Spent = Callable[[float], None]
+"""Callback for progress; its argument is the share of a part that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one call came to."""
+    """The result of one call in a task."""
 
     task: str
     name: str
     where: str
     median_s: float | None = None
-    """Half of the samples took less."""
+    """Median of the samples in seconds."""
     low_s: float | None = None
     high_s: float | None = None
-    """A quarter of the samples took less than `low_s`, a quarter more than `high_s`."""
+    """Upper quartile of the samples; ``low_s`` is the lower quartile."""
     samples: int = 0
     answer: Any = None
     agrees: bool | None = None
-    """Whether the answer is that of the task's first entry; None: it answers another question."""
+    """Whether the answer equals that of the first entry; None if the question differs."""
     missing: str | None = None
-    """Why there are no figures."""
+    """The reason why there are no results; None if there are."""
 
 
 def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> list[Row]:
-    """One row for each entry of a task; `spent` is told the share that is done, as it grows."""
+    """Return a row for each entry of a task; ``spent`` is called with the share that is done."""
     answers: dict[Entry, Any] = {}
     missing: dict[Entry, str] = {}
     for number, entry in enumerate(task.entries, 1):
@@ -70,7 +71,7 @@ def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> li
 def _round(
     task: Task, children: Children, samples: dict[Entry, list[float]], number: int
 ) -> dict[Entry, str]:
-    """Measure each once more; what fails is measured no more, and returned with the reason."""
+    """Measure each entry once more; return entries that failed with the reason, and drop them."""
     entries, failed = list(samples), {}
     turn = number % max(1, len(entries))
     for entry in [*entries[turn:], *entries[:turn]]:
@@ -95,7 +96,7 @@ def _row(task: Task, entry: Entry, samples: list[float], answer: Any, first: Any
 
 
 def quartiles(samples: list[float]) -> tuple[float, float, float]:
-    """The quartiles; of one sample, itself three times."""
+    """Return the three quartiles of samples; a single sample counts as all three."""
     if len(samples) < 2:
         return samples[0], samples[0], samples[0]
     low, median, high = statistics.quantiles(samples, method="inclusive")
@@ -103,7 +104,7 @@ def quartiles(samples: list[float]) -> tuple[float, float, float]:
 
 
 def close(answer: Any, expected: Any) -> bool:
-    """Whether two answers say the same: equal positions, distances but for rounding."""
+    """Return whether two answers are equal: positions, and distances up to rounding."""
     ours, theirs = (each if isinstance(each, list) else [each] for each in (expected, answer))
     return len(ours) == len(theirs) and all(
         math.isclose(mine, other, rel_tol=RELATIVE)

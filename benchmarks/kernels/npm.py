@@ -1,8 +1,9 @@
-"""Packages of JavaScript to measure beside: fetched once, by the machine's npm, and verified.
+"""Fetch and verify the JavaScript packages that the benchmark compares with.
 
-Only the two archives that npm.json names are fetched, without what they depend on (nothing of it is
-called) and without running anything in them; each must have exactly the hash that is written there.
-midstreamer is taken at the last version that had its WebAssembly in the archive.
+Only the two archives in npm.json are fetched, with the npm of this machine.  Their dependencies are
+not fetched, because none is called, and no script of them runs.  Each archive must have exactly the
+hash in npm.json.  The npm package midstreamer is used in the last version that contains
+WebAssembly.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ TOP = Path(__file__).parents[2]
 FOLDER = TOP / ".cache" / "npm"
 WANTED = Path(__file__).with_name("npm.json")
 SECONDS_MAX = 120
+"""Timeout of one download in seconds."""
 
 
 def node(peers: Path) -> Path:
-    """The node to run: the machine's own, else the one in the peers' environment."""
+    """Return the path of node: that of the machine, else that in the environment of the peers."""
     found = shutil.which("node")
     if found:
         return Path(found)
@@ -33,9 +35,9 @@ def node(peers: Path) -> Path:
 
 
 def fetched(node_found: Path) -> Path:
-    """The folder of the unpacked packages; what is missing is fetched.
+    """Return the folder of the unpacked packages; missing packages are fetched.
 
-    Raises `OSError`, `subprocess.SubprocessError` or `ValueError` where it cannot be had.
+    Raise `OSError`, `subprocess.SubprocessError` or `ValueError` if a package cannot be fetched.
     """
     for name, wanted in json.loads(WANTED.read_text(encoding="utf-8")).items():
         target = FOLDER / name
@@ -52,11 +54,11 @@ def fetched(node_found: Path) -> Path:
 
 
 def _archive(package: str, folder: Path, node_found: Path) -> Path:
-    """Fetch the archive of a package, from wherever npm is set to look."""
+    """Download the archive of a package from the registry that npm is configured for."""
     path = f"{node_found.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     npm = shutil.which("npm", path=path)
     if npm is None:
-        raise FileNotFoundError("npm: not found beside node")
+        raise FileNotFoundError("npm was not found next to node or on PATH")
     subprocess.run(
         [npm, "pack", package, "--ignore-scripts", "--pack-destination", str(folder)],
         check=True, capture_output=True, timeout=SECONDS_MAX, env=os.environ | {"PATH": path},
@@ -67,11 +69,11 @@ def _archive(package: str, folder: Path, node_found: Path) -> Path:
 def _verify(archive: Path, integrity: str) -> None:
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != integrity:
-        raise ValueError(f"{archive.name} has sha512-{digest}, not the {integrity} of npm.json")
+        raise ValueError(f"{archive.name} has sha512-{digest}, but npm.json has {integrity}")
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack what is below `package/`, as npm's archives have it."""
+    """Unpack the folder ``package/`` of an npm archive to the target."""
     with tarfile.open(archive) as packed, tempfile.TemporaryDirectory() as folder:
         packed.extractall(folder, filter="data")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""The calls of the kernels, by their public names; as `peers` has those of other packages.
+"""The measured calls of our kernels; `benchmarks.kernels.peers` has those of other packages.
 
-What is built before is not timed, as with peers: a `Collection` packs its rows and sketches them, a
-`History` keeps statistics once it was searched. Where everything handed in is float32, float32 is
-computed with; answers of searches are those of float64 all the same.
+As for the peers, preparation is not timed: a `Collection` packs and sketches its rows, and a
+`History` keeps statistics after its first search.  If all inputs are float32, the kernels compute
+in float32; searches still return the answers of float64.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def collection(files: Files) -> Call:
 
 
 def brute_collection(files: Files) -> Call:
-    """Every row compared, without bounds."""
+    """Return a call that compares a query with every row, without lower bounds."""
     rows = kernels.Collection(files.read("rows").astype(np.float32))
     queries = files.read("queries").astype(np.float32)
 
@@ -81,7 +81,7 @@ def plain_spring(files: Files) -> Call:
 
 
 def cells_at_most(files: Files) -> Call:
-    """The micro-benchmark of the limit; its answer is the cells that a call computes."""
+    """Return the micro-benchmark of the limit; its answer is the number of cells per call."""
     mix, cells = limit.best_mix()
 
     def call(_: int) -> int:

@@ -1,8 +1,8 @@
-"""The calls of other packages, each as its documentation has it for the task.
+"""The measured calls of other packages, each as the documentation of the package recommends.
 
-Each function prepares a call from the data; the call gives its answer: a distance, a length, or a
-position with its distance, in our conventions (square roots; ``|i - j| <= band``). Packages take
-float64 arrays, as they are faster with. A band is given to each in its own terms:
+Each function prepares a call from the data.  The call returns its answer: a distance, a length, or
+a position with its distance, in our conventions (square roots; ``|i - j| <= band``).  The packages
+get float64 arrays, with which they are fastest.  Each package has its own definition of a band:
 
 ========================  =====================================
 dtaidistance              band + 1
@@ -11,7 +11,7 @@ aeon                      band as a share of the length
 tslearn, augurs           band
 ========================  =====================================
 
-Imports are inside the functions, so that a package that cannot be loaded fails alone.
+Imports are inside the functions, so that a missing package does not affect the others.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def tslearn_lcss(files: Files) -> Call:
 
 
 def dtaidistance_collection(files: Files) -> Call:
-    """With its lower bound (LB_Keogh), which is its fastest way."""
+    """Return a call that uses the lower bound LB_Keogh, the fastest way of this package."""
     from dtaidistance.subsequence.subsequencesearch import subsequence_search
 
     rows, queries = files.read("rows"), files.read("queries")
@@ -126,7 +126,7 @@ def dtaidistance_collection(files: Files) -> Call:
 
     def call(number: int) -> list[float]:
         query = queries[number % len(queries)]
-        # A copy, since it writes the best distance of a search into what it was given.
+        # A copy, because the search writes its best distance into the options.
         found = subsequence_search(query, rows, dists_options=dict(options), use_lb=True)
         best = found.best_match()
         return [best.idx, best.distance]
@@ -180,7 +180,7 @@ def tslearn_collection(files: Files) -> Call:
 
 
 def wildboar_history(files: Files, query: str) -> Call:
-    """The UCR suite's cascade in Cython, windows normalised."""
+    """Return a call of the UCR suite's cascade in Cython, with normalised windows."""
     from wildboar.distance import pairwise_subsequence_distance
 
     wanted, values = files.read(query), files.read("history")
@@ -196,7 +196,7 @@ def wildboar_history(files: Files, query: str) -> Call:
 
 
 def stumpy_history(files: Files, query: str) -> Call:
-    """Normalised windows too, but without warping: another question, often asked instead."""
+    """Return a call with normalised windows but without warping, a common alternative."""
     import stumpy
 
     wanted, values = files.read(query), files.read("history")

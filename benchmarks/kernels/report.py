@@ -1,22 +1,21 @@
-"""What a run writes: tables for people, JSON for the documents.
+"""The output of a run: tables for people, and JSON for the documentation.
 
 The JSON is one object:
 
 ``schema``
-    1; rises when a field changes its meaning.
+    1; it is incremented when the meaning of a field changes.
 ``date``, ``seconds``, ``quick``
-    The day (UTC), how long it took, whether it was a quick run, whose figures are rough.
+    The day (UTC), the duration, and whether it was a quick run with rough results.
 ``machine``
     ``cpu``, ``cores``, ``python``, ``instruction_set`` and ``lanes`` of the kernels.
 ``packages``
     The version of each package measured, by its name.
 ``rows``
-    One for each call, the fields of `measure.Row`: seconds, and why there are none.
+    One for each call, with the fields of `measure.Row`.
 ``growth``
-    The same for histories and collections of many sizes; ``answer`` has what building took and
-    holds.
+    Rows for histories and collections of many sizes; ``answer`` has build time and memory.
 ``gates``
-    One for each gate whose task was measured, the fields of `gates.Verdict`.
+    One for each gate whose task was measured, with the fields of `gates.Verdict`.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ print(json.dumps({{name: importlib.metadata.version(name) for name in {PYTHON_PA
 
 @dataclass(frozen=True)
 class Report:
-    """One run."""
+    """All results of a run."""
 
     machine: dict[str, Any]
     packages: dict[str, str]
@@ -62,14 +61,14 @@ class Report:
     quick: bool
 
     def json(self) -> str:
-        """The whole run, for `docs.figures` and for comparing runs."""
+        """Return the JSON text of the run, for `docs.figures` and for comparison of runs."""
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         made = {"schema": SCHEMA, "date": date, **asdict(self)}
         return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return the processor, the cores, the version of Python and the instruction set."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -86,7 +85,7 @@ def machine() -> dict[str, Any]:
 
 
 def packages(peers: Path, node: Path) -> dict[str, str]:
-    """The versions of what is measured beside us."""
+    """Return the versions of the other packages and of node."""
 
     def said(*command: str | Path) -> str:
         return subprocess.run(
@@ -100,7 +99,7 @@ def packages(peers: Path, node: Path) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Three digits in the unit that fits."""
+    """Return a duration with three digits in a suitable unit."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}" if seconds < 1e3 else f"{seconds:,.0f} s"
@@ -108,7 +107,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """A figure of a verdict in its unit."""
+    """Return a value of a verdict with its unit; a dash for None."""
     if value is None:
         return "–"
     times = f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"
@@ -116,10 +115,10 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def rows_table(title: str, rows: Sequence[Row]) -> Table:
-    """Medians of one task, each beside the fastest of ours."""
+    """Return a table of the medians of a task, with their ratios to our fastest call."""
     table = Table(title=title, title_justify="left")
     table.add_column("", min_width=36)
-    for heading in ("median", "half of it between", "times ours", "answer"):
+    for heading in ("median", "quartiles", "times ours", "answer"):
         table.add_column(heading, justify="right")
     ours = [row.median_s for row in rows if row.median_s and row.name.startswith("midstreamer")]
     for row in rows:
@@ -134,7 +133,7 @@ def rows_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def growth_table(title: str, rows: Sequence[Row]) -> Table:
-    """How cost grows."""
+    """Return the table of cost by size."""
     table = Table(title=title, title_justify="left")
     table.add_column("", min_width=36)
     for heading in ("search", "built in", "bytes/point", "append"):
@@ -153,7 +152,7 @@ def growth_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def gates_table(made: Sequence[Verdict], instruction_set: str) -> Table:
-    """What was asked, and what came of it."""
+    """Return the table of the gates and their results."""
     table = Table(title=f"gates on {instruction_set}", title_justify="left")
     table.add_column("", min_width=48)
     for heading in ("measured", "gate", "goal", "held"):

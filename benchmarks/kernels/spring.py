@@ -1,10 +1,10 @@
-"""SPRING for many patterns, straightforward and fast: what the monitor is measured beside.
+"""A plain, fast implementation of SPRING for many patterns, to compare the monitor with.
 
 Sakurai, Faloutsos and Yamamuro, "Stream Monitoring under the Time Warping Distance" (2007): each
-pattern keeps one column of costs, and for each cell the tick at which its path began; a tick
-computes the column anew from the last. Patterns lie side by side in lanes, so a cell is a handful
-of vector instructions. Nothing is decided here: a tick yields, for every pattern, the cost of the
-best path that ends now and where that path began.
+pattern keeps a column of costs, and for each cell the tick at which its path began.  A tick
+computes the next column from the last one.  Each lane of a vector holds one pattern, so a cell
+takes a few vector instructions.  No matches are reported: a tick yields, for every pattern, the
+cost of the best path that ends now, and the tick at which this path began.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit one tick of one block: the patterns of one vector."""
+    """Emit a function for one tick of a block; a block is the patterns of one vector."""
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
         module, f"spring_{shape.name}", VOID,
@@ -32,7 +32,7 @@ def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     value, now, points, patterns, costs, starts, ends, began = added.args
     vectors = Vectors(builder, shape, index)
     x, none, here = vectors.splat(value), vectors.every(0.0), vectors.splat(now)
-    # Below the first point of a pattern a path costs nothing and begins now.
+    # A path that begins at the first point of a pattern begins now and has cost 0 before it.
     with vectors.for_range(0, points, carried=[none, here, none, here]) as loop:
         below, below_began, corner, corner_began = loop.values
         offset = builder.mul(loop.index, vectors.constant(shape.lanes))
@@ -57,7 +57,7 @@ def _nearer(
     return vectors.least(a, b), vectors.builder.select(nearer, a_began, b_began)
 
 
-_LANES = 16  # one vector of AVX-512; on AVX2 two, whose chains of instructions overlap
+_LANES = 16  # one vector of AVX-512, or two of AVX2 whose instructions overlap
 _tick = emitted(emit_tick, Shape(FLOAT32, _LANES, 1))
 
 
@@ -76,7 +76,7 @@ def _ticks(
 
 
 class Spring:
-    """The columns of patterns, shape (patterns, points), filled up to whole lanes."""
+    """State of SPRING for patterns of shape (patterns, points), padded to whole vectors."""
 
     def __init__(self, patterns: NDArray[np.float64]) -> None:
         count, points = patterns.shape
@@ -90,7 +90,7 @@ class Spring:
         self.now = 0
 
     def push(self, value: float) -> None:
-        """One more tick: `ends` and `began` are those of the best paths that end with it."""
+        """Process a tick; ``ends`` and ``began`` then describe the best paths that end with it."""
         _ticks(
             np.float32(value), np.float32(self.now), self.patterns, self.costs, self.starts,
             self.ends, self.began,

@@ -1,8 +1,8 @@
-"""What a first use costs: compiling everything once, and a start with the cache filled.
+"""Measure the first use: compiling everything into an empty cache, and starts with a full cache.
 
-Each start is a process of its own, since what is measured happens once in a process. The cold one
-compiles what the services need into an empty folder; the warm ones find it there, import the
-package, make a history and search it.
+Each start runs in its own process, because its work happens once per process.  The cold start
+compiles everything that the services need into an empty folder.  The warm starts find it there,
+import the package, create a history and search it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks.kernels.measure import Row, Spent, quartiles
 TASK = "start"
 COLD, WARM = "cold: compile what the services need", "warm: import and first search"
 AT_MOST_S = {COLD: 10.0, WARM: 1.0}
+"""Gates: most seconds of each kind of start."""
 WARM_STARTS = 7
 SECONDS_MAX = 300
 
@@ -35,7 +36,7 @@ print(time.perf_counter() - begin)
 
 
 def measured(*, quick: bool, spent: Spent) -> list[Row]:
-    """The cold and the warm row."""
+    """Return the rows of the cold start and of the warm starts."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-bench-cache-") as cache:
         begin = time.perf_counter()
         _run(["-m", "midstreamer_kernels", "warm", "--searches"], cache)

@@ -1,4 +1,4 @@
-"""What is measured: tasks, and in each the calls that do the same thing side by side."""
+"""The tasks of the benchmark; a task compares calls of several packages that do the same."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """One call of one package."""
+    """A call of one package, with the process that runs it and its arguments (``given``)."""
 
     name: str
     where: str
-    """The process that makes it: ours, peers or javascript."""
+    """Name of the process that runs the call: ours, peers or javascript."""
     call: str
     given: tuple[Any, ...] = ()
     same_question: bool = True
-    """Whether its answer must be that of the task's first entry."""
+    """Whether the answer must equal that of the first entry of the task."""
     rounds_max: int | None = None
-    """For what takes seconds."""
+    """Most rounds of a call that takes seconds; None: no limit."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Calls that answer one question, measured in turns."""
+    """Calls that answer one question; they are measured alternately."""
 
     name: str
     title: str
@@ -31,7 +31,7 @@ class Task:
     entries: tuple[Entry, ...]
     rounds: int = 9
     budget_s: float = 0.15
-    """How long each call is repeated in a round."""
+    """Seconds for which each call is repeated in a round."""
 
 
 def _ours(call: str, *given: Any) -> Entry:
@@ -55,7 +55,7 @@ _PAIR = Task(
         Entry("midstreamer f32 WebAssembly in V8", "javascript", "midstreamer"),
         *_peers("pair", *_ALL),
         Entry("augurs WebAssembly in V8", "javascript", "augurs"),
-        # It sums absolute differences.
+        # This package sums absolute differences, so its answer differs.
         Entry("npm midstreamer WebAssembly in V8", "javascript", "namesake", same_question=False),
         Entry("JavaScript, textbook", "javascript", "textbook"),
         Entry("JavaScript, rows filled at once", "javascript", "filled"),

@@ -1,15 +1,15 @@
-"""A process that measures calls: one JSON object a line asks, one answers.
+"""A process that measures calls: it reads a JSON object per line and answers with one per line.
 
     {"do": "prepare", "call": NAME, "given": [...]}   ->  {"answer": ...}
     {"do": "time", "budget_s": SECONDS}               ->  {"samples_s": [...]}
 
-`prepare` builds what the call needs, calls it until it is warm, and says what it answered; `time`
-calls what was prepared last under a name, again and again, for about as long as it is told. A
-sample is the mean of so many calls as take a fifth of a millisecond, or one that takes longer. A
-call is handed a number that rises by one, for those that go through many queries.
+``prepare`` builds the data of the call, runs the call until it is warm, and returns its answer.
+``time`` repeats a prepared call for about ``budget_s`` seconds.  A sample is the mean of as many
+calls as take a fifth of a millisecond, or a single longer call.  Each call gets a number that rises
+by one, with which it can select one of many queries.
 
-Written with nothing but numpy and the standard library, since it also runs in the peers'
-environment; `peer.mjs` speaks the same lines.
+This module needs only numpy and the standard library, because it also runs in the environment of
+the peers.  `peer.mjs` answers the same lines.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from typing import Any, TextIO
 from benchmarks.kernels.data import Files
 
 SAMPLE_S = 0.0002
+"""Shortest duration of a sample in seconds."""
 WARM_CALLS, WARM_S = 3, 0.5
+"""Calls and seconds after which a call counts as warm."""
 
 Call = Callable[[int], Any]
 
 
 class Worker:
-    """The calls of one module, prepared and timed."""
+    """Prepares and times the calls of one module."""
 
     def __init__(self, module: ModuleType, files: Files) -> None:
         self.module, self.files = module, files
@@ -46,10 +48,10 @@ class Worker:
         self.numbers: dict[str, itertools.count[int]] = {}
 
     def prepare(self, call: str, given: list[Any]) -> dict[str, Any]:
-        """Build and warm up a call."""
+        """Build a call, warm it up, and return its answer."""
         made: Call = getattr(self.module, call)(self.files, *given)
         key = json.dumps([call, given])
-        answer = made(0)  # compiles, where something is compiled
+        answer = made(0)  # the first call compiles
         begin, calls = time.perf_counter(), 0
         while calls < WARM_CALLS and time.perf_counter() - begin < WARM_S:
             made(calls)
@@ -59,7 +61,7 @@ class Worker:
         return {"answer": answer}
 
     def time(self, call: str, given: list[Any], budget_s: float) -> dict[str, Any]:
-        """Call what was prepared until the time is used up; at least once."""
+        """Repeat a prepared call for ``budget_s`` seconds; return the samples in seconds."""
         key = json.dumps([call, given])
         made, numbers = self.calls[key], self.numbers[key]
         inner = max(1, round(SAMPLE_S / self.seconds[key]))
@@ -76,30 +78,30 @@ class Worker:
         return {"samples_s": samples}
 
     def drop(self) -> dict[str, Any]:
-        """Forget every call, and what it holds."""
+        """Free all prepared calls and their data."""
         self.calls.clear()
         gc.collect()
         return {}
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Do what a line asks; what fails is an answer too."""
+        """Handle a request; an exception is returned as an error."""
         what = asked.pop("do")
         try:
             return dict(getattr(self, what)(**asked))
-        except Exception as error:  # what a library cannot do is a finding
+        except Exception as error:  # a failing library is a result, too
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {error}"}
 
 
 def private_stdout() -> TextIO:
-    """Our own way out; whatever libraries print goes to stderr instead."""
+    """Return a private copy of stdout; prints of libraries go to stderr instead."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out
 
 
 def main() -> None:
-    """Answer line by line until there are no more."""
+    """Answer requests until standard input ends."""
     warnings.simplefilter("ignore")
     out = private_stdout()
     worker = Worker(importlib.import_module(sys.argv[1]), Files(Path(sys.argv[2])))

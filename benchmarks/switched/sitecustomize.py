@@ -1,7 +1,7 @@
-"""Counting that can be switched off, on, and counted itself, in processes that find this folder.
+"""Switch the metrics of a process off and on by signals, and count operations on metrics.
 
-Python imports a module of this name when it starts.  `benchmarks.telemetry` gives the folder to the
-processes of its fleet, and sends them OFF, ON and TALLY; nothing else does.
+Python imports a module named sitecustomize when it starts.  Only `benchmarks.telemetry` puts this
+folder on the path, for the processes of its fleet.  It sends them the signals OFF, ON and TALLY.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import families
 
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
+"""Signals: disable metrics; enable metrics; enable metrics and count their operations."""
 TOLD = "benchmark_operations"
+"""Name of the metric that publishes the number of operations."""
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """In place of counting."""
+    """Do nothing; replaces an operation on a metric while metrics are off."""
 
 
 def untimed(*_: Any) -> contextlib.AbstractContextManager[None]:
-    """In place of measuring a block."""
+    """Return a context manager that does nothing; replaces the timing of a block."""
     return _UNTIMED
 
 
 class Uncounted:
-    """In place of the metric of some labels."""
+    """A metric whose operations do nothing."""
 
     inc = dec = set = observe = staticmethod(nothing)
     time = staticmethod(untimed)
@@ -44,7 +46,7 @@ _UNCOUNTED = Uncounted()
 
 
 def uncounted(*_: Any, **__: Any) -> Uncounted:
-    """In place of finding the metric of some labels."""
+    """Return a metric whose operations do nothing; replaces the lookup by labels."""
     return _UNCOUNTED
 
 
@@ -70,7 +72,7 @@ _tally = dict.fromkeys(("inc", "dec", "set", "observe", "labels"), 0)
 
 
 def _tallied(name: str, act: Any) -> Any:
-    """The operation as it is, and one more of its kind."""
+    """Return the operation, wrapped so that it also counts its calls."""
 
     def tallied(*given: Any, **named: Any) -> Any:
         _tally[name] += 1
@@ -87,10 +89,10 @@ _MODES = {OFF: _INSTEAD, ON: _AS_IT_IS, TALLY: _TALLIED}
 
 
 class Operations(Collector):
-    """How often each operation was done while they were tallied."""
+    """Collector that publishes how often each operation was called in the mode TALLY."""
 
     def collect(self) -> Iterable[Metric]:
-        """As one metric."""
+        """Yield the counts as one counter with the label ``operation``."""
         told = CounterMetricFamily(TOLD, "Operations on metrics.", labels=["operation"])
         for name, count in _tally.items():
             told.add_metric([name], count)
@@ -98,7 +100,7 @@ class Operations(Collector):
 
 
 def switch(number: int, _frame: object) -> None:
-    """Put all of one kind into its place."""
+    """Handle a signal: install the operations of its mode."""
     for (owner, name), value in _MODES[signal.Signals(number)].items():
         setattr(owner, name, value)
 

@@ -1,4 +1,4 @@
-"""An authority ends soon."""
+"""Alert: a certificate authority that a process trusts expires within 30 days."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ALERT = Alert(
     ),
     wait="15m",
     severity=TICKET,
-    summary=("an authority that {{ $labels.component }} {{ $labels.pod }} trusts ends soon"),
+    summary="an authority that {{ $labels.component }} {{ $labels.pod }} trusts expires soon",
     description=(
-        "An authority that {{ $labels.component }} {{ $labels.pod }} of {{ "
-        "$labels.namespace }} trusts ends in {{ $value | humanizeDuration }}: "
-        "what it signed ends with it."
+        "An authority that {{ $labels.component }} {{ $labels.pod }} in "
+        "{{ $labels.namespace }} trusts expires in "
+        "{{ $value | humanizeDuration }}. Certificates that this authority "
+        "signed are not accepted after that."
     ),
-    fault="an authority that lives for an hour is added to the bundle of the agents",
+    fault="one agent is given a bundle with an additional authority that expires soon",
     board="certificates",
     cases=(
         fires(
@@ -29,10 +30,10 @@ ALERT = Alert(
             at="2h",
             labels=target("sync", "s1"),
             says=(
-                "an authority that sync s1 trusts ends soon",
+                "an authority that sync s1 trusts expires soon",
                 (
-                    "An authority that sync s1 of fleet trusts ends in 22h 0m 0s: what"
-                    " it signed ends with it."
+                    "An authority that sync s1 in fleet trusts expires in 22h 0m 0s. "
+                    "Certificates that this authority signed are not accepted after that."
                 ),
             ),
         ),
@@ -40,7 +41,7 @@ ALERT = Alert(
         silent(
             {of(metrics.AUTHORITY_EXPIRY_S, "operator", "o1"): Holds(0)},
             at="3h",
-            what="a replica that knows of none",
+            what="a replica that trusts no authority yet",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Requests fail, fast."""
+"""Alert: failing requests spend the error budget quickly."""
 
 from __future__ import annotations
 

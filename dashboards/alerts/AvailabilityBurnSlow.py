@@ -1,4 +1,4 @@
-"""Requests fail, slowly."""
+"""Alert: failing requests spend the error budget slowly but steadily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes trust different authorities."""
+"""Alert: processes of one fleet trust different sets of certificate authorities."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ALERT = Alert(
     expression=lambda _: f"{largest(_hash(), 'namespace')} != {smallest(_hash(), 'namespace')}",
     wait="15m",
     severity=TICKET,
-    summary="processes of {{ $labels.namespace }} trust different authorities",
+    summary="processes in {{ $labels.namespace }} trust different authorities",
     description=(
-        "Not every process of {{ $labels.namespace }} has the same bundle: the "
-        "largest hash is {{ $value }}."
+        "The processes in {{ $labels.namespace }} do not all have the same trust "
+        "bundle. The largest bundle hash is {{ $value }}."
     ),
-    fault="an authority is added to the bundle of the agents alone",
+    fault="one agent is given a bundle with an additional authority",
     board="certificates",
     cases=(
         fires(
@@ -34,8 +34,11 @@ ALERT = Alert(
             at="16m",
             labels={"namespace": "fleet"},
             says=(
-                "processes of fleet trust different authorities",
-                "Not every process of fleet has the same bundle: the largest hash is 12.",
+                "processes in fleet trust different authorities",
+                (
+                    "The processes in fleet do not all have the same trust bundle. The "
+                    "largest bundle hash is 12."
+                ),
             ),
         ),
         silent(
@@ -51,7 +54,7 @@ ALERT = Alert(
                 of(metrics.BUNDLE_HASH, "operator", "o1"): Holds(0),
             },
             at="1h",
-            what="a process without a bundle",
+            what="a process has no bundle",
         ),
         silent(
             {
@@ -59,7 +62,7 @@ ALERT = Alert(
                 of(metrics.BUNDLE_HASH, "agent", "a1"): Written("11x12 12x30"),
             },
             at="14m",
-            what="a bundle on its way",
+            what="a new bundle is being distributed",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A certificate ends soon."""
+"""Alert: a certificate is about to expire."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ ALERT = Alert(
     expression=lambda over: little_left(SHARE_MAX, LEFT_MAX, over),
     wait="5m",
     severity=PAGE,
-    summary="the certificate of {{ $labels.component }} {{ $labels.pod }} ends soon",
+    summary="the certificate of {{ $labels.component }} {{ $labels.pod }} expires soon",
     description=(
-        "{{ $value | humanizePercentage }} of the life of the certificate of {{ "
-        "$labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} are "
-        "left: when it has ended, nobody speaks with the process."
+        "{{ $value | humanizePercentage }} of the validity of the certificate of "
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} is "
+        "left. After it expires, peers refuse connections to and from this "
+        "process."
     ),
-    fault="an agent gets a certificate that lives for a minute, and no new one",
+    fault="the certificate of an agent expires in two minutes and cannot be renewed",
     board="certificates",
     cases=(
         fires(
@@ -31,10 +32,10 @@ ALERT = Alert(
             at="23h",
             labels=target("agent", "a1"),
             says=(
-                "the certificate of agent a1 ends soon",
+                "the certificate of agent a1 expires soon",
                 (
-                    "4.167% of the life of the certificate of agent a1 in fleet are"
-                    " left: when it has ended, nobody speaks with the process."
+                    "4.167% of the validity of the certificate of agent a1 in fleet is left. "
+                    "After it expires, peers refuse connections to and from this process."
                 ),
             ),
         ),
@@ -51,7 +52,7 @@ ALERT = Alert(
                 of(metrics.CERTIFICATE_EXPIRY_S, "operator", "o1"): Holds(0),
             },
             at="21h",
-            what="a process without one",
+            what="a process without a certificate",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Transactions fail."""
+"""Alert: a large share of the transactions that write to PostgreSQL fail."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ALERT = Alert(
     ),
     wait="5m",
     severity=PAGE,
-    summary="transactions of {{ $labels.namespace }} fail",
+    summary="transactions in {{ $labels.namespace }} fail",
     description=(
-        "{{ $value | humanizePercentage }} of the transactions of {{ "
-        "$labels.namespace }} within five minutes have failed."
+        "{{ $value | humanizePercentage }} of the write transactions in "
+        "{{ $labels.namespace }} failed within the last five minutes."
     ),
     fault="PostgreSQL is stopped while clients append",
     board="sync",
@@ -37,8 +37,8 @@ ALERT = Alert(
             at="20m",
             labels={"namespace": "fleet"},
             says=(
-                "transactions of fleet fail",
-                "25% of the transactions of fleet within five minutes have failed.",
+                "transactions in fleet fail",
+                ("25% of the write transactions in fleet failed within the last five minutes."),
             ),
         ),
         silent(
@@ -47,7 +47,7 @@ ALERT = Alert(
                 of(metrics.COMMITS, "sync", "s1", result="clashed"): Grows(30),
             },
             at="1h",
-            what="clashes are tried again",
+            what="transactions that clash are retried",
         ),
         silent(
             {
@@ -55,7 +55,7 @@ ALERT = Alert(
                 of(metrics.COMMITS, "sync", "s1", result="failed"): Holds(5),
             },
             at="1h",
-            what="nothing happens",
+            what="nothing is written",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""No process of one kind is there."""
+"""Alert: Prometheus reaches no process of a component."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ALERT = Alert(
     expression=lambda _: " or ".join(_absent(each) for each in ("sync", "coordinator", "agent")),
     wait="3m",
     severity=PAGE,
-    summary="no {{ $labels.component }} in {{ $labels.namespace }} is reached",
+    summary="no {{ $labels.component }} in {{ $labels.namespace }} is reachable",
     description=(
-        "Of the {{ $value }} processes of {{ $labels.namespace }} that Prometheus"
-        " knows, no {{ $labels.component }} answers."
+        "Prometheus knows {{ $value }} processes in {{ $labels.namespace }}, but "
+        "none of them is a {{ $labels.component }} that answers."
     ),
     fault="every coordinator is killed",
     board="fleet",
@@ -36,18 +36,21 @@ ALERT = Alert(
             at="4m",
             labels={"namespace": "fleet", "component": "sync"},
             says=(
-                "no sync in fleet is reached",
-                "Of the 3 processes of fleet that Prometheus knows, no sync answers.",
+                "no sync in fleet is reachable",
+                ("Prometheus knows 3 processes in fleet, but none of them is a sync that answers."),
             ),
         ),
         fires(
             {of(UP, "agent", "a1"): Holds(1), of(UP, "sync", "s1"): Holds(1)},
             at="4m",
             labels={"namespace": "fleet", "component": "coordinator"},
-            what="no target at all",
+            what="the component has no target",
             says=(
-                "no coordinator in fleet is reached",
-                "Of the 2 processes of fleet that Prometheus knows, no coordinator answers.",
+                "no coordinator in fleet is reachable",
+                (
+                    "Prometheus knows 2 processes in fleet, but none of them is a "
+                    "coordinator that answers."
+                ),
             ),
         ),
         silent(
@@ -58,7 +61,7 @@ ALERT = Alert(
                 of(UP, "coordinator", "c1"): Holds(1),
             },
             at="1h",
-            what="one of two is there",
+            what="one of two processes answers",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Intervals do not cover what they promise."""
+"""Alert: prediction intervals contain far more or far fewer outcomes than their target."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ ALERT = Alert(
     wait="1h",
     severity=TICKET,
     summary=(
-        "intervals of {{ $labels.universe }} in {{ $labels.namespace }} do not "
-        "cover what they promise"
+        "the coverage of intervals of {{ $labels.universe }} in "
+        "{{ $labels.namespace }} is off its target"
     ),
     description=(
-        "The share of outcomes of {{ $labels.universe }} in {{ $labels.namespace "
-        "}} inside their intervals is {{ $value | humanizePercentage }} of all "
-        "away from its target, over a day."
+        "Over one day, the share of outcomes of {{ $labels.universe }} in "
+        "{{ $labels.namespace }} that lie inside their interval differs from the "
+        "target by {{ $value | humanizePercentage }} of all outcomes."
     ),
-    fault="whatever is foretold, the opposite comes, beyond its interval",
+    fault="every outcome is the opposite of the forecast and lies outside its interval",
     board="reasoning",
     cases=(
         fires(
@@ -48,10 +48,10 @@ ALERT = Alert(
             at="26h",
             labels={"namespace": "fleet", "universe": "plant"},
             says=(
-                "intervals of plant in fleet do not cover what they promise",
+                "the coverage of intervals of plant in fleet is off its target",
                 (
-                    "The share of outcomes of plant in fleet inside their intervals is"
-                    " 20% of all away from its target, over a day."
+                    "Over one day, the share of outcomes of plant in fleet that lie inside "
+                    "their interval differs from the target by 20% of all outcomes."
                 ),
             ),
         ),
@@ -70,7 +70,7 @@ ALERT = Alert(
                 of(metrics.INTERVAL_TARGET, "sync", "s1", universe="plant"): Holds(0.8),
             },
             at="26h",
-            what="too few were settled",
+            what="too few decisions were settled",
         ),
     ),
 )

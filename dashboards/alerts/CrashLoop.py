@@ -1,4 +1,4 @@
-"""A process begins again and again."""
+"""Alert: a process restarts again and again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ALERT = Alert(
     expression=lambda over: f"changes({ours(STARTED)}[{over('15m')}]) > {MOST}",
     wait="1m",
     severity=PAGE,
-    summary="{{ $labels.component }} {{ $labels.pod }} begins again and again",
+    summary="{{ $labels.component }} {{ $labels.pod }} restarts again and again",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} has"
-        " begun {{ $value }} times anew within a quarter of an hour."
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "restarted {{ $value }} times within the last 15 minutes."
     ),
-    fault="an agent is killed each time when it has come up",
+    fault="an agent is killed each time it has started",
     board="fleet",
     cases=(
         fires(
@@ -25,8 +25,8 @@ ALERT = Alert(
             at="30m",
             labels=target("agent", "a1"),
             says=(
-                "agent a1 begins again and again",
-                "agent a1 of fleet has begun 14 times anew within a quarter of an hour.",
+                "agent a1 restarts again and again",
+                "agent a1 in fleet restarted 14 times within the last 15 minutes.",
             ),
         ),
         silent({of(STARTED, "agent", "a1"): Holds(100)}, at="1h"),

@@ -1,4 +1,4 @@
-"""A process is behind what is stored."""
+"""Alert: a process has not caught up with the change feed for too long."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ ALERT = Alert(
     severity=PAGE,
     summary="{{ $labels.component }} {{ $labels.pod }} is behind the feed",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} has"
-        " not known for {{ $value | humanizeDuration }} that it has everything "
-        "which the feed has."
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "last had all changes of the feed {{ $value | humanizeDuration }} ago."
     ),
     fault="both syncs are frozen",
     board="fleet",
@@ -30,10 +29,7 @@ ALERT = Alert(
             labels=target("agent", "a1"),
             says=(
                 "agent a1 is behind the feed",
-                (
-                    "agent a1 of fleet has not known for 1m 30s that it has everything"
-                    " which the feed has."
-                ),
+                ("agent a1 in fleet last had all changes of the feed 1m 30s ago."),
             ),
         ),
         silent({of(metrics.FEED_LAG_S, "agent", "a1"): Holds(1)}, at="1h"),

@@ -1,4 +1,4 @@
-"""Peers send what they may not."""
+"""Alert: peers send frames that their kind of identity is not allowed to send."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ ALERT = Alert(
     expression=lambda over: f"{_refused(over('15m'))} > {MOST}",
     wait="1m",
     severity=TICKET,
-    summary="a {{ $labels.kind }} sends {{ $labels.frame }}, which it may not",
-    description=(
-        "{{ $value | humanize }} frames {{ $labels.frame }} of a {{ $labels.kind "
-        "}} have closed its connections to {{ $labels.component }} of {{ "
-        "$labels.namespace }} within a quarter of an hour."
+    summary=(
+        "a {{ $labels.kind }} sends {{ $labels.frame }} frames, which it is not allowed to send"
     ),
-    fault="a client sends frames of an agent",
+    description=(
+        "Within the last 15 minutes, {{ $labels.component }} in "
+        "{{ $labels.namespace }} closed connections because a {{ $labels.kind }} "
+        "sent {{ $labels.frame }}, which a {{ $labels.kind }} is not allowed to "
+        "send. Number of these frames: {{ $value | humanize }}."
+    ),
+    fault="a client sends frames that only a coordinator may send",
     board="transport",
     cases=(
         fires(
@@ -42,10 +45,11 @@ ALERT = Alert(
                 "frame": "Write",
             },
             says=(
-                "a client sends Write, which it may not",
+                "a client sends Write frames, which it is not allowed to send",
                 (
-                    "30 frames Write of a client have closed its connections to"
-                    " coordinator of fleet within a quarter of an hour."
+                    "Within the last 15 minutes, coordinator in fleet closed connections "
+                    "because a client sent Write, which a client is not allowed to send. "
+                    "Number of these frames: 30."
                 ),
             ),
         ),
@@ -56,7 +60,7 @@ ALERT = Alert(
                 ): Holds(7)
             },
             at="1h",
-            what="long ago",
+            what="the frames were sent long ago",
         ),
     ),
 )

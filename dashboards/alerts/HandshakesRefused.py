@@ -1,4 +1,4 @@
-"""Many are turned away."""
+"""Alert: a component refuses many connections."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ ALERT = Alert(
     wait="10m",
     severity=TICKET,
     summary=(
-        "{{ $labels.component }} of {{ $labels.namespace }} turns many away: {{ $labels.result }}"
+        "{{ $labels.component }} in {{ $labels.namespace }} refuses many "
+        "connections: {{ $labels.result }}"
     ),
     description=(
-        "{{ $value | humanize }} connections a second to {{ $labels.component }} "
-        "of {{ $labels.namespace }} are refused with {{ $labels.result }}."
+        "{{ $labels.component }} in {{ $labels.namespace }} refuses "
+        "{{ $value | humanize }} connections per second with the result "
+        "{{ $labels.result }}."
     ),
-    fault="clients that are on no allowlist connect all the time",
+    fault="clients that are on no allowlist connect again and again",
     board="transport",
     cases=(
         fires(
@@ -38,8 +40,11 @@ ALERT = Alert(
             at="25m",
             labels={"namespace": "fleet", "component": "coordinator", "result": "not_allowed"},
             says=(
-                "coordinator of fleet turns many away: not_allowed",
-                "6 connections a second to coordinator of fleet are refused with not_allowed.",
+                "coordinator in fleet refuses many connections: not_allowed",
+                (
+                    "coordinator in fleet refuses 6 connections per second with the result "
+                    "not_allowed."
+                ),
             ),
         ),
         silent(
@@ -48,7 +53,7 @@ ALERT = Alert(
         silent(
             {of(metrics.HANDSHAKES, "coordinator", "c1", result="accepted"): Grows(600)},
             at="1h",
-            what="they are let in",
+            what="the connections are accepted",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Something that a process needs is missing."""
+"""Alert: a process lacks something that it needs, such as shards or a sync."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ALERT = Alert(
     severity=PAGE,
     summary="{{ $labels.component }} {{ $labels.pod }} lacks something that it needs",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} has"
-        " said for ten minutes that a part which it needs is not there; what it "
-        "cannot answer it refuses."
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "has reported for ten minutes that it lacks a part that it needs. It "
+        "refuses the requests that need this part."
     ),
     fault="every agent is killed",
     board="fleet",
@@ -31,14 +31,16 @@ ALERT = Alert(
             says=(
                 "coordinator c1 lacks something that it needs",
                 (
-                    "coordinator c1 of fleet has said for ten minutes that a part which"
-                    " it needs is not there; what it cannot answer it refuses."
+                    "coordinator c1 in fleet has reported for ten minutes that it lacks a "
+                    "part that it needs. It refuses the requests that need this part."
                 ),
             ),
         ),
         silent({of(metrics.COMPLETE, "coordinator", "c1"): Holds(1)}, at="1h"),
         silent(
-            {of(metrics.COMPLETE, "client", "u1"): Holds(0)}, at="1h", what="a client has no parts"
+            {of(metrics.COMPLETE, "client", "u1"): Holds(0)},
+            at="1h",
+            what="a client needs no parts",
         ),
     ),
 )

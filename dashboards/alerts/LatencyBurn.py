@@ -1,4 +1,4 @@
-"""Answers are late, by far."""
+"""Alert: late answers spend the error budget quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers are late, slowly."""
+"""Alert: late answers spend the error budget slowly but steadily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A universe gives no signals any more."""
+"""Alert: no learning stream of a universe holds the licence to give signals any more."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ ALERT = Alert(
     ),
     wait="1h",
     severity=TICKET,
-    summary=("no stream of {{ $labels.universe }} in {{ $labels.namespace }} may give signals"),
-    description=(
-        "Within a day up to {{ $value }} streams of {{ $labels.universe }} in {{ "
-        "$labels.namespace }} held the licence to give signals; none does any "
-        "more."
+    summary=(
+        "no stream of {{ $labels.universe }} in {{ $labels.namespace }} holds "
+        "the licence to give signals"
     ),
-    fault="whatever is foretold, the opposite comes, beyond its interval",
+    description=(
+        "Within the last day, up to {{ $value }} streams of "
+        "{{ $labels.universe }} in {{ $labels.namespace }} held the licence to "
+        "give signals. Now none of them holds it."
+    ),
+    fault="every outcome is the opposite of the forecast and lies outside its interval",
     board="reasoning",
     cases=(
         fires(
@@ -44,10 +47,10 @@ ALERT = Alert(
             at="3h",
             labels={"namespace": "fleet", "universe": "plant"},
             says=(
-                "no stream of plant in fleet may give signals",
+                "no stream of plant in fleet holds the licence to give signals",
                 (
-                    "Within a day up to 4 streams of plant in fleet held the licence to"
-                    " give signals; none does any more."
+                    "Within the last day, up to 4 streams of plant in fleet held the licence "
+                    "to give signals. Now none of them holds it."
                 ),
             ),
         ),
@@ -57,12 +60,12 @@ ALERT = Alert(
                 of(metrics.LICENCES, "sync", "s1", universe="plant", held="false"): Holds(3),
             },
             at="3h",
-            what="one has it",
+            what="one stream holds the licence",
         ),
         silent(
             {of(metrics.LICENCES, "sync", "s1", universe="plant", held="false"): Holds(3)},
             at="3h",
-            what="none ever had it",
+            what="no stream ever held the licence",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""An event loop is late."""
+"""Alert: the event loop of a process wakes timers too late."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ ALERT = Alert(
     severity=TICKET,
     summary="the event loop of {{ $labels.component }} {{ $labels.pod }} is late",
     description=(
-        "One wake-up in a hundred of {{ $labels.component }} {{ $labels.pod }} in"
-        " {{ $labels.namespace }} comes {{ $value | humanizeDuration }} late or "
-        "later: everything that it does waits so long."
+        "The event loop of {{ $labels.component }} {{ $labels.pod }} in "
+        "{{ $labels.namespace }} wakes 1 of 100 timers "
+        "{{ $value | humanizeDuration }} late or later. Everything that this "
+        "process does is delayed as much."
     ),
-    fault="a coordinator is frozen again and again for a second",
+    fault="a coordinator is frozen repeatedly for more than a second",
     board="fleet",
     cases=(
         fires(
@@ -43,8 +44,8 @@ ALERT = Alert(
             says=(
                 "the event loop of coordinator c1 is late",
                 (
-                    "One wake-up in a hundred of coordinator c1 in fleet comes 990ms"
-                    " late or later: everything that it does waits so long."
+                    "The event loop of coordinator c1 in fleet wakes 1 of 100 timers 990ms "
+                    "late or later. Everything that this process does is delayed as much."
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""No replica of the operator leads."""
+"""Alert: no replica of the operator holds the lease."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ALERT = Alert(
     severity=TICKET,
     summary="no operator leads in {{ $labels.namespace }}",
     description=(
-        "None of the {{ $value }} replicas of the operator of {{ "
-        "$labels.namespace }} holds the lease: no certificate is signed, no pool "
-        "is followed."
+        "None of the {{ $value }} operator replicas in {{ $labels.namespace }} "
+        "holds the lease. No certificate is signed and no change of an AgentPool "
+        "takes effect."
     ),
     fault="both replicas of the operator are killed",
     board="certificates",
@@ -36,8 +36,8 @@ ALERT = Alert(
             says=(
                 "no operator leads in fleet",
                 (
-                    "None of the 2 replicas of the operator of fleet holds the lease: no"
-                    " certificate is signed, no pool is followed."
+                    "None of the 2 operator replicas in fleet holds the lease. No "
+                    "certificate is signed and no change of an AgentPool takes effect."
                 ),
             ),
         ),
@@ -58,7 +58,7 @@ ALERT = Alert(
                 of(metrics.OPERATOR_LEADER, "operator", "o2"): Written("0x8 1x30"),
             },
             at="9m",
-            what="a change of leaders",
+            what="the leader changes",
         ),
     ),
 )

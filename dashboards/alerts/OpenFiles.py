@@ -1,4 +1,4 @@
-"""A process has nearly as many files open as it may."""
+"""Alert: a process has almost reached its limit of open files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ ALERT = Alert(
     expression=lambda _: f"{ours(OPEN_FILES)} / {ours(MOST_FILES)} > {SHARE_MAX}",
     wait="10m",
     severity=TICKET,
-    summary=("{{ $labels.component }} {{ $labels.pod }} has nearly as many files open as it may"),
-    description=(
-        "{{ $value | humanizePercentage }} of the files and sockets that {{ "
-        "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} may "
-        "have are open."
+    summary=(
+        "{{ $labels.component }} {{ $labels.pod }} has almost reached its limit of open files"
     ),
-    fault="the limit of an agent's open files is lowered",
+    description=(
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "uses {{ $value | humanizePercentage }} of the files and sockets that it "
+        "may open."
+    ),
+    fault="the limit of open files of an agent is lowered",
     board="fleet",
     cases=(
         fires(
@@ -26,8 +28,8 @@ ALERT = Alert(
             at="11m",
             labels=target("sync", "s1"),
             says=(
-                "sync s1 has nearly as many files open as it may",
-                "90% of the files and sockets that sync s1 of fleet may have are open.",
+                "sync s1 has almost reached its limit of open files",
+                "sync s1 in fleet uses 90% of the files and sockets that it may open.",
             ),
         ),
         silent(

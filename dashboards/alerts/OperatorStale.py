@@ -1,4 +1,4 @@
-"""The operator has not gone over its work for long."""
+"""Alert: the operator has not completed one of its tasks for a long time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ALERT = Alert(
     expression=lambda over: f"time() - {_last_ok()} > {over.seconds(AGE_MAX):g}",
     wait="5m",
     severity=TICKET,
-    summary=("the operator of {{ $labels.namespace }} does not get through its {{ $labels.work }}"),
+    summary="the operator in {{ $labels.namespace }} does not complete its {{ $labels.work }}",
     description=(
-        "The operator of {{ $labels.namespace }} last went over its {{ "
-        "$labels.work }} without failing {{ $value | humanizeDuration }} ago."
+        "The operator in {{ $labels.namespace }} last completed its "
+        "{{ $labels.work }} without an error {{ $value | humanizeDuration }} ago."
     ),
-    fault="the API server refuses everything",
+    fault="the API server refuses every request of the operator",
     board="certificates",
     cases=(
         fires(
@@ -33,8 +33,8 @@ ALERT = Alert(
             at="31m",
             labels={"namespace": "fleet", "work": "requests"},
             says=(
-                "the operator of fleet does not get through its requests",
-                "The operator of fleet last went over its requests without failing 30m 0s ago.",
+                "the operator in fleet does not complete its requests",
+                ("The operator in fleet last completed its requests without an error 30m 0s ago."),
             ),
         ),
         silent(
@@ -49,7 +49,7 @@ ALERT = Alert(
                 ),
             },
             at="1h",
-            what="another replica does it",
+            what="another replica completes it",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A pool has fewer agents than are wanted."""
+"""Alert: a pool has fewer ready agents than its AgentPool asks for."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ALERT = Alert(
     expression=lambda _: f"{_agents('wanted')} - {_agents('ready')} > 0",
     wait="15m",
     severity=TICKET,
-    summary=("pool {{ $labels.pool }} of {{ $labels.namespace }} lacks {{ $value }} agents"),
+    summary="pool {{ $labels.pool }} in {{ $labels.namespace }} lacks {{ $value }} agents",
     description=(
-        "Of the agents that pool {{ $labels.pool }} of {{ $labels.namespace }} "
-        "should have, {{ $value }} have not been ready for a quarter of an hour."
+        "Pool {{ $labels.pool }} in {{ $labels.namespace }} has had fewer ready "
+        "agents than wanted for 15 minutes. Missing agents: {{ $value }}."
     ),
-    fault="a pool wants more agents than there are pods",
+    fault="no pod of a pool is ready",
     board="pools",
     cases=(
         fires(
@@ -37,10 +37,10 @@ ALERT = Alert(
             at="16m",
             labels={"namespace": "fleet", "pool": "mid-agent"},
             says=(
-                "pool mid-agent of fleet lacks 2 agents",
+                "pool mid-agent in fleet lacks 2 agents",
                 (
-                    "Of the agents that pool mid-agent of fleet should have, 2 have not"
-                    " been ready for a quarter of an hour."
+                    "Pool mid-agent in fleet has had fewer ready agents than wanted for 15 "
+                    "minutes. Missing agents: 2."
                 ),
             ),
         ),
@@ -58,7 +58,7 @@ ALERT = Alert(
         silent(
             {of(metrics.POOL_AGENTS, "operator", "o1", pool="mid-agent", state="wanted"): Holds(3)},
             at="1h",
-            what="nothing is known of what is ready",
+            what="the number of ready agents is unknown",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""PostgreSQL does not answer."""
+"""Alert: PostgreSQL does not answer a sync."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ ALERT = Alert(
     severity=PAGE,
     summary="PostgreSQL does not answer {{ $labels.component }} {{ $labels.pod }}",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} has"
-        " had no answer of PostgreSQL for two minutes: nothing is stored."
+        "PostgreSQL has not answered {{ $labels.component }} {{ $labels.pod }} "
+        "in {{ $labels.namespace }} for two minutes. This sync cannot store "
+        "anything."
     ),
     fault="PostgreSQL is stopped",
     board="sync",
@@ -26,8 +27,8 @@ ALERT = Alert(
             says=(
                 "PostgreSQL does not answer sync s1",
                 (
-                    "sync s1 of fleet has had no answer of PostgreSQL for two minutes:"
-                    " nothing is stored."
+                    "PostgreSQL has not answered sync s1 in fleet for two minutes. This sync "
+                    "cannot store anything."
                 ),
             ),
         ),
@@ -35,12 +36,12 @@ ALERT = Alert(
         silent(
             {of(metrics.POSTGRES_UP, "agent", "a1"): Holds(0)},
             at="1h",
-            what="an agent speaks to none",
+            what="an agent has no connection to PostgreSQL",
         ),
         silent(
             {of(metrics.POSTGRES_UP, "sync", "s1"): Written("1x5 0x1 1x10")},
             at="7m",
-            what="a restart",
+            what="PostgreSQL restarts",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A process is not reached."""
+"""Alert: Prometheus cannot scrape a process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ ALERT = Alert(
     expression=lambda _: f"{ours(UP)} == 0",
     wait="5m",
     severity=PAGE,
-    summary="{{ $labels.component }} {{ $labels.pod }} is not reached",
+    summary="{{ $labels.component }} {{ $labels.pod }} is not reachable",
     description=(
-        "Prometheus has not reached {{ $labels.component }} {{ $labels.pod }} of "
-        "{{ $labels.namespace }} at {{ $labels.instance }} for five minutes."
+        "Prometheus has not been able to scrape {{ $labels.component }} "
+        "{{ $labels.pod }} in {{ $labels.namespace }} at {{ $labels.instance }} "
+        "for five minutes."
     ),
-    fault="an agent is killed and stays away",
+    fault="an agent is killed and not started again",
     board="fleet",
     cases=(
         fires(
@@ -24,11 +25,16 @@ ALERT = Alert(
             at="6m",
             labels=target("agent", "a1"),
             says=(
-                "agent a1 is not reached",
-                "Prometheus has not reached agent a1 of fleet at a1:9090 for five minutes.",
+                "agent a1 is not reachable",
+                (
+                    "Prometheus has not been able to scrape agent a1 in fleet at a1:9090 for "
+                    "five minutes."
+                ),
             ),
         ),
         silent({of(UP, "agent", "a1"): Holds(1)}, at="1h"),
-        silent({of(UP, "agent", "a1"): Written("1x10 0x3 1x20")}, at="14m", what="a restart"),
+        silent(
+            {of(UP, "agent", "a1"): Written("1x10 0x3 1x20")}, at="14m", what="the process restarts"
+        ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A queue is nearly full."""
+"""Alert: a bounded queue is almost full."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ALERT = Alert(
     wait="5m",
     severity=PAGE,
     summary=(
-        "the queue {{ $labels.queue }} of {{ $labels.component }} {{ $labels.pod }} is nearly full"
+        "the queue {{ $labels.queue }} of {{ $labels.component }} {{ $labels.pod }} is almost full"
     ),
     description=(
-        "{{ $value | humanizePercentage }} of the places in the queue {{ "
-        "$labels.queue }} of {{ $labels.component }} {{ $labels.pod }} in {{ "
-        "$labels.namespace }} are taken: what finds none is refused with "
-        "overloaded."
+        "The queue {{ $labels.queue }} of {{ $labels.component }} "
+        "{{ $labels.pod }} in {{ $labels.namespace }} is at "
+        "{{ $value | humanizePercentage }} of its capacity. When it is full, new "
+        "requests are refused as overloaded."
     ),
     fault="PostgreSQL is stopped while clients append",
     board="coordinator",
@@ -34,10 +34,10 @@ ALERT = Alert(
             at="6m",
             labels={**target("coordinator", "c1"), "queue": "matches"},
             says=(
-                "the queue matches of coordinator c1 is nearly full",
+                "the queue matches of coordinator c1 is almost full",
                 (
-                    "95% of the places in the queue matches of coordinator c1 in fleet"
-                    " are taken: what finds none is refused with overloaded."
+                    "The queue matches of coordinator c1 in fleet is at 95% of its capacity. "
+                    "When it is full, new requests are refused as overloaded."
                 ),
             ),
         ),
@@ -54,12 +54,12 @@ ALERT = Alert(
                 of(metrics.QUEUE_CAPACITY, "coordinator", "c1", queue="requests"): Holds(0),
             },
             at="1h",
-            what="no links",
+            what="no links, so the queue has no capacity",
         ),
         silent(
             {of(metrics.QUEUE_DEPTH, "coordinator", "c1", queue="matches"): Holds(95)},
             at="1h",
-            what="no capacity is known",
+            what="the capacity is unknown",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Something has waited long."""
+"""Alert: the oldest entry of a queue has waited for too long."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ ALERT = Alert(
     wait="5m",
     severity=TICKET,
     summary=(
-        "the queue {{ $labels.queue }} of {{ $labels.component }} {{ $labels.pod }} does not move"
+        "the queue {{ $labels.queue }} of {{ $labels.component }} "
+        "{{ $labels.pod }} does not advance"
     ),
     description=(
-        "The oldest thing in the queue {{ $labels.queue }} of {{ "
-        "$labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} has "
-        "waited for {{ $value | humanizeDuration }}."
+        "The oldest entry of the queue {{ $labels.queue }} of "
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "has waited for {{ $value | humanizeDuration }}."
     ),
     fault="PostgreSQL is stopped while clients append",
     board="coordinator",
@@ -28,10 +29,10 @@ ALERT = Alert(
             at="6m",
             labels={**target("coordinator", "c1"), "queue": "outbox"},
             says=(
-                "the queue outbox of coordinator c1 does not move",
+                "the queue outbox of coordinator c1 does not advance",
                 (
-                    "The oldest thing in the queue outbox of coordinator c1 in fleet has"
-                    " waited for 1m 30s."
+                    "The oldest entry of the queue outbox of coordinator c1 in fleet has "
+                    "waited for 1m 30s."
                 ),
             ),
         ),

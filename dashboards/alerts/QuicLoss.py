@@ -1,4 +1,4 @@
-"""Many packets are lost."""
+"""Alert: a large share of the QUIC packets that a process sends are lost."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ALERT = Alert(
     ),
     wait="10m",
     severity=TICKET,
-    summary="packets of {{ $labels.component }} {{ $labels.pod }} are lost",
+    summary="packets that {{ $labels.component }} {{ $labels.pod }} sends are lost",
     description=(
-        "{{ $value | humanizePercentage }} of the packets that {{ "
-        "$labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} sends "
-        "are lost."
+        "{{ $value | humanizePercentage }} of the QUIC packets that "
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "sends are lost."
     ),
-    fault="a network loses packets",
+    fault="the network loses packets of the coordinators",
     board="transport",
     cases=(
         fires(
@@ -41,8 +41,8 @@ ALERT = Alert(
             at="20m",
             labels={"namespace": "fleet", "component": "coordinator", "pod": "c1"},
             says=(
-                "packets of coordinator c1 are lost",
-                "10% of the packets that coordinator c1 of fleet sends are lost.",
+                "packets that coordinator c1 sends are lost",
+                "10% of the QUIC packets that coordinator c1 in fleet sends are lost.",
             ),
         ),
         silent(
@@ -58,7 +58,7 @@ ALERT = Alert(
                 of(metrics.QUIC_PACKETS, "coordinator", "c1", fate="lost"): Grows(30),
             },
             at="1h",
-            what="few packets",
+            what="few packets are sent",
         ),
     ),
 )

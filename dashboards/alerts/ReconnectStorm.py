@@ -1,4 +1,4 @@
-"""Peers connect again and again."""
+"""Alert: peers connect to a component again and again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ALERT = Alert(
     ),
     wait="10m",
     severity=TICKET,
-    summary=("peers of {{ $labels.component }} in {{ $labels.namespace }} connect again and again"),
+    summary="peers of {{ $labels.component }} in {{ $labels.namespace }} connect again and again",
     description=(
-        "{{ $labels.component }} of {{ $labels.namespace }} has accepted {{ "
-        "$value | humanize }} connections a second for ten minutes, more than one"
-        " for every twenty that are open."
+        "{{ $labels.component }} in {{ $labels.namespace }} has accepted "
+        "{{ $value | humanize }} connections per second for ten minutes. That is "
+        "more than one per second for every 20 open connections."
     ),
-    fault="clients connect and leave all the time",
+    fault="clients connect and disconnect again and again",
     board="transport",
     cases=(
         fires(
@@ -41,8 +41,8 @@ ALERT = Alert(
             says=(
                 "peers of coordinator in fleet connect again and again",
                 (
-                    "coordinator of fleet has accepted 10 connections a second for ten"
-                    " minutes, more than one for every twenty that are open."
+                    "coordinator in fleet has accepted 10 connections per second for ten "
+                    "minutes. That is more than one per second for every 20 open connections."
                 ),
             ),
         ),
@@ -52,7 +52,7 @@ ALERT = Alert(
                 of(metrics.LINKS, "coordinator", "c1", kind="client"): Holds(1000),
             },
             at="1h",
-            what="many clients",
+            what="many clients are connected",
         ),
         silent(
             {
@@ -60,7 +60,7 @@ ALERT = Alert(
                 of(metrics.LINKS, "coordinator", "c1", kind="client"): Holds(2),
             },
             at="1h",
-            what="few connections",
+            what="few connections are opened",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A certificate was not renewed when it should."""
+"""Alert: a certificate was not renewed in time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ALERT = Alert(
     expression=lambda over: little_left(SHARE_MAX, LEFT_MAX, over),
     wait="15m",
     severity=TICKET,
-    summary=("the certificate of {{ $labels.component }} {{ $labels.pod }} is not renewed"),
+    summary="the certificate of {{ $labels.component }} {{ $labels.pod }} is not renewed",
     description=(
-        "{{ $value | humanizePercentage }} of the life of the certificate of {{ "
-        "$labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} are "
-        "left; it should have been renewed when a third was."
+        "{{ $value | humanizePercentage }} of the validity of the certificate of "
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} is "
+        "left. It should have been renewed when one third was left."
     ),
-    fault="an agent gets a certificate that lives for a minute, and no new one",
+    fault="the certificate of an agent expires in two minutes and cannot be renewed",
     board="certificates",
     cases=(
         fires(
@@ -33,8 +33,8 @@ ALERT = Alert(
             says=(
                 "the certificate of agent a1 is not renewed",
                 (
-                    "16.67% of the life of the certificate of agent a1 in fleet are"
-                    " left; it should have been renewed when a third was."
+                    "16.67% of the validity of the certificate of agent a1 in fleet is left. "
+                    "It should have been renewed when one third was left."
                 ),
             ),
         ),

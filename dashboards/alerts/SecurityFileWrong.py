@@ -1,4 +1,4 @@
-"""A file that decides who is trusted is wrong."""
+"""Alert: a process cannot use one of its security files, such as the allowlist."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ALERT = Alert(
     expression=lambda _: f"{ours(metrics.SECURITY_FILE_WRONG)} == 1",
     wait="10m",
     severity=TICKET,
-    summary=("the {{ $labels.file }} of {{ $labels.component }} {{ $labels.pod }} is wrong"),
+    summary="the {{ $labels.file }} of {{ $labels.component }} {{ $labels.pod }} is invalid",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} "
-        "cannot use its {{ $labels.file }} as it is now, and keeps what it loaded"
-        " from it before."
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "cannot use its {{ $labels.file }} as it is now. The process continues "
+        "with the version that it loaded before."
     ),
-    fault="the allowlist is overwritten with nonsense",
+    fault="the allowlist is overwritten with an invalid text",
     board="certificates",
     cases=(
         fires(
@@ -25,10 +25,10 @@ ALERT = Alert(
             at="11m",
             labels={**target("sync", "s1"), "file": "bundle"},
             says=(
-                "the bundle of sync s1 is wrong",
+                "the bundle of sync s1 is invalid",
                 (
-                    "sync s1 of fleet cannot use its bundle as it is now, and keeps what"
-                    " it loaded from it before."
+                    "sync s1 in fleet cannot use its bundle as it is now. The process "
+                    "continues with the version that it loaded before."
                 ),
             ),
         ),

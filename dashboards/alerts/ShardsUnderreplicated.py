@@ -1,4 +1,4 @@
-"""A part of history has too few holders."""
+"""Alert: shards are held by fewer agents than configured."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ ALERT = Alert(
     ),
     wait="15m",
     severity=TICKET,
-    summary="{{ $value }} shards of {{ $labels.namespace }} have too few holders",
+    summary="{{ $value }} shards in {{ $labels.namespace }} have too few replicas",
     description=(
-        "Fewer agents of {{ $labels.namespace }} than should hold {{ $value }} "
-        "shards: the loss of one more may leave them unanswered."
+        "In {{ $labels.namespace }}, {{ $value }} shards are held by fewer "
+        "agents than they should be. If one more agent is lost, matches on these "
+        "shards may be refused."
     ),
     fault="all agents but one are killed",
     board="agents",
@@ -27,10 +28,10 @@ ALERT = Alert(
             at="16m",
             labels={"namespace": "fleet"},
             says=(
-                "4 shards of fleet have too few holders",
+                "4 shards in fleet have too few replicas",
                 (
-                    "Fewer agents of fleet than should hold 4 shards: the loss of one"
-                    " more may leave them unanswered."
+                    "In fleet, 4 shards are held by fewer agents than they should be. If one "
+                    "more agent is lost, matches on these shards may be refused."
                 ),
             ),
         ),
@@ -44,7 +45,7 @@ ALERT = Alert(
                 )
             },
             at="16m",
-            what="an agent is replaced",
+            what="an agent is being replaced",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A part of history is held by nobody."""
+"""Alert: shards are held by no agent, so matches on them are refused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ ALERT = Alert(
     expression=lambda _: f"{largest(ours(metrics.SHARDS, state='unheld'), 'namespace')} > 0",
     wait="5m",
     severity=PAGE,
-    summary="{{ $value }} shards of {{ $labels.namespace }} are held by no agent",
+    summary="{{ $value }} shards in {{ $labels.namespace }} are held by no agent",
     description=(
-        "No agent in reach of a coordinator of {{ $labels.namespace }} holds {{ "
-        "$value }} shards: a match on them is refused with unavailable."
+        "{{ $value }} shards in {{ $labels.namespace }} are held by no agent "
+        "that a coordinator can reach. Matches on these shards are refused as "
+        "unavailable."
     ),
     fault="every agent is killed",
     board="agents",
@@ -28,10 +29,10 @@ ALERT = Alert(
             at="6m",
             labels={"namespace": "fleet"},
             says=(
-                "4 shards of fleet are held by no agent",
+                "4 shards in fleet are held by no agent",
                 (
-                    "No agent in reach of a coordinator of fleet holds 4 shards: a match"
-                    " on them is refused with unavailable."
+                    "4 shards in fleet are held by no agent that a coordinator can reach. "
+                    "Matches on these shards are refused as unavailable."
                 ),
             ),
         ),
@@ -39,7 +40,7 @@ ALERT = Alert(
         silent(
             {of(metrics.SHARDS, "coordinator", "c1", state="underreplicated"): Holds(4)},
             at="1h",
-            what="one copy is there",
+            what="each shard has one replica",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Many signing requests are denied."""
+"""Alert: the operator denies many certificate signing requests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ ALERT = Alert(
     expression=lambda over: f"{_denied(over('15m'))} > {MOST}",
     wait="5m",
     severity=TICKET,
-    summary=("signing requests of {{ $labels.namespace }} are denied: {{ $labels.result }}"),
+    summary="signing requests in {{ $labels.namespace }} are denied: {{ $labels.result }}",
     description=(
-        "{{ $value | humanize }} signing requests of {{ $labels.namespace }} have"
-        " been denied with {{ $labels.result }} within a quarter of an hour."
+        "Within the last 15 minutes, the operator in {{ $labels.namespace }} "
+        "denied {{ $value | humanize }} signing requests with the result "
+        "{{ $labels.result }}."
     ),
-    fault="a pod asks for the certificate of another, each second",
+    fault="a pod repeatedly requests a certificate for another pod",
     board="certificates",
     cases=(
         fires(
@@ -33,10 +34,10 @@ ALERT = Alert(
             at="30m",
             labels={"namespace": "fleet", "result": "AnotherPod"},
             says=(
-                "signing requests of fleet are denied: AnotherPod",
+                "signing requests in fleet are denied: AnotherPod",
                 (
-                    "30 signing requests of fleet have been denied with AnotherPod"
-                    " within a quarter of an hour."
+                    "Within the last 15 minutes, the operator in fleet denied 30 signing "
+                    "requests with the result AnotherPod."
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""Signing requests are not answered."""
+"""Alert: the operator does not answer certificate signing requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ALERT = Alert(
     ),
     wait="15m",
     severity=TICKET,
-    summary=("{{ $value }} signing requests of {{ $labels.namespace }} are not answered"),
+    summary="{{ $value }} signing requests in {{ $labels.namespace }} are not answered",
     description=(
-        "The operator of {{ $labels.namespace }} could not answer {{ $value }} "
-        "signing requests for a quarter of an hour: as many pods or clients wait "
-        "for certificates."
+        "The operator in {{ $labels.namespace }} has left signing requests "
+        "without an answer for 15 minutes. Pods or clients that wait for a "
+        "certificate: {{ $value }}."
     ),
-    fault="the API server takes no answer to a request",
+    fault="the API server rejects every answer to a signing request",
     board="certificates",
     cases=(
         fires(
@@ -28,10 +28,10 @@ ALERT = Alert(
             at="16m",
             labels={"namespace": "fleet"},
             says=(
-                "2 signing requests of fleet are not answered",
+                "2 signing requests in fleet are not answered",
                 (
-                    "The operator of fleet could not answer 2 signing requests for a"
-                    " quarter of an hour: as many pods or clients wait for certificates."
+                    "The operator in fleet has left signing requests without an answer for "
+                    "15 minutes. Pods or clients that wait for a certificate: 2."
                 ),
             ),
         ),

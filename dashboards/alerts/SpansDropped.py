@@ -1,4 +1,4 @@
-"""Spans are dropped."""
+"""Alert: a component drops spans instead of exporting them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ALERT = Alert(
     expression=lambda over: f"{_spans(over('5m'), 'dropped')} / {_spans(over('5m'))} > {SHARE_MAX}",
     wait="15m",
     severity=TICKET,
-    summary="spans of {{ $labels.component }} in {{ $labels.namespace }} are dropped",
+    summary="{{ $labels.component }} in {{ $labels.namespace }} drops spans",
     description=(
-        "{{ $value | humanizePercentage }} of the spans of {{ $labels.component "
-        "}} in {{ $labels.namespace }} are dropped: traces have holes."
+        "{{ $labels.component }} in {{ $labels.namespace }} drops "
+        "{{ $value | humanizePercentage }} of its spans. Traces are incomplete."
     ),
-    fault="spans are exported to a collector that is not there",
+    fault="spans are exported to a collector that does not exist",
     board="fleet",
     cases=(
         fires(
@@ -35,15 +35,15 @@ ALERT = Alert(
             at="30m",
             labels={"namespace": "fleet", "component": "agent"},
             says=(
-                "spans of agent in fleet are dropped",
-                "50% of the spans of agent in fleet are dropped: traces have holes.",
+                "agent in fleet drops spans",
+                "agent in fleet drops 50% of its spans. Traces are incomplete.",
             ),
         ),
         silent({of(metrics.SPANS, "agent", "a1", result="exported"): Grows(60)}, at="1h"),
         silent(
             {of(metrics.SPANS, "agent", "a1", result="dropped"): Holds(60)},
             at="1h",
-            what="nothing is sampled",
+            what="no span is sampled",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A process does not come up, or does not go."""
+"""Alert: a process is starting or draining for too long."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ALERT = Alert(
     expression=lambda _: f"{ours(metrics.STAGE, stage=among('starting', 'draining'))} == 1",
     wait="15m",
     severity=TICKET,
-    summary=("{{ $labels.component }} {{ $labels.pod }} is {{ $labels.stage }} for too long"),
+    summary="{{ $labels.component }} {{ $labels.pod }} is {{ $labels.stage }} for too long",
     description=(
-        "{{ $labels.component }} {{ $labels.pod }} of {{ $labels.namespace }} has"
-        " been {{ $labels.stage }} for a quarter of an hour."
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "has been {{ $labels.stage }} for 15 minutes."
     ),
-    fault="an agent is started while PostgreSQL is away",
+    fault="an agent is started while PostgreSQL is stopped",
     board="fleet",
     cases=(
         fires(
@@ -26,7 +26,7 @@ ALERT = Alert(
             labels={**target("agent", "a1"), "stage": "draining"},
             says=(
                 "agent a1 is draining for too long",
-                "agent a1 of fleet has been draining for a quarter of an hour.",
+                "agent a1 in fleet has been draining for 15 minutes.",
             ),
         ),
         silent(

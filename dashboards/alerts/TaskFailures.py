@@ -1,4 +1,4 @@
-"""A background loop fails again and again."""
+"""Alert: a background task of a process fails again and again."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ALERT = Alert(
         "{{ $labels.task }} of {{ $labels.component }} {{ $labels.pod }} fails again and again"
     ),
     description=(
-        "The loop {{ $labels.task }} of {{ $labels.component }} {{ $labels.pod }}"
-        " in {{ $labels.namespace }} has failed {{ $value | humanize }} times "
-        "within a quarter of an hour."
+        "The background task {{ $labels.task }} of {{ $labels.component }} "
+        "{{ $labels.pod }} in {{ $labels.namespace }} failed "
+        "{{ $value | humanize }} times within the last 15 minutes."
     ),
-    fault="no signing request can be answered",
+    fault="the API server rejects every answer to a signing request",
     board="fleet",
     cases=(
         fires(
@@ -33,15 +33,15 @@ ALERT = Alert(
             says=(
                 "sync.watch of sync s1 fails again and again",
                 (
-                    "The loop sync.watch of sync s1 in fleet has failed 30 times within"
-                    " a quarter of an hour."
+                    "The background task sync.watch of sync s1 in fleet failed 30 times "
+                    "within the last 15 minutes."
                 ),
             ),
         ),
         silent(
             {of(metrics.TASK_FAILURES, "sync", "s1", task="sync.watch"): Holds(40)},
             at="1h",
-            what="long ago",
+            what="the failures are long ago",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Prometheus knows no process at all."""
+"""Alert: Prometheus has no target of Midstreamer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ALERT = Alert(
     expression=lambda _: f"absent({ours(UP)})",
     wait="10m",
     severity=PAGE,
-    summary="Prometheus knows no process of Midstreamer",
+    summary="Prometheus has no target of Midstreamer",
     description=(
-        "There has been no target with job {{ $labels.job }} for ten minutes: no "
-        "other alert can fire."
+        "Prometheus has had no target with the job {{ $labels.job }} for ten "
+        "minutes. No other alert can fire."
     ),
-    fault="every target is taken away",
+    fault="every target is removed from Prometheus",
     board="fleet",
     cases=(
         fires(
@@ -24,14 +24,14 @@ ALERT = Alert(
             at="11m",
             labels={"job": JOB},
             says=(
-                "Prometheus knows no process of Midstreamer",
+                "Prometheus has no target of Midstreamer",
                 (
-                    "There has been no target with job midstreamer for ten minutes: no"
-                    " other alert can fire."
+                    "Prometheus has had no target with the job midstreamer for ten minutes. "
+                    "No other alert can fire."
                 ),
             ),
         ),
-        silent({of(UP, "agent", "a1"): Holds(0)}, at="1h", what="a target that is down is known"),
+        silent({of(UP, "agent", "a1"): Holds(0)}, at="1h", what="a target exists but is down"),
     ),
     absence=True,
 )

@@ -1,4 +1,4 @@
-"""The kernel drops datagrams."""
+"""Alert: the kernel drops datagrams because a receive buffer is full."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ ALERT = Alert(
     severity=TICKET,
     summary="the kernel drops datagrams to {{ $labels.component }} {{ $labels.pod }}",
     description=(
-        "{{ $value | humanize }} datagrams a second to {{ $labels.component }} {{"
-        " $labels.pod }} of {{ $labels.namespace }} find its receive buffer full."
+        "The kernel drops {{ $value | humanize }} datagrams per second to "
+        "{{ $labels.component }} {{ $labels.pod }} in {{ $labels.namespace }} "
+        "because the receive buffer of its socket is full."
     ),
-    fault="datagrams pour on coordinators that halt",
+    fault="coordinators are flooded with datagrams while they are frozen repeatedly",
     board="transport",
     cases=(
         fires(
@@ -28,7 +29,10 @@ ALERT = Alert(
             labels={"namespace": "fleet", "component": "coordinator", "pod": "c1"},
             says=(
                 "the kernel drops datagrams to coordinator c1",
-                "5 datagrams a second to coordinator c1 of fleet find its receive buffer full.",
+                (
+                    "The kernel drops 5 datagrams per second to coordinator c1 in fleet "
+                    "because the receive buffer of its socket is full."
+                ),
             ),
         ),
         silent({of(metrics.UDP_DROPPED, "coordinator", "c1"): Grows(6)}, at="1h"),

@@ -1,4 +1,4 @@
-"""Agents and their kernels: how long searching takes, and whether the threads keep up."""
+"""Dashboard Agents and kernels: search times, busy threads, and the shards that agents hold."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ _kernels = Row(
     "How long does a search take in the kernels?",
     [
         spread(
-            "A search of an agent's shards",
+            "Search time in the kernels",
             panels.MILLISECONDS,
             Says(
-                "How many searches took how many milliseconds in the kernels, over time.",
-                "The band drifts upward while the number of windows does not: history has grown.",
-                "The sizing guide says how much history an agent bears; add agents.",
+                "Milliseconds that searches took in the kernels, over time.",
+                "The band moves upward although the number of windows does not rise: the "
+                "history has grown.",
+                "The sizing guide says how much history one agent can hold. Add agents.",
             ),
             OF.buckets(metrics.DTW_LATENCY_MS),
         ),
         graph(
-            "A search, by agent, 99 %",
+            "Search time in the kernels, by agent, 99 %",
             panels.MILLISECONDS,
             Says(
-                "99 in a hundred searches were faster in the kernels than this. The last bucket"
-                " ends at 20 ms: longer ones count as that.",
-                "One agent above the others: its node is slow, or it holds more.",
-                "Compare the shards held and the processors below.",
+                "99 of 100 searches took less time in the kernels than this. The last "
+                "bucket ends at 20 ms; longer searches count as 20 ms.",
+                "One agent is above the others: its node is slow, or it holds more shards.",
+                "Compare the shards held and the busy processors in the rows below.",
             ),
             Line(OF.quantile(0.99, metrics.DTW_LATENCY_MS, "pod"), "{{pod}}"),
             limits=above(20, warn=10),
@@ -39,19 +40,20 @@ _kernels = Row(
             "Windows compared",
             panels.PER_S,
             Says(
-                "Windows of history that were compared each second, by measure.",
-                "It falls while searches do not: history was lost.",
-                "Look at the shards held.",
+                "Windows of history that were compared per second, by measure.",
+                "It falls although the number of searches does not: history was lost.",
+                "Look at the shards that agents hold.",
             ),
             Line(OF.rate(metrics.PATTERN_MATCHES, "measure"), "{{measure}}"),
         ),
         graph(
-            "A search, from its arrival to its answer",
+            "Search: time from arrival to answer",
             panels.SECONDS,
             Says(
-                "The same with the wait for a thread, and what each answer costs besides.",
+                "Time from the arrival of a search at an agent to its answer: the time "
+                "in the kernels, the wait for a thread, and the overhead of the answer.",
                 "Far above the time in the kernels: searches wait for threads.",
-                "More threads if the node has processors left, else more agents.",
+                "Add threads if the node has free processors, else add agents.",
             ),
             Line(
                 OF.quantile(0.99, metrics.REQUEST_LATENCY_S, "pod", frame="Search"),
@@ -66,12 +68,12 @@ _threads = Row(
     "Do the threads keep up?",
     [
         graph(
-            "Threads kept busy",
+            "Share of busy threads",
             panels.SHARE,
             Says(
-                "Share of the time that an agent's threads were searching.",
+                "Share of the time in which the search threads of an agent were busy.",
                 "Above 80 %: searches begin to wait for a thread.",
-                "Add agents; or threads, where the node has processors left.",
+                "Add agents. Where the node has free processors, add threads.",
             ),
             Line(
                 promql.ratio(
@@ -87,22 +89,23 @@ _threads = Row(
             "Searches that wait for a thread",
             panels.COUNT,
             Says(
-                "Searches in the queue of an agent, beside what it takes.",
-                "Near the most: the coordinator is told that it is overloaded.",
-                "As above.",
+                "Searches in the queue of an agent, and the capacity of the queue.",
+                "Near the capacity: the agent refuses searches as overloaded.",
+                "Add agents. Where the node has free processors, add threads.",
             ),
             Line(OF.total(metrics.QUEUE_DEPTH, "pod", queue="searches"), "{{pod}}"),
-            Line(OF.largest(metrics.QUEUE_CAPACITY, queue="searches"), "at most"),
+            Line(OF.largest(metrics.QUEUE_CAPACITY, queue="searches"), "capacity"),
             width=8,
         ),
         graph(
-            "Searches not answered as asked",
+            "Refused and failed searches",
             panels.PER_S,
             Says(
-                "Searches each second that an agent refused or failed, by code.",
-                "`kernel`: the kernels failed. `overloaded`: too many came. `behind`: the agent"
-                " had not yet seen what the search was about.",
-                "`kernel` is a fault of ours: the log line of that time has the reason.",
+                "Searches per second that an agent refused or failed, by error code.",
+                "`kernel`: the kernels failed. `overloaded`: there were too many "
+                "searches. `behind`: the agent did not yet have the ticks that the "
+                "search was about.",
+                "`kernel` is a bug: the log line of that time has the reason.",
             ),
             Line(
                 promql.or_zero(
@@ -121,15 +124,16 @@ _threads = Row(
 )
 
 _holds = Row(
-    "Does each agent hold what it should, and is it up to date?",
+    "Does each agent hold its shards, and is it up to date?",
     [
         graph(
             "Shards held",
             panels.COUNT,
             Says(
-                "Shards that an agent can answer for.",
-                "One agent holds far fewer than others for longer than a load takes.",
-                "`midstreamer status` says what it lacks; its log line `load.failed` says why.",
+                "Shards for which an agent can answer searches.",
+                "One agent holds far fewer than the others for longer than loading takes.",
+                "`midstreamer status` shows what the agent lacks. Its log line "
+                "`load.failed` gives the reason.",
             ),
             Line(OF.total(metrics.SHARDS_HELD, "pod"), "{{pod}}"),
         ),
@@ -137,20 +141,20 @@ _holds = Row(
             "Behind the feed",
             panels.SECONDS,
             Says(
-                "For how long an agent has not known that it has all that the feed has.",
-                "Above 10 s: it searches a history that lacks the last ticks.",
-                "If all are behind, look at sync; if one is, at its event loop.",
+                "Time since an agent last had all changes of the feed.",
+                "Above 10 s: the agent searches a history that lacks the newest ticks.",
+                "If all agents are behind, look at sync. If one is, look at its event loop.",
             ),
             Line(OF.largest(metrics.FEED_LAG_S, "pod"), "{{pod}}"),
             limits=above(10, warn=3),
         ),
         number(
-            "Agents that lack something",
+            "Incomplete agents",
             panels.COUNT,
             Says(
-                "Agents that serve and miss shards or sync.",
-                "Any, for longer than a rollout takes.",
-                "`midstreamer status` names what.",
+                "Agents that run but lack shards or a connection to sync.",
+                "Any for longer than a rollout takes.",
+                "`midstreamer status` names what each agent lacks.",
             ),
             Line(
                 promql.or_zero(promql.number_of(f"{OF.series(metrics.COMPLETE)} == 0")),
@@ -163,9 +167,10 @@ _holds = Row(
             "Agents, by stage",
             panels.COUNT,
             Says(
-                "How many agents start, serve and drain.",
-                "One that drains for longer than its deadline, or starts for minutes.",
-                "A draining agent waits until others hold its shards: are there enough others?",
+                "Number of agents that are starting, serving and draining.",
+                "An agent that drains for longer than its deadline, or starts for minutes.",
+                "A draining agent waits until other agents hold its shards. Check "
+                "whether there are enough other agents.",
             ),
             Line(OF.total(metrics.STAGE, "stage"), "{{stage}}"),
             width=18,
@@ -176,7 +181,7 @@ _holds = Row(
 BOARD = Board(
     "agents",
     "Agents and kernels",
-    "How long searching takes, whether threads keep up, and who holds what.",
+    "How long searches take, whether threads keep up, and which shards agents hold.",
     [_kernels, _threads, _holds, rows.at_its_limit(OF)],
     [pods("agent")],
 )

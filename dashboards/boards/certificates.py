@@ -1,4 +1,4 @@
-"""Certificates and the operator: when something expires, who trusts what, and who signs."""
+"""Dashboard Certificates and operator: expiry, trusted authorities, signing, operator runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dashboards.scope import Scope
 from midstreamer.telemetry import metrics
 
 ALL = Scope(promql.none_of("loadtest"))
-"""Without load tests, which may be of another fleet."""
+"""All processes except load tests, which may belong to another fleet."""
 OF = Scope("operator")
 HOUR, DAY = 3600.0, 86_400.0
 
@@ -18,38 +18,43 @@ _BEGAN = promql.smallest(ALL.known(metrics.CERTIFICATE_BEGIN_S), "pod")
 _LEFT = promql.ratio(f"({_ENDS} - time())", f"({_ENDS} - {_BEGAN})")
 
 _expires = Row(
-    "When does something expire?",
+    "When does a certificate or an authority expire?",
     [
         number(
-            "First certificate",
+            "Next certificate expiry",
             panels.SECONDS,
             Says(
-                "How long the certificate of the process that is worst off is still valid.",
-                "Below an hour.",
-                "The graph beside names the process; then the row “Is everything renewed”.",
+                "Time until the first certificate of a process expires.",
+                "Below one hour.",
+                "The graph next to it names the process. Then look at the row “Are "
+                "certificates renewed, and do all processes trust the same authorities”.",
             ),
-            Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
+            Line(
+                f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "time left"
+            ),
             limits=below(HOUR, good=4 * HOUR),
         ),
         number(
-            "First authority",
+            "Next authority expiry",
             panels.SECONDS,
             Says(
-                "How long the first of the authorities that some process trusts is still valid.",
-                "Below 30 days: a new one must be trusted everywhere before.",
-                "docs/how-to/certificates.md says how an authority is followed by another.",
+                "Time until the first certificate authority that a process trusts expires.",
+                "Below 30 days: every process must trust a new authority before.",
+                "docs/how-to/certificates.md describes how to replace an authority.",
             ),
-            Line(f"{promql.smallest(ALL.known(metrics.AUTHORITY_EXPIRY_S))} - time()", "left"),
+            Line(f"{promql.smallest(ALL.known(metrics.AUTHORITY_EXPIRY_S))} - time()", "time left"),
             limits=below(7 * DAY, good=30 * DAY),
         ),
         graph(
-            "Life left of each certificate",
+            "Share of validity left, by process",
             panels.SHARE,
             Says(
-                "What is left of the life of each process's certificate: 1 when it is new. It"
-                " falls, and jumps up when the certificate is renewed.",
+                "Share of the validity of each process's certificate that is left; 1 for "
+                "a new certificate. It falls, and jumps up when the certificate is "
+                "renewed.",
                 "Below 20 %: renewal is late.",
-                "Files: who writes them? Keys in memory: the row “Does the operator sign”.",
+                "For certificates in files, check the program that writes them. For keys "
+                "in memory, look at the row “Does the operator sign”.",
             ),
             Line(_LEFT, "{{pod}}"),
             limits=below(0.1, good=0.2),
@@ -60,15 +65,16 @@ _expires = Row(
 )
 
 _trust = Row(
-    "Is everything renewed, and does everyone trust the same?",
+    "Are certificates renewed, and do all processes trust the same authorities?",
     [
         number(
             "Different bundles",
             panels.COUNT,
             Says(
-                "How many different sets of authorities the processes trust.",
-                "2 for longer than a change of the authority takes.",
-                "The table names who trusts which; the file of that process was not updated.",
+                "Number of different sets of authorities (bundles) that processes trust.",
+                "2 for longer than replacing the authority takes.",
+                "The table shows which process trusts which bundle. The file of the odd "
+                "process was not updated.",
             ),
             Line(
                 promql.number_of(f'count_values("bundle", {ALL.known(metrics.BUNDLE_HASH)})'),
@@ -77,12 +83,13 @@ _trust = Row(
             limits=above(2),
         ),
         number(
-            "Files that are wrong",
+            "Invalid security files",
             panels.COUNT,
             Says(
-                "Files that are wrong while what was loaded before stays in force, by file.",
-                "Any: the next restart would fail.",
-                "The log line of the process names the file and what is wrong with it.",
+                "Security files that are invalid, by file. The process continues with "
+                "the version that it loaded before.",
+                "Any: the process would fail at its next restart.",
+                "The log line of the process names the file and the error in it.",
             ),
             Line(ALL.total(metrics.SECURITY_FILE_WRONG, "file"), "{{file}}"),
             limits=above(1),
@@ -91,10 +98,10 @@ _trust = Row(
         listing(
             "Each process's certificate",
             Says(
-                "How long it is valid, the end of its serial number, and a number for the bundle"
-                " that the process trusts.",
-                "A bundle unlike the others; a time that is short.",
-                "`midstreamer status` shows the whole hash and serial.",
+                "How long the certificate is valid, the end of its serial number, and a "
+                "number that identifies the bundle that the process trusts.",
+                "A bundle that differs from the others, or a short time.",
+                "`midstreamer status` shows the whole hash and serial number.",
             ),
             "pod",
             Column(
@@ -118,30 +125,34 @@ _signs = Row(
             "Signing requests answered",
             panels.PER_S,
             Says(
-                "Signing requests each second, by result: signed, or why not.",
-                "A reason that goes on: a pod asks for what it may not have.",
-                "`kubectl get csr` shows the request with the operator's words.",
+                "Signing requests per second that the operator answered, by result: "
+                "signed, or the reason of the denial.",
+                "A reason that continues: a pod requests what it is not allowed to have.",
+                "`kubectl get csr` shows the request and the message of the operator.",
             ),
             Line(OF.rate(metrics.SIGNING_REQUESTS, "result"), "{{result}}"),
         ),
         number(
-            "Requests not answered",
+            "Unanswered requests",
             panels.COUNT,
             Says(
-                "Signing requests that waited when the operator last looked at all.",
+                "Signing requests without an answer when the operator last looked.",
                 "Any for minutes.",
-                "Does an operator lead, below? Its log names what it could not answer.",
+                "Check below whether an operator leads. Its log names the requests that "
+                "it could not answer.",
             ),
             Line(OF.largest(metrics.SIGNING_REQUESTS_WAITING), "waiting"),
             limits=above(1),
         ),
         number(
-            "Certificates alive",
+            "Valid certificates",
             panels.COUNT,
             Says(
-                "Certificates in the operator's ledger that have not expired, by kind.",
-                "Far more than processes: something asks again and again.",
-                "The ledger is a ConfigMap: docs/explanation/security-in-a-cluster.md.",
+                "Certificates in the ledger of the operator that have not expired, by "
+                "kind of identity.",
+                "Far more than there are processes: a process requests certificates "
+                "again and again.",
+                "The ledger is a ConfigMap: see docs/explanation/security-in-a-cluster.md.",
             ),
             Line(OF.largest(metrics.LIVE_CERTIFICATES, "kind"), "{{kind}}"),
             width=8,
@@ -150,48 +161,49 @@ _signs = Row(
 )
 
 _works = Row(
-    "Does an operator work?",
+    "Does the operator work?",
     [
         number(
             "Operators that lead",
             panels.COUNT,
             Says(
-                "Replicas that hold the lease and work.",
-                "0 for longer than a lease; 2 would be a fault.",
-                "`kubectl get lease` names the holder; look at its log.",
+                "Replicas of the operator that hold the lease and work.",
+                "0 for longer than a lease lasts. 2 at the same time is a bug.",
+                "`kubectl get lease` names the holder. Look at its log.",
             ),
-            Line(OF.total(metrics.OPERATOR_LEADER), "lead"),
+            Line(OF.total(metrics.OPERATOR_LEADER), "leaders"),
             limits=below(1),
         ),
         number(
             "Since the last success",
             panels.SECONDS,
             Says(
-                "Time since the operator last went over something without failing, by what.",
+                "Time since the operator last completed each of its tasks without an error.",
                 "Above ten minutes.",
-                "Runs that failed beside? Its log line has the API server's words.",
+                "Look at the failed runs next to it. The log of the operator has the "
+                "message of the API server.",
             ),
             Line(f"time() - {OF.largest(metrics.OPERATOR_LAST_OK_S, 'work')}", "{{work}}"),
             limits=above(600, warn=180),
             width=8,
         ),
         graph(
-            "Runs",
+            "Runs of the operator",
             panels.PER_S,
             Says(
-                "Times each second that the operator went over something, by what and result.",
-                "`failed` more than now and then.",
-                "Its log has the reason; mostly the API server was away.",
+                "Runs of the operator's tasks per second, by task and result.",
+                "`failed` more often than now and then.",
+                "The log of the operator has the reason; often the API server was not reachable.",
             ),
             Line(OF.rate(metrics.OPERATOR_RUNS, "work", "result"), "{{work}} {{result}}"),
         ),
         graph(
-            "How long a run takes, 99 %",
+            "Duration of a run, 99 %",
             panels.SECONDS,
             Says(
-                "Of a hundred times of going over something 99 were faster, by what.",
-                "Above 5 s: what changes meanwhile waits so long.",
-                "Is the API server slow? `kubectl get --raw /readyz?verbose` says how it is.",
+                "99 of 100 runs of a task were faster than this, by task.",
+                "Above 5 s: changes wait as long until the operator sees them.",
+                "Check whether the API server is slow: `kubectl get --raw /readyz?verbose`.",
             ),
             Line(OF.quantile(0.99, metrics.OPERATOR_RUN_S, "work"), "{{work}}"),
         ),
@@ -202,7 +214,7 @@ _works = Row(
 BOARD = Board(
     "certificates",
     "Certificates and operator",
-    "When something expires, who trusts what, and whether the operator works.",
+    "When certificates expire, which authorities are trusted, and whether the operator works.",
     [_expires, _trust, _signs, _works],
     shows="now-6h",
 )

@@ -1,4 +1,4 @@
-"""Coordinators: what clients wait for, and where that time goes."""
+"""Dashboard Coordinator: how long clients wait at coordinators, and where that time is spent."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ ALL = Scope("coordinator")
 FRAMES = promql.among("Append", "Match", "Lookup", "Survey", "Drain")
 
 _answers = Row(
-    "How long do clients wait, and for what?",
+    "How long do clients wait for an answer?",
     [
         spread(
-            "A match: until the answer",
+            "Match: time to answer",
             panels.SECONDS,
             Says(
-                "How many matches took how long, over time. Dots lead to traces of single ones.",
-                "A second band above the first: some wait for something that others do not.",
-                "Open a dot of the upper band; its trace names the hop.",
+                "Time to answer matches, over time. Dots link to traces of single matches.",
+                "A second band above the first: some matches wait for something that "
+                "others do not need.",
+                "Open a dot of the upper band. Its trace shows the slow hop.",
             ),
             OF.buckets(metrics.REQUEST_LATENCY_S, frame="Match", result=words.OK),
         ),
         graph(
-            "Each request: until the answer, 99 %",
+            "Requests: time to answer, 99 %",
             panels.SECONDS,
             Says(
-                "99 in a hundred requests were answered faster than this, by what was asked.",
+                "99 of 100 requests were answered faster than this, by frame.",
                 "Match above 0.2 s, Append above 0.1 s.",
-                "The rows below tell waiting for agents from waiting for sync and from a full"
-                " coordinator.",
+                "The rows below show whether coordinators wait for agents or for sync, "
+                "or have no capacity left.",
             ),
             Line(
                 OF.quantile(0.99, metrics.REQUEST_LATENCY_S, "frame", frame=FRAMES),
@@ -45,22 +46,24 @@ _answers = Row(
             "Requests answered",
             panels.PER_S,
             Says(
-                "Requests each second, by pod.",
-                "One pod with far more than another: clients do not find the others.",
-                "Clients dial all addresses that they were given, and the names of a Service"
-                " without an address of its own: look at what they were given.",
+                "Requests answered per second, by pod.",
+                "One pod answers far more than another: clients do not find all coordinators.",
+                "Clients dial all the addresses that they are configured with, and all "
+                "addresses of a headless Service. Check these addresses.",
             ),
             Line(OF.observed(metrics.REQUEST_LATENCY_S, "pod", frame=FRAMES), "{{pod}}"),
             stacked=True,
         ),
         graph(
-            "Requests not answered as asked",
+            "Refused and failed requests",
             panels.PER_S,
             Says(
-                "Refusals and failures each second, by what was asked and the code.",
-                "`overloaded` and `deadline`: we are too slow. `unavailable`: something is"
-                " missing. `error`, `store`, `kernel`: a fault of ours.",
-                "The page of error codes says what each means. Others are the client's doing.",
+                "Refused and failed requests per second, by frame and error code.",
+                "`overloaded` and `deadline`: the fleet is too slow. `unavailable`: a "
+                "part of the fleet is missing. `error`, `store`, `kernel`: a bug or a "
+                "fault of the fleet.",
+                "docs/reference/errors.md explains each code. For other codes the "
+                "request is the cause.",
             ),
             Line(
                 OF.observed(
@@ -77,48 +80,50 @@ _answers = Row(
 )
 
 _agents = Row(
-    "Does it wait for agents?",
+    "Do coordinators wait for agents?",
     [
         graph(
-            "A search at an agent: until its answer",
+            "Search at an agent: time to answer",
             panels.SECONDS,
             Says(
-                "From sending a search to an agent to its answer, as the coordinator sees it.",
-                "It is far above the time in the kernels on the board Agents and kernels: the"
-                " difference is queue and network.",
-                "Look at the queue `searches` of agents and at the round trips on Transport.",
+                "Time from sending a search to an agent to its answer, measured by the "
+                "coordinator.",
+                "Far above the time in the kernels on the dashboard Agents and kernels: "
+                "the difference is the queue and the network.",
+                "Look at the queue `searches` of agents, and at the round trips on the "
+                "dashboard Transport.",
             ),
             Line(OF.quantile(0.99, metrics.CALL_LATENCY_S, frame="Search"), "99 %", exemplars=True),
             Line(OF.quantile(0.5, metrics.CALL_LATENCY_S, frame="Search"), "50 %"),
         ),
         graph(
-            "Searches, by what became of them",
+            "Searches, by result",
             panels.PER_S,
             Says(
-                "Searches sent to agents each second: answered, failed, or abandoned because"
-                " another replica was faster or nobody waited any more.",
+                "Searches sent to agents per second: answered, failed, or abandoned "
+                "because another replica was faster or the client no longer waited.",
                 "`failed` for longer than a restart takes; `abandoned` as often as answered.",
-                "Failed: which agent is gone, on the board Fleet? Abandoned: one agent is slow,"
-                " compare the pods on Agents and kernels.",
+                "Failed: find the missing agent on the dashboard Fleet. Abandoned: one "
+                "agent is slow; compare the pods on the dashboard Agents and kernels.",
             ),
             Line(OF.rate(metrics.DISPATCH_ATTEMPTS, "result"), "{{result}}"),
             stacked=True,
         ),
         number(
-            "Searches sent twice",
+            "Share of hedged searches",
             panels.SHARE,
             Says(
-                "Searches that another replica got too because the first was late, as share of"
-                " all.",
-                "Above 5 %: agents do work twice.",
-                "An agent is slow or frozen: compare their event loops and searches.",
+                "Hedged searches: those sent to another replica too because the first "
+                "was late, as share of all searches.",
+                "Above 5 %: agents do the same work twice.",
+                "An agent is slow or frozen: compare the event loops and search times of agents.",
             ),
             Line(
                 promql.ratio(
                     promql.or_zero(OF.rate(metrics.DISPATCH_OVERDUE)),
                     OF.rate(metrics.DISPATCH_ATTEMPTS),
                 ),
-                "twice",
+                "hedged",
             ),
             limits=above(0.05, warn=0.01),
             width=6,
@@ -127,10 +132,11 @@ _agents = Row(
             "Shards",
             panels.COUNT,
             Says(
-                "Shards that it knows: all, those that fewer agents hold than should, and those"
-                " that none holds.",
-                "Any unheld. Underreplicated for longer than a rollout: the next loss is felt.",
-                "Add agents, or look at what the present ones lack in `midstreamer status`.",
+                "Shards that coordinators know: all of them, those held by fewer agents "
+                "than configured, and those held by no agent.",
+                "Any `unheld`. `underreplicated` for longer than a rollout takes: the "
+                "loss of one more agent may make matches fail.",
+                "Add agents, or look at what the existing agents lack in `midstreamer status`.",
             ),
             Line(ALL.largest(metrics.SHARDS, "state"), "{{state}}"),
             width=18,
@@ -139,16 +145,17 @@ _agents = Row(
 )
 
 _sync = Row(
-    "Does it wait for sync?",
+    "Do coordinators wait for sync?",
     [
         graph(
-            "Asking sync: until the answer, 99 %",
+            "Requests to sync: time to answer, 99 %",
             panels.SECONDS,
             Says(
-                "From sending a request to sync to its answer, as the coordinator sees it, by"
-                " what was asked. Write is what an append waits for.",
+                "Time from sending a request to sync to its answer, measured by the "
+                "coordinator, by frame. An append waits for a Write.",
                 "Write near 0.1 s: appends miss their objective.",
-                "The board Sync and PostgreSQL tells the turn from the commit.",
+                "The dashboard Sync and PostgreSQL separates the wait in the queue from "
+                "the commit.",
             ),
             Line(
                 OF.quantile(
@@ -164,26 +171,26 @@ _sync = Row(
             width=8,
         ),
         graph(
-            "Decisions that wait to be stored",
+            "Decisions waiting to be stored",
             panels.COUNT,
             Says(
-                "What the outbox holds: decisions that were given and that sync does not have yet,"
-                " beside what it takes at most.",
-                "It rises without end: sync is out of reach or full. At the most, matches are"
-                " refused.",
-                "Is a sync there, on the board Fleet? Does PostgreSQL answer?",
+                "Decisions in the outbox, which clients have received and sync has not "
+                "yet stored, and the capacity of the outbox.",
+                "It rises without end: sync is not reachable or overloaded. When the "
+                "outbox is full, matches are refused.",
+                "Check on the dashboard Fleet whether a sync runs, and whether PostgreSQL answers.",
             ),
             Line(OF.total(metrics.QUEUE_DEPTH, "pod", queue="outbox"), "{{pod}}"),
-            Line(OF.largest(metrics.QUEUE_CAPACITY, queue="outbox"), "at most"),
+            Line(OF.largest(metrics.QUEUE_CAPACITY, queue="outbox"), "capacity"),
             width=8,
         ),
         graph(
             "Behind the feed",
             panels.SECONDS,
             Says(
-                "For how long a coordinator has not known that it has all that the feed has.",
-                "Above 10 s: it decides from what was known then.",
-                "If all are behind, look at sync; if one is, at its event loop.",
+                "Time since a coordinator last had all changes of the feed.",
+                "Above 10 s: the coordinator decides with old data.",
+                "If all coordinators are behind, look at sync. If one is, look at its event loop.",
             ),
             Line(OF.largest(metrics.FEED_LAG_S, "pod"), "{{pod}}"),
             limits=above(10, warn=3),
@@ -193,15 +200,15 @@ _sync = Row(
 )
 
 _full = Row(
-    "Is it full?",
+    "Are the queues full?",
     [
         graph(
-            "Queues, how full",
+            "Queues: share in use",
             panels.SHARE,
             Says(
-                "What waits in each bounded queue, as share of what it takes.",
-                "Near 1: the next request is refused as overloaded.",
-                "Add coordinators when their processors are busy; else look at what they wait for.",
+                "Entries of each bounded queue as share of its capacity.",
+                "Near 1: new requests will be refused as overloaded.",
+                "Add coordinators if their processors are busy. Else look at what they wait for.",
             ),
             Line(
                 promql.largest(
@@ -215,12 +222,12 @@ _full = Row(
             most=1,
         ),
         graph(
-            "The oldest that waits",
+            "Oldest entry of each queue",
             panels.SECONDS,
             Says(
-                "How long the oldest thing in each queue has waited.",
-                "Above a second: clients' deadlines pass while they wait.",
-                "As of the queue beside it.",
+                "How long the oldest entry of each queue has waited.",
+                "Above one second: the deadlines of clients expire while requests wait.",
+                "Add coordinators if their processors are busy. Else look at what they wait for.",
             ),
             Line(OF.largest(metrics.QUEUE_OLDEST_S, "pod", "queue"), "{{pod}} {{queue}}"),
             limits=above(1, warn=0.2),
@@ -231,7 +238,7 @@ _full = Row(
 BOARD = Board(
     "coordinator",
     "Coordinator",
-    "What clients wait for at coordinators, and where that time goes.",
+    "How long clients wait at coordinators, and where that time is spent.",
     [_answers, _agents, _sync, _full, rows.at_its_limit(OF)],
     [pods("coordinator")],
 )

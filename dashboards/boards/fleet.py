@@ -1,4 +1,4 @@
-"""The fleet at a glance: what somebody opens first, and where to look from there."""
+"""Dashboard Fleet: the overview to open first; it links to the dashboards with more detail."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ FRAMES = promql.among("Append", "Match", "Lookup", "Survey")
 SPEAKS = promql.among("LONG", "SHORT")
 
 _missing = Row(
-    "Is everything there?",
+    "Are all processes and shards available?",
     [
         number(
             "Processes that answer",
             panels.COUNT,
             Says(
-                "Processes that Prometheus reaches, by component.",
+                "Processes that Prometheus can scrape, by component.",
                 "Fewer than were deployed.",
-                "`kubectl get pods` names what does not run; its log says why.",
+                "`kubectl get pods` names the pods that do not run. Their logs give the reason.",
             ),
             Line(ALL.total(UP, "component"), "{{component}}"),
             width=8,
         ),
         number(
-            "Processes gone",
+            "Unreachable processes",
             panels.COUNT,
             Says(
-                "Processes that Prometheus knows of and does not reach.",
-                "Any, for longer than a restart takes.",
-                "Look at the pod's events and at the end of its log before.",
+                "Targets that Prometheus knows and cannot scrape.",
+                "Any for longer than a restart takes.",
+                "Look at the events of the pod and at the end of its previous log.",
             ),
             Line(
                 promql.or_zero(promql.number_of(f"{ALL.series(UP)} == 0")),
-                "gone",
+                "unreachable",
             ),
             limits=above(1),
         ),
         number(
-            "Processes incomplete",
+            "Incomplete processes",
             panels.COUNT,
             Says(
-                "Processes that serve and cannot answer everything: shards that nobody holds, a"
-                " sync out of reach, a database that does not answer.",
-                "Any, for longer than a rollout takes.",
-                "`midstreamer status` names what each lacks.",
+                "Processes that run but cannot answer every request: a shard is held by "
+                "no agent, no sync is reachable, or the database does not answer.",
+                "Any for longer than a rollout takes.",
+                "`midstreamer status` names what each process lacks.",
             ),
             Line(
                 promql.or_zero(promql.number_of(f"{SERVE.series(metrics.COMPLETE)} == 0")),
@@ -60,12 +60,13 @@ _missing = Row(
             limits=above(1),
         ),
         number(
-            "Shards that nobody holds",
+            "Shards held by no agent",
             panels.COUNT,
             Says(
-                "Shards that no agent can answer for, as the worst informed coordinator sees it.",
-                "Any: matches of their series are refused as unavailable.",
-                "Are enough agents there, on the board Pools? A new agent takes them over itself.",
+                "Shards that no agent holds, as the coordinator with the highest number reports.",
+                "Any: matches on these shards are refused as unavailable.",
+                "Look on the dashboard Pools whether there are enough agents. A new "
+                "agent takes over the shards by itself.",
             ),
             Line(ASKED.largest(metrics.SHARDS, state="unheld"), "unheld"),
             limits=above(1),
@@ -75,29 +76,32 @@ _missing = Row(
             ),
         ),
         number(
-            "First certificate",
+            "Next certificate expiry",
             panels.SECONDS,
             Says(
-                "How long the certificate of the process that is worst off is still valid.",
-                "Below a few hours where certificates live for a day: renewal is stuck.",
-                "The board Certificates names the process and why it was not renewed.",
+                "Time until the first certificate of a process expires.",
+                "A few hours, where certificates are valid for a day: renewal does not work.",
+                "The dashboard Certificates and operator names the process and the reason.",
             ),
-            Line(f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "left"),
+            Line(
+                f"{promql.smallest(ALL.known(metrics.CERTIFICATE_EXPIRY_S))} - time()", "time left"
+            ),
             limits=below(3600, good=4 * 3600),
             leads=("certificates",),
         ),
         listing(
             "Each process",
             Says(
-                "Every process: whether it is reached, what it may lack, how long it runs, how far"
-                " behind the feed it is, how late its event loop.",
-                "A row with a number in orange or red.",
-                "Open the board of its component and choose the pod there.",
+                "Every process: whether it can be scraped, whether it is complete, how "
+                "long it has run, how far it is behind the feed, and how late its event "
+                "loop is.",
+                "A row with a value in orange or red.",
+                "Open the dashboard of its component and choose the pod there.",
             ),
             "pod",
             Column("reached", panels.COUNT, ALL.total(UP, "pod"), below(1)),
             Column("complete", panels.COUNT, SERVE.total(metrics.COMPLETE, "pod"), below(1)),
-            Column("runs since", panels.SECONDS, f"time() - {ALL.largest(STARTED, 'pod')}"),
+            Column("running for", panels.SECONDS, f"time() - {ALL.largest(STARTED, 'pod')}"),
             Column(
                 "behind the feed",
                 panels.SECONDS,
@@ -105,7 +109,7 @@ _missing = Row(
                 above(10, warn=3),
             ),
             Column(
-                "event loop late",
+                "event loop lag",
                 panels.SECONDS,
                 ALL.quantile(0.99, metrics.LOOP_LAG_S, "pod"),
                 above(0.1, warn=0.05),
@@ -118,13 +122,14 @@ _fast = Row(
     "Is it fast enough?",
     [
         graph(
-            "A match: until the answer",
+            "Match: time to answer",
             panels.SECONDS,
             Says(
-                "From the arrival of a match at a coordinator to its answer: half were faster than"
-                " the lower line, 99 in a hundred faster than the upper. Dots lead to traces.",
-                "The upper line above 0.2 s, which is what the objective asks for.",
-                "The board Coordinator tells waiting for agents from waiting for sync.",
+                "Time from the arrival of a Match at a coordinator to its answer. Half "
+                "of the matches were faster than the lower line, and 99 of 100 were "
+                "faster than the upper line. Dots link to traces.",
+                "The upper line above 0.2 s, the limit of the objective.",
+                "The dashboard Coordinator shows whether coordinators wait for agents or for sync.",
             ),
             Line(
                 ASKED.quantile(0.99, metrics.REQUEST_LATENCY_S, frame="Match", result="ok"),
@@ -141,12 +146,13 @@ _fast = Row(
             ),
         ),
         graph(
-            "An append: until it is stored",
+            "Append: time until it is stored",
             panels.SECONDS,
             Says(
-                "From the arrival of ticks at a coordinator to the word that PostgreSQL has them.",
-                "The upper line above 0.1 s, which is what the objective asks for.",
-                "The board Sync and PostgreSQL tells waiting for a turn from a slow disk.",
+                "Time from the arrival of ticks at a coordinator until PostgreSQL has stored them.",
+                "The upper line above 0.1 s, the limit of the objective.",
+                "The dashboard Sync and PostgreSQL shows whether writes wait in the "
+                "queue or for a slow disk.",
             ),
             Line(
                 ASKED.quantile(0.99, metrics.REQUEST_LATENCY_S, frame="Append", result="ok"),
@@ -166,20 +172,20 @@ _fast = Row(
             "Requests of clients",
             panels.PER_S,
             Says(
-                "Requests that coordinators answered each second, by what was asked.",
-                "A line that falls to nothing while clients are there.",
-                "Look at the refusals below, then at the clients' own logs.",
+                "Requests that coordinators answered per second, by frame.",
+                "A line falls to 0 while clients are connected.",
+                "Look at the refused requests next to this graph, then at the logs of the clients.",
             ),
             Line(ASKED.observed(metrics.REQUEST_LATENCY_S, "frame", frame=FRAMES), "{{frame}}"),
         ),
         graph(
-            "Requests not answered as asked",
+            "Refused and failed requests",
             panels.PER_S,
             Says(
-                "Refusals and failures each second, by the code that the client got.",
-                "`overloaded`, `deadline`, `unavailable`, `error`, `store`: those are ours. Others"
-                " are the client's: what it asked for is not to be had.",
-                "docs/reference/errors.md says of each code what it means and what to do.",
+                "Refused and failed requests per second, by the error code that the client got.",
+                "`overloaded`, `deadline`, `unavailable`, `error`, `store`: the fleet is "
+                "the cause. For other codes the request is the cause.",
+                "docs/reference/errors.md explains each code and what to do.",
             ),
             Line(
                 ASKED.observed(
@@ -202,13 +208,14 @@ _full = Row(
     "Is anything filling up or falling behind?",
     [
         graph(
-            "Bounded queues, how full",
+            "Bounded queues: share in use",
             panels.SHARE,
             Says(
-                "What waits in a queue, as share of what it takes, of the fullest process each.",
-                "Near 1: what comes then is refused as overloaded.",
-                "The name of the queue leads to its board: matches and outbox are a coordinator's,"
-                " searches an agent's, writes and reads a sync's.",
+                "Entries of each queue as share of its capacity, for the process whose "
+                "queue is fullest.",
+                "Near 1: new requests will be refused as overloaded.",
+                "The name of the queue tells the dashboard: matches and outbox belong to "
+                "coordinators, searches to agents, writes and reads to syncs.",
             ),
             Line(
                 promql.largest(
@@ -231,33 +238,34 @@ _full = Row(
             "Behind the feed",
             panels.SECONDS,
             Says(
-                "For how long the process that is furthest behind has not known that it has all"
-                " that the feed has, by component.",
-                "It rises without end: the process decides from the past.",
-                "Look at the feed on the board Sync and PostgreSQL, then at that process's loop.",
+                "Time since the process that is furthest behind last had all changes of "
+                "the feed, by component.",
+                "It rises without end: the process works with old data.",
+                "Look at the feed on the dashboard Sync and PostgreSQL, then at the "
+                "event loop of the process.",
             ),
             Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
             leads=("sync",),
         ),
         graph(
-            "Background work that failed",
+            "Failed background tasks",
             panels.COUNT,
             Says(
-                "Background loops that failed within the last hour, by loop.",
-                "Any: they are begun again, but nothing is meant to fail there.",
+                "Background tasks that failed within the last hour, by task.",
+                "Any: the tasks are restarted, but they should never fail.",
                 "The log line `task.failed` of that time has the reason.",
             ),
             Line(promql.or_zero(ALL.increase(metrics.TASK_FAILURES, "1h", "task")), "{{task}}"),
             limits=above(1),
         ),
         graph(
-            "Connections turned away",
+            "Refused connections",
             panels.PER_S,
             Says(
-                "Connections each second that were not accepted, by reason.",
-                "A reason that was not there yesterday; one that goes on.",
-                "The board Transport says which component turned them away.",
+                "Connections per second that were refused, by reason.",
+                "A new reason, or a reason that continues.",
+                "The dashboard Transport shows which component refused them.",
             ),
             Line(
                 ALL.rate(metrics.HANDSHAKES, "result", result=promql.none_of(words.ACCEPTED)),
@@ -269,15 +277,16 @@ _full = Row(
 )
 
 _decides = Row(
-    "What does it take in, and what does it say?",
+    "Which data arrives, and what is decided?",
     [
         graph(
             "Ticks",
             panels.PER_S,
             Says(
-                "Ticks committed each second: stored, or repeated, which were stored before.",
-                "None while clients append; mostly repeated, which says that clients append twice.",
-                "The board Sync and PostgreSQL.",
+                "Ticks committed per second: stored, or repeated, which means stored before.",
+                "No ticks while clients append. Mostly repeated: clients append the same "
+                "ticks twice.",
+                "Look at the dashboard Sync and PostgreSQL.",
             ),
             Line(Scope("sync").rate(metrics.TICKS, "result"), "{{result}}"),
             width=10,
@@ -287,9 +296,9 @@ _decides = Row(
             "Decisions",
             panels.PER_S,
             Says(
-                "Decisions each second, by what was said: LONG, SHORT, or the reason for silence.",
-                "Silence for one reason alone, of which the board Reasoning tells more.",
-                "The board Reasoning.",
+                "Decisions per second, by outcome: LONG, SHORT, or the reason for an abstention.",
+                "Only abstentions, all for one reason.",
+                "The dashboard Reasoning shows more about each reason.",
             ),
             Line(ASKED.rate(metrics.DECISIONS, "outcome"), "{{outcome}}"),
             stacked=True,
@@ -297,12 +306,12 @@ _decides = Row(
             leads=("reasoning",),
         ),
         number(
-            "Signals, of decisions",
+            "Share of signals",
             panels.SHARE,
             Says(
-                "LONG and SHORT, as share of all decisions.",
-                "There is no bad value: without a licence it is right to be silent.",
-                "The board Reasoning says why it is silent.",
+                "LONG and SHORT as share of all decisions.",
+                "There is no bad value: without a licence, an abstention is right.",
+                "The dashboard Reasoning shows the reasons for abstentions.",
             ),
             Line(
                 promql.ratio(
@@ -316,38 +325,38 @@ _decides = Row(
 )
 
 _tells = Row(
-    "Does it tell everything, and is it one version?",
+    "Is the telemetry complete, and is there one version?",
     [
         number(
             "Processes, by version",
             panels.COUNT,
             Says(
-                "How many processes run which version.",
-                "Two versions for longer than a rollout.",
-                "`kubectl rollout status` says what it waits for.",
+                "Number of processes that run each version.",
+                "Two versions for longer than a rollout takes.",
+                "`kubectl rollout status` shows what the rollout waits for.",
             ),
             Line(ALL.total(metrics.BUILD, "version"), "{{version}}"),
             width=8,
         ),
         graph(
-            "Log lines left out",
+            "Suppressed log lines",
             panels.PER_S,
             Says(
-                "Log lines each second that were not written because a peer caused too many of"
-                " them, by event.",
-                "It goes on: somebody is trying something, or a client is broken.",
+                "Log lines per second that were not written because one peer caused too "
+                "many of them, by event.",
+                "It continues: a peer is attacking, or a client is broken.",
                 "The lines that were written name the peer.",
             ),
             Line(promql.or_zero(ALL.rate(metrics.LOG_LINES_LEFT_OUT, "event")), "{{event}}"),
             width=8,
         ),
         graph(
-            "Spans for the collector of traces",
+            "Spans for the trace collector",
             panels.PER_S,
             Says(
-                "Spans each second that ended and were sampled: exported, or dropped.",
-                "Dropped: traces have holes. Requests do not suffer.",
-                "Does the collector answer? docs/how-to/observe.md.",
+                "Sampled spans per second that ended: exported, or dropped.",
+                "Dropped spans: traces are incomplete. Requests are not affected.",
+                "Check whether the collector answers; see docs/how-to/observe.md.",
             ),
             Line(promql.or_zero(ALL.rate(metrics.SPANS, "result")), "{{result}}"),
             width=8,
@@ -358,6 +367,6 @@ _tells = Row(
 BOARD = Board(
     "fleet",
     "Fleet",
-    "Whether the fleet is whole, fast and safe, and which board says more.",
+    "Whether the fleet is complete, fast and safe, and which dashboard shows more.",
     [_missing, _fast, _full, _decides, _tells],
 )

@@ -1,4 +1,4 @@
-"""A load test: what was asked, how long it took, and whether the generator was the limit."""
+"""Dashboard Load test: requests, their latency, and whether the generator was the limit."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ ASKED = Scope("coordinator")
 ALL = Scope()
 
 _asked = Row(
-    "What is asked, and is it answered?",
+    "Which requests are sent, and are they answered?",
     [
         graph(
             "Users",
             panels.COUNT,
             Says(
-                "Users of the load test: those that speak frames themselves, and those with the"
-                " Client.",
-                "Fewer than were asked for.",
-                "The first lines of the load test say why a user could not begin.",
+                "Users of the load test, by kind: `quic` sends frames itself, `sdk` uses "
+                "the Client of the SDK.",
+                "Fewer than were requested.",
+                "The first log lines of the load test say why a user could not start.",
             ),
             Line(OF.total(metrics.LOAD_USERS, "kind"), "{{kind}}"),
             stacked=True,
             width=8,
         ),
         graph(
-            "Requests offered and answered",
+            "Requests offered and ended",
             panels.PER_S,
             Says(
-                "Requests that should begin each second, beside those that ended.",
-                "Answered falls below offered: the fleet, or the generator, is at its limit.",
-                "The rows below tell which.",
+                "Requests that should start per second, and requests that ended per second.",
+                "Fewer end than are offered: the fleet or the generator is at its limit.",
+                "The rows below show which of the two it is.",
             ),
             Line(OF.total(metrics.LOAD_OFFERED), "offered"),
             Line(OF.observed(metrics.LOAD_LATENCY_S), "ended"),
             width=8,
         ),
         graph(
-            "Requests that failed",
+            "Failed requests",
             panels.PER_S,
             Says(
-                "Requests of the load test each second that did not end as expected. A refusal"
-                " that was expected is no failure.",
+                "Requests of the load test per second with an unexpected result. An "
+                "expected refusal is not a failure.",
                 "Any.",
-                "The load test's own table names the errors.",
+                "The table that the load test prints names the errors.",
             ),
             Line(
                 promql.or_zero(OF.observed(metrics.LOAD_LATENCY_S, "request", result="failed")),
@@ -60,15 +60,16 @@ _asked = Row(
 )
 
 _long = Row(
-    "How long does it take, from when it should have begun?",
+    "How long do requests take after their planned start?",
     [
         graph(
             "Latency, 99 %",
             panels.SECONDS,
             Says(
-                "99 in a hundred requests ended within this time of when they should have begun:"
-                " a wait for the generator or for the answer before is part of it.",
-                "A match above 0.2 s, an append above 0.1 s.",
+                "99 of 100 requests ended within this time after they should have "
+                "started. This includes waiting for the generator or for the previous "
+                "answer.",
+                "Above 0.2 s for a match, above 0.1 s for an append.",
                 "Compare with what coordinators measured, below.",
             ),
             Line(OF.quantile(0.99, metrics.LOAD_LATENCY_S, "request", result="ok"), "{{request}}"),
@@ -78,9 +79,9 @@ _long = Row(
             "Latency, 50 %",
             panels.SECONDS,
             Says(
-                "The same for half of the requests.",
-                "It rises with the rate: queues have begun.",
-                "Look for the first queue that fills, below.",
+                "Half of the requests ended within this time after they should have started.",
+                "It rises with the rate: requests wait in queues.",
+                "Find the first queue that fills, below.",
             ),
             Line(OF.quantile(0.5, metrics.LOAD_LATENCY_S, "request", result="ok"), "{{request}}"),
         ),
@@ -91,24 +92,25 @@ _generator = Row(
     "Is the generator itself the limit?",
     [
         graph(
-            "How late the generator began requests",
+            "Delay of requests in the generator",
             panels.SECONDS,
             Says(
-                "How much later than it should the generator began a request, 99 in a hundred.",
-                "More than a tenth of the latency: the figures speak of the generator.",
-                "More workers; or a machine of its own.",
+                "How much later than planned the generator started requests: half and 99 "
+                "of 100 requests were less late.",
+                "More than a tenth of the latency: the generator distorts the measurement.",
+                "Use more workers, or run the generator on its own machine.",
             ),
             Line(OF.quantile(0.99, metrics.LOAD_LATE_S), "99 %"),
             Line(OF.quantile(0.5, metrics.LOAD_LATE_S), "50 %"),
             limits=above(0.05, warn=0.01),
         ),
         graph(
-            "Processors that the generator keeps busy",
+            "Busy processors of the generator",
             panels.COUNT,
             Says(
-                "Processor time of the generator each second: 1 is one processor, all the time.",
-                "A worker near 1: it cannot ask faster.",
-                "More workers.",
+                "Processor time of the generator per second: 1 means one processor all the time.",
+                "A worker near 1: it cannot send requests faster.",
+                "Use more workers.",
             ),
             Line(OF.total(metrics.LOAD_PROCESSORS, "pod"), "{{pod}}"),
             limits=above(0.9, warn=0.7),
@@ -117,16 +119,17 @@ _generator = Row(
 )
 
 _fleet = Row(
-    "What does the fleet say meanwhile?",
+    "What does the fleet measure?",
     [
         graph(
-            "Coordinators: until the answer, 99 %",
+            "Coordinators: time to answer, 99 %",
             panels.SECONDS,
             Says(
-                "What coordinators measured, by what was asked.",
-                "Far below what the load test measured: the time is lost on the way or in the"
-                " generator.",
-                "The board Transport; the row above.",
+                "99 of 100 requests were answered faster than this, measured by "
+                "coordinators, by frame.",
+                "Far below what the load test measured: the time is lost in the network "
+                "or in the generator.",
+                "Look at the dashboard Transport and at the row above.",
             ),
             Line(
                 ASKED.quantile(
@@ -140,12 +143,12 @@ _fleet = Row(
             ),
         ),
         graph(
-            "Bounded queues, how full",
+            "Bounded queues: share in use",
             panels.SHARE,
             Says(
-                "How full the fullest queue of each name is.",
-                "The first that rises is the first bottleneck.",
-                "The board of its component.",
+                "Entries as share of the capacity, for the fullest queue of each name.",
+                "The queue that rises first is the bottleneck.",
+                "Open the dashboard of its component.",
             ),
             Line(
                 promql.largest(
@@ -160,12 +163,12 @@ _fleet = Row(
             most=1,
         ),
         graph(
-            "Event loops: how late, 99 %",
+            "Event loop lag, 99 %",
             panels.SECONDS,
             Says(
-                "How late the loop of the worst process of each component is.",
-                "Above 0.1 s: that component is at its limit.",
-                "Add one of it, and measure again.",
+                "Event loop lag of the worst process of each component.",
+                "Above 0.1 s: the component is at its limit.",
+                "Add a process of the component, and measure again.",
             ),
             Line(
                 promql.largest(
@@ -176,12 +179,12 @@ _fleet = Row(
             limits=above(0.1, warn=0.05),
         ),
         graph(
-            "Refused by the fleet",
+            "Refused and failed requests",
             panels.PER_S,
             Says(
-                "What coordinators refused or failed each second, by code.",
-                "`overloaded`: the load is beyond what they take.",
-                "Fewer requests, or more coordinators.",
+                "Requests per second that coordinators refused or failed, by error code.",
+                "`overloaded`: the load exceeds the capacity of the coordinators.",
+                "Send fewer requests, or add coordinators.",
             ),
             Line(
                 ASKED.observed(metrics.REQUEST_LATENCY_S, "result", result=promql.none_of("ok")),
@@ -194,7 +197,7 @@ _fleet = Row(
 BOARD = Board(
     "load",
     "Load test",
-    "What a load test asks, how long it takes, and whether the generator was the limit.",
+    "Requests of a load test, their latency, and whether the generator was the limit.",
     [_asked, _long, _generator, _fleet],
     shows="now-15m",
 )

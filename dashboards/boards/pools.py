@@ -1,4 +1,4 @@
-"""Pools of agents: whether the agents that were asked for are there and have something to do."""
+"""Dashboard Pools: whether the wanted agents of each pool are ready, and how busy they are."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _WANTED = OPERATOR.largest(metrics.POOL_AGENTS, "pool", state="wanted", pool=POO
 _READY = OPERATOR.largest(metrics.POOL_AGENTS, "pool", state="ready", pool=POOL)
 
 _there = Row(
-    "Are the agents there that were asked for?",
+    "Are all wanted agents ready?",
     [
         graph(
             "Agents wanted and ready",
             panels.COUNT,
             Says(
-                "Agents of each pool: how many its AgentPool asks for, how many are ready.",
-                "Fewer ready than wanted for longer than a start and the load of its shards.",
-                "`kubectl get agentpools` has the reason in its conditions; `kubectl get pods` the"
-                " pods that wait for a node.",
+                "Agents of each pool: how many its AgentPool asks for, and how many are ready.",
+                "Fewer ready than wanted for longer than an agent needs to start and "
+                "load its shards.",
+                "`kubectl get agentpools` shows the reason in the conditions. `kubectl "
+                "get pods` shows pods that wait for a node.",
             ),
             Line(_WANTED, "{{pool}} wanted"),
             Line(_READY, "{{pool}} ready"),
@@ -34,20 +35,20 @@ _there = Row(
             "Agents missing",
             panels.COUNT,
             Says(
-                "Wanted less ready, of each pool.",
-                "Any, for longer than a start takes.",
-                "As beside.",
+                "Wanted agents minus ready agents, by pool.",
+                "Any for longer than an agent needs to start.",
+                "`kubectl get agentpools` shows the reason in the conditions.",
             ),
             Line(f"{_WANTED} - {_READY}", "{{pool}}"),
             limits=above(1),
         ),
         number(
-            "Operator looked last",
+            "Since last operator run",
             panels.SECONDS,
             Says(
-                "Time since the operator last went over all pools without failing.",
-                "Above ten minutes: a change of a pool has no effect.",
-                "The board Certificates and operator.",
+                "Time since the operator last processed all pools without an error.",
+                "Above ten minutes: changes of a pool have no effect.",
+                "Look at the dashboard Certificates and operator.",
             ),
             Line(
                 f"time() - {OPERATOR.largest(metrics.OPERATOR_LAST_OK_S, work='pools')}",
@@ -59,16 +60,16 @@ _there = Row(
 )
 
 _enough = Row(
-    "Are they enough?",
+    "Are there enough agents?",
     [
         graph(
-            "Threads of all agents kept busy",
+            "Share of busy threads of all agents",
             panels.SHARE,
             Says(
-                "Share of the time that the threads of all agents together were searching.",
-                "Above 80 %: searches wait. Below 5 % for days: there are more than are needed.",
-                "Change `replicas` of the AgentPool; docs/how-to/cluster-sizing.md says by how"
-                " much.",
+                "Share of the time in which the search threads of all agents were busy.",
+                "Above 80 %: searches wait. Below 5 % for days: there are more agents than needed.",
+                "Change `replicas` of the AgentPool; docs/how-to/cluster-sizing.md says "
+                "by how much.",
             ),
             Line(
                 promql.ratio(
@@ -80,12 +81,12 @@ _enough = Row(
             most=1,
         ),
         graph(
-            "Shards with too few agents",
+            "Shards with too few replicas",
             panels.COUNT,
             Says(
-                "Shards that fewer agents hold than should, and those that none holds.",
-                "Above 0 for longer than a rollout.",
-                "More agents; or more memory for each, where one cannot hold its part.",
+                "Shards held by fewer agents than configured, and shards held by no agent.",
+                "Above 0 for longer than a rollout takes.",
+                "Add agents. If an agent cannot hold its shards, give each agent more memory.",
             ),
             Line(
                 Scope("coordinator").largest(
@@ -99,9 +100,10 @@ _enough = Row(
             "Agents, by stage",
             panels.COUNT,
             Says(
-                "Agents that start, serve, drain.",
-                "One that drains longer than its deadline: others cannot take its shards.",
-                "`midstreamer status` says what it still waits for.",
+                "Number of agents that are starting, serving and draining.",
+                "An agent drains for longer than its deadline: other agents cannot take "
+                "over its shards.",
+                "`midstreamer status` shows what the agent waits for.",
             ),
             Line(AGENTS.total(metrics.STAGE, "stage"), "{{stage}}"),
             stacked=True,
@@ -110,9 +112,9 @@ _enough = Row(
             "Shards held, by agent",
             panels.COUNT,
             Says(
-                "Shards that each agent can answer for.",
-                "Very unequal for longer than a rollout.",
-                "A new agent takes over its part by itself; look at its loads in its log.",
+                "Shards for which each agent can answer searches.",
+                "Very different numbers for longer than a rollout takes.",
+                "A new agent takes over its shards by itself; its log shows what it loads.",
             ),
             Line(AGENTS.total(metrics.SHARDS_HELD, "pod"), "{{pod}}"),
         ),
@@ -122,7 +124,7 @@ _enough = Row(
 BOARD = Board(
     "pools",
     "Pools",
-    "Whether the agents of each pool are there, and whether they are enough.",
+    "Whether the wanted agents of each pool are ready, and whether there are enough.",
     [_there, _enough],
     [POOLS],
 )

@@ -1,4 +1,4 @@
-"""Reasoning: whether what it says about chances is true, and where it speaks."""
+"""Dashboard Reasoning: calibration of probabilities and intervals, signals and abstentions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midstreamer.telemetry import metrics
 SAYS = Scope("coordinator")
 LEARNS = Scope("sync")
 SETTLED = "6h"
-"""Over how long settled decisions are judged: fewer say little."""
+"""Window of settled decisions; a shorter window would hold too few of them."""
 SIGNALS = tuple(sorted(Direction))
 BY = "universe"
 
@@ -28,17 +28,17 @@ _SILENT = promql.ratio(
 )
 
 _calibrated = Row(
-    "Is it calibrated: do things come as often as it says?",
+    "Is the reasoning calibrated: do outcomes match the stated probabilities?",
     [
         graph(
-            "Intervals: how many outcomes lay inside",
+            "Coverage of intervals",
             panels.SHARE,
             Says(
-                f"Share of the outcomes of the last {SETTLED} that lay inside their interval,"
-                " beside the share that should.",
-                "Far below what was asked, over hundreds of outcomes: intervals are too narrow.",
-                "It adapts by itself within some hundred outcomes. If it does not, the series has"
-                " changed its kind: docs/explanation/reasoning.md.",
+                f"Coverage: share of the outcomes of the last {SETTLED} that lay inside "
+                "their interval, and the target coverage.",
+                "Far below the target, over hundreds of outcomes: intervals are too narrow.",
+                "Intervals adapt by themselves within some hundred outcomes. If not, the "
+                "behaviour of the series has changed: see docs/explanation/reasoning.md.",
             ),
             Line(
                 promql.ratio(
@@ -48,18 +48,19 @@ _calibrated = Row(
             ),
             Line(
                 LEARNS.largest(metrics.INTERVAL_TARGET, BY, universe=UNIVERSE),
-                "{{universe}} asked for",
+                "{{universe}} target",
             ),
             most=1,
         ),
         graph(
-            "Directions: how often it was right",
+            "Directions: right and stated share",
             panels.SHARE,
             Says(
-                f"Share of the settled decisions of the last {SETTLED} whose side came, beside"
-                " the confidence that was stated for them. Both should be the same.",
+                f"Share of the settled decisions of the last {SETTLED} whose direction "
+                "was right, and the mean confidence that was stated. Both should be "
+                "equal.",
                 "Right less often than stated, over hundreds of decisions.",
-                "The licence is then lost by itself, and signals end.",
+                "The streams then lose their licence by themselves, and give no signals.",
             ),
             Line(
                 promql.ratio(_settled(metrics.VERDICTS, hit="true"), _DECIDED),
@@ -72,10 +73,10 @@ _calibrated = Row(
             "Brier score",
             panels.COUNT,
             Says(
-                "The mean squared distance of the stated probability from what came. A coin has"
-                " 0.25; smaller is better.",
-                "Above 0.25: a coin would have been better.",
-                "As of directions.",
+                "Mean squared distance between the stated probability and the outcome. A "
+                "coin toss scores 0.25; smaller is better.",
+                "Above 0.25: a coin toss would have been better.",
+                "The streams then lose their licence by themselves, and give no signals.",
             ),
             Line(promql.ratio(_settled(metrics.BRIER), _DECIDED), "{{universe}}"),
             limits=above(0.25),
@@ -84,10 +85,10 @@ _calibrated = Row(
             "Winkler score of intervals",
             panels.COUNT,
             Says(
-                "The mean width of intervals and the penalty for what they missed, in units of"
-                " the scale of each decision. Smaller is better.",
-                "It rises while coverage does not: intervals became wide without need.",
-                "Compare with the same series before; there is no absolute limit.",
+                "Mean width of intervals plus a penalty for outcomes outside, in units "
+                "of the scale of each decision. Smaller is better.",
+                "It rises while the coverage does not: intervals became wider than needed.",
+                "Compare with earlier values of the same series; there is no absolute limit.",
             ),
             Line(
                 promql.ratio(_settled(metrics.WINKLER), _settled(metrics.BOUNDED_INTERVALS)),
@@ -98,28 +99,30 @@ _calibrated = Row(
 )
 
 _speaks = Row(
-    "Where does it speak, and why is it silent?",
+    "When are signals given, and why are they not given?",
     [
         graph(
-            "Decisions, by what was said",
+            "Decisions, by outcome",
             panels.PER_S,
             Says(
-                "Decisions each second: LONG, SHORT, or the reason for silence.",
-                "`stale_data` or `no_memory`: it has not what it needs. The others are judgement.",
-                "stale_data: do ticks arrive, on Sync and PostgreSQL? no_memory: is history"
-                " stored, on Agents and kernels?",
+                "Decisions per second, by outcome: LONG, SHORT, or the reason for an abstention.",
+                "`stale_data` or `no_memory`: the reasoning lacks data. Other reasons "
+                "are judgements.",
+                "stale_data: check on the dashboard Sync and PostgreSQL whether ticks "
+                "arrive. no_memory: check on Agents and kernels whether history is "
+                "stored.",
             ),
             Line(SAYS.rate(metrics.DECISIONS, "outcome", universe=UNIVERSE), "{{outcome}}"),
             stacked=True,
             width=8,
         ),
         graph(
-            "Signals, as share of decisions",
+            "Share of signals",
             panels.SHARE,
             Says(
                 "LONG and SHORT as share of all decisions, by universe.",
-                "There is no bad value: without a licence it is right to be silent.",
-                "Compare with the licences below.",
+                "There is no bad value: without a licence, an abstention is right.",
+                "Compare with the graph of licences.",
             ),
             Line(
                 f"1 - {_SILENT}",
@@ -132,10 +135,11 @@ _speaks = Row(
             "Learning streams with a licence",
             panels.COUNT,
             Says(
-                "Streams that hold the licence to give signals and those that do not, as sync"
-                " knows them.",
-                "Many lose it within a day: the market, or the feed, has changed.",
-                "`midstreamer judge` compares the reasoning with its rivals on your data.",
+                "Learning streams that hold the licence to give signals, and streams "
+                "that do not, as sync knows them.",
+                "Many streams lose the licence within a day: the market or the data "
+                "source has changed.",
+                "`midstreamer judge` compares the reasoning with baselines on your data.",
             ),
             Line(
                 LEARNS.largest(metrics.LICENCES, BY, "held", universe=UNIVERSE),
@@ -147,15 +151,15 @@ _speaks = Row(
 )
 
 _enough = Row(
-    "Is there enough to judge it by?",
+    "Are there enough settled decisions for a judgement?",
     [
         number(
             f"Decisions settled within {SETTLED}",
             panels.COUNT,
             Says(
-                "Decisions whose outcome came, by universe.",
-                "Below a hundred: shares above say little.",
-                "Wait; or look at a longer time.",
+                "Decisions whose outcome is known, by universe.",
+                "Below 100: the shares above say little.",
+                "Wait, or look at a longer time range.",
             ),
             Line(_DECIDED, "{{universe}}"),
             limits=below(100),
@@ -165,9 +169,10 @@ _enough = Row(
             "Decisions settled",
             panels.PER_S,
             Says(
-                "Decisions settled each second: right, wrong, or void, where no outcome came.",
-                "Mostly void: ticks are missing where outcomes should be.",
-                "Do clients append every series that they match?",
+                "Decisions settled per second: right, wrong, or void, which means that "
+                "no outcome is known.",
+                "Mostly void: ticks are missing at the times of the outcomes.",
+                "Check whether clients append ticks to every series that they match.",
             ),
             Line(LEARNS.rate(metrics.VERDICTS, "hit", universe=UNIVERSE), "{{hit}}"),
             stacked=True,
@@ -178,7 +183,7 @@ _enough = Row(
 BOARD = Board(
     "reasoning",
     "Reasoning",
-    "Whether what is said about chances is true, where it speaks, and why it is silent.",
+    "Whether stated probabilities are true, when signals are given, and why not.",
     [_calibrated, _speaks, _enough],
     [UNIVERSES],
     shows="now-24h",

@@ -1,4 +1,4 @@
-"""Objectives: whether they are met, how fast the budget of errors burns, and what burns it."""
+"""Dashboard Objectives: whether objectives are met, burn rates of error budgets, and causes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def _burn(window: str) -> str:
     return promql.ratio(error, f"(1 - {_ASKED})")
 
 
-def _burning(title: str, windows: Windows, who: str) -> panels.Panel:
+def _burning(title: str, windows: Windows, consequence: str) -> panels.Panel:
     short, long, rate = windows
     return graph(
         title,
         panels.PLAIN,
         Says(
-            f"How many times faster than allowed errors come, over {short} and over {long}: at 1"
-            " the budget lasts exactly for its period.",
-            f"Both above {rate:g}: {who}",
-            "The runbook of the alert; the row below says what burns.",
+            f"Burn rate of the error budget over {short} and over {long}. At 1 the budget lasts"
+            " exactly for its period of 30 days.",
+            f"Both above {rate:g}: {consequence}",
+            "Follow the runbook of the alert. The row below shows the errors.",
         ),
         Line(_burn(short), f"{{{{slo}}}} {short}"),
         Line(_burn(long), f"{{{{slo}}}} {long}"),
@@ -44,12 +44,12 @@ _met = Row(
     "Are the objectives met?",
     [
         number(
-            "Asked for",
+            "Objective",
             panels.SHARE,
             Says(
-                "Share of requests that each objective asks for.",
-                "It is a decision, not a measurement.",
-                "docs/explanation/slos.md says why these.",
+                "Share of requests that must meet each objective.",
+                "There is no bad value: this is a decision, not a measurement.",
+                "docs/explanation/slos.md gives the reasons for these objectives.",
             ),
             Line(_ASKED, "{{slo}}"),
             width=6,
@@ -59,9 +59,9 @@ _met = Row(
             "Errors within 3 days",
             panels.SHARE,
             Says(
-                "Share of the requests of three days that failed the objective.",
-                "Above one less what is asked for.",
-                "The rows below.",
+                "Share of the requests of the last three days that failed the objective.",
+                "Above 1 minus the objective.",
+                "Look at the rows below.",
             ),
             Line(
                 promql.largest(promql.series(SLI_ERROR["3d"], namespace=NAMESPACE), "slo"),
@@ -71,12 +71,12 @@ _met = Row(
             decimals=3,
         ),
         number(
-            "Budget of errors that is left",
+            "Error budget left",
             panels.SHARE,
             Says(
-                "What is left of the errors that the objective allows: all at 100 %.",
-                "Below 0 it is overdrawn.",
-                "Below a quarter: leave out changes that can wait, mend what burns.",
+                "Share of the error budget that is left; 100 % is the whole budget.",
+                "Below 0: the budget is overspent.",
+                "Below a quarter: postpone changes that can wait, and fix what causes the errors.",
             ),
             Line(_LEFT, "{{slo}}"),
             limits=below(0, good=0.25),
@@ -86,25 +86,26 @@ _met = Row(
 )
 
 _burns = Row(
-    "How fast does the budget burn?",
+    "How fast is the error budget spent?",
     [
-        _burning("Fast", PAGES[0], "somebody is called."),
-        _burning("Slower", PAGES[1], "somebody is called."),
-        _burning("Slowly", TICKETS[1], "there is a ticket."),
+        _burning("Burn rate: fast", PAGES[0], "an alert pages."),
+        _burning("Burn rate: slower", PAGES[1], "an alert pages."),
+        _burning("Burn rate: slow", TICKETS[1], "an alert opens a ticket."),
     ],
 )
 
 _what = Row(
-    "What burns it?",
+    "Which errors spend the budget?",
     [
         graph(
-            "Answers that were no success, by code",
+            "Refused and failed requests, by code",
             panels.PER_S,
             Says(
-                "What coordinators refused or failed each second, by code. Not every code counts:"
-                " what the client asked wrongly does not.",
-                "`overloaded`, `deadline`, `unavailable`, `error`, `store`, `kernel`: ours.",
-                "docs/reference/errors.md; then the board Coordinator.",
+                "Requests per second that coordinators refused or failed, by error code. "
+                "Codes that mean a wrong request do not count for the objective.",
+                "`overloaded`, `deadline`, `unavailable`, `error`, `store`, `kernel`: "
+                "the fleet is the cause.",
+                "See docs/reference/errors.md, then the dashboard Coordinator.",
             ),
             Line(
                 ASKED.observed(
@@ -117,10 +118,9 @@ _what = Row(
             "Answers in time",
             panels.SHARE,
             Says(
-                "Share of matches that were answered within 0.2 s, and of appends that were"
-                " stored within 0.1 s.",
-                "Below what the objective of latency asks for.",
-                "The board Coordinator says what they wait for.",
+                "Share of matches answered within 0.2 s, and of appends stored within 0.1 s.",
+                "Below the objective of latency.",
+                "The dashboard Coordinator shows what requests wait for.",
             ),
             *(
                 Line(
@@ -142,7 +142,7 @@ _what = Row(
 BOARD = Board(
     "slo",
     "Objectives",
-    "Whether the objectives are met, how fast the budget of errors burns, and what burns it.",
+    "Whether the objectives are met, how fast error budgets are spent, and by which errors.",
     [_met, _burns, _what],
     shows="now-6h",
 )

@@ -1,4 +1,4 @@
-"""Sync and PostgreSQL: the way of a write to the disk, and of a change to those who follow."""
+"""Dashboard Sync and PostgreSQL: writes to the disk, and the change feed to its followers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ OF = Scope("sync", by_pod=True)
 FOLLOW = Scope(FOLLOWERS)
 
 _writes = Row(
-    "Do writes reach the disk in time?",
+    "Are writes stored in time?",
     [
         spread(
-            "A commit",
+            "Time of a commit",
             panels.SECONDS,
             Says(
-                "How many transactions took how long at PostgreSQL, over time.",
-                "A band above 0.05 s: the disk is slow, or another transaction is in the way.",
-                "Look at the database's own disk figures, and at the clashes beside.",
+                "Time that transactions took at PostgreSQL, over time.",
+                "A band above 0.05 s: the disk is slow, or another transaction blocks this one.",
+                "Look at the disk metrics of the database, and at the clashes on this dashboard.",
             ),
             OF.buckets(metrics.SYNC_LATENCY_S, kind="commit"),
         ),
         graph(
-            "A write: until it is stored",
+            "Write: time until it is stored",
             panels.SECONDS,
             Says(
-                "From the arrival of a write at sync to its answer: the turn and the commit.",
-                "Far above the commit alone: writes wait for their turn.",
-                "If batches are at their largest, the database is the limit; else the loop is.",
+                "Time from the arrival of a write at sync to its answer: the wait in the "
+                "queue and the commit.",
+                "Far above the commit alone: writes wait in the queue.",
+                "If batches have their largest size, the database is the limit; else the "
+                "event loop is.",
             ),
             Line(
                 OF.quantile(0.99, metrics.REQUEST_LATENCY_S, frame="Write"),
@@ -44,20 +46,23 @@ _writes = Row(
             "Transactions",
             panels.PER_S,
             Says(
-                "Transactions of writes each second: committed, clashed and tried again, failed.",
-                "`failed` at all; `clashed` as often as committed: two syncs write the same.",
-                "Failed: the log line of that time has PostgreSQL's words. Clashed: it costs time"
-                " and nothing else.",
+                "Write transactions per second: committed, clashed with another "
+                "transaction and retried, or failed.",
+                "Any `failed`; `clashed` as often as committed: two syncs write the same rows.",
+                "Failed: the log line of that time has the message of PostgreSQL. "
+                "Clashed: retries take time, but nothing is lost.",
             ),
             Line(OF.rate(metrics.COMMITS, "result"), "{{result}}"),
         ),
         graph(
-            "Rows committed together",
+            "Rows per transaction",
             panels.COUNT,
             Says(
-                "How many ticks, decisions and verdicts one transaction holds: half held fewer"
-                " than the lower line.",
-                "There is no bad value. Large ones say that writes come faster than commits.",
+                "Ticks, decisions and verdicts in one transaction (batch): half of the "
+                "transactions had fewer rows than the lower line, 99 of 100 had fewer "
+                "than the upper line.",
+                "There is no bad value. Large batches mean that writes arrive faster "
+                "than commits finish.",
                 "Compare with the time of a commit.",
             ),
             Line(OF.quantile(0.99, metrics.WRITE_BATCH_ROWS), "99 %"),
@@ -67,20 +72,22 @@ _writes = Row(
             "Ticks",
             panels.PER_S,
             Says(
-                "Ticks each second: stored, or repeated, which were stored before.",
-                "Mostly repeated: clients append the same twice, as after a lost answer.",
-                "Do clients see their answers? Look at links and losses on Transport.",
+                "Ticks per second: stored, or repeated, which means stored before.",
+                "Mostly repeated: clients append the same ticks twice, for example after "
+                "a lost answer.",
+                "Check whether clients receive their answers: look at links and losses "
+                "on the dashboard Transport.",
             ),
             Line(OF.rate(metrics.TICKS, "result"), "{{result}}"),
         ),
         graph(
-            "Writes that wait for their turn",
+            "Queue of writes: share in use",
             panels.SHARE,
             Says(
-                "How full the queue of writes is.",
-                "Near 1: the next write is refused as overloaded.",
-                "The database is the limit when commits are slow; add no sync then, it would only"
-                " clash more.",
+                "Entries in the queue of writes as share of its capacity.",
+                "Near 1: new writes will be refused as overloaded.",
+                "If commits are slow, the database is the limit. Then do not add a sync: "
+                "it would only cause more clashes.",
             ),
             Line(
                 promql.ratio(
@@ -102,9 +109,9 @@ _postgres = Row(
             "PostgreSQL answers",
             panels.COUNT,
             Says(
-                "1 while PostgreSQL answers this sync.",
+                "1 while PostgreSQL answers the sync, else 0.",
                 "0: nothing is stored, and appends are refused as unavailable.",
-                "Does the database run? `docs/how-to/database.md` says how to look.",
+                "Check whether the database runs; `docs/how-to/database.md` describes how.",
             ),
             Line(OF.smallest(metrics.POSTGRES_UP, "pod"), "{{pod}}"),
             limits=below(1),
@@ -114,10 +121,11 @@ _postgres = Row(
             "Connections, evaluation database",
             panels.COUNT,
             Says(
-                "Connections that the process `postgres` of the fleet has open. Empty where you"
-                " brought a database of your own.",
-                "As many as it takes at most: the next is refused.",
-                "Each sync has a pool; lower its size or raise the database's.",
+                "Open connections of the process `postgres` of the fleet. Empty if you "
+                "use your own database.",
+                "As many as its limit: the next connection is refused.",
+                "Each sync has a connection pool. Lower the size of the pools, or raise "
+                "the limit of the database.",
             ),
             Line(Scope("postgres").total(metrics.POSTGRES_CONNECTIONS), "open"),
             width=6,
@@ -126,20 +134,21 @@ _postgres = Row(
             "Connections in use",
             panels.COUNT,
             Says(
-                "Connections of the pool by state, beside what it has at most.",
-                "Busy at the most for minutes: reads and writes wait for each other.",
-                "Raise `pool` in the settings of sync, if the database has connections left.",
+                "Connections of the pool by state, and the capacity of the pool.",
+                "Busy connections at the capacity for minutes: reads and writes wait for "
+                "each other.",
+                "Raise `pool` in the settings of sync, if the database allows more connections.",
             ),
             Line(OF.total(metrics.POOL_CONNECTIONS, "state"), "{{state}}"),
-            Line(OF.total(metrics.POOL_CAPACITY), "at most"),
+            Line(OF.total(metrics.POOL_CAPACITY), "capacity"),
         ),
         graph(
             "Waiting for a connection",
             panels.SECONDS,
             Says(
-                "How long something waited for a connection of the pool.",
-                "Above 0.05 s: the pool is too small or a statement too slow.",
-                "`pg_stat_activity` shows what is being done on them.",
+                "Time that requests waited for a connection of the pool.",
+                "Above 0.05 s: the pool is too small, or a statement is too slow.",
+                "`pg_stat_activity` shows the statements that run on the connections.",
             ),
             Line(OF.quantile(0.99, metrics.POOL_WAIT_S, "pod"), "{{pod}} 99 %"),
             limits=above(0.05),
@@ -148,9 +157,10 @@ _postgres = Row(
             "Steps between memory and PostgreSQL, 99 %",
             panels.SECONDS,
             Says(
-                "99 in a hundred steps were faster: commit, reading the feed, loading a shard.",
-                "`load` of seconds: a new agent waits for its shards.",
-                "Does the database read from its disk, or from memory?",
+                "99 of 100 steps were faster than this, by kind: commit, reading the "
+                "feed, loading a shard.",
+                "`load` takes seconds: a new agent waits for its shards.",
+                "Check whether the database reads from its disk or from memory.",
             ),
             Line(OF.quantile(0.99, metrics.SYNC_LATENCY_S, "kind"), "{{kind}}"),
         ),
@@ -158,14 +168,15 @@ _postgres = Row(
 )
 
 _feed = Row(
-    "Does the feed reach those who follow?",
+    "Does the feed reach its followers?",
     [
         graph(
             "Changes of the feed",
             panels.PER_S,
             Says(
-                "How fast the position of the feed rises, at the sync that is furthest.",
-                "Nothing while transactions are committed.",
+                "How fast the position of the change feed rises, at the sync with the "
+                "highest position.",
+                "0 while transactions are committed.",
                 "Every follower is then behind: look at the log of sync.",
             ),
             Line(
@@ -177,21 +188,22 @@ _feed = Row(
             "Behind the feed, by component",
             panels.SECONDS,
             Says(
-                "For how long the one that is furthest behind has not known that it has all.",
-                "Sync itself: PostgreSQL is slow or out of reach. Others: links or loops.",
-                "The boards of agents and coordinators show each process.",
+                "Time since the process that is furthest behind last had all changes of the feed.",
+                "sync: PostgreSQL is slow or not reachable. Other components: their "
+                "links or event loops are slow.",
+                "The dashboards Agents and kernels and Coordinator show each process.",
             ),
             Line(FOLLOW.largest(metrics.FEED_LAG_S, "component"), "{{component}}"),
             limits=above(10, warn=3),
         ),
         graph(
-            "Distance from the furthest",
+            "Changes behind the furthest process",
             panels.COUNT,
             Says(
-                "Changes that a process has yet to take in, compared with the one that is"
-                " furthest.",
-                "It rises: that process does not keep up.",
-                "Its event loop, then its link to sync.",
+                "Changes that a process must still apply, compared with the process that "
+                "is furthest ahead.",
+                "It rises: the process cannot keep up.",
+                "Look at the event loop of the process, then at its link to sync.",
             ),
             Line(
                 f"scalar({promql.largest(FOLLOW.series(metrics.FEED_POSITION))})"
@@ -200,11 +212,11 @@ _feed = Row(
             ),
         ),
         graph(
-            "What sync is asked, until the answer, 99 %",
+            "Requests to sync: time to answer, 99 %",
             panels.SECONDS,
             Says(
-                "99 in a hundred requests to sync were answered faster, by what was asked.",
-                "Load and Recall are reads of history, and slow when the database is.",
+                "99 of 100 requests to sync were answered faster than this, by frame.",
+                "Load and Recall read history; they are slow when the database is slow.",
                 "Compare with the steps at PostgreSQL above.",
             ),
             Line(
@@ -217,7 +229,7 @@ _feed = Row(
 BOARD = Board(
     "sync",
     "Sync and PostgreSQL",
-    "The way of a write to the disk, and of a change to those who follow.",
+    "How fast writes are stored, and how fast changes reach the followers of the feed.",
     [_writes, _postgres, _feed, rows.at_its_limit(OF)],
     [pods("sync")],
 )

@@ -1,4 +1,4 @@
-"""Transport: who is connected and who is turned away, and whether the path is good."""
+"""Dashboard Transport: open and refused connections, losses, and traffic."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from midstreamer.telemetry import metrics, words
 OF = Scope(by_pod=True)
 
 _connected = Row(
-    "Who is connected?",
+    "Which peers are connected?",
     [
         graph(
-            "Open connections, by the kind of the peer",
+            "Open connections, by kind of peer",
             panels.COUNT,
             Says(
-                "Connections that were judged and are open, by what the peer is.",
-                "A kind that falls to nothing; clients that rise without end.",
-                "Nothing: is its component there, on the board Fleet? Without end: they do not"
-                " close what they open; the limits of each identity will refuse them.",
+                "Accepted connections that are open, by kind of the peer.",
+                "A kind falls to 0; the number of clients rises without end.",
+                "0: check on the dashboard Fleet whether the component runs. Without "
+                "end: clients do not close connections; the limit per identity will "
+                "refuse them.",
             ),
             Line(OF.total(metrics.LINKS, "kind"), "{{kind}}"),
             stacked=True,
@@ -30,9 +31,10 @@ _connected = Row(
             "Open connections, by carrier",
             panels.COUNT,
             Says(
-                "The same by what carries them: QUIC, or WebSocket where UDP does not get through.",
-                "WebSocket grows while QUIC falls: something on the way drops UDP.",
-                "docs/how-to/networks-without-udp.md.",
+                "Accepted connections that are open, by carrier: QUIC, or WebSocket "
+                "where UDP is blocked.",
+                "WebSocket rises while QUIC falls: a device in the network drops UDP.",
+                "See docs/how-to/networks-without-udp.md.",
             ),
             Line(OF.total(metrics.CARRIER_LINKS, "carrier"), "{{carrier}}"),
             stacked=True,
@@ -42,9 +44,9 @@ _connected = Row(
             "Connections accepted",
             panels.PER_S,
             Says(
-                "Connections accepted each second, by component.",
-                "Many, for longer than a rollout: peers lose their connections and come back.",
-                "Look at the losses below, and at restarts on the board Fleet.",
+                "Connections accepted per second, by component.",
+                "Many for longer than a rollout takes: peers lose their connections and reconnect.",
+                "Look at the losses below, and at restarts on the dashboard Fleet.",
             ),
             Line(OF.rate(metrics.HANDSHAKES, "component", result=words.ACCEPTED), "{{component}}"),
             width=8,
@@ -53,15 +55,15 @@ _connected = Row(
 )
 
 _refused = Row(
-    "Who is turned away, and why?",
+    "Which connections are refused, and why?",
     [
         graph(
-            "Connections turned away",
+            "Refused connections",
             panels.PER_S,
             Says(
-                "Connections each second that were not accepted, by component and reason.",
-                "`not_allowed`: somebody with a good certificate who is on no list.",
-                "The log line `handshake.failed` names who it was; SECURITY.md what that means.",
+                "Connections per second that were refused, by component and reason.",
+                "`not_allowed`: the peer has a valid certificate but is on no allowlist.",
+                "The log line `handshake.failed` names the peer; SECURITY.md explains the reasons.",
             ),
             Line(
                 OF.rate(
@@ -74,12 +76,12 @@ _refused = Row(
             ),
         ),
         number(
-            "Share turned away",
+            "Share refused",
             panels.SHARE,
             Says(
-                "Connections that were turned away, as share of all that were tried.",
-                "Above 10 %, but for attempts from outside that are meant to fail.",
-                "The reasons beside.",
+                "Refused connections as share of all attempts.",
+                "Above 10 %, unless the attempts come from outside and should fail.",
+                "Look at the reasons in the graph of refused connections.",
             ),
             Line(
                 promql.ratio(
@@ -88,7 +90,7 @@ _refused = Row(
                     ),
                     OF.rate(metrics.HANDSHAKES),
                 ),
-                "turned away",
+                "refused",
             ),
             limits=above(0.5, warn=0.1),
         ),
@@ -96,10 +98,11 @@ _refused = Row(
             "Frames not allowed",
             panels.COUNT,
             Says(
-                "Frames within the last hour that a peer of that kind may not send; each closed"
-                " its connection.",
-                "Any: a peer is not what it says, or speaks a version that we do not.",
-                "The log line `frame.refused` names it.",
+                "Frames within the last hour that a peer of this kind is not allowed to "
+                "send. Each closed its connection.",
+                "Any: the peer is not what it claims to be, or it uses an unknown "
+                "version of the protocol.",
+                "The log line `frame.refused` names the peer.",
             ),
             Line(
                 promql.or_zero(OF.increase(metrics.REFUSED_FRAMES, "1h", "kind")),
@@ -112,10 +115,10 @@ _refused = Row(
             "Frames of newer versions",
             panels.COUNT,
             Says(
-                "Frames within the last hour of a name that this version does not know, and"
-                " skipped.",
-                "Many after a rollout: one side is still of the version before.",
-                "`midstreamer status` shows the version of each.",
+                "Frames within the last hour whose name this version does not know. They "
+                "were skipped.",
+                "Many after a rollout: one side still runs the previous version.",
+                "`midstreamer status` shows the version of each process.",
             ),
             Line(
                 promql.or_zero(OF.increase(metrics.SKIPPED_FRAMES, "1h", "kind")),
@@ -127,16 +130,16 @@ _refused = Row(
 )
 
 _path = Row(
-    "Is the path good?",
+    "Is the network path good?",
     [
         spread(
             "Round trips of QUIC",
             panels.SECONDS,
             Says(
-                "Smoothed round trips of open connections, sampled every few seconds.",
-                "A second band far above the first: some peers are far away, or behind a full"
-                " queue of the network.",
-                "Choose pods above to find which side it is.",
+                "Smoothed round-trip times of open connections, sampled every few seconds.",
+                "A second band far above the first: some peers are far away, or behind a "
+                "full queue of the network.",
+                "Choose pods at the top of the dashboard to find the affected side.",
             ),
             OF.buckets(metrics.QUIC_RTT_S),
         ),
@@ -144,12 +147,14 @@ _path = Row(
             "Packets lost",
             panels.SHARE,
             Says(
-                "QUIC packets that were declared lost, as share of those sent, by pod; and those"
-                " that a probe repeated, because no acknowledgement came in time. Peers that were"
-                " turned away and left are probed, and so is what a busy machine answers late.",
-                "Losses above 1 %: everything waits for what is sent again.",
-                "Drops at our own sockets below? Late event loops? Else the network: compare the"
-                " pods of a node.",
+                "QUIC packets declared lost, as share of those sent, by pod; and packets "
+                "that a probe repeated because no acknowledgement came in time. Probes "
+                "also go to refused peers that have left, and to peers on busy machines "
+                "that answer late.",
+                "Losses above 1 %: everything waits for retransmissions.",
+                "Look below for datagrams that our own sockets dropped, and at the event "
+                "loops. If both are fine, the network is the cause: compare the pods of "
+                "a node.",
             ),
             Line(
                 promql.ratio(
@@ -168,12 +173,12 @@ _path = Row(
             limits=above(0.01, warn=0.001),
         ),
         graph(
-            "Bytes under way, of those that may be",
+            "Bytes in flight, of congestion windows",
             panels.SHARE,
             Says(
-                "Bytes that are under way, as share of the congestion windows together.",
-                "Near 1 for long: the network, not the fleet, is the limit.",
-                "Look at losses: the window grows again once they end.",
+                "Bytes in flight, as share of the sum of all congestion windows.",
+                "Near 1 for a long time: the network is the limit, not the fleet.",
+                "Look at losses. The congestion window grows again when they end.",
             ),
             Line(
                 promql.ratio(
@@ -189,10 +194,11 @@ _path = Row(
             "Datagrams that the kernel dropped",
             panels.PER_S,
             Says(
-                "Datagrams each second that found the receive buffer of our socket full.",
-                "Any: the process did not read in time, or the buffer is small.",
-                "docs/how-to/deploy.md says how large `net.core.rmem_max` should be; look at the"
-                " event loop too.",
+                "Datagrams per second that the kernel dropped because the receive buffer "
+                "of our socket was full.",
+                "Any: the process did not read in time, or the buffer is too small.",
+                "docs/how-to/deploy.md says how large `net.core.rmem_max` should be. "
+                "Look at the event loop too.",
             ),
             Line(OF.rate(metrics.UDP_DROPPED, "pod"), "{{pod}}"),
             limits=above(1),
@@ -207,9 +213,9 @@ _traffic = Row(
             "Bytes in datagrams",
             panels.BYTES_PER_S,
             Says(
-                "Bytes each second, by component and direction.",
-                "There is no bad value; a jump has a reason.",
-                "A jump without more requests: something is loaded or sent again.",
+                "Bytes in UDP datagrams per second, by component and direction.",
+                "There is no bad value, but a jump has a reason.",
+                "A jump without more requests: data is being loaded, or sent again.",
             ),
             Line(
                 OF.rate(metrics.UDP_BYTES, "component", "direction"), "{{component}} {{direction}}"
@@ -219,9 +225,9 @@ _traffic = Row(
             "Datagrams",
             panels.PER_S,
             Says(
-                "Datagrams each second, by component and direction.",
-                "Far more than before for the same bytes: datagrams became small.",
-                "Compare bytes with datagrams: full ones have about 1,200 bytes.",
+                "UDP datagrams per second, by component and direction.",
+                "Far more than before for the same number of bytes: datagrams became small.",
+                "Compare bytes with datagrams: a full datagram has about 1,200 bytes.",
             ),
             Line(
                 OF.rate(metrics.UDP_DATAGRAMS, "component", "direction"),
@@ -234,13 +240,13 @@ _traffic = Row(
 BOARD = Board(
     "transport",
     "Transport",
-    "QUIC and WebSocket: who is connected, who is turned away, and whether the path is good.",
+    "QUIC and WebSocket: open connections, refused connections, and the network path.",
     [
         _connected,
         _refused,
         _path,
         _traffic,
-        Row("Does a process freeze?", [rows.lag(OF, width=24)]),
+        Row("Does an event loop freeze?", [rows.lag(OF, width=24)]),
     ],
     [pods(promql.like(".+"))],
 )

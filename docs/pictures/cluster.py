@@ -1,4 +1,4 @@
-"""Pictures of the fleet in a cluster: its pods, and how one earns its certificate."""
+"""Pictures of the fleet in a cluster: its pods, and how a pod gets its certificate."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from docs.pictures.drawing import Board
 LANES = {"pod": 100, "API server": 360, "operator": 610, "Secret and ledger": 810}
 TURN, FIRST = 38, 96
 
-# From lane, to lane, what is said; a lane to itself is work done there.
+# (from lane, to lane, text of the message); equal lanes mean work within the lane.
 STEPS: tuple[tuple[str, str, str], ...] = (
     ("pod", "pod", "makes a key in memory"),
     ("pod", "API server", "signing request for spiffe://…/kind/ns/pod/uid"),
-    ("API server", "API server", "writes beside it whose token it came with"),
+    ("API server", "API server", "records which account sent it"),
     ("API server", "operator", "watch: a request of our signer"),
-    ("operator", "API server", "reads the pod: is it there, which account?"),
+    ("operator", "API server", "reads the pod: does it exist, which account?"),
     ("operator", "operator", "plan: do name, account, kind and usages agree?"),
     ("operator", "API server", "approves, or denies and writes an Event"),
     ("operator", "Secret and ledger", "signs, and writes the ledger"),
     ("operator", "API server", "puts the certificate into the request"),
     ("API server", "pod", "watch: the certificate"),
-    ("pod", "pod", "checks it as a peer would, then serves"),
+    ("pod", "pod", "checks it like a peer does, then serves"),
 )
 
 
 def identity() -> str:
-    """How a pod earns its certificate, as a sequence diagram in SVG."""
+    """Return a sequence diagram of how a pod gets its certificate, as SVG."""
     height = FIRST + TURN * len(STEPS) + 30
-    board = Board(900, height, "How a pod earns its certificate")
+    board = Board(900, height, "How a pod gets its certificate")
     for name, x in LANES.items():
         board.titled(x - 75, 18, 150, 36, name, fill="data" if name != "API server" else "keep")
         board.curve([(x, 54), (x, height - 18)], colour="faint", width=1.0)
@@ -43,8 +43,8 @@ def identity() -> str:
 
 
 def pods() -> str:
-    """The pods of one installation and who dials whom, as SVG."""
-    board = Board(880, 372, "The pods of one installation, and who dials whom")
+    """Return a picture of the pods of an installation and their connections, as SVG."""
+    board = Board(880, 372, "The pods of one installation, and which pod dials which")
     board.titled(20, 70, 120, 62, "clients", "outside or inside", fill="plain")
     board.titled(190, 70, 130, 62, "Service, UDP", "NodePort,", "LoadBalancer", fill="keep")
     board.titled(
@@ -59,7 +59,7 @@ def pods() -> str:
         250,
         72,
         "operator × 2",
-        "one leads by a Lease;",
+        "one leads with a Lease;",
         "signs for every pod",
         fill="learn",
     )
@@ -73,12 +73,12 @@ def pods() -> str:
     board.path("M145 272 L145 310")
     board.path("M380 260 C 330 300, 310 322, 270 328", dashed=True)
     board.words(
-        392, 318, "every pod asks for its certificate here", size=11, anchor="start", faint=True
+        392, 318, "every pod requests its certificate here", size=11, anchor="start", faint=True
     )
     board.words(
         20,
         34,
-        "An arrow goes from who dials. All are QUIC with mutual TLS, but for",
+        "An arrow starts at the side that dials. All are QUIC with mutual TLS, except",
         size=11,
         anchor="start",
         faint=True,

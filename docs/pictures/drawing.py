@@ -1,8 +1,8 @@
-"""A very small drawing board that writes SVG: boxes, lines, curves and words, on a white card.
+"""A small library that draws SVG: boxes, lines, curves and text on a white background.
 
-The card is part of the picture, so it reads the same on a light and on a dark page. Curves differ
-in colours that the colour-blind tell apart, and never in colour alone. Pictures are generated so
-that they can be reviewed as code and never show what is not there.
+The background is part of the picture, so that it is readable on light and dark pages.  The colours
+of curves can be distinguished by colour-blind readers, and curves never differ in colour only.
+Pictures are generated, so that they can be reviewed as code and agree with the code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LINES = {
 
 
 class Board:
-    """Collects shapes; `svg` gives the text of the whole picture."""
+    """Collects shapes; `svg` returns the text of the whole picture."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.width, self.height, self.title = width, height, title
@@ -48,7 +48,7 @@ class Board:
         self, x: float, y: float, text: str, *, size: int = 13, anchor: str = "middle",
         bold: bool = False, faint: bool = False, backed: bool = False,
     ) -> None:  # fmt: skip
-        """Write one line of text with its baseline at y; ``backed`` keeps lines behind it away."""
+        """Write a line of text with its baseline at y; ``backed`` adds a white halo."""
         weight, colour = ("600" if bold else "400"), (FAINT if faint else INK)
         halo = " stroke='#ffffff' stroke-width='5' paint-order='stroke'" if backed else ""
         self._shapes.append(
@@ -90,7 +90,7 @@ class Board:
     def shade(
         self, x: float, y: float, width: float, height: float, *, colour: str = "faint"
     ) -> None:
-        """Lay a pale rectangle over what is there."""
+        """Draw a transparent rectangle over earlier shapes."""
         self._shapes.append(
             f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
             f"fill='{LINES[colour]}' fill-opacity='0.16'/>"
@@ -103,7 +103,7 @@ class Board:
         )
 
     def svg(self) -> str:
-        """The finished picture."""
+        """Return the SVG text of the picture."""
         return "\n".join(
             [
                 f"<svg xmlns='http://www.w3.org/2000/svg' width='{self.width}' "

@@ -1,4 +1,4 @@
-"""The picture of README and ARCHITECTURE.md: how a tick becomes a decision, and what comes back."""
+"""The picture of README.md and ARCHITECTURE.md: from a tick to a decision, and back to learning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw() -> str:
     board.words(500, 212, "change feed:", size=11, anchor="start", faint=True)
     board.words(500, 226, "points, learning", size=11, anchor="start", faint=True)
     board.words(265, 300, "QUIC with mutual TLS on every line;", size=11, faint=True)
-    board.words(265, 316, "each history in shards, each shard twice", size=11, faint=True)
+    board.words(265, 316, "history in shards, each shard held twice", size=11, faint=True)
     return board.svg()
 
 

@@ -1,7 +1,7 @@
-"""The pictures of the guide to the kernels: a path, matches, a monitor, and what an exclusion does.
+"""Pictures of the guide to the kernels: a path, matches, a monitor, and the effect of an exclusion.
 
-What is drawn is what the package answers, on series made from fixed seeds. Answers are the same to
-the bit on every machine, and so are the pictures.
+The pictures show results of the package on series made from fixed seeds.  The results are identical
+to the bit on every machine, and so are the pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DECILES = 10
 
 
 class Frame:
-    """A part of the board with axes of its own: x from 0 to `count`, y over the given values."""
+    """A part of the picture with its own axes: x from 0 to ``count``, y from low to high."""
 
     def __init__(
         self, box: tuple[float, float, float, float], count: int, low: float, high: float
@@ -31,25 +31,25 @@ class Frame:
         self.count, self.low, self.high = count, low, high
 
     def x(self, place: float) -> float:
-        """The picture's x of a place on the axis."""
+        """Return the x coordinate in the picture of a position on the axis."""
         return self.left + self.width * place / self.count
 
     def y(self, value: float) -> float:
-        """The picture's y of a value."""
+        """Return the y coordinate in the picture of a value."""
         return self.top + self.height * (self.high - value) / (self.high - self.low)
 
     def line(self, values: Series, first: int = 0) -> Points:
-        """The points of a series whose first value is at the place `first`."""
+        """Return the points of a series whose first value is at position ``first``."""
         return [(self.x(first + place), self.y(value)) for place, value in enumerate(values)]
 
 
 def frame(box: tuple[float, float, float, float], values: Series) -> Frame:
-    """A frame into which `values` fit."""
+    """Return a frame whose axes fit the values."""
     return Frame(box, len(values) - 1, float(values.min()), float(values.max()))
 
 
 def smooth(seed: int, count: int) -> Series:
-    """A smooth series: a random walk, averaged twice over seven points."""
+    """Return a smooth series: a random walk, averaged twice over seven points."""
     walk = np.random.default_rng(seed).standard_normal(count + 12).cumsum()
     for _ in range(2):
         walk = np.array([walk[place : place + 7].mean() for place in range(len(walk) - 6)])
@@ -57,7 +57,7 @@ def smooth(seed: int, count: int) -> Series:
 
 
 def path() -> str:
-    """A pair of series, which points the path pairs, and the path in its matrix with the band."""
+    """Return a picture of two series, the pairs of a warping path, and the path in its matrix."""
     count, band = 60, 8
     a = smooth(9, count)
     late = np.clip(np.arange(count) - 6.0 * np.sin(np.arange(count) / 19.0), 0, count - 1)
@@ -94,7 +94,7 @@ def _matrix(board: Board, pairs: Sequence[Sequence[int]], count: int, band: int)
 
 
 def matches() -> str:
-    """A history, the windows nearest to its end, and their z-normal forms one over the other."""
+    """Return a picture of a history, the windows nearest to its end, and their z-normal forms."""
     m, k = 40, 3
     values = smooth(12, 640)
     query = values[-m:]
@@ -127,7 +127,7 @@ def matches() -> str:
 
 
 def monitor() -> str:
-    """A stream in which a pattern comes fast, slowly and noisily; what is reported, and when."""
+    """Return a picture of a stream with a pattern at three speeds, and what a monitor reports."""
     pattern = np.sin(np.arange(25) / 24.0 * 2.0 * np.pi) * np.hanning(25)
     noise = np.random.default_rng(7).standard_normal
     pieces: list[Series] = []
@@ -149,13 +149,13 @@ def monitor() -> str:
         board.words((left + right) / 2, 54, f"{found.distance:.2f}", size=12)
         board.curve([(whole.x(at), 60), (whole.x(at), 250)], colour="orange", dashed=True)
     board.curve(whole.line(stream), colour="ink", width=1.4)
-    board.words(510, 276, "shaded: start to end, with the distance; dashed: the point that made it "
-                "certain", size=12, faint=True)  # fmt: skip
+    board.words(510, 276, "shaded: start to end of a match, with its distance; dashed: the point "
+                "that confirmed it", size=12, faint=True)  # fmt: skip
     return board.svg()
 
 
 def exclusion() -> str:
-    """What analogs on a random walk say of the next step, with an exclusion and on a fixed grid."""
+    """Return a picture of how an exclusion biases analogs of a random walk, and a grid does not."""
     board = Board(WIDTH, 380, "An exclusion makes a random walk look predictable; a fixed grid not")
     board.words(30, 32, "Share of a random walk's nearest windows that were followed by a rise",
                 bold=True, anchor="start")  # fmt: skip

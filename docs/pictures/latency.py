@@ -1,4 +1,4 @@
-"""Latency against the rate of requests, both on scales that multiply."""
+"""A chart of latency over the rate of requests, with logarithmic axes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ STEPS = (1, 2, 5)
 
 
 def drawn(name: str, points: Sequence[Mapping[str, float]], most_ms: float) -> str:
-    """The curve of one type of request as SVG: p50, p99, and the p99 that is still borne."""
+    """Return the chart of one type of request as SVG: p50, p99, and the limit of p99."""
     board = Board(WIDTH, HEIGHT, f"Latency of {name} against the rate")
     rates = [point["rate"] for point in points]
     times = [point[key] for point in points for key in ("p50_ms", "p99_ms")]
     across = _scale(min(rates), max(rates), LEFT, WIDTH - RIGHT)
     low, high = min(times) / 1.3, max([*times, most_ms]) * 1.3
     up = _scale(low, high, HEIGHT - BOTTOM, TOP)
-    board.words(WIDTH / 2, 30, f"Latency of {name}, from when due to answered", bold=True, size=15)
+    board.words(
+        WIDTH / 2, 30, f"Latency of {name}, from planned start to answer", bold=True, size=15
+    )
     for value in _marks(low, high):
         y = up(value)
         board.curve([(LEFT, y), (WIDTH - RIGHT, y)], colour="faint", width=0.5)
         board.words(LEFT - 8, y + 4, f"{value:g} ms", size=11, anchor="end")
     for rate in rates:
         board.words(across(rate), HEIGHT - BOTTOM + 18, f"{rate:g}", size=11)
-    board.words(WIDTH / 2, HEIGHT - 14, "requests a second, offered", size=12)
+    board.words(WIDTH / 2, HEIGHT - 14, "requests per second, offered", size=12)
     y = up(most_ms)
     board.curve([(LEFT, y), (WIDTH - RIGHT, y)], colour="green", dashed=True)
     board.words(

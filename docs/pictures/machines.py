@@ -1,7 +1,7 @@
 """Pictures of state machines, drawn from the transition tables that the code runs on.
 
-Each state is a column; each pair of states that a transition joins is a row with one arrow,
-labelled by the events that cause it.  Nothing crosses a label, however dense the table is.
+Each state is a column.  Each pair of states with a transition is a row with one arrow, labelled
+with the events that cause the transition.  Lines never cross a label.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ LINE = 15
 
 
 def word(thing: Any) -> str:
-    """What a state or event is called in the picture."""
+    """Return the name of a state or event in the picture."""
     return thing.__name__ if isinstance(thing, type) else str(thing)
 
 
 def arrows(table: Mapping[Any, Mapping[Any, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Events by (state before, state after), in the order of the table."""
+    """Return the events of each pair (state before, state after), in the order of the table."""
     found: dict[tuple[str, str], list[str]] = {}
     for before, allowed in table.items():
         for event, after in allowed.items():

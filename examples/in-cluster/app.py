@@ -1,8 +1,8 @@
-"""A pod that appends ticks and asks for matches, again and again, from any namespace.
+"""Example pod: appends ticks and requests matches in a loop, from any namespace of the cluster.
 
-It walks SERIES series at once and holds the last values of each, and nothing else.
-FLEET_NAMESPACE and FLEET_RELEASE name the fleet; its certificate is asked for by `in_cluster` and
-renewed meanwhile.
+It generates SERIES random walks in parallel and keeps only the last values of each.  The
+environment variables FLEET_NAMESPACE and FLEET_RELEASE name the fleet.  `Client.in_cluster`
+requests a certificate for the pod and renews it.
 """
 
 import itertools
@@ -26,24 +26,26 @@ asked = itertools.count(1)
 
 
 def main() -> None:
-    """Walk until SIGTERM."""
+    """Run all walks until SIGTERM or an error."""
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     fleet = (os.environ.get("FLEET_NAMESPACE", "fleet"), os.environ.get("FLEET_RELEASE", "mid"))
     pod = os.environ.get("HOSTNAME", "app")
     with Client.in_cluster(*fleet) as client, ThreadPoolExecutor(SERIES) as walking:
-        print(f"connected to {'/'.join(fleet)} as a client with a key in memory", flush=True)
+        print(
+            f"connected to {'/'.join(fleet)} ; the key of this client is only in memory", flush=True
+        )
         names = [f"example/{pod}-{number}" for number in range(SERIES)]
         for walked in [walking.submit(walk, client, name) for name in names]:
             walked.result()
 
 
 def walk(client: Client, series: str) -> None:
-    """Walk at random, and print a line for each decision; an error ends all walks."""
+    """Append a random walk tick by tick, and print each decision; an error ends all walks."""
     values: deque[float] = deque(maxlen=WINDOW)
     value, due_s = 100.0, time.monotonic() + random.uniform(0.0, PAUSE_S)
     try:
         while not stopped.wait(max(0.0, due_s - time.monotonic())):
-            due_s = max(due_s + PAUSE_S, time.monotonic())  # what was missed is not made up for
+            due_s = max(due_s + PAUSE_S, time.monotonic())  # skip ticks that are overdue
             value *= 1.0 + random.gauss(0.0, 0.001)
             values.append(value)
             now, begun_s = time.time_ns() // 1000, time.monotonic()

@@ -51,14 +51,14 @@ def test_a_small_load_asks_everything_and_nothing_fails(tmp_path: Path) -> None:
     assert 0 < told["transport"]["rtt_p50_s"] < 5
     assert told["processors"] > 0
     assert {"sync", "coordinator", "agent-1", "agent-2"} <= set(told["servers"])
-    assert "held: failures<=0%" in ended.stdout
+    assert "thresholds met: failures<=0%" in ended.stdout
 
 
 def test_a_threshold_that_is_not_held_ends_it_with_1_and_a_line(tmp_path: Path) -> None:
     ended, told = loaded(tmp_path, "--threshold", "lookup.p50<=0.001ms", "--no-sdk")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert told["broken"]
-    assert "NOT HELD: lookup.p50<=0.001ms" in ended.stdout
+    assert "EXCEEDED: lookup.p50<=0.001ms" in ended.stdout
 
 
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:

@@ -16,15 +16,15 @@ from tests.cluster.renders import refusal
 pytestmark = [pytest.mark.cluster]
 
 SCHEMA: dict[str, Any] = json.loads((charts.FLEET / "values.schema.json").read_text())
-NETWORK = "a network with its length, as 192.0.2.0/24 or 192.0.2.7/32"
+NETWORK = "a network with its prefix length, such as 192.0.2.0/24 or 192.0.2.7/32"
 NAME = "empty, or a name in Kubernetes: lower-case letters, digits, - and ."
-IMAGE = "the name of an image alone, in lower case: registry, tag and digest have their own keys"
+IMAGE = "only the name of an image, in lower case: registry, tag and digest have their own keys"
 DIGEST = "empty, or the whole digest of the image, sha256:<64 digits>"
-AMOUNT = "an amount as Kubernetes writes it: 500m or 2 of cpu, 512Mi or 2Gi of memory"
+AMOUNT = "an amount in the notation of Kubernetes: 500m or 2 of cpu, 512Mi or 2Gi of memory"
 KEY = "a key inside of a Secret or ConfigMap: letters, digits, -, _ and ."
-EVERYBODY = "one network at least: to Kubernetes an empty list is everybody"
-EVERY_PORT = "one port at least: to Kubernetes an empty list is every port"
-INTERVAL = "a number with its unit ms, s, m or h, as 30s"
+EVERYBODY = "at least one network: to Kubernetes an empty list means every network"
+EVERY_PORT = "at least one port: to Kubernetes an empty list means every port"
+INTERVAL = "a number with the unit ms, s, m or h, such as 30s"
 COMPONENTS = ("coordinator", "sync", "agent", "operator", "postgresql")
 BAD: dict[str, tuple[Any, str]] = {
     "image.registry": ("https://registry.example.com", "without https:// and without a tag"),
@@ -35,8 +35,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "image.postgres": ("postgres@sha256:ab", IMAGE),
     **{f"image.digests.{image}": ("sha256:ab", DIGEST) for image in ("services", "agent")},
     "image.digests.postgres": ("cd" * 32, DIGEST),
-    "trustDomain": ("spiffe://fleet", "the first part of a SPIFFE identity alone"),
-    "allowlist": (["desk-1"], "<kind>/<id> or <kind>/<prefix>*, as client/desk-*"),
+    "trustDomain": ("spiffe://fleet", "only the trust domain of a SPIFFE identity"),
+    "allowlist": (["desk-1"], "<kind>/<id> or <kind>/<prefix>*, such as client/desk-*"),
     "clients.namespaces": (["Shop"], "a name in Kubernetes: lower-case letters, digits and -"),
     "healthPort": (0, "minimum: got 0, want 1"),
     "listenAddress": ("::", "value must be one of '[::]', '0.0.0.0'"),
@@ -60,7 +60,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "postgresql.ca.secret": ("My Secret", NAME),
     "postgresql.ca.configMap": ("-", NAME),
     "postgresql.ca.key": ("", KEY),
-    "postgresql.storage.size": ("20 GB", "a size with its unit, as 20Gi or 500Mi"),
+    "postgresql.storage.size": ("20 GB", "a size with its unit, such as 20Gi or 500Mi"),
     "postgresql.storage.className": ("Fast", NAME),
     "podDisruptionBudgets.maxUnavailable": ("half", "a number of pods, 1 or more, or a share"),
     "monitoring.podMonitor.interval": ("half a minute", INTERVAL),
@@ -122,13 +122,13 @@ def test_a_setting_beyond_its_limit_is_refused_with_its_key_and_the_limit() -> N
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("imges", "left out: there is no such key; `helm show values` prints all there are"),
-        ("coordinator.service.kind", "left out: the keys here are type, nodePort, annotations,"),
-        ("coordinator.resources.cpu", "left out: the keys here are requests, limits"),
-        ("config.agents", "left out: the keys here are sync, coordinator, agent, postgres,"),
-        ("config.sync.leases", "left out: there is no such setting, or the chart sets it itself"),
-        ("config.security.key", "left out: there is no such setting, or the chart sets it itself"),
-        ("config.agent.limits.links", "left out: there is no such setting, or the chart"),
+        ("imges", "removed: there is no such key; `helm show values` prints all keys"),
+        ("coordinator.service.kind", "removed: the keys here are type, nodePort, annotations,"),
+        ("coordinator.resources.cpu", "removed: the keys here are requests, limits"),
+        ("config.agents", "removed: the keys here are sync, coordinator, agent, postgres,"),
+        ("config.sync.leases", "removed: there is no such setting, or the chart sets it itself"),
+        ("config.security.key", "removed: there is no such setting, or the chart sets it itself"),
+        ("config.agent.limits.links", "removed: there is no such setting, or the chart"),
     ],
 )
 def test_a_key_that_is_not_there_is_refused_with_what_is(path: str, sentence: str) -> None:

@@ -81,8 +81,8 @@ def test_what_pods_are_told_is_understood() -> None:
     ("values", "why"),
     [
         ({"rate": 0}, "a number above 0"),
-        ({"thresholds": ["fast"]}, "a threshold as match.p99<=50ms"),
-        ({"mix": "match"}, "weights as match=1,lookup=3"),
+        ({"thresholds": ["fast"]}, "a threshold such as match.p99<=50ms"),
+        ({"mix": "match"}, "weights such as match=1,lookup=3"),
         ({"shape": "square"}, "shape"),
         ({"userz": 3}, "there is no such key"),
     ],

@@ -68,8 +68,8 @@ async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
     told = answers.table(kept.answers, titles).splitlines()
     silent = [line for line in told if line.startswith("no data: ")]
     assert [line.partition(": ")[2].partition(":")[0] for line in silent] == [
-        "Agents and kernels / A search of an agent's shards",
-        "Agents and kernels / A search, by agent, 99 %",
+        "Agents and kernels / Search time in the kernels",
+        "Agents and kernels / Search time in the kernels, by agent, 99 %",
     ]
     assert "midstreamer_dtw_latency_ms_bucket" in silent[0]
 
@@ -77,7 +77,7 @@ async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
 async def test_a_zero_that_is_only_a_default_is_told_as_quiet() -> None:
     kept = await run(Everything(empty="midstreamer_task_failures_total{"))
     quiet = [each.panel for each in kept.answers if each.quiet]
-    assert quiet == ["Background work that failed"]
+    assert quiet == ["Failed background tasks"]
 
 
 def test_what_is_no_number_is_no_data() -> None:

@@ -61,7 +61,7 @@ CHOSEN = '{job="midstreamer",namespace="$namespace",pod=~"$pod"'
 FAULTS: dict[str, tuple[Spoil, str]] = {
     "no title": (lambda board: board.update(title=""), "it has no title"),
     "no description": (lambda board: board.pop("description"), "it has no description"),
-    "no tag": (lambda board: board.update(tags=[]), "has not the tag midstreamer"),
+    "no tag": (lambda board: board.update(tags=[]), "does not have the tag midstreamer"),
     "editable": (lambda board: board.update(editable=True), "it is editable"),
     "one data source": (
         lambda board: panel(board)["datasource"].update(uid="prom-1"),
@@ -81,7 +81,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a variable that stays": (
         lambda board: board["templating"]["list"][1].update(refresh=1),
-        "not asked again when the time changes",
+        "is not refreshed when the time range changes",
     ),
     "a variable of nothing": (
         lambda board: board["templating"]["list"][1].update(
@@ -91,27 +91,27 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a variable of another kind": (
         lambda board: board["templating"]["list"][1].update(query="metrics(up)"),
-        "ask label_values",
+        "use label_values",
     ),
     "a variable for nothing": (
         lambda board: board["templating"]["list"].append(
             {"name": "pool", "type": "custom", "query": "a"}
         ),
-        "no panel takes the variable pool",
+        "no panel uses the variable pool",
     ),
     "a variable that is not there": (
         lambda board: board["templating"]["list"].pop(2),
-        "takes $pod, which is no variable",
+        "uses $pod, which is no variable",
     ),
     "a row that says": (
         lambda board: board["panels"][0].update(title="Latencies"),
         "its title is no question",
     ),
-    "no row": (lambda board: board["panels"].pop(0), "it stands in no row"),
+    "no row": (lambda board: board["panels"].pop(0), "it belongs to no row"),
     "no title of a panel": (lambda board: panel(board).update(title=""), "has 0 characters"),
     "two of one title": (
         lambda board: panel(board).update(title="How full"),
-        "another panel of the row is called so",
+        "another panel of the row has the same title",
     ),
     "a panel that says little": (
         lambda board: panel(board).update(description="Latency."),
@@ -126,12 +126,12 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         "its unit is 'furlong'",
     ),
     "a pie": (lambda board: panel(board).update(type="piechart"), "it is a piechart"),
-    "over another": (lambda board: panel(board, 1)["gridPos"].update(x=6), "it lies over"),
+    "over another": (lambda board: panel(board, 1)["gridPos"].update(x=6), "it overlaps"),
     "beyond the grid": (lambda board: panel(board, 1)["gridPos"].update(x=18), "column 30 of 24"),
-    "no query": (lambda board: panel(board).update(targets=[]), "it asks nothing"),
+    "no query": (lambda board: panel(board).update(targets=[]), "it has no query"),
     "no name of a line": (
         lambda board: panel(board)["targets"][0].update(legendFormat=""),
-        "a line of it has no name",
+        "one of its queries has no legend",
     ),
     "lines of one name": (
         lambda board: panel(board)["targets"][0].update(legendFormat="99 %"),
@@ -139,13 +139,13 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a name that is not there": (
         lambda board: panel(board)["targets"][0].update(legendFormat="{{pod}} {{node}}"),
-        "named by node, which they do not have",
+        "its legend names node, which the result does not have",
     ),
     "no way to traces": (
         lambda board: panel(board)["targets"][0].update(exemplar=False),
-        "no dot of it leads to a trace",
+        "none of its queries has exemplars",
     ),
-    "no PromQL": (lambda board: asks(board, "sum(("), "is no PromQL"),
+    "no PromQL": (lambda board: asks(board, "sum(("), "is not valid PromQL"),
     "a metric of nobody": (
         lambda board: asks(board, f"sum(midstreamer_gone{CHOSEN}}})"),
         "nobody publishes midstreamer_gone",
@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "a word of nobody": (
         lambda board: asks(board, f'sum(midstreamer_links{CHOSEN},kind=~"agent|clients"}})'),
-        "never says 'clients'",
+        "never has the value 'clients'",
     ),
     "a counter as it is": (
         lambda board: asks(board, f"sum(midstreamer_ticks_total{CHOSEN}}})"),
@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         lambda board: asks(
             board, f"sum(deriv(midstreamer_ticks_total{CHOSEN}}}[$__rate_interval]))"
         ),
-        "take rate, which knows of restarts",
+        "take rate, which handles restarts",
     ),
     "the rate of a gauge": (
         lambda board: asks(board, f"sum(rate(midstreamer_links{CHOSEN}}}[$__rate_interval]))"),
@@ -196,7 +196,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
             f" (rate(midstreamer_loop_lag_seconds_sum{CHOSEN}}}[$__rate_interval])))",
             "{{pod}}",
         ),
-        "histogram_quantile is of buckets",
+        "histogram_quantile needs buckets",
     ),
     "a label that is gone": (
         lambda board: asks(board, f"sum by (node) (midstreamer_links{CHOSEN}}})", "{{node}}"),

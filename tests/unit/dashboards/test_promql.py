@@ -42,8 +42,14 @@ def test_a_value_cannot_end_its_quotes() -> None:
     [
         (lambda: promql.rate(metrics.LINKS, "5m"), "midstreamer_links is a gauge"),
         (lambda: promql.series(metrics.LINKS, colour="red"), "no label 'colour': it has kind, job"),
-        (lambda: promql.series(metrics.LINKS, kind="clients"), "never says 'clients': it says"),
-        (lambda: promql.series(metrics.LINKS, component="frontend"), "never says 'frontend'"),
+        (
+            lambda: promql.series(metrics.LINKS, kind="clients"),
+            "never has the value 'clients': it has",
+        ),
+        (
+            lambda: promql.series(metrics.LINKS, component="frontend"),
+            "never has the value 'frontend'",
+        ),
         (lambda: promql.series(metrics.REQUEST_LATENCY_S), "histogram: no suffix does not fit"),
         (lambda: promql.series(metrics.LINKS, suffix="_bucket"), "gauge: _bucket does not fit"),
         (lambda: promql.within(0.3, metrics.REQUEST_LATENCY_S, "5m"), "no bucket 0.3: take one"),

@@ -90,7 +90,7 @@ def test_a_factor_divides_durations_and_changes_nothing_else() -> None:
 
 
 def test_a_duration_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="'5 minutes' is no duration: write a number"):
+    with pytest.raises(ValueError, match="'5 minutes' is not a duration: write a whole number"):
         rules.seconds("5 minutes")
 
 

@@ -23,7 +23,7 @@ def test_only_sources_of_the_suite_are_taken() -> None:
 
 
 def test_a_machine_without_the_suite_is_told_the_way_out() -> None:
-    with pytest.raises(Refused, match="give both BUILD_BASE and RUN_BASE"):
+    with pytest.raises(Refused, match="set both BUILD_BASE and RUN_BASE"):
         bases.sources({"/etc/apt/sources.list": SOURCES["/etc/apt/sources.list"]})
 
 

@@ -23,7 +23,7 @@ def test_the_builder_is_the_one_asked_for_or_the_first_there(
 
 
 def test_an_unknown_builder_is_refused_by_name() -> None:
-    with pytest.raises(Refused, match="BUILDER=kaniko: it is one of buildah, podman, docker"):
+    with pytest.raises(Refused, match="BUILDER=kaniko: give one of buildah, podman, docker"):
         commands.chosen("kaniko", {"buildah"})
 
 

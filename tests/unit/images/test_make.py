@@ -101,7 +101,7 @@ def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(
     changed = contents | {"services/midstreamer/new.py": b"x = 1\n"}
     monkeypatch.setattr(make, "_contents", lambda: changed)
 
-    with pytest.raises(Refused, match="no images of these sources: run `make images`"):
+    with pytest.raises(Refused, match="no images of the current sources: run `make images`"):
         make.found()
     make.make(ASKED)
 
@@ -173,5 +173,5 @@ def test_a_machine_without_a_builder_is_told_all_in_one_message(
 
 
 def test_one_base_alone_is_refused(log: Path) -> None:
-    with pytest.raises(Refused, match="given together or not at all"):
+    with pytest.raises(Refused, match="set both BUILD_BASE and RUN_BASE, or neither"):
         make.make(Asked(run_base="r"))

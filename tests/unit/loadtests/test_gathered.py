@@ -61,10 +61,10 @@ def test_a_failure_in_one_generator_breaks_the_threshold_of_all() -> None:
 def test_a_generator_that_told_nothing_is_a_threshold_that_is_not_held() -> None:
     made = gathered.judged([told()], ["failures<=0%"], 2)
 
-    assert made["broken"] == ["1 of 2 generators have told their figures"]
+    assert made["broken"] == ["1 of 2 generators have sent their results"]
     assert gathered.judged([told()], ["failures<=0%"], 1)["broken"] == []
 
 
 def test_without_figures_there_is_nothing_to_judge() -> None:
-    with pytest.raises(BadInput, match="no generator has told its figures"):
+    with pytest.raises(BadInput, match="no generator has sent its results"):
         gathered.judged([], ["failures<=0%"], 2)

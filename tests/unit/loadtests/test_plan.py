@@ -33,7 +33,7 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
     [
         ({"mix": {"fly": 1.0}}, "fly"),
         ({"mix": {"match": 0.0}}, "weights"),
-        ({"shape": Shape((), users=2)}, "without stages"),
+        ({"shape": Shape((), users=2)}, "has no stages"),
         ({"shape": Shape((steady(1, 1),), users=0)}, "0 users"),
         ({"shape": Shape((steady(1, 1),), users=1, slow_share=2)}, "slow_share"),
         ({"thresholds": ("fast",)}, "fast"),

@@ -93,5 +93,5 @@ def test_a_threshold_is_read_as_it_is_written(name: str, what: str, most_ms: int
 
 @pytest.mark.parametrize("text", ["", "match", "p99<=5", "p99<=5%", "failures<=1ms", "p100<=1ms"])
 def test_what_is_no_threshold_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(BadInput, match="match.p99<=50ms|failures are in %"):
+    with pytest.raises(BadInput, match="match.p99<=50ms|failures in %"):
         thresholds.parse(text)
