@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 
 if TYPE_CHECKING:  # importing the kernels is slow, and other commands do not need them
     from midstreamer.cli import run as runs
-    from midstreamer.market import judge as judges
+    from midstreamer.market.judgement import Judgement
 
 
-def judged(selection: runs.Selection) -> judges.Judgement:
+def judged(selection: runs.Selection) -> Judgement:
     """Run a backtest over one data set and judge the second half of its decisions."""
     from midstreamer.cli import run as runs
     from midstreamer.market import backtest
@@ -43,13 +43,14 @@ def judge(
     Example: midstreamer judge --data load --json judge.json
     """
     from midstreamer.cli import run as runs
+    from midstreamer.console import judgements as tables
     from midstreamer.console.terminal import console_here
-    from midstreamer.market import judge as judges
 
     console, judgements = console_here(), {}
     for name in (data,) if data else ("sp500", "load"):
         selection = runs.Selection(data=(name,), window=window, horizon=horizon)
         judgements[name] = judged(selection)
-        console.print(judges.rendered(judgements[name]))
+        console.print(tables.table(judgements[name]))
     if json_report is not None:
-        json_report.write_text(json.dumps(judgements, indent=2) + "\n", encoding="utf-8")
+        encoded = msgspec.json.format(msgspec.json.encode(judgements), indent=2)
+        json_report.write_bytes(encoded + b"\n")

@@ -17,7 +17,8 @@ from midstreamer.domain.decision import Decision, Direction, Reason
 from midstreamer.domain.match import Match
 from midstreamer.domain.specification import Transform
 from midstreamer.domain.verdict import Verdict
-from midstreamer.market.report import Figure, JudgedPart, Kept, Latency, Part, Report, Rival, Share
+from midstreamer.market.judgement import Figure
+from midstreamer.market.report import JudgedPart, Kept, Latency, Part, Report, Rival, Share
 from midstreamer.market.rows import instant
 from midstreamer.protocol.frames import Surveyed
 

@@ -7,11 +7,10 @@ Figures that are compared with each other use the same draws.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from midstreamer.domain.series import Floats, Integers
+from midstreamer.market.judgement import Figure
 
 DRAWS = 1000
 """Number of bootstrap draws."""
@@ -19,14 +18,6 @@ BLOCK_MIN = 20
 """Shortest block, in distinct times."""
 LEVEL = 0.95
 """Confidence level of the intervals."""
-
-
-class Figure(NamedTuple):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Blocks:

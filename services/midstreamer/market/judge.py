@@ -11,18 +11,17 @@ stream is judged after it has learned. The figures are:
   and on an equal number of its own most confident decisions. A rival that does better is reported
   as winning.
 
-Each figure has a 95 % interval by block bootstrap. The result is a plain dict that can be encoded
-as JSON.
+Each figure has a 95 % interval by block bootstrap. The result is a `market.judgement.Judgement`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
-from rich.table import Table
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
@@ -30,12 +29,11 @@ from midstreamer.domain.series import Floats
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import baselines, bootstrap
 from midstreamer.market.backtest import Memory, Points
+from midstreamer.market.bootstrap import figure
+from midstreamer.market.judgement import Judgement, RivalJudgement, Threshold
 
-Judgement = dict[str, Any]
-"""The result of judging: a dict that can be encoded as JSON."""
 
-
-class _Judged(NamedTuple):
+class _Sample(NamedTuple):
     """The decisions that are judged, in time order, with arrays of shape (n,)."""
 
     pairs: list[tuple[Decision, Verdict]]
@@ -81,11 +79,10 @@ def judge_decisions(
     pairs = _paired(decisions, verdicts)
     times = np.unique([decision.time for decision, _ in pairs])
     begin = int(times[len(times) // 2]) if after is None else after
-    judged = _judged([pair for pair in pairs if pair[0].time >= begin], draws)
-    judgement = _summary(judged, begin)
-    judgement["rivals"] = [] if series is None else _rivals(judged, series, seasons)
-    judgement["winners"] = [rival["name"] for rival in judgement["rivals"] if rival["wins"]]
-    return judgement
+    sample = _sample([pair for pair in pairs if pair[0].time >= begin], draws)
+    rivals = () if series is None else _rivals(sample, series, seasons)
+    winners = tuple(rival.name for rival in rivals if rival.wins)
+    return msgspec.structs.replace(_summary(sample, begin), rivals=rivals, winners=winners)
 
 
 def _paired(
@@ -110,12 +107,12 @@ def _paired(
     return sorted(pairs, key=lambda pair: (pair[0].time, pair[0].series))
 
 
-def _judged(pairs: list[tuple[Decision, Verdict]], draws: int) -> _Judged:
+def _sample(pairs: list[tuple[Decision, Verdict]], draws: int) -> _Sample:
     """Return the pairs with the arrays that the figures need."""
     if not pairs:
         raise BadInput("no decision with a verdict is left to judge: choose an earlier time")
     times = np.array([decision.time for decision, _ in pairs])
-    return _Judged(
+    return _Sample(
         pairs=pairs,
         blocks=bootstrap.Blocks(times, pairs[0][0].specification.horizon, draws=draws),
         rose=np.array([float(verdict.change > 0.0) for _, verdict in pairs]),
@@ -127,103 +124,97 @@ def _judged(pairs: list[tuple[Decision, Verdict]], draws: int) -> _Judged:
     )
 
 
-def _summary(judged: _Judged, begin: int) -> Judgement:
+def _summary(sample: _Sample, begin: int) -> Judgement:
     """Return all figures except those of the rivals."""
-    specification = judged.pairs[0][0].specification
-    bounded = np.array([float(math.isfinite(d.high - d.low)) for d, _ in judged.pairs])
-    covered = bounded * np.array([float(verdict.covered) for _, verdict in judged.pairs])
-    ones, blocks = np.ones(len(judged.pairs)), judged.blocks
-    rises = judged.rose.mean()
-    return {
-        "universe": specification.universe,
-        "stream": specification.stream,
-        "after": begin,
-        "decisions": len(judged.pairs),
-        "emitted": int(judged.emitted.sum()),
-        "target": specification.target,
-        "precision": _shown(blocks.ratio(judged.hit * judged.emitted, judged.emitted)),
-        "base_rate": float(max(rises, 1.0 - rises)),
-        "hit": _shown(blocks.ratio(judged.hit, ones)),
-        "coverage_target": specification.coverage,
-        "coverage": _shown(blocks.ratio(covered, bounded)),
-        "winkler": _mean_winkler(judged),
-        "brier": float(judged.brier.mean()),
-        "brier_climatology": float(judged.base_brier.mean()),
-        "brier_skill": _shown(1.0 - blocks.ratio(judged.brier, judged.base_brier)),
-        "fixed_threshold": _hindsight(judged, specification.target),
-    }
+    specification = sample.pairs[0][0].specification
+    bounded = np.array([float(math.isfinite(d.high - d.low)) for d, _ in sample.pairs])
+    covered = bounded * np.array([float(verdict.covered) for _, verdict in sample.pairs])
+    ones, blocks = np.ones(len(sample.pairs)), sample.blocks
+    rises = sample.rose.mean()
+    return Judgement(
+        universe=specification.universe,
+        stream=specification.stream,
+        after=begin,
+        decisions=len(sample.pairs),
+        emitted=int(sample.emitted.sum()),
+        target=specification.target,
+        precision=figure(blocks.ratio(sample.hit * sample.emitted, sample.emitted)),
+        base_rate=float(max(rises, 1.0 - rises)),
+        hit=figure(blocks.ratio(sample.hit, ones)),
+        coverage_target=specification.coverage,
+        coverage=figure(blocks.ratio(covered, bounded)),
+        winkler=_mean_winkler(sample),
+        brier=float(sample.brier.mean()),
+        brier_climatology=float(sample.base_brier.mean()),
+        brier_skill=figure(1.0 - blocks.ratio(sample.brier, sample.base_brier)),
+        fixed_threshold=_hindsight(sample, specification.target),
+    )
 
 
-def _shown(ratios: Floats) -> dict[str, float] | None:
-    """Return a figure with its interval as a dict; None when there is none."""
-    figure = bootstrap.figure(ratios)
-    return None if figure is None else figure._asdict()
-
-
-def _mean_winkler(judged: _Judged) -> float | None:
+def _mean_winkler(sample: _Sample) -> float | None:
     """Return the mean interval score of the finite intervals; None when there are none."""
-    finite = [verdict.winkler for _, verdict in judged.pairs if math.isfinite(verdict.winkler)]
+    finite = [verdict.winkler for _, verdict in sample.pairs if math.isfinite(verdict.winkler)]
     return float(np.mean(finite)) if finite else None
 
 
-def _hindsight(judged: _Judged, target: float) -> Judgement:
+def _hindsight(sample: _Sample, target: float) -> Threshold:
     """Return what the lowest confidence threshold that keeps the target would have given."""
-    order = np.argsort(-judged.confidence, kind="stable")
-    confidence = judged.confidence[order]
-    precision = np.cumsum(judged.hit[order]) / np.arange(1, len(order) + 1)
+    order = np.argsort(-sample.confidence, kind="stable")
+    confidence = sample.confidence[order]
+    precision = np.cumsum(sample.hit[order]) / np.arange(1, len(order) + 1)
     # A threshold accepts either all decisions of equal confidence or none of them.
     ends = np.append(confidence[1:] < confidence[:-1], True)
     held = np.flatnonzero(ends & (precision >= target))
     count = int(held[-1]) + 1 if held.size else 0
-    return {
-        "emitted": count,
-        "confidence": float(confidence[count - 1]) if count else None,
-        "share": float(judged.emitted.sum() / count) if count else None,
-    }
+    return Threshold(
+        emitted=count,
+        confidence=float(confidence[count - 1]) if count else None,
+        share=float(sample.emitted.sum() / count) if count else None,
+    )
 
 
 def _rivals(
-    judged: _Judged, series: Mapping[str, Points], seasons: Sequence[int]
-) -> list[Judgement]:
+    sample: _Sample, series: Mapping[str, Points], seasons: Sequence[int]
+) -> tuple[RivalJudgement, ...]:
     """Return the figures of every rival."""
-    memory = Memory(series, judged.pairs[0][0].specification)
+    memory = Memory(series, sample.pairs[0][0].specification)
     row = {name: place for place, name in enumerate(memory.names)}
     cases = baselines.Cases(
         memory=memory,
-        row=np.array([row[decision.series] for decision, _ in judged.pairs]),
-        index=np.array([decision.index for decision, _ in judged.pairs]),
-        time=np.array([decision.time for decision, _ in judged.pairs]),
-        scale=np.array([decision.scale for decision, _ in judged.pairs]),
-        base=np.array([decision.arms[0] for decision, _ in judged.pairs]),
+        row=np.array([row[decision.series] for decision, _ in sample.pairs]),
+        index=np.array([decision.index for decision, _ in sample.pairs]),
+        time=np.array([decision.time for decision, _ in sample.pairs]),
+        scale=np.array([decision.scale for decision, _ in sample.pairs]),
+        base=np.array([decision.arms[0] for decision, _ in sample.pairs]),
     )
-    return [_beside(judged, rival) for rival in baselines.all_of(cases, seasons)]
+    return tuple(_beside(sample, rival) for rival in baselines.all_of(cases, seasons))
 
 
-def _beside(judged: _Judged, rival: baselines.Rival) -> Judgement:
+def _beside(sample: _Sample, rival: baselines.Rival) -> RivalJudgement:
     """Return the figures of one rival, on the same decisions and bootstrap draws as ours."""
-    blocks, ones = judged.blocks, np.ones(len(judged.pairs))
-    change = np.array([verdict.change for _, verdict in judged.pairs])
+    blocks, ones = sample.blocks, np.ones(len(sample.pairs))
+    change = np.array([verdict.change for _, verdict in sample.pairs])
     hit = (np.sign(rival.lean) * np.sign(change) > 0.0).astype(float)
-    chosen = _most_confident(rival.lean, int(judged.emitted.sum()))
-    ours = blocks.ratio(judged.hit, ones)
-    precision = blocks.ratio(judged.hit * judged.emitted, judged.emitted)
+    chosen = _most_confident(rival.lean, int(sample.emitted.sum()))
+    ours = blocks.ratio(sample.hit, ones)
+    precision = blocks.ratio(sample.hit * sample.emitted, sample.emitted)
     theirs, same_count = blocks.ratio(hit, ones), blocks.ratio(hit * chosen, chosen)
     compared = {"hit": theirs - ours, "precision": same_count - precision}
     skill = None
     if rival.probability is not None:
-        loss = (rival.probability - judged.rose) ** 2
-        skill = 1.0 - blocks.ratio(loss, judged.base_brier)
-        compared["brier"] = skill - (1.0 - blocks.ratio(judged.brier, judged.base_brier))
-    return {
-        "name": rival.name,
-        "hit": _shown(theirs),
-        "hit_on_emitted": _shown(blocks.ratio(hit * judged.emitted, judged.emitted)),
-        "precision_same_count": _shown(same_count),
-        "brier_skill": None if skill is None else _shown(skill),
-        "ahead_by": {name: _shown(ratios) for name, ratios in compared.items()},
-        "wins": [name for name, ratios in compared.items() if ratios[0] > 0.0],
-        "wins_clearly": [name for name, ratios in compared.items() if _above_zero(ratios)],
-    }
+        loss = (rival.probability - sample.rose) ** 2
+        skill = 1.0 - blocks.ratio(loss, sample.base_brier)
+        compared["brier"] = skill - (1.0 - blocks.ratio(sample.brier, sample.base_brier))
+    return RivalJudgement(
+        name=rival.name,
+        hit=figure(theirs),
+        hit_on_emitted=figure(blocks.ratio(hit * sample.emitted, sample.emitted)),
+        precision_same_count=figure(same_count),
+        brier_skill=None if skill is None else figure(skill),
+        ahead_by={name: figure(ratios) for name, ratios in compared.items()},
+        wins=tuple(name for name, ratios in compared.items() if ratios[0] > 0.0),
+        wins_clearly=tuple(name for name, ratios in compared.items() if _above_zero(ratios)),
+    )
 
 
 def _most_confident(lean: Floats, count: int) -> Floats:
@@ -236,61 +227,5 @@ def _most_confident(lean: Floats, count: int) -> Floats:
 
 def _above_zero(ratios: Floats) -> bool:
     """Return whether the whole interval of a difference lies above zero."""
-    figure = bootstrap.figure(ratios)
-    return figure is not None and figure.low > 0.0
-
-
-def rendered(judgement: Judgement) -> Table:
-    """Return the judgement as a table for people."""
-    fixed = judgement["fixed_threshold"]
-    table = Table(
-        title=f"{judgement['universe']}: {judgement['decisions']:,} decisions judged,"
-        f" {judgement['emitted']:,} signals"
-        f" (a fixed threshold in hindsight: {fixed['emitted']:,})",
-        caption=_verdict_on_rivals(judgement),
-    )
-    table.add_column("")
-    for heading in ("hit, all", "hit, signals", "precision", "Brier skill", "coverage"):
-        table.add_column(heading, justify="right")
-    table.add_row(
-        "midstreamer",
-        _percent(judgement["hit"]),
-        _percent(judgement["precision"]),
-        f"{_percent(judgement['precision'])} of {judgement['target']:.1%}",
-        _percent(judgement["brier_skill"]),
-        f"{_percent(judgement['coverage'])} of {judgement['coverage_target']:.1%}",
-    )
-    for rival in judgement["rivals"]:
-        table.add_row(
-            rival["name"],
-            _percent(rival["hit"]),
-            _percent(rival["hit_on_emitted"]),
-            _percent(rival["precision_same_count"]),
-            _percent(rival["brier_skill"]),
-            "",
-        )
-    return table
-
-
-def _percent(figure: Mapping[str, float] | None) -> str:
-    """Return a figure with its interval as percentages."""
-    if figure is None:
-        return "-"
-    return f"{figure['value']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}]"
-
-
-def _verdict_on_rivals(judgement: Judgement) -> str:
-    """Return one line that names the rivals that do better, or says that none does."""
-    if not judgement["rivals"]:
-        return ""
-    ahead = [
-        f"{rival['name']} ({', '.join(_emphasis(rival, name) for name in rival['wins'])})"
-        for rival in judgement["rivals"]
-        if rival["wins"]
-    ]
-    return f"better than midstreamer: {'; '.join(ahead)}" if ahead else "no rival does better"
-
-
-def _emphasis(rival: Judgement, name: str) -> str:
-    """Return the name of a figure, marked when the rival is clearly better."""
-    return f"{name}, clearly" if name in rival["wins_clearly"] else name
+    difference = figure(ratios)
+    return difference is not None and difference.low > 0.0

@@ -8,8 +8,8 @@ interval too narrow. ``midstreamer run --json-schema`` prints the schema of `Rep
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import bootstrap
+from midstreamer.market.judgement import Figure, Judgement
 from midstreamer.market.rows import instant
 from midstreamer.market.tally import Latencies, Settled, Tally
 
@@ -48,14 +49,6 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_ms: float
     count: int
     """Number of durations measured."""
-
-
-class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -290,7 +283,7 @@ def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share 
     else:
         blocks = bootstrap.Blocks(moments, horizon)
         interval = bootstrap.figure(blocks.ratio(won, np.ones(len(won))))
-        _, low, high = interval if interval is not None else (value, 0.0, 1.0)
+        low, high = (interval.low, interval.high) if interval is not None else (0.0, 1.0)
     return Share(value, low, high, len(times))
 
 
@@ -301,15 +294,20 @@ def wilson(share: float, trials: float) -> tuple[float, float]:
     return float(max(0.0, (centre - spread) / shrink)), float(min(1.0, (centre + spread) / shrink))
 
 
-def judged_of(judgement: Mapping[str, Any]) -> JudgedPart:
+def judged_of(judgement: Judgement) -> JudgedPart:
     """Return the result of `market.judge` in the layout of the report."""
-    known = {name: judgement[name] for name in JudgedPart.__struct_fields__ if name in judgement}
     rivals = [
-        {name: rival[name] for name in Rival.__struct_fields__} for rival in judgement["rivals"]
+        Rival(**{name: getattr(rival, name) for name in Rival.__struct_fields__})
+        for rival in judgement.rivals
     ]
-    known |= {
-        "after": instant(judgement["after"]),
-        "fixed_threshold_emitted": judgement["fixed_threshold"]["emitted"],
-        "rivals": rivals,
-    }
-    return msgspec.convert(known, JudgedPart)
+    return JudgedPart(
+        after=instant(judgement.after),
+        decisions=judgement.decisions,
+        emitted=judgement.emitted,
+        precision=judgement.precision,
+        hit=judgement.hit,
+        coverage=judgement.coverage,
+        brier_skill=judgement.brier_skill,
+        fixed_threshold_emitted=judgement.fixed_threshold.emitted,
+        rivals=tuple(rivals),
+    )

@@ -13,6 +13,7 @@ from midstreamer.domain.decision import Direction, Reason
 from midstreamer.domain.match import Matches
 from midstreamer.domain.specification import Specification, Transform
 from midstreamer.market import report
+from midstreamer.market.judgement import Figure
 from midstreamer.market.tally import Tally
 from midstreamer.protocol.frames import SeriesSummary, Surveyed
 from tests.support.client import DAY, a_decision, a_verdict
@@ -121,7 +122,7 @@ def test_a_part_that_was_stopped_and_decided_nothing() -> None:
 
 
 def test_rivals_that_win_are_named() -> None:
-    figure = report.Figure(0.6, 0.5, 0.7)
+    figure = Figure(0.6, 0.5, 0.7)
     rivals = (
         report.Rival("ridge", figure, None, figure, ("hit", "brier"), ("brier",)),
         report.Rival("majority", figure, figure, None, (), ()),

@@ -1,18 +1,19 @@
 """The judgement: figures with intervals, and rivals that win are named."""
 
 import io
-import json
 
 import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
+from midstreamer.console import judgements
 from midstreamer.domain.decision import Decision, Direction
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest, bootstrap, judge
 from midstreamer.market.backtest import Walk
+from midstreamer.market.judgement import Judgement, Threshold
 from tests.support import reasoning as make
 
 SPECIFICATION = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)
@@ -27,12 +28,12 @@ def record() -> backtest.Record:
 def test_the_judgement_is_of_the_second_half_and_fit_for_json(record: backtest.Record) -> None:
     made = judge.judge_decisions(record.decisions, record.verdicts, UNIVERSE, seasons=(24,))
     settled = len(record.verdicts)
-    assert made["decisions"] == settled - settled // 2
-    names = [rival["name"] for rival in made["rivals"]]
+    assert made.decisions == settled - settled // 2
+    names = [rival.name for rival in made.rivals]
     assert names == [
         "majority", "momentum", "euclid vote", "euclid margin", "season 24", "ridge",
     ]  # fmt: skip
-    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Judgement) == made
 
 
 def test_the_figures_are_what_counting_gives(record: backtest.Record) -> None:
@@ -45,13 +46,14 @@ def test_the_figures_are_what_counting_gives(record: backtest.Record) -> None:
         if d.time >= begin and d.experience_id in verdict
     ]
     said = [v.hit for d, v in pairs if d.emitted]
-    assert made["emitted"] == len(said)
-    assert made["precision"]["value"] == pytest.approx(np.mean(said))
-    assert made["coverage"]["value"] == pytest.approx(np.mean([v.covered for _, v in pairs]))
+    assert made.precision and made.coverage and made.brier_skill
+    assert made.emitted == len(said)
+    assert made.precision.value == pytest.approx(np.mean(said))
+    assert made.coverage.value == pytest.approx(np.mean([v.covered for _, v in pairs]))
     loss = np.sum([v.brier for _, v in pairs]) / np.sum([v.brier_arms[0] for _, v in pairs])
-    assert made["brier_skill"]["value"] == pytest.approx(1.0 - loss)
-    assert made["precision"]["low"] <= made["precision"]["value"] <= made["precision"]["high"]
-    assert made["rivals"] == made["winners"] == []
+    assert made.brier_skill.value == pytest.approx(1.0 - loss)
+    assert made.precision.low <= made.precision.value <= made.precision.high
+    assert (made.rivals, made.winners) == ((), ())
 
 
 def test_arrival_order_of_decisions_and_verdicts_does_not_matter(record: backtest.Record) -> None:
@@ -74,29 +76,29 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
     # Sure and right, then a tie of three with one hit; 3 of 4 holds 0.7, 3 of 5 does not.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
-    made = judge.judge_decisions(decisions, verdicts, after=0)["fixed_threshold"]
-    assert (made["emitted"], made["confidence"]) == (2, 0.9)
-    assert made["share"] == 2.5
+    made = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
+    assert (made.emitted, made.confidence) == (2, 0.9)
+    assert made.share == 2.5
 
 
 def test_a_threshold_that_nothing_holds_emits_nothing() -> None:
     made = judge.judge_decisions(*made_up([0.9, 0.8], [False, False]), after=0)
-    assert made["fixed_threshold"] == {"emitted": 0, "confidence": None, "share": None}
+    assert made.fixed_threshold == Threshold(emitted=0, confidence=None, share=None)
 
 
 def test_a_rival_that_wins_is_named(record: backtest.Record) -> None:
     wrong = [msgspec.structs.replace(v, hit=False, brier=0.9) for v in record.verdicts]
     made = judge.judge_decisions(record.decisions, wrong, UNIVERSE, seasons=(24,))
-    assert {"season 24", "ridge", "euclid margin"} <= set(made["winners"])
-    ridge = made["rivals"][-1]
-    assert ridge["wins_clearly"] == ["hit", "precision", "brier"]
+    assert {"season 24", "ridge", "euclid margin"} <= set(made.winners)
+    ridge = made.rivals[-1]
+    assert ridge.wins_clearly == ("hit", "precision", "brier")
     assert "better than midstreamer" in shown(made)
     assert "ridge" in shown(made).rpartition("better than midstreamer")[2]
 
 
-def shown(made: judge.Judgement) -> str:
+def shown(made: Judgement) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(judge.rendered(made))
+    console.print(judgements.table(made))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -104,8 +106,8 @@ def shown(made: judge.Judgement) -> str:
 def test_a_silent_stream_is_judged_without_precision(record: backtest.Record) -> None:
     silent = [msgspec.structs.replace(d, direction=None) for d in record.decisions]
     made = judge.judge_decisions(silent, record.verdicts, UNIVERSE)
-    assert made["precision"] is None
-    assert made["emitted"] == 0
+    assert made.precision is None
+    assert made.emitted == 0
     assert "- of 70.0%" in shown(made)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from midstreamer.domain.decision import Direction
 from midstreamer.domain.specification import Specification
 from midstreamer.market import report
+from midstreamer.market.judgement import Figure, Judgement, RivalJudgement, Threshold
 from midstreamer.market.replay import Loading, Resumed, Stepped, Waiting
 from midstreamer.market.tally import Latencies, Tally
 from tests.support.client import DAY, a_decision, a_verdict
@@ -139,17 +140,18 @@ def test_quantiles_of_latencies_are_within_their_buckets(taken: list[float], sha
 
 
 def test_a_judgement_is_published_with_its_rivals() -> None:
-    figure = {"value": 0.6, "low": 0.5, "high": 0.7}
-    rival = {
-        "name": "ridge", "hit": figure, "precision_same_count": None, "brier_skill": figure,
-        "wins": ["hit"], "wins_clearly": [], "hit_on_emitted": None,
-    }  # fmt: skip
+    figure = Figure(0.6, 0.5, 0.7)
+    rival = RivalJudgement(
+        name="ridge", hit=figure, hit_on_emitted=None, precision_same_count=None,
+        brier_skill=figure, ahead_by={"hit": figure}, wins=("hit",), wins_clearly=(),
+    )  # fmt: skip
     made = report.judged_of(
-        {
-            "after": 5 * DAY, "decisions": 10, "emitted": 2, "precision": figure, "hit": figure,
-            "coverage": None, "brier_skill": figure, "fixed_threshold": {"emitted": 4},
-            "rivals": [rival], "universe": "sp500",
-        }
+        Judgement(
+            universe="sp500", stream="s", after=5 * DAY, decisions=10, emitted=2, target=0.6,
+            precision=figure, base_rate=0.5, hit=figure, coverage_target=0.8, coverage=None,
+            winkler=None, brier=0.2, brier_climatology=0.25, brier_skill=figure,
+            fixed_threshold=Threshold(4, 0.7, 0.5), rivals=(rival,), winners=("ridge",),
+        )
     )  # fmt: skip
     assert (made.after, made.fixed_threshold_emitted) == ("1970-01-06", 4)
     assert made.rivals[0].name == "ridge"

@@ -161,11 +161,13 @@ def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
 
 
 def test_on_outcomes_that_follow_nothing_the_skill_covers_nought() -> None:
-    shuffled = judge.judge_decisions(*stream(0.5))["brier_skill"]
-    assert shuffled["low"] <= 0.0 <= shuffled["high"]
-    assert shuffled["value"] > -0.02
-    real = judge.judge_decisions(*stream(0.8))["brier_skill"]
-    assert real["low"] > 0.1
+    shuffled = judge.judge_decisions(*stream(0.5)).brier_skill
+    assert shuffled
+    assert shuffled.low <= 0.0 <= shuffled.high
+    assert shuffled.value > -0.02
+    real = judge.judge_decisions(*stream(0.8)).brier_skill
+    assert real
+    assert real.low > 0.1
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1000.0, 0.0), (1.0, 500.0), (0.01, -3.0)])

@@ -1,0 +1,80 @@
+"""The result of judging decisions, as values: `market.judge` computes it, `console` shows it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """The lowest confidence threshold that keeps the target precision, chosen in hindsight."""
+
+    emitted: int
+    """Number of signals that the threshold would have given."""
+    confidence: float | None
+    """The threshold; none when no threshold keeps the target."""
+    share: float | None
+    """Signals that were given, divided by ``emitted``; none when ``emitted`` is 0."""
+
+
+class RivalJudgement(msgspec.Struct, frozen=True):
+    """Another forecasting method, judged on the same decisions."""
+
+    name: str
+    hit: Figure | None
+    """Share of all decisions whose direction the rival forecast correctly."""
+    hit_on_emitted: Figure | None
+    """The same share among the decisions with a signal of Midstreamer."""
+    precision_same_count: Figure | None
+    """The rival's hit rate on its own most confident decisions, as many as there were signals."""
+    brier_skill: Figure | None
+    """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
+    ahead_by: dict[str, Figure | None]
+    """The rival's figure minus Midstreamer's, for hit, precision and brier."""
+    wins: tuple[str, ...]
+    """Figures in which the rival did better than Midstreamer: hit, precision, brier."""
+    wins_clearly: tuple[str, ...]
+    """Figures in which the whole 95 % interval of the difference favours the rival."""
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """Figures of the judged decisions of one stream, and of every rival on the same decisions."""
+
+    universe: str
+    stream: str
+    after: int
+    """Time of the first decision that is judged, in ns since 1970."""
+    decisions: int
+    """Number of decisions judged."""
+    emitted: int
+    """Number of signals among the decisions judged."""
+    target: float
+    """Precision that the specification asks of signals."""
+    precision: Figure | None
+    """Share of signals whose direction was right; none without signals."""
+    base_rate: float
+    """Share of decisions that the better of "always LONG" and "always SHORT" gets right."""
+    hit: Figure | None
+    """Share of all decisions whose direction was forecast correctly."""
+    coverage_target: float
+    coverage: Figure | None
+    """Share of finite intervals that held the outcome."""
+    winkler: float | None
+    """Mean interval score of the finite intervals; none without finite intervals."""
+    brier: float
+    """Mean Brier score of the forecasts."""
+    brier_climatology: float
+    """Mean Brier score of the share of past rises."""
+    brier_skill: Figure | None
+    """1 minus the quotient of the two Brier scores; above 0 is better than climatology."""
+    fixed_threshold: Threshold
+    rivals: tuple[RivalJudgement, ...] = ()
+    winners: tuple[str, ...] = ()
+    """Names of the rivals that did better in some figure."""
