@@ -46,7 +46,9 @@ def test_the_figures_are_what_counting_gives(record: backtest.Record) -> None:
         if d.time >= begin and d.experience_id in verdict
     ]
     said = [v.hit for d, v in pairs if d.emitted]
-    assert made.precision and made.coverage and made.brier_skill
+    assert made.precision
+    assert made.coverage
+    assert made.brier_skill
     assert made.emitted == len(said)
     assert made.precision.value == pytest.approx(np.mean(said))
     assert made.coverage.value == pytest.approx(np.mean([v.covered for _, v in pairs]))
