@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import sys
 from collections.abc import Callable
 
@@ -141,9 +143,13 @@ def main() -> int:
         help="seconds without a fault at the start; default: one hour divided by the factor",
     )
     given = parser.parse_args()
-    if given.command == "alerts-live":
-        return alerts_live(given.factor, given.only, given.healthy)
-    return live(given.seconds) if given.command == "live" else COMMANDS[given.command]()
+    # SIGTERM ends the fleet and Prometheus in order, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        if given.command == "alerts-live":
+            return alerts_live(given.factor, given.only, given.healthy)
+        return live(given.seconds) if given.command == "live" else COMMANDS[given.command]()
+    return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
