@@ -268,8 +268,9 @@ async def _replaced(connection: Any, made: Decision) -> None:
     """Store a decision over the one with its id, all columns as sync would write them."""
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute("DELETE FROM decisions WHERE experience_id = $1", made.experience_id)
-    query = queries.load()["add_decisions"]
-    await connection.execute(query, *rows.decisions([made]))
+    sql = queries.load()
+    columns = sql.bind("add_decisions", rows.decisions([made]))
+    await connection.execute(sql["add_decisions"], *columns)
 
 
 async def test_a_verdict_changed_in_body_and_columns_alike_is_not_what_the_ticks_give(
@@ -282,7 +283,9 @@ async def test_a_verdict_changed_in_body_and_columns_alike_is_not_what_the_ticks
         await connection.execute(
             "DELETE FROM verdicts WHERE experience_id = $1", made.experience_id
         )
-        await connection.execute(queries.load()["add_verdicts"], *rows.verdicts([made]))
+        sql = queries.load()
+        columns = sql.bind("add_verdicts", rows.verdicts([made]))
+        await connection.execute(sql["add_verdicts"], *columns)
         assert "body.hit" in words(await audited(connection))
 
 

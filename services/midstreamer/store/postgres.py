@@ -323,7 +323,8 @@ class PostgresStore:
         found = await connection.fetch(_SQL["members_live"])
         members = tuple(rows.member(row) for row in found)
         if changed:
-            await connection.execute(_SQL["add_feed"], *rows.feed([Joined(members)], position))
+            columns = _SQL.bind("add_feed", rows.feed([Joined(members)], position))
+            await connection.execute(_SQL["add_feed"], *columns)
             position += 1
             await connection.execute(_SQL["advance_head"], position, 0, 0, 0, 0)
         return FleetView(position, members, changed, _asked(found, name))

@@ -52,15 +52,6 @@ Distances = Callable[[Specification, Floats, Floats], Floats]
 
 Its arguments are the specification, the window and the other windows, both transformed."""
 
-_DECISION = (
-    *("experience_id", "specification", "series", "time", "index", "due_index", "direction"),
-    *("reason", "probability", "confidence", "low", "high", "state_version", "library", "kernel"),
-)
-_VERDICT = (
-    *("experience_id", "series", "time", "due_time", "change", "outcome", "hit", "covered"),
-    *("brier", "winkler"),
-)
-
 
 class Rules(NamedTuple):
     """The functions of the package `reasoning` that make decisions, verdicts and states."""
@@ -87,10 +78,8 @@ def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
         decision = rows.decision(row["body"])
     except Exception as error:
         return None, [undecodable("decisions", key, row["body"], error)]
-    *plain, _ = (column[0] for column in rows.decisions([decision]))
-    found = list(
-        columns("decisions", key, row, dict(zip(_DECISION, plain, strict=True)), body="body")
-    )
+    derived = _first(rows.decisions([decision]))
+    found = list(columns("decisions", key, row, derived, body="body"))
     found += unknown("decisions", key, row["body"], Decision)
     window = Window(decision.series, decision.time, decision.window)
     right = decisions.experience_id(decision.specification, window)
@@ -103,6 +92,11 @@ def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
         found.append(finding("decisions", key, "body.specification", "invalid", error.message))
         return None, found
     return decision, found
+
+
+def _first(values: rows.Columns) -> dict[str, Any]:
+    """Return the first row of some columns, without its body."""
+    return {name: column[0] for name, column in values.items() if name != "body"}
 
 
 def runs_of(decision: Decision) -> list[Key]:
@@ -298,8 +292,7 @@ def verdict_of(row: Row) -> tuple[Verdict | None, list[Finding]]:
         verdict = rows.verdict(row["body"])
     except Exception as error:
         return None, [undecodable("verdicts", key, row["body"], error)]
-    *plain, _ = (column[0] for column in rows.verdicts([verdict]))
-    derived = dict(zip(_VERDICT, plain, strict=True))
+    derived = _first(rows.verdicts([verdict]))
     found = list(columns("verdicts", key, row, derived, body="body"))
     return verdict, [*found, *unknown("verdicts", key, row["body"], Verdict)]
 

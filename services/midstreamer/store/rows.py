@@ -14,22 +14,25 @@ import msgspec
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput, MidstreamerError
+from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import codec
 from midstreamer.protocol.frames import Change, Learned, Member, SeriesSummary
-from midstreamer.store.ports import Effects, Event, Unreadable, Usage
+from midstreamer.store.ports import Effects, Event, Mark, StoredState, Unreadable, Usage
 
-Columns = list[list[Any]]
-"""Arguments of a query, one list for each column."""
+Columns = dict[str, list[Any]]
+"""Arguments of a query by name, one list for each column; all lists have the same length."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decision = msgspec.msgpack.Decoder(Decision)
 _verdict = msgspec.msgpack.Decoder(Verdict)
 
 
-def _turned(rows: Iterable[tuple[Any, ...]]) -> Columns:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _fields(values: Iterable[Any], *names: str) -> Columns:
+    """Return a column for each of these fields of the values."""
+    kept = list(values)
+    return {name: [getattr(value, name) for value in kept] for name in names}
 
 
 def json(value: Any) -> str:
@@ -103,61 +106,100 @@ def member(row: Mapping[str, Any]) -> Member:
     )
 
 
+def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
+    """Return the columns of the series that these columns of ticks extend, by the table series.
+
+    ``makers`` names the identity that created a series, for new series.
+    """
+    grown: dict[str, SeriesSummary] = {}
+    for column in columns:
+        times, values = column.times_array(), column.values_array()
+        before = grown.get(column.series)
+        grown[column.series] = SeriesSummary(
+            column.series,
+            (before.count if before else 0) + len(column),
+            before.first_time if before else int(times[0]),
+            int(times[-1]),
+            float(values[-1]),
+        )
+    same = _fields(grown.values(), "count", "first_time", "last_time", "last_value")
+    identities = [makers.get(name, "") for name in grown]
+    return same | {"name": list(grown), "identity": identities}
+
+
+def points(placed: Sequence[tuple[int, int, Column]]) -> Columns:
+    """Return the columns of ticks, by the table points.
+
+    Each of ``placed`` is the id of a series, the position of the first tick, and the ticks.
+    """
+    columns: Columns = {"series_id": [], "index": [], "time": [], "value": []}
+    for series_id, start, column in placed:
+        columns["series_id"] += [series_id] * len(column)
+        columns["index"] += range(start, start + len(column))
+        columns["time"] += column.times_array().tolist()
+        columns["value"] += column.values_array().tolist()
+    return columns
+
+
 def specifications(decisions: Sequence[Decision]) -> Columns:
-    """Return the columns digest, stream and JSON of each distinct specification."""
+    """Return the columns of each distinct specification of these decisions."""
     distinct = {decision.specification for decision in decisions}
-    return _turned(sorted((spec.digest, spec.stream, json(spec)) for spec in distinct))
+    ordered = sorted(distinct, key=lambda specification: specification.digest)
+    return _fields(ordered, "digest", "stream") | {"body": [json(each) for each in ordered]}
 
 
-def decisions(made: Sequence[Decision]) -> Columns:
-    """Return the columns of these decisions, in the order of the table decisions."""
-    return _turned(
-        (
-            *(d.experience_id, d.specification.digest, d.series, d.time, d.index),
-            *(d.due_index, d.direction, d.reason, d.probability, d.confidence),
-            *(d.low, d.high, d.state_version, d.library, d.kernel, _encode(d)),
-        )
-        for d in made
+def decisions(values: Sequence[Decision]) -> Columns:
+    """Return the columns of these decisions, by the names of the table decisions."""
+    same = _fields(
+        values,
+        *("experience_id", "series", "time", "index", "due_index", "direction", "reason"),
+        *("probability", "confidence", "low", "high", "state_version", "library", "kernel"),
     )
+    digests = [decision.specification.digest for decision in values]
+    return same | {"specification": digests, "body": [_encode(decision) for decision in values]}
 
 
-def verdicts(made: Sequence[Verdict]) -> Columns:
-    """Return the columns of these verdicts, in the order of the table verdicts."""
-    return _turned(
-        (
-            *(v.experience_id, v.series, v.time, v.due_time, v.change, v.outcome),
-            *(v.hit, v.covered, v.brier, v.winkler, _encode(v)),
-        )
-        for v in made
+def verdicts(values: Sequence[Verdict]) -> Columns:
+    """Return the columns of these verdicts, by the names of the table verdicts."""
+    same = _fields(
+        values,
+        *("experience_id", "series", "time", "due_time", "change", "outcome", "hit", "covered"),
+        *("brier", "winkler"),
     )
+    return same | {"body": [_encode(verdict) for verdict in values]}
 
 
 def identities(brought: Mapping[str, Usage]) -> Columns:
-    """Return the columns identity, new series and new streams, for the table identities."""
-    return _turned((who, *usage) for who, usage in brought.items())
+    """Return the columns identity, series (new ones) and streams (new ones)."""
+    return {"identity": list(brought), **_fields(brought.values(), "series", "streams")}
 
 
 def states(effects: Effects) -> Columns:
-    """Return the columns of the changed states.
-
-    The columns are stream, specification, version before, version, body and identity.
-    """
+    """Return the columns of the changed states; ``before`` is the version before the change."""
     learned = Counter(event.stream for event in effects.events)
-    return _turned(
-        (
-            *(state.stream, json(spec)),
-            *(state.version - learned[state.stream], state.version, state.body),
-            effects.stream_makers.get(state.stream, ""),
-        )
-        for spec, state in effects.states
-    )
+    values = [state for _, state in effects.states]
+    return {
+        **_fields(values, "stream", "version", "body"),
+        "specification": [json(specification) for specification, _ in effects.states],
+        "before": [state.version - learned[state.stream] for state in values],
+        "identity": [effects.stream_makers.get(state.stream, "") for state in values],
+    }
 
 
-def events(made: Sequence[Event]) -> Columns:
-    """Return the columns of these events, in the order of the table events."""
-    return _turned(
-        (event.stream, event.version, event.kind.value, event.experience_id) for event in made
-    )
+def snapshots(values: Sequence[StoredState]) -> Columns:
+    """Return the columns of these snapshots, by the names of the table snapshots."""
+    return _fields(values, "stream", "version", "body")
+
+
+def marks(values: Sequence[Mark]) -> Columns:
+    """Return the columns of these marks, by the names of the table writers."""
+    return _fields(values, "identity", "incarnation", "sequence", "gaps", "repeats")
+
+
+def events(values: Sequence[Event]) -> Columns:
+    """Return the columns of these events, by the names of the table events."""
+    kinds = [event.kind.value for event in values]
+    return _fields(values, "stream", "version", "experience_id") | {"kind": kinds}
 
 
 def feed(changes: Sequence[Change], after: int) -> Columns:
@@ -165,8 +207,11 @@ def feed(changes: Sequence[Change], after: int) -> Columns:
 
     A Learned is stored without its state, which is in the table states.
     """
-    light = (
+    light = [
         msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change
         for change in changes
-    )
-    return _turned((after + 1 + at, _encode(change)) for at, change in enumerate(light))
+    ]
+    return {
+        "position": list(range(after + 1, after + 1 + len(light))),
+        "body": [_encode(change) for change in light],
+    }

@@ -131,7 +131,7 @@ class PostgresTransaction:
         await self._put("add_verdicts", rows.verdicts(effects.verdicts))
         await self._put("add_events", rows.events(effects.events))
         await self._put_states(effects)
-        await self._put("put_marks", [list(column) for column in zip(*effects.marks, strict=True)])
+        await self._put("put_marks", rows.marks(effects.marks))
         await self._put("add_feed", rows.feed(effects.changes, self._position))
         brought = effects.brought
         await self._put("add_usage", rows.identities(brought))
@@ -143,21 +143,22 @@ class PostgresTransaction:
         return self._position
 
     async def _put(self, name: str, columns: rows.Columns) -> None:
-        if columns:
-            await self._connection.execute(_SQL[name], *columns)
+        arguments = _SQL.bind(name, columns)
+        if arguments[0]:  # there are rows
+            await self._connection.execute(_SQL[name], *arguments)
 
     async def _put_states(self, effects: Effects) -> None:
         if not effects.states:
             return
-        put = {row["stream"] for row in await self._fetch("put_states", *rows.states(effects))}
+        columns = _SQL.bind("put_states", rows.states(effects))
+        put = {row["stream"] for row in await self._fetch("put_states", *columns)}
         for _, state in effects.states:
             if state.stream not in put:
                 raise StoreError(
                     f"stream {state.stream}: another sync has stored a newer state; retry",
                     retry_after_s=0.05,
                 )
-        kept = [list(column) for column in zip(*effects.snapshots, strict=True)]
-        await self._put("add_snapshots", kept)
+        await self._put("add_snapshots", rows.snapshots(effects.snapshots))
 
     async def _add_points(self, effects: Effects) -> None:
         points = effects.points
@@ -173,23 +174,10 @@ class PostgresTransaction:
                 format="binary",
             )
             return
-        flat = [
-            (series_id, start + at, time, value)
-            for series_id, start, column in placed
-            for at, (time, value) in enumerate(
-                zip(column.times_array().tolist(), column.values_array().tolist(), strict=True)
-            )
-        ]
-        await self._put("add_points", [list(column) for column in zip(*flat, strict=True)])
+        await self._put("add_points", rows.points(placed))
 
     async def _grow(self, columns: Sequence[Column], makers: Mapping[str, str]) -> dict[str, int]:
         """Update the rows of these series, and insert rows for new series; return their ids."""
-        grown: dict[str, tuple[str, int, int, int, float]] = {}
-        for column in columns:
-            times, values = column.times_array(), column.values_array()
-            _, count, first, _, _ = grown.get(column.series, ("", 0, int(times[0]), 0, 0.0))
-            name, last = column.series, (int(times[-1]), float(values[-1]))
-            grown[name] = (name, count + len(column), first, *last)
-        parts = [list(part) for part in zip(*grown.values(), strict=True)]
-        found = await self._fetch("put_series", *parts, [makers.get(name, "") for name in grown])
+        arguments = _SQL.bind("put_series", rows.series(columns, makers))
+        found = await self._fetch("put_series", *arguments)
         return {row["name"]: row["id"] for row in found}

@@ -61,8 +61,7 @@ def ticks_of(decision: Decision, *, changes: dict[int, float] | None = None) -> 
 
 
 def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
-    names = (*proofs._DECISION, "body")
-    made = dict(zip(names, (column[0] for column in rows.decisions([decision])), strict=True))
+    made = {name: column[0] for name, column in rows.decisions([decision]).items()}
     return made if body is None else made | {"body": body}
 
 
@@ -94,8 +93,7 @@ def test_every_byte_of_a_decision_that_is_changed_shows() -> None:
 
 def test_every_byte_of_a_verdict_that_is_changed_shows() -> None:
     told = a_told()
-    names = (*proofs._VERDICT, "body")
-    row = dict(zip(names, (column[0] for column in rows.verdicts([told.verdict])), strict=True))
+    row = {name: column[0] for name, column in rows.verdicts([told.verdict]).items()}
     hidden = []
     for at in range(len(row["body"])):
         body = row["body"][:at] + bytes([row["body"][at] ^ 1]) + row["body"][at + 1 :]

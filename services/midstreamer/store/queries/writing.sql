@@ -67,43 +67,48 @@ JOIN writers w ON w.identity = k.identity AND w.incarnation = k.incarnation;
 
 -- name: put_series
 INSERT INTO series AS s (name, count, first_time, last_time, last_value, identity)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::text[])
+SELECT * FROM unnest($name::text[], $count::bigint[], $first_time::bigint[],
+    $last_time::bigint[], $last_value::float8[], $identity::text[])
 ON CONFLICT (name) DO UPDATE
 SET count = s.count + excluded.count, last_time = excluded.last_time, last_value = excluded.last_value
 RETURNING s.id, s.name, s.count;
 
 -- name: add_points
 INSERT INTO points (series_id, index, time, value)
-SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::float8[]);
+SELECT * FROM unnest($series_id::integer[], $index::bigint[], $time::bigint[], $value::float8[]);
 
 -- name: add_specifications
 INSERT INTO specifications (digest, stream, body)
-SELECT digest, stream, body::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS u(digest, stream, body)
+SELECT digest, stream, body::jsonb
+FROM unnest($digest::text[], $stream::text[], $body::text[]) AS u(digest, stream, body)
 ON CONFLICT DO NOTHING;
 
 -- name: add_decisions
 INSERT INTO decisions (experience_id, specification, series, time, index, due_index, direction,
     reason, probability, confidence, low, high, state_version, library, kernel, body)
-SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
-    $7::text[], $8::text[], $9::float8[], $10::float8[], $11::float8[], $12::float8[],
-    $13::bigint[], $14::text[], $15::text[], $16::bytea[]);
+SELECT * FROM unnest($experience_id::bytea[], $specification::text[], $series::text[],
+    $time::bigint[], $index::bigint[], $due_index::bigint[], $direction::text[], $reason::text[],
+    $probability::float8[], $confidence::float8[], $low::float8[], $high::float8[],
+    $state_version::bigint[], $library::text[], $kernel::text[], $body::bytea[]);
 
 -- name: add_verdicts
 INSERT INTO verdicts (experience_id, series, time, due_time, change, outcome, hit, covered, brier,
     winkler, body)
-SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::float8[],
-    $6::float8[], $7::boolean[], $8::boolean[], $9::float8[], $10::float8[], $11::bytea[]);
+SELECT * FROM unnest($experience_id::bytea[], $series::text[], $time::bigint[],
+    $due_time::bigint[], $change::float8[], $outcome::float8[], $hit::boolean[],
+    $covered::boolean[], $brier::float8[], $winkler::float8[], $body::bytea[]);
 
 -- name: add_events
 INSERT INTO events (stream, version, kind, experience_id)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]);
+SELECT * FROM unnest($stream::text[], $version::bigint[], $kind::text[], $experience_id::bytea[]);
 
 -- Replaces a state only if the stored version is the one from which the new state was learned.
 -- Otherwise the stream is missing in the result, and the caller aborts the transaction.
 -- name: put_states
 WITH given AS (
     SELECT stream, specification::jsonb AS specification, before, version, body, identity
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::text[])
+    FROM unnest($stream::text[], $specification::text[], $before::bigint[], $version::bigint[],
+        $body::bytea[], $identity::text[])
         AS u(stream, specification, before, version, body, identity)
 ), changed AS (
     UPDATE states s SET version = g.version, body = g.body
@@ -118,21 +123,22 @@ SELECT stream FROM changed UNION ALL SELECT stream FROM made;
 
 -- name: add_snapshots
 INSERT INTO snapshots (stream, version, body)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]);
+SELECT * FROM unnest($stream::text[], $version::bigint[], $body::bytea[]);
 
 -- name: put_marks
 INSERT INTO writers (identity, incarnation, sequence, gaps, repeats)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+SELECT * FROM unnest($identity::text[], $incarnation::text[], $sequence::bigint[],
+    $gaps::bigint[], $repeats::bigint[])
 ON CONFLICT (identity, incarnation) DO UPDATE
 SET sequence = excluded.sequence, gaps = excluded.gaps, repeats = excluded.repeats,
     updated = clock_timestamp();
 
 -- name: add_feed
-INSERT INTO feed (position, body) SELECT * FROM unnest($1::bigint[], $2::bytea[]);
+INSERT INTO feed (position, body) SELECT * FROM unnest($position::bigint[], $body::bytea[]);
 
 -- name: add_usage
 INSERT INTO identities AS i (identity, series, streams)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+SELECT * FROM unnest($identity::text[], $series::bigint[], $streams::bigint[])
 ON CONFLICT (identity) DO UPDATE
 SET series = i.series + excluded.series, streams = i.streams + excluded.streams;
 
