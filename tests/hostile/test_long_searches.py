@@ -1,4 +1,4 @@
-"""Searches that would take hours end with their deadline, and leave the threads to others."""
+"""Searches that would take hours end at their deadline and leave threads to other searches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 
 async def endless(peer: Peer, budget_s: float) -> None:
-    """The dearest comparison there is, of all windows of four series."""
-    made = a_specification(
+    """Request the most expensive comparison, over all windows of four series."""
+    specification = a_specification(
         window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=Measure.LCSS, epsilon=0.1
     )
     values = np.random.default_rng(1).normal(size=WINDOW_MAX).tobytes()
     asked = Window("", 2**50, values)
     await peer.ask(
-        frames.Match(specification=made, windows=(asked,), record=False), budget_s=budget_s
+        frames.Match(specification=specification, windows=(asked,), record=False), budget_s=budget_s
     )
 
 

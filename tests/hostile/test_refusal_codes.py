@@ -1,4 +1,4 @@
-"""A peer that answers the handshake with a Refusal writes no label of a metric."""
+"""A peer that answers the handshake with its own refusal code cannot create a metric label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fleet import eventually
 
 
 def handshakes() -> dict[str, float]:
-    """What was counted, by result."""
+    """Return the counted handshakes by result."""
     (family,) = [one for one in metrics.REGISTRY.collect() if one.name == "midstreamer_handshakes"]
     return {one.labels["result"]: one.value for one in family.samples}
 

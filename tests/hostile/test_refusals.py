@@ -1,4 +1,4 @@
-"""Every refusal of the protocol by its name, spoken by a raw client, on every carrier."""
+"""A client that breaks the protocol gets each refusal by its name, on every carrier."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 async def say(ground: Ground, me: Identity, *said: bytes, stream: int = 0) -> hostile.End:
-    """Speak before the handshake of the protocol; how it ended, and that nobody got a link."""
+    """Send bytes before the protocol handshake; return the end, and check that no link opened."""
     links: list[Link] = []
 
     async def attend(link: Link) -> None:

@@ -1,4 +1,4 @@
-"""What of a load counts as lost."""
+"""The audit of a load finds lost, changed and duplicated values, and reads client reports."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_a_line_without_an_end_is_told_and_what_is_before_it_counts() -> None:
     heard.read("load.jsonl", ['{"stored": ["driven/u1-00", 0, 96]}\n', '{"what": "ma'])
 
     assert heard.ticks == 96
-    assert heard.troubles == ["load.jsonl:2: the last line has no end"]
+    assert heard.troubles == ["load.jsonl:2: the last line is incomplete"]
 
 
 @pytest.mark.parametrize("line", ["no JSON\n", '{"what": "match"}\n', "7\n", '{"stored": 7}\n'])
 def test_a_line_that_is_no_record_is_refused_with_its_place(line: str) -> None:
-    with pytest.raises(records.BadRecords, match=r"load\.jsonl:1: .* is no record of a load"):
+    with pytest.raises(records.BadRecords, match=r"load\.jsonl:1: .* is not a load record"):
         Heard().read("load.jsonl", [line])

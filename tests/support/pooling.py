@@ -1,4 +1,4 @@
-"""Builders around pools of agents: a template, a pool, its Deployment."""
+"""Builders for agent pools: a pod template, a pool and its Deployment."""
 
 from __future__ import annotations
 
