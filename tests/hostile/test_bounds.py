@@ -115,9 +115,9 @@ def columns(count: int, ticks: int = 1, *, universe: str = "greedy") -> tuple[Co
     )
 
 
-async def refusal(peer: Peer, *made: Column) -> str:
+async def refusal(peer: Peer, *several: Column) -> str:
     try:
-        await peer.ask(frames.Append(columns=made), budget_s=30)
+        await peer.ask(frames.Append(columns=several), budget_s=30)
     except BadInput as error:
         return f"{error.code}: {error.message}"
     return ""
@@ -193,7 +193,7 @@ async def test_streams_beyond_the_quota_are_refused_and_others_work_on(tmp_path:
             found.append(attack.result())
         assert found[:3] == ["", "", ""]
         assert all(
-            one.startswith("quota_exceeded: client/greedy: 1 new streams") for one in found[3:]
+            error.startswith("quota_exceeded: client/greedy: 1 new streams") for error in found[3:]
         )
         assert await record(greedy, targets[0]) == ""
         assert await record(other, 0.7) == ""
@@ -213,7 +213,7 @@ async def test_appends_of_nothing_at_once_do_not_stop_the_coordinator(tmp_path: 
         client = await fleet.client("u1")
         nothing = [client.ask(frames.Append(columns=()), budget_s=5) for _ in range(20)]
         answers = await asyncio.gather(*nothing)
-        assert all(isinstance(one, frames.Appended) and one.stored == 0 for one in answers)
+        assert all(isinstance(each, frames.Appended) and each.stored == 0 for each in answers)
         answer = await client.ask(frames.Append(columns=(a_column(1),)), budget_s=5)
         assert isinstance(answer, frames.Appended)
         await client.close()

@@ -39,7 +39,7 @@ async def test_a_search_that_takes_hours_keeps_nobody_from_the_agent(tmp_path: P
         await append(other, history)
         await append(other, *(a_column(8000, series=f"walk/{n}", seed=n) for n in range(3)))
         await fleet.settled()
-        agent = next(one for one in fleet.services if isinstance(one, AgentService))
+        agent = next(each for each in fleet.services if isinstance(each, AgentService))
         attacks = [asyncio.create_task(endless(greedy, 4.0)) for _ in range(6)]
         await eventually(lambda: agent._places.waiting > 0)
         assert (await match(other, a_specification(), a_window(history, 7999, 16))).decisions

@@ -27,7 +27,9 @@ async def a_full_store() -> MemoryStore:
     points = [(0, column(name, times, values)) for name in names]
     async with store.transaction() as writing:
         await writing.apply(
-            Effects(points=points, changes=[Points(start, made) for start, made in points])
+            Effects(
+                points=points, changes=[Points(start, points_of) for start, points_of in points]
+            )
         )
     return store
 

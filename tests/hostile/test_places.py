@@ -231,10 +231,10 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
         ]
         await eventually(lambda: sum(match.done() for match in flood) >= 144)
         refusals = await asyncio.gather(
-            *(one for one in flood if one.done()), return_exceptions=True
+            *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            await good.ask(request, budget_s=0.5)  # it had a place
+            await good.ask(request, budget_s=0.5)  # the other client got a place
         for match in flood:
             match.cancel()
     assert all("client/greedy has 128 requests under way" in str(error) for error in refusals)

@@ -19,8 +19,10 @@ from tests.support.fleet import eventually
 
 def handshakes() -> dict[str, float]:
     """Return the counted handshakes by result."""
-    (family,) = [one for one in metrics.REGISTRY.collect() if one.name == "midstreamer_handshakes"]
-    return {one.labels["result"]: one.value for one in family.samples}
+    (family,) = [
+        each for each in metrics.REGISTRY.collect() if each.name == "midstreamer_handshakes"
+    ]
+    return {each.labels["result"]: each.value for each in family.samples}
 
 
 @pytest.mark.parametrize("code", ["accepted", "written by a peer", "x" * 3000])

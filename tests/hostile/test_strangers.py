@@ -138,7 +138,7 @@ async def test_what_is_left_of_refused_peers_is_bounded(
     assert all(not hasattr(wire.quic, "tls") for wire in server._leaving)
 
 
-# --- after it was judged --------------------------------------------------------------------------
+# --- after the handshake --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream", [0, 4, 8, 12])
@@ -256,7 +256,7 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
             client.flush()
             await client.end()
             client.vanish()
-        assert len(server._numbers) == 20  # they are in their closing periods
+        assert len(server._numbers) == 20  # the connections are in their closing periods
         assert [each for each in gc.get_objects() if isinstance(each, CryptoReceiver)] == []
     finally:
         gc.enable()

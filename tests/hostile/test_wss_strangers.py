@@ -108,13 +108,13 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("said", STRANGERS.values(), ids=list(STRANGERS))
+@pytest.mark.parametrize("data", STRANGERS.values(), ids=list(STRANGERS))
 async def test_who_speaks_no_tls_is_closed_in_time_and_nothing_is_kept(
-    listening: Listener, said: bytes
+    listening: Listener, data: bytes
 ) -> None:
     reader, writer = await plain(listening)
     began_s = time.monotonic()
-    writer.write(said)
+    writer.write(data)
     answer = await closed(reader)
     writer.transport.abort()
     assert time.monotonic() - began_s < HANDSHAKE_S + 2.0
@@ -157,8 +157,8 @@ async def test_silent_sockets_beyond_the_bound_make_room_and_an_honest_peer_gets
     assert most < HALF_OPEN_MAX
 
 
-def wants(said: bytes) -> bytes:
-    return upgrade("h") + said
+def wants(data: bytes) -> bytes:
+    return upgrade("h") + data
 
 
 RULE_BREAKERS = {
@@ -179,12 +179,12 @@ RULE_BREAKERS = {
 }
 
 
-@pytest.mark.parametrize("said", RULE_BREAKERS.values(), ids=list(RULE_BREAKERS))
+@pytest.mark.parametrize("data", RULE_BREAKERS.values(), ids=list(RULE_BREAKERS))
 async def test_a_listed_peer_that_breaks_the_rules_is_closed_and_harms_nobody(
-    place: Installation, listening: Listener, said: bytes
+    place: Installation, listening: Listener, data: bytes
 ) -> None:
     holding = credentials(place.authority, CLIENT)
-    async with wss_intruder(listening.address, holding, said=said) as intruder:
+    async with wss_intruder(listening.address, holding, first=data) as intruder:
         await intruder.end()
         assert intruder.pongs <= wires.PINGS_MAX
         await an_honest_survey(place, listening)

@@ -1,4 +1,4 @@
-"""Whatever fails on a link, its connection is closed and its place is given back."""
+"""When any callback of a link fails, the connection is closed and its place is freed."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
     await server.close()
 
 
-# --- a value that is nested deeper than it can be read ------------------------------------------
+# --- a value that is nested too deep to be read ---------------------------------------------------
 
 
 async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:

@@ -173,13 +173,13 @@ FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "stream", "said"), FIRST_WORDS.values(), ids=list(FIRST_WORDS))
+@pytest.mark.parametrize(("code", "stream", "data"), FIRST_WORDS.values(), ids=list(FIRST_WORDS))
 async def test_wrong_first_words_are_refused_by_name(
-    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, said: bytes
+    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, data: bytes
 ) -> None:
     holding = credentials(ports.place.authority, CLIENT)
     await client.do("connect", **ports.connecting(serving.server.address, holding))
-    await client.write(said, stream=stream)
+    await client.write(data, stream=stream)
     end = await client.do("end")
     assert (end.code, end["error"], end["by"]) == (code, 1, "server")
     assert serving.peers == []
@@ -198,14 +198,14 @@ LATER_WORDS: dict[str, tuple[str, int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "stream", "said"), LATER_WORDS.values(), ids=list(LATER_WORDS))
+@pytest.mark.parametrize(("code", "stream", "data"), LATER_WORDS.values(), ids=list(LATER_WORDS))
 async def test_wrong_later_words_are_refused_by_name(
-    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, said: bytes
+    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, data: bytes
 ) -> None:
     holding = credentials(ports.place.authority, CLIENT)
     await client.do("connect", **ports.connecting(serving.server.address, holding))
     assert (await client.greet(CLIENT))["coordinator_id"] == "c1"
     assert (await client.ask(frames.Survey(request=7))).frame["request"] == 7
-    await client.write(said, stream=stream)
+    await client.write(data, stream=stream)
     end = await client.do("end")
     assert (end.code, end["error"], end["by"]) == (code, 1, "server")

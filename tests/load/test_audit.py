@@ -37,16 +37,16 @@ def test_an_acknowledged_tick_that_is_missing_changed_or_double_is_lost() -> Non
     assert [each.partition(":")[0] for each in lost] == [f"tick {n} of {SERIES}" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("there", [[], [0.25], [0.5, 0.5]])
+@pytest.mark.parametrize("stored", [[], [0.25], [0.5, 0.5]])
 def test_an_acknowledged_decision_that_is_missing_changed_or_double_is_lost(
-    there: list[float],
+    stored: list[float],
 ) -> None:
     found = all_stored()
-    found.decisions[EXPERIENCE] = there
+    found.decisions[EXPERIENCE] = stored
 
     lost = audit.lost(all_heard(), found)
 
-    assert lost == [f"decision {EXPERIENCE}: answered 0.5, stored {there}"]
+    assert lost == [f"decision {EXPERIENCE}: answered 0.5, stored {stored}"]
 
 
 def test_a_file_gives_back_what_a_client_told() -> None:
@@ -72,8 +72,8 @@ def test_a_file_gives_back_what_a_client_told() -> None:
 def test_a_decision_that_was_answered_twice_in_two_ways_is_a_trouble() -> None:
     heard = Heard()
     for probability in (0.5, 0.25):
-        said = {"what": "match", "due_s": 1, "end_s": 3, "error": ""}
-        heard.take("u1", said | {"decision": [EXPERIENCE, probability]})
+        report = {"what": "match", "due_s": 1, "end_s": 3, "error": ""}
+        heard.take("u1", report | {"decision": [EXPERIENCE, probability]})
 
     assert heard.troubles == [f"decision {EXPERIENCE} was answered as 0.5 and again as 0.25"]
 

@@ -154,11 +154,11 @@ class Against:
         try:
             end = lane.count - 1
             values = lane.values[end + 1 - WANTED.window : end + 1]
-            said = await self._client.match(lane.name, time_at(end), values, WANTED)
-            is_confident = said.confidence >= statistics.median(self._confidences)
-            self._confidences.append(said.confidence)
+            decision = await self._client.match(lane.name, time_at(end), values, WANTED)
+            is_confident = decision.confidence >= statistics.median(self._confidences)
+            self._confidences.append(decision.confidence)
             coming = slice(lane.count, lane.count + TICKS)
-            reached = said.last + change(said, comes_true=not is_confident)
+            reached = decision.last + change(decision, comes_true=not is_confident)
             lane.values[coming] = reached if abs(reached) < LARGE else START
             await self._client.append(lane.ticks(TICKS))
             lane.count += TICKS
@@ -168,13 +168,13 @@ class Against:
             self._free.append(lane)
 
 
-def change(said: Decision, *, comes_true: bool) -> float:
+def change(decision: Decision, *, comes_true: bool) -> float:
     """Return a small change on the favoured side, or one beyond the interval on the other side."""
-    rises = (said.probability >= 0.5) == comes_true
-    edge = said.high if rises else said.low
+    rises = (decision.probability >= 0.5) == comes_true
+    edge = decision.high if rises else decision.low
     beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0
-    # A flat window has no scale; without a change it would stay flat.
-    size = beyond + (SMALL if comes_true else 1.0) * (said.scale or 1.0)
+    # A flat window has no scale; with a change of zero the series would stay flat.
+    size = beyond + (SMALL if comes_true else 1.0) * (decision.scale or 1.0)
     return size if rises else -size
 
 

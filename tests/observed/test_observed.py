@@ -57,7 +57,7 @@ async def test_each_process_is_seen_at_work_and_missed_when_it_is_gone(tmp_path:
         await asked.all_up()
 
         found = await asked.query('count by (component) (up{namespace="local"})')
-        assert {one.labels["component"]: one.value for one in found} == COUNTS
+        assert {sample.labels["component"]: sample.value for sample in found} == COUNTS
         for expression in (
             rate(metrics.DECISIONS, component="coordinator"),
             rate(metrics.HANDSHAKES, component="coordinator", result="not_allowed"),

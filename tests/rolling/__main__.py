@@ -81,12 +81,12 @@ def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, An
                 "signal": each.event.signal,
                 "slowest": [
                     [
-                        one.client,
-                        one.what,
-                        round(one.due_s - each.event.at_s, 2),
-                        round(one.took_s, 2),
+                        request.client,
+                        request.what,
+                        round(request.due_s - each.event.at_s, 2),
+                        round(request.took_s, 2),
                     ]
-                    for one in sorted(each.requests, key=lambda one: -one.took_s)[:20]
+                    for request in sorted(each.requests, key=lambda request: -request.took_s)[:20]
                 ],
                 "errors": sorted({request.error[:200] for request in each.failed}),
                 "retries": sorted({retry.error[:200] for retry in each.retries}),

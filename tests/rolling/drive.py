@@ -181,7 +181,7 @@ async def listen(
         ready.set()  # lets the waiting task go on; an error here cancels it
 
 
-# --- looking afterwards ---------------------------------------------------------------------------
+# --- checks after the load ------------------------------------------------------------------------
 
 
 async def look(fleet: Fleet, heard: Heard) -> Evidence:

@@ -201,7 +201,7 @@ class Fleet:
     async def _certificate_ends(self, name: str) -> float:
         return await scraped(self.places[name].health, CERTIFICATE) or 0.0
 
-    # --- looking ---
+    # --- the fleet's condition ---
 
     async def whole(self) -> None:
         """Wait until every member is ready and every shard is held by two agents."""
@@ -234,10 +234,10 @@ class Fleet:
         assert one.process is not None
         since_s = time.monotonic()
         while not await child.complete(place.health):
-            told = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
+            status = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
             if one.process.returncode is not None:
-                raise AssertionError(f"ended with {one.process.returncode}: {told}")
-            _in_time(since_s, told)
+                raise AssertionError(f"ended with {one.process.returncode}: {status}")
+            _in_time(since_s, status)
             await asyncio.sleep(POLL_S)
 
     async def _stop(self) -> None:

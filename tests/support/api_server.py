@@ -88,9 +88,9 @@ class ApiServer:
 
     # --- what tests do ----------------------------------------------------------------------------
 
-    def put(self, collection: str, made: Object) -> Object:
+    def put(self, collection: str, item: Object) -> Object:
         """Store an object without a request."""
-        return self._stored(collection, copy.deepcopy(made), "ADDED")
+        return self._stored(collection, copy.deepcopy(item), "ADDED")
 
     def pod(self, namespace: str, name: str, account: str, *, uid: str = "") -> str:
         """Store a pod and a token ``<namespace>/<name>`` for it; return the pod's uid."""
@@ -229,22 +229,22 @@ class ApiServer:
             meta["continue"] = str(begin + limit)
         return {"kind": "List", "metadata": meta, "items": copy.deepcopy(page)}
 
-    def _stored(self, collection: str, made: Object, type: str) -> Object:
-        meta = made.setdefault("metadata", {})
+    def _stored(self, collection: str, item: Object, type: str) -> Object:
+        meta = item.setdefault("metadata", {})
         meta.setdefault("uid", str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         before = self.objects.get(collection, {}).get(meta["name"])
-        is_same = before is not None and before.get("spec") == made.get("spec")
+        is_same = before is not None and before.get("spec") == item.get("spec")
         generation = 0 if before is None else before["metadata"].get("generation", 0)
         meta["generation"] = generation if is_same else generation + 1
         meta["resourceVersion"] = str(next(self._versions))
-        self.objects.setdefault(collection, {})[meta["name"]] = made
-        self._tell(type, collection, made)
-        return copy.deepcopy(made)
+        self.objects.setdefault(collection, {})[meta["name"]] = item
+        self._tell(type, collection, item)
+        return copy.deepcopy(item)
 
-    def _tell(self, type: str, collection: str, made: Object) -> None:
+    def _tell(self, type: str, collection: str, item: Object) -> None:
         for watcher in self._watchers:
-            watcher.put_nowait((type, collection, copy.deepcopy(made)))
+            watcher.put_nowait((type, collection, copy.deepcopy(item)))
 
     async def changes(
         self, user: User, path: str, query: Mapping[str, str], lasts_s: float
@@ -308,7 +308,7 @@ class Caller:
             raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
-# --- the rules of the real one --------------------------------------------------------------------
+# --- the rules of the real API server -------------------------------------------------------------
 
 
 def _is_collection(path: str) -> bool:
@@ -386,5 +386,5 @@ def _check_conditions(conditions: Mapping[str, Any]) -> None:
 async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
     """Wait until a condition holds that signals no event; raise TimeoutError after ``within_s``."""
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110 - what is watched has no event
+        while not holds():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.001)

@@ -52,7 +52,7 @@ class Database:
         self.certs.mkdir(exist_ok=True)
         if not files.authority_path(self.certs).exists():
             files.init_authority(self.certs, DOMAIN)
-        self.tell_password(WORD)
+        self.set_password(WORD)
 
     @property
     def certs(self) -> Path:
@@ -63,7 +63,7 @@ class Database:
         return self.folder / "data"
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         """Everything that the process and its PostgreSQL server have logged."""
         return (self.folder / "postgres.log").read_text()
 
@@ -76,7 +76,7 @@ class Database:
         """The directory in which the data really are."""
         return EmbeddedServer(self.data).home
 
-    def tell_password(self, word: str) -> None:
+    def set_password(self, word: str) -> None:
         """Replace the password file by renaming, as Kubernetes does."""
         new = self.folder / "password.new"
         new.write_text(f"{word}\n")
@@ -125,13 +125,13 @@ class Database:
 
         async def well() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, self.said
+            assert self.process.poll() is None, self.log
             return (await readiness(self.health)).startswith("ok")
 
         try:
             await until(well, "PostgreSQL to be ready")
         except AssertionError as error:
-            error.add_note(f"{await readiness(self.health)}\n{self.said}")
+            error.add_note(f"{await readiness(self.health)}\n{self.log}")
             raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:

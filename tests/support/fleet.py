@@ -139,7 +139,7 @@ async def eventually(holds: Callable[[], bool], explain: Callable[[], object] = 
     """Check on every turn of the loop until a condition holds; fail after `WITHIN_S` seconds."""
     try:
         async with asyncio.timeout(WITHIN_S):
-            while not holds():  # noqa: ASYNC110 - what is watched has no event
+            while not holds():  # noqa: ASYNC110 - the condition has no event
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"still not true after {WITHIN_S:g} s: {explain()}") from None

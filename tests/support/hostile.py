@@ -144,7 +144,7 @@ class QuicIntruder(Intruder):
         self._timer: asyncio.TimerHandle | None = None
         self._socket = self._opened_socket()
 
-    # --- what an honest client does too ---
+    # --- what honest clients also do ---
 
     def begin(self) -> Self:
         """Build the first packet; the caller may still change it before `flush`."""
@@ -193,7 +193,7 @@ class QuicIntruder(Intruder):
     # --- what only an intruder does ---
 
     def raw(self, datagram: bytes) -> None:
-        """Send any datagram."""
+        """Send any bytes as one datagram."""
         try:
             self._socket.sendto(datagram, self._to)
         except (BlockingIOError, ConnectionRefusedError):
@@ -401,7 +401,7 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
     return intruder
 
 
-# --- one ground for both carriers -----------------------------------------------------------------
+# --- one interface for both carriers --------------------------------------------------------------
 
 
 @dataclass(frozen=True)

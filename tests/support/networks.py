@@ -99,26 +99,26 @@ def joined() -> Iterator[Joined]:
         holder.stdin.flush()
         if not holder.stdout.readline():
             raise RuntimeError("`unshare --net` gave no second network")
-        made = Joined(holder.pid)
-        _join(made)
+        network = Joined(holder.pid)
+        _join(network)
         with contextlib.ExitStack() as stack:
             words = [sys.executable, "-m", firewall.__name__]
-            for each in (words, made.there(*words)):
+            for each in (words, network.there(*words)):
                 process = subprocess.Popen(
                     each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
                 )
-                made.firewalls.append(stack.enter_context(process))
-            made._firewall("ready")
-            yield made
+                network.firewalls.append(stack.enter_context(process))
+            network._firewall("ready")
+            yield network
         holder.stdin.close()
 
 
-def _join(made: Joined) -> None:
-    pid = str(made.holder)
+def _join(network: Joined) -> None:
+    pid = str(network.holder)
     _run("ip", "link", "add", CABLE_HERE, "type", "veth", "peer", "name", CABLE_THERE, "netns", pid)
     for before, device, address in (
         ([], CABLE_HERE, HERE),
-        (made.there(), CABLE_THERE, THERE),
+        (network.there(), CABLE_THERE, THERE),
     ):
         _run(*before, "ip", "addr", "add", address + PREFIX, "dev", device)
         for each in (device, "lo"):

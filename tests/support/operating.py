@@ -171,8 +171,8 @@ def an_installation() -> ApiServer:
 
 def a_signer(server: ApiServer, **changes: Any) -> Signer:
     """The signer of the installation, with ``changes`` to its fields."""
-    made = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
-    return replace(made, **changes)
+    signer = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
+    return replace(signer, **changes)
 
 
 @asynccontextmanager
@@ -204,7 +204,7 @@ def posted(
     server: ApiServer, pem: bytes = b"", *, by: str = f"{NAMESPACE}/agent-0", **spec: Any
 ) -> dict[str, Any]:
     """Post a signing request as a pod does; return the stored object."""
-    made = {
+    request = {
         "metadata": {"name": f"csr-{uuid.uuid4().hex[:8]}"},
         "spec": {
             "request": base64.b64encode(pem or csr_pem(uri())).decode(),
@@ -214,6 +214,6 @@ def posted(
             **spec,
         },
     }
-    status, found = server.answer(server.users[by], "POST", naming.REQUESTS, made, {})
+    status, found = server.answer(server.users[by], "POST", naming.REQUESTS, request, {})
     assert status == 201, found
     return found

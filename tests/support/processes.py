@@ -51,7 +51,7 @@ class Processes:
 
     def part(self, name: str) -> child.Child:
         """Return a process by its name, as in ``sync`` or ``agent-2``."""
-        return next(one for one in self.fleet.children if one.name == name)
+        return next(each for each in self.fleet.children if each.name == name)
 
     def pid(self, name: str) -> int | None:
         """Return the process id of a part of the fleet; None while the part restarts."""
@@ -89,7 +89,7 @@ class Processes:
         await until(all_ready, "every process to be ready")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Add to a failure inside the block: what was killed, launcher messages, log paths."""
         try:
             yield
@@ -103,7 +103,7 @@ class Processes:
             f" {self.fleet.server.log}\nlauncher: " + "\n          ".join(self.news)
         )
 
-    # --- looking into the store ---
+    # --- reading the store ---
 
     async def sql(self, query: str, *arguments: Any) -> list[Any]:
         """Return the rows of a query, read directly from PostgreSQL."""
@@ -159,7 +159,7 @@ async def until(
     """Wait until ``holds`` returns True, with a check every `POLL_S` seconds."""
     try:
         async with asyncio.timeout(within_s):
-            while not await holds():  # noqa: ASYNC110 - it is another process
+            while not await holds():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"waited {within_s:g} s for {what}") from None
@@ -223,21 +223,21 @@ class World:
         """Random walks and noisy waves from fixed seeds, with an hour between ticks."""
         count = self.history + self.live
         times = np.arange(1, count + 1) * HOUR
-        made = []
+        columns = []
         for number in range(self.series):
             steps = np.random.default_rng(number).standard_normal(count)
             wave = 20.0 * np.sin(np.arange(count) * (2 * np.pi / 24) + number)
             values = 100.0 + (steps.cumsum() if number % 2 else wave + steps)
-            made.append(column(f"{self.universe}/{number:02d}", times, values))
-        return made
+            columns.append(column(f"{self.universe}/{number:02d}", times, values))
+        return columns
 
     def plan(self) -> replay.ReplayPlan:
         columns = self.columns()
         table = feeds.table(
-            [one.series for one in columns],
+            [each.series for each in columns],
             np.repeat(np.arange(len(columns)), self.history + self.live),
-            np.concatenate([one.times_array() for one in columns]),
-            np.concatenate([one.values_array() for one in columns]),
+            np.concatenate([each.times_array() for each in columns]),
+            np.concatenate([each.values_array() for each in columns]),
         )
         return replay.ReplayPlan(self.specification, *self._cut(table))
 
@@ -247,7 +247,7 @@ class World:
 
 
 @dataclass
-class Told:
+class Replayed:
     """The answers of a replay; each is durable."""
 
     decisions: list[Decision] = field(default_factory=list)
@@ -262,26 +262,28 @@ class Told:
 
 async def replayed(
     processes: Processes, world: World, after_step: Callable[[int], None] = lambda _: None
-) -> Told:
+) -> Replayed:
     """Replay a world, and call ``after_step`` with the number of finished steps."""
-    told = Told()
+    answers = Replayed()
 
     def hear(event: replay.Event) -> None:
         match event:
             case replay.Stepped():
-                told.decisions += event.decisions
-                told.verdicts += event.verdicts
+                answers.decisions += event.decisions
+                answers.verdicts += event.verdicts
                 after_step(event.done)
             case replay.Waiting():
-                told.waits.append(f"{event.code}: {event.message}")
+                answers.waits.append(f"{event.code}: {event.message}")
 
     await replay.Replay(processes.client, world.plan(), hear).run()
-    return told
+    return answers
 
 
 def values_of(columns: Sequence[Column]) -> dict[str, list[tuple[int, float]]]:
     """Return the (time, value) pairs of every series, by series name."""
     return {
-        one.series: list(zip(one.times_array().tolist(), one.values_array().tolist(), strict=True))
-        for one in columns
+        each.series: list(
+            zip(each.times_array().tolist(), each.values_array().tolist(), strict=True)
+        )
+        for each in columns
     }

@@ -119,7 +119,7 @@ class Prometheus:
         data = await self._asked("query", expression, asked)
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
-        return [Sample(one["metric"], float(one["value"][1])) for one in data["result"]]
+        return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
 
     async def query_range(
         self, expression: str, *, begin_s: float, end_s: float, step_s: float
@@ -134,11 +134,11 @@ class Prometheus:
         data = await self._asked("query_range", expression, asked)
         return [
             Series(
-                one["metric"],
-                tuple(float(when) for when, _ in one["values"]),
-                tuple(float(value) for _, value in one["values"]),
+                each["metric"],
+                tuple(float(when) for when, _ in each["values"]),
+                tuple(float(value) for _, value in each["values"]),
             )
-            for one in data["result"]
+            for each in data["result"]
         ]
 
     async def exemplars(
@@ -147,7 +147,7 @@ class Prometheus:
         """Return the exemplars of the series of an expression, as Prometheus sends them."""
         asked = {"query": expression, "start": repr(begin_s), "end": repr(end_s)}
         found: list[dict[str, Any]] = await self._asked("query_exemplars", expression, asked)
-        return [exemplar for one in found for exemplar in one["exemplars"]]
+        return [exemplar for each in found for exemplar in each["exemplars"]]
 
     async def label_values(self, label: str, *selectors: str) -> list[str]:
         """Return the values of a label on the series that match one of the selectors."""
@@ -160,13 +160,13 @@ class Prometheus:
         data = await self._asked("alerts", "alerts", {})
         return [
             Alert(
-                one["labels"]["alertname"],
-                one["state"],
-                one["labels"],
-                one["annotations"],
-                float(one["value"]),
+                each["labels"]["alertname"],
+                each["state"],
+                each["labels"],
+                each["annotations"],
+                float(each["value"]),
             )
-            for one in data["alerts"]
+            for each in data["alerts"]
         ]
 
     async def rule_problems(self) -> dict[str, str]:
@@ -178,13 +178,13 @@ class Prometheus:
     async def target_problems(self) -> dict[str, str]:
         """Return why each target is not up, by its address; also a target not scraped yet."""
         data = await self._asked("targets", "targets", {"state": "active"})
-        looked = {one["labels"]["instance"]: one for one in data["activeTargets"]}
+        looked = {target["labels"]["instance"]: target for target in data["activeTargets"]}
         unseen = {"health": "not looked at yet", "lastError": ""}
         seen = {each.address: looked.get(each.address, unseen) for each in self.targets}
         return {
-            address: one["lastError"] or one["health"]
-            for address, one in seen.items()
-            if one["health"] != "up"
+            address: target["lastError"] or target["health"]
+            for address, target in seen.items()
+            if target["health"] != "up"
         }
 
     async def all_up(self, *, within_s: float = 30.0) -> None:
@@ -195,8 +195,8 @@ class Prometheus:
                 while problems := await self.target_problems():  # noqa: ASYNC110 - a process
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            told = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items()))
-            raise PrometheusFailed(f"not scraped within {within_s:g} s: {told}") from None
+            reasons = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items()))
+            raise PrometheusFailed(f"not scraped within {within_s:g} s: {reasons}") from None
 
     async def watch(self, targets: Iterable[Target]) -> None:
         """Scrape only these targets from now on; series of removed targets become stale."""
@@ -266,7 +266,7 @@ def _arguments(folder: Path, pace: Pace) -> list[str]:
 
 def _configure(folder: Path, targets: list[Target], rules: tuple[Path, ...], pace: Pace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {
+    configuration = {
         "global": {
             "scrape_interval": _duration(pace.scrape_s),
             "scrape_timeout": _duration(min(pace.scrape_s, SCRAPE_TIMEOUT_S_MAX)),
@@ -282,7 +282,7 @@ def _configure(folder: Path, targets: list[Target], rules: tuple[Path, ...], pac
             }
         ],
     }
-    text = yaml.safe_dump(made, sort_keys=False)
+    text = yaml.safe_dump(configuration, sort_keys=False)
     (folder / "prometheus.yaml").write_text(text, encoding="utf-8")
 
 

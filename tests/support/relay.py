@@ -67,7 +67,7 @@ class Relay:
         return flow
 
     def _from_server(self, flow: socket.socket, source: Any) -> None:
-        with contextlib.suppress(OSError):  # nothing more, or the port is closed
+        with contextlib.suppress(OSError):  # no more datagrams, or the port is closed
             while True:
                 data = flow.recv(DATAGRAM_BYTES_MAX)
                 if self._dice.random() >= self._lost:
@@ -75,9 +75,9 @@ class Relay:
 
 
 def _socket() -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    return made
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    return opened
 
 
 @asynccontextmanager

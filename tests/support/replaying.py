@@ -38,8 +38,8 @@ def replay(name: str) -> dict[str, object]:
                 stop=rows.instant_of(stop))  # fmt: skip
     hashes = {kind: hashlib.sha256() for kind in ("decisions", "verdicts", "states")}
     counts = dict.fromkeys(("decisions", "verdicts", "emitted"), 0)
-    for made in walk:
-        event: Decision | Verdict = made
+    for learned in walk:
+        event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
         if isinstance(event, Decision):  # the kernels' version may change alone
             event = msgspec.structs.replace(event, kernel="")

@@ -70,8 +70,8 @@ def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
     )
     for extension in leaf.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(signer.key, hashes.SHA256())
-    return Credentials(holder, made, (), good.key, good.anchors)
+    certificate = builder.sign(signer.key, hashes.SHA256())
+    return Credentials(holder, certificate, (), good.key, good.anchors)
 
 
 def with_key(signer: Authority, holder: Identity, key: Any, digest: Any = None) -> Credentials:
@@ -88,8 +88,8 @@ def with_key(signer: Authority, holder: Identity, key: Any, digest: Any = None) 
     )
     for extension in leaf.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(signer.key, digest or hashes.SHA256())
-    return Credentials(holder, made, (), key, (signer.certificate,))
+    certificate = builder.sign(signer.key, digest or hashes.SHA256())
+    return Credentials(holder, certificate, (), key, (signer.certificate,))
 
 
 def stranger_key() -> ec.EllipticCurvePrivateKey:
@@ -174,7 +174,7 @@ def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentia
     root, between = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "sub")]
     own = authority.establish(DOMAIN, now_s=now_s, days=365).certificate
-    made = []
+    certificates = []
     for subject, key, signs_below in ((names[0], root, 1), (names[1], between, 0)):
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.public_key())
@@ -191,7 +191,7 @@ def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentia
             .add_extension(identifier, critical=False)
             .add_extension(issuer, critical=False)
         )
-        made.append(builder.sign(root, hashes.SHA256()))
-    issued = Authority(DOMAIN, made[1], between).certify(holder, now_s=now_s, days=1)
-    others = (made[1],) if shown else ()
-    return Credentials(holder, issued.certificate, others, issued.key, (made[0],))
+        certificates.append(builder.sign(root, hashes.SHA256()))
+    issued = Authority(DOMAIN, certificates[1], between).certify(holder, now_s=now_s, days=1)
+    others = (certificates[1],) if shown else ()
+    return Credentials(holder, issued.certificate, others, issued.key, (certificates[0],))

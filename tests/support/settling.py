@@ -53,15 +53,15 @@ SPECIFICATIONS = (
 
 def universe() -> dict[str, Points]:
     """Noisy waves from fixed seeds, with an hour between ticks."""
-    made = {}
+    series = {}
     times = np.arange(1, END + 1) * HOUR
     for number in range(SERIES):
         noise = np.random.default_rng(number).standard_normal(END)
         values = 100.0 + 20.0 * np.sin(np.arange(END) * (2 * np.pi / 24) + number) + noise
         if number == 0:
             values[VOID_STEP] = 0.0
-        made[f"story/{number:02d}"] = Points(times, values)
-    return made
+        series[f"story/{number:02d}"] = Points(times, values)
+    return series
 
 
 def writes() -> list[list[Write]]:
@@ -83,7 +83,8 @@ def writes() -> list[list[Write]]:
 
 def _ticks(points: dict[str, Points], start: int, stop: int) -> list[Column]:
     return [
-        column(name, one.times[start:stop], one.values[start:stop]) for name, one in points.items()
+        column(name, each.times[start:stop], each.values[start:stop])
+        for name, each in points.items()
     ]
 
 

@@ -80,7 +80,7 @@ class SeveralCarrier(MemoryCarrier):
         turn = self.turns.pop(0) if self.turns else len(self.dialled)
         chosen = self.servers[turn % len(self.servers)]
         at = chosen.address if address == SHARED else address
-        server = next((one for one in self.servers if one.address == at), None)
+        server = next((each for each in self.servers if each.address == at), None)
         loop = asyncio.get_running_loop()
         self.dialled.append((loop.time(), address, server.name if server else ""))
         if server is not None and server.silent:

@@ -67,7 +67,7 @@ async def share(dsn: str, name: str, count: int) -> dict[str, Any]:
     for task in (following, running):
         task.cancel()
     await asyncio.wait({following, running})
-    names = [one.name for one in fleet.members]  # type: ignore[attr-defined]
+    names = [member.name for member in fleet.members]  # type: ignore[attr-defined]
     return {"starts": starts, "told_s": told_s, "members": names}
 
 

@@ -99,9 +99,9 @@ async def commit(committer: Committer, write: Write) -> Written:
 async def contents(store: Store) -> dict[str, Any]:
     """Return everything that a writer can cause in a store, as one comparable value."""
     points = {}
-    for one in (await store.catalogue("", 10_000)).series:
-        (part,) = await store.load([_whole(one.series, one.count)], one.count)
-        points[one.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
+    for each in (await store.catalogue("", 10_000)).series:
+        (part,) = await store.load([_whole(each.series, each.count)], each.count)
+        points[each.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {
         # Events of equal time may come in any order; they give the same state.

@@ -64,16 +64,16 @@ class Seen:
     ended: list[str] = field(default_factory=list)
     """Clients and processes that ended or restarted unexpectedly."""
 
-    def take(self, said: dict[str, Any]) -> None:
+    def take(self, report: dict[str, Any]) -> None:
         """Add one line of a client's report."""
-        if "what" in said:
-            self.requests.append(said)
-        elif "retry" in said:
-            self.retries.append(said)
-        elif "carriers" in said:
-            self.carriers.append((said["at_s"], said["carriers"]))
-        elif "late_s" in said:
-            self.late = said
+        if "what" in report:
+            self.requests.append(report)
+        elif "retry" in report:
+            self.retries.append(report)
+        elif "carriers" in report:
+            self.carriers.append((report["at_s"], report["carriers"]))
+        elif "late_s" in report:
+            self.late = report
 
 
 class Fleet(LocalFleet):
@@ -88,16 +88,16 @@ class Fleet(LocalFleet):
     def _plan(self, dsn: str) -> None:
         # Only this fleet is in this network, so a port that is free on loopback is free everywhere.
         ports = free_ports(1 + len(COORDINATORS), datagram=True)
-        sync, *there = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
-        self.coordinators = tuple(there)
-        self.coordinator = there[0]
+        sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
+        self.coordinators = tuple(coordinators)
+        self.coordinator = coordinators[0]
         health = free_ports(1 + len(COORDINATORS) + self.settings.agents, datagram=False)
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
         }
         self._add("sync", "sync", health.pop(), shared, id=SYNC, listen=sync, dsn=dsn)
-        for name, address in zip(COORDINATORS, there, strict=True):
+        for name, address in zip(COORDINATORS, coordinators, strict=True):
             spool = str(self.state.spool / name)
             own = {"id": name, "listen": address, "sync": sync, "spool_dir": spool}
             self._add(f"coordinator-{name}", "coordinator", health.pop(), shared, **own)
@@ -181,9 +181,9 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
     assert process.stdout is not None
     try:
         async for line in process.stdout:
-            said = json.loads(line)
-            seen.take(said)
-            if said.get("ready"):
+            report = json.loads(line)
+            seen.take(report)
+            if report.get("ready"):
                 ready.set()
     finally:
         ready.set()  # the client ended; its exit code is recorded elsewhere
@@ -207,10 +207,10 @@ async def steady(client: AsyncClient, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(at_rate(load.append, PER_S, stop))
         group.create_task(at_rate(load.match, PER_S, stop))
-        told: list[str] = []
+        reported: list[str] = []
         while not stop.is_set():
-            if (links := _links(client)) != told:
-                say({"at_s": time.monotonic(), "carriers": (told := links)})
+            if (links := _links(client)) != reported:
+                say({"at_s": time.monotonic(), "carriers": (reported := links)})
             await asyncio.sleep(LOOK_S)
 
 

@@ -146,11 +146,11 @@ async def tls_to(
 
 @asynccontextmanager
 async def wss_intruder(
-    address: str, holding: Credentials | None, *, said: bytes | None = None
+    address: str, holding: Credentials | None, *, first: bytes | None = None
 ) -> AsyncIterator[WssIntruder]:
-    """An intruder past its TLS handshake that has sent ``said``, or else the upgrade request."""
+    """An intruder past its TLS handshake that has sent ``first``, or else the upgrade request."""
     intruder = WssIntruder(*await tls_to(address, holding))
-    intruder.raw(upgrade(parse(address).place) if said is None else said)
+    intruder.raw(upgrade(parse(address).place) if first is None else first)
     try:
         yield intruder
     finally:
