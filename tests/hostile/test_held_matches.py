@@ -27,7 +27,7 @@ FOLLOWERS = 20
 
 
 async def late(peer: Peer) -> None:
-    """Send a Match of three megabytes that waits for a position which is never reached."""
+    """Send a Match of three megabytes that waits for a position that the test never reaches."""
     values = np.ones(POINTS).tobytes()
     windows = tuple(Window("", place, values) for place in range(WINDOWS))
     specification = a_specification(window=POINTS, neighbours=1)

@@ -49,7 +49,7 @@ COMMIT_S = 0.05
 LOOKUP_S = 5.0
 ROUNDS = 10
 ANSWERED_S = 1.0
-"""Limit of an Append and a Match together, in seconds; they take four commits of `COMMIT_S`."""
+"""Limit of the median time of an Append and a Match, which take four commits, in seconds."""
 
 
 class SlowStore(MemoryStore):

@@ -524,7 +524,7 @@ async def test_what_is_absent_is_told_by_a_sync_that_stays(what: str, place: Pla
             answer = await readiness(sync.health)
             return all(word in answer for word in words)
 
-        await until(tells, f"a word about {what} at {sync.health}; log: {sync.log}")
+        await until(tells, f"the probe to name {what} at {sync.health}; log: {sync.log}")
         said = await error_of(survey(place, sync))
         assert "error[store]" in said
         assert "the store is not open yet" in said or words[0] in said

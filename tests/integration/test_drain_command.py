@@ -69,7 +69,7 @@ async def test_a_coordinator_stays_ready_while_all_agents_are_away(tmp_path: Pat
             assert agent is not None
             os.kill(agent, signal.SIGSTOP)  # alive, so the launcher does not restart it
             try:
-                await until(lambda: _incomplete(coordinator), "the agent to be missed")
+                await until(lambda: _incomplete(coordinator), "the coordinator to miss the agent")
                 assert await child.probe(coordinator, "/readyz")
             finally:
                 os.kill(agent, signal.SIGCONT)

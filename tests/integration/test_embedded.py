@@ -184,7 +184,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=755", "none", home])
     if mounted.returncode != 0:
         home.rmdir()
-        pytest.skip("this root may not mount")
+        pytest.skip("root may not mount here")
     try:
         with pytest.raises(StoreError, match="No space left on device"):
             asyncio.run(EmbeddedServer(tmp_path / "store", root_home=home).start())

@@ -425,6 +425,6 @@ async def test_a_process_goes_on_once_the_issuer_is_there(place: Place) -> None:
     async def says(what: str) -> bool:
         return what in await readiness(started.health)
 
-    await until(lambda: says("waiting for a certificate"), "it to wait")
+    await until(lambda: says("waiting for a certificate"), "the process to wait for a certificate")
     kept.rename(files.authority_path(place.certs))
-    await until(lambda: says(f"sync at {place.sync}"), "it to wait for sync instead")
+    await until(lambda: says(f"sync at {place.sync}"), "the process to wait for sync instead")

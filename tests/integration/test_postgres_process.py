@@ -231,7 +231,7 @@ async def test_a_changed_password_is_taken_over_and_open_connections_live_on(
                 except asyncpg.InvalidPasswordError:
                     return False
 
-            await until(is_new, "the new password to hold", within_s=5)
+            await until(is_new, "the new password to be accepted", within_s=5)
             with pytest.raises(asyncpg.InvalidPasswordError):
                 await database.ask("SELECT 1")
             assert await connection.fetchval("SELECT 1") == 1
@@ -244,7 +244,7 @@ async def test_a_changed_password_is_taken_over_and_open_connections_live_on(
             except asyncpg.InvalidPasswordError:
                 return False
 
-        await until(is_back, "the first password to hold again", within_s=5)
+        await until(is_back, "the first password to be accepted again", within_s=5)
     assert other not in database.log
 
 
@@ -253,7 +253,11 @@ async def test_a_password_file_that_went_bad_is_told_and_the_old_one_holds(
 ) -> None:
     database.set_password("short")
     try:
-        await until(_says(database, "warning: postgres.password_file"), "a warning", within_s=5)
+        await until(
+            _says(database, "warning: postgres.password_file"),
+            "the probe to show a warning",
+            within_s=5,
+        )
         assert await database.ask("SELECT 1") == 1
         assert "short" not in database.log.replace("shorter", "")
     finally:
@@ -408,7 +412,7 @@ async def test_a_certificate_without_its_names_makes_it_unready(tmp_path: Path) 
         async def says() -> bool:
             return "does not carry another.test" in await readiness(database.health)
 
-        await until(says, "the missing name to be told")
+        await until(says, "the probe to name the missing name")
 
 
 # --- other users ----------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ async def test_a_rule_that_cannot_be_read_is_named_and_no_process_stays(tmp_path
 
     with pytest.raises(PrometheusFailed, match="wrong.yaml"):
         async with prometheus.running(tmp_path, [], rules=[rules]):
-            pytest.fail("it started")
+            pytest.fail("Prometheus started with a broken rule")
 
 
 async def test_the_process_ends_with_its_context(tmp_path: Path) -> None:

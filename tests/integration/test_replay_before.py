@@ -26,7 +26,7 @@ def now() -> dict[str, Any]:
     """Replay with this version, in a new process, as for the previous version."""
     for dataset, *_ in replaying.PARTS.values():
         if not (datasets.folder() / dataset.file).is_file():
-            pytest.skip("the data cache is not here")
+            pytest.skip("the data sets are not in the cache")
     return _replayed(str(Path(midstreamer.__file__).parents[1]))
 
 

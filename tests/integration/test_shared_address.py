@@ -32,7 +32,7 @@ NAME = "pods.test"
 
 @dataclass
 class _Two:
-    """Two coordinators with one outside address each; clients learn no other address."""
+    """Two coordinators that clients reach only at their outside addresses."""
 
     place: Installation
     services: dict[str, CoordinatorService] = field(default_factory=dict)

@@ -206,8 +206,7 @@ async def _broken(how: str, request: web.Request) -> web.StreamResponse:
 
 
 def certified(directory: Path) -> ssl.SSLContext:
-    """Return the TLS context of a server on loopback, and write its CA to ``ca.crt`` in the
-    directory.
+    """Return the TLS context of a server on loopback; write its CA to ``ca.crt`` in a folder.
 
     The CA certificate has no key identifier, like the CAs of many real clusters.
     """
