@@ -1,7 +1,7 @@
-"""What every test shares: nothing is faked here, and no test sees the user's settings.
+"""Settings of all tests: nothing is faked here, and no test sees the user's settings.
 
-A test that needs a builder imports it from tests/support by name; there are no fixtures with
-hidden content.
+A test imports the builders that it needs from tests/support by name; there are no fixtures that
+hide content.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tests.support import security
 
 hypothesis.settings.register_profile(
     "shared",
-    deadline=None,  # two busy cores make single examples slow; pytest-timeout watches the whole
+    deadline=None,  # single examples are slow on busy cores; pytest-timeout limits the test
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,
 )
 hypothesis.settings.load_profile("shared")
 
-# No implicit loop: Python 3.11 would make one on demand that nobody closes.
+# Without a current loop, Python 3.11 would create one on demand that nobody closes.
 asyncio.set_event_loop(None)
 
 
@@ -33,7 +33,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that hold on each carrier once on each."""
+    """Run a test marked ``each_carrier`` once on each carrier."""
     if metafunc.definition.get_closest_marker("each_carrier") is not None:
         metafunc.fixturenames.insert(0, "scheme")
         metafunc.parametrize("scheme", ("quic", "wss"), indirect=True)
@@ -41,13 +41,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The carrier that an `Installation` gives in this test."""
+    """The carrier of an `Installation` in this test."""
     chosen = str(request.param)
     monkeypatch.setattr(security, "SCHEME", chosen)
     return chosen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the cheap tests first: a broken rule shows before a fleet is started."""
+    """Run unit tests first, so that a simple failure shows before a fleet starts."""
     rank = {"integration": 1, "fleet": 2}
     items.sort(key=lambda item: max((rank.get(m.name, 0) for m in item.iter_markers()), default=0))

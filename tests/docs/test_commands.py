@@ -1,10 +1,10 @@
-"""Every command that the documentation shows is taken by the real command line, or runs for real.
+"""Every command that the documentation shows is accepted by the command line, or runs for real.
 
 Commands are read from the console blocks of all pages, from code spans that begin with
-`midstreamer` or `midstreamer-k8s`, and from the examples in help texts.  Each is parsed by the
-command line itself, up to the point where it would start.  Those of `CERTIFICATES` and `DEPLOY`
-run besides, in a folder of their own.  A command that is no `midstreamer` stands in `OTHERS`, with
-the reason.
+`midstreamer` or `midstreamer-k8s`, and from the examples in help texts. The command line parses
+each of them, up to the point where it would start. The commands of the pages `CERTIFICATES` and
+`DEPLOY` also run, in a temporary folder. A command of another program is listed in `OTHERS`, with
+the reason why it does not run.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DOCS = TOP / "docs"
 GENERATED = {"reference", "_build"}
 CERTIFICATES, DEPLOY = "docs/how-to/certificates.md", "docs/how-to/deploy.md"
 OTHERS = {
-    "sudo apt install make git python3 python3-venv": "installs packages of the machine",
+    "sudo apt install make git python3 python3-venv": "installs system packages",
     "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a1.key"
     " -out a1.csr      -subj /CN=a1 -addext"
     ' "subjectAltName=URI:spiffe://midstreamer.local/agent/a1"': "runs for real, below",
-    "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a foreign cluster;"
-    " tests/cluster/test_kit.py holds the refusal to the same words",
+    "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a cluster for tests;"
+    " tests/cluster/test_kit.py checks that the refusal shows it",
     **dict.fromkeys(
         (
             "helm install midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"
@@ -90,7 +90,7 @@ OTHERS = {
             "helm install mid charts/midstreamer --namespace fleet --create-namespace --values"
             " charts/midstreamer/ci/kind.yaml --set image.tag=TAG --wait",
         ),
-        "needs a cluster: tests/cluster/smoke",
+        "needs a cluster: tests/cluster/smoke runs it",
     ),
     **dict.fromkeys(
         (
@@ -111,7 +111,7 @@ OTHERS = {
             "kubectl --namespace fleet top pods",
             "curl localhost:9090/completez",
         ),
-        "looks at a cluster: a runbook",
+        "needs a cluster: a runbook's diagnosis",
     ),
     **dict.fromkeys(
         (
@@ -125,7 +125,7 @@ OTHERS = {
             'make load ARGS="--shape mine.json --mix lookup=1 --profile profiles"',
             'make load ARGS="--shape mine.json --spacing constant --seed 7"',
         ),
-        "a fleet and minutes of load; tests/integration/test_load.py holds it",
+        "takes minutes of load on a fleet; tests/integration/test_load.py covers it",
     ),
     **dict.fromkeys(
         (
@@ -138,10 +138,10 @@ OTHERS = {
     ),
     **dict.fromkeys(
         ("make dashboards-live", "make traces"),
-        "minutes of a fleet beside a real Prometheus or Jaeger; they fail by themselves",
+        "takes minutes with a fleet and a real Prometheus or Jaeger; it checks itself",
     ),
-    "make images": "minutes of building; tests/unit/images and the tests in a cluster hold it",
-    "make images PUSH=registry.example.com/team": "likewise, and there is no such registry",
+    "make images": "takes minutes; tests/unit/images and the tests in a cluster cover it",
+    "make images PUSH=registry.example.com/team": "takes minutes, and this registry does not exist",
 }
 APPS = {"midstreamer": main.app, "midstreamer-k8s": k8s.app}
 RUN_BY = {"README.md": "tests/docs/test_readme.py runs its sh block"}
@@ -196,7 +196,7 @@ HELP = list(in_help())
 
 
 def words_of(command: str) -> list[str] | None:
-    """The words from `midstreamer` on, also of `make run ARGS=…`; None for another command."""
+    """Return the words from `midstreamer` on, also of `make run ARGS=…`; None for others."""
     words = shlex.split(command.removesuffix("&"))
     if words[:2] == ["make", "run"]:
         (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]
@@ -205,7 +205,7 @@ def words_of(command: str) -> list[str] | None:
 
 
 def parsed(words: list[str]) -> str:
-    """The command that the command line finds for these words; it raises what it would tell."""
+    """Return the command that the command line finds for these words; raise its error."""
     name, *words = words
     command: Any = typer.main.get_command(APPS[name])
     context = None
@@ -230,7 +230,7 @@ def test_commands_are_found_on_every_kind_of_page() -> None:
 def test_a_command_that_is_shown_is_taken_by_the_command_line(shown: Shown) -> None:
     words = words_of(shown.command)
     if words is None:
-        assert shown.command in OTHERS, f"{shown}: neither midstreamer nor in OTHERS"
+        assert shown.command in OTHERS, f"{shown}: neither a midstreamer command nor in OTHERS"
         return
     assert parsed(words)
 
@@ -250,13 +250,13 @@ def test_every_exception_is_still_shown_somewhere() -> None:
 
 
 class Place(NamedTuple):
-    """A folder with ``midstreamer`` on its path."""
+    """A folder to run commands in, with ``midstreamer`` on its path."""
 
     folder: Path
     environment: dict[str, str]
 
     def run(self, command: str) -> str:
-        """Run to the end; what it wrote."""
+        """Run a command until it ends; return what it wrote to stdout."""
         ran = subprocess.run(
             command, shell=True, cwd=self.folder, env=self.environment, check=False,
             capture_output=True, text=True, timeout=200,
@@ -265,7 +265,7 @@ class Place(NamedTuple):
         return ran.stdout
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start; its end is not awaited."""
+        """Start a command without waiting for its end."""
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 f"exec {command}", shell=True, cwd=self.folder, env=self.environment, stderr=log
@@ -292,13 +292,13 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.integration
 def test_the_commands_about_certificates_run_in_their_order(place: Place) -> None:
-    told = [place.run(shown.command) for shown in BLOCKS if shown.page == CERTIFICATES]
-    assert any("spiffe://midstreamer.local/client/me" in each for each in told)
-    assert "a1.pem" in told[-1]
+    outputs = [place.run(shown.command) for shown in BLOCKS if shown.page == CERTIFICATES]
+    assert any("spiffe://midstreamer.local/client/me" in each for each in outputs)
+    assert "a1.pem" in outputs[-1]
 
 
 def a_file(path: Path, hours: int = 160) -> None:
-    """Two daily waves, one tick an hour."""
+    """Write two daily waves with one tick an hour."""
     lines = [
         f"2024-01-{1 + hour // 24:02d}T{hour % 24:02d}:00:00Z,plant/b{number},"
         f"{80 + 5 * ((hour + number) % 24 - 12) ** 2 / 144:.3f}"
@@ -318,10 +318,10 @@ def test_the_commands_of_the_deployment_guide_make_a_fleet_that_answers_those_of
     place.run("midstreamer certs issue sync/sync-1 coordinator/c1 agent/a1 client/local")
     services = [place.start(shown.command) for shown in BLOCKS if shown.page == DEPLOY]
     try:
-        told = [
+        outputs = [
             place.run(each) for each in ("midstreamer replay my.csv", "midstreamer match my.csv")
         ]
-        told.append(place.run("midstreamer status"))
+        outputs.append(place.run("midstreamer status"))
     except AssertionError as error:
         error.add_note((place.folder / "log").read_text()[-2000:])
         raise
@@ -330,9 +330,9 @@ def test_the_commands_of_the_deployment_guide_make_a_fleet_that_answers_those_of
             service.terminate()
             service.wait(60)
     try:
-        told += [place.run(f"midstreamer db {verb}") for verb in ("migrate", "status", "check")]
+        outputs += [place.run(f"midstreamer db {verb}") for verb in ("migrate", "status", "check")]
     finally:
         asyncio.run(EmbeddedServer(place.folder / "var/store").erase())
-    assert "320 ticks" in told[2]
-    assert told[1].count("P(rise)") == 2
-    assert "no stored value differs from its recomputed value" in told[-1]
+    assert "320 ticks" in outputs[2]
+    assert outputs[1].count("P(rise)") == 2
+    assert "no stored value differs from its recomputed value" in outputs[-1]

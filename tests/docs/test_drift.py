@@ -1,4 +1,4 @@
-"""What is written about the code is what the code is."""
+"""The documentation agrees with the code: settings, error codes, metrics, frames, commands."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_generated_files_say_what_the_code_says_now() -> None:
 
 
 def test_every_setting_has_its_heading_and_says_something() -> None:
-    told = headings("configuration")
+    documented = headings("configuration")
     for cls in reading.settings():
         for name, field in cls.model_fields.items():
             if name not in config.groups(cls):
-                assert f"{cls.section}.{name}" in told
+                assert f"{cls.section}.{name}" in documented
                 assert field.description, f"{cls.section}.{name} has no description"
 
 
@@ -65,8 +65,8 @@ def test_the_promised_verbs_are_there(verb: str) -> None:
 
 
 def test_every_abstention_explains_itself() -> None:
-    told = reading.attributes(decision.Reason)
-    assert all(told[reason.name] for reason in decision.Reason)
+    texts = reading.attributes(decision.Reason)
+    assert all(texts[reason.name] for reason in decision.Reason)
 
 
 @pytest.mark.parametrize(

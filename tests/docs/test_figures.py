@@ -1,4 +1,4 @@
-"""Figures get into the documents from JSON alone."""
+"""Figures in the documentation come only from JSON files of measurements."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ FLEET = {
 
 def test_what_stands_between_the_marks_is_replaced_and_nothing_else() -> None:
     text = "before\n<!-- figures: fleet -->\nold\n<!-- end -->\nafter"
-    made = figures.replaced(text, "fleet", "new")
-    assert made == "before\n<!-- figures: fleet -->\nnew\n<!-- end -->\nafter"
+    page = figures.replaced(text, "fleet", "new")
+    assert page == "before\n<!-- figures: fleet -->\nnew\n<!-- end -->\nafter"
     assert figures.replaced(text, "run", "new") == text
 
 
 def test_a_target_that_was_missed_is_told() -> None:
-    made = figures.fleet(FLEET)
-    assert "| round trip | 0.5 | 1.5 | ms |  | p99 < 2 | yes |" in made
-    assert "| echo | 0.5 | 3 | ms |  | p99 < 2 | **no** |" in made
-    assert "| matches | 1,234 |  | 1/s |  |  |  |" in made
-    assert "A CPU, 2 cores" in made
-    assert made.endswith("whose p99 were: round trip 1.5, 1.25, 9.")
+    table = figures.fleet(FLEET)
+    assert "| round trip | 0.5 | 1.5 | ms |  | p99 < 2 | yes |" in table
+    assert "| echo | 0.5 | 3 | ms |  | p99 < 2 | **no** |" in table
+    assert "| matches | 1,234 |  | 1/s |  |  |  |" in table
+    assert "A CPU, 2 cores" in table
+    assert table.endswith("whose p99 were: round trip 1.5, 1.25, 9.")
 
 
 def test_a_run_without_signals_says_none() -> None:
     part = {"data": "sp500", "decisions": 10, "signals": {}, "precision": None,
             "precision_target": 0.55, "base_rate": {"value": 0.5, "low": 0.4, "high": 0.6},
             "coverage": None, "brier_skill": None}  # fmt: skip
-    made = figures.run({"parts": [part]})
-    assert "| sp500 | 10 | 0 | none | 0.55 | 0.500 (0.400 to 0.600) | none |  |" in made
+    table = figures.run({"parts": [part]})
+    assert "| sp500 | 10 | 0 | none | 0.55 | 0.500 (0.400 to 0.600) | none |  |" in table
 
 
 KERNELS = {
@@ -61,12 +61,12 @@ KERNELS = {
 
 
 def test_a_gate_of_the_kernels_that_was_missed_is_told_and_so_is_what_is_missing() -> None:
-    made = figures.kernels(KERNELS)
-    assert "`make bench` on A CPU, 2 cores, avx2, 2030-01-01, 5 minutes; peers: numba 1.2:" in made
-    assert "| a gate | 20x | 25x | 100x | **no** |" in made
-    assert "| ours | 20 µs | 10 µs to 30 µs | same |" in made
-    assert "| theirs | missing |  | not installed |" in made
-    assert "| history | 500 ms | 2 s | 20.0 |  |" in made
+    table = figures.kernels(KERNELS)
+    assert "`make bench` on A CPU, 2 cores, avx2, 2030-01-01, 5 minutes; peers: numba 1.2:" in table
+    assert "| a gate | 20x | 25x | 100x | **no** |" in table
+    assert "| ours | 20 µs | 10 µs to 30 µs | same |" in table
+    assert "| theirs | missing |  | not installed |" in table
+    assert "| history | 500 ms | 2 s | 20.0 |  |" in table
 
 
 def test_every_mark_has_its_end() -> None:

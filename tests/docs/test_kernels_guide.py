@@ -1,4 +1,4 @@
-"""The examples of the guide to the kernels, and of the package's own page, do what they say."""
+"""The examples of the kernels' guide and README run and give the answers that they show."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PAGE = TOP / "kernels/README.md"
 
 
 def examples(path: Path) -> str:
-    """The Python blocks of a page, one after the other."""
+    """Return the Python blocks of a page, joined in order."""
     text = path.read_text(encoding="utf-8")
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
-@pytest.mark.timeout(600)  # the first run on a machine compiles everything that the guide calls
+@pytest.mark.timeout(600)  # the first run compiles all kernels that the guide calls
 @pytest.mark.parametrize("path", [GUIDE, PAGE], ids=lambda path: path.stem)
 def test_the_examples_run_and_answer_as_written(path: Path) -> None:
     test = doctest.DocTestParser().get_doctest(examples(path), {}, path.name, str(path), 0)
     assert test.examples
-    told: list[str] = []
-    failed, _ = doctest.DocTestRunner(verbose=False).run(test, out=told.append)
-    assert not failed, "".join(told)
+    report: list[str] = []
+    failed, _ = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+    assert not failed, "".join(report)
 
 
 def test_the_guide_uses_every_public_function() -> None:
@@ -44,4 +44,4 @@ def test_every_picture_of_the_guide_exists_and_is_described() -> None:
     assert {Path(name).stem for name, _ in pictures} == {
         "kernels-path", "kernels-matches", "kernels-exclusion", "kernels-monitor"
     }  # fmt: skip
-    assert all((GUIDE.parent / name).is_file() and told for name, told in pictures)
+    assert all((GUIDE.parent / name).is_file() and description for name, description in pictures)

@@ -1,7 +1,7 @@
 """Every name in backticks exists: in docstrings, in comments and in the pages of the documentation.
 
-A name that was renamed or deleted leaves prose behind that misleads. This test finds such prose. A
-text in backticks is looked at when it looks like a name of code: `room.module`, `module.function`,
+A renamed or deleted name leaves text behind that misleads; this test finds such text. It checks a
+text in backticks when the text looks like a name of code: `room.module`, `module.function`,
 `SomeClass`, `a_function`, `path/to/a_file.py`. Each part of the name must be a word of the code.
 When the first parts name one of our modules, that module must define or import the next part.
 """
@@ -33,11 +33,11 @@ FILE = re.compile(r"[\w-][\w.-]*(?:/[\w.-]+)*")
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".sql", ".pem", ".json", ".mjs"}
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HISTORY = ("CHANGELOG.md", "changelog.d/", "docs/explanation/decisions/")
-"""Pages that tell what was: the names in them are those of their time."""
+"""Pages about the past: names in them may no longer exist."""
 OUTSIDE = {"preStop", "hostPath", "LimitNOFILE", "pg_dump", "pg_restore"}
 """Names of Kubernetes, systemd and PostgreSQL that our code does not use."""
 HERE = "tests/docs/test_names.py"
-"""This file gives examples."""
+"""This file, whose examples do not exist."""
 
 
 class Quote(NamedTuple):
@@ -60,16 +60,16 @@ def text_of(path: Path) -> str:
 
 
 class Module(NamedTuple):
-    """What this test knows of a Python file; a syntax tree is too large to be kept."""
+    """What this test needs of a Python file; a whole syntax tree is too large to keep."""
 
     docstrings: tuple[tuple[int, str], ...]
     """Line and text of every bare string: docstrings, and strings below a field."""
     strings: frozenset[str]
     """Every other string."""
     names: frozenset[str]
-    """Every name and attribute."""
+    """Every name and attribute that the file reads."""
     defined: frozenset[str]
-    """The names that it defines or imports, at its top or below."""
+    """The names that the file defines or imports, in any scope."""
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def module(path: Path) -> Module:
                 (defined if isinstance(ctx, ast.Store) else names).add(name)
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
-    if path.name == "__init__.py":  # what is loaded on its first use, and the modules beside
+    if path.name == "__init__.py":  # names loaded on first use, and modules of the package
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))
@@ -111,7 +111,7 @@ def comments(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def quotes(path: Path) -> Iterator[Quote]:
-    """Yield what a file has in backticks."""
+    """Yield every text in backticks of a file."""
     if path.suffix == ".py":
         proses = [*module(path).docstrings, *comments(path)]
     else:  # blocks of code are not prose
@@ -127,13 +127,13 @@ def quotes(path: Path) -> Iterator[Quote]:
 
 @functools.cache
 def sources() -> tuple[Path, ...]:
-    """Return the Python files, without this one, which names what does not exist."""
+    """Return the Python files except this file, whose examples do not exist."""
     return tuple(path for path in tracked() if path.suffix == ".py" and path != TOP / HERE)
 
 
 @functools.cache
 def words() -> frozenset[str]:
-    """Return every word of the code: of Python without its prose, and of all files of data."""
+    """Return every word of the code: of Python without its prose, and of data files."""
     found = {*dir(builtins), *keyword.kwlist}
     for path in sources():
         found |= module(path).names | module(path).defined
@@ -146,19 +146,19 @@ def words() -> frozenset[str]:
 
 @functools.cache
 def strings() -> frozenset[str]:
-    """Return every string of the code: names of log events, of files, of spans."""
+    """Return every string of the code, such as names of log events, files and spans."""
     return frozenset().union(*(module(path).strings for path in sources()))
 
 
 @functools.cache
 def paths() -> frozenset[str]:
-    """Return the paths of all files, from the top, each with a slash in front."""
+    """Return the paths of all files from the top of the repository, each with a leading slash."""
     return frozenset(f"/{path.relative_to(TOP).as_posix()}" for path in tracked())
 
 
 @functools.cache
 def values() -> frozenset[str]:
-    """Return the first words of settings (`config.toml`) and of the charts' values."""
+    """Return the first words of the lines of `config.toml` and of the charts' values files."""
     files = [TOP / "config.toml", *TOP.glob("charts/*/values.yaml")]
     found = re.findall(r"^#? ?\[?(\w+)", "\n".join(map(text_of, files)), re.MULTILINE)
     return frozenset(found)
@@ -186,7 +186,7 @@ def installed(package: str) -> bool:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is one of our code's, or of a package that is installed."""
+    """Return whether a dotted name is a name of our code or of an installed package."""
     parts = name.split(".")
     if name in modules():
         return True
@@ -197,7 +197,7 @@ def resolves(name: str) -> bool:
 
 
 def wrong(quote: Quote) -> bool:
-    """Whether a text in backticks looks like a name, and there is no such name."""
+    """Return whether a text in backticks looks like a name that does not exist."""
     text = quote.text.removesuffix("()").removesuffix("=")
     if text in OUTSIDE:
         return False

@@ -1,4 +1,4 @@
-"""The README's commands exist and its example runs, from tick to signal, on real processes."""
+"""The README's commands exist, and its example runs from tick to signal on real processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ README = (TOP / "README.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
-    """The one example in that language."""
+    """Return the README's single example in a language."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     return str(found)
 
@@ -38,7 +38,7 @@ def test_it_stays_readable_in_a_few_minutes() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Ports of our own, and ``midstreamer`` on the path."""
+    """Environment with free ports, and with ``midstreamer`` on the path."""
     sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
     bin_ = tmp_path / "bin"
     bin_.mkdir()
@@ -55,7 +55,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def started(line: str, tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """One line of the shell example, its end not awaited."""
+    """Start one line of the shell example without waiting for its end."""
     with (tmp_path / "log").open("ab") as log:
         return subprocess.Popen(
             f"exec {line.removesuffix('&')}", shell=True, cwd=tmp_path, env=environment, stderr=log

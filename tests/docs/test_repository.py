@@ -1,4 +1,4 @@
-"""What must never be in the repository: keys, hosts of registries, paths of one machine."""
+"""Things that must never be in the repository: keys, registry hosts, paths of one machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 LARGEST_BYTES = 300_000
 
-# Each pattern has a character class in it, so that this file does not find itself.
+# Each pattern contains a character class, so that the pattern does not match this file.
 KEY_MATERIAL = re.compile(
     rb"-----[B]EGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)-----\s*\n[A-Za-z0-9+/=\s]{60,}"
 )
@@ -48,7 +48,7 @@ def test_no_key_or_certificate_file_is_tracked() -> None:
 
 
 def test_no_data_set_and_no_large_file_is_tracked() -> None:
-    # Lock files hold a hash for each wheel of each library, and are as long as that takes.
+    # Lock files hold a hash of every wheel of every library, so they may be large.
     locks = set((TOP / "requirements").glob("*.txt"))
     others = [path for path in tracked() if path not in locks]
     large = [path for path in others if path.stat().st_size > LARGEST_BYTES]

@@ -1,4 +1,4 @@
-"""What the handbook says of rights is what is tried in a cluster."""
+"""The handbook's table of rights equals the rights that tests in a cluster take away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def test_the_handbook_has_the_table_of_what_fails_without_each_right() -> None:
 
     assert missed.table() in text
     assert figures.replaced(text, "rights", missed.table()) == text, (
-        "python -m tests.cluster.missed writes it anew"
+        "python -m tests.cluster.missed writes the table again"
     )
 
 

@@ -1,4 +1,4 @@
-"""The page about symptoms in a cluster has each symptom that is tried there, and no other."""
+"""The page about symptoms in a cluster lists exactly the symptoms that are tested there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_every_symptom_that_is_tried_is_in_the_table_and_the_reverse() -> None:
     table, _, _ = table.partition("\n## ")
     rows = [line for line in table.splitlines() if line.startswith("| `")]
 
-    told = [row.split("`")[1] for row in rows]
+    listed = [row.split("`")[1] for row in rows]
 
-    assert told == [each.symptom for each in wrongs.WRONGS]
+    assert listed == [each.symptom for each in wrongs.WRONGS]

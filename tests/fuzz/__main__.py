@@ -1,12 +1,11 @@
-"""`make fuzz`: give every target its share of inputs, and say what was found.
+"""`make fuzz`: run every fuzz target on its share of inputs, and report failures.
 
     python -m tests.fuzz                          ten million inputs in all
-    python -m tests.fuzz --share 0.01             a hundredth of it
+    python -m tests.fuzz --share 0.01             a hundredth of them
     python -m tests.fuzz --only codec --only dsn  some targets
     python -m tests.fuzz --replay FILE --only codec
 
-Each target runs in a process of its own, two at a time.  The exit code is 0 when nothing was
-found.
+Each target runs in a separate process, two at a time. The exit code is 0 when no input failed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ INPUTS_MIN = 1000
 
 
 class Result(NamedTuple):
-    """What became of one target."""
+    """The outcome of one target."""
 
     name: str
     inputs: int
@@ -41,18 +40,18 @@ class Result(NamedTuple):
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 when something was found."""
+    """Run the targets that the command line names; return 1 when an input failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="part of ten million inputs")
+    parser.add_argument("--share", type=float, default=1.0, help="share of ten million inputs")
     parser.add_argument("--only", action="append", choices=sorted(all_targets()))
-    parser.add_argument("--seed", type=int, default=1, help="of the choice of inputs")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the choice of inputs")
     parser.add_argument("--replay", type=Path, help="run one input and show what it does")
     asked = parser.parse_args()
     if asked.replay is not None:
         if not asked.only or len(asked.only) != 1:
             parser.error("--replay needs one --only TARGET")
         all_targets()[asked.only[0]].run(asked.replay.read_bytes())
-        print(f"{asked.only[0]}: {asked.replay} is taken or refused by name")
+        print(f"{asked.only[0]}: {asked.replay} is accepted or refused by name")
         return 0
     return _campaign(asked.only or list(all_targets()), asked.share, asked.seed)
 

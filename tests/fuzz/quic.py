@@ -1,9 +1,9 @@
-"""What a stranger's packets meet, once deciphered: QUIC frames, TLS messages, certificates.
+"""Fuzz targets behind QUIC's encryption: QUIC frames, TLS messages and certificates.
 
-Bytes from outside are ciphertext, so a fuzzer of datagrams would only fuzz the cipher.  These
-targets encrypt their input with the keys that the peer has, and hand the packet to a connection
-that is set up as a server of ours sets it up.  aioquic may close the connection for any input;
-it may not raise, since that would reach the last guard of `transport.aioquic.wire`.
+Datagrams are ciphertext, so a fuzzer of datagrams would only test the cipher. These targets encrypt
+their input with the peer's keys and give the packet to a connection that is configured like those
+of our server. aioquic may close the connection for any input, but it must not raise an exception,
+because that would reach the last error handler of `transport.aioquic.wire`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DOMAIN = "fuzz.invalid"
 NEAR, FAR = ("192.0.2.1", 1), ("192.0.2.2", 2)
 ROUNDS = 12
 PAYLOAD_BYTES_MAX = 1100
-"""A packet that fits the smallest datagram, whatever surrounds the payload."""
+"""Payload limit in bytes: a packet with it fits the smallest datagram, with all headers."""
 
 NOW_S = time.time()
 AUTHORITY = establish(DOMAIN, now_s=NOW_S, days=1)
@@ -75,7 +75,7 @@ def _client() -> QuicConnection:
     return client
 
 
-# --- packets of a judged peer -------------------------------------------------------------------
+# --- packets of an accepted peer ---------------------------------------------------------------
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Established:
 
     near: QuicConnection = field(default_factory=_client)
     number: int = 1000
-    """Of the next packet; far above what the handshake took."""
+    """Number of the next packet, far above the packet numbers of the handshake."""
 
     def __post_init__(self) -> None:
         self.far = _server(self.near.original_destination_connection_id)
@@ -97,11 +97,11 @@ class Established:
 
     @property
     def over(self) -> bool:
-        """Whether the server has closed."""
+        """Whether the server has closed the connection."""
         return self.far._close_event is not None or self.far._close_pending
 
     def give(self, payload: bytes) -> None:
-        """Have the server read one packet of these frames, and say what it has to say."""
+        """Let the server read one packet with these frames, and let it send its answer."""
         self.number += 1
         head = b"\x41" + self.far.host_cid + (self.number & 0xFFFF).to_bytes(2, "big")
         keys = self.near._cryptos[tls.Epoch.ONE_RTT]
@@ -117,7 +117,7 @@ _pair: list[Established] = []
 
 
 def take_packet(data: bytes) -> None:
-    """One packet's frames from a judged peer: read, or the connection is closed."""
+    """One packet of frames from an accepted peer is read, or it closes the connection."""
     if not _pair or _pair[0].over or _pair[0].number > 30_000:
         _pair[:] = [Established()]
     payload = data[:PAYLOAD_BYTES_MAX]
@@ -125,7 +125,7 @@ def take_packet(data: bytes) -> None:
 
 
 def packet_seeds() -> list[bytes]:
-    """A frame of each kind that a peer may send in one packet."""
+    """Return payloads with each frame type that a peer may send."""
     stream = b"\x0e\x00\x00\x05" + b"\x00\x00\x00\x01x"
     return [
         b"\x01",  # PING
@@ -145,7 +145,7 @@ def packet_seeds() -> list[bytes]:
     ]
 
 
-# --- what comes before judgement ----------------------------------------------------------------
+# --- before the peer is accepted ----------------------------------------------------------------
 
 _CID = bytes(range(8))
 
@@ -157,7 +157,7 @@ def _keys(*, is_client: bool) -> CryptoPair:
 
 
 def _initial(payload: bytes) -> bytes:
-    """A client's first packet with these frames, padded to a whole datagram."""
+    """Return a client's first packet with these frames, padded to a whole datagram."""
     room = SMALLEST_MAX_DATAGRAM_SIZE - 64
     payload = payload[:room] + bytes(max(0, room - len(payload)))
     length = 0x4000 | (len(payload) + 2 + 16)
@@ -168,7 +168,7 @@ def _initial(payload: bytes) -> bytes:
 
 
 def _hello() -> bytes:
-    """The TLS message that a client of ours begins with."""
+    """Return the first TLS message of our client."""
     context = tls.Context(is_client=True, alpn_protocols=["midstreamer/1"])
     context.handshake_extensions.append((tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS, b""))
     output = {epoch: Buffer(capacity=4096) for epoch in tls.Epoch}
@@ -177,7 +177,7 @@ def _hello() -> bytes:
 
 
 def take_handshake(data: bytes) -> None:
-    """A stranger's first packet, or its TLS messages after a good hello: answered or closed."""
+    """The first packet of an unknown client, or its later TLS messages, is answered or closed."""
     if data[:1] == b"\x01":
         _take_flight(data[1:])
         return
@@ -190,14 +190,14 @@ def take_handshake(data: bytes) -> None:
 
 
 def _take_flight(messages: bytes) -> None:
-    """Messages of a client that a server of ours reads once handshake keys exist."""
+    """Give a server the TLS messages that a client sends once handshake keys exist."""
     server = _server(_CID)
     server._version = QuicProtocolVersion.VERSION_1
     server._initialize(_CID)
     context = server.tls
     output = {epoch: Buffer(capacity=16384) for epoch in tls.Epoch}
     context.alpn_negotiated = None
-    context.alpn_cb = None  # the hello's transport parameters are empty: TLS alone is meant here
+    context.alpn_cb = None  # the hello has empty transport parameters; only TLS is tested here
     context.handle_message(_HELLO, output)
     before = context.state
     assert before is tls.State.SERVER_EXPECT_CERTIFICATE, before
@@ -206,14 +206,16 @@ def _take_flight(messages: bytes) -> None:
     except tls.Alert:
         return
     after: tls.State = context.state
-    assert after is not tls.State.SERVER_POST_HANDSHAKE, "a stranger got in"
+    assert after is not tls.State.SERVER_POST_HANDSHAKE, (
+        "a client without a certificate was accepted"
+    )
 
 
 _HELLO = _hello()
 
 
 def handshake_seeds() -> list[bytes]:
-    """Valid first frames, and a certificate message."""
+    """Return valid first frames and a certificate message."""
     size = len(_HELLO)
     crypto = b"\x06\x00" + (0x4000 | size).to_bytes(2, "big") + _HELLO
     der = CLIENT.certificate.public_bytes(Encoding.DER)
@@ -226,7 +228,7 @@ def handshake_seeds() -> list[bytes]:
 
 
 def take_certificate(data: bytes) -> None:
-    """Any certificate is an identity, or refused by name."""
+    """Any certificate gives an identity, or is refused by name."""
     try:
         leaf = x509.load_der_x509_certificate(data)
     except (ValueError, x509.InvalidVersion):
@@ -239,6 +241,6 @@ def take_certificate(data: bytes) -> None:
 
 
 def certificate_seeds() -> list[bytes]:
-    """Certificates of every kind, and an authority's."""
-    made = [CLIENT.certificate, SERVER.certificate, AUTHORITY.certificate]
-    return [certificate.public_bytes(Encoding.DER) for certificate in made]
+    """Return certificates of a client, a server and an authority."""
+    certificates = [CLIENT.certificate, SERVER.certificate, AUTHORITY.certificate]
+    return [certificate.public_bytes(Encoding.DER) for certificate in certificates]

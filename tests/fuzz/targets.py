@@ -1,12 +1,11 @@
-"""What is fuzzed: each target takes any bytes and must not fail in a way that nobody named.
+"""The fuzz targets: each accepts any bytes and may fail only with a named error.
 
-A target is a function of bytes.  It returns when the code under test took the bytes or refused
-them by name (`MidstreamerError`).  Any other exception, a hang, or a broken invariant (an
-`AssertionError` of the target) is a finding.  Targets hold no state that changes what the next
-input does, so that one file replays a finding.
+A target is a function of bytes. It returns when the code under test accepted the bytes or refused
+them by name (`MidstreamerError`). Any other exception, a hang, or a broken invariant (an
+`AssertionError` of the target) is a failure. No target keeps state that changes the effect of the
+next input, so a single file replays a failure.
 
-``seeds`` are valid inputs: a fuzzer that starts from nothing would spend its time on the first
-four bytes.
+``seeds`` are valid inputs. Without seeds a fuzzer would spend its time on the first four bytes.
 """
 
 from __future__ import annotations
@@ -38,23 +37,23 @@ from midstreamer.sync import planning
 from midstreamer.sync.config import SyncSettings
 
 FRAME_BYTES_MAX = 64 * 1024
-"""Small, so that the fuzzer reaches the bound."""
+"""Frame size limit in bytes: small, so that the fuzzer reaches it."""
 
 
 class Target(NamedTuple):
-    """One thing to fuzz."""
+    """One fuzz target."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], Sequence[bytes]]
     inputs: int
-    """How many inputs a full run gives it; all targets together get ten million."""
+    """Inputs of a full run; all targets together get ten million."""
 
 
 # --- frames -------------------------------------------------------------------------------------
 
 
 def example_frames() -> list[frames.Frame]:
-    """Frames of every shape that a peer may send."""
+    """Return a frame of every shape that a peer may send."""
     times = np.arange(8, dtype="<i8")
     column = Column("a/b", times.tobytes(), times.astype("<f8").tobytes())
     window = Window("a/b", 7, times.astype("<f8").tobytes())
@@ -81,7 +80,7 @@ def _encoded_frames() -> list[bytes]:
 
 
 def decode_frame(data: bytes) -> None:
-    """Any body is a frame, or refused by name; a frame survives being sent on."""
+    """Any body gives a frame or is refused by name, and a frame survives encoding and decoding."""
     try:
         frame = codec.decode(data)
     except RemoteProtocolError:
@@ -92,7 +91,7 @@ def decode_frame(data: bytes) -> None:
 
 
 def judge_request(data: bytes) -> None:
-    """What a decoded request holds is judged by name before anything is done with it."""
+    """The contents of a decoded request are checked and refused by name."""
     with contextlib.suppress(MidstreamerError):
         frame = codec.decode(data)
         if isinstance(frame, frames.Append):
@@ -104,7 +103,7 @@ def judge_request(data: bytes) -> None:
 
 
 def drive_connection(data: bytes) -> None:
-    """Both sides' machines take any bytes on any stream, in any pieces."""
+    """Connections of both sides accept any bytes on any stream, in pieces of any size."""
     if len(data) < 3:
         return
     side = Side.ACCEPTED if data[0] & 1 else Side.DIALLED
@@ -112,7 +111,7 @@ def drive_connection(data: bytes) -> None:
     peer = identity.make("local", Kind.CLIENT, "u1")
     machine = Connection(side, me=me, peer=peer, frame_bytes_max=FRAME_BYTES_MAX)
     machine.start(0.0)
-    if data[0] & 2:  # most inputs would otherwise never get behind the handshake
+    if data[0] & 2:  # otherwise most inputs would fail the handshake
         for frame in example_frames()[:2]:
             machine.receive(0, codec.encode(frame))
     piece, at, now_s = data[1] + 1, 2, 0.0
@@ -135,7 +134,7 @@ def _conversations() -> list[bytes]:
     return [bytes([flags, 255]) + b"".join(pieces) for flags in (0, 1, 2, 3)]
 
 
-# --- text of users ------------------------------------------------------------------------------
+# --- text from users -----------------------------------------------------------------------------
 
 
 def _text(data: bytes) -> str:
@@ -143,13 +142,13 @@ def _text(data: bytes) -> str:
 
 
 def read_dsn(data: bytes) -> None:
-    """A DSN is used, or refused with a sentence that does not hold its password."""
+    """A DSN is accepted, or refused with a message that does not contain its password."""
     with contextlib.suppress(MidstreamerError):
         dsn.checked(_text(data), {})
 
 
 def read_names(data: bytes) -> None:
-    """Names of series, identities and allowlists are taken, or refused by name."""
+    """Names of series, identities and allowlists are accepted, or refused by name."""
     text = _text(data)
     for read in (qualified, identity.parse, allowlist.parse):
         with contextlib.suppress(MidstreamerError):
@@ -157,12 +156,12 @@ def read_names(data: bytes) -> None:
 
 
 def read_csv(data: bytes) -> None:
-    """Any file with the name of a CSV file is a table, or refused by line."""
+    """Any file with a CSV name gives a table, or is refused with the line."""
     _read_feed(data, ".csv")
 
 
 def read_parquet(data: bytes) -> None:
-    """Any file with the name of a Parquet file is a table, or refused."""
+    """Any file with a Parquet name gives a table, or is refused."""
     _read_feed(data, ".parquet")
 
 
@@ -177,7 +176,7 @@ def _read_feed(data: bytes, ending: str) -> None:
 
 
 def read_settings(data: bytes) -> None:
-    """Any configuration file gives settings, or an error that names what is wrong with it."""
+    """Any configuration file gives settings, or an error that names the mistake."""
     with tempfile.NamedTemporaryFile(suffix=".toml", dir=_memory()) as file:
         file.write(data)
         file.flush()
@@ -187,7 +186,7 @@ def read_settings(data: bytes) -> None:
 
 
 def _memory() -> str | None:
-    """A folder in memory: ten thousand files a second need not reach a disk."""
+    """Return a folder in memory, because ten thousand files a second are too many for a disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -219,13 +218,13 @@ def _parquets() -> list[bytes]:
     import pyarrow as arrow
     import pyarrow.parquet as files
 
-    made = []
+    contents = []
     for times in ([1, 2], ["2020-01-01", "2020-01-02"]):
         cells = {"time": times, "series": ["a", "a"], "value": [1.0, 2.0]}
         with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
             files.write_table(arrow.table(cells), file.name, compression="NONE")
-            made.append(Path(file.name).read_bytes())
-    return made
+            contents.append(Path(file.name).read_bytes())
+    return contents
 
 
 def _settings() -> list[bytes]:
@@ -237,14 +236,14 @@ def _settings() -> list[bytes]:
 
 
 def _bodies() -> list[bytes]:
-    """Frames, and one whose unknown field is nested 3,000 deep."""
+    """Return frame bodies, and one whose unknown field is nested 3,000 levels deep."""
     nested = b"\x82\xa5frame\xa6Survey\xa1x" + b"\x91" * 3000 + b"\xc0"
     return [*(frame[codec.HEAD_BYTES :] for frame in _encoded_frames()), nested]
 
 
 def all_targets() -> dict[str, Target]:
-    """Every target by name, those over carriers included."""
-    from tests.fuzz import quic, websocket  # the first makes certificates when it is imported
+    """Return every target by name, with the QUIC and WebSocket targets."""
+    from tests.fuzz import quic, websocket  # importing `quic` makes certificates
 
     return {
         "codec": Target(decode_frame, _bodies, 3_000_000),

@@ -1,4 +1,4 @@
-"""Inputs that once showed a bug, seeds, and a few hundred others: with every run of the suite."""
+"""Inputs that once showed a bug, seeds, and some edited inputs, run with every test run."""
 
 from __future__ import annotations
 

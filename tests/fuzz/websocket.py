@@ -1,7 +1,8 @@
-"""What a listed peer's words meet on a WebSocket, once deciphered: HTTP, then messages.
+"""A fuzz target behind TLS: the HTTP and WebSocket messages of an allowed peer.
 
-The first byte says whether the upgrade is done already; the rest comes in pieces. The connection
-may end for any input; nothing may be raised, since the wire's last guard would take it.
+The first byte chooses whether the upgrade is already done; the remaining bytes come in pieces. Any
+input may end the connection, but must not raise an exception, because that would reach the wire's
+last error handler.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PIECE_BYTES = 50
 
 
 def read_words(data: bytes) -> None:
-    """Read what a client says, as `transport.websocket.wire` reads it."""
+    """Read a client's bytes as `transport.websocket.wire` does."""
     server = web.server()
     if data[:1] != b"\x00":
         _read(server, REQUEST)
@@ -43,7 +44,7 @@ def _read(server: ServerProtocol, data: bytes) -> None:
 
 
 def conversations() -> list[bytes]:
-    """Honest words to begin with."""
+    """Return conversations of honest clients as seeds."""
     message = b"\x82\x85\x00\x00\x00\x00\x00abcd"
     ping, close = b"\x89\x80\x00\x00\x00\x00", b"\x88\x82\x00\x00\x00\x00\x03\xe8"
     return [b"\x01" + message + ping + message + close, b"\x00" + REQUEST + message, b"\x00GET /"]

@@ -1,8 +1,8 @@
-"""Fuzzes one target in a process of its own: `python -m tests.fuzz.worker NAME INPUTS FOLDER SEED`.
+"""Fuzzes one target in its own process: `python -m tests.fuzz.worker NAME INPUTS FOLDER SEED`.
 
-With atheris, inputs are chosen by the branches they reach.  Without it (it has no wheel for every
-Python and machine), hypothesis edits the seeds: slower to find things, and deterministic.
-A finding ends the process with an error after its input was written to FOLDER/found.
+atheris chooses inputs by the branches that they reach. Without atheris, which has no wheel for some
+Pythons and machines, hypothesis edits the seeds; that finds failures more slowly, but is
+deterministic. A failure writes its input to FOLDER/found and ends the process with an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ except ImportError:
 
 BYTES_MAX = 4096
 SECONDS_MAX = 20
-"""An input that takes longer is a finding."""
+"""An input that takes longer, in seconds, is a failure."""
 MEMORY_MB_MAX = 2048
 FOUND = "found"
 COMMITTED = Path(__file__).parent / "corpus"
@@ -34,24 +34,24 @@ Run = Callable[[bytes], None]
 
 
 def inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Any bytes, and seeds with some places overwritten, cut or doubled."""
+    """Generate any bytes, and seeds in which some ranges are replaced, cut or repeated."""
     edit = st.tuples(st.integers(0, BYTES_MAX), st.integers(0, 8), st.binary(max_size=8))
     edited = st.builds(_edited, st.sampled_from(list(seeds)), st.lists(edit, max_size=6))
     return st.one_of(edited, st.binary(max_size=256))
 
 
 def _edited(seed: bytes, edits: Sequence[tuple[int, int, bytes]]) -> bytes:
-    made = bytearray(seed)
+    edited = bytearray(seed)
     for at, length, data in edits:
-        start = at % (len(made) + 1)
-        made[start : start + length] = data
-    return bytes(made)
+        start = at % (len(edited) + 1)
+        edited[start : start + length] = data
+    return bytes(edited)
 
 
 def examples(
     run: Run, seeds: Sequence[bytes], *, count: int, failed: Callable[[bytes], None]
 ) -> None:
-    """Run a target on ``count`` inputs of hypothesis; ``failed`` gets the smallest that fails."""
+    """Run a target on ``count`` hypothesis inputs; ``failed`` gets the smallest failing input."""
     last = b""
 
     @hypothesis.settings(
@@ -74,7 +74,7 @@ def examples(
 
 
 def main(name: str, count: int, folder: Path, seed: int) -> None:
-    """Fuzz a target until ``count`` inputs were taken or one failed."""
+    """Fuzz a target until ``count`` inputs were accepted or one failed."""
     found = folder / FOUND
     found.mkdir(parents=True, exist_ok=True)
     run, seeds = _load(name)
@@ -106,7 +106,7 @@ def main(name: str, count: int, folder: Path, seed: int) -> None:
 
 
 def _load(name: str) -> tuple[Run, Sequence[bytes]]:
-    """A target's function and seeds, instrumented where that helps."""
+    """Return a target's function and seeds, instrumented for atheris where it is installed."""
     instrumented: Any = contextlib.nullcontext()
     if atheris is not None:
         instrumented = atheris.instrument_imports(include=["midstreamer", "aioquic", "tests.fuzz"])

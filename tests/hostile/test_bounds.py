@@ -1,4 +1,4 @@
-"""One client of the allowlist that makes series and streams without end stops nobody else."""
+"""A client that creates series and streams without end is refused, and other clients work on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fleet:
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        searching.warm_up("auto")  # may compile: not while others wait
+        searching.warm_up("auto")  # may compile kernels, so before the services start
         carrier = self.place.carrier
         settings = SyncSettings(listen=HERE, series_max=SERIES_MAX, streams_max=STREAMS_MAX)
         sync = SyncService(settings, carrier(who(Kind.SYNC, "s1")), self.store)
@@ -65,7 +65,7 @@ class Fleet:
             await eventually(lambda: bool(service.address))
 
     async def settled(self) -> None:
-        """Wait until all that is stored has reached everybody, and everybody is ready."""
+        """Wait until every service is ready and the coordinator has read the whole change feed."""
         await eventually(lambda: not self.reasons(), self.reasons)
 
     def reasons(self) -> list[str]:
@@ -91,15 +91,15 @@ async def running(folder: Path) -> AsyncIterator[Fleet]:
 
 
 class Held:
-    """The longest that the loop was held, in seconds of this thread's own CPU time.
+    """Measures the longest time that one turn held the event loop, in seconds of CPU time.
 
-    CPU time, because other processes on the machine must not fail a test.
+    It is this thread's CPU time, so that other processes on the machine cannot fail a test.
     """
 
     def __init__(self) -> None:
         self.most_s = 0.0
         gc.collect()
-        gc.freeze()  # what other tests left in this process is not to be collected meanwhile
+        gc.freeze()  # objects of earlier tests must not be collected during the measurement
 
     async def watch(self) -> None:
         while True:
@@ -115,16 +115,16 @@ def columns(count: int, ticks: int = 1, *, universe: str = "greedy") -> tuple[Co
     )
 
 
-async def refusal(peer: Peer, *made: Column) -> str:
+async def refusal(peer: Peer, *several: Column) -> str:
     try:
-        await peer.ask(frames.Append(columns=made), budget_s=30)
+        await peer.ask(frames.Append(columns=several), budget_s=30)
     except BadInput as error:
         return f"{error.code}: {error.message}"
     return ""
 
 
 async def held_s(attack: asyncio.Task[str]) -> float:
-    """How long the loop was held at most until a task was done."""
+    """Return the longest time that a turn held the loop until the task was done, in CPU seconds."""
     held = Held()
     watching = asyncio.create_task(held.watch())
     await attack
@@ -193,7 +193,7 @@ async def test_streams_beyond_the_quota_are_refused_and_others_work_on(tmp_path:
             found.append(attack.result())
         assert found[:3] == ["", "", ""]
         assert all(
-            one.startswith("quota_exceeded: client/greedy: 1 new streams") for one in found[3:]
+            error.startswith("quota_exceeded: client/greedy: 1 new streams") for error in found[3:]
         )
         assert await record(greedy, targets[0]) == ""
         assert await record(other, 0.7) == ""
@@ -213,7 +213,7 @@ async def test_appends_of_nothing_at_once_do_not_stop_the_coordinator(tmp_path: 
         client = await fleet.client("u1")
         nothing = [client.ask(frames.Append(columns=()), budget_s=5) for _ in range(20)]
         answers = await asyncio.gather(*nothing)
-        assert all(isinstance(one, frames.Appended) and one.stored == 0 for one in answers)
+        assert all(isinstance(each, frames.Appended) and each.stored == 0 for each in answers)
         answer = await client.ask(frames.Append(columns=(a_column(1),)), budget_s=5)
         assert isinstance(answer, frames.Appended)
         await client.close()

@@ -1,4 +1,4 @@
-"""Peers that do not play along when a process drains: it comes to its end all the same."""
+"""A drain ends even when peers do not follow the protocol of a drain."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ async def test_a_link_that_opens_during_a_drain_is_told_at_once(listening: Liste
     listening.refuse_new()
     await listening.sent_away([Kind.CLIENT])
     intruder.write(HELLO)
-    told = [(await intruder.answer())["frame"] for _ in range(2)]
-    assert told == ["CoordinatorAck", "Drain"]
+    received = [(await intruder.answer())["frame"] for _ in range(2)]
+    assert received == ["CoordinatorAck", "Drain"]

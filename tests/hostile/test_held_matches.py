@@ -1,4 +1,4 @@
-"""What waits, and who follows, costs a bounded amount for each identity and connection."""
+"""Waiting matches and feed followers cost a bounded amount for each identity and connection."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FOLLOWERS = 20
 
 
 async def late(peer: Peer) -> None:
-    """Three megabytes that wait for a position that may come."""
+    """Send a Match of three megabytes that waits for a position that the test never reaches."""
     values = np.ones(POINTS).tobytes()
     windows = tuple(Window("", place, values) for place in range(WINDOWS))
-    made = a_specification(window=POINTS, neighbours=1)
+    specification = a_specification(window=POINTS, neighbours=1)
     await peer.drained()
     await peer.ask(
-        frames.Match(specification=made, windows=windows, at_least=9000, record=False),
+        frames.Match(specification=specification, windows=windows, at_least=9000, record=False),
         budget_s=8.0,
     )
 
@@ -60,7 +60,8 @@ async def test_a_connection_follows_the_feed_once_whatever_it_asks(tmp_path: Pat
         feeds = [peer.follow(frames.Tail(after=0)) for _ in range(FOLLOWERS)]
         for feed in feeds:
             await anext(feed)
-        left = [queue.qsize() for queue in peer._following.values()]  # told before it was replaced
+        # These changes were queued before the feed was replaced.
+        left = [queue.qsize() for queue in peer._following.values()]
         reached = await append(await fleet.client("other"), a_column(20))
         with suppress(StopAsyncIteration):
             while (await anext(feeds[-1])).position < reached.position:

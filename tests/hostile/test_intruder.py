@@ -1,4 +1,4 @@
-"""The tool of these tests does what it says: each wrong it can do arrives at the server."""
+"""The intruder of these tests works: each of its protocol violations reaches the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches that would take hours end with their deadline, and leave the threads to others."""
+"""Searches that would take hours end at their deadline and leave threads to other searches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 
 async def endless(peer: Peer, budget_s: float) -> None:
-    """The dearest comparison there is, of all windows of four series."""
-    made = a_specification(
+    """Request the most expensive comparison, over all windows of four series."""
+    specification = a_specification(
         window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=Measure.LCSS, epsilon=0.1
     )
     values = np.random.default_rng(1).normal(size=WINDOW_MAX).tobytes()
     asked = Window("", 2**50, values)
     await peer.ask(
-        frames.Match(specification=made, windows=(asked,), record=False), budget_s=budget_s
+        frames.Match(specification=specification, windows=(asked,), record=False), budget_s=budget_s
     )
 
 
@@ -39,7 +39,7 @@ async def test_a_search_that_takes_hours_keeps_nobody_from_the_agent(tmp_path: P
         await append(other, history)
         await append(other, *(a_column(8000, series=f"walk/{n}", seed=n) for n in range(3)))
         await fleet.settled()
-        agent = next(one for one in fleet.services if isinstance(one, AgentService))
+        agent = next(each for each in fleet.services if isinstance(each, AgentService))
         attacks = [asyncio.create_task(endless(greedy, 4.0)) for _ in range(6)]
         await eventually(lambda: agent._places.waiting > 0)
         assert (await match(other, a_specification(), a_window(history, 7999, 16))).decisions

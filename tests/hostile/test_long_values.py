@@ -1,4 +1,4 @@
-"""Whatever a peer sends, a Failure quotes at most 200 characters of it."""
+"""A Failure quotes at most 200 characters of what a peer sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import fleet
 
 LONG = "a" * 1_000_000
 WORDS_OF_OURS = 400
-"""Room for what the message says beside the quoted part."""
+"""Characters allowed for the rest of a message, besides the quoted part."""
 POINT, VALUES = bytes(8), bytes(8 * 16)
 
 
@@ -36,8 +36,8 @@ ASKED: dict[str, Callable[[], Request]] = {
 
 @pytest.mark.parametrize("what", ASKED)
 async def test_a_megabyte_is_quoted_in_part(what: str) -> None:
-    async with fleet.running(agents=("a1",)) as made:
-        client = await made.client()
+    async with fleet.running(agents=("a1",)) as running:
+        client = await running.client()
         with pytest.raises(BadInput) as caught:
             await client.ask(ASKED[what](), budget_s=5.0)
     assert len(caught.value.message) <= 200 + WORDS_OF_OURS

@@ -1,4 +1,4 @@
-"""More series with long names than a frame can name: whoever starts then is ready all the same."""
+"""A fleet becomes ready although it has more long series names than one frame can hold."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ SPECIFICATION = a_specification(window=4, horizon=1, band=1, grid=1)
 
 
 async def a_full_store() -> MemoryStore:
-    """As one client leaves it that appends as it likes, a few ticks of each series."""
+    """Return a store that one client filled with a few ticks for each of `SERIES` series."""
     store = MemoryStore()
     names = (f"walk/{'n' * 110}{number:08d}" for number in range(SERIES))
     times, values = [at * MINUTE for at in range(POINTS)], [20.0, 23.0, 21.0, 26.0] * 2
     points = [(0, column(name, times, values)) for name in names]
     async with store.transaction() as writing:
         await writing.apply(
-            Effects(points=points, changes=[Points(start, made) for start, made in points])
+            Effects(
+                points=points, changes=[Points(start, points_of) for start, points_of in points]
+            )
         )
     return store
 
@@ -35,7 +37,7 @@ async def a_full_store() -> MemoryStore:
 async def test_a_fleet_that_starts_with_more_series_than_fit_a_frame_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tests.support.fleet.WITHIN_S", 60.0)  # 14 s on a machine that is free
+    monkeypatch.setattr("tests.support.fleet.WITHIN_S", 60.0)  # takes 14 s on an idle machine
     searching.warm_up("auto")
     fleet = Fleet(MemoryNetwork(), await a_full_store(), lease_s=5.0)
     await fleet.start_sync()

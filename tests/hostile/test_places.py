@@ -1,4 +1,4 @@
-"""A listed client that takes all it can get, over real QUIC: others are answered all the same."""
+"""An allowed client that takes all it can get, over real QUIC, does not delay other clients."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from tests.support.security import Installation, who
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 LINKS = 16
-"""As many as one identity may have."""
+"""The most links that one identity may have."""
 BUDGET_S = 300.0
 COMMIT_S = 0.05
 LOOKUP_S = 5.0
 ROUNDS = 10
 ANSWERED_S = 1.0
-"""An Append and a Match take four commits; they are not refused, and starve no more."""
+"""Limit of the median time of an Append and a Match, which take four commits, in seconds."""
 
 
 class SlowStore(MemoryStore):
-    """Commits and looks up as slowly as a busy PostgreSQL."""
+    """A store whose commits and look-ups are as slow as those of a busy PostgreSQL."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -68,7 +68,7 @@ class SlowStore(MemoryStore):
 
 @asynccontextmanager
 async def a_fleet(place: Installation) -> AsyncIterator[CoordinatorService]:
-    """Sync, a coordinator with a small outbox, and an agent, on one loop."""
+    """Sync, a coordinator with a small outbox, and an agent, on one event loop."""
     searching.warm_up("auto")
     sync = SyncService(
         SyncSettings(listen="127.0.0.1:0"), place.carrier(who(Kind.SYNC, "s1")), SlowStore()
@@ -99,34 +99,34 @@ async def a_fleet(place: Installation) -> AsyncIterator[CoordinatorService]:
 async def again_and_again(
     request: Callable[[], Awaitable[object]], refused: list[str], *, pause_s: float = 3.0
 ) -> None:
-    """Ask again as soon as that is answered, and a while after it is refused."""
+    """Repeat a request: at once after an answer, and after ``pause_s`` when it is refused."""
     while True:
         try:
             await request()
         except MidstreamerError as error:
             refused.append(error.message)
-            await asyncio.sleep(pause_s)  # places are attacked here, not the processor
+            await asyncio.sleep(pause_s)  # this test attacks places, not the CPU
 
 
 def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
-    """A Match that waits for a position which nobody reaches meanwhile."""
-    whole = a_column(64, series="walk/good")
+    """A Match that waits for a position which is not reached during the test."""
+    points = a_column(64, series="walk/good")
     request = frames.Match(
         specification=a_specification(),
-        windows=(a_window(whole, 63, 16),),
+        windows=(a_window(points, 63, 16),),
         at_least=position + 9000,
     )
     return lambda: peer.ask(request, budget_s=BUDGET_S)
 
 
 def endless_appends(peer: Peer, series: str) -> Callable[[], Awaitable[object]]:
-    """Appends of 32 kB that nobody waits for, one after the other."""
+    """Appends of 32 kB, one after the other, each answered when received and not when durable."""
     next_time = iter(range(0, 1 << 40, 2000))
 
     def request() -> Awaitable[object]:
         first = next(next_time)
-        made = column(series, range(first, first + 2000), [1.0] * 2000)
-        append = frames.Append(columns=(made,), level=Level.RECEIVED)
+        ticks = column(series, range(first, first + 2000), [1.0] * 2000)
+        append = frames.Append(columns=(ticks,), level=Level.RECEIVED)
         return peer.ask(append, budget_s=BUDGET_S)
 
     return request
@@ -139,7 +139,7 @@ def slow_lookup(peer: Peer) -> Callable[[], Awaitable[object]]:
 
 @asynccontextmanager
 async def greed(place: Installation, address: str, position: int) -> AsyncIterator[list[str]]:
-    """One identity that fills every place there is, from as many links as it may have."""
+    """One identity that takes every place that it can get, from as many links as it may have."""
     refused: list[str] = []
     me = place.carrier(who(Kind.CLIENT, "greedy"))
     links = [await peers.dial(me, address, expect=Kind.COORDINATOR) for _ in range(LINKS)]
@@ -162,19 +162,19 @@ async def greed(place: Installation, address: str, position: int) -> AsyncIterat
 
 
 async def rounds(client: Peer, first: int) -> list[float]:
-    """Append a tick and decide about it, each time; the seconds of each round."""
+    """Append a tick and match its window in each round; return the seconds of each round."""
     took_s = []
     loop = asyncio.get_running_loop()
     for at in range(first, first + ROUNDS):
-        whole = a_column(first + ROUNDS, series="walk/good")
+        points = a_column(first + ROUNDS, series="walk/good")
         tick = column(
-            "walk/good", whole.times_array()[at : at + 1], whole.values_array()[at : at + 1]
+            "walk/good", points.times_array()[at : at + 1], points.values_array()[at : at + 1]
         )
         began_s = loop.time()
         done = await append(client, tick)
         request = frames.Match(
             specification=a_specification(),
-            windows=(a_window(whole, at, 16),),
+            windows=(a_window(points, at, 16),),
             at_least=done.position,
         )
         assert isinstance(await client.ask(request, budget_s=20.0), frames.Matched)
@@ -187,13 +187,13 @@ async def test_a_greedy_client_delays_no_other(tmp_path: Path) -> None:
     async with a_fleet(place) as coordinator:
         me = place.carrier(who(Kind.CLIENT, "good"))
         client = await peers.dial(me, coordinator.address, expect=Kind.COORDINATOR)
-        whole = a_column(64 + ROUNDS, series="walk/good")
-        times, values = whole.times_array()[:64], whole.values_array()[:64]
+        points = a_column(64 + ROUNDS, series="walk/good")
+        times, values = points.times_array()[:64], points.values_array()[:64]
         done = await append(client, column("walk/good", times, values))
         async with greed(place, coordinator.address, done.position) as refused:
             took_s = await rounds(client, 64)
-        told = " ".join(refused)
-        assert all(setting in told for setting in ("waits_max", "RELAYS_MAX", "outbox_bytes"))
+        refusals = " ".join(refused)
+        assert all(setting in refusals for setting in ("waits_max", "RELAYS_MAX", "outbox_bytes"))
         assert statistics.median(took_s) < ANSWERED_S
         assert max(took_s) < 5 * ANSWERED_S
         await client.close()
@@ -203,15 +203,15 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
     universe, specification = a_universe(4, 2000), a_specification()
     asked = a_window(universe[0], 1999, 16)
     many = frames.Match(specification=specification, windows=(asked,) * 16, record=False)
-    one = frames.Match(specification=specification, windows=(asked,), record=False)
+    single = frames.Match(specification=specification, windows=(asked,), record=False)
     async with running(agents=("a1",), shard_points=2048) as fleet:
         good, greedy = await fleet.client("good"), await fleet.client("greedy")
         await append(good, *universe)
-        await good.ask(one, budget_s=20.0)  # whatever is prepared once is prepared
+        await good.ask(single, budget_s=20.0)  # one-time preparations are done now
         flood = [asyncio.ensure_future(greedy.ask(many, budget_s=BUDGET_S)) for _ in range(120)]
         await eventually(lambda: any(match.done() for match in flood))
         before = sum(match.done() for match in flood)
-        await good.ask(one, budget_s=20.0)
+        await good.ask(single, budget_s=20.0)
         answered = sum(match.done() for match in flood) - before
         for match in flood:
             match.cancel()
@@ -219,20 +219,22 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
 
 
 async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others() -> None:
-    (whole,) = a_universe(1, 100)
-    request = frames.Match(specification=a_specification(), windows=(a_window(whole, 99, 16),))
-    async with running(agents=()) as fleet:  # nobody holds a shard: every search hangs
+    (points,) = a_universe(1, 100)
+    request = frames.Match(specification=a_specification(), windows=(a_window(points, 99, 16),))
+    async with running(agents=()) as fleet:  # no agent holds a shard, so every search waits
         good = await fleet.client("good")
         links = [await fleet.client("greedy") for _ in range(2)]
-        await append(good, whole)
+        await append(good, points)
         flood = [
             asyncio.ensure_future(links[number % 2].ask(request, budget_s=BUDGET_S))
             for number in range(400)
         ]
         await eventually(lambda: sum(match.done() for match in flood) >= 144)
-        told = await asyncio.gather(*(one for one in flood if one.done()), return_exceptions=True)
+        refusals = await asyncio.gather(
+            *(each for each in flood if each.done()), return_exceptions=True
+        )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            await good.ask(request, budget_s=0.5)  # it had a place
+            await good.ask(request, budget_s=0.5)  # the other client got a place
         for match in flood:
             match.cancel()
-    assert all("client/greedy has 128 requests under way" in str(error) for error in told)
+    assert all("client/greedy has 128 requests under way" in str(error) for error in refusals)

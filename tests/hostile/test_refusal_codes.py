@@ -1,4 +1,4 @@
-"""A peer that answers the handshake with a Refusal writes no label of a metric."""
+"""A peer that answers the handshake with its own refusal code cannot create a metric label."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tests.support.fleet import eventually
 
 
 def handshakes() -> dict[str, float]:
-    """What was counted, by result."""
-    (family,) = [one for one in metrics.REGISTRY.collect() if one.name == "midstreamer_handshakes"]
-    return {one.labels["result"]: one.value for one in family.samples}
+    """Return the counted handshakes by result."""
+    (family,) = [
+        each for each in metrics.REGISTRY.collect() if each.name == "midstreamer_handshakes"
+    ]
+    return {each.labels["result"]: each.value for each in family.samples}
 
 
 @pytest.mark.parametrize("code", ["accepted", "written by a peer", "x" * 3000])

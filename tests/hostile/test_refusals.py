@@ -1,4 +1,4 @@
-"""Every refusal of the protocol by its name, spoken by a raw client, on every carrier."""
+"""A client that breaks the protocol gets each refusal by its name, on every carrier."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
     return GROUNDS[request.param](tmp_path, LIMITS)
 
 
-async def say(ground: Ground, me: Identity, *said: bytes, stream: int = 0) -> hostile.End:
-    """Speak before the handshake of the protocol; how it ended, and that nobody got a link."""
+async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> hostile.End:
+    """Send bytes before the protocol handshake; return the end, and check that no link opened."""
     links: list[Link] = []
 
     async def attend(link: Link) -> None:
@@ -41,7 +41,7 @@ async def say(ground: Ground, me: Identity, *said: bytes, stream: int = 0) -> ho
 
     server = await ground.carrier(COORDINATOR).serve(ground.address, attend)
     async with ground.intruder(server.address, me) as intruder:
-        for part in said:
+        for part in parts:
             intruder.write(part, stream=stream)
         end = await intruder.end()
     await server.close()
@@ -64,11 +64,11 @@ AS_FIRST: dict[str, tuple[str, bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "said"), AS_FIRST.values(), ids=list(AS_FIRST))
+@pytest.mark.parametrize(("code", "data"), AS_FIRST.values(), ids=list(AS_FIRST))
 async def test_a_wrong_first_frame_is_refused_by_name(
-    ground: Ground, code: str, said: bytes
+    ground: Ground, code: str, data: bytes
 ) -> None:
-    assert (await say(ground, AGENT, said)).code == code
+    assert (await say(ground, AGENT, data)).code == code
 
 
 @pytest.mark.parametrize("stream", [4, 8])

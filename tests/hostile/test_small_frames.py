@@ -1,4 +1,4 @@
-"""Many small frames, or one that names many things, hold neither the loop nor the link to sync."""
+"""Small frames in great numbers, and frames that name many things, block neither loop nor link."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 GREEDY = who(Kind.CLIENT, "greedy")
 TURN_S_MAX = 0.25
-"""A turn reads 16 kB, some 900 requests: 50 ms, and up to 150 ms while coverage is counted on a
-busy machine. All at once they took 502 ms without coverage."""
+"""Limit of one turn of the loop, in seconds.
+
+A turn reads 16 kB, which is about 900 requests: it takes 50 ms, and up to 150 ms with coverage on a
+busy machine. All requests in one turn took 502 ms without coverage.
+"""
 BYTES = 900_000
 PACKET_BYTES = 8000
 
@@ -49,7 +52,7 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
     many = tuple(number.to_bytes(3, "big") for number in range(frames.DECISIONS_MAX + 1))
     async with running(tmp_path) as fleet:
         greedy = await fleet.client("greedy")
-        fleet.tasks[0].cancel()  # sync: whoever asks it from now on gets another answer
+        fleet.tasks[0].cancel()  # sync: a request that reached it would fail differently
         await asyncio.wait([fleet.tasks[0]])
         with pytest.raises(BadInput, match="257 experiences in one Lookup, at most 256"):
             await greedy.ask(frames.Lookup(experience_ids=many, budget_s=3.0))
@@ -63,5 +66,5 @@ async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Pat
         await fleet.settled()
         survey = frames.Survey(budget_s=20.0)
         answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
-        # Sync drops what a full link does not take: some would never be answered.
+        # Sync drops frames that do not fit a full link, so then some requests would get no answer.
         assert all(isinstance(answer, frames.Surveyed) for answer in answers)

@@ -1,4 +1,4 @@
-"""What somebody can make us hold before he was judged, and afterwards."""
+"""The memory that a QUIC peer can make a server use is bounded, before and after its handshake."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def agent(place: Installation, server: QuicServer) -> QuicIntruder:
 
 
 def a_long_hello(server: QuicServer, size: int) -> QuicIntruder:
-    """A stranger whose first message announces 16 MB, and brings so many bytes of it in order."""
+    """A client whose first handshake message claims 16 MB; it sends ``size`` bytes in order."""
     client = a_quic_intruder(server.address).begin()
     sender = client.quic._crypto_streams[tls.Epoch.INITIAL].sender
     displace(sender, 0, b"\x01\xff\xff\xff" + bytes(size - 4))
@@ -65,7 +65,7 @@ async def test_a_far_handshake_byte_is_refused_and_costs_nothing(server: QuicSer
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert end.error == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
-    assert most < 400_000  # a connection's own objects, on both sides
+    assert most < 400_000  # the objects of one connection, on both sides
     client.vanish()
 
 
@@ -89,7 +89,7 @@ async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
     for _ in range(100):
         assert server._half_open.held_bytes <= 500_000
         await asyncio.sleep(0.005)
-    assert server._half_open.held_bytes > 400_000  # as many as fit stay: nobody leaves in vain
+    assert server._half_open.held_bytes > 400_000  # as many connections stay as fit the limit
     for stranger in strangers:
         stranger.vanish()
     await peer.close()
@@ -100,11 +100,11 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
 ) -> None:
     client = a_quic_intruder(server.address, credentials(an_authority(), AGENT)).begin()
     sender = client.quic._crypto_streams[tls.Epoch.HANDSHAKE].sender
-    whole = sender.get_frame
+    original = sender.get_frame
 
     def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        kept_back = 20  # of Finished, behind what refuses it
-        return whole(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
+        kept_back = 20  # of Finished, after the refused certificate
+        return original(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
 
     sender.get_frame = all_but_the_end  # type: ignore[method-assign]
     flush = client.flush
@@ -112,8 +112,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     def both() -> None:
         flush()
         if sender._buffer:
-            sender.get_frame = whole  # type: ignore[method-assign]
-            flush()  # in one batch with the first: the server has not answered yet
+            sender.get_frame = original  # type: ignore[method-assign]
+            flush()  # in one batch with the first, before the server answers
 
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:
@@ -138,7 +138,7 @@ async def test_what_is_left_of_refused_peers_is_bounded(
     assert all(not hasattr(wire.quic, "tls") for wire in server._leaving)
 
 
-# --- after it was judged --------------------------------------------------------------------------
+# --- after the handshake --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream", [0, 4, 8, 12])
@@ -186,7 +186,7 @@ async def test_bytes_with_a_gap_after_each_are_not_held_for_ever(
 
 
 async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
-    """A server, and both ends of a link to it, from which nobody reads."""
+    """A server, and both ends of a link to it that no task reads."""
     met: asyncio.Queue[Link] = asyncio.Queue()
 
     async def attend(link: Link) -> None:
@@ -201,7 +201,7 @@ async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
 async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
     server, near, far = await both_ends(place)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
-    for _ in range(5):  # 20 MB, beyond every window there is
+    for _ in range(5):  # 20 MB, more than any flow control window
         near.send(chunk, bulk=True)
         assert await asyncio.wait_for(far.receive(), 10) == chunk
     await near.close()
@@ -248,7 +248,7 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
     server: QuicServer,
 ) -> None:
     gc.collect()
-    gc.disable()  # its pauses of 280 ms under a flood of handshakes are the hole
+    gc.disable()  # its pauses, of 280 ms under a handshake flood, are the risk
     try:
         for _ in range(20):
             client = a_quic_intruder(server.address).begin()
@@ -256,7 +256,7 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
             client.flush()
             await client.end()
             client.vanish()
-        assert len(server._numbers) == 20  # they are in their closing periods
+        assert len(server._numbers) == 20  # the connections are in their closing periods
         assert [each for each in gc.get_objects() if isinstance(each, CryptoReceiver)] == []
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""A session ticket that a client made up lets nobody in without a certificate."""
+"""A client with a forged session ticket is not accepted without a certificate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EARLY = hello(CLIENT) + codec.encode(frames.Survey(request=1))
 
 @dataclass
 class Serving:
-    """A coordinator, and the links that came of its handshakes."""
+    """A coordinator, and the links that its handshakes opened."""
 
     place: Installation
     links: list[Link] = field(default_factory=list)
@@ -41,15 +41,15 @@ class Serving:
 
 @pytest.fixture
 async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
-    made = Serving(Installation(tmp_path / "certs", Limits(handshake_s=2.0)))
-    carrier = made.place.carrier(who(Kind.COORDINATOR, "c1"))
-    made.server = await carrier.serve("127.0.0.1:0", made.attend)
-    yield made
-    await made.server.close()
+    coordinator = Serving(Installation(tmp_path / "certs", Limits(handshake_s=2.0)))
+    carrier = coordinator.place.carrier(who(Kind.COORDINATOR, "c1"))
+    coordinator.server = await carrier.serve("127.0.0.1:0", coordinator.attend)
+    yield coordinator
+    await coordinator.server.close()
 
 
 def a_forged_ticket() -> tls.SessionTicket:
-    """A ticket that no server issued, which allows data before the handshake."""
+    """A ticket that no server issued and that allows data before the handshake."""
     buffer = Buffer(capacity=256)
     wide = QuicTransportParameters(
         initial_max_data=1 << 20,
@@ -64,7 +64,7 @@ def a_forged_ticket() -> tls.SessionTicket:
         not_valid_after=now + datetime.timedelta(hours=1),
         not_valid_before=now - datetime.timedelta(hours=1),
         resumption_secret=os.urandom(32),
-        server_name=None,  # type: ignore[arg-type]  # as the configuration has none
+        server_name=None,  # type: ignore[arg-type]  # the configuration has none either
         ticket=os.urandom(64),
         max_early_data_size=MAX_EARLY_DATA,
         other_extensions=[(tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS, buffer.data)],
@@ -72,7 +72,7 @@ def a_forged_ticket() -> tls.SessionTicket:
 
 
 def speak_early(intruder: QuicIntruder) -> bool:
-    """Send the first packets with frames in them; whether any went before the handshake."""
+    """Send the first packets with frames in them; return whether 0-RTT keys were used."""
     intruder.begin()
     intruder.quic.send_stream_data(0, EARLY)
     intruder.flush()

@@ -1,4 +1,4 @@
-"""Peers whose keys or signatures can be forged, over real sockets: refused by name, both ways."""
+"""Peers with weak keys or signatures are refused by name, as client and as server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WEAK: dict[str, tuple[str, Any, hashes.HashAlgorithm]] = {
     ),
     "signed with SHA-224": ("weak_signature", stranger_key(), hashes.SHA224()),
 }
-"""Keys with which a handshake can be signed at all; for others TLS has no scheme."""
+"""Weak keys with which TLS can still sign a handshake; other weak keys fail inside TLS."""
 
 
 @pytest.mark.parametrize(("reason", "key", "digest"), WEAK.values(), ids=list(WEAK))
@@ -82,7 +82,7 @@ async def test_a_weak_server_is_refused(
 
 
 def server_was_reached(client: Credentials, server: Credentials) -> bool:
-    """Let two connections talk in memory; whether the server took its client for judged."""
+    """Connect two peers in memory; return whether the server completed the handshake."""
     near, far = (
         enforcement.configuration(each, Limits(), is_client=each is client)
         for each in (client, server)
@@ -115,7 +115,7 @@ def test_a_client_that_proves_its_key_with_sha_1_is_turned_away_by_an_alert(
     signer, write = an_authority(), tls.push_certificate_verify
 
     def state(buf: Any, verify: tls.CertificateVerify) -> None:
-        """Write what the client is to say: it alone has a key of RSA."""
+        """Write another signature algorithm for the client, which alone has an RSA key."""
         if verify.algorithm == tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256:
             verify = dataclasses.replace(verify, algorithm=stated)
         write(buf, verify)

@@ -1,4 +1,4 @@
-"""What a stranger, or a listed peer that breaks the rules, can do over TLS and WebSocket."""
+"""What hostile clients, with or without a certificate, can do over WebSocket."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def listening(place: Installation) -> AsyncIterator[Listener]:
-    made = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    yield made
-    await made.close()
+    listener = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
+    yield listener
+    await listener.close()
 
 
 def server_of(listening: Listener) -> WssServer:
@@ -66,7 +66,7 @@ def server_of(listening: Listener) -> WssServer:
 
 
 def left_in(server: WssServer) -> list[int]:
-    """What is kept of connections: nothing when all have ended."""
+    """Return the sizes of all per-connection collections: zeros when all connections have ended."""
     kept = (server._wires, server._judged, server._wire_of, server._turned_away, server._deadlines)
     return [*map(len, kept), len(server._half_open), len(server._open_links.arriving)]
 
@@ -76,7 +76,7 @@ def counted(reason: str) -> float:
 
 
 async def an_honest_survey(place: Installation, listening: Listener) -> float:
-    """Seconds from dialling to the answer."""
+    """Dial and send a Survey; return the seconds until its answer."""
     began_s = time.monotonic()
     carrier = place.carrier(CLIENT)
     peer = await peers.dial(carrier, listening.address, expect=Kind.COORDINATOR)
@@ -91,7 +91,7 @@ async def plain(listening: Listener) -> tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def closed(reader: asyncio.StreamReader) -> bytes:
-    """All that was said until the connection was closed."""
+    """Read until the connection is closed; return all bytes."""
     async with asyncio.timeout(5):
         try:
             return await reader.read()
@@ -108,17 +108,17 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("said", STRANGERS.values(), ids=list(STRANGERS))
+@pytest.mark.parametrize("data", STRANGERS.values(), ids=list(STRANGERS))
 async def test_who_speaks_no_tls_is_closed_in_time_and_nothing_is_kept(
-    listening: Listener, said: bytes
+    listening: Listener, data: bytes
 ) -> None:
     reader, writer = await plain(listening)
     began_s = time.monotonic()
-    writer.write(said)
+    writer.write(data)
     answer = await closed(reader)
     writer.transport.abort()
     assert time.monotonic() - began_s < HANDSHAKE_S + 2.0
-    assert len(answer) < 100  # an alert at most
+    assert len(answer) < 100  # at most a TLS alert
     await eventually(lambda: not any(left_in(server_of(listening))))
 
 
@@ -134,10 +134,10 @@ async def test_without_a_certificate_nobody_gets_further_than_tls(listening: Lis
 
 async def test_a_refusal_names_its_reason_and_nothing_else_is_said(place: Installation) -> None:
     place.allow("coordinator/*")
-    made = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
-    async with wss_intruder(made.address, credentials(place.authority, CLIENT)) as stranger:
+    listener = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
+    async with wss_intruder(listener.address, credentials(place.authority, CLIENT)) as stranger:
         end = await stranger.end()
-    await made.close()
+    await listener.close()
     assert (stranger.status, end.code, stranger.received_bytes) == (403, "not_allowed", 0)
 
 
@@ -149,7 +149,7 @@ async def test_silent_sockets_beyond_the_bound_make_room_and_an_honest_peer_gets
     monkeypatch.setattr(server._half_open, "_most", most)
     held = await asyncio.gather(*(plain(listening) for _ in range(3 * most)))
     took_s = await an_honest_survey(place, listening)
-    assert len(server._half_open) <= most // 2 + 1  # all come from one address
+    assert len(server._half_open) <= most // 2 + 1  # all sockets come from one address
     assert took_s < 1.0
     for _, writer in held:
         writer.transport.abort()
@@ -157,8 +157,8 @@ async def test_silent_sockets_beyond_the_bound_make_room_and_an_honest_peer_gets
     assert most < HALF_OPEN_MAX
 
 
-def wants(said: bytes) -> bytes:
-    return upgrade("h") + said
+def wants(data: bytes) -> bytes:
+    return upgrade("h") + data
 
 
 RULE_BREAKERS = {
@@ -179,12 +179,12 @@ RULE_BREAKERS = {
 }
 
 
-@pytest.mark.parametrize("said", RULE_BREAKERS.values(), ids=list(RULE_BREAKERS))
+@pytest.mark.parametrize("data", RULE_BREAKERS.values(), ids=list(RULE_BREAKERS))
 async def test_a_listed_peer_that_breaks_the_rules_is_closed_and_harms_nobody(
-    place: Installation, listening: Listener, said: bytes
+    place: Installation, listening: Listener, data: bytes
 ) -> None:
     holding = credentials(place.authority, CLIENT)
-    async with wss_intruder(listening.address, holding, said=said) as intruder:
+    async with wss_intruder(listening.address, holding, first=data) as intruder:
         await intruder.end()
         assert intruder.pongs <= wires.PINGS_MAX
         await an_honest_survey(place, listening)
@@ -222,12 +222,12 @@ async def test_a_peer_that_never_reads_holds_no_more_than_the_bound(
     place: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.limits = Limits(handshake_s=2.0, idle_s=30.0, send_high_bytes=200_000)
-    made = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
+    listener = await peers.listen(place.carrier(COORDINATOR), "127.0.0.1:0", handle=answer_surveys)
     holding = credentials(place.authority, CLIENT)
-    async with wss_intruder(made.address, holding) as greedy:
+    async with wss_intruder(listener.address, holding) as greedy:
         await greedy.greet(CLIENT)
         greedy.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        (peer,) = made.peers
+        (peer,) = listener.peers
         page = frames.Changes(changes=(frames.Learned("s", 1, bytes(50_000)),))
         sent = 0
         while peer._link._wire.unsent_bytes <= 200_000 and sent < 1000:  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ async def test_a_peer_that_never_reads_holds_no_more_than_the_bound(
             await asyncio.sleep(0)
         assert sent < 1000
         assert peer._link._wire.unsent_bytes < 400_000  # type: ignore[attr-defined]
-    await made.close()
+    await listener.close()
 
 
 FAILING = {
@@ -271,20 +271,20 @@ async def test_a_callback_that_raises_ends_its_connection_and_gives_its_place_ba
 
 
 async def _asked_on(peer: Peer, wire: WssWire) -> None:
-    """Ask and keep alive until something fails."""
+    """Send Surveys and pings until one of them fails."""
     for _ in range(50):
         await peer.ask(frames.Survey(), budget_s=2)
-        wire._heard_s -= wire._idle_s / 2  # so that it pings
+        wire._heard_s -= wire._idle_s / 2  # makes a ping due
         wire.keep_alive()
 
 
 def test_a_process_that_would_let_strangers_in_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = tls.context
+    strict = tls.context
 
     def lax(holding: Credentials | None, *, server_side: bool) -> ssl.SSLContext:
-        context = made(holding, server_side=server_side)
+        context = strict(holding, server_side=server_side)
         context.verify_mode = ssl.CERT_NONE
         return context
 

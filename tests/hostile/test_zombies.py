@@ -1,4 +1,4 @@
-"""Whatever fails on a link, its connection is closed and its place is given back."""
+"""When any callback of a link fails, the connection is closed and its place is freed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ LIMITS = Limits(handshake_s=1.0, idle_s=2.0, frame_s=0.2)
 
 
 class Broken(Exception):
-    """What the callbacks of these tests raise."""
+    """The error that the callbacks of these tests raise."""
 
 
 def breaking(holder: Any, name: str, *, once: bool) -> None:
-    """Have a method raise, the first time or each time it is called from now on."""
+    """Make a method raise `Broken`: at its next call only, or at each call."""
     original = getattr(holder, name)
 
     def broken(*arguments: Any, **named: Any) -> Any:
@@ -50,7 +50,7 @@ def breaking(holder: Any, name: str, *, once: bool) -> None:
 
 @dataclass
 class Application:
-    """What is behind a server: it takes every frame at once, and serves until the link ends."""
+    """The application behind a server: it takes every frame, and serves until the link ends."""
 
     links: list[Link] = field(default_factory=list)
     fails: bool = False
@@ -92,7 +92,7 @@ class Quic:
         parts: list[Sized] = [kept._open_links.links, kept._numbers, kept._wires, kept._judged]
         parts += [kept._wire_of, kept._half_open, kept._deadlines, kept._turned_away, kept._leaving]
         async with asyncio.timeout(5):
-            while any(map(len, parts)):  # noqa: ASYNC110 - timers are what is watched
+            while any(map(len, parts)):  # noqa: ASYNC110 - timers, which have no event
                 await asyncio.sleep(0.01)
 
 
@@ -105,7 +105,7 @@ async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
     await server.close()
 
 
-# --- a value that is nested deeper than it can be read ------------------------------------------
+# --- a value that is nested too deep to be read ---------------------------------------------------
 
 
 async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:
@@ -120,7 +120,7 @@ async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> No
 async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic) -> None:
     clients = [quic.client() for _ in range(60)]
     for client in clients:
-        await client.open(AGENT)  # refused from the seventeenth on, if those before were kept
+        await client.open(AGENT)  # the seventeenth would be refused if the server kept earlier ones
         client.write(NESTED)
         live = sum(not wire.over for wire in quic.server._numbers)
         assert live <= LIMITS.links_per_identity_max
@@ -153,7 +153,7 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 
 
 async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
-    """Have each callback called: frames, an answer, a ping, a timer, a judgement."""
+    """Trigger each callback: send a frame, an answer and a ping, fire a timer, judge again."""
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
@@ -163,10 +163,10 @@ async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
         wire.keep_alive()
         internal = wire.quic._close_at
         assert internal is not None
-        wire.quic._close_at = internal - LIMITS.idle_s  # as if nothing had been heard for long
+        wire.quic._close_at = internal - LIMITS.idle_s  # as if nothing was received for a long time
         wire.keep_alive()
         wire.quic._close_at = internal
-    with contextlib.suppress(MidstreamerError):  # whoever sends is told that it is closed
+    with contextlib.suppress(MidstreamerError):  # sending on a closed link raises an error
         link.send(frames.Surveyed(request=1))
     quic.server.reconsider()
 
@@ -211,7 +211,7 @@ async def test_a_callback_that_raises_while_opening_ends_its_connection(
     client = quic.client().begin()
     client.flush()
     client.write(hello(AGENT))
-    if name not in {"begin", "numbered"}:  # after these the client's next first packet gets in
+    if name not in {"begin", "numbered"}:  # after these the client's next first packet is accepted
         await client.end()
     client.vanish()
     await quic.all_given_back()
@@ -249,7 +249,7 @@ IN_MEMORY: dict[str, tuple[Callable[[FramedLink], Any], str]] = {
 
 
 async def in_memory() -> tuple[MemoryServer, FramedLink, FramedLink]:
-    """A coordinator, and both ends of a link to it."""
+    """A coordinator on the memory carrier, and both ends of a link to it."""
     network, application = MemoryNetwork(), Application()
     everybody = allowlist.parse("agent/*\ncoordinator/*")
     near, far = (

@@ -1,4 +1,4 @@
-"""An agent by itself: what it refuses, what it waits for, and how it comes back."""
+"""A single agent: the requests it refuses, its waiting for positions, and its recovery."""
 
 from __future__ import annotations
 
@@ -52,14 +52,16 @@ async def asked(service: AgentService, request: frames.Request) -> frames.Answer
 
 
 def dearest(measure: Measure, history: Column, shards: tuple[Shard, ...]) -> Search:
-    """The comparison that takes longest: full windows, the whole matrix, every position."""
-    made = a_specification(window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1)
+    """Return the slowest search: the longest window, the whole matrix, every position."""
+    specification = a_specification(
+        window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1
+    )
     window = a_window(history, 3 * WINDOW_MAX - 1, WINDOW_MAX)
-    return Search(specification=made, windows=(window,), shards=shards, budget_s=60.0)
+    return Search(specification=specification, windows=(window,), shards=shards, budget_s=60.0)
 
 
 async def turn_s(service: AgentService) -> float:
-    """How long work that is given to the agent's one thread now waits for it."""
+    """Return how long new work waits for the agent's single thread, in seconds."""
     begun = time.perf_counter()
     started = await asyncio.get_running_loop().run_in_executor(service._pool, time.perf_counter)
     return started - begun
@@ -129,7 +131,7 @@ async def test_an_agent_that_is_full_says_when_to_come_back() -> None:
     network = MemoryNetwork()
     config = AgentSettings(sync=SYNC_ADDRESS, waits_max=1, threads=1)
     service = AgentService(config, carrier(network, Kind.AGENT, "a1"))
-    waiting = asyncio.ensure_future(asked(service, SEARCH))  # for a position that never comes
+    waiting = asyncio.ensure_future(asked(service, SEARCH))  # waits for a position that never comes
     await asyncio.sleep(0)
     with pytest.raises(errors.Overloaded, match="agent.waits_max=1") as refused:
         await asked(service, SEARCH)
@@ -169,13 +171,13 @@ async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
         before, forgotten = service.position, asyncio.Event()
 
         class Trimmed:
-            """The feed as it is when what an agent needs has been trimmed."""
+            """The feed for an agent whose next changes have been trimmed."""
 
             closed = False
 
             async def ask(self, request: frames.Request, *, budget_s: float) -> frames.Answer:
                 forgotten.set()
-                raise errors.LinkClosed("enough seen")
+                raise errors.LinkClosed("the test has seen the request")
 
             def follow(self, tail: frames.Tail) -> object:
                 raise errors.Behind("trimmed")
@@ -187,6 +189,6 @@ async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
 
 
 async def test_a_coordinator_that_joins_while_an_agent_stops_is_not_dialled() -> None:
-    made = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
-    made._joined((Member("coordinator/c1", "i", "c1:1"),), 0)  # nothing can be started
-    assert made._coordinators == {}
+    agent = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
+    agent._joined((Member("coordinator/c1", "i", "c1:1"),), 0)  # the agent is not running
+    assert agent._coordinators == {}

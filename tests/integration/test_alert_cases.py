@@ -1,4 +1,4 @@
-"""Each alert does as its cases say, by the real promtool; and a case that is wrong is noticed."""
+"""The real promtool confirms each alert's cases, and a wrong case is noticed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bad input against a running fleet: a clear error, nothing half-written, the service alive.
+"""Bad input to a running fleet: a clear error, nothing stored in part, and the service goes on.
 
-Each case is a row: what is done, and the words that the error must say.  Around every one of them
-PostgreSQL's rows are counted, and afterwards a good request must work.
+Each case is a row: an attempt, and the words that its error must contain. Before and after each
+case the rows of PostgreSQL are counted, and afterwards a good request must work.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ pytestmark = [
 GOOD = World("good", history=60, live=0)
 SERIES, OTHER = "good/00", "good/01"
 STORED, GAP = 60, 200
-"""Points of each series at the beginning; positions from there on are used by good requests."""
+"""Points of each series at the beginning, and a position that no good request uses."""
 BIG_BYTES = 100_000_000
 ASK_S, FULL_S = 5.0, 8.0
 MANY = 40_000
-"""Points that do not fit into a megabyte."""
+"""Number of points that do not fit into one megabyte."""
 
 
 @dataclass
 class Place:
-    """The fleet, what is good in it, and room for files."""
+    """The fleet, its good data, and a folder for files."""
 
     processes: Processes
     folder: Path
@@ -73,19 +73,19 @@ class Place:
             one.values_array().tolist() for one in GOOD.columns() if one.series == SERIES
         )
     )
-    """Everything stored of SERIES."""
+    """Every stored value of `SERIES`."""
 
     @property
     def fleet(self) -> local.LocalFleet:
         return self.processes.fleet
 
     def tick(self, step: int, *, value: float = 100.0, series: str = SERIES) -> Column:
-        """One tick as raw bytes: nothing on this side looks at it."""
+        """Return one tick as raw bytes, which the client side does not check."""
         times, values = np.array([step * HOUR], "<i8"), np.array([value], "<f8")
         return Column(series, times.tobytes(), values.tobytes())
 
     async def ask(self, request: frames.Request) -> frames.Answer:
-        """Ask the coordinator with none of the client's own checks or retries in between."""
+        """Send a request to the coordinator without the SDK's own checks and retries."""
         carrier = self.fleet.client_carrier()
         peer = await dial(carrier, self.fleet.coordinator, expect=Kind.COORDINATOR)
         try:
@@ -97,11 +97,11 @@ class Place:
         return await self.ask(frames.Append(columns=columns))
 
     async def match(self, asked: Window, **changes: object) -> frames.Answer:
-        made = msgspec.structs.replace(GOOD.specification, **changes)
-        return await self.ask(frames.Match(specification=made, windows=(asked,)))
+        specification = msgspec.structs.replace(GOOD.specification, **changes)
+        return await self.ask(frames.Match(specification=specification, windows=(asked,)))
 
     async def link(self) -> FramedLink:
-        """An authenticated connection whose stream can be written to by hand."""
+        """Open an authenticated link whose stream the test can write to."""
         carrier = self.fleet.client_carrier()
         link = await carrier.dial(self.fleet.coordinator, expect=Kind.COORDINATOR)
         assert isinstance(link, FramedLink)
@@ -116,13 +116,13 @@ class Place:
         return await command("--config", str(self.fleet.client_config), *words, **environment)
 
     async def service(self, verb: str, *sets: str) -> Ended:
-        """Start one more process of the fleet; it should end by itself."""
+        """Start one more process of the fleet, which should fail and end."""
         settings = ("telemetry.listen=127.0.0.1:0", *sets)
         words = [word for each in settings for word in ("--set", each)]
         return await self.command(verb, *words)
 
     async def good_request(self) -> None:
-        """One tick and one decision, stored once each."""
+        """Append one tick and make one decision; check that each is stored once."""
         before = await self.processes.counts()
         client, step = self.processes.client, self.next_step
         self.next_step += 1
@@ -145,7 +145,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
 
 
 async def error_of(doing: Awaitable[object]) -> str:
-    """What an attempt ends with, as people see it."""
+    """Return the error of an attempt, in the form that users see."""
     try:
         ended = await doing
     except MidstreamerError as error:
@@ -156,7 +156,7 @@ async def error_of(doing: Awaitable[object]) -> str:
     return ended.error
 
 
-# --- what clients send --------------------------------------------------------------------------
+# --- bad frames from clients --------------------------------------------------------------------
 
 
 def a_window(length: int = 16, *, series: str = SERIES, step: int = STORED) -> Window:
@@ -258,7 +258,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
 }
 
-# --- what people type -----------------------------------------------------------------------------
+# --- bad input from users -------------------------------------------------------------------------
 
 TITLE = "time,series,value\n"
 HEAD = f"{TITLE}2020-01-01,X,1\n"
@@ -335,25 +335,25 @@ TYPED: dict[str, tuple[Attempt, tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", [*SENT, *TYPED])
 async def test_it_ends_in_a_clear_error_and_changes_nothing(case: str, place: Place) -> None:
     attempt, words = (SENT | TYPED)[case]
-    with place.processes.told():
+    with place.processes.explained():
         before = await place.processes.counts()
-        said = await error_of(attempt(place))
-        assert [word for word in words if word not in said] == [], said
+        error = await error_of(attempt(place))
+        assert [word for word in words if word not in error] == [], error
         assert await place.processes.counts() == before
         await place.good_request()
 
 
-# --- what strangers send ------------------------------------------------------------------------
+# --- bytes from unknown senders -----------------------------------------------------------------
 
 
 def throw_noise(address: str, *, datagrams: int = 400) -> None:
-    """Random datagrams of every size, some of which look like the first of a connection."""
+    """Send random datagrams of every size; half of them begin like a first QUIC packet."""
     dice = random.Random(address)
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
         for number in range(datagrams):
             data = bytearray(dice.randbytes(dice.randrange(1, 1400)))
-            if number % 2:  # a long header of the version that is spoken here
+            if number % 2:  # a long header of QUIC version 1
                 data[:5] = b"\xc3\x00\x00\x00\x01"
             thrower.sendto(data, (host, int(port)))
 
@@ -361,13 +361,15 @@ def throw_noise(address: str, *, datagrams: int = 400) -> None:
 async def test_random_bytes_on_the_ports_change_nothing(place: Place) -> None:
     sync = place.processes.part("sync")
     before = await place.processes.counts()
-    with place.processes.told():
+    with place.processes.explained():
         throw_noise(place.fleet.coordinator)
         throw_noise(sync.environment["MIDSTREAMER_SYNC__LISTEN"])
         assert await place.processes.counts() == before
         await place.good_request()
         await place.processes.ready()
-        assert [one.restarts for one in place.fleet.children] == [0] * len(place.fleet.children)
+        assert [process.restarts for process in place.fleet.children] == [0] * len(
+            place.fleet.children
+        )
 
 
 async def test_random_bytes_at_the_probes_are_a_bad_request(place: Place) -> None:
@@ -383,7 +385,7 @@ async def test_random_bytes_at_the_probes_are_a_bad_request(place: Place) -> Non
 
 
 async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(place: Place) -> None:
-    """A time without a tick is no error; nothing is foretold of it, and nothing learned."""
+    """A time without a tick is not an error; its decision abstains and is never settled."""
     client, points = place.processes.client, place.next_step
     await client.append([Tick(SERIES, (points + 1) * HOUR, 101.0)])
     place.next_step += 2
@@ -394,12 +396,12 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
     assert (decision.reason, decision.settles) == (Reason.STALE_DATA, False)
 
 
-# --- a database that is full, or absent ---------------------------------------------------------
+# --- a full or missing database -----------------------------------------------------------------
 
 
 @asynccontextmanager
 async def a_full_disk(place: Place) -> AsyncIterator[None]:
-    """No room for many points: a tiny volume where we may mount one, else the same error."""
+    """Leave no room for many points: mount a tiny volume, or let a trigger raise the same error."""
     small = place.fleet.server.home / "small"
     mounted = await asyncio.to_thread(_mount, small, place.fleet.server.home)
     if mounted:
@@ -453,14 +455,14 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
     hurried = AsyncClient(carrier, addresses, deadline_s=FULL_S, policy=Policy(attempt_s=ASK_S))
     async with hurried, a_full_disk(place):
         before = await place.processes.counts()
-        said = await error_of(hurried.append([many]))
+        error = await error_of(hurried.append([many]))
         words = ("error[store]", "its disk is full", "53100", "free space on the volume")
-        assert [word for word in words if word not in said] == [], said
+        assert [word for word in words if word not in error] == [], error
         assert await place.processes.counts() == before
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
-        # What only reads goes on meanwhile.
+        # Requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    receipt = await place.processes.client.append([many])  # an earlier attempt may have got there
+    receipt = await place.processes.client.append([many])  # an earlier attempt may be stored
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()
 
@@ -479,16 +481,16 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
     certs = place.fleet.state.certs
     identities.prepare(certs, [identities.named("sync/s2", local.TRUST_DOMAIN)])
     log = place.folder / "s2.log"
-    made = child.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
-    await made.start()
+    sync = child.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
+    await sync.start()
     try:
-        yield made
+        yield sync
     finally:
-        await made.stop(ASK_S)
+        await sync.stop(ASK_S)
 
 
 async def survey(place: Place, sync: child.Child) -> frames.Answer:
-    """Ask a sync as a coordinator would."""
+    """Send a Survey to a sync with a coordinator's certificate."""
     security = config.SecuritySettings(directory=place.fleet.state.certs)
     me = identities.named(f"coordinator/{local.COORDINATOR}", local.TRUST_DOMAIN)
     carrier = identities.carrier(me, security, config.LimitSettings())
@@ -519,10 +521,10 @@ async def test_what_is_absent_is_told_by_a_sync_that_stays(what: str, place: Pla
     async with another_sync(place, change(dsn)) as sync:
 
         async def tells() -> bool:
-            said = await readiness(sync.health)
-            return all(word in said for word in words)
+            answer = await readiness(sync.health)
+            return all(word in answer for word in words)
 
-        await until(tells, f"a word about {what} at {sync.health}; log: {sync.log}")
+        await until(tells, f"the probe to name {what} at {sync.health}; log: {sync.log}")
         said = await error_of(survey(place, sync))
         assert "error[store]" in said
         assert "the store is not open yet" in said or words[0] in said

@@ -1,4 +1,4 @@
-"""Certificates, bundles and lists change on disk while a process runs: no restart is needed."""
+"""Certificates, bundles and allowlists change on disk while a process runs, without a restart."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def server(place: Installation) -> AsyncIterator[Listener]:
-    made = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
-    yield made
-    await made.close()
+    listener = await peers.listen(place.carrier(COORDINATOR), ANY_PORT, handle=answer_surveys)
+    yield listener
+    await listener.close()
 
 
 def a_folder(place: Installation, tmp_path: Path) -> Path:
-    """Certificates of an agent and of a client in a folder of their own, without the authority."""
+    """Write certificates of an agent and a client to a separate folder, without the authority."""
     for holder in (AGENT, CLIENT):
         files.issue(place.authority, holder, tmp_path / "own")
     return tmp_path / "own"
@@ -57,7 +57,7 @@ def an_agent(folder: Path, *, started_s: float | None = None) -> QuicCarrier:
 
 
 def swap_bundle(folder: Path, tmp_path: Path) -> Path:
-    """Put another authority's bundle in place; the path of the right one is returned."""
+    """Replace the bundle by another authority's; return the path of the right bundle."""
     kept = files.trust_path(folder).rename(tmp_path / "kept.pem")
     files.init_authority(tmp_path / "other", DOMAIN)
     files.trust_path(tmp_path / "other").rename(files.trust_path(folder))
@@ -133,7 +133,7 @@ async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Instal
     leave = asyncio.Event()
 
     async def busy(link: Link) -> None:
-        """Attend a link without reading it, so that its end goes unseen."""
+        """Serve a link without reading it, so that its end goes unnoticed."""
         await leave.wait()
 
     carrier = place.carrier(COORDINATOR)
@@ -150,7 +150,7 @@ async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Instal
 
 
 async def ended_at(server: Server) -> None:
-    """Wait until the server's side has seen its only connection end."""
+    """Wait until the server has noticed the end of its only connection."""
     async with asyncio.timeout(5):
         while server._wire_of:  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -191,12 +191,12 @@ async def test_a_wrong_file_is_told_by_a_metric_and_in_readiness_until_it_is_rig
     carrier.look()
     checks = health.Checks(health.well, warnings=carrier.warnings)
     async with health.served(ANY_PORT, checks) as address:
-        warned, told_wrong = await readyz(address), told(file)
+        warned, metric_wrong = await readyz(address), told(file)
         path.write_bytes(right)
         carrier.look()
-        mended, told_right = await readyz(address), told(file)
+        mended, metric_right = await readyz(address), told(file)
     assert warned.startswith(f"ok\nwarning: the {file} file is not valid, so the version")
-    assert (mended, told_wrong, told_right) == ("ok\n", 1.0, 0.0)
+    assert (mended, metric_wrong, metric_right) == ("ok\n", 1.0, 0.0)
 
 
 async def readyz(address: str) -> str:

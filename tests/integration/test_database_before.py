@@ -1,4 +1,4 @@
-"""A database of the version before, with open decisions, goes on under this version."""
+"""A database of the previous version, with open decisions, continues under this version."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DERIVED = {
 
 
 class Databases(NamedTuple):
-    """One database with open decisions, and the same one after each version went on."""
+    """One database with open decisions, and copies of it that each version continued."""
 
     broken_off: str
     before: str
@@ -65,7 +65,7 @@ async def _empty(dsn: str) -> str:
 
 
 async def _copied(dsn: str) -> str:
-    """A new database with all that this one holds; nobody may be connected to it."""
+    """Copy a database, to which nobody may be connected; return the DSN of the copy."""
     name = urlsplit(dsn).path.strip("/")
     copy = f"{name}_{os.urandom(4).hex()}"
     connection = await asyncpg.connect(urlunsplit(urlsplit(dsn)._replace(path="/postgres")))
@@ -75,7 +75,7 @@ async def _copied(dsn: str) -> str:
 
 
 def _before(dsn: str, first: int, last: int) -> None:
-    """Commit a part of the story with the code of the version before."""
+    """Commit a part of the story with the code of the previous version."""
     ended = subprocess.run(
         [sys.executable, "-P", settling.__file__, dsn, str(first), str(last)], timeout=STORY_S,
         capture_output=True, text=True, env=os.environ | before.environment(),
@@ -102,9 +102,9 @@ async def _audited(dsn: str) -> Report:
 
 async def test_decisions_were_open_at_the_upgrade_in_every_stream(databases: Databases) -> None:
     decisions = [rows.decision(row[0]) for row in await _fetched(databases.broken_off, OPEN)]
-    horizons = sum(one.horizon for one in settling.SPECIFICATIONS)
+    horizons = sum(each.horizon for each in settling.SPECIFICATIONS)
     assert len(decisions) == settling.SERIES * horizons
-    assert len({one.specification.stream for one in decisions}) == len(settling.SPECIFICATIONS)
+    assert len({each.specification.stream for each in decisions}) == len(settling.SPECIFICATIONS)
 
 
 @pytest.mark.parametrize("table", DERIVED)
@@ -126,9 +126,9 @@ async def test_each_decision_that_was_open_got_its_verdict(databases: Databases)
         for row in await _fetched(databases.now, DERIVED["verdicts"])
         if row[0] in was_open
     ]
-    assert {one.experience_id for one in verdicts} == was_open
+    assert {verdict.experience_id for verdict in verdicts} == was_open
     void = await _fetched(databases.now, "SELECT count(*) FROM verdicts WHERE winkler = 0")
-    assert void == [(2,)]  # of the two streams that take logarithms
+    assert void == [(2,)]  # one for each of the two streams with logarithms
 
 
 async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Databases) -> None:
@@ -152,23 +152,23 @@ async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Dat
 
 
 async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
-    """A copy of a database in which the bodies of some decisions have other fields."""
+    """Copy a database and change fields in the bodies of some decisions; return the copy's DSN."""
     copy = await _copied(dsn)
     connection = await asyncpg.connect(copy)
     for key, body in await connection.fetch(f"SELECT experience_id, body FROM decisions {where}"):
-        told = msgspec.msgpack.decode(body)
-        told["specification"] |= fields.get("specification", {})
-        told |= {name: value for name, value in fields.items() if name != "specification"}
+        fields_of_body = msgspec.msgpack.decode(body)
+        fields_of_body["specification"] |= fields.get("specification", {})
+        fields_of_body |= {name: value for name, value in fields.items() if name != "specification"}
         await connection.execute(
             "UPDATE decisions SET body = $2 WHERE experience_id = $1",
-            key, msgspec.msgpack.encode(told),
+            key, msgspec.msgpack.encode(fields_of_body),
         )  # fmt: skip
     await connection.close()
     return copy
 
 
 async def _ticks_only(dsn: str) -> list[Any]:
-    """Commit the ticks of the rest of the story; returns what has no verdict then."""
+    """Commit only the ticks of the rest of the story; return decisions without a verdict."""
     store = PostgresStore(dsn)
     await store.open()
     for write in settling.part(settling.BREAK, settling.END):
@@ -179,11 +179,11 @@ async def _ticks_only(dsn: str) -> list[Any]:
 
 
 LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
-"""Of the decisions that were open, those of the last time."""
+"""Selects the open decisions of the last time."""
 
 
 async def _with_a_newer_field(databases: Databases) -> str:
-    """A copy with open decisions; those about one series have a field that nobody knows here."""
+    """Copy the open decisions; those about one series get a field that this version lacks."""
     newer = {"specification": {"trim": 0.5}}
     where = f"WHERE {LAST_TIME} AND series = 'story/00'"
     return await _rewritten(databases.broken_off, newer, where)
@@ -205,13 +205,13 @@ async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_aske
     store = PostgresStore(await _with_a_newer_field(databases))
     await store.open()
     decisions = [
-        one
+        decision
         for write in settling.part(settling.BREAK - 1, settling.BREAK)
-        for one in write.decisions
-        if one.series == "story/00"
+        for decision in write.decisions
+        if decision.series == "story/00"
     ]
     with pytest.raises(BadInput, match="this version cannot decode it .*`trim`"):
-        await store.experiences([one.experience_id for one in decisions])
+        await store.experiences([decision.experience_id for decision in decisions])
     with pytest.raises(BadInput, match="this version cannot decode it .*`trim`"):
         await build.commit(build.a_committer(store), build.a_write(decisions=decisions))
     await store.close()
@@ -225,7 +225,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
     await store.open()
     committer = build.a_committer(store)
     for write in settling.part(settling.BREAK, settling.END):
-        decisions = tuple(_of_the_next_version(one) for one in write.decisions)
+        decisions = tuple(_of_the_next_version(decision) for decision in write.decisions)
         await build.commit(committer, msgspec.structs.replace(write, decisions=decisions))
     states = [reasoning.decode(state.body) for _, state in await store.streams()]
     await store.close()
@@ -235,7 +235,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
 
 
 def _of_the_next_version(decision: Decision) -> Decision:
-    """The decision as a version with five arms would have made it."""
+    """Return the decision as a version with five arms would have made it."""
     arms = (*decision.arms, 0.5)
     return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
 
@@ -243,7 +243,8 @@ def _of_the_next_version(decision: Decision) -> Decision:
 async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     databases: Databases,
 ) -> None:
-    # The body of one open decision lost an arm since it was learned: its verdict fits no more.
+    # One open decision's body has lost an arm since it was learned, so its verdict cannot be
+    # learned.
     where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
@@ -264,8 +265,8 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")
     report = await _audited(forgotten)
     assert report.unlearned > 100
-    assert not [one for one in report.kept if str(one).startswith("verdict")]
-    # The newest event of the other one is a verdict that could have been learned.
+    assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
+    # The newest event of the other database is a verdict that could have been learned.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

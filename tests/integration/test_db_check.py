@@ -1,4 +1,4 @@
-"""`midstreamer db check`: whatever is changed in PostgreSQL is noticed, or named as untold."""
+"""`midstreamer db check` finds every changed value, except in columns that it cannot derive."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 SERIES, HISTORY, LIVE, SECOND_EVERY = 3, 200, 48, 8
 
 UNTOLD = {
-    "members": "leases of the moment: each renewal writes them again, and nothing is made of them",
+    "members": "current leases: each renewal overwrites them, and nothing is derived from them",
     "migrations.applied": "PostgreSQL's clock when a migration ran",
-    "writers": "what sync counted of each writer's numbers; only that process could tell",
+    "writers": "sync's counts of each writer's numbers, which only that process knows",
 }
-"""Tables and columns of which nothing else stored tells anything; the guide names each."""
+"""Tables and columns that cannot be derived from other stored values; the guide lists each."""
 
 
 # --- a store as a fleet leaves it -----------------------------------------------------------------
@@ -65,21 +65,21 @@ async def _filled(server: EmbeddedServer) -> str:
 
 
 async def _replayed(running: fleet.Fleet) -> None:
-    """Two streams of one universe: ticks, then windows, time after time."""
+    """Fill two streams of one universe: at each time first ticks, then matches."""
     client, universe = await running.client(), fleet.a_universe(SERIES, HISTORY + LIVE)
-    whole = fleet.a_specification()
+    first = fleet.a_specification()
     second = fleet.a_specification(window=12, horizon=2, transform=Transform.LOG)
-    done = await fleet.append(client, *(_part(one, 0, HISTORY) for one in universe))
+    done = await fleet.append(client, *(_part(series, 0, HISTORY) for series in universe))
     for end in range(HISTORY, HISTORY + LIVE):
-        done = await fleet.append(client, *(_part(one, end, end + 1) for one in universe))
-        for made in (whole, second) if end % SECOND_EVERY == 0 else (whole,):
-            asked = [fleet.a_window(one, end, made.window) for one in universe]
-            await fleet.match(client, made, *asked, at_least=done.position)
+        done = await fleet.append(client, *(_part(series, end, end + 1) for series in universe))
+        for specification in (first, second) if end % SECOND_EVERY == 0 else (first,):
+            asked = [fleet.a_window(series, end, specification.window) for series in universe]
+            await fleet.match(client, specification, *asked, at_least=done.position)
 
 
-def _part(whole: Ticks, start: int, stop: int) -> Ticks:
+def _part(series: Ticks, start: int, stop: int) -> Ticks:
     bytes_of = slice(8 * start, 8 * stop)
-    return Ticks(whole.series, whole.times[bytes_of], whole.values[bytes_of])
+    return Ticks(series.series, series.times[bytes_of], series.values[bytes_of])
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +102,7 @@ async def audited(connection: Any, *, since: int = EVER) -> Report:
 
 
 def words(report: Report) -> str:
-    return "\n".join(str(one) for one in report.kept)
+    return "\n".join(str(finding) for finding in report.kept)
 
 
 # --- nothing changed ------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_nothing_contradicts_in_a_store_that_a_fleet_filled(dsn: str) -> N
         report = await audited(connection)
     assert report.kept == []
     assert report.checked["decisions"] == SERIES * (LIVE + LIVE // SECOND_EVERY)
-    assert report.checked["events"] > 256  # a snapshot lies on the way
+    assert report.checked["events"] > 256  # more events than between two snapshots
     assert report.foreign == 0
 
 
@@ -132,7 +132,7 @@ async def test_nothing_contradicts_where_ticks_come_late_or_have_no_logarithm(ds
 
 
 async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
-    """A series that is appended after the others were decided about; a price of zero."""
+    """Append one series after decisions about others were made, and a price of zero."""
     client, late = await running.client(), universe.pop()
     ways = (
         fleet.a_specification(transform=Transform.LOG),
@@ -142,13 +142,13 @@ async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
     values = first.values_array().copy()
     values[230] = 0.0
     universe[0] = Ticks(first.series, first.times, values.tobytes())
-    await fleet.append(client, *(_part(one, 0, 200) for one in universe))
+    await fleet.append(client, *(_part(series, 0, 200) for series in universe))
     for end in range(200, 260):
         if end == 240:
             await fleet.append(client, late)
-        done = await fleet.append(client, *(_part(one, end, end + 1) for one in universe))
+        done = await fleet.append(client, *(_part(series, end, end + 1) for series in universe))
         for way in ways if end in (207, 219, 227, 247, 259) else ():
-            asked = [fleet.a_window(one, end, 16) for one in universe]
+            asked = [fleet.a_window(series, end, 16) for series in universe]
             stranger = window(asked[0].array() + 0.5)
             await fleet.match(client, way, *asked, stranger, at_least=done.position)
 
@@ -167,7 +167,7 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Whether something else depends on a row: on a list of members in the feed nothing does."""
+    """Return whether other values depend on a row; none depend on a feed row that lists members."""
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 
 
@@ -176,10 +176,10 @@ def _named(column: Column) -> bool:
 
 
 async def _unnoticed(connection: Any, column: Column) -> list[object]:
-    """The changes of one column, each in another row, after which nothing was found."""
+    """Return the changes of one column that the check did not find; each is in another row."""
     silent: list[object] = []
     places = await changing.rows_of(connection, column.table, _tells)
-    assert places, f"the test stores nothing in {column.table}: a change there proves nothing"
+    assert places, f"the test stores nothing in {column.table}: so a change there tests nothing"
     variants = len(changing.others(column, places[0][column.name]))
     for at in range(1 if _named(column) else variants):
         row = places[at % len(places)]
@@ -194,7 +194,7 @@ async def _unnoticed(connection: Any, column: Column) -> list[object]:
 
 
 async def noticed(connection: Any) -> bool:
-    """Whether a check finds anything; it ends with the first finding, to save time."""
+    """Return whether a check finds anything; to save time it stops at the first finding."""
 
     def stop(_: Progress) -> None:
         if audit.report.total:
@@ -256,20 +256,20 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
     for name in ("distance", "outcome", "time"):
         async with changed(dsn) as connection:
             body = await connection.fetchval("SELECT body FROM decisions ORDER BY time LIMIT 1")
-            made = rows.decision(body)
-            kept = bytearray(getattr(made.matches, name))
-            kept[-8] ^= 1  # the last bit of the farthest match
-            matches = msgspec.structs.replace(made.matches, **{name: bytes(kept)})
-            await _replaced(connection, msgspec.structs.replace(made, matches=matches))
+            decision = rows.decision(body)
+            kept = bytearray(getattr(decision.matches, name))
+            kept[-8] ^= 1  # changes a bit in the farthest match
+            matches = msgspec.structs.replace(decision.matches, **{name: bytes(kept)})
+            await _replaced(connection, msgspec.structs.replace(decision, matches=matches))
             assert f"body.matches.{name}[9]" in words(await audited(connection))
 
 
-async def _replaced(connection: Any, made: Decision) -> None:
-    """Store a decision over the one with its id, all columns as sync would write them."""
+async def _replaced(connection: Any, decision: Decision) -> None:
+    """Replace the decision with the same id, with all columns as sync writes them."""
     await connection.execute("SET LOCAL session_replication_role = replica")
-    await connection.execute("DELETE FROM decisions WHERE experience_id = $1", made.experience_id)
+    await connection.execute("DELETE FROM decisions WHERE experience_id = $1", decision.experience_id)
     sql = queries.load()
-    columns = sql.bind("add_decisions", rows.decisions([made]))
+    columns = sql.bind("add_decisions", rows.decisions([decision]))
     await connection.execute(sql["add_decisions"], *columns)
 
 
@@ -278,13 +278,13 @@ async def test_a_verdict_changed_in_body_and_columns_alike_is_not_what_the_ticks
 ) -> None:
     async with changed(dsn) as connection:
         body = await connection.fetchval("SELECT body FROM verdicts ORDER BY due_time LIMIT 1")
-        made = rows.verdict(body)
-        made = msgspec.structs.replace(made, hit=not made.hit)
+        verdict = rows.verdict(body)
+        verdict = msgspec.structs.replace(verdict, hit=not verdict.hit)
         await connection.execute(
-            "DELETE FROM verdicts WHERE experience_id = $1", made.experience_id
+            "DELETE FROM verdicts WHERE experience_id = $1", verdict.experience_id
         )
         sql = queries.load()
-        columns = sql.bind("add_verdicts", rows.verdicts([made]))
+        columns = sql.bind("add_verdicts", rows.verdicts([verdict]))
         await connection.execute(sql["add_verdicts"], *columns)
         assert "body.hit" in words(await audited(connection))
 
@@ -301,7 +301,7 @@ async def test_a_row_that_is_missing_is_noticed(dsn: str) -> None:
     assert silent == []
 
 
-# --- from a time on -------------------------------------------------------------------------------
+# --- the option `since` ---------------------------------------------------------------------------
 
 
 async def test_since_looks_at_what_is_later_and_at_nothing_earlier(dsn: str) -> None:
@@ -309,9 +309,9 @@ async def test_since_looks_at_what_is_later_and_at_nothing_earlier(dsn: str) -> 
     change = "UPDATE decisions SET confidence = 2 WHERE time = $1"
     async with changed(dsn) as connection:
         await connection.execute(change, middle - fleet.MINUTE)
-        later, whole = await audited(connection, since=middle), await audited(connection)
-    assert (later.total, whole.total) == (0, SERIES)
-    assert later.checked["decisions"] < whole.checked["decisions"]
+        later, full = await audited(connection, since=middle), await audited(connection)
+    assert (later.total, full.total) == (0, SERIES)
+    assert later.checked["decisions"] < full.checked["decisions"]
     async with changed(dsn) as connection:
         await connection.execute(change, middle)
         assert (await audited(connection, since=middle)).total >= SERIES
@@ -345,9 +345,9 @@ def test_the_command_ends_with_0_only_when_nothing_contradicts(
         assert main.execute(command) == 1
     finally:
         asyncio.run(_executed(dsn, "UPDATE verdicts SET hit = NOT hit WHERE brier > 0"))
-    told = capsys.readouterr()
-    assert "hit is " in told.out
-    assert "stored values differ from the recomputed ones" in told.err
+    written = capsys.readouterr()
+    assert "hit is " in written.out
+    assert "stored values differ from the recomputed ones" in written.err
     assert json.loads(report.read_text())["first"][0]["column"] == "hit"
 
 
@@ -391,7 +391,7 @@ async def test_an_interrupt_ends_a_check_that_waits(dsn: str) -> None:
         )  # fmt: skip
         try:
             async with asyncio.timeout(60):
-                while not await connection.fetchval(WAITING):  # noqa: ASYNC110 - it tells nobody
+                while not await connection.fetchval(WAITING):  # noqa: ASYNC110 - there is no event
                     await asyncio.sleep(0.05)
             process.send_signal(signal.SIGINT)
             out, error = await asyncio.wait_for(process.communicate(), 20)

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.integration
 COMMAND_S = 60.0
 
 
-async def command(made: Processes, *words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command that asks this fleet."""
+async def command(processes: Processes, *words: str) -> tuple[int, str, str]:
+    """Run a command against this fleet; return its exit code, output and errors."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "midstreamer", "--config", str(made.fleet.client_config), *words,
+        sys.executable, "-m", "midstreamer", "--config", str(processes.fleet.client_config), *words,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -35,16 +35,16 @@ async def command(made: Processes, *words: str) -> tuple[int, str, str]:
 
 
 async def test_an_operator_drains_an_agent_and_a_client_may_not(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, agents=2) as made:
-        with made.told():
-            before = made.pid("agent-1")
-            refused = await command(made, "drain", "agent/a1")
-            unknown = await command(made, "drain", "agent/a9", "--as", "operator/local")
-            assert made.pid("agent-1") == before
-            drained = await command(made, "drain", "agent/a1", "--as", "operator/local")
+    async with a_fleet(tmp_path, agents=2) as processes:
+        with processes.explained():
+            before = processes.pid("agent-1")
+            refused = await command(processes, "drain", "agent/a1")
+            unknown = await command(processes, "drain", "agent/a9", "--as", "operator/local")
+            assert processes.pid("agent-1") == before
+            drained = await command(processes, "drain", "agent/a1", "--as", "operator/local")
             assert before is not None
-            await made.back("agent-1", after=before)  # the launcher starts it anew
-            code, shown, error = await command(made, "status", "--json")
+            await processes.back("agent-1", after=before)  # the launcher restarts it
+            code, shown, error = await command(processes, "status", "--json")
     assert (code, error) == (0, "")
     assert refused[0] == unknown[0] == 2
     assert "error[not_granted]" in refused[2]
@@ -53,23 +53,23 @@ async def test_an_operator_drains_an_agent_and_a_client_may_not(tmp_path: Path) 
     assert drained[0] == 0, drained
     assert drained[1].splitlines()[0] == "agent/a1 is asked to drain"
     assert "agent/a1 has left the fleet" in drained[1].splitlines()[-1]
-    members = {one["name"]: one["evidence"] for one in json.loads(shown)["members"]}
+    members = {member["name"]: member["evidence"] for member in json.loads(shown)["members"]}
     assert sorted(members) == ["agent/a1", "agent/a2", "coordinator/c1", "sync/s1"]
-    assert len({(told["bundle"], told["judged_by"]) for told in members.values()}) == 1
-    assert len({told["serial"] for told in members.values()}) == 4
+    assert len({(evidence["bundle"], evidence["judged_by"]) for evidence in members.values()}) == 1
+    assert len({evidence["serial"] for evidence in members.values()}) == 4
 
 
 async def test_a_coordinator_stays_ready_while_all_agents_are_away(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, agents=1) as made:
-        with made.told():
-            await made.client.append([a_column(300)])
-            coordinator = made.part("coordinator").health
+    async with a_fleet(tmp_path, agents=1) as processes:
+        with processes.explained():
+            await processes.client.append([a_column(300)])
+            coordinator = processes.part("coordinator").health
             await until(lambda: child.complete(coordinator), "the coordinator to be complete")
-            agent = made.pid("agent-1")
+            agent = processes.pid("agent-1")
             assert agent is not None
-            os.kill(agent, signal.SIGSTOP)  # it lives, so the launcher starts no other
+            os.kill(agent, signal.SIGSTOP)  # alive, so the launcher does not restart it
             try:
-                await until(lambda: _incomplete(coordinator), "the agent to be missed")
+                await until(lambda: _incomplete(coordinator), "the coordinator to miss the agent")
                 assert await child.probe(coordinator, "/readyz")
             finally:
                 os.kill(agent, signal.SIGCONT)

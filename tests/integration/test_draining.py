@@ -1,4 +1,4 @@
-"""Services that drain, in one process: nobody who asks meanwhile sees a failure."""
+"""Services drain in one process, and no request fails meanwhile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UNIVERSE = a_universe(3, 600)
 
 
 class _Load:
-    """A client that asks one match after another, and counts."""
+    """A client that sends one match after another and counts the answers."""
 
     def __init__(self, client: AsyncClient) -> None:
         self.client = client
@@ -58,7 +58,7 @@ class _Load:
 
 @asynccontextmanager
 async def _asked(fleet: Fleet, *coordinators: str) -> AsyncIterator[_Load]:
-    """Somebody asks all the time; an error of his ends the test."""
+    """Send requests all the time; an error of the client fails the test."""
     client = AsyncClient(
         carrier(fleet.network, Kind.CLIENT, "u1"), [f"{name}:1" for name in coordinators]
     )
@@ -91,7 +91,7 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As when a lease lapsed and came back meanwhile: the position to wait for is a later one.
+    # Simulate a lease that expired and came back: then the position to wait for is a later one.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -99,29 +99,31 @@ async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_la
         client = await fleet.client()
         await append(client, *UNIVERSE)
         await fleet.settled(agents=3)
-        one = fleet.agent("a1")._core
+        core = fleet.agent("a1")._core
         with monkeypatch.context() as held_up:
-            held_up.setattr(one, "_safe", frozenset)
+            held_up.setattr(core, "_safe", frozenset)
             draining = asyncio.create_task(fleet.drain("a1"))
-            await eventually(lambda: [m.whole_for for m in _agents(one)] == [digest] * 2)
-            one._listed_at = one._position + 1
-        await append(client, *(a_column(610, series=made.series, first=600) for made in UNIVERSE))
+            await eventually(lambda: [m.whole_for for m in _agents(core)] == [digest] * 2)
+            core._listed_at = core._position + 1
+        await append(
+            client, *(a_column(610, series=points.series, first=600) for points in UNIVERSE)
+        )
         await draining
         await client.close()
 
 
-def _agents(one: ownership.Core) -> list[frames.Member]:
-    return [member for member in one.members if member.name.startswith("agent/")]
+def _agents(core: ownership.Core) -> list[frames.Member]:
+    return [member for member in core.members if member.name.startswith("agent/")]
 
 
 class _Before:
-    """A coordinator that does not know Drain: it asks an agent as long as that holds something."""
+    """A coordinator without Drain, which searches at an agent as long as it knows shards there."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[Shard]] = {}
         self.asking: set[asyncio.Task[None]] = set()
         self.agrees = True
-        """Whether what agents say they hold is what was told."""
+        """Whether the agents' counts and digests matched the shards that they reported."""
 
     async def handle(self, peer: Peer, frame: frames.Frame) -> None:
         assert isinstance(frame, frames.Holdings)
@@ -148,11 +150,11 @@ class _Before:
 
 @asynccontextmanager
 async def _a_coordinator_of_the_version_before(fleet: Fleet) -> AsyncIterator[_Before]:
-    made = _Before()
+    before = _Before()
     me = MemoryCarrier(
         fleet.network, identity.make("local", Kind.COORDINATOR, "c0"), capabilities=()
     )
-    listener = await listen(me, "c0:1", handle=made.handle)
+    listener = await listen(me, "c0:1", handle=before.handle)
     session = Session(me, SYNC_ADDRESS, expect=Kind.SYNC)
     lease = Membership(
         session,
@@ -161,11 +163,11 @@ async def _a_coordinator_of_the_version_before(fleet: Fleet) -> AsyncIterator[_B
     )
     tasks = [asyncio.create_task(session.run()), asyncio.create_task(lease.run())]
     try:
-        yield made
+        yield before
     finally:
-        for task in (*tasks, *made.asking):
+        for task in (*tasks, *before.asking):
             task.cancel()
-        await asyncio.wait({*tasks, *made.asking})
+        await asyncio.wait({*tasks, *before.asking})
         await listener.close()
 
 
@@ -220,7 +222,7 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
-    # Sync and the coordinator are gone at once: nobody tells an agent what the others hold.
+    # Sync and the coordinator leave at the same time, so no agent learns what the others hold.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

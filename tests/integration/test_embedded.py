@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: as root below closed folders, killed, in use, out of space."""
+"""The embedded PostgreSQL: below unreadable folders as root, killed, in use, on a full disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shared() -> EmbeddedServer:
 
 @pytest.fixture
 async def server(shared: EmbeddedServer) -> AsyncIterator[EmbeddedServer]:
-    """A server that runs, and runs again for whoever comes next."""
+    """The shared server, running now and started again after the test."""
     await shared.start()
     yield shared
     await shared.start()
@@ -48,7 +48,7 @@ async def _ask(dsn: str, query: str) -> object:
 
 
 def _modes(path: Path) -> dict[Path, tuple[int, int]]:
-    return {one: (one.stat().st_mode, one.stat().st_uid) for one in (path, *path.parents)}
+    return {each: (each.stat().st_mode, each.stat().st_uid) for each in (path, *path.parents)}
 
 
 async def test_it_runs_below_a_closed_folder_and_changes_no_mode(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ async def test_a_socket_path_that_is_too_long_is_put_elsewhere(tmp_path: Path) -
 
 
 def _reachable(tmp_path: Path, name: str) -> Path:
-    """A folder with a long name that an unprivileged user can reach."""
+    """Return a folder with a long name that an unprivileged user can reach."""
     return Path("/var/tmp") / f"midstreamer-{tmp_path.name}-{os.getpid()}-{name}"
 
 
@@ -184,7 +184,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=755", "none", home])
     if mounted.returncode != 0:
         home.rmdir()
-        pytest.skip("this root may not mount")
+        pytest.skip("root may not mount here")
     try:
         with pytest.raises(StoreError, match="No space left on device"):
             asyncio.run(EmbeddedServer(tmp_path / "store", root_home=home).start())
@@ -207,7 +207,7 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
 
 @pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
-    # Said either way: what a shell starts in the background inherits that it is ignored.
+    # The signal's handling is set in both cases, because background jobs of a shell ignore SIGQUIT.
     deaf = ending == signal.SIGKILL
     heed = f"signal.signal(signal.SIGQUIT, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
     code = f"import signal, time; {heed}; print(flush=True); time.sleep(60)"
@@ -216,7 +216,7 @@ def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: i
     left.stdout.readline()
     reaper = threading.Thread(target=left.wait)
     reaper.start()
-    patience_s = 2.0 if deaf else 30.0  # a busy machine may be slow to end what is willing to
+    patience_s = 2.0 if deaf else 30.0  # a busy machine may be slow to end the process
     asyncio.run(leftovers.clear(tmp_path, patience_s=patience_s))
     reaper.join()
     left.stdout.close()

@@ -22,8 +22,8 @@ from tests.support.security import Installation, who
 
 def _has_ipv6() -> bool:
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
-            made.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
     except OSError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""A network that begins to drop UDP, and stops: a session goes over to WebSocket, and back."""
+"""When the network drops UDP, a session moves to WebSocket, and later back to QUIC."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS = Limits(handshake_s=5.0, idle_s=5.0)
 
 
 class _Udp:
-    """Drops what this process sends by UDP, while it is told to."""
+    """Drops the UDP datagrams that this process sends, while `dropped` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dropped = False
@@ -66,7 +66,7 @@ async def _a_session(place: Installation) -> AsyncIterator[Session]:
 
 
 async def _ask(session: Session) -> float:
-    """Ask until it is answered, as the SDK does; how long it took."""
+    """Repeat a Survey until it is answered, as the SDK does; return the seconds that it took."""
     began_s = time.monotonic()
     while True:
         try:
@@ -96,14 +96,14 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
         async with asyncio.timeout(10):
             while _carrier(session) is not Scheme.QUIC:
                 slowest = max(slowest, await _ask(session))
-        assert slowest < 0.5  # nobody waits for the way back
+        assert slowest < 0.5  # moving back delays no request
 
 
 async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
-    # What is sent restarts QUIC's idle period: a ping into silence must not hide the silence.
+    # Sending restarts QUIC's idle period, so a ping must not hide that the peer is silent.
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
-        await asyncio.sleep(2.0)  # longer than until it pings: the last that was sent is a ping
+        await asyncio.sleep(2.0)  # long enough that the last packet sent is a ping
         udp.dropped = True
         began_s = time.monotonic()
         await eventually(lambda: _carrier(session) is Scheme.WSS)
@@ -123,7 +123,7 @@ async def test_a_link_by_the_best_carrier_is_left_alone(tmp_path: Path) -> None:
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         first = session.peer
-        await asyncio.sleep(2.5)  # more than a third of the idle period: it was pinged meanwhile
+        await asyncio.sleep(2.5)  # over a third of the idle period, so a ping was sent
         assert session.peer is first
         await eventually(lambda: not (first and first.silence > 0.43))
 

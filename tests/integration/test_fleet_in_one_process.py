@@ -1,4 +1,4 @@
-"""The whole way in one process: sync, a coordinator and agents, real but for network and disk."""
+"""The whole way of a tick in one process: real services on a network and a store in memory."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from tests.support.metered import shown
 pytestmark = pytest.mark.integration
 
 
-def part(whole: Column, start: int, stop: int) -> Column:
-    times, values = whole.times[8 * start : 8 * stop], whole.values[8 * start : 8 * stop]
-    return Column(whole.series, times, values)
+def part(points: Column, start: int, stop: int) -> Column:
+    times, values = points.times[8 * start : 8 * stop], points.values[8 * start : 8 * stop]
+    return Column(points.series, times, values)
 
 
 def columns(universe: list[Column], start: int, stop: int) -> list[Column]:
-    return [part(whole, start, stop) for whole in universe]
+    return [part(points, start, stop) for points in universe]
 
 
 def windows(universe: list[Column], end: int) -> list[Window]:
-    return [a_window(whole, end, 16) for whole in universe]
+    return [a_window(points, end, 16) for points in universe]
 
 
 def encoded(decisions: tuple[Decision, ...]) -> bytes:
@@ -55,7 +55,7 @@ def encoded(decisions: tuple[Decision, ...]) -> bytes:
 
 
 async def search(client: Peer, specification: Specification, *asked: Window) -> frames.Matched:
-    """A Match that stores nothing."""
+    """Send a Match that stores nothing."""
     request = frames.Match(specification=specification, windows=asked, record=False)
     answer = await client.ask(request, budget_s=WITHIN_S)
     assert isinstance(answer, frames.Matched)
@@ -65,7 +65,7 @@ async def search(client: Peer, specification: Specification, *asked: Window) -> 
 async def replay(
     client: Peer, universe: list[Column], first: int, last: int
 ) -> tuple[bytes, list[bytes]]:
-    """Ticks, then windows, time after time: all decisions, and all verdicts by their ids."""
+    """Append ticks and match windows at each time; return decisions and the verdicts' ids."""
     specification = a_specification()
     decisions: list[Decision] = []
     verdicts: list[bytes] = []
@@ -73,8 +73,10 @@ async def replay(
     for end in range(first, last):
         done = await append(client, *columns(universe, end, end + 1))
         verdicts += [verdict.experience_id for verdict in done.verdicts]
-        made = await match(client, specification, *windows(universe, end), at_least=done.position)
-        decisions += made.decisions
+        matched = await match(
+            client, specification, *windows(universe, end), at_least=done.position
+        )
+        decisions += matched.decisions
     return encoded(tuple(decisions)), verdicts
 
 
@@ -84,14 +86,16 @@ async def test_ticks_become_decisions_and_decisions_are_settled() -> None:
         client = await fleet.client()
         done = await append(client, *columns(universe, 0, 300))
         assert (done.stored, done.repeated) == (900, 0)
-        made = await match(client, specification, *windows(universe, 299), at_least=done.position)
-        assert [decision.index for decision in made.decisions] == [299, 299, 299]
-        assert all(len(decision.matches) == 10 for decision in made.decisions)
+        matched = await match(
+            client, specification, *windows(universe, 299), at_least=done.position
+        )
+        assert [decision.index for decision in matched.decisions] == [299, 299, 299]
+        assert all(len(decision.matches) == 10 for decision in matched.decisions)
         again = await match(client, specification, *windows(universe, 299))
-        assert (again.repeated, again.decisions) == (3, made.decisions)
+        assert (again.repeated, again.decisions) == (3, matched.decisions)
         settled = await append(client, *columns(universe, 300, 303))
         assert {verdict.experience_id for verdict in settled.verdicts} == {
-            decision.experience_id for decision in made.decisions
+            decision.experience_id for decision in matched.decisions
         }
         repeated = await append(client, *columns(universe, 290, 303))
         assert (repeated.stored, repeated.repeated) == (0, 39)
@@ -99,12 +103,12 @@ async def test_ticks_become_decisions_and_decisions_are_settled() -> None:
 
 async def test_one_agent_or_three_and_any_shards_give_equal_decisions() -> None:
     universe = a_universe(3, 340)
-    told = []
+    results = []
     for agents, points in ((("a1",), 4096), (("a1", "a2", "a3"), 64)):
         async with running(agents=agents, shard_points=points) as fleet:
-            told.append(await replay(await fleet.client(), universe, 300, 330))
-    assert told[0] == told[1]
-    assert len(told[0][1]) == 3 * 27
+            results.append(await replay(await fleet.client(), universe, 300, 330))
+    assert results[0] == results[1]
+    assert len(results[0][1]) == 3 * 27
 
 
 @pytest.mark.parametrize("stalled", [True, False])
@@ -166,17 +170,20 @@ async def test_sync_may_be_away_for_a_while() -> None:
     async with running() as fleet:
         client = await fleet.client()
         done = await append(client, *columns(universe, 0, 300))
-        await search(client, specification, *windows(universe, 298))  # its state is known now
+        # After this search the coordinator knows the stream's state.
+        await search(client, specification, *windows(universe, 298))
         await fleet.stop("s1")
         waiting = asyncio.ensure_future(append(client, *columns(universe, 300, 301)))
-        found = await search(client, specification, *windows(universe, 299))  # needs no sync
+        found = await search(client, specification, *windows(universe, 299))  # works without sync
         assert len(found.decisions) == 2
         await fleet.start_sync()
         after = await waiting
         assert after.stored + after.repeated == 2
         assert after.position > done.position
-        made = await match(client, specification, *windows(universe, 300), at_least=after.position)
-        assert [decision.index for decision in made.decisions] == [300, 300]
+        matched = await match(
+            client, specification, *windows(universe, 300), at_least=after.position
+        )
+        assert [decision.index for decision in matched.decisions] == [300, 300]
 
 
 async def test_a_window_of_no_series_is_decided_and_never_settled() -> None:
@@ -184,8 +191,8 @@ async def test_a_window_of_no_series_is_decided_and_never_settled() -> None:
         client = await fleet.client()
         await append(client, *a_universe(2, 300))
         loose = window(a_column(16, seed=7).values_array(), time=2**63 - 1)
-        made = await match(client, a_specification(), loose)
-        (decision,) = made.decisions
+        matched = await match(client, a_specification(), loose)
+        (decision,) = matched.decisions
         assert not decision.settles
         assert len(decision.matches) == 10
 
@@ -196,14 +203,14 @@ async def test_lcss_goes_the_whole_way() -> None:
         client = await fleet.client()
         await append(client, *universe)
         specification = a_specification(measure=Measure.LCSS, epsilon=0.5)
-        made = await match(client, specification, *windows(universe, 299))
-        assert (made.decisions[0].matches.distance_array() <= 1.0).all()
+        matched = await match(client, specification, *windows(universe, 299))
+        assert (matched.decisions[0].matches.distance_array() <= 1.0).all()
 
 
 async def refused(client: Peer, request: frames.Request, budget_s: float = 2.0) -> Exception:
-    with pytest.raises(errors.MidstreamerError) as told:
+    with pytest.raises(errors.MidstreamerError) as caught:
         await client.ask(request, budget_s=budget_s)
-    return told.value
+    return caught.value
 
 
 async def test_what_cannot_be_answered_is_refused_and_the_fleet_lives() -> None:
@@ -238,8 +245,8 @@ async def test_only_what_is_stored_of_a_series_is_recorded_under_its_name() -> N
         wrong = await refused(client, frames.Match(specification=specification, windows=(other,)))
         assert isinstance(wrong, errors.BadInput)
         assert f"value 3 is {values[3]}, {asked.array()[3]} is stored" in str(wrong)
-        made = await match(client, specification, asked)  # its key is still free
-        assert (made.repeated, made.decisions[0].window) == (0, asked.values)
+        matched = await match(client, specification, asked)  # the window's key is still unused
+        assert (matched.repeated, matched.decisions[0].window) == (0, asked.values)
 
 
 async def test_a_position_that_never_comes_is_told_within_the_deadline() -> None:
@@ -272,8 +279,8 @@ async def test_who_waits_for_a_position_keeps_nobody_from_a_search() -> None:
         waiting = [asyncio.ensure_future(refused(client, request, 1.0)) for _ in range(2)]
         found = await search(client, a_specification(), *request.windows)
         assert len(found.decisions) == 1
-        told = await asyncio.gather(*waiting)
-        assert sorted(type(error).__name__ for error in told) == ["Behind", "Overloaded"]
+        refusals = await asyncio.gather(*waiting)
+        assert sorted(type(error).__name__ for error in refusals) == ["Behind", "Overloaded"]
 
 
 async def test_without_agents_the_deadline_says_which_shard_nobody_holds() -> None:
@@ -335,7 +342,7 @@ async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_agai
         core._holders.drop(agent, [Shard("walk/00", 2)])
         assert not core.held(Shard("walk/00", 2))
         await eventually(lambda: core.held(Shard("walk/00", 2)))
-        assert core._holders.agents["agent/a1"] is not agent  # over another link
+        assert core._holders.agents["agent/a1"] is not agent  # after a new link
 
 
 async def test_experiences_are_looked_up() -> None:
@@ -343,11 +350,11 @@ async def test_experiences_are_looked_up() -> None:
     async with running(agents=("a1",)) as fleet:
         client = await fleet.client()
         await append(client, *universe)
-        made = await match(client, a_specification(), *windows(universe, 99))
-        ids = tuple(decision.experience_id for decision in made.decisions)
+        matched = await match(client, a_specification(), *windows(universe, 99))
+        ids = tuple(decision.experience_id for decision in matched.decisions)
         found = await client.ask(frames.Lookup(experience_ids=ids), budget_s=2.0)
         assert isinstance(found, frames.Experiences)
-        assert found.decisions == made.decisions
+        assert found.decisions == matched.decisions
 
 
 async def test_a_lookup_of_nothing_tells_the_position_though_sync_is_away() -> None:
@@ -398,16 +405,16 @@ async def test_spooled_outlives_the_coordinator(
     async with running(agents=(), spool_dir=tmp_path) as fleet:
         client = await fleet.client()
         await fleet.stop("s1")
-        (whole,) = a_universe(1, 20)
+        (points,) = a_universe(1, 20)
         for start in (0, 10):
-            request = frames.Append(columns=(part(whole, start, start + 10),), level=Level.SPOOLED)
+            request = frames.Append(columns=(part(points, start, start + 10),), level=Level.SPOOLED)
             answer = await client.ask(request, budget_s=2.0)
             assert isinstance(answer, frames.Appended)
         await fleet.stop("c1")
         await fleet.start_sync()
         await fleet.start_coordinator("c1", spool_dir=tmp_path)
         await eventually(lambda: list(tmp_path.glob("spool-*")) == [])
-        assert await stored(fleet) == list(whole.values_array())
+        assert await stored(fleet) == list(points.values_array())
 
 
 async def test_agents_tell_how_many_threads_they_have_and_how_long_these_were_busy() -> None:

@@ -1,7 +1,7 @@
-"""A process loads what its verb needs: only agents load the kernels.
+"""A process loads only what its command needs: only agents load the kernels.
 
-Python writes every import to standard error when PYTHONPROFILEIMPORTTIME is set; so the real
-processes tell what they loaded, from their first line until they are ready.
+Python writes every import to standard error when PYTHONPROFILEIMPORTTIME is set. So the real
+processes show what they load until they are ready.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tests.support.processes import a_fleet
 HEAVY = {"numba", "llvmlite", "wasmtime", "pyarrow", "midstreamer_kernels"}
 
 
-def loaded(told: str) -> set[str]:
-    """The top packages among the imports that a process told of."""
-    lines = re.findall(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", told, re.MULTILINE)
+def loaded(output: str) -> set[str]:
+    """Return the top packages among the imports in a process's error output."""
+    lines = re.findall(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", output, re.MULTILINE)
     return {name.partition(".")[0] for name in lines}
 
 

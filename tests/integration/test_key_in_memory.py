@@ -1,7 +1,7 @@
 """With ``security.key=memory`` a process's key is in no file, argument, variable or log.
 
-Real processes run by the command line.  Each tells the test its keys over a pipe as it makes them,
-so that the test knows exactly what to look for; nothing else about them is different.
+Real processes run from the command line. Each sends its keys to the test over a pipe when it makes
+them, so that the test knows what to search for. Otherwise they are unchanged.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ sys.exit(main.execute(sys.argv[2:]))
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
-    """The private value as it would be written down, by the name of the form."""
+    """Return the ways in which the private value could be written, by name."""
     number = int.from_bytes(secret, "big")
-    made = {
+    written = {
         "raw": secret,
         "raw, little end first": secret[::-1],
         "hexadecimal": secret.hex().encode(),
         "decimal": str(number).encode(),
     }
-    for before in range(3):  # as PEM has it, wherever in a group of three bytes it begins
+    for before in range(3):  # base64 differs by the position within three bytes
         text = base64.b64encode(bytes(before) + secret)
-        made[f"base64 after {before}"] = text[4 if before else 0 : 40]
-    return made
+        written[f"base64 after {before}"] = text[4 if before else 0 : 40]
+    return written
 
 
 def found(secret: bytes, data: bytes) -> list[str]:
-    """The forms in which a private value is in these bytes."""
+    """Return the names of the forms in which the private value is contained in ``data``."""
     joined = data.translate(None, b"\r\n")
     standard = joined.replace(b"-", b"+").replace(b"_", b"/")
     several = (data, joined.lower(), standard)
@@ -118,7 +118,7 @@ def test_a_key_that_is_written_down_is_found(form: str) -> None:
 
 
 def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
-    """What /proc shows of a process: arguments, variables, open files, files in its memory."""
+    """Yield what /proc shows of a process: arguments, variables, open files, mapped files."""
     place = Path(f"/proc/{pid}")
     for name in ("cmdline", "environ"):
         yield name, (place / name).read_bytes()
@@ -131,19 +131,19 @@ def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
     for line in (place / "maps").read_text().splitlines():
         path = line.split(maxsplit=5)[5:]
         if path and path[0].startswith("/") and Path(path[0]).is_file():
-            if Path(path[0]).stat().st_mtime >= since_s:  # what is older was there before the key
+            if Path(path[0]).stat().st_mtime >= since_s:  # older files cannot contain the key
                 yield f"maps {path[0]}", Path(path[0]).read_bytes()
         elif path and ("(deleted)" in path[0] or "memfd:" in path[0]):
-            with contextlib.suppress(PermissionError):  # for root alone
+            with contextlib.suppress(PermissionError):  # only root may read it
                 yield line, (place / "map_files" / line.split()[0]).read_bytes()
 
 
 STORED = ("/pg_wal/", "/base/", "/global/", "/pg_xact/")
-"""What a server has stored: some 60 MB, in which keys are not looked for, but words are."""
+"""Paths of a server's stored data, 60 MB: searched for the password, but not for keys."""
 
 
-def told_by(pid: int) -> list[tuple[str, bytes]]:
-    """Arguments and variables of a process that may end meanwhile, as a session of PostgreSQL."""
+def arguments_of(pid: int) -> list[tuple[str, bytes]]:
+    """Return arguments and variables of a process that may end meanwhile, as a database session."""
     with contextlib.suppress(OSError):
         place = Path(f"/proc/{pid}")
         return [
@@ -153,7 +153,7 @@ def told_by(pid: int) -> list[tuple[str, bytes]]:
 
 
 def on_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file below a folder."""
+    """Yield every file below a folder."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield str(path), path.read_bytes()
@@ -164,7 +164,7 @@ def on_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 @dataclass
 class Started:
-    """A process that tells its keys."""
+    """A process that sends its keys to the test."""
 
     verb: str
     health: str
@@ -173,8 +173,8 @@ class Started:
     _pipe: int
     keys: list[bytes] = field(default_factory=list)
 
-    def told(self) -> list[bytes]:
-        """The private values that it has made so far."""
+    def private_values(self) -> list[bytes]:
+        """Return the private values that the process has made so far."""
         while True:
             try:
                 self.keys.append(os.read(self._pipe, SECRET_BYTES))
@@ -182,12 +182,12 @@ class Started:
                 return self.keys
 
     def stopped(self) -> int:
-        """Stop it by SIGTERM; its exit code."""
+        """Stop the process with SIGTERM; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
     def end(self) -> None:
-        """Leave nothing of it, also of what it started."""
+        """Stop the process and everything that it started."""
         if self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stopped()
@@ -198,7 +198,7 @@ class Started:
 
 @dataclass
 class Place:
-    """A folder in which processes run, with all that they may write."""
+    """A folder in which processes run and write."""
 
     folder: Path
     ends: AsyncExitStack
@@ -210,7 +210,7 @@ class Place:
         return self.folder / "certs"
 
     def start(self, verb: str, **settings: str) -> Started:
-        """Run a verb with its key in memory, saying all that it can."""
+        """Start a process with its key in memory and all its log messages."""
         (port,) = free_ports(1, datagram=False)
         given = {
             "telemetry.listen": f"127.0.0.1:{port}",
@@ -235,12 +235,12 @@ class Place:
                 env={**os.environ, "TMPDIR": str(self.folder), "HOME": str(self.folder)},
             )
         os.close(writing)
-        made = Started(verb, given["telemetry.listen"], process, log, reading)
-        self.ends.callback(made.end)
-        return made
+        started = Started(verb, given["telemetry.listen"], process, log, reading)
+        self.ends.callback(started.end)
+        return started
 
     def database(self) -> tuple[Started, dict[str, str]]:
-        """PostgreSQL with TLS, and the settings by which sync finds it."""
+        """Start PostgreSQL with TLS; return it and sync's settings for it."""
         (port,) = free_ports(1, datagram=False)
         (self.folder / "password").write_text(WORD)
         server = EmbeddedServer(self.folder / "postgres")
@@ -257,7 +257,7 @@ class Place:
         }
 
     def fleet(self, **of_sync: str) -> list[Started]:
-        """Sync, a coordinator and an agent."""
+        """Start sync, a coordinator and an agent."""
         store = EmbeddedServer(self.folder / "store")
         self.ends.push_async_callback(store.erase)
         of_sync = of_sync or {"directory": str(self.folder / "store")}
@@ -282,14 +282,14 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 def a_client(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A client's certificate in a folder that is not searched: its key is in a file."""
+    """Write a client's certificate and key to a folder that the test does not search."""
     folder = tmp_path_factory.mktemp("client")
     files.issue(files.open_authority(place.certs), who(Kind.CLIENT, "u1"), folder)
     return folder
 
 
 async def shown_by(client: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Presented:
-    """What a server presents in its handshake."""
+    """Return what a server presents in its handshake."""
     seen: list[Presented] = []
     judge = Trust.judge
 
@@ -318,14 +318,14 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     for one in fleet:
         await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
     folder = a_client(place, tmp_path_factory)
-    # By WebSocket, because its TLS takes a key from a file alone: from one without a name.
+    # WebSocket is used because its TLS reads a key only from a file: from one without a name.
     async with AsyncClient.connect(f"wss://{place.coordinator}", directory=folder) as client:
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
         members = {member.name for member in (await client.survey()).members}
     leaf = (await shown_by(folder, place.coordinator, monkeypatch)).leaf
-    keys = {one.verb: one.told() for one in fleet}
+    keys = {one.verb: one.private_values() for one in fleet}
     assert {"sync/sync-1", "coordinator/c1", "agent/a1"} <= members
-    assert {verb: len(told) for verb, told in keys.items()} == {
+    assert {verb: len(values) for verb, values in keys.items()} == {
         "sync": 1, "coordinator": 1, "agent": 1,
     }  # fmt: skip
     assert leaf is not None
@@ -358,8 +358,8 @@ async def test_a_fleet_with_a_database_of_its_own_keeps_keys_and_password_to_its
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
     home = EmbeddedServer(place.folder / "postgres").home
     server = list(processes_in(home / "data"))
-    secrets = {one.verb: one.told() for one in fleet}
-    assert {verb: len(told) for verb, told in secrets.items()} == {
+    secrets = {one.verb: one.private_values() for one in fleet}
+    assert {verb: len(values) for verb, values in secrets.items()} == {
         "postgres": 1, "sync": 1, "coordinator": 1, "agent": 1,
     }  # fmt: skip
     traces = []
@@ -367,7 +367,7 @@ async def test_a_fleet_with_a_database_of_its_own_keeps_keys_and_password_to_its
         *on_disk(place.folder),
         *on_disk(home),
         *(entry for one in fleet for entry in of_process(one.process.pid, since_s)),
-        *(entry for pid in server for entry in told_by(pid)),
+        *(entry for pid in server for entry in arguments_of(pid)),
     ]:
         if not any(folder in where for folder in STORED):
             traces += [f"{verb} in {where}" for verb, (key,) in secrets.items() if found(key, data)]
@@ -408,8 +408,8 @@ async def test_a_process_says_what_its_first_certificate_waits_for_and_can_be_st
     waiting = place.start("coordinator", id="c1", listen=place.coordinator, sync=place.sync)
 
     async def says() -> bool:
-        told = await readiness(waiting.health)
-        return told.startswith("waiting for a certificate: ") and "authority.pem" in told
+        answer = await readiness(waiting.health)
+        return answer.startswith("waiting for a certificate: ") and "authority.pem" in answer
 
     await until(says, "the probe to name what is missing")
     assert waiting.stopped() == 0
@@ -425,6 +425,6 @@ async def test_a_process_goes_on_once_the_issuer_is_there(place: Place) -> None:
     async def says(what: str) -> bool:
         return what in await readiness(started.health)
 
-    await until(lambda: says("waiting for a certificate"), "it to wait")
+    await until(lambda: says("waiting for a certificate"), "the process to wait for a certificate")
     kept.rename(files.authority_path(place.certs))
-    await until(lambda: says(f"sync at {place.sync}"), "it to wait for sync instead")
+    await until(lambda: says(f"sync at {place.sync}"), "the process to wait for sync instead")

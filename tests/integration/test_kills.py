@@ -1,7 +1,7 @@
-"""Killed in the middle of a replay, every part comes back, and nothing is lost, doubled or other.
+"""Parts of a fleet are killed during a replay: all return, and no row is lost, doubled or changed.
 
-Replays that nobody disturbs, by a single agent on a store of its own, say what the decisions must
-be, to the bit.
+Replays without kills, by a single agent on a separate store, give the expected decisions to the
+bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest_asyncio
 from tests.support.processes import (
     POSTGRES,
     Processes,
-    Told,
+    Replayed,
     World,
     a_fleet,
     replayed,
@@ -38,13 +38,13 @@ AT_ONCE = World("at-once", history=120, live=24)
 ALONE = {part: World(f"without-{part}", history=120, live=24) for part in PARTS}
 FIRST_KILL, BETWEEN_KILLS = 8, 12
 IN_FLIGHT_S = (0.0, 0.004, 0.011, 0.002)
-"""From the end of a step to the kill that follows: so kills meet appends, searches and writes."""
+"""Seconds from the end of a step to the kill, so that kills meet appends, searches and writes."""
 
 
 class Reference(NamedTuple):
-    """What a replay without kills gave."""
+    """The result of a replay without kills."""
 
-    told: Told
+    told: Replayed
     states: dict[str, bytes]
 
 
@@ -56,12 +56,12 @@ async def states(processes: Processes, world: World) -> dict[str, bytes]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reference]:
-    """Every world replayed on a fleet of one agent that nobody disturbs."""
+    """Replay every world on a fleet of one agent, without kills."""
     found = {}
     async with a_fleet(tmp_path_factory.mktemp("undisturbed"), agents=1) as processes:
         for world in (CALM, IN_TURN, AT_ONCE, *ALONE.values()):
-            told = await replayed(processes, world)
-            found[world.universe] = Reference(told, await states(processes, world))
+            replay = await replayed(processes, world)
+            found[world.universe] = Reference(replay, await states(processes, world))
     return found
 
 
@@ -69,14 +69,14 @@ async def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refer
 async def battered(
     reference: dict[str, Reference], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Processes]:
-    """A fleet of three agents on a second store, to be killed; the first one has ended."""
+    """A fleet of three agents on a second store, for tests that kill its parts."""
     async with a_fleet(tmp_path_factory.mktemp("battered")) as processes:
         yield processes
 
 
 @dataclass
 class Killer:
-    """Kills parts one after the other, each shortly after a step; remembers who they were."""
+    """Kills parts one after another, each shortly after a step, and records their process ids."""
 
     processes: Processes
     at: dict[str, int]
@@ -92,21 +92,21 @@ class Killer:
         self.killed[part] = self.processes.kill(part, why=f"after step {done}")
 
 
-async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Told:
-    """Replay a world while parts are killed after these steps; all are back in the end."""
+async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Replayed:
+    """Replay a world, kill parts after the given steps, and wait until all parts are back."""
     killer = Killer(processes, at)
-    told = await replayed(processes, world, killer)
+    replay = await replayed(processes, world, killer)
     assert killer.killed.keys() == at.keys()
-    if "coordinator" in at:  # it holds what is asked while the others are away
-        assert told.waits
+    if "coordinator" in at:  # its clients wait while it is away
+        assert replay.waits
     for part, pid in killer.killed.items():
         await processes.back(part, after=pid)
     await processes.ready()
-    return told
+    return replay
 
 
-async def check_stored_once(processes: Processes, world: World, told: Told) -> None:
-    """Everything that was answered as durable is in PostgreSQL, exactly once and as answered."""
+async def check_stored_once(processes: Processes, world: World, replay: Replayed) -> None:
+    """Check that PostgreSQL holds every durable answer exactly once, unchanged."""
     for name, ticks in values_of(world.columns()).items():
         rows = await processes.sql(
             "SELECT p.time, p.value FROM points p JOIN series s ON s.id = p.series_id"
@@ -117,53 +117,53 @@ async def check_stored_once(processes: Processes, world: World, told: Told) -> N
         "SELECT experience_id, body FROM decisions WHERE split_part(series, '/', 1) = $1",
         world.universe,
     )
-    answered = [(d.experience_id, msgspec.msgpack.encode(d)) for d in told.decisions]
+    answered = [(d.experience_id, msgspec.msgpack.encode(d)) for d in replay.decisions]
     assert sorted(tuple(row) for row in stored) == sorted(answered)
 
 
-async def check_judged_once(processes: Processes, world: World, told: Told) -> None:
-    """Every decision that is due has one verdict, learned once; so has the decision been."""
+async def check_judged_once(processes: Processes, world: World, replay: Replayed) -> None:
+    """Check that every due decision has one verdict, and that both were learned once."""
     points = world.history + world.live
-    due = sorted(d.experience_id for d in told.decisions if 0 <= d.due_index < points)
+    due = sorted(d.experience_id for d in replay.decisions if 0 <= d.due_index < points)
     rows = await processes.sql(
         "SELECT experience_id, body FROM verdicts WHERE split_part(series, '/', 1) = $1",
         world.universe,
     )
     assert due
     assert sorted(row["experience_id"] for row in rows) == due
-    assert {v.experience_id for v in told.verdicts} <= set(due)
+    assert {v.experience_id for v in replay.verdicts} <= set(due)
     bodies = {row["experience_id"]: row["body"] for row in rows}
-    assert all(msgspec.msgpack.encode(v) == bodies[v.experience_id] for v in told.verdicts)
+    assert all(msgspec.msgpack.encode(v) == bodies[v.experience_id] for v in replay.verdicts)
     learned = await processes.sql(
         "SELECT kind, experience_id FROM events WHERE stream = $1", world.specification.stream
     )
     assert sorted(row["experience_id"] for row in learned if row["kind"] == "V") == due
-    decided = sorted(d.experience_id for d in told.decisions)
+    decided = sorted(d.experience_id for d in replay.decisions)
     assert sorted(row["experience_id"] for row in learned if row["kind"] == "D") == decided
 
 
 async def check_as_undisturbed(
-    processes: Processes, world: World, told: Told, expected: Reference
+    processes: Processes, world: World, replay: Replayed, expected: Reference
 ) -> None:
-    """The same decisions to the bit, and the same learned."""
-    assert len(told.decisions) == world.live * world.series
-    assert told.encoded == expected.told.encoded
+    """Check that the decisions and the learned states equal those of the replay without kills."""
+    assert len(replay.decisions) == world.live * world.series
+    assert replay.encoded == expected.told.encoded
     assert await states(processes, world) == expected.states
 
 
-async def check(processes: Processes, world: World, told: Told, expected: Reference) -> None:
-    await check_as_undisturbed(processes, world, told, expected)
-    await check_stored_once(processes, world, told)
-    await check_judged_once(processes, world, told)
+async def check(processes: Processes, world: World, replay: Replayed, expected: Reference) -> None:
+    await check_as_undisturbed(processes, world, replay, expected)
+    await check_stored_once(processes, world, replay)
+    await check_judged_once(processes, world, replay)
     assert await processes.faults() == []
 
 
 async def test_one_agent_and_three_decide_the_same_to_the_bit(
     reference: dict[str, Reference], battered: Processes
 ) -> None:
-    with battered.told():
-        told = await replayed(battered, CALM)
-        await check(battered, CALM, told, reference[CALM.universe])
+    with battered.explained():
+        replay = await replayed(battered, CALM)
+        await check(battered, CALM, replay, reference[CALM.universe])
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -171,23 +171,23 @@ async def test_a_replay_outlives_the_death_of(
     part: str, reference: dict[str, Reference], battered: Processes
 ) -> None:
     world = ALONE[part]
-    with battered.told():
-        told = await with_kills(battered, world, {part: FIRST_KILL})
-        await check(battered, world, told, reference[world.universe])
+    with battered.explained():
+        replay = await with_kills(battered, world, {part: FIRST_KILL})
+        await check(battered, world, replay, reference[world.universe])
 
 
 async def test_a_replay_outlives_the_death_of_every_part_in_turn(
     reference: dict[str, Reference], battered: Processes
 ) -> None:
     steps = range(FIRST_KILL, IN_TURN.live, BETWEEN_KILLS)
-    with battered.told():
-        told = await with_kills(battered, IN_TURN, dict(zip(PARTS, steps, strict=False)))
-        await check(battered, IN_TURN, told, reference[IN_TURN.universe])
+    with battered.explained():
+        replay = await with_kills(battered, IN_TURN, dict(zip(PARTS, steps, strict=False)))
+        await check(battered, IN_TURN, replay, reference[IN_TURN.universe])
 
 
 async def test_a_replay_outlives_the_death_of_every_part_at_once(
     reference: dict[str, Reference], battered: Processes
 ) -> None:
-    with battered.told():
-        told = await with_kills(battered, AT_ONCE, dict.fromkeys(PARTS, FIRST_KILL))
-        await check(battered, AT_ONCE, told, reference[AT_ONCE.universe])
+    with battered.explained():
+        replay = await with_kills(battered, AT_ONCE, dict.fromkeys(PARTS, FIRST_KILL))
+        await check(battered, AT_ONCE, replay, reference[AT_ONCE.universe])

@@ -36,28 +36,28 @@ def loaded(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True, text=True, timeout=350,
     )  # fmt: skip
-    told = json.loads(answer.read_text("utf-8")) if answer.exists() else None
-    return ended, told
+    report = json.loads(answer.read_text("utf-8")) if answer.exists() else None
+    return ended, report
 
 
 def test_a_small_load_asks_everything_and_nothing_fails(tmp_path: Path) -> None:
     mix = "append=4,match=4,lookup=4,survey=4,refusal=4"
-    ended, told = loaded(tmp_path, "--mix", mix)
+    ended, report = loaded(tmp_path, "--mix", mix)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert told["users"] == 6
-    assert set(told["requests"]) == ASKED | {"sdk.append", "sdk.match"}
-    assert not told["broken"]
-    assert told["transport"]["links"] >= 6
-    assert 0 < told["transport"]["rtt_p50_s"] < 5
-    assert told["processors"] > 0
-    assert {"sync", "coordinator", "agent-1", "agent-2"} <= set(told["servers"])
+    assert report["users"] == 6
+    assert set(report["requests"]) == ASKED | {"sdk.append", "sdk.match"}
+    assert not report["broken"]
+    assert report["transport"]["links"] >= 6
+    assert 0 < report["transport"]["rtt_p50_s"] < 5
+    assert report["processors"] > 0
+    assert {"sync", "coordinator", "agent-1", "agent-2"} <= set(report["servers"])
     assert "thresholds met: failures<=0%" in ended.stdout
 
 
 def test_a_threshold_that_is_not_held_ends_it_with_1_and_a_line(tmp_path: Path) -> None:
-    ended, told = loaded(tmp_path, "--threshold", "lookup.p50<=0.001ms", "--no-sdk")
+    ended, report = loaded(tmp_path, "--threshold", "lookup.p50<=0.001ms", "--no-sdk")
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert told["broken"]
+    assert report["broken"]
     assert "EXCEEDED: lookup.p50<=0.001ms" in ended.stdout
 
 

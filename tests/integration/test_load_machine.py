@@ -1,4 +1,4 @@
-"""The machine of a load test's user asks a real server, driven by hand: no gevent in here."""
+"""The connection machine of a load test's user against a real server, driven without gevent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN_S = 10.0
 
 
 class Driven:
-    """A machine with a socket, moved on until something holds."""
+    """A machine with a UDP socket, driven until a condition holds."""
 
     def __init__(self, place: Installation, name: str, address: str, limits: Limits) -> None:
         host, _, port = address.rpartition(":")
@@ -77,10 +77,10 @@ class Driven:
 async def met(
     tmp_path: Path, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Driven, Listener, list[Peer]]]:
-    place, there = Installation(tmp_path), list[Peer]()
+    place, accepted = Installation(tmp_path), list[Peer]()
 
     async def opened(peer: Peer) -> None:
-        there.append(peer)
+        accepted.append(peer)
 
     carrier = place.carrier(who(Kind.COORDINATOR, "c1"))
     listening = await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys, opened=opened)
@@ -88,7 +88,7 @@ async def met(
     await driven.until(lambda: driven.machine.opened)
     driven.machine.talk(time.monotonic())
     try:
-        yield driven, listening, there
+        yield driven, listening, accepted
     finally:
         driven.socket.close()
         await listening.close()
@@ -106,14 +106,14 @@ async def test_requests_are_answered_and_the_transport_is_known(tmp_path: Path) 
 
 
 async def test_a_link_that_drains_takes_no_more_requests_and_says_so(tmp_path: Path) -> None:
-    async with met(tmp_path) as (driven, _, there):
-        there[0].drain(leaving=True)
+    async with met(tmp_path) as (driven, _, accepted):
+        accepted[0].drain(leaving=True)
         await driven.until(lambda: driven.machine.draining)
         with pytest.raises(LinkClosed, match="takes no more requests"):
             driven.machine.ask(frames.Survey(), time.monotonic(), budget_s=1.0)
-        settled = asyncio.create_task(there[0].settled())
-        await driven.until(settled.done)  # by our Drain, and not because the link ended
-        assert not there[0].closed
+        settled = asyncio.create_task(accepted[0].settled())
+        await driven.until(settled.done)  # because of the client's Drain: the link is open
+        assert not accepted[0].closed
 
 
 async def test_what_is_under_way_fails_when_the_link_ends(tmp_path: Path) -> None:

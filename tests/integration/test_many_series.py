@@ -1,6 +1,6 @@
-"""Ten thousand series with long names, over QUIC and PostgreSQL: ready, small, and loaded quickly.
+"""Ten thousand series with long names, over QUIC and PostgreSQL: time, memory and load speed.
 
-The figures are printed (`pytest -s`); the bounds are wide, because machines differ.
+The figures are printed (`pytest -s`). The limits are wide, because machines differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AT_ONCE = 500
 PARTS = ("sync", "coordinator", "agent-1", "agent-2", "agent-3")
 READY_S = 60.0
 FULL_SERIES, FULL_POINTS = 64, 8192
-"""About what a full shard of the default size keeps."""
+"""About as much data as a full shard of the default size has."""
 LOAD_S = 5.0
 
 
@@ -50,7 +50,7 @@ SPECIFICATION = Specification(
 
 
 def tell(figures: str) -> None:
-    print(f"\n{figures}", end="")  # noqa: T201 - what this file is for
+    print(f"\n{figures}", end="")  # noqa: T201 - the file prints its figures
 
 
 def name_of(number: int) -> str:
@@ -82,16 +82,18 @@ async def restarted_s(fleet: Processes, name: str) -> float:
 @pytest.mark.timeout(300)
 async def test_ten_thousand_series_of_long_names_are_ready_and_small(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, agents=3) as fleet:
-        with fleet.told():
+        with fleet.explained():
             empty, restart_s = memory(fleet), await restarted_s(fleet, "agent-1")
             began_s = time.monotonic()
             for first in range(0, SERIES, AT_ONCE):
                 await fleet.client.append(short(first))
             await fleet.ready()
             stored_s = time.monotonic() - began_s
-            there = await fleet.client.survey()
-            assert [one.series for one in there.series] == [name_of(at) for at in range(SERIES)]
-            assert there.ticks == SERIES * POINTS
+            survey = await fleet.client.survey()
+            assert [series.series for series in survey.series] == [
+                name_of(at) for at in range(SERIES)
+            ]
+            assert survey.ticks == SERIES * POINTS
             coordinator_s = await restarted_s(fleet, "coordinator")
             agent_s = await restarted_s(fleet, "agent-1")
             await fleet.ready()
@@ -108,7 +110,7 @@ async def test_ten_thousand_series_of_long_names_are_ready_and_small(tmp_path: P
 
 
 async def an_agent(fleet: Processes) -> Peer:
-    """A connection to sync with the certificate of an agent."""
+    """Connect to sync with an agent's certificate."""
     me = identities.named("agent/a1", TRUST_DOMAIN)
     security = config.SecuritySettings(directory=fleet.fleet.state.certs, trust_domain=TRUST_DOMAIN)
     carrier = identities.carrier(me, security, config.LimitSettings())
@@ -117,7 +119,7 @@ async def an_agent(fleet: Processes) -> Peer:
 
 
 async def points_of(peer: Peer, jobs: Iterator[tuple[Run, ...]]) -> int:
-    """Load what is left of these jobs, one after another."""
+    """Load the runs of all jobs, one job after another; return the number of points."""
     points = 0
     for left in jobs:
         runs = left
@@ -154,7 +156,7 @@ async def test_full_shards_are_loaded_at_twenty_megabytes_a_second(tmp_path: Pat
         f"full shards: {megabytes / took_s:.1f} MB/s; sync used {used_s / took_s:.2f} of a core:"
         f" {megabytes / used_s:.0f} MB for each second of it"
     )
-    # On a machine that others use as well the share of a core decides.
+    # On a busy machine the speed per second of sync's CPU time decides.
     assert megabytes / took_s >= 20 or megabytes / used_s >= 20
 
 

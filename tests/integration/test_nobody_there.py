@@ -1,4 +1,4 @@
-"""A verb that asks a fleet says soon that nobody is there: a wrong address is a common mistake."""
+"""A command reports within seconds that no fleet answers, because wrong addresses are common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [f"2020-01-{day:02d},a,{day}" for day in range(1, 10)]
 
 
 def asked(words: list[str], port: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Seconds until the verb has said that it failed."""
+    """Run a command that must fail; return the seconds until it has failed."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("MIDSTREAMER_CLIENT__ADDRESSES", f'["127.0.0.1:{port}"]')
     a_csv(place / "prices.csv", *ROWS)
@@ -38,9 +38,9 @@ def test_nobody_there_is_said_within_3_s_with_the_address_and_what_to_do(
 ) -> None:
     (port,) = free_ports(1, datagram=True)
     assert asked(verb, port, tmp_path, monkeypatch) < SAID_WITHIN_S
-    said = capsys.readouterr().err
-    assert said.startswith(f"error[unavailable]: no coordinator at 127.0.0.1:{port}: ")
-    assert "start the fleet (`midstreamer run`)" in said
+    error = capsys.readouterr().err
+    assert error.startswith(f"error[unavailable]: no coordinator at 127.0.0.1:{port}: ")
+    assert "start the fleet (`midstreamer run`)" in error
 
 
 def test_somebody_who_never_answers_is_told_within_3_s_too(
@@ -50,5 +50,5 @@ def test_somebody_who_never_answers_is_told_within_3_s_too(
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]
         assert asked(["status"], port, tmp_path, monkeypatch) < SAID_WITHIN_S
-    said = capsys.readouterr().err
-    assert f"no coordinator at 127.0.0.1:{port} within 1.2 s" in said
+    error = capsys.readouterr().err
+    assert f"no coordinator at 127.0.0.1:{port} within 1.2 s" in error

@@ -1,4 +1,4 @@
-"""Replicas of the operator, kopf and all, against an API server over HTTPS; no cluster."""
+"""Replicas of the operator, with kopf, against an API server over HTTPS, without a cluster."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 PASSWORD = f"{RELEASE}-postgres"
 POD = f"{NAMESPACE}/agent-0"
 WATCHED = 4
-"""Kinds of objects: signing requests, pools, Deployments, templates."""
+"""Number of watched kinds: signing requests, pools, Deployments and templates."""
 
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work that does not end fails the test; outside of tests it ends the process at once."""
+    """Fail the test when a replica's work does not end; in production the process exits instead."""
 
     def stuck(status: int) -> None:
         raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
@@ -101,11 +101,11 @@ class Running:
 @asynccontextmanager
 async def running(here: Served, pod: str = "operator-0", **changes: Any) -> AsyncIterator[Running]:
     async with Client(here.account("admin", name=pod)) as client:
-        made = Running(here, client, settings_of(pod, **changes))
+        replica = Running(here, client, settings_of(pod, **changes))
         try:
-            yield made
+            yield replica
         finally:
-            await made.stop()
+            await replica.stop()
 
 
 @asynccontextmanager
@@ -128,14 +128,14 @@ async def a_pod(here: Served) -> AsyncIterator[ClusterIssuer]:
 
 
 async def test_a_pod_earns_its_certificate_from_a_running_operator(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path) as here, running(here) as one, a_pod(here) as issuer:
+    async with a_cluster(tmp_path) as here, running(here) as operator, a_pod(here) as issuer:
         source = RequestedSource(a_name(), issuer)
         async with asyncio.timeout(10):
-            made = await source.obtain()
-        assert made.identity == a_name()
-        assert one.replica.leads
+            credentials = await source.obtain()
+        assert credentials.identity == a_name()
+        assert operator.replica.leads
         assert metrics.OPERATOR_LEADER._value.get() == 1.0
-        assert one.replica.serving_reasons() == []
+        assert operator.replica.serving_reasons() == []
 
 
 async def test_events_are_listened_to_by_a_user_who_has_no_name(
@@ -147,10 +147,10 @@ async def test_events_are_listened_to_by_a_user_who_has_no_name(
     monkeypatch.setattr(pwd, "getpwuid", nameless)
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
-    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as one:
+    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as operator:
         await until(lambda: here.server.calls.count(("WATCH", naming.REQUESTS)) == 1)
 
-        assert one.replica.serving_reasons() == []
+        assert operator.replica.serving_reasons() == []
 
 
 async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sweep(
@@ -161,7 +161,7 @@ async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sw
         running(here, sweep_s=3600.0),
         a_pod(here) as issuer,
     ):
-        # The sweep lists them once, and kopf does before it watches.
+        # The sweep lists the requests once, and kopf lists them once before it watches.
         await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) == 2)
         await until(lambda: here.watches == WATCHED)
         async with asyncio.timeout(5):
@@ -192,13 +192,13 @@ async def test_two_are_ready_and_one_leads_and_the_other_takes_over_at_once(
 ) -> None:
     async with (
         a_cluster(tmp_path) as here,
-        running(here, "operator-1") as other,
-        running(here, "operator-0") as one,
+        running(here, "operator-1") as second,
+        running(here, "operator-0") as first,
     ):
-        await until(lambda: one.replica.leads or other.replica.leads)
-        await until(lambda: not one.replica.serving_reasons())
-        await until(lambda: not other.replica.serving_reasons())
-        leader, standby = (one, other) if one.replica.leads else (other, one)
+        await until(lambda: first.replica.leads or second.replica.leads)
+        await until(lambda: not first.replica.serving_reasons())
+        await until(lambda: not second.replica.serving_reasons())
+        leader, standby = (first, second) if first.replica.leads else (second, first)
         assert not standby.replica.leads
         began_s = asyncio.get_running_loop().time()
         await leader.stop()
@@ -208,14 +208,14 @@ async def test_two_are_ready_and_one_leads_and_the_other_takes_over_at_once(
 
 
 async def test_a_leader_that_finds_another_in_the_lease_stops_to_work(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path) as here, running(here) as one:
+    async with a_cluster(tmp_path) as here, running(here) as operator:
         await until(lambda: metrics.OPERATOR_LEADER._value.get() == 1.0)
         lease = here.server.objects[LEASES][f"{RELEASE}-operator"]
         spec = {**lease["spec"], "holderIdentity": "another", "leaseDurationSeconds": 60}
         here.server.put(LEASES, {"metadata": {"name": f"{RELEASE}-operator"}, "spec": spec})
         await until(lambda: metrics.OPERATOR_LEADER._value.get() == 0.0)
         await until(lambda: not _kopf_tasks())
-        assert one.replica.serving_reasons() == []
+        assert operator.replica.serving_reasons() == []
     assert holder(here) == "another"
 
 
@@ -225,10 +225,10 @@ async def test_an_operator_whose_role_lacks_a_right_says_so_and_tries_again(
 ) -> None:
     async with a_cluster(tmp_path) as here:
         here.server.allows = lambda user, verb, path: lacking not in path
-        async with running(here, sweep_s=1.0) as one:
-            await until(lambda: lacking in "".join(one.replica.serving_reasons()))
+        async with running(here, sweep_s=1.0) as operator:
+            await until(lambda: lacking in "".join(operator.replica.serving_reasons()))
             here.server.allows = lambda user, verb, path: True
-            await until(lambda: one.replica.serving_reasons() == [])
+            await until(lambda: operator.replica.serving_reasons() == [])
 
 
 async def test_the_leader_makes_the_password_of_the_database_again_when_it_is_gone(
@@ -254,17 +254,17 @@ async def test_an_installation_with_a_database_elsewhere_gets_no_password(tmp_pa
 async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(
     tmp_path: Path,
 ) -> None:
-    async with a_cluster(tmp_path) as here, running(here) as one:
+    async with a_cluster(tmp_path) as here, running(here) as operator:
         here.server.allows = lambda user, verb, path: (verb, path) != ("WATCH", naming.REQUESTS)
-        await until(lambda: "operator.events failed" in "".join(one.replica.serving_reasons()))
+        await until(lambda: "operator.events failed" in "".join(operator.replica.serving_reasons()))
         given = posted(here.server)
         await until(lambda: given_out(here.server, given))
-        assert one.replica.serving_reasons()
+        assert operator.replica.serving_reasons()
 
 
 async def test_the_api_server_may_go_and_come_back(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path) as here, running(here) as one, a_pod(here) as issuer:
-        await until(lambda: one.replica.leads)
+    async with a_cluster(tmp_path) as here, running(here) as operator, a_pod(here) as issuer:
+        await until(lambda: operator.replica.leads)
         here.breaks += ["500"] * 12
         await until(lambda: not here.breaks)
         async with asyncio.timeout(20):
@@ -299,7 +299,7 @@ async def test_a_signal_ends_the_process_and_gives_the_lease_back(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"pod": ""}, "operator.pod is not set; in the pod template, set the environment"),
         ({"uid": ""}, "operator.uid is not set"),
@@ -307,9 +307,9 @@ async def test_a_signal_ends_the_process_and_gives_the_lease_back(tmp_path: Path
     ],
 )
 async def test_what_was_not_set_is_named_with_the_way_out(
-    changes: dict[str, Any], told: str
+    changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         await process.run(settings_of(**{"pod": "operator-0", **changes}))
 
 
@@ -336,7 +336,7 @@ async def test_a_pool_is_seen_when_its_event_comes_and_made_into_a_deployment(
     pools, name = agentpools.path(NAMESPACE), f"{RELEASE}-agent"
     deployments = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
     template = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
-    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as one:
+    async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as operator:
         here.server.put(
             f"/api/v1/namespaces/{NAMESPACE}/podtemplates",
             {"metadata": {"name": name}, "template": template},
@@ -346,19 +346,21 @@ async def test_a_pool_is_seen_when_its_event_comes_and_made_into_a_deployment(
 
         await until(lambda: here.server.all(deployments))
 
-        assert one.replica.serving_reasons() == []
-        (made,) = here.server.all(deployments)
-        assert made["spec"]["replicas"] == 2
+        assert operator.replica.serving_reasons() == []
+        (deployment,) = here.server.all(deployments)
+        assert deployment["spec"]["replicas"] == 2
 
 
 async def test_an_operator_that_may_not_read_pools_says_so_and_signs_all_the_same(
     tmp_path: Path,
 ) -> None:
-    async with a_cluster(tmp_path) as here, running(here) as one, a_pod(here) as issuer:
+    async with a_cluster(tmp_path) as here, running(here) as operator, a_pod(here) as issuer:
         here.server.allows = lambda user, verb, path: "agentpools" not in path
         source = RequestedSource(a_name(), issuer)
         async with asyncio.timeout(30):
-            made = await source.obtain()
-        await until(lambda: any("pools of agents" in why for why in one.replica.serving_reasons()))
+            credentials = await source.obtain()
+        await until(
+            lambda: any("pools of agents" in why for why in operator.replica.serving_reasons())
+        )
 
-        assert made.identity == a_name()
+        assert credentials.identity == a_name()

@@ -1,4 +1,4 @@
-"""Clients from outside of the fleet's network are told only addresses that lead in from there."""
+"""Clients outside the fleet's network learn only addresses that they can reach from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``midstreamer postgres``: who gets in, who does not, how it ends, what it leaves behind."""
+"""``midstreamer postgres``: who may connect, how the process ends, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ IN_THE_CLEAR = "only TLS is answered here"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with a_database(tmp_path_factory.mktemp("postgres")) as made:
-        yield made
+    with a_database(tmp_path_factory.mktemp("postgres")) as database:
+        yield database
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def any_authority() -> ssl.SSLContext:
     return tls.dialling([an_authority().certificate])
 
 
-# --- who gets in ----------------------------------------------------------------------------------
+# --- who may connect ------------------------------------------------------------------------------
 
 
 async def test_the_role_comes_in_with_its_password_and_owns_its_database(
@@ -62,7 +62,7 @@ async def test_the_role_comes_in_with_its_password_and_owns_its_database(
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         ({"ssl": False}, asyncpg.InvalidAuthorizationSpecificationError, IN_THE_CLEAR),
         ({"password": "wrong"}, asyncpg.InvalidPasswordError, "password authentication failed"),
@@ -75,10 +75,10 @@ async def test_the_role_comes_in_with_its_password_and_owns_its_database(
     ],
 )
 async def test_nobody_else_gets_in_nor_any_other_way(
-    database: Database, changes: dict[str, Any], error: type[Exception], told: str
+    database: Database, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     given = {key: value() if callable(value) else value for key, value in changes.items()}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         await database.ask("SELECT 1", **given)
 
 
@@ -120,8 +120,8 @@ async def test_what_is_said_in_the_clear_before_tls_is_not_taken_for_said_within
         pass
     finally:
         writer.close()
-    assert "more bytes" not in database.said
-    assert "something that is not PostgreSQL's protocol" in database.said
+    assert "more bytes" not in database.log
+    assert "something that is not PostgreSQL's protocol" in database.log
 
 
 @pytest.mark.parametrize("words", [b"", b"\0\0\0", b"\0\0\0\x08\x04\xd2\x16\x2f"])
@@ -155,13 +155,13 @@ async def test_a_statement_can_be_cancelled_through_the_gate(database: Database)
 
 
 async def test_a_client_that_vanishes_keeps_nothing_locked(database: Database) -> None:
-    async with database.connected() as one, database.connected() as other:
-        await one.execute("SELECT pg_advisory_lock(7)")
-        assert not await other.fetchval("SELECT pg_try_advisory_lock(7)")
-        one.terminate()
+    async with database.connected() as first, database.connected() as second:
+        await first.execute("SELECT pg_advisory_lock(7)")
+        assert not await second.fetchval("SELECT pg_try_advisory_lock(7)")
+        first.terminate()
 
         async def is_free() -> bool:
-            return bool(await other.fetchval("SELECT pg_try_advisory_lock(7)"))
+            return bool(await second.fetchval("SELECT pg_try_advisory_lock(7)"))
 
         await until(is_free, "the lock to be free", within_s=10)
 
@@ -170,12 +170,12 @@ async def test_a_client_that_vanishes_keeps_nothing_locked(database: Database) -
 
 
 def seen_of(database: Database) -> Iterator[tuple[str, bytes]]:
-    """Arguments and variables of the process and of its server's, and all that was written."""
+    """Yield arguments and variables of all the database's processes, and written files."""
     assert database.process is not None
     several = [database.process.pid, *leftovers.processes_in(database.home / "data")]
     assert len(several) > 2
     for pid in several:
-        with contextlib.suppress(OSError):  # a session that has ended meanwhile
+        with contextlib.suppress(OSError):  # a session may have ended meanwhile
             for name in ("cmdline", "environ"):
                 yield f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes()
     for top in (database.folder, database.home):
@@ -222,7 +222,7 @@ async def test_a_changed_password_is_taken_over_and_open_connections_live_on(
 ) -> None:
     other = "another-password-of-the-test-987"
     async with database.connected() as connection:
-        database.tell_password(other)
+        database.set_password(other)
         try:
 
             async def is_new() -> bool:
@@ -231,12 +231,12 @@ async def test_a_changed_password_is_taken_over_and_open_connections_live_on(
                 except asyncpg.InvalidPasswordError:
                     return False
 
-            await until(is_new, "the new password to hold", within_s=5)
+            await until(is_new, "the new password to be accepted", within_s=5)
             with pytest.raises(asyncpg.InvalidPasswordError):
                 await database.ask("SELECT 1")
             assert await connection.fetchval("SELECT 1") == 1
         finally:
-            database.tell_password(WORD)
+            database.set_password(WORD)
 
         async def is_back() -> bool:
             try:
@@ -244,26 +244,30 @@ async def test_a_changed_password_is_taken_over_and_open_connections_live_on(
             except asyncpg.InvalidPasswordError:
                 return False
 
-        await until(is_back, "the first password to hold again", within_s=5)
-    assert other not in database.said
+        await until(is_back, "the first password to be accepted again", within_s=5)
+    assert other not in database.log
 
 
 async def test_a_password_file_that_went_bad_is_told_and_the_old_one_holds(
     database: Database,
 ) -> None:
-    database.tell_password("short")
+    database.set_password("short")
     try:
-        await until(_says(database, "warning: postgres.password_file"), "a warning", within_s=5)
+        await until(
+            _says(database, "warning: postgres.password_file"),
+            "the probe to show a warning",
+            within_s=5,
+        )
         assert await database.ask("SELECT 1") == 1
-        assert "short" not in database.said.replace("shorter", "")
+        assert "short" not in database.log.replace("shorter", "")
     finally:
-        database.tell_password(WORD)
+        database.set_password(WORD)
 
 
 def _says(database: Database, what: str) -> Any:
     async def says() -> bool:
-        told = await readiness(database.health)
-        return told.startswith("ok") and what in told
+        answer = await readiness(database.health)
+        return answer.startswith("ok") and what in answer
 
     return says
 
@@ -274,51 +278,51 @@ def _says(database: Database, what: str) -> Any:
 async def test_it_stops_within_seconds_though_clients_are_there_and_starts_with_all_it_had(
     tmp_path: Path,
 ) -> None:
-    with a_database(tmp_path) as made:
-        await made.ready()
-        async with made.connected() as connection:
+    with a_database(tmp_path) as database:
+        await database.ready()
+        async with database.connected() as connection:
             await connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
             began_s = time.monotonic()
-            assert await asyncio.to_thread(made.stop) == 0
+            assert await asyncio.to_thread(database.stop) == 0
             assert time.monotonic() - began_s < 5
             with pytest.raises((asyncpg.PostgresError, OSError, asyncpg.InterfaceError)):
                 await connection.fetchval("SELECT 1")
-        assert list(leftovers.processes_in(made.home / "data")) == []
-        made.tell_password("one-that-changed-while-it-was-down")
-        made.start()
-        await made.ready()
+        assert list(leftovers.processes_in(database.home / "data")) == []
+        database.set_password("one-that-changed-while-it-was-down")
+        database.start()
+        await database.ready()
         word = "one-that-changed-while-it-was-down"
-        assert await made.ask("SELECT seven FROM kept", password=word) == 7
-        assert "was not properly shut down" not in made.said
+        assert await database.ask("SELECT seven FROM kept", password=word) == 7
+        assert "was not properly shut down" not in database.log
 
 
 async def test_a_killed_process_takes_its_server_along_and_the_next_has_all_it_had(
     tmp_path: Path,
 ) -> None:
-    with a_database(tmp_path) as made:
-        await made.ready()
-        async with made.connected() as connection:
+    with a_database(tmp_path) as database:
+        await database.ready()
+        async with database.connected() as connection:
             await connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
-            await asyncio.to_thread(made.stop, signal.SIGKILL)
-        made.start()
-        await made.ready()
-        assert await made.ask("SELECT seven FROM kept") == 7
+            await asyncio.to_thread(database.stop, signal.SIGKILL)
+        database.start()
+        await database.ready()
+        assert await database.ask("SELECT seven FROM kept") == 7
 
 
 async def test_a_killed_server_is_started_again(tmp_path: Path) -> None:
-    with a_database(tmp_path) as made:
-        await made.ready()
-        first = (made.home / "data/postmaster.pid").read_text().split()[0]
+    with a_database(tmp_path) as database:
+        await database.ready()
+        first = (database.home / "data/postmaster.pid").read_text().split()[0]
         os.kill(int(first), signal.SIGKILL)
 
         async def is_back() -> bool:
             try:
-                return bool(await made.ask("SELECT 1"))
+                return bool(await database.ask("SELECT 1"))
             except (asyncpg.PostgresError, OSError):
                 return False
 
         async def is_another() -> bool:
-            return "postgres.ended" in made.said and await is_back()
+            return "postgres.ended" in database.log and await is_back()
 
         await until(is_another, "the next server", within_s=20)
 
@@ -330,22 +334,22 @@ async def test_a_second_one_in_the_same_directory_says_that_it_is_in_use(
     other.start()
     assert other.process is not None
     assert await asyncio.to_thread(other.process.wait, 20) == 1
-    assert "in use by another launcher" in other.said
+    assert "in use by another launcher" in other.log
     assert await database.ask("SELECT 1") == 1
 
 
 async def test_a_server_that_is_not_seen_but_holds_its_lock_is_waited_for(tmp_path: Path) -> None:
-    with a_database(tmp_path) as made:
-        await made.ready()
-        await asyncio.to_thread(made.stop)
-        with (made.home / "server.lock").open("ab") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)  # as a server in another container does
-            made.start()
-            await until(_speaks(made), "the process to answer probes")
-            await asyncio.sleep(1.0)  # it starts in less, when nothing holds it up
+    with a_database(tmp_path) as database:
+        await database.ready()
+        await asyncio.to_thread(database.stop)
+        with (database.home / "server.lock").open("ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # as a server in another container holds it
+            database.start()
+            await until(_speaks(database), "the process to answer probes")
+            await asyncio.sleep(1.0)  # without the lock the server would have started by now
             with pytest.raises(OSError, match="Connect call failed"):
-                await made.ask("SELECT 1")
-        await made.ready()
+                await database.ask("SELECT 1")
+        await database.ready()
 
 
 def _speaks(database: Database) -> Any:
@@ -356,7 +360,7 @@ def _speaks(database: Database) -> Any:
 
 
 def holders_of(path: Path, database: Database) -> list[int]:
-    """The processes of it and of its server that have a file open."""
+    """Return the processes, of ours and the server's, that have a file open."""
     assert database.process is not None
     several = (database.process.pid, *leftovers.processes_in(database.home / "data"))
     return [
@@ -380,7 +384,7 @@ async def test_every_process_of_the_server_holds_the_lock(database: Database) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"password_file": "none"}, "postgres.password_file = none: No such file"),
         ({"listen": "192.0.2.1:5432"}, "postgres.listen = 192.0.2.1:5432"),
@@ -389,26 +393,26 @@ async def test_every_process_of_the_server_holds_the_lock(database: Database) ->
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(
-    tmp_path: Path, settings: dict[str, str], told: str
+    tmp_path: Path, settings: dict[str, str], message: str
 ) -> None:
-    with a_database(tmp_path, settings=settings) as made:
-        assert made.process is not None
-        assert await asyncio.to_thread(made.process.wait, 20) in (1, 2)
-        assert told in made.said
-        assert "Traceback" not in made.said
+    with a_database(tmp_path, settings=settings) as database:
+        assert database.process is not None
+        assert await asyncio.to_thread(database.process.wait, 20) in (1, 2)
+        assert message in database.log
+        assert "Traceback" not in database.log
 
 
 async def test_a_certificate_without_its_names_makes_it_unready(tmp_path: Path) -> None:
-    with a_database(tmp_path, settings={"security.key": "file"}) as made:
-        await made.ready()
-        await asyncio.to_thread(made.stop)
-        made.settings["names"] = "another.test"
-        made.start()
+    with a_database(tmp_path, settings={"security.key": "file"}) as database:
+        await database.ready()
+        await asyncio.to_thread(database.stop)
+        database.settings["names"] = "another.test"
+        database.start()
 
         async def says() -> bool:
-            return "does not carry another.test" in await readiness(made.health)
+            return "does not carry another.test" in await readiness(database.health)
 
-        await until(says, "the missing name to be told")
+        await until(says, "the probe to name the missing name")
 
 
 # --- other users ----------------------------------------------------------------------------------
@@ -416,7 +420,7 @@ async def test_a_certificate_without_its_names_makes_it_unready(tmp_path: Path) 
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder that other users reach, which pytest's own are not, with an authority in it."""
+    """A folder with an authority that all users can reach, unlike pytest's folders."""
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-", dir="/tmp"))
     folder.chmod(0o777)
     Database(folder)
@@ -425,7 +429,7 @@ def reachable() -> Iterator[Path]:
 
 
 def give(folder: Path, uid: int) -> None:
-    """All of a folder to a user."""
+    """Give a folder and all its contents to a user."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, uid, 0)
 
@@ -433,11 +437,11 @@ def give(folder: Path, uid: int) -> None:
 @root_only
 async def test_a_plain_user_runs_it(reachable: Path) -> None:
     give(reachable, 65534)
-    with a_database(reachable, uid=65534) as made:
-        await made.ready()
-        assert await made.ask("SELECT 1") == 1
+    with a_database(reachable, uid=65534) as database:
+        await database.ready()
+        assert await database.ask("SELECT 1") == 1
         assert (reachable / "data/data").stat().st_uid == 65534
-        assert await asyncio.to_thread(made.stop) == 0
+        assert await asyncio.to_thread(database.stop) == 0
 
 
 WITHOUT_A_LINE = """
@@ -447,12 +451,15 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=$0/etc/up,workdir=$0/etc/work
 rm /etc/passwd && ln -s $0/etc/free/passwd /etc/passwd &&
 exec setpriv --reuid 1000680000 --regid 0 --clear-groups "$@"
 """
-"""As in a pod of a cluster that gives each namespace uids of its own."""
+"""Runs a command as a user without an entry in /etc/passwd, which is writable.
+
+Some clusters run pods so, with a range of user ids for each namespace.
+"""
 
 
 @pytest.fixture
 def without_a_line(reachable: Path) -> tuple[str, ...]:
-    """Words that run a command so; the test is left out where an overlay cannot be mounted."""
+    """Return words that run a command as `WITHOUT_A_LINE` says; skip without overlay mounts."""
     (reachable / "etc").mkdir()
     words = ("unshare", "-m", "sh", "-c", WITHOUT_A_LINE, str(reachable))
     probe = subprocess.run([*words, "true"], check=False, capture_output=True)
@@ -466,8 +473,8 @@ async def test_a_uid_of_no_user_runs_it_where_the_list_of_users_may_be_written(
     reachable: Path, without_a_line: tuple[str, ...]
 ) -> None:
     give(reachable, 1000680000)
-    with a_database(reachable, before=without_a_line, uid=1000680000) as made:
-        await made.ready()
-        assert await made.ask("SELECT 1") == 1
+    with a_database(reachable, before=without_a_line, uid=1000680000) as database:
+        await database.ready()
+        assert await database.ask("SELECT 1") == 1
         assert (reachable / "data/data").stat().st_uid == 1000680000
-        assert await asyncio.to_thread(made.stop) == 0
+        assert await asyncio.to_thread(database.stop) == 0

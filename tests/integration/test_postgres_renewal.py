@@ -1,4 +1,4 @@
-"""A certificate of the database is renewed, and so is the authority, while sync goes on."""
+"""The database's certificate is renewed, and its authority replaced, while sync goes on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class NamingIssuer(ScriptedIssuer):
-    """One that grants host names, and tells of further authorities."""
+    """An issuer that grants host names and returns further authorities."""
 
     further: list[x509.Certificate] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class NamingIssuer(ScriptedIssuer):
 
 @dataclass
 class Running:
-    """The process in this loop, and where it gets its certificates from."""
+    """The database process in this loop, and its certificate source."""
 
     issuer: NamingIssuer
     source: RequestedSource
@@ -56,7 +56,7 @@ class Running:
 
     @property
     def serial(self) -> int:
-        """Of the certificate in force."""
+        """Serial number of the certificate in force."""
         return self.source.current.certificate.serial_number
 
     def way(self) -> Way:
@@ -81,14 +81,14 @@ async def running(folder: Path, *, life_s: float) -> AsyncIterator[Running]:
     source = RequestedSource(who(Kind.POSTGRES, "p1"), issuer, hosts=NAMES)
     life, ready = Lifecycle(), asyncio.Event()
     async with renewing.kept(source):
-        made = PostgresService(settings, source)
-        task = asyncio.create_task(made.run(life, ready=ready))
+        database = PostgresService(settings, source)
+        task = asyncio.create_task(database.run(life, ready=ready))
         waiting = asyncio.create_task(ready.wait())
         try:
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
             assert ready.is_set(), task.exception()
             dsn = f"postgresql://midstreamer@localhost:{port}/midstreamer"
-            yield Running(issuer, source, made, dsn)
+            yield Running(issuer, source, database, dsn)
         finally:
             waiting.cancel()
             life.drain("the test is over")
@@ -98,7 +98,7 @@ async def running(folder: Path, *, life_s: float) -> AsyncIterator[Running]:
 
 
 def shown_to(connection: Any) -> int:
-    """The serial number of the certificate that a connection was shown."""
+    """Return the serial number of the certificate that the server showed to a connection."""
     shown = connection._transport.get_extra_info("ssl_object").getpeercert()
     return int(shown["serialNumber"], 16)
 
@@ -140,7 +140,7 @@ async def test_sync_follows_an_authority_that_is_replaced_by_way_of_both(tmp_pat
         here.issuer.further = []
         await _renewed(here)
         assert here.source.current.anchors == (after.certificate,)
-        assert await store.position() == 0  # by a connection from before
+        assert await store.position() == 0  # over a connection from before
         connection = await here.way().connect("new")
         assert shown_to(connection) == here.serial
         await connection.close()
@@ -153,7 +153,7 @@ async def test_sync_follows_an_authority_that_is_replaced_by_way_of_both(tmp_pat
 
 
 async def _renewed(here: Running) -> None:
-    """Wait for the next certificate."""
+    """Wait until the source has the next certificate."""
     before = here.serial
 
     async def is_another() -> bool:

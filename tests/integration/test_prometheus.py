@@ -1,4 +1,4 @@
-"""What tests learn from a real Prometheus: `tests.support.prometheus`."""
+"""The test helper `tests.support.prometheus` works with a real Prometheus."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ groups:
 
 @asynccontextmanager
 async def counting() -> AsyncIterator[str]:
-    """An endpoint whose counter grows by one whenever it is looked at; its address."""
+    """An endpoint whose counter grows by one with each scrape; yields its address."""
     looks = 0
 
     async def metrics(_: web.Request) -> web.Response:
@@ -64,7 +64,7 @@ async def counting() -> AsyncIterator[str]:
 async def seen_within(
     seen: prometheus.Prometheus, expression: str, *, within_s: float = 20.0
 ) -> list[prometheus.Sample]:
-    """What an expression gives, once it gives something."""
+    """Wait until an expression returns samples; return them."""
     async with asyncio.timeout(within_s):
         while not (found := await seen.query(expression)):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
@@ -162,7 +162,7 @@ async def test_a_rule_that_cannot_be_read_is_named_and_no_process_stays(tmp_path
 
     with pytest.raises(PrometheusFailed, match="wrong.yaml"):
         async with prometheus.running(tmp_path, [], rules=[rules]):
-            pytest.fail("it started")
+            pytest.fail("Prometheus started with a broken rule")
 
 
 async def test_the_process_ends_with_its_context(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A replay of the shipped data gives the decisions of the version before, to the bit."""
+"""A replay of the shipped data gives the previous version's decisions, to the bit."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support import before, replaying
 
 pytestmark = pytest.mark.integration
 RECORDED = Path(__file__).parents[1] / "recorded" / "replay.json"
-"""Written by the version before: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
+"""Written by the previous version: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
 REPLAY_S = 120
 
 
 @pytest.fixture(scope="module")
 def now() -> dict[str, Any]:
-    """What this version replays, in a process as fresh as that of the version before."""
+    """Replay with this version, in a new process, as for the previous version."""
     for dataset, *_ in replaying.PARTS.values():
         if not (datasets.folder() / dataset.file).is_file():
-            pytest.skip("the data cache is not here")
+            pytest.skip("the data sets are not in the cache")
     return _replayed(str(Path(midstreamer.__file__).parents[1]))
 
 
@@ -44,7 +44,7 @@ def test_decisions_verdicts_and_states_are_those_of_the_version_before(now: dict
 
 
 def test_decisions_verdicts_and_states_are_those_recorded(now: dict[str, Any]) -> None:
-    # If only this one fails, the machine rounds a logarithm or a sum in another way.
+    # If only this test fails, the machine rounds a logarithm or a sum differently.
     assert now == json.loads(RECORDED.read_text())
 
 

@@ -1,4 +1,4 @@
-"""``midstreamer run`` as a person runs it: real processes, QUIC, PostgreSQL; and nothing left."""
+"""``midstreamer run`` as a user runs it: real processes, QUIC, PostgreSQL; nothing is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN_S = 60.0
 
 
 class Place:
-    """A state folder, small data beside it, and runs over both."""
+    """A state folder, a small data file, and runs on both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, folder / "state"
@@ -42,30 +42,30 @@ class Place:
         ]
         self.data = a_csv(folder / "walk.csv", *lines)
         self.report = folder / "report.json"
-        self.said = folder / "said.txt"
+        self.output_path = folder / "output.txt"
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "midstreamer", "run", "--data", str(self.data)]
         command += ["--state-dir", str(self.state), "--json", str(self.report), "--agents", "2"]
         command += ["--window", "16", "--horizon", "3", *more]
-        with self.said.open("wb") as out:
+        with self.output_path.open("wb") as out:
             return subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder)
 
     def finish(self, process: subprocess.Popen[bytes]) -> int:
         return process.wait(timeout=120)
 
-    def told(self) -> str:
-        return self.said.read_text(encoding="utf-8")
+    def output(self) -> str:
+        return self.output_path.read_text(encoding="utf-8")
 
     def figures(self) -> Report:
         return msgspec.json.decode(self.report.read_bytes(), type=Report)
 
     def decisions_so_far(self) -> int:
-        found = re.findall(r"([\d,]+) decisions:", self.told())
+        found = re.findall(r"([\d,]+) decisions:", self.output())
         return int(found[-1].replace(",", "")) if found else 0
 
     def left(self) -> list[int]:
-        """Processes that belong to this state folder, wherever they came from."""
+        """Return the ids of all processes that use this state folder."""
         sign = f"MIDSTREAMER_SECURITY__DIRECTORY={self.state}".encode()
         mine = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
         mine = [pid for pid in mine if sign in _environment(pid)]
@@ -90,7 +90,7 @@ def _command(pid: int) -> bytes:
 
 
 def eventually(holds: Callable[[], bool], explain: Callable[[], object]) -> None:
-    """Look at other processes until it holds; the deadline is for a broken test."""
+    """Check other processes until a condition holds; fail after `WITHIN_S` seconds."""
     give_up = time.monotonic() + WITHIN_S
     while not holds():
         assert time.monotonic() < give_up, explain()
@@ -99,15 +99,15 @@ def eventually(holds: Callable[[], bool], explain: Callable[[], object]) -> None
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path)
-    yield made
-    for pid in made.left():
+    opened = Place(tmp_path)
+    yield opened
+    for pid in opened.left():
         os.kill(pid, signal.SIGKILL)
-    asyncio.run(EmbeddedServer(made.state / "postgres").erase())
+    asyncio.run(EmbeddedServer(opened.state / "postgres").erase())
 
 
 def test_a_run_ends_with_its_figures_and_leaves_no_process(place: Place) -> None:
-    assert place.finish(place.start()) == 0, place.told()
+    assert place.finish(place.start()) == 0, place.output()
     assert place.left() == []
     figures = place.figures()
     (part,) = figures.parts
@@ -118,7 +118,7 @@ def test_a_run_ends_with_its_figures_and_leaves_no_process(place: Place) -> None
     assert part.match is not None
     assert part.match.count == POINTS // 2
     for part_of_it in ("P(rise)", "like 0", "verdict on", "precision", "coverage", "certificates"):
-        assert part_of_it in place.told()
+        assert part_of_it in place.output()
     assert place.state.stat().st_mode & 0o777 == 0o700
 
 
@@ -129,7 +129,7 @@ def midstreamer(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_run_is_alone_in_its_folder_stops_on_ctrl_c_and_goes_on_later(place: Place) -> None:
     process = place.start("--rate", "4")
-    eventually(lambda: place.decisions_so_far() >= 4, place.told)
+    eventually(lambda: place.decisions_so_far() >= 4, place.output)
     other = midstreamer("run", "--data", str(place.data), "--state-dir", str(place.state))
     assert other.returncode == 2
     assert re.match(r"error\[config\]: state folder .* is in use by another", other.stderr)
@@ -139,14 +139,14 @@ def test_a_run_is_alone_in_its_folder_stops_on_ctrl_c_and_goes_on_later(place: P
     assert "agent/a2" in status.stdout
 
     process.send_signal(signal.SIGINT)
-    assert place.finish(process) == 130, place.told()
+    assert place.finish(process) == 130, place.output()
     assert place.left() == []
     stopped = place.figures()
     assert stopped.interrupted
     assert 4 <= stopped.parts[0].decisions < LIVE
-    assert "the same command continues from here" in place.told()
+    assert "the same command continues from here" in place.output()
 
-    assert place.finish(place.start()) == 0, place.told()
+    assert place.finish(place.start()) == 0, place.output()
     (part,) = place.figures().parts
     assert part.decisions == LIVE == place.figures().kept.decisions
     assert part.decisions_repeated >= stopped.parts[0].decisions
@@ -157,12 +157,12 @@ def test_a_killed_agent_is_started_again_and_nothing_outlives_a_killed_launcher(
     place: Place,
 ) -> None:
     process = place.start("--rate", "4")
-    eventually(lambda: place.decisions_so_far() >= 4, place.told)
+    eventually(lambda: place.decisions_so_far() >= 4, place.output)
     os.kill(place.children("agent")[0], signal.SIGKILL)
     again = re.compile(r"agent-\d ended by SIGKILL; restarting it \(1 of 10\)")
-    eventually(lambda: bool(again.search(place.told())), place.told)
+    eventually(lambda: bool(again.search(place.output())), place.output)
     before = place.decisions_so_far()
-    eventually(lambda: place.decisions_so_far() > before + 2, place.told)
+    eventually(lambda: place.decisions_so_far() > before + 2, place.output)
     assert len(place.left()) > 4
 
     process.kill()

@@ -1,4 +1,4 @@
-"""Over real sockets: whoever should not get in is refused before the application sees a byte."""
+"""A peer without a valid identity is refused before the application sees a byte."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COORDINATOR = who(Kind.COORDINATOR, "c1")
 
 @dataclass
 class Application:
-    """What is behind a server; it should see nothing."""
+    """The application behind a server, which must not see a refused peer."""
 
     links: list[Link] = field(default_factory=list)
 
@@ -198,7 +198,7 @@ async def test_a_server_is_refused_before_it_sees_a_byte(
     assert any(line["event"] == "peer.refused" for line in logged)
 
 
-# --- lies after the handshake -------------------------------------------------------------------
+# --- false claims after the handshake ------------------------------------------------------------
 
 
 @pytest.mark.each_carrier
@@ -282,11 +282,11 @@ async def test_a_broken_allowlist_changes_nothing_and_is_complained_about_once(
     await server.close()
 
 
-# --- a stranger's own implementation ------------------------------------------------------------
+# --- a client with none of our code ---------------------------------------------------------------
 
 
 class Stranger(QuicConnectionProtocol):
-    """aioquic's plain client, with none of our code; remembers how it ended."""
+    """A plain aioquic client, with none of our code, that records how its connection ended."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
@@ -298,9 +298,9 @@ class Stranger(QuicConnectionProtocol):
 
 
 async def stranger(
-    server: Server, holding: Credentials | None, said: bytes, *, alpn: str = frames.ALPN
+    server: Server, holding: Credentials | None, data: bytes, *, alpn: str = frames.ALPN
 ) -> events.ConnectionTerminated:
-    """Connect by other means, say something, and return how the connection ended."""
+    """Connect with a plain aioquic client, send bytes, and return how the connection ended."""
     configuration = QuicConfiguration(
         is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE
     )
@@ -312,13 +312,13 @@ async def stranger(
         host, int(port), configuration=configuration, create_protocol=Stranger
     ) as spoken:
         assert isinstance(spoken, Stranger)
-        spoken._quic.send_stream_data(0, said)
+        spoken._quic.send_stream_data(0, data)
         spoken.transmit()
         return await asyncio.wait_for(spoken.ended, 5)
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("data", "code"),
     [
         ((100 * 1024 * 1024).to_bytes(4, "big"), "frame_too_large"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "frame_too_large"),
@@ -328,11 +328,11 @@ async def stranger(
     ],
 )
 async def test_a_certified_stranger_that_breaks_the_rules_is_told_which(
-    place: Installation, said: bytes, code: str
+    place: Installation, data: bytes, code: str
 ) -> None:
     application = Application()
     server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
-    end = await stranger(server, credentials(place.authority, AGENT), said)
+    end = await stranger(server, credentials(place.authority, AGENT), data)
     await server.close()
     assert end.reason_phrase.startswith(f"{code}: ")
     assert application.links == []
@@ -392,7 +392,7 @@ async def test_new_certificates_count_for_new_connections_without_a_restart(
     carrier.look()
     assert carrier._trust.current.certificate.serial_number != before
     new = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
-    for peer in (old, new):  # those that were open live on
+    for peer in (old, new):  # the open connections stay open
         assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
         await peer.close()
     await server.close()

@@ -1,4 +1,4 @@
-"""Two real coordinators behind one UDP port, or behind one name: one drains, and nobody notices."""
+"""Two coordinators behind one UDP port, or behind one name: one drains, and no request fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAME = "pods.test"
 
 @dataclass
 class _Two:
-    """Two coordinators, reached only from outside: clients learn of no other address."""
+    """Two coordinators that clients reach only at their outside addresses."""
 
     place: Installation
     services: dict[str, CoordinatorService] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class _Two:
         await eventually(lambda: service.position >= 0 and bool(_entered(service)))
 
     def serving(self) -> str:
-        """The coordinator that has the client."""
+        """Return the name of the coordinator that serves the client."""
         (name,) = [
             name
             for name, service in self.services.items()
@@ -72,7 +72,7 @@ def _entered(service: CoordinatorService) -> str:
 
 @asynccontextmanager
 async def _two(tmp_path: Path, *hosts: str) -> AsyncIterator[_Two]:
-    """One on each host, at one port number where the hosts differ."""
+    """Start one coordinator on each host, with the same port number where the hosts differ."""
     place = Installation(tmp_path, Limits())
     sync = SyncService(
         SyncSettings(listen="127.0.0.1:0", shard_points=256),
@@ -97,7 +97,7 @@ async def _two(tmp_path: Path, *hosts: str) -> AsyncIterator[_Two]:
 
 @dataclass
 class _Load:
-    """Asks at a fixed rate, whether answers come or not."""
+    """Sends requests at a fixed rate, even if earlier requests are still open."""
 
     client: AsyncClient
     took_s: list[float] = field(default_factory=list)
@@ -122,7 +122,7 @@ class _Load:
 
 
 async def _drained_under_load(two: _Two, address: str) -> None:
-    """One that serves the client drains, and stops, while the client asks."""
+    """Drain the coordinator that serves a client, while the client sends requests."""
     async with two.client(address) as client:
         await client.survey()
         load = _Load(client)

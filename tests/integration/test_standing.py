@@ -1,4 +1,4 @@
-"""How the processes of a fleet stand: what leases tell, who is ready, who is asked to drain."""
+"""The state of a fleet's processes: contents of leases, readiness, and requests to drain."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CONTEXT = typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None
 LISTED = "sync/*\ncoordinator/*\nagent/*\noperator/*\nclient/*\nclient/ops  drain\n"
 
 
-def a_client(made: Fleet, kind: Kind = Kind.CLIENT, name: str = "u1") -> AsyncClient:
-    carrier = a_carrier(made.network, kind, name)
+def a_client(running: Fleet, kind: Kind = Kind.CLIENT, name: str = "u1") -> AsyncClient:
+    carrier = a_carrier(running.network, kind, name)
     return AsyncClient(carrier, ["c1:1"], deadline_s=10.0, policy=QUICK)
 
 
@@ -40,22 +40,22 @@ async def told_of(client: AsyncClient) -> dict[str, Member]:
 
 
 async def test_every_member_tells_how_it_stands() -> None:
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         await client.append([fleet.a_column(300)])
-        await made.settled(agents=1)
-        await asyncio.sleep(made.lease_s)  # each lease is renewed three times
-        told = await told_of(client)
-    assert sorted(told) == ["agent/a1", "coordinator/c1", "sync/s1"]
-    for member in told.values():
+        await running.settled(agents=1)
+        await asyncio.sleep(running.lease_s)  # during which each lease is renewed three times
+        members = await told_of(client)
+    assert sorted(members) == ["agent/a1", "coordinator/c1", "sync/s1"]
+    for member in members.values():
         assert member.evidence["stage"] == "serving"
         assert member.evidence["complete"] == "yes"
         assert member.evidence["capabilities"].split() == list(OURS)
         assert 0.0 <= float(member.evidence["busy"]) <= 1.0
-    assert told["agent/a1"].held > 0
+    assert members["agent/a1"].held > 0
 
 
 class Leases(MemoryStore):
-    """A store that remembers each lease it was asked for."""
+    """A store that records each lease request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class Leases(MemoryStore):
 
 async def test_the_first_lease_of_a_process_tells_as_much_as_the_next() -> None:
     store = Leases()
-    async with fleet.running(agents=("a1",), store=store) as made:
-        await asyncio.sleep(made.lease_s)
+    async with fleet.running(agents=("a1",), store=store) as running:
+        await asyncio.sleep(running.lease_s)
     first = {member.name: member for member in reversed(store.asked)}
     assert sorted(first) == ["agent/a1", "coordinator/c1", "sync/s1"]
     for name, member in first.items():
@@ -79,26 +79,26 @@ async def test_the_first_lease_of_a_process_tells_as_much_as_the_next() -> None:
 
 async def test_a_fleet_at_rest_writes_nothing_into_the_feed() -> None:
     store = MemoryStore()
-    async with fleet.running(agents=("a1",), store=store) as made, a_client(made) as client:
-        await asyncio.sleep(made.lease_s)
+    async with fleet.running(agents=("a1",), store=store) as running, a_client(running) as client:
+        await asyncio.sleep(running.lease_s)
         before = store.head, await told_of(client)
-        await asyncio.sleep(3 * made.lease_s)
+        await asyncio.sleep(3 * running.lease_s)
         after = store.head, await told_of(client)
     assert before[0] == after[0]
-    assert {name: one.incarnation for name, one in before[1].items()} == {
-        name: one.incarnation for name, one in after[1].items()
+    assert {name: member.incarnation for name, member in before[1].items()} == {
+        name: member.incarnation for name, member in after[1].items()
     }
 
 
 async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> None:
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         await client.append([fleet.a_column(300)])
-        await made.settled(agents=1)
-        coordinator = made.coordinator()
-        await made.stop("a1")
+        await running.settled(agents=1)
+        coordinator = running.coordinator()
+        await running.stop("a1")
         await eventually(lambda: "held by no agent" in "".join(coordinator.complete_reasons()))
         without_agent = coordinator.serving_reasons()
-        await made.stop("s1")
+        await running.stop("s1")
         await eventually(lambda: "no connection to sync" in coordinator.complete_reasons()[0])
         without_sync = coordinator.serving_reasons()
         coordinator.life.drain("a test")
@@ -109,8 +109,8 @@ async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> N
 
 def test_a_coordinator_that_never_reached_sync_is_not_ready() -> None:
     me = fleet.carrier(MemoryNetwork(), Kind.COORDINATOR, "c1")
-    made = CoordinatorService(CoordinatorSettings(id="c1", sync="sync:1"), me)
-    assert made.serving_reasons() == [
+    coordinator = CoordinatorService(CoordinatorSettings(id="c1", sync="sync:1"), me)
+    assert coordinator.serving_reasons() == [
         "not listening yet", "sync at sync:1 has not been reached yet",
     ]  # fmt: skip
 
@@ -125,8 +125,8 @@ def test_a_coordinator_that_never_reached_sync_is_not_ready() -> None:
 async def test_the_wait_for_the_only_one_of_its_kind_ends(
     name: str, end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with fleet.running(agents=("a1",)) as made:
-        client = a_client(made, Kind.OPERATOR, "me")
+    async with fleet.running(agents=("a1",)) as running:
+        client = a_client(running, Kind.OPERATOR, "me")
         monkeypatch.setattr(work, "_client", lambda context, identity: client)
         await work._drain(CONTEXT, name, None, wait=True, timeout_s=20.0)
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith(name)]
@@ -138,14 +138,14 @@ async def test_an_agent_that_is_asked_to_drain_leaves(
     kind: Kind, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = allowlist.parse(LISTED)
-    async with fleet.running(agents=("a1", "a2"), allowlist=lambda: listed) as made:
-        async with a_client(made) as writer:
+    async with fleet.running(agents=("a1", "a2"), allowlist=lambda: listed) as running:
+        async with a_client(running) as writer:
             await writer.append([fleet.a_column(600)])
-        await made.settled(agents=2)
-        client = a_client(made, kind, name)
+        await running.settled(agents=2)
+        client = a_client(running, kind, name)
         monkeypatch.setattr(work, "_client", lambda context, identity: client)
         await work._drain(CONTEXT, "agent/a1", None, wait=True, timeout_s=20.0)
-        assert made.tasks["a1"] in (await asyncio.wait([made.tasks["a1"]], timeout=5.0))[0]
+        assert running.tasks["a1"] in (await asyncio.wait([running.tasks["a1"]], timeout=5.0))[0]
     lines = capsys.readouterr().out.splitlines()
     shown = [line for line in lines if line.startswith("agent/a1")]
     assert shown[0] == "agent/a1 is asked to drain"
@@ -155,19 +155,19 @@ async def test_an_agent_that_is_asked_to_drain_leaves(
 async def test_a_client_without_the_grant_is_refused_and_nobody_drains() -> None:
     listed = allowlist.parse(LISTED)
     async with (
-        fleet.running(agents=("a1",), allowlist=lambda: listed) as made,
-        a_client(made) as client,
+        fleet.running(agents=("a1",), allowlist=lambda: listed) as running,
+        a_client(running) as client,
     ):
         with pytest.raises(NotGranted, match="the line `client/u1  drain` into the allowlist"):
             await client.drain("agent/a1")
-        await asyncio.sleep(made.lease_s)
+        await asyncio.sleep(running.lease_s)
         assert (await told_of(client))["agent/a1"].evidence["stage"] == "serving"
 
 
 async def test_a_name_that_nobody_has_is_answered_with_the_nearest() -> None:
     async with (
-        fleet.running(agents=("a1",)) as made,
-        a_client(made, Kind.OPERATOR, "me") as operator,
+        fleet.running(agents=("a1",)) as running,
+        a_client(running, Kind.OPERATOR, "me") as operator,
     ):
         with pytest.raises(BadInput, match=r"'agent/a7' holds no lease: did you mean agent/a1\?"):
             await operator.drain("agent/a7")

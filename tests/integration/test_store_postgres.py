@@ -1,4 +1,4 @@
-"""PostgreSQL itself: migrations on filled tables, a full disk, a kill in the middle."""
+"""PostgreSQL as the store: migrations on filled tables, a full disk, a killed server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_migration_keeps_what_a_filled_table_holds(server: str) -> None:
     async with connection.transaction():
         ran = await migrate.migrate(connection, [*known, Migration(len(known) + 1, "unit", text)])
     await connection.close()
-    assert [one.name for one in ran] == ["unit"]
+    assert [migration.name for migration in ran] == ["unit"]
     assert await build.contents(store) == before
     await store.close()
 
@@ -234,11 +234,11 @@ async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
             if answered == 50 and postmaster.pid is not None:
                 os.kill(postmaster.pid, signal.SIGKILL)
 
-    # The write that fails is under way ("lost"), or asks for a connection anew ("nothing listens").
+    # The failing write either is open ("lost") or needs a new connection ("nothing listens").
     try:
         with pytest.raises(StoreError, match="connection was lost|nothing listens"):
             await write()
-    finally:  # the tests after this one use the same server
+    finally:  # later tests use the same server
         await postmaster.wait()
         await postmaster.start()
     (only,) = (await store.catalogue("", 10)).series
@@ -252,9 +252,9 @@ async def test_a_value_that_postgresql_cannot_take_is_the_fault_of_who_sent_it(s
     await store.open()
     with pytest.raises(BadInput, match="cannot take a value"):
         await store.state("a\0b")
-    made = build.renamed(build.a_decision(5), series="", index=-1, time=2**63)
+    decision = build.renamed(build.a_decision(5), series="", index=-1, time=2**63)
     with pytest.raises(BadInput, match="int64"):
-        await build.commit(build.a_committer(store), build.a_write(decisions=[made]))
+        await build.commit(build.a_committer(store), build.a_write(decisions=[decision]))
     await store.close()
 
 

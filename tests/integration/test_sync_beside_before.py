@@ -1,4 +1,4 @@
-"""A sync of the version before and one of this version share a database."""
+"""A sync of the previous version and one of this version share a database."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.integration
 
 COUNT = 40
 POLLED_S = 0.5
-"""A poll, and what a busy machine adds; the version before took one to two seconds."""
+"""A poll, and more for a busy machine, in seconds; the previous version took one to two seconds."""
 
 
 class Shared(NamedTuple):
-    """What each side saw."""
+    """What each side saw, the delays in seconds, and the violated promises."""
 
     before: dict[str, Any]
     now: dict[str, list[int]]
@@ -58,13 +58,13 @@ async def _share(dsn: str) -> Shared:
         for at in range(COUNT):
             await writer.ask(sharing.a_write(sharing.OTHER, at))
             await asyncio.sleep(0.05)
-        told, _ = await asyncio.wait_for(beside.communicate(), 60)
+        output, _ = await asyncio.wait_for(beside.communicate(), 60)
         position = await store.position()
-        while max(heard_s, default=0) < position:  # noqa: ASYNC110 - it has no event
+        while max(heard_s, default=0) < position:  # noqa: ASYNC110 - it signals no event
             await asyncio.sleep(0.01)
         following.cancel()
         faults = [*await folding.check(store), *await store.faults()]
-    saw = json.loads(told.splitlines()[-1])  # what comes before it is the log
+    saw = json.loads(output.splitlines()[-1])  # earlier lines are the log
     late_s = [heard_s[int(at)] - told_s for at, told_s in saw["told_s"].items()]
     return Shared(saw, starts, late_s, faults)
 

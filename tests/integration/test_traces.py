@@ -28,7 +28,7 @@ SERIES = a_column(300)
 
 
 class Hop(NamedTuple):
-    """A span and the one that it is below."""
+    """A span, and the span that is its parent."""
 
     name: str
     under: str
@@ -43,7 +43,7 @@ def _kept() -> Iterator[InMemorySpanExporter]:
 
 
 def hops(kept: InMemorySpanExporter, root: str) -> set[Hop]:
-    """The spans of the trace that begins with a span of this name."""
+    """Return the spans of the trace that begins with a span of this name."""
     spans = [span for span in kept.get_finished_spans() if span.context]
     names = {id_of(span): span.name for span in spans}
     (first,) = [span for span in spans if span.name == root]

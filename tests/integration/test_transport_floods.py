@@ -1,4 +1,4 @@
-"""Strangers without a certificate flood a server's port; whoever has one still gets in."""
+"""Clients without a certificate flood a server's port; clients with one still connect."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.integration
 COORDINATOR = who(Kind.COORDINATOR, "c1")
 CLIENT = who(Kind.CLIENT, "u1")
 FLOOD = 1100
-"""More than a server keeps half-open."""
+"""More connections than a server keeps half-open."""
 PAUSE_EACH = 32
-"""Datagrams between turns of the server, which shares this loop: its socket loses none."""
+"""Datagrams between two pauses that let the server read; it shares this loop."""
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Installation:
-    # A long idle time: room must not come from it.
+    # The idle time is long, so that no connection is closed for being idle.
     return Installation(tmp_path / "certs", Limits(handshake_s=2.0, idle_s=30.0))
 
 
@@ -46,14 +46,14 @@ async def server(place: Installation) -> AsyncIterator[QuicServer]:
 
 
 def a_first_packet() -> bytes:
-    """The header of a connection's first packet, and nothing that could be decrypted."""
+    """Return a first packet's header, followed by bytes that cannot be decrypted."""
     header = b"\xc0\x00\x00\x00\x01\x08" + os.urandom(8) + b"\x08" + os.urandom(8) + b"\x00"
     rest = 1200 - len(header) - 2
     return header + (0x4000 | rest).to_bytes(2, "big") + os.urandom(rest)
 
 
 async def flood(server: QuicServer, count: int) -> int:
-    """Send first packets and listen to nothing, as a forged sender; bytes that came back."""
+    """Send first packets and read nothing, as a forged sender; return the bytes that came back."""
     host, _, port = server.address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
@@ -62,16 +62,16 @@ async def flood(server: QuicServer, count: int) -> int:
             if number % PAUSE_EACH == 0:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
-        came = 0
+        received_bytes = 0
         while True:
             try:
-                came += len(sender.recv(65_536))
+                received_bytes += len(sender.recv(65_536))
             except BlockingIOError:
-                return came
+                return received_bytes
 
 
 async def dwell(server: QuicServer, count: int) -> None:
-    """Begin connections from a true address, prove it when asked, and stay there."""
+    """Begin connections from a real address, prove the address when asked, and go no further."""
     host, _, port = server.address.rpartition(":")
     place, loop = (host, int(port)), asyncio.get_running_loop()
     for _ in range(count):
@@ -101,8 +101,8 @@ async def get_in(place: Installation, server: QuicServer, *, within_s: float) ->
 async def test_a_client_gets_in_while_forged_senders_flood_the_port(
     place: Installation, server: QuicServer
 ) -> None:
-    came = await flood(server, FLOOD)
-    assert came < FLOOD * 1200  # nobody is hit harder through us than directly
+    received_bytes = await flood(server, FLOOD)
+    assert received_bytes < FLOOD * 1200  # the server must not amplify a flood
     assert len(server._numbers) <= halfopen.UNPROVEN_MAX
     flooding = asyncio.create_task(flood(server, FLOOD))
     for _ in range(3):
@@ -131,7 +131,7 @@ async def test_half_open_connections_end_with_the_time_for_handshakes(
     await flood(server, 5)
     await dwell(server, 5)
     async with asyncio.timeout(place.limits.handshake_s + 3):
-        while server._numbers:  # noqa: ASYNC110 - a timer of the server is what is watched
+        while server._numbers:  # noqa: ASYNC110 - a server timer has no event
             await asyncio.sleep(0.01)
     assert time.monotonic() - began_s >= place.limits.handshake_s
     assert [len(server._half_open), len(server._deadlines), len(server._wires)] == [0, 0, 0]
@@ -153,5 +153,5 @@ async def test_a_token_of_another_address_proves_nothing(
     quic.receive_datagram(retry, address, now=time.monotonic())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.sendto(quic.datagrams_to_send(now=time.monotonic())[0][0], address)
-    await get_in(place, server, within_s=2.0)  # after which the other's packet was read too
+    await get_in(place, server, within_s=2.0)  # by now the server has read the other's packet
     assert len(server._half_open) == 0

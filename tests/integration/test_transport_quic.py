@@ -1,4 +1,4 @@
-"""QUIC over real sockets: what its conformance suite cannot see from outside."""
+"""QUIC over real sockets: behaviour that the conformance suite of carriers cannot see."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def server(place: Installation) -> AsyncIterator[Listener]:
 
 
 def die(server: Listener) -> None:
-    """Leave as a killed process does: without a word, the port closed."""
+    """End like a killed process: close the port without closing connections."""
     quic = server.server
     assert isinstance(quic, QuicServer)
     for known in list(quic._numbers):
@@ -109,7 +109,7 @@ async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(
     server = await place.carrier(COORDINATOR).serve(ANY_PORT, attend)
     near = await place.carrier(CLIENT).dial(server.address, expect=Kind.COORDINATOR)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(100_000)),))
-    with pytest.raises(LinkClosed, match="inbox_full"):  # noqa: PT012 - some send will raise
+    with pytest.raises(LinkClosed, match="inbox_full"):  # noqa: PT012 - one of the sends raises
         for _ in range(50):
             near.send(chunk, bulk=True)
             await asyncio.wait_for(near.drained(), 5)

@@ -1,4 +1,4 @@
-"""What `helm test` runs agrees with a fleet, and sees when a fleet answers otherwise."""
+"""The script that `helm test` runs agrees with a fleet, and notices a fleet's wrong answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIAL: dict[str, Any] = runpy.run_path(
 
 
 async def the_matches() -> list[Match]:
-    """What a fleet answers to the trial."""
+    """Return a fleet's matches for the script's question."""
     series, time, values = TRIAL["asked"]()
     async with fleet.running() as running:
         client = await running.client()
@@ -41,7 +41,7 @@ async def test_a_fleet_finds_what_the_trial_finds_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"distance": 0.5}, "match 3: the fleet has"),
         ({"start": 0}, "match 3: the fleet has"),
@@ -49,16 +49,16 @@ async def test_a_fleet_finds_what_the_trial_finds_by_itself() -> None:
     ],
     ids=["distance", "start", "outcome"],
 )
-def test_another_answer_is_told(change: dict[str, Any], told: str) -> None:
+def test_another_answer_is_told(change: dict[str, Any], message: str) -> None:
     matches = [Match(one.series, one.start, 0, *one[2:]) for one in TRIAL["expected"]()]
     matches[3] = matches[3]._replace(**change)
 
     (line,) = TRIAL["differences"](matches)
 
-    assert line.startswith(told)
+    assert line.startswith(message)
 
 
 def test_a_missing_match_is_told() -> None:
-    matches = [Match(one.series, one.start, 0, *one[2:]) for one in TRIAL["expected"]()]
+    matches = [Match(match.series, match.start, 0, *match[2:]) for match in TRIAL["expected"]()]
 
     assert TRIAL["differences"](matches[:-1]) == ["the fleet has 11 matches, but 12 are expected"]

@@ -1,4 +1,4 @@
-"""What a carrier tells of its certificate, its bundle, and the authorities of its open links."""
+"""A carrier reports its certificate, its bundle, and the authorities of its open links."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def short(path: Path) -> str:
 
 
 def a_second_authority(folder: Path, place: Installation) -> Path:
-    """A folder with a client of another authority; both installations trust both authorities."""
+    """Make a folder with a client of another authority; both sides then trust both authorities."""
     authority = files.init_authority(folder, DOMAIN)
     files.issue(authority, CLIENT, folder)
-    bundles = [files.trust_path(one) for one in (place.directory, folder)]
+    bundles = [files.trust_path(each) for each in (place.directory, folder)]
     both = b"".join(bundle.read_bytes() for bundle in bundles)
     for bundle in bundles:
         bundle.write_bytes(both)
@@ -52,13 +52,13 @@ async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path
         await peers.dial(carrier, server.address, expect=Kind.COORDINATOR)
         for carrier in (agent, client)
     ]
-    told = serving.trust_report()
-    assert old in told.judged_by
-    assert len(told.judged_by) == 2
-    assert told.judged_by == tuple(sorted(told.judged_by))
+    report = serving.trust_report()
+    assert old in report.judged_by
+    assert len(report.judged_by) == 2
+    assert report.judged_by == tuple(sorted(report.judged_by))
     assert client.trust_report().judged_by == (old,)
-    assert client.trust_report().bundle == told.bundle != ""
-    assert told.serial == f"{serving._trust.current.certificate.serial_number:x}"
+    assert client.trust_report().bundle == report.bundle != ""
+    assert report.serial == f"{serving._trust.current.certificate.serial_number:x}"
     await links[1].close()
     await eventually(lambda: serving.trust_report().judged_by == (old,))
     await links[0].close()
@@ -66,7 +66,7 @@ async def test_the_authorities_of_the_open_links_are_told_and_no_others(tmp_path
 
 
 def renewed(place: Installation) -> x509.Certificate:
-    """The authority's certificate made anew: the same name and key, and another fingerprint."""
+    """Return a new certificate of the authority: same name and key, another fingerprint."""
     before = place.authority.certificate
     builder = (
         x509.CertificateBuilder()

@@ -1,4 +1,4 @@
-"""Several syncs on one PostgreSQL: each tells its followers what the others commit, at once."""
+"""Several syncs on one PostgreSQL: each quickly sends the other syncs' commits to its followers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 WRITES = 60
 LEAST_S = 0.15
-"""Less than a poll: only a notification is heard of so soon."""
+"""Limit in seconds, shorter than a poll: only a notification arrives so soon."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ async def insist(peer: Peer, write: Write) -> frames.Written:
 
 
 class Reader:
-    """Follows the feed of one sync from its beginning, and notes every position and row."""
+    """Follows one sync's feed from its beginning, and records every position and row."""
 
     def __init__(self, peer: Peer) -> None:
         self.position = 0
@@ -92,7 +92,7 @@ class Reader:
 
     async def reached(self, position: int) -> None:
         async with asyncio.timeout(20):
-            while self.position < position:  # noqa: ASYNC110 - it has no event
+            while self.position < position:  # noqa: ASYNC110 - it signals no event
                 await asyncio.sleep(0.001)
 
 
@@ -110,8 +110,8 @@ async def write_all(fleet: Fleet, name: str, *, count: int = WRITES) -> None:
 
 
 async def test_a_commit_of_another_sync_is_told_at_once(dsn: str) -> None:
-    async with syncs(dsn) as (one, other), AsyncExitStack() as stack:
-        reader, writer = await a_reader(other, stack), await one.dial()
+    async with syncs(dsn) as (first, second), AsyncExitStack() as stack:
+        reader, writer = await a_reader(second, stack), await first.dial()
         taken = []
         for at in range(20):
             written = await insist(writer, build.a_write(build.a_column(at, at + 1)))
@@ -128,8 +128,8 @@ async def test_two_writing_syncs_tell_every_row_once_to_all_followers(dsn: str) 
         store = fleets[0].service._store
         position = await store.position()
         await asyncio.gather(*(reader.reached(position) for reader in readers))
-    whole = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
-    assert [reader.starts for reader in readers] == [whole, whole]
+    expected = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
+    assert [reader.starts for reader in readers] == [expected, expected]
 
 
 async def test_a_lost_listening_connection_is_made_again_and_nothing_is_skipped(dsn: str) -> None:
@@ -147,13 +147,13 @@ async def test_a_lost_listening_connection_is_made_again_and_nothing_is_skipped(
         await writing
         position = await fleets[0].service._store.position()
         await asyncio.gather(*(reader.reached(position) for reader in readers))
-    whole = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
-    assert [reader.starts for reader in readers] == [whole, whole]
+    expected = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
+    assert [reader.starts for reader in readers] == [expected, expected]
 
 
 @asynccontextmanager
 async def deafened(dsn: str, folder: Path) -> AsyncIterator[str]:
-    """The DSN of a proxy that lets no notification through, as PgBouncer in transaction mode."""
+    """The DSN of a proxy that drops all notifications, like PgBouncer in transaction mode."""
     parts = urlsplit(dsn)
     (host,) = parse_qs(parts.query)["host"]
 
@@ -180,7 +180,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _sift(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy whole messages of the server, without the notifications."""
+    """Copy all messages of the server except notifications."""
     while True:
         head = await reader.readexactly(5)
         body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
@@ -223,8 +223,8 @@ async def test_a_restarted_postgresql_lets_no_follower_skip_or_repeat_a_row(
         await writing
         position = await fleets[0].service._store.position()
         await asyncio.gather(*(reader.reached(position) for reader in readers))
-    whole = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
-    assert [reader.starts for reader in readers] == [whole, whole]
+    expected = {"test/w0": list(range(WRITES)), "test/w1": list(range(WRITES))}
+    assert [reader.starts for reader in readers] == [expected, expected]
 
 
 async def test_two_syncs_that_write_one_stream_by_turns_learn_what_one_does(dsn: str) -> None:

@@ -1,4 +1,4 @@
-"""The version before runs from its own wheels, beside this one."""
+"""The previous version runs from its own wheels, beside this one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNHEARD_OF = "0123456789" * 4
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """A process of the version before, started away from the checkout."""
+    """Run a process of the previous version outside the checkout."""
     return subprocess.run(
         [sys.executable, *words], env=os.environ | before.environment(), cwd="/",
         capture_output=True, text=True, timeout=60,
@@ -63,5 +63,5 @@ async def test_several_that_need_it_at_once_find_the_same_folder() -> None:
         )
         for _ in range(3)
     ]
-    told = [(await each.communicate())[0].decode().strip() for each in started]
-    assert set(told) == {str(before.unpacked())}
+    outputs = [(await each.communicate())[0].decode().strip() for each in started]
+    assert set(outputs) == {str(before.unpacked())}

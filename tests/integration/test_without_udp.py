@@ -1,7 +1,7 @@
-"""A network that drops UDP, for ten seconds, twice: nobody's request fails, and QUIC is back after.
+"""A network drops UDP twice, for ten seconds: no request fails, and QUIC is used again afterwards.
 
-The fleet is real, in a network namespace of its own, with clients in another; see
-`tests.support.without_udp`, which runs once for all claims.
+The fleet is real and runs in its own network namespace, with clients in another.
+`tests.support.without_udp` runs it once for all tests of this file.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
 KINDS = ("append", "match")
 LONGEST_S = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 3.0
-"""Without an answer: what is promised, and more where other tests run on the same cores; still
-before a silent link counts as lost, after which anybody would dial again."""
+"""Longest time without an answer, in seconds.
+
+3 s is the promise. Beside other tests 5 s are allowed, which is still less than the time after
+which a silent link counts as lost and any client would dial again.
+"""
 WITHIN_S = 150.0
 END_S = 20.0
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """Everything that was seen of two drops."""
+    """Everything that was recorded during the two drops."""
     if reason := networks.why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("without-udp")
@@ -40,23 +43,23 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     with subprocess.Popen(words, env=environment, cwd=ROOT, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
         try:
-            said, _ = process.communicate(timeout=WITHIN_S)
+            output, _ = process.communicate(timeout=WITHIN_S)
         finally:
-            process.terminate()  # which ends all that it started
+            process.terminate()  # which ends everything that it started
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)
             process.kill()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, output
     return Seen(**json.loads((folder / "seen.json").read_text("utf-8")))
 
 
 def tell(figure: str) -> None:
-    """Say a figure to whoever runs this with ``-s``, or sees it fail."""
+    """Print a figure, which pytest shows with ``-s`` or on failure."""
     sys.stdout.write(figure + "\n")
 
 
 def longest_silence_s(seen: Seen, what: str, begin_s: float, end_s: float) -> float:
-    """The longest time between two answers to appends, or to matches, in this time."""
+    """Return the longest time between two answers to one kind of request, in seconds."""
     ends = sorted(
         float(each["end_s"])
         for each in seen.requests
@@ -66,7 +69,7 @@ def longest_silence_s(seen: Seen, what: str, begin_s: float, end_s: float) -> fl
 
 
 def carriers_at(seen: Seen, at_s: float) -> list[str]:
-    """By what the links of the client were then."""
+    """Return the carriers of the client's links at a time."""
     return [carriers for since_s, carriers in seen.carriers if since_s <= at_s][-1]
 
 

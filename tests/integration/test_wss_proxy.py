@@ -1,4 +1,4 @@
-"""A way out through an HTTP proxy: only when a setting says so, and by CONNECT alone."""
+"""Connections through an HTTP proxy: only if a setting asks for it, and only by CONNECT."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PASSWORD = "zu-geheim"
 
 
 class Proxy:
-    """Joins sockets for who asks by CONNECT, and keeps what it was asked."""
+    """A proxy that connects sockets on CONNECT, and records the requests."""
 
     def __init__(self, status: str = "200 OK") -> None:
         self.requests: list[bytes] = []
@@ -75,11 +75,11 @@ def place(tmp_path: Path) -> Installation:
 
 @pytest.fixture
 async def listening(place: Installation) -> AsyncIterator[Listener]:
-    made = await peers.listen(
+    listener = await peers.listen(
         place.carrier(who(Kind.COORDINATOR)), "127.0.0.1:0", handle=answer_surveys
     )
-    yield made
-    await made.close()
+    yield listener
+    await listener.close()
 
 
 def a_client(place: Installation, proxy: str) -> Carriers:

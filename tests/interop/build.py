@@ -1,8 +1,8 @@
-"""Builds the clients on quic-go and quinn, below `.cache/interop`: `python -m tests.interop.build`.
+"""Builds the clients on quic-go and quinn below `.cache/interop`: `python -m tests.interop.build`.
 
-Both are pinned with hashes: Go by go.sum, Rust by pinned.lock, which is a Cargo.lock without the
-lines that name where a package comes from.  Those lines are put back from what cargo itself
-writes, so that no address stands in the repository; the checksums stay as they are pinned.
+Dependencies of both are pinned with hashes: Go's by go.sum, Rust's by pinned.lock. The latter is a
+Cargo.lock without the lines that name the source of a package, so that no address is in the
+repository. The build copies the source line that cargo itself writes; the pinned checksums stay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PINNED = re.compile(r'^(version = ".*"\n)(checksum = )', re.MULTILINE)
 
 
 def missing(client: str) -> str:
-    """Why a client cannot be built here, in a sentence; empty when it can."""
+    """Return why a client cannot be built here, as a sentence; empty when it can."""
     compiler = COMPILERS[client]
     if shutil.which(compiler):
         return ""
@@ -31,12 +31,12 @@ def missing(client: str) -> str:
 
 
 def binary(client: str) -> Path:
-    """Where a built client is."""
+    """Return the path of a built client."""
     return BUILD / client / "client"
 
 
 def build(client: str) -> Path:
-    """Build a client, or find it built; the compilers know what has changed."""
+    """Build a client and return its path; the compilers rebuild only what has changed."""
     binary(client).parent.mkdir(parents=True, exist_ok=True)
     {"quic-go": _with_go, "quinn": _with_cargo}[client](binary(client))
     return binary(client)
@@ -64,13 +64,13 @@ def _write_lock(pinned: Path, place: Path) -> None:
         subprocess.run(["cargo", "generate-lockfile", "--quiet"], cwd=place, check=True)
     source = _SOURCE.search(lock.read_text(encoding="utf-8"))
     if source is None:
-        raise RuntimeError(f"{lock} names no source of packages: remove it and build again")
+        raise RuntimeError(f"{lock} has no source line of a package: remove it and build again")
     text = pinned.read_text(encoding="utf-8")
     lock.write_text(_PINNED.sub(rf"\g<1>{source[0]}\g<2>", text), encoding="utf-8")
 
 
 def main() -> None:
-    """Build what can be built here, and say what cannot."""
+    """Build each client whose compiler is installed, and print why others are not built."""
     for client in CLIENTS:
         try:
             sys.stdout.write(f"{missing(client) or f'built {build(client)}'}\n")

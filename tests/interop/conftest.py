@@ -1,4 +1,4 @@
-"""The clients that every test of this folder runs with; built by `make interop`."""
+"""Fixtures: every test of this folder runs with each client that `make interop` has built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.interop import ForeignClient, Ports, running
 from tests.support.security import Installation
 
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
-"""Figures of this run, shown at its end."""
+"""Measurements of this run, printed at its end."""
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Show what was measured."""
+    """Print the measurements of the run."""
     for line in config.stash.get(NOTES, []):
         terminalreporter.write_line(line)
 
@@ -40,8 +40,8 @@ def client_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def client(client_name: str) -> AsyncIterator[ForeignClient]:
-    async with running(build.binary(client_name)) as made:
-        yield made
+    async with running(build.binary(client_name)) as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Clients on other QUIC libraries use a fleet: large frames, new keys, other ports, no tickets."""
+"""Clients on other QUIC libraries use a fleet: large frames, key updates, new ports, no tickets."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LARGE = pytest.mark.parametrize("megabytes", [1, 2, 4])
 
 @pytest.fixture
 async def fleet(place: Installation) -> AsyncIterator[QuicFleet]:
-    async with quic_fleet(place) as made:
-        yield made
+    async with quic_fleet(place) as started:
+        yield started
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def connecting(fleet: QuicFleet, ports: Ports) -> dict[str, object]:
 
 @pytest.fixture
 async def user(client: ForeignClient, connecting: dict[str, object]) -> ForeignClient:
-    """A client that went through both handshakes."""
+    """A client that has completed the TLS and protocol handshakes."""
     assert (await client.do("connect", **connecting)).ok
     await client.greet(CLIENT)
     return client
@@ -55,12 +55,12 @@ def columns(ticks: int, *, series: int = 10) -> tuple[Column, ...]:
 
 
 def padding(frame: frames.Frame, size: int) -> int:
-    """So much in an unknown field that the frame has a size, give or take what integers take."""
+    """Return the padding, in bytes, with which the frame has about this size."""
     return max(0, size - len(codec.encode(frame)) - 64)
 
 
 def wire_of(fleet: QuicFleet) -> QuicWire:
-    """The connection of the one client."""
+    """Return the server's connection to the client."""
     listener = fleet.coordinator()._server
     assert listener is not None
     server = listener._inside.server
@@ -98,7 +98,7 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
     append = frames.Append(request=1, columns=columns(36_000, series=3))
     position = (await user.ask(append)).frame["position"]
     history = append.columns[0]
-    # Nearly all of an answer is its windows: analogs are counted with the longest names allowed.
+    # Nearly all of the answer's size is its windows; analogs count with the longest allowed names.
     wanted = a_specification(window=2048, neighbours=8, band=0, grid=8)
     count = min(160, 60 * megabytes)
     ends = range(12_000 - 37 * count, 12_000, 37)
@@ -132,12 +132,12 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
 
 @dataclass
 class Datagrams:
-    """What a server sends to one address, by size."""
+    """The sizes of the datagrams that a server sends to one address."""
 
     sizes: list[int] = field(default_factory=list)
 
     def watch(self, wire: QuicWire) -> None:
-        """Note from now on what goes to the peer of a connection."""
+        """Record every later datagram to the peer of a connection."""
         server, peer = wire._owner, wire.quic._network_paths[0].addr
         send = server.send
 
@@ -169,7 +169,7 @@ async def test_large_answers_come_in_datagrams_no_larger_than_the_client_takes(
     reply = await client.ask(request)
     assert reply.frame["frame"] == "Matched"
     assert reply["came_bytes"] > 300_000
-    # quic-go takes what it always takes; its own packets are the smaller ones.
+    # quic-go always accepts up to 1452 bytes; `packet_bytes` only limits the packets that it sends.
     assert max(datagrams.sizes) <= {"quic-go": 1452, "quinn": packet_bytes}[client_name]
 
 
@@ -189,7 +189,7 @@ async def test_a_client_changes_keys_and_is_understood(
 ) -> None:
     wire, before = wire_of(fleet), phase(wire_of(fleet))
     changed = await user.do("update_keys")
-    for number in range(1, 400):  # quic-go cannot be asked: it changes after 100 packets
+    for number in range(1, 400):  # quic-go updates keys only by itself, after 100 packets
         await survey(user, number)
         if phase(wire) != before:
             break

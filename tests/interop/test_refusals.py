@@ -35,7 +35,7 @@ CLIENT = who(Kind.CLIENT, "u1")
 
 @dataclass
 class Serving:
-    """A coordinator that answers Survey, and the peers that it let in."""
+    """A coordinator that answers Survey, and the peers that it accepted."""
 
     server: Server
     peers: list[Peer] = field(default_factory=list)
@@ -48,20 +48,20 @@ async def serving(place: Installation) -> AsyncIterator[Serving]:
     place.limits = Limits(handshake_s=5.0, idle_s=5.0, links_per_identity_max=2)
 
     async def handle(peer: Peer, frame: Frame) -> frames.Answer | None:
-        made.asked.append(frame)
+        coordinator.asked.append(frame)
         return await transport.answer_surveys(peer, frame)
 
     async def opened(peer: Peer) -> None:
-        made.peers.append(peer)
+        coordinator.peers.append(peer)
 
     me = place.carrier(COORDINATOR)
-    made = Serving((await peers.listen(me, ANY_PORT, handle=handle, opened=opened)).server)
-    yield made
-    await made.server.close()
+    coordinator = Serving((await peers.listen(me, ANY_PORT, handle=handle, opened=opened)).server)
+    yield coordinator
+    await coordinator.server.close()
 
 
 async def refusal(client: ForeignClient, **connecting: object) -> Reply:
-    """Connect and greet at once; how the server ended it."""
+    """Connect, send the handshake and a Survey at once, and return how the server ended it."""
     reply = await client.do("connect", **connecting)
     if not reply.ok:
         return reply
@@ -161,7 +161,7 @@ async def test_an_identity_with_too_many_links_is_refused_by_name(
     assert len(serving.peers) == 2
 
 
-# --- by what it says ------------------------------------------------------------------------------
+# --- by what they send --------------------------------------------------------------------------
 
 FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
     "another version of the protocol": ("version", 0, hello(CLIENT, version=frames.VERSION + 1)),
@@ -173,13 +173,13 @@ FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "stream", "said"), FIRST_WORDS.values(), ids=list(FIRST_WORDS))
+@pytest.mark.parametrize(("code", "stream", "data"), FIRST_WORDS.values(), ids=list(FIRST_WORDS))
 async def test_wrong_first_words_are_refused_by_name(
-    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, said: bytes
+    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, data: bytes
 ) -> None:
     holding = credentials(ports.place.authority, CLIENT)
     await client.do("connect", **ports.connecting(serving.server.address, holding))
-    await client.write(said, stream=stream)
+    await client.write(data, stream=stream)
     end = await client.do("end")
     assert (end.code, end["error"], end["by"]) == (code, 1, "server")
     assert serving.peers == []
@@ -198,14 +198,14 @@ LATER_WORDS: dict[str, tuple[str, int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "stream", "said"), LATER_WORDS.values(), ids=list(LATER_WORDS))
+@pytest.mark.parametrize(("code", "stream", "data"), LATER_WORDS.values(), ids=list(LATER_WORDS))
 async def test_wrong_later_words_are_refused_by_name(
-    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, said: bytes
+    client: ForeignClient, ports: Ports, serving: Serving, code: str, stream: int, data: bytes
 ) -> None:
     holding = credentials(ports.place.authority, CLIENT)
     await client.do("connect", **ports.connecting(serving.server.address, holding))
     assert (await client.greet(CLIENT))["coordinator_id"] == "c1"
     assert (await client.ask(frames.Survey(request=7))).frame["request"] == 7
-    await client.write(said, stream=stream)
+    await client.write(data, stream=stream)
     end = await client.do("end")
     assert (end.code, end["error"], end["by"]) == (code, 1, "server")

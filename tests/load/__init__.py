@@ -1,9 +1,9 @@
-"""Load on a fleet, and what became of it: shared by rolling restarts and tests in a cluster.
+"""Load on a fleet and the audit of its results, for rolling restarts and tests in a cluster.
 
 * `asking`   a client's appends and matches at a fixed rate, with the SDK alone
-* `records`  pure: what clients told, request by request, and what was acknowledged to them
-* `audit`    whether every acknowledged key is in PostgreSQL, exactly once and as acknowledged
+* `records`  no I/O: the clients' reports of requests and acknowledgements
+* `audit`    whether every acknowledged key is in PostgreSQL once, with the acknowledged value
 
-To change it: another kind of request belongs into `asking.Load` and, where it acknowledges
-something, into `records.Heard` and `audit.lost`.
+To add a kind of request, extend `asking.Load`. If the request acknowledges something, also extend
+`records.Heard` and `audit.lost`.
 """

@@ -1,13 +1,13 @@
-"""The requests of a client that asks all the time: appends and matches, each at a fixed rate.
+"""The requests of a client under load: appends and matches, each at a fixed rate.
 
-It imports only the SDK, so that it runs with this version and with the version before.
+The module imports only the SDK, so that it runs with this version and with the previous version.
 
-Requests start when they are due, whatever became of others (an open loop).  A series takes ticks
-in the order of their times only.  So there are several series, an append takes one that no other
-append is using, and an append that failed is repeated later, with the same ticks.
+Requests start when they are due, even if earlier requests are still open (an open loop). A series
+accepts ticks only in order of time. So there are several series; an append takes a series that no
+other append is using, and a failed append is repeated later with the same ticks.
 
-Everything is told in words of `records.Heard.take`: one for each request that ended, for each
-attempt that the SDK repeated, and for all that was acknowledged.
+Every event is reported as a map for `records.Heard.take`: each finished request, each attempt that
+the SDK retried, and each acknowledgement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HISTORY = 96
 WARM_MATCHES = 3
 POINTS_MAX = 20_000
 TICKS = 4
-"""Of one append: so there are more new windows than matches, and each match makes a decision."""
+"""Ticks of one append: several, so that there are more new windows than matches."""
 WANTED = Specification(
     UNIVERSE, window=16, horizon=2, neighbours=10, band=2, grid=4, transform=Transform.IDENTITY
 )
@@ -50,7 +50,7 @@ class Lane:
     count: int = 0
 
     def ticks(self, count: int) -> list[Tick]:
-        """The next ticks to append."""
+        """Return the next ticks to append."""
         return [
             Tick(self.name, time_at(index), float(self.values[index]))
             for index in range(self.count, self.count + count)
@@ -58,12 +58,12 @@ class Lane:
 
 
 def time_at(index: int) -> int:
-    """Time of a tick; the first is at one hour."""
+    """Return the time of a tick; the first tick is at one hour."""
     return (index + 1) * HOUR
 
 
 def values_of(name: str) -> Any:
-    """All values that a series will ever have: a noisy wave, made from its name."""
+    """Return all values of a series: a noisy wave, seeded by the series's name."""
     dice = np.random.default_rng(list(name.encode()))
     steps = np.arange(POINTS_MAX)
     phase = dice.uniform(0, 6)
@@ -86,7 +86,7 @@ class Load:
         client.on_retry = self._retried
 
     async def begin(self) -> None:
-        """Append the history that is matched against, and let every agent make ready for it."""
+        """Append the history that windows are matched against, and warm up the agents."""
         for lane in self.lanes:
             await self._client.append(lane.ticks(HISTORY))
             self._acknowledged(lane, HISTORY)
@@ -105,7 +105,7 @@ class Load:
             self._free.put_nowait(lane)
 
     async def match(self, due_s: float) -> None:
-        """Match the oldest window that was not matched yet, or the last of a series."""
+        """Match the oldest window not matched yet, or else the newest window of any series."""
         if self._fresh:
             lane, end = self._fresh.popleft()
         else:
@@ -119,23 +119,23 @@ class Load:
     def _acknowledged(self, lane: Lane, count: int) -> None:
         self._say({"stored": [lane.name, lane.count, count]})
         self._fresh.extend((lane, index) for index in range(lane.count, lane.count + count))
-        if lane.count == 0:  # windows of the history are not new
+        if lane.count == 0:  # windows in the history do not count as new
             self._fresh.clear()
         lane.count += count
 
     async def _timed(self, what: str, due_s: float, asking: Awaitable[Any]) -> bool:
-        said: dict[str, Any] = {"what": what, "due_s": due_s, "error": ""}
+        report: dict[str, Any] = {"what": what, "due_s": due_s, "error": ""}
         try:
             answer = await asking
         except MidstreamerError as error:
-            said["error"] = f"{error.code}: {error}"
+            report["error"] = f"{error.code}: {error}"
         except Exception as error:
-            said["error"] = f"{type(error).__name__}: {error}"
+            report["error"] = f"{type(error).__name__}: {error}"
         else:
             if what == "match":
-                said["decision"] = [answer.experience_id.hex(), answer.probability]
-        self._say(said | {"end_s": time.monotonic()})
-        return not said["error"]
+                report["decision"] = [answer.experience_id.hex(), answer.probability]
+        self._say(report | {"end_s": time.monotonic()})
+        return not report["error"]
 
     def _retried(self, error: MidstreamerError, delay_s: float) -> None:
         self._say({"retry": f"{error.code}: {error}", "at_s": time.monotonic()})
@@ -144,7 +144,7 @@ class Load:
 async def at_rate(
     ask: Callable[[float], Awaitable[None]], per_s: float, stop: asyncio.Event
 ) -> None:
-    """Start a request whenever one is due, until told to stop; wait for all that are open."""
+    """Start a request whenever one is due; after ``stop``, wait for the open requests."""
     begin_s, number = time.monotonic(), 0
     async with asyncio.TaskGroup() as group:
         while not stop.is_set():
@@ -155,6 +155,6 @@ async def at_rate(
 
 
 def say(words: dict[str, Any]) -> None:
-    """One line to whoever started this process."""
+    """Write a report as one line of JSON to stdout."""
     sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()

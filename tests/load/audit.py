@@ -1,7 +1,7 @@
-"""Whether everything that was acknowledged is in PostgreSQL: exactly once, and as acknowledged.
+"""Checks that PostgreSQL holds everything acknowledged: exactly once, with the acknowledged value.
 
-`lost` judges and is pure; `stored` reads by a connection that the caller has made.  `faults`
-derives again all that can be, as `midstreamer db check` does.
+`lost` compares and does no I/O; `stored` reads over the caller's connection. `faults` derives all
+stored values again, as `midstreamer db check` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IDS_PER_QUERY = 5_000
 
 @dataclass
 class Stored:
-    """What PostgreSQL holds, by natural key; a list has as many entries as there are rows."""
+    """Rows of PostgreSQL by natural key; a list has one entry for each row."""
 
     ticks: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """Values by series and time."""
@@ -50,44 +50,44 @@ async def stored(connection: Any, heard: Heard) -> Stored:
             ids[at : at + IDS_PER_QUERY],
         )
         for experience_id, body in rows:
-            made = msgspec.msgpack.decode(body, type=Decision)
-            found.decisions.setdefault(experience_id.hex(), []).append(made.probability)
+            decision = msgspec.msgpack.decode(body, type=Decision)
+            found.decisions.setdefault(experience_id.hex(), []).append(decision.probability)
     return found
 
 
 def lost(heard: Heard, found: Stored) -> list[str]:
-    """What was acknowledged and is not there exactly once, as it was acknowledged."""
+    """Return what was acknowledged but is not stored exactly once with the acknowledged value."""
     return lost_ticks(heard.stored, found.ticks) + lost_decisions(heard.decisions, found.decisions)
 
 
 def lost_ticks(
     acknowledged: Sequence[tuple[str, int, int]], found: Mapping[tuple[str, int], list[float]]
 ) -> list[str]:
-    """Acknowledged ticks that are not stored, or several times, or with another value."""
+    """Return the acknowledged ticks that are missing, duplicated or stored with another value."""
     wrong = []
     for series, first, count in acknowledged:
         values = asking.values_of(series.partition("/")[2])
         for index in range(first, first + count):
-            there = found.get((series, asking.time_at(index)), [])
-            if there != [float(values[index])]:
-                wrong.append(f"tick {index} of {series}: sent {values[index]}, stored {there}")
+            stored = found.get((series, asking.time_at(index)), [])
+            if stored != [float(values[index])]:
+                wrong.append(f"tick {index} of {series}: sent {values[index]}, stored {stored}")
     return wrong
 
 
 def lost_decisions(
     acknowledged: Mapping[str, float], found: Mapping[str, list[float]]
 ) -> list[str]:
-    """Acknowledged decisions that are not stored, or several times, or with another probability."""
+    """Return acknowledged decisions that are missing, duplicated or differ in probability."""
     wrong = []
     for experience_id, probability in acknowledged.items():
-        there = found.get(experience_id, [])
-        if there != [probability]:
-            wrong.append(f"decision {experience_id}: answered {probability}, stored {there}")
+        stored = found.get(experience_id, [])
+        if stored != [probability]:
+            wrong.append(f"decision {experience_id}: answered {probability}, stored {stored}")
     return wrong
 
 
 async def faults(dsn: str) -> list[str]:
-    """What contradicts a promise in a store, when all that can be is derived again."""
+    """Derive all values of a store again, and return the promises that it violates."""
     store = PostgresStore(dsn)
     await store.open()
     try:

@@ -1,4 +1,4 @@
-"""What clients told: requests, repeated attempts, and what was acknowledged to them.  Pure."""
+"""What load clients report: requests, retried attempts and acknowledgements. No I/O."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, NamedTuple
 
 
 class Request(NamedTuple):
-    """One call of the SDK, as its caller saw it; times are of the machine's monotonic clock."""
+    """One SDK call as its caller saw it; times are of the machine's monotonic clock, in seconds."""
 
     client: str
     what: str
     due_s: float
     end_s: float
     error: str = ""
-    """``<code>: <message>``; empty when it was answered."""
+    """``<code>: <message>``; empty when the request was answered."""
 
     @property
     def took_s(self) -> float:
-        """Seconds from when the request was due, so that a stall is felt by all behind it."""
+        """Seconds since the request was due, so that every request delayed by a stall counts."""
         return self.end_s - self.due_s
 
 
 class Retry(NamedTuple):
-    """One attempt that failed and was repeated by the SDK; its caller does not see that."""
+    """One failed attempt that the SDK retried; the caller of the SDK does not see it."""
 
     client: str
     at_s: float
@@ -33,33 +33,35 @@ class Retry(NamedTuple):
 
 
 class BadRecords(ValueError):
-    """A file of records that cannot be read; the message names file, line and reason."""
+    """A file of records cannot be read; the message names the file, the line and the reason."""
 
 
 @dataclass
 class Heard:
-    """What the clients told."""
+    """All reports of the clients."""
 
     requests: list[Request] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     stored: list[tuple[str, int, int]] = field(default_factory=list)
-    """Acknowledged ticks: series, index of the first, how many."""
+    """Acknowledged ticks, as (series, index of the first tick, count)."""
     decisions: dict[str, float] = field(default_factory=dict)
     """Acknowledged decisions: probability by experience id."""
     troubles: list[str] = field(default_factory=list)
 
-    def take(self, client: str, said: dict[str, Any]) -> None:
-        """One line of a client."""
-        if "stored" in said:
-            series, first, count = said["stored"]
+    def take(self, client: str, report: dict[str, Any]) -> None:
+        """Add one report of a client."""
+        if "stored" in report:
+            series, first, count = report["stored"]
             self.stored.append((series, first, count))
-        elif "retry" in said:
-            self.retries.append(Retry(client, said["at_s"], said["retry"]))
-        elif "what" in said:
-            made = Request(client, said["what"], said["due_s"], said["end_s"], said["error"])
-            self.requests.append(made)
-            if "decision" in said:
-                self._decided(*said["decision"])
+        elif "retry" in report:
+            self.retries.append(Retry(client, report["at_s"], report["retry"]))
+        elif "what" in report:
+            request = Request(
+                client, report["what"], report["due_s"], report["end_s"], report["error"]
+            )
+            self.requests.append(request)
+            if "decision" in report:
+                self._decided(*report["decision"])
 
     def _decided(self, experience_id: str, probability: float) -> None:
         before = self.decisions.setdefault(experience_id, probability)
@@ -70,22 +72,22 @@ class Heard:
 
     @property
     def ticks(self) -> int:
-        """How many ticks were acknowledged."""
+        """Number of acknowledged ticks."""
         return sum(count for _, _, count in self.stored)
 
     def read(self, name: str, lines: Iterable[str]) -> None:
-        """All lines of a client's file; raises BadRecords for what is none.
+        """Add all lines of a client's file; raise BadRecords for a line that is not a record.
 
-        A line that was never ended is left out: its writer was killed while it wrote.
+        A last line without a line end is skipped, because its writer was killed while writing.
         """
         for number, text in enumerate(lines, start=1):
             if not text.endswith("\n"):
-                self.troubles.append(f"{name}:{number}: the last line has no end")
+                self.troubles.append(f"{name}:{number}: the last line is incomplete")
                 return
             try:
                 self.take(name, json.loads(text))
             except (ValueError, KeyError, TypeError) as error:
                 raise BadRecords(
-                    f"{name}:{number}: {text[:80]!r} is no record of a load ({error!r}): name a"
+                    f"{name}:{number}: {text[:80]!r} is not a load record ({error!r}): name a"
                     " file that `python -m tests.cluster.load --write` wrote"
                 ) from error

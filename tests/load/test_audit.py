@@ -1,4 +1,4 @@
-"""What of a load counts as lost."""
+"""The audit of a load finds lost, changed and duplicated values, and reads client reports."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def test_an_acknowledged_tick_that_is_missing_changed_or_double_is_lost() -> Non
     assert [each.partition(":")[0] for each in lost] == [f"tick {n} of {SERIES}" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("there", [[], [0.25], [0.5, 0.5]])
+@pytest.mark.parametrize("stored", [[], [0.25], [0.5, 0.5]])
 def test_an_acknowledged_decision_that_is_missing_changed_or_double_is_lost(
-    there: list[float],
+    stored: list[float],
 ) -> None:
     found = all_stored()
-    found.decisions[EXPERIENCE] = there
+    found.decisions[EXPERIENCE] = stored
 
     lost = audit.lost(all_heard(), found)
 
-    assert lost == [f"decision {EXPERIENCE}: answered 0.5, stored {there}"]
+    assert lost == [f"decision {EXPERIENCE}: answered 0.5, stored {stored}"]
 
 
 def test_a_file_gives_back_what_a_client_told() -> None:
@@ -72,8 +72,8 @@ def test_a_file_gives_back_what_a_client_told() -> None:
 def test_a_decision_that_was_answered_twice_in_two_ways_is_a_trouble() -> None:
     heard = Heard()
     for probability in (0.5, 0.25):
-        said = {"what": "match", "due_s": 1, "end_s": 3, "error": ""}
-        heard.take("u1", said | {"decision": [EXPERIENCE, probability]})
+        report = {"what": "match", "due_s": 1, "end_s": 3, "error": ""}
+        heard.take("u1", report | {"decision": [EXPERIENCE, probability]})
 
     assert heard.troubles == [f"decision {EXPERIENCE} was answered as 0.5 and again as 0.25"]
 
@@ -83,10 +83,10 @@ def test_a_line_without_an_end_is_told_and_what_is_before_it_counts() -> None:
     heard.read("load.jsonl", ['{"stored": ["driven/u1-00", 0, 96]}\n', '{"what": "ma'])
 
     assert heard.ticks == 96
-    assert heard.troubles == ["load.jsonl:2: the last line has no end"]
+    assert heard.troubles == ["load.jsonl:2: the last line is incomplete"]
 
 
 @pytest.mark.parametrize("line", ["no JSON\n", '{"what": "match"}\n', "7\n", '{"stored": 7}\n'])
 def test_a_line_that_is_no_record_is_refused_with_its_place(line: str) -> None:
-    with pytest.raises(records.BadRecords, match=r"load\.jsonl:1: .* is no record of a load"):
+    with pytest.raises(records.BadRecords, match=r"load\.jsonl:1: .* is not a load record"):
         Heard().read("load.jsonl", [line])

@@ -1,1 +1,1 @@
-"""A whole fleet under load, its database and its operator, for whoever looks at metrics."""
+"""A fleet under load with its database and operator, for tests and people that read its metrics."""

@@ -1,9 +1,9 @@
-"""Run everything that can be looked at, and a Prometheus that looks, until Ctrl-C.
+"""Run the observed fleet and a Prometheus that scrapes it, until Ctrl-C.
 
-    python -m tests.observed                  prints the targets, and where Prometheus answers
+    python -m tests.observed                  prints the targets and the address of Prometheus
     python -m tests.observed --scrape-s 5
 
-Ask it as `curl 127.0.0.1:PORT/api/v1/query --data-urlencode 'query=sum by (component) (up)'`.
+Query it with `curl 127.0.0.1:PORT/api/v1/query --data-urlencode 'query=sum by (component) (up)'`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.prometheus import Pace
 
 
 async def run(scrape_s: float) -> None:
-    """Start all, say where, and wait for a signal."""
+    """Start the fleet and Prometheus, print their addresses, and wait for a signal."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -42,12 +42,12 @@ async def run(scrape_s: float) -> None:
 
 
 def main() -> None:
-    """Read the arguments and run; a refusal is one message and exit code 1."""
-    told = argparse.RawDescriptionHelpFormatter
+    """Read the arguments and run; an expected failure prints one message and exits with code 1."""
+    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        "python -m tests.observed", None, __doc__, formatter_class=told
+        "python -m tests.observed", None, __doc__, formatter_class=formatter
     )
-    parser.add_argument("--scrape-s", type=float, default=1.0, help="seconds between two looks")
+    parser.add_argument("--scrape-s", type=float, default=1.0, help="seconds between two scrapes")
     given = parser.parse_args()
     if not given.scrape_s > 0:
         parser.error(f"--scrape-s {given.scrape_s:g}: take more than 0 seconds")

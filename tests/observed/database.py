@@ -1,4 +1,4 @@
-"""The process `postgres` as the database of a fleet: with metrics, TLS and a password."""
+"""Runs `midstreamer postgres` as the database of a fleet, with metrics, TLS and a password."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_S = 0.05
 
 
 class PostgresProcess:
-    """`midstreamer postgres`, as the evaluation database of a cluster is run."""
+    """A `midstreamer postgres` process, run like the evaluation database of a cluster."""
 
     def __init__(self, state: StateFolder, news: Callable[[str], None]) -> None:
         self._data = state.folder / "database"
@@ -43,12 +43,12 @@ class PostgresProcess:
 
     @property
     def dsn(self) -> str:
-        """How sync dials it: the host is a name in its certificate."""
+        """The DSN with which sync connects; the host is a name in the database's certificate."""
         return f"postgresql://midstreamer@localhost:{self._port}/midstreamer"
 
     @property
     def settings_of_sync(self) -> dict[str, str]:
-        """What a sync is told besides `dsn`."""
+        """Settings of sync for this database, besides `dsn`."""
         return {"PASSWORD_FILE": str(self._password), "DATABASE_TRUST": "fleet"}
 
     def _environment(self, certs: Path) -> dict[str, str]:
@@ -65,7 +65,10 @@ class PostgresProcess:
         return {f"{config.PREFIX}POSTGRES__{name}": value for name, value in given.items()}
 
     async def start(self) -> str:
-        """Start it and wait until it is ready; the DSN.  Raises AssertionError with its words."""
+        """Start the process and wait until it is ready; return the DSN.
+
+        Raise AssertionError with the end of its log when it ends or is not ready within `READY_S`.
+        """
         self._password.write_text(f"{WORD}\n", encoding="ascii")
         self._password.chmod(0o600)
         process = await self.child.start()
@@ -76,21 +79,21 @@ class PostgresProcess:
                         raise AssertionError(f"the database ended: {self.child.last_words()}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            told = f"the database was not ready within {READY_S:g} s: {self.child.last_words()}"
-            raise AssertionError(told) from None
+            message = f"the database was not ready within {READY_S:g} s: {self.child.last_words()}"
+            raise AssertionError(message) from None
         return self.dsn
 
     async def end(self, how: signal.Signals) -> None:
-        """Signal it and wait for its end: a fault."""
+        """Simulate a fault: signal the process and wait for its end."""
         process = self.child.process
         assert process is not None
         process.send_signal(how)
         await process.wait()
 
     async def stop(self) -> None:
-        """Ask it to stop."""
+        """Stop the process."""
         await self.child.stop(STOP_S)
 
     async def erase(self) -> None:
-        """Remove the data, which root has outside of the folder."""
+        """Remove the data, which are outside the test's folder when root runs the test."""
         await EmbeddedServer(self._data, setup=service.set_up(PostgresSettings())).erase()

@@ -1,12 +1,13 @@
-"""Everything that can be looked at, on one machine, and how Prometheus finds it.
+"""Runs every process that has metrics on one machine, with the targets for Prometheus.
 
     async with fleet.observed(folder) as seen, prometheus.running(data, seen.targets()) as asked:
         await asked.all_up()
 
-Two syncs, two coordinators, three agents and the database of `tests.rolling.fleet`, each a process;
-a client that asks and is refused (`load`); and, against an API server of a test, two replicas of
-the operator with pods that want certificates and a pool.  A target's pod is what its process is
-called: s1, c2, a3, p1, u1, operator-0.  It stays the same over the process's lives.
+The processes are the two syncs, two coordinators and three agents of `tests.rolling.fleet`, their
+database, and a client that sends requests of which some are refused (`load`). Two replicas of the
+operator run against a test's API server, with pods that request certificates and an agent pool. The
+``pod`` label of a target is the name of its process: s1, c2, a3, p1, u1, operator-0. The name stays
+the same when the process restarts.
 """
 
 from __future__ import annotations
@@ -44,30 +45,33 @@ from tests.support.prometheus import Target
 ROOT = Path(__file__).parents[2]
 CLIENT = "u1"
 MORE = "client/more-*"
-"""Whoever else may come: a fault that takes several clients certifies them."""
+"""Allowlist entry for more clients, which some tests certify and run."""
 REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
 POLL_S = 0.05
 ASKED_S, ASKED_SELDOM_S = 1.0, 4.0
-"""Between two signing requests of pods, one good and one that is denied; without these, seldom:
-a pod may have 512 certificates that are still valid."""
+"""Seconds between two signing requests of a pod, with denied requests in between and without.
+
+Without denied requests the pod asks less often, because a pod may have at most 512 valid
+certificates.
+"""
 APPENDS_PER_S, MATCHES_PER_S = 5.0, 5.0
 
 
 @dataclass
 class Beside:
-    """A process that is no member: a client, a replica of the operator."""
+    """A process that is not a member of the fleet: a client, or a replica of the operator."""
 
     name: str
     component: str
     words: Sequence[str]
-    """What Python is told to run, and with which arguments."""
+    """The module that Python runs, and its arguments."""
     health: str
     log: Path
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it; what it says goes to its log."""
+        """Start the process; its output goes to its log."""
         self.process = await programs.start(
             sys.executable,
             "-m",
@@ -78,7 +82,7 @@ class Beside:
         )
 
     async def ready(self) -> None:
-        """Wait until its probe is well; AssertionError with its last words when it is not."""
+        """Wait until the readiness probe succeeds; on failure raise AssertionError."""
         assert self.process is not None
         try:
             async with asyncio.timeout(READY_S):
@@ -87,31 +91,31 @@ class Beside:
                         raise AssertionError(f"{self.name} ended: {self.last_words()}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            told = f"{self.name} was not ready within {READY_S:g} s: {self.last_words()}"
-            raise AssertionError(told) from None
+            message = f"{self.name} was not ready within {READY_S:g} s: {self.last_words()}"
+            raise AssertionError(message) from None
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Signal it, wait for its end, and kill it when that takes too long."""
+        """Signal the process, wait for its end, and kill it when that takes too long."""
         if self.process is not None:
             await programs.end(self.process, how)
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """Return the end of the process's log."""
         return programs.last_words(self.log)
 
 
 @dataclass
 class Observed:
-    """All that runs."""
+    """The running fleet, its database, its operator and its client."""
 
     fleet: Fleet
     database: PostgresProcess
     cluster: Served
-    """The API server that the operator speaks to."""
+    """The API server that the operator uses."""
     beside: dict[str, Beside] = field(default_factory=dict)
 
     def targets(self) -> list[Target]:
-        """Every endpoint, with the labels that it would have in a cluster."""
+        """Return every metrics endpoint, with the labels that it would have in a cluster."""
         members = [
             Target(place.health, MEMBERS[name], name) for name, place in self.fleet.places.items()
         ]
@@ -119,19 +123,19 @@ class Observed:
         return [*members, Target(self.database.health, "postgres", DATABASE), *others]
 
     def pid(self, name: str) -> int:
-        """The process id of whatever is called so."""
+        """Return the process id of the process with this name."""
         if name == DATABASE:
             process = self.database.child.process
         elif name in self.beside:
             process = self.beside[name].process
         else:
-            one = self.fleet.places[name].child
-            process = one.process if one else None
+            member = self.fleet.places[name].child
+            process = member.process if member else None
         assert process is not None, f"{name} does not run"
         return process.pid
 
     async def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """End something, and leave it so."""
+        """End the process with this name, and do not restart it."""
         if name == DATABASE:
             await self.database.end(how)
         elif name in self.beside:
@@ -140,7 +144,7 @@ class Observed:
             await self.fleet.end(name, how)
 
     async def begin(self, name: str) -> None:
-        """Start something again where it was, and wait until it is ready."""
+        """Start the process again at the same address, and wait until it is ready."""
         if name == DATABASE:
             await self.database.start()
         elif name in self.beside:
@@ -161,38 +165,37 @@ async def observed(
     rogues: bool = True,
     news: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Observed]:
-    """Everything, whole and under load; nothing of it is left after.
+    """A complete fleet under load, removed afterwards.
 
-    Without ``rogues`` nobody asks for what he may not have: no stranger, no intruder, no pod that
-    says it is another.
-
-    ``settings`` are more of the environment of each kind of member, as
-    ``{"coordinator": {"REQUESTS_MAX": "8"}}``.  Raises AssertionError with the last words of
-    whatever does not start.
+    ``settings`` adds environment variables for each kind of member, as in
+    ``{"coordinator": {"REQUESTS_MAX": "8"}}``. With ``rogues`` there are also requests that must be
+    refused: from a client that is not allowed, from a client that sends forbidden frames, and from
+    a pod that claims another pod's name. Raise AssertionError with the end of the log of a process
+    that does not start.
     """
     with state.held(folder / "state") as place:
         database = PostgresProcess(place, news)
         given = {kind: dict(more) for kind, more in (settings or {}).items()}
         given[SYNC] = database.settings_of_sync | given.get(SYNC, {})
         versions = dict.fromkeys(MEMBERS, Version.NEW)
-        made = Fleet(place, versions, news, settings=given, clients=(CLIENT,))
-        made.server = database
+        members = Fleet(place, versions, news, settings=given, clients=(CLIENT,))
+        members.server = database
         _let_in(place)
         try:
             (folder / "account").mkdir()
-            async with made, a_cluster(folder / "account") as cluster:
-                seen = Observed(made, database, cluster)
+            async with members, a_cluster(folder / "account") as cluster:
+                seen = Observed(members, database, cluster)
                 rates = appends_per_s, matches_per_s
                 async with _beside(seen, rates, rogues), _asking(cluster, rogues):
-                    made.shards = shard.REPLICAS * asking.SERIES
-                    await made.whole()
+                    members.shards = shard.REPLICAS * asking.SERIES
+                    await members.whole()
                     yield seen
         finally:
             await database.erase()
 
 
 def _let_in(place: StateFolder) -> None:
-    """Let clients in for the universe; certify a stranger, and let it in nowhere."""
+    """Allow clients to append to the universe; certify one client that is not allowed."""
     files.init_authority(place.certs, TRUST_DOMAIN)
     granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]
     files.write_allowlist(place.certs / ALLOWLIST, granted)
@@ -202,13 +205,13 @@ def _let_in(place: StateFolder) -> None:
 
 @asynccontextmanager
 async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
-    """The client and the replicas, ready; ended after."""
-    logs, made = seen.fleet.state.logs, seen.fleet
+    """The client and the operator's replicas, ready; ended with the block."""
+    logs, members = seen.fleet.state.logs, seen.fleet
     health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS), datagram=False)]
     client = {
         "identity": f"client/{CLIENT}",
-        "certs": str(made.state.certs),
-        "addresses": ",".join(made.coordinators(Version.NEW)),
+        "certs": str(members.state.certs),
+        "addresses": ",".join(members.coordinators(Version.NEW)),
         "listen": health[0],
         "appends-per-s": str(rates[0]),
         "matches-per-s": str(rates[1]),
@@ -217,13 +220,13 @@ async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> A
     several = [_process(CLIENT, "client", "tests.observed.load", client, logs)]
     for name, listen in zip(REPLICAS, health[1:], strict=True):
         account = seen.cluster.account("admin", name=name)
-        told = {
+        arguments = {
             "port": str(seen.cluster.port),
             "account": str(account.directory),
             "pod": name,
             "listen": listen,
         }
-        several.append(_process(name, "operator", "tests.observed.operator", told, logs))
+        several.append(_process(name, "operator", "tests.observed.operator", arguments, logs))
     seen.beside = {each.name: each for each in several}
     try:
         await asyncio.gather(*(each.start() for each in several))
@@ -233,9 +236,11 @@ async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> A
         await asyncio.gather(*(each.end() for each in several))
 
 
-def _process(name: str, component: str, module: str, told: Mapping[str, str], logs: Path) -> Beside:
-    words = [module, *(word for key, value in told.items() for word in (f"--{key}", value))]
-    return Beside(name, component, words, told["listen"], logs / f"{name}.log")
+def _process(
+    name: str, component: str, module: str, arguments: Mapping[str, str], logs: Path
+) -> Beside:
+    words = [module, *(word for key, value in arguments.items() for word in (f"--{key}", value))]
+    return Beside(name, component, words, arguments["listen"], logs / f"{name}.log")
 
 
 # --- a cluster ------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ def _process(name: str, component: str, module: str, told: Mapping[str, str], lo
 
 @asynccontextmanager
 async def a_cluster(directory: Path) -> AsyncIterator[Served]:
-    """The API server of one installation: a pod, the template of agents, and a pool of them."""
+    """The API server of one installation: a pod, the template of agents, and a pool of agents."""
     server, name = ApiServer(), f"{RELEASE}-agent"
     server.pod(NAMESPACE, "agent-0", "mid-agent", uid=UID)
     template = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
@@ -256,18 +261,18 @@ async def a_cluster(directory: Path) -> AsyncIterator[Served]:
 
 
 def pods_ready(server: ApiServer, *, share: int = 1) -> None:
-    """Say that the pods of every Deployment are ready, or none: without a cluster nobody does."""
+    """Set the pods of every Deployment ready, or with ``share=0`` none, as a cluster would."""
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-    for made in server.all(path):
-        count = made["spec"].get("replicas", 1) * share
+    for deployment in server.all(path):
+        count = deployment["spec"].get("replicas", 1) * share
         replicas = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
-        seen = {"observedGeneration": made["metadata"].get("generation", 1)}
-        server.put(path, {**made, "status": {**replicas, **seen}})
+        seen = {"observedGeneration": deployment["metadata"].get("generation", 1)}
+        server.put(path, {**deployment, "status": {**replicas, **seen}})
 
 
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
-    """A pod that asks for a certificate by turns with one that says it is another."""
+    """A pod that requests certificates; ``rogues`` adds one that claims another's name."""
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:

@@ -1,14 +1,14 @@
-"""One client of an observed fleet, as a process with metrics: it asks, and is refused at times.
+"""One client of an observed fleet, a process with metrics whose requests are partly refused.
 
     python -m tests.observed.load --identity client/u1 --certs DIR --addresses A,B \\
         --listen 127.0.0.1:9100 --appends-per-s 10 --matches-per-s 10
 
-It appends and matches as `tests.load.asking` does.  Beside that it looks up what was decided, asks
-who is there, and asks for what it must not get: old ticks, unknown series, a foreign universe, a
-drain; it sends what only a coordinator may send; and a stranger, who has a certificate and is on no
-allowlist, knocks, so often that not every line about it is logged.  Its one line on stdout says
-that the history is stored.  After SIGUSR1 the world is against
-what is said of it (`Against`), SIGTERM ends it.
+The client appends and matches as `tests.load.asking` does. It also looks up its decisions, lists
+the members, and sends requests that must be refused: old ticks, unknown series, a foreign universe,
+a drain, and frames that only a coordinator may send. A second client, with a valid certificate but
+on no allowlist, connects so often that the log drops some of its lines. The only line on stdout
+says that the history is stored. After SIGUSR1 new ticks contradict the confident decisions
+(`Against`). SIGTERM ends the process.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
 AGAINST_PER_S = 20.0
-"""Fast, because a decision is ranked among the last thousand."""
+"""Contradicting requests per second: many, because a decision is ranked among the last thousand."""
 RECENT, SMALL = 1000, 0.1
-"""Decisions that the next is compared with; a change that is inside of every interval."""
+"""Number of recent decisions to compare with, and a change that every interval contains."""
 START, LARGE = 100.0, 1e9
-"""Where a series begins again when such changes have made it too large."""
+"""Value at which a series begins again once its values exceed `LARGE`, and that limit."""
 log = logs.get(__name__)
 
 
 class Asking:
-    """What is asked beside appends and matches."""
+    """The requests besides appends and matches."""
 
     def __init__(self, client: AsyncClient, arguments: argparse.Namespace) -> None:
         self._client, self._arguments = client, arguments
@@ -59,23 +59,23 @@ class Asking:
         self._turn = 0
 
     def heard(self, words: dict[str, Any]) -> None:
-        """Keep what was decided, and log what failed."""
+        """Keep the ids of decisions, and log failed requests."""
         if "decision" in words:
             self._decided.append(bytes.fromhex(words["decision"][0]))
         elif words.get("error"):
             log.warning("load.failed", what=words["what"], error=words["error"])
 
     async def lookup(self, _due_s: float) -> None:
-        """Look up what was decided last."""
+        """Look up the newest decision."""
         if self._decided:
             await self._told(self._client.lookup([self._decided.pop()]))
 
     async def survey(self, _due_s: float) -> None:
-        """Ask who is there."""
+        """Request the list of members."""
         await self._told(self._client.members())
 
     async def refused(self, _due_s: float) -> None:
-        """Ask for one thing that is not to be had, another each time."""
+        """Send a request that must be refused; each call sends the next of four kinds."""
         name = self._arguments.identity.partition("/")[2]
         old = [Tick(f"{UNIVERSE}/{name}-00", time_at(0) - 1, 1.0)]
         foreign = [Tick(f"{FOREIGN}/a", time_at(0), 1.0)]
@@ -95,7 +95,7 @@ class Asking:
             log.error("load.not_refused", turn=self._turn % len(asked))
 
     async def stranger(self, _due_s: float) -> None:
-        """Knock with a certificate that is good, and on no allowlist."""
+        """Connect with a valid certificate that is on no allowlist."""
         addresses = self._arguments.addresses.split(",")
         directory = self._arguments.certs
         connecting = AsyncClient.connect(
@@ -110,7 +110,7 @@ class Asking:
             log.error("load.not_refused", identity=STRANGER)
 
     async def intrude(self, _due_s: float) -> None:
-        """Send a frame that a client may not send, on a link of its own, which ends by it."""
+        """Send a frame that clients may not send; the coordinator closes its separate link."""
         settings = SecuritySettings(directory=self._arguments.certs, trust_domain=TRUST_DOMAIN)
         me = identities.named(self._arguments.identity, TRUST_DOMAIN)
         address = self._arguments.addresses.partition(",")[0]
@@ -133,11 +133,12 @@ class Asking:
 
 
 class Against:
-    """What comes once the world has turned against what is said of it.
+    """Sends matches and then ticks that contradict the confident decisions.
 
-    A decision that is more confident than half of the recent ones is followed by ticks on the side
-    that it did not favour, beyond its interval.  The others come true, so that whoever learns stays
-    confident.  Milder changes do not last: whoever learns follows them.
+    When a decision is more confident than half of the recent ones, the next ticks go beyond its
+    interval on the side that it did not favour. Other decisions come true, so that the stream stays
+    confident. Milder contradictions have no lasting effect, because the stream learns to follow
+    them.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
@@ -146,18 +147,18 @@ class Against:
         self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
     async def contradict(self, _due_s: float) -> None:
-        """Ask about a series that nobody asks about now, and let its next ticks come."""
+        """Match a series that no other call is using, and append its next ticks."""
         if not self._free:
             return
         lane = self._free.popleft()
         try:
             end = lane.count - 1
             values = lane.values[end + 1 - WANTED.window : end + 1]
-            said = await self._client.match(lane.name, time_at(end), values, WANTED)
-            is_confident = said.confidence >= statistics.median(self._confidences)
-            self._confidences.append(said.confidence)
+            decision = await self._client.match(lane.name, time_at(end), values, WANTED)
+            is_confident = decision.confidence >= statistics.median(self._confidences)
+            self._confidences.append(decision.confidence)
             coming = slice(lane.count, lane.count + TICKS)
-            reached = said.last + change(said, comes_true=not is_confident)
+            reached = decision.last + change(decision, comes_true=not is_confident)
             lane.values[coming] = reached if abs(reached) < LARGE else START
             await self._client.append(lane.ticks(TICKS))
             lane.count += TICKS
@@ -167,18 +168,18 @@ class Against:
             self._free.append(lane)
 
 
-def change(said: Decision, *, comes_true: bool) -> float:
-    """A small change on the side that a decision favoured, or one beyond the other end of it."""
-    rises = (said.probability >= 0.5) == comes_true
-    edge = said.high if rises else said.low
+def change(decision: Decision, *, comes_true: bool) -> float:
+    """Return a small change on the favoured side, or one beyond the interval on the other side."""
+    rises = (decision.probability >= 0.5) == comes_true
+    edge = decision.high if rises else decision.low
     beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0
-    # A flat window has no scale; without a change it would stay flat.
-    size = beyond + (SMALL if comes_true else 1.0) * (said.scale or 1.0)
+    # A flat window has no scale; with a change of zero the series would stay flat.
+    size = beyond + (SMALL if comes_true else 1.0) * (decision.scale or 1.0)
     return size if rises else -size
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Store the history, say so, and ask until SIGTERM."""
+    """Store the history, report that on stdout, and send requests until SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -218,15 +219,17 @@ async def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Read the arguments and run; end with the process that started this one."""
+    """Read the arguments and run; end when the parent process ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.observed.load")
     for name in ("--identity", "--certs", "--addresses", "--listen"):
         parser.add_argument(name, required=True)
     for name in ("--appends-per-s", "--matches-per-s"):
         parser.add_argument(name, required=True, type=float)
-    parser.add_argument("--rogues", type=int, default=1, help="0: nobody who may not knocks")
+    parser.add_argument(
+        "--rogues", type=int, default=1, help="0: send nothing that must be refused"
+    )
     parent.follow(os.environ)
-    logs.configure(json=False, level="info")  # to stderr: stdout is for what `say` says
+    logs.configure(json=False, level="info")  # to stderr: `say` writes to stdout
     asyncio.run(run(parser.parse_args()))
 
 

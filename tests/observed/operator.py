@@ -3,7 +3,7 @@
     python -m tests.observed.operator --port 6443 --account DIR --pod operator-0 \\
         --listen 127.0.0.1:9200
 
-SIGTERM ends it.  In a cluster `midstreamer-operator` does the same with the account of its pod.
+SIGTERM ends it. In a cluster `midstreamer-operator` does the same with its pod's account.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEASE_S, RENEW_WITHIN_S, RETRY_S = 4.0, 1.5, 0.2
 
 
 def settings_of(pod: str, listen: str) -> OperatorSettings:
-    """A replica that looks often, because nobody waits for long."""
+    """Settings of a replica with short intervals, so that tests need not wait long."""
     return OperatorSettings(
         namespace=NAMESPACE,
         release=RELEASE,
@@ -43,7 +43,7 @@ def settings_of(pod: str, listen: str) -> OperatorSettings:
 
 
 def main() -> None:
-    """Read the arguments and run; end with the process that started this one."""
+    """Read the arguments and run; end when the parent process ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.observed.operator")
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--account", required=True, type=Path)

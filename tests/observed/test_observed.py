@@ -1,4 +1,4 @@
-"""A real Prometheus sees a whole fleet, each process by its component, and what is done to it."""
+"""Prometheus scrapes every process of a fleet; its metrics show the work and a failure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ COUNTS["sync"] = 2.0
 
 
 async def until(asked: Prometheus, expression: str) -> None:
-    """Wait until an expression gives something; the message has what is scraped wrongly."""
+    """Wait until an expression returns a sample; a failure names unscraped targets."""
     try:
         async with asyncio.timeout(WITHIN_S):
             while not await asked.query(expression):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.2)
     except TimeoutError:
         problems = await asked.target_problems()
-        raise AssertionError(f"never: {expression}; not scraped: {problems}") from None
+        raise AssertionError(
+            f"no sample in {WITHIN_S:g} s: {expression}; not scraped: {problems}"
+        ) from None
 
 
 def rate(family: object, **labels: str) -> str:
-    """Whether a counter of the catalogue grows."""
+    """Return an expression that is true while a counter or histogram of the catalogue grows."""
     chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
     named = metrics.name(family)  # type: ignore[arg-type]
     series = named if named.endswith("_total") else f"{named}_count"
@@ -55,7 +57,7 @@ async def test_each_process_is_seen_at_work_and_missed_when_it_is_gone(tmp_path:
         await asked.all_up()
 
         found = await asked.query('count by (component) (up{namespace="local"})')
-        assert {one.labels["component"]: one.value for one in found} == COUNTS
+        assert {sample.labels["component"]: sample.value for sample in found} == COUNTS
         for expression in (
             rate(metrics.DECISIONS, component="coordinator"),
             rate(metrics.HANDSHAKES, component="coordinator", result="not_allowed"),

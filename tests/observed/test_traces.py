@@ -1,4 +1,4 @@
-"""An append and a match are one trace each, as a real Jaeger shows them; and what draws them."""
+"""Jaeger shows an append and a match as one trace each; traces are drawn correctly."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_what_jaeger_says_is_read_into_spans_in_order_of_time() -> None:
         ],
     }
     first = {**late, "spanID": "a", "operationName": "Append", "startTime": 1, "references": []}
-    told = {"data": [{"processes": {"p1": {"serviceName": "sync"}}, "spans": [late, first]}]}
-    assert jaeger.read(told) == [
+    answer = {"data": [{"processes": {"p1": {"serviceName": "sync"}}, "spans": [late, first]}]}
+    assert jaeger.read(answer) == [
         Span("a", "", "Append", "sync", 1e-6, 0.0015, 0),
         Span("b", "a", "commit", "sync", 2.0, 0.0015, 1),
     ]

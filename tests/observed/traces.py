@@ -1,9 +1,10 @@
-"""One append and one match through a real fleet, as a real Jaeger shows them.
+"""Sends an append and a match through a real fleet, and reads their traces from a real Jaeger.
 
     python -m tests.observed.traces [--pictures docs/pictures/traces]
 
-Every process sends its spans to Jaeger by OTLP; an application with the SDK begins both traces.
-Each must be one trace with every hop, or the command says which is missing and ends with 1.
+Every process sends its spans to Jaeger over OTLP. An application with the SDK begins both traces.
+Each must be one trace with every hop; otherwise the command names the missing hops and exits with
+1.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ APPLICATION = "application"
 
 
 class Hop(NamedTuple):
-    """A span that there must be below each of those that it hangs on."""
+    """A span that must exist below every span named ``under``."""
 
     service: str
     name: str
     under: str
-    """Name of the span above it; empty for the first."""
+    """Name of the parent span; empty for the root span."""
 
 
 COMMITTED = ("Write", "commit.wait", "commit")
@@ -62,17 +63,17 @@ MATCH: tuple[Hop, ...] = (
 
 
 def settings(endpoint: str, ratio: float = 1.0) -> dict[str, dict[str, str]]:
-    """What members of each kind are told, so that they send their spans."""
-    told = {
+    """Return the environment with which members of each kind send spans to this endpoint."""
+    environment = {
         "TELEMETRY__TRACES": "otlp",
         "TELEMETRY__TRACES_ENDPOINT": endpoint,
         "TELEMETRY__TRACES_RATIO": str(ratio),
     }
-    return dict.fromkeys(("coordinator", "agent", "sync"), told)
+    return dict.fromkeys(("coordinator", "agent", "sync"), environment)
 
 
 def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
-    """Hops that a trace lacks below any of the spans that they belong below."""
+    """Return the hops that a trace lacks below at least one of their parent spans."""
     lacks = []
     for hop in hops:
         found = {span.parent for span in spans if (span.service, span.name) == hop[:2]}
@@ -83,7 +84,7 @@ def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
 
 
 async def asked(tracer: trace.Tracer, addresses: Sequence[str], certs: Path) -> dict[str, str]:
-    """Append and match within spans of an application, and return the ids of their traces."""
+    """Append and match inside spans of an application; return the ids of the two traces."""
     lane = Lane(f"{UNIVERSE}/traced", values_of("traced"))
     ids = {}
     connecting = AsyncClient.connect(addresses, directory=certs, identity=f"client/{fleet.CLIENT}")
@@ -101,7 +102,7 @@ async def asked(tracer: trace.Tracer, addresses: Sequence[str], certs: Path) -> 
 
 
 async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str, list[Span]]:
-    """The traces of an append and of a match, as Jaeger has them."""
+    """Return the spans of an append and of a match, read from Jaeger."""
     provider = TracerProvider(resource=Resource.create({"service.name": APPLICATION}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{seen.endpoint}/v1/traces")))
     with provided(provider):
@@ -118,18 +119,20 @@ async def taken(seen: Jaeger, addresses: Sequence[str], certs: Path) -> dict[str
 
 
 async def run(folder: Path) -> dict[str, list[Span]]:
-    """A fleet, Jaeger, and the two traces; raises JaegerFailed for a hop that is missing."""
+    """Start a fleet and Jaeger, and return both traces; raise JaegerFailed for a missing hop."""
     async with jaeger.running(folder / "jaeger") as seen:
-        told = settings(seen.endpoint)
+        environment = settings(seen.endpoint)
         rarely = 0.5
-        fleet_of = fleet.observed(folder, settings=told, appends_per_s=rarely, matches_per_s=rarely)
+        fleet_of = fleet.observed(
+            folder, settings=environment, appends_per_s=rarely, matches_per_s=rarely
+        )
         async with fleet_of as observed:
             addresses = observed.fleet.coordinators(Version.NEW)
             return await taken(seen, addresses, observed.fleet.state.certs)
 
 
 def main() -> int:
-    """Run, say what there is, and draw it."""
+    """Run, print the spans, and draw them with ``--pictures``."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.observed.traces")
     parser.add_argument("--pictures", type=Path, help="folder for append.svg and match.svg")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A trace as a picture: its spans below each other, each where and as long as it was; pure."""
+"""Draws a trace as SVG: one row for each span, placed by its begin and duration. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.jaeger import Span
 
 WIDTH = 1100
 NAMES = 330
-"""Pixels for the names on the left."""
+"""Width of the span names on the left, in pixels."""
 ROW = 24
 TOP = 74
 EDGE = 24
@@ -17,7 +17,7 @@ TICKS = 5
 
 
 def ordered(spans: Sequence[Span]) -> list[tuple[int, Span]]:
-    """Spans as a tree, each with its depth: a span, then all below it in order of time."""
+    """Return the spans as a tree: each span with its depth, then its children in order of time."""
     known = {span.id for span in spans}
 
     def below(parent: Span | None, depth: int) -> Iterator[tuple[int, Span]]:
@@ -31,7 +31,7 @@ def ordered(spans: Sequence[Span]) -> list[tuple[int, Span]]:
 
 
 def picture(title: str, spans: Sequence[Span]) -> str:
-    """The picture as SVG."""
+    """Return the trace as an SVG picture."""
     rows = ordered(spans)
     begin_s = min(span.begin_s for span in spans)
     whole_s = max(span.end_s for span in spans) - begin_s
@@ -51,8 +51,8 @@ def picture(title: str, spans: Sequence[Span]) -> str:
         x = NAMES + EDGE + room * (span.begin_s - begin_s) / whole_s
         width = max(2.0, room * span.took_s / whole_s)
         colour = ("blue", "orange", "green", "ink")[services.index(span.service) % 4]
-        for _ in range(3):  # a pale rectangle, three times as dark
+        for _ in range(3):  # three layers make the pale colour darker
             board.shade(x, y + 3, width, ROW - 8, colour=colour)
-        told = f"{1e3 * span.took_s:.2f} ms" + (f", {span.links} linked" if span.links else "")
-        board.words(x + width + 6, y + 14, told, size=11, anchor="start")
+        duration = f"{1e3 * span.took_s:.2f} ms" + (f", {span.links} linked" if span.links else "")
+        board.words(x + width + 6, y + 14, duration, size=11, anchor="start")
     return board.svg()

@@ -5,11 +5,11 @@
     python -m tests.rolling --carrier wss --alone   over WebSocket
     python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
 
-Two clients append durably and match, one with the SDK of the version before.  Told for each event:
-failed requests, answers that took over 0.5 s, attempts that the SDK repeated, the slowest request,
-and how long it took until the fleet was whole again.
-The exit code is 0 when no request failed (with --kill: whatever failed), nothing acknowledged is
-lost, the store is without contradictions, and no log holds a traceback.
+Two clients append durably and match, one of them with the previous version's SDK. The table shows
+for each event: failed requests, answers that took over 0.5 s, attempts that the SDK retried, the
+slowest request, and the time until the fleet was complete again.
+The exit code is 0 when no request failed (with --kill failures are allowed), nothing acknowledged
+is lost, the store has no contradictions, and no log has a traceback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROUNDS = 2
 
 
 def shown(result: drive.Result, options: drive.Options) -> Table:
-    """All events as a table for people."""
+    """Return all events as a table to print."""
     table = Table(title=title_of(options))
     rows = [figures(each) for each in result.outcomes]
     for heading in rows[0]:
@@ -47,13 +47,13 @@ def shown(result: drive.Result, options: drive.Options) -> Table:
 
 
 def title_of(options: drive.Options) -> str:
-    """What was done."""
+    """Return the table's title: the signal and the carrier."""
     how = "SIGKILL" if options.kill else "SIGTERM"
     return f"Every process restarted by {how}, peers at {options.carrier}://"
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
-    """One event in figures, for the table and for JSON."""
+    """Return the figures of one event, for the table and for JSON."""
     return {
         "what": outcome.event.what,
         "failed": len(outcome.failed),
@@ -70,7 +70,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
 
 
 def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The whole run, for a file."""
+    """Return the whole run as JSON values."""
     return {
         "machine": machine(),
         "before": before.commit(),
@@ -81,12 +81,12 @@ def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, An
                 "signal": each.event.signal,
                 "slowest": [
                     [
-                        one.client,
-                        one.what,
-                        round(one.due_s - each.event.at_s, 2),
-                        round(one.took_s, 2),
+                        request.client,
+                        request.what,
+                        round(request.due_s - each.event.at_s, 2),
+                        round(request.took_s, 2),
                     ]
-                    for one in sorted(each.requests, key=lambda one: -one.took_s)[:20]
+                    for request in sorted(each.requests, key=lambda request: -request.took_s)[:20]
                 ],
                 "errors": sorted({request.error[:200] for request in each.failed}),
                 "retries": sorted({retry.error[:200] for retry in each.retries}),
@@ -100,7 +100,7 @@ def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, An
 
 
 def parsed() -> argparse.Namespace:
-    """The arguments of the command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(
         prog="make rolling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -112,19 +112,19 @@ def parsed() -> argparse.Namespace:
         "--carrier",
         choices=("quic", "quic+wss", "wss"),
         default="quic",
-        help="by which peers of this version reach each other; wss with --alone only",
+        help="carrier between peers of this version; wss only with --alone",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the order of restarts")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the order of restarts")
     parser.add_argument("--keep", type=Path, help="keep logs and database in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
     if arguments.carrier == "wss" and not arguments.alone:
-        parser.error("the version before knows no wss: --carrier wss needs --alone")
+        parser.error("the previous version has no wss: --carrier wss needs --alone")
     return arguments
 
 
 def main() -> int:
-    """Restart, print, judge."""
+    """Run the plan, print the results, and return 1 when a promise is broken."""
     arguments = parsed()
     logs.configure(json=False, level="error")
     screen = Console(width=None if sys.stdout.isatty() else 160)
@@ -148,4 +148,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("stopped before its end: nothing is claimed")
+        sys.exit("stopped before the end: no result")

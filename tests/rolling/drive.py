@@ -1,4 +1,4 @@
-"""Carries a plan out: a fleet, two clients that ask all the time, and one event after another."""
+"""Carries a plan out: a fleet, two clients under load, and one event after another."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.rolling.plan import CLIENTS, Event, Plan, Version
 from tests.support import before
 
 MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
-"""Of both clients together."""
+"""Matches and appends per second, of both clients together."""
 DEADLINE_S = 30.0
 CALM_S = 4.0
-"""Of load before the first event: with what comes later one compares it."""
+"""Seconds of load before the first event, as a baseline for later events."""
 BETWEEN_S = 1.0
 DRAIN_S = 15.0
-"""What a client may take beyond the deadline of its last request."""
+"""Seconds that a client may take to end beyond the deadline of its last request."""
 LINE_BYTES_MAX = 1 << 20
 
 
@@ -48,7 +48,7 @@ class Options:
 
 @dataclass
 class Result:
-    """Everything that a run came to."""
+    """The outcome of a run."""
 
     outcomes: list[Outcome]
     evidence: Evidence
@@ -58,7 +58,7 @@ class Result:
 
 
 async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], None]) -> Result:
-    """Carry a plan out under load, and judge it."""
+    """Carry a plan out under load, and return the events, the evidence and the broken promises."""
     heard, happened = Heard(), list[Happened]()
     with state.held(folder) as place:
         fleet = Fleet(place, plan.versions, news, options.carrier)
@@ -71,8 +71,8 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
                     for event in plan.events:
                         happened.append(await perform(fleet, event, options))
                         await asyncio.sleep(BETWEEN_S)
-                        told = judgement.outcomes(happened, heard.requests, heard.retries)[-1]
-                        news(line(told))
+                        outcome = judgement.outcomes(happened, heard.requests, heard.retries)[-1]
+                        news(line(outcome))
                 evidence = await look(fleet, heard)
             evidence.log_lines = read_logs(place.logs)
         finally:
@@ -84,7 +84,7 @@ async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], 
 
 
 async def perform(fleet: Fleet, event: Event, options: Options) -> Happened:
-    """Do one thing to the fleet, and wait until it is whole again."""
+    """Carry out one event, and wait until the fleet is complete again."""
     if not event.member:
         return await fleet.renew()
     how = signal.SIGKILL if options.kill else signal.SIGTERM
@@ -92,7 +92,7 @@ async def perform(fleet: Fleet, event: Event, options: Options) -> Happened:
 
 
 def line(outcome: Outcome) -> str:
-    """One event in one line, while the run goes on."""
+    """Return one event as one line of text, printed while the run goes on."""
     slowest = ", ".join(f"{what} {outcome.slowest_s(what):.2f} s" for what in ("append", "match"))
     return (
         f"{outcome.event.what} {outcome.event.signal}: ended in {outcome.event.ended_s:.1f} s,"
@@ -109,7 +109,7 @@ def line(outcome: Outcome) -> str:
 async def clients(
     fleet: Fleet, versions: dict[str, Version], rate: float, heard: Heard
 ) -> AsyncIterator[None]:
-    """Both clients, asking while inside; at the end all that they asked has ended."""
+    """Run both clients during the block; at the end wait for their open requests."""
     started: list[asyncio.subprocess.Process] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -136,11 +136,11 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start one client; each begins with another coordinator."""
+    """Start one client; each client lists another coordinator first."""
     share = rate / len(CLIENTS)
-    there = fleet.coordinators(version)
-    turn = list(CLIENTS).index(name) % len(there)
-    addresses = [*there[turn:], *there[:turn]]
+    coordinators = fleet.coordinators(version)
+    turn = list(CLIENTS).index(name) % len(coordinators)
+    addresses = [*coordinators[turn:], *coordinators[:turn]]
     words = {
         "identity": f"client/{name}",
         "certs": str(fleet.state.certs),
@@ -165,12 +165,12 @@ async def client(
 async def listen(
     name: str, process: asyncio.subprocess.Process, ready: asyncio.Event, heard: Heard
 ) -> None:
-    """Take in what a client tells until it ends."""
+    """Record a client's reports until it ends."""
     assert process.stdout is not None
     try:
-        async for said in process.stdout:
-            heard.take(name, json.loads(said))
-            if said.startswith(b'{"ready"'):
+        async for report in process.stdout:
+            heard.take(name, json.loads(report))
+            if report.startswith(b'{"ready"'):
                 ready.set()
         code = await asyncio.wait_for(process.wait(), DRAIN_S)
         if not ready.is_set():
@@ -178,14 +178,14 @@ async def listen(
         if code:
             heard.troubles.append(f"client {name} ended with {code}; see its log")
     finally:
-        ready.set()  # whoever waits for it goes on, and is cancelled when this raised
+        ready.set()  # lets the waiting task go on; an error here cancels it
 
 
-# --- looking afterwards ---------------------------------------------------------------------------
+# --- checks after the load ------------------------------------------------------------------------
 
 
 async def look(fleet: Fleet, heard: Heard) -> Evidence:
-    """What is stored of what was acknowledged, and what contradicts itself in the store."""
+    """Read from the store what was acknowledged but lost, and which stored values contradict."""
     connection = await asyncpg.connect(fleet.server.dsn)
     try:
         found = await audit.stored(connection, heard)
@@ -195,7 +195,7 @@ async def look(fleet: Fleet, heard: Heard) -> Evidence:
 
 
 def read_logs(folder: Path) -> list[str]:
-    """What no log may say, of all lives of all processes."""
+    """Return the lines that must not be in any log, from all starts of all processes."""
     return [
         wrong
         for path in sorted(folder.glob("*.log"))

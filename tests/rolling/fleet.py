@@ -1,9 +1,8 @@
 """Two syncs, two coordinators, three agents: started in either version, ended, replaced.
 
-A rolling restart drives them, and `tests.observed` looks at them.
-
-Every member keeps its identity, its ports and its folder for all its lives, as a pod of a
-StatefulSet does; each life has a log of its own, ``<member>-<life>-<version>.log``.
+A rolling restart uses this fleet, and so does `tests.observed`. Every member keeps its identity,
+its ports and its folder when it restarts, as a pod of a StatefulSet does. Each start has its own
+log, ``<member>-<start>-<version>.log``.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from tests.support import before
 
 READY_S = 90.0
 STOP_S = 60.0
-"""Longest that a process may take to end after SIGTERM; then it is killed, and that is a fault."""
+"""Seconds that a process may take to end after SIGTERM; then it is killed and counts as failed."""
 POLL_S = 0.05
 HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
 CERTIFICATE = "midstreamer_certificate_not_after_seconds"
 
 
 class Server(Protocol):
-    """Where the data are: the embedded server, or a process of ours around one."""
+    """The database: the embedded server, or a `midstreamer postgres` process."""
 
     @property
     def dsn(self) -> str: ...
@@ -59,10 +58,10 @@ class Server(Protocol):
 
 @dataclass
 class Place:
-    """Where a member is reached, in all its lives."""
+    """The addresses of a member, which stay the same when it restarts."""
 
     plain: str
-    """``host:port``."""
+    """``host:port`` without a scheme."""
     health: str
     carrier: str = "quic"
     lives: int = 0
@@ -70,7 +69,7 @@ class Place:
     version: Version = Version.OLD
 
     def listen(self, version: Version) -> str:
-        """Its address, as a process of a version reads it."""
+        """Return the listen address in the form that this version reads."""
         named = version is Version.NEW and self.carrier != "quic"
         return f"{self.carrier}://{self.plain}" if named else self.plain
 
@@ -83,14 +82,14 @@ class Fleet:
     versions: dict[str, Version]
     news: Callable[[str], None]
     carrier: str = "quic"
-    """By which members and clients of this version reach each other."""
+    """The carrier between members and clients of this version."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
-    """Copies of shards that all agents together hold, at least, when the fleet is whole."""
+    """Copies of shards that all agents together hold, at least, in a complete fleet."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """More of the environment of each kind, as ``{"sync": {"LEASE_S": "1"}}``."""
+    """More environment variables for each kind, as in ``{"sync": {"LEASE_S": "1"}}``."""
     clients: tuple[str, ...] = tuple(CLIENTS)
-    """Who is certified and let in besides the members."""
+    """Names of the clients that get a certificate and are on the allowlist."""
     server: Server = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,12 +113,12 @@ class Fleet:
 
     @property
     def named(self) -> list[str]:
-        """Everybody who has a certificate, as ``<kind>/<id>``."""
+        """Return all holders of a certificate, as ``<kind>/<id>``."""
         members = [f"{kind}/{name}" for name, kind in MEMBERS.items()]
         return [*members, *(f"client/{name}" for name in self.clients)]
 
     def coordinators(self, version: Version) -> list[str]:
-        """Addresses for a client of a version."""
+        """Return the coordinators' addresses in the form that a client of this version reads."""
         return [
             self.places[name].listen(version)
             for name in MEMBERS
@@ -129,7 +128,7 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(before.unpacked)  # first: it may have to be built
+            await asyncio.to_thread(before.unpacked)  # first, because it may have to be built
         members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
         await self.server.start()
@@ -137,7 +136,7 @@ class Fleet:
         health = free_ports(len(MEMBERS), datagram=False)
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
             self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
-        # The first sync makes the tables, as an operator would upgrade: one after the other.
+        # The first sync makes the tables before the second starts, as in an upgrade one by one.
         for name in MEMBERS:
             await self.begin(name, self.versions[name])
             if MEMBERS[name] == plan.SYNC:
@@ -145,7 +144,7 @@ class Fleet:
         await self.whole()
 
     async def begin(self, name: str, version: Version) -> None:
-        """Start a member's next life; does not wait until it is ready."""
+        """Start a member again; do not wait until it is ready."""
         place = self.places[name]
         place.lives += 1
         place.version = version
@@ -157,7 +156,7 @@ class Fleet:
     # --- events ---
 
     async def replace(self, name: str, version: Version, how: signal.Signals) -> Happened:
-        """End a member, start it again in this version, and wait until the fleet is whole."""
+        """End a member, start it in this version, and wait until the fleet is complete."""
         at_s = time.monotonic()
         complaint = await self.end(name, how)
         ended_s = time.monotonic() - at_s
@@ -168,7 +167,7 @@ class Fleet:
         return Happened(event, how.name, at_s, ended_s, back_s, complaint)
 
     async def end(self, name: str, how: signal.Signals) -> str:
-        """Signal a member and wait for its end; what is wrong with how it ended, or nothing."""
+        """Signal a member and wait for its end; return what was wrong with how it ended, or ""."""
         one = self.places[name].child
         assert one is not None
         assert one.process is not None
@@ -202,16 +201,18 @@ class Fleet:
     async def _certificate_ends(self, name: str) -> float:
         return await scraped(self.places[name].health, CERTIFICATE) or 0.0
 
-    # --- looking ---
+    # --- the fleet's condition ---
 
     async def whole(self) -> None:
-        """Wait until every member is ready, and every shard is held by two agents."""
+        """Wait until every member is ready and every shard is held by two agents."""
         for name in MEMBERS:
             await self._ready(name)
         since_s = time.monotonic()
         agents = [place for name, place in self.places.items() if MEMBERS[name] == plan.AGENT]
         while not await self._complete(agents):
-            _in_time(since_s, f"not every shard is held by two: {self.shards} copies are wanted")
+            _in_time(
+                since_s, f"not every shard is held by two agents: {self.shards} copies are needed"
+            )
             await asyncio.sleep(POLL_S)
 
     async def _complete(self, agents: list[Place]) -> bool:
@@ -220,7 +221,7 @@ class Fleet:
             for name, place in self.places.items()
             if MEMBERS[name] == plan.COORDINATOR
         ]
-        # A coordinator of the version before has no such gauge; its readiness says the same.
+        # A coordinator of the previous version has no such gauge; its readiness shows the same.
         return 0.0 not in coordinators and await self._held(agents) >= self.shards
 
     async def _held(self, agents: list[Place]) -> float:
@@ -233,10 +234,10 @@ class Fleet:
         assert one.process is not None
         since_s = time.monotonic()
         while not await child.complete(place.health):
-            told = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
+            status = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
             if one.process.returncode is not None:
-                raise AssertionError(f"ended with {one.process.returncode}: {told}")
-            _in_time(since_s, told)
+                raise AssertionError(f"ended with {one.process.returncode}: {status}")
+            _in_time(since_s, status)
             await asyncio.sleep(POLL_S)
 
     async def _stop(self) -> None:
@@ -247,7 +248,7 @@ class Fleet:
 
 
 def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
-    """The environment of a member; what only this version knows is left out for the other."""
+    """Return the environment of a member, without the settings that only this version has."""
     kind, place = MEMBERS[name], fleet.places[name]
     own: dict[str, str] = {"ID": name, "TELEMETRY__LISTEN": place.health}
     if kind == plan.SYNC:
@@ -266,13 +267,13 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        # The config.toml of the working directory has sections that the version before lacks.
+        # The config.toml of the working directory has sections that the previous version lacks.
         shared |= before.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
-    """The address of the member's sync; where a list is taken, of both, its own first."""
+    """Return the address of the member's sync, or of both syncs where the setting takes a list."""
     home = fleet.places[HOME[name]].listen(version)
     others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip
@@ -291,13 +292,13 @@ def _takes_several(settings: Any, addresses: tuple[str, ...]) -> bool:
 
 
 def _in_time(since_s: float, what: str) -> None:
-    """Raise when something has been waited for too long."""
+    """Raise AssertionError when more than `READY_S` seconds have passed."""
     if time.monotonic() - since_s > READY_S:
         raise AssertionError(f"{what}, after {READY_S:g} s")
 
 
 async def scraped(address: str, metric: str) -> float | None:
-    """The value of a metric without labels; None where nobody answers or it is not there."""
+    """Return the value of a metric without labels; None when nothing answers or it is absent."""
     host, _, port = address.rpartition(":")
     try:
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -313,5 +314,5 @@ async def scraped(address: str, metric: str) -> float | None:
 
 
 def client_environment(version: Version) -> dict[str, str]:
-    """The environment of a client's process."""
+    """Return the environment of a client's process."""
     return os.environ | (before.environment() if version is Version.OLD else {})

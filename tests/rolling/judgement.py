@@ -1,8 +1,8 @@
-"""What each event did to the requests of the clients, and what did not hold.  Pure.
+"""Computes how each event affected the clients' requests, and which promises are broken. No I/O.
 
-A request belongs to the last event that came before its start, or at most `OPEN_S` after it while
-the request was still open.  So a request that an event interrupted counts for that event, and one
-that had long been waiting counts for the event that it waits for.
+A request belongs to the last event before its start, or to a later event that began at most
+`OPEN_S` seconds after its start while it was open. So an interrupted request counts for the event
+that interrupted it. A request that has waited longer than that counts for the earlier event.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tests.load.records import Request, Retry
 
 OPEN_S = 1.0
 SLOW_S = 0.5
-"""Above this a request counts as delayed: some ten times what one takes while nothing happens."""
+"""A request that takes longer, in seconds, counts as delayed: ten times the usual duration."""
 CALM = "nothing happens"
 WRONG_LINE = re.compile(
     r"Traceback \(most recent call last\)|unexpected|was never (retrieved|awaited)"
 )
-"""What no log may say, whichever process is restarted."""
+"""Log lines that are an error whichever process is restarted."""
 
 
 class Happened(NamedTuple):
@@ -30,12 +30,12 @@ class Happened(NamedTuple):
 
     what: str
     signal: str
-    """What ended the process; empty where none was ended."""
+    """Name of the signal that ended the process; empty when no process was ended."""
     at_s: float
     ended_s: float = 0.0
     """Seconds that the process took to end."""
     back_s: float = 0.0
-    """Seconds until the fleet was whole again."""
+    """Seconds until the fleet was complete again."""
     complaint: str = ""
 
 
@@ -53,17 +53,17 @@ class Outcome:
         return [each for each in self.requests if each.error]
 
     def slowest_s(self, what: str) -> float:
-        """The longest that one kind of request took."""
+        """Return the longest duration of one kind of request, in seconds."""
         return max((each.took_s for each in self.requests if each.what == what), default=0.0)
 
     @property
     def delayed(self) -> list[Request]:
-        """Requests that were answered, but late."""
+        """Requests that were answered after more than `SLOW_S` seconds."""
         return [each for each in self.requests if each.took_s > SLOW_S and not each.error]
 
     @property
     def silence_s(self) -> float:
-        """The longest time in which no request of one client was answered."""
+        """The longest time without an answered request of one client, in seconds."""
         longest, since_s = 0.0, [self.event.at_s] if self.event.what != CALM else []
         for client in {each.client for each in self.requests}:
             ends = sorted(e.end_s for e in self.requests if e.client == client and not e.error)
@@ -83,7 +83,7 @@ class Outcome:
 def outcomes(
     happened: Sequence[Happened], requests: Iterable[Request], retries: Iterable[Retry] = ()
 ) -> list[Outcome]:
-    """One for the time before the first event, and one for each event, in their order."""
+    """Return one outcome for the time before the first event, then one for each event, in order."""
     before = Outcome(Happened(CALM, "", float("-inf")))
     found = [before, *(Outcome(event) for event in happened)]
     for request in requests:
@@ -100,23 +100,23 @@ def _last(happened: Sequence[Happened], until_s: float) -> int:
 
 @dataclass
 class Evidence:
-    """What is found after the load has ended."""
+    """What is found in the store and the logs after the load has ended."""
 
     lost: list[str] = field(default_factory=list)
-    """What was acknowledged and is not stored as acknowledged."""
+    """What was acknowledged but is not stored with the acknowledged value."""
     faults: list[str] = field(default_factory=list)
     """What `midstreamer db check` finds in the store."""
     log_lines: list[str] = field(default_factory=list)
-    """``<log>: <line>`` that no log may hold."""
+    """``<log>: <line>`` for each line that must not be in a log."""
 
 
 def wrong_lines(name: str, text: str) -> list[str]:
-    """The lines of a log that no log may hold."""
+    """Return the lines of a log that must not be there."""
     return [f"{name}: {line}" for line in text.splitlines() if WRONG_LINE.search(line)]
 
 
 def broken(found: Sequence[Outcome], evidence: Evidence, *, kill: bool) -> list[str]:
-    """Every promise that did not hold; after SIGKILL requests may fail, but nothing is lost."""
+    """Return every broken promise; after SIGKILL requests may fail, but nothing may be lost."""
     wrong = [f"{each.event.what}: {each.event.complaint}" for each in found if each.event.complaint]
     if not any(each.requests for each in found):
         wrong.append("no request was made")

@@ -1,10 +1,10 @@
-"""One client of a rolling restart, as a process: appends and matches at a fixed rate.
+"""A client of a rolling restart, as a process: appends and matches at a fixed rate.
 
     python -m tests.rolling.load --identity client/u1 --certs DIR --addresses A,B …
 
-It writes one JSON object a line to stdout: first ``{"ready": true}``, when the history is stored;
-then one for each request and each repeated attempt.  SIGTERM ends it when all open requests have
-ended.  Like `tests.load.asking` it imports only the SDK.
+It writes one JSON object per line to stdout: first ``{"ready": true}``, when the history is stored;
+then one for each request and each retried attempt. SIGTERM ends it when all open requests have
+ended. Like `tests.load.asking` it imports only the SDK.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LINK_AGE_S = 5.0
 
 
 def _link_age() -> dict[str, Any]:
-    """Links of the SDK move as often as those of the fleet; the version before keeps its own."""
+    """Return the fleet's maximum age of links, or nothing where the SDK lacks that argument."""
     known = "link_age_s" in inspect.signature(AsyncClient.connect).parameters
     return {"link_age_s": LINK_AGE_S} if known else {}
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Store the history, say so, and ask until SIGTERM."""
+    """Store the history, report that on stdout, and send requests until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     connecting = AsyncClient.connect(
@@ -55,7 +55,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     for name in ("--appends-per-s", "--matches-per-s", "--deadline-s"):
         parser.add_argument(name, required=True, type=float)
-    logs.configure(json=False, level="info")  # to stderr: stdout is for what `say` says
+    logs.configure(json=False, level="info")  # to stderr: `say` writes to stdout
     asyncio.run(run(parser.parse_args()))
 
 

@@ -1,8 +1,8 @@
-"""The plan of a rolling restart: members, their versions, and events in order.  Pure.
+"""The plan of a rolling restart: members, their versions, and events in order. No I/O.
 
-Every member alternates between the two versions, and half of them begin with each.  The order is
-drawn from the seed once and kept in every round: so, of two members that talk to each other, each
-is for a while the only new one.
+Every member alternates between the two versions, and half of them begin with each. The order is
+drawn once from the seed and stays the same in every round. So, of two members with a link between
+them, each is for a while the only one on the new version.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ MEMBERS = {
 }
 """Kind of each member, in the order in which a fleet is started."""
 HOME = {"c1": "s1", "c2": "s2", "a1": "s1", "a2": "s2", "a3": "s1"}
-"""The sync that a member dials first; a member that knows one address dials no other."""
+"""The sync that a member dials first; a member with only one address dials no other sync."""
 
 
 class Version(StrEnum):
-    """Whose code a process runs."""
+    """Which version's code a process runs."""
 
     OLD = "old"
-    """The version before, ``tests/version-before``."""
+    """The previous version, pinned in ``tests/version-before``."""
     NEW = "new"
     """This checkout."""
 
     @property
     def other(self) -> Version:
-        """The one that the next life has."""
+        """The version that the member runs after its next restart."""
         return Version.NEW if self is Version.OLD else Version.OLD
 
 
@@ -47,7 +47,7 @@ CLIENTS = {"u1": Version.OLD, "u2": Version.NEW}
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that is done to a fleet; without a member, all certificates are renewed."""
+    """The restart of one member; without a member, the renewal of all certificates."""
 
     member: str = ""
     before: Version = Version.OLD
@@ -74,9 +74,9 @@ class Plan:
 def make(
     seed: int, *, rounds: int = 2, members: Sequence[str] = tuple(MEMBERS), alone: bool = False
 ) -> Plan:
-    """Restart these members once in each round; renew all certificates half-way.
+    """Return a plan that restarts these members once a round and renews certificates half-way.
 
-    ``alone``: every process is of this version, before and after.
+    ``alone`` runs every process on this version, before and after its restart.
     """
     first = {name: Version.NEW if alone else _first(name) for name in MEMBERS}
     order = list(members)
@@ -95,9 +95,9 @@ def _first(name: str) -> Version:
 
 
 def pairs(plan: Plan) -> set[tuple[str, Version, str, Version]]:
-    """Kinds and versions of all members that have a link at some time: (who dialled, who answers).
+    """Return kinds and versions of all linked members, as dialler followed by listener.
 
-    Agents and clients dial every coordinator.  Agents and coordinators dial their own sync.
+    Agents and clients dial every coordinator. Agents and coordinators dial their own sync.
     """
     now = dict(plan.versions)
     met = set(_linked(now))

@@ -1,4 +1,4 @@
-"""The order of a rolling restart."""
+"""The order of a rolling restart covers every pair of versions."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def test_every_pair_of_kinds_meets_in_every_pair_of_versions(seed: int) -> None:
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_every_member_is_restarted_once_a_round_and_changes_its_version(rounds: int) -> None:
-    made = plan.make(7, rounds=rounds)
-    now = dict(made.versions)
-    for event in made.events:
+    chosen = plan.make(7, rounds=rounds)
+    now = dict(chosen.versions)
+    for event in chosen.events:
         if event.member:
             assert event.before is now[event.member]
             now[event.member] = event.after
             assert event.after is event.before.other
-    assert Counter(e.member for e in made.events if e.member) == dict.fromkeys(MEMBERS, rounds)
+    assert Counter(e.member for e in chosen.events if e.member) == dict.fromkeys(MEMBERS, rounds)
 
 
 def test_half_of_all_lives_are_of_the_version_before() -> None:
-    made = plan.make(1)
-    lives = Counter([*made.versions.values(), *(e.after for e in made.events if e.member)])
+    chosen = plan.make(1)
+    lives = Counter([*chosen.versions.values(), *(e.after for e in chosen.events if e.member)])
     assert abs(lives[Version.OLD] - lives[Version.NEW]) <= 1
 
 
 def test_the_certificates_are_renewed_once_half_way() -> None:
-    made = plan.make(1)
-    assert made.events[len(made.events) // 2] == plan.RENEW
-    assert made.events.count(plan.RENEW) == 1
+    chosen = plan.make(1)
+    assert chosen.events[len(chosen.events) // 2] == plan.RENEW
+    assert chosen.events.count(plan.RENEW) == 1
 
 
 def test_a_seed_names_one_order_and_another_seed_another() -> None:
@@ -54,7 +54,7 @@ def test_a_seed_names_one_order_and_another_seed_another() -> None:
 
 
 def test_a_fleet_alone_is_of_this_version_throughout() -> None:
-    made = plan.make(1, alone=True)
-    versions = {*made.versions.values(), *made.clients.values()}
-    versions |= {event.after for event in made.events if event.member}
+    chosen = plan.make(1, alone=True)
+    versions = {*chosen.versions.values(), *chosen.clients.values()}
+    versions |= {event.after for event in chosen.events if event.member}
     assert versions == {Version.NEW}

@@ -1,4 +1,4 @@
-"""A short rolling restart in two versions, under load; ``make rolling`` does the long one."""
+"""A short rolling restart in two versions, under load; ``make rolling`` runs the long one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.rolling import drive, plan
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
 RATE = 0.2
-"""Of the usual load: other tests run beside this one."""
+"""Share of the usual load: small, because other tests run at the same time."""
 CALM_S = 1.0
 
 
 async def restarted(folder: Path, *members: str, kill: bool) -> drive.Result:
-    made = plan.make(1, rounds=1, members=members)
+    chosen = plan.make(1, rounds=1, members=members)
     options = drive.Options(RATE, kill=kill, calm_s=CALM_S)
-    return await drive.run(made, options, folder / "state", print)
+    return await drive.run(chosen, options, folder / "state", print)
 
 
 async def test_no_request_fails_while_processes_are_replaced_by_the_other_version(
@@ -30,9 +30,9 @@ async def test_no_request_fails_while_processes_are_replaced_by_the_other_versio
 
 
 async def test_no_request_fails_over_websocket_either(tmp_path: Path) -> None:
-    made = plan.make(1, rounds=1, members=("s1", "c1", "a1"), alone=True)
+    chosen = plan.make(1, rounds=1, members=("s1", "c1", "a1"), alone=True)
     options = drive.Options(RATE, calm_s=CALM_S, carrier="wss")
-    result = await drive.run(made, options, tmp_path / "state", print)
+    result = await drive.run(chosen, options, tmp_path / "state", print)
     assert result.broken == []
     assert result.decisions > 0
 

@@ -1,14 +1,14 @@
-"""`make soak`: a well-behaved client beside one flood after another.
+"""`make soak`: run a well-behaved client next to one flood after another.
 
     python -m tests.soak                  20 minutes
-    python -m tests.soak --minutes 3      a short look
+    python -m tests.soak --minutes 3      a short run
     python -m tests.soak --only nested    one flood
 
-A local fleet of processes runs; a client appends durably and matches, a few times a second.
-First nobody else is there; that is the quiet figure.  Then each flood in turn has half a core.
-Told for each: latencies of the good client beside the quiet ones, failed requests, and the
-memory of every process with its slope.  The exit code is 0 when no request failed, no flood made
-the slowest hundredth more than four times as slow, and memory stayed flat.
+A local fleet of processes runs, and a client appends durably and matches a few times a second. The
+first phase, without a flood, gives the baseline. Then each flood in turn uses half a core. The
+table shows for each phase the client's latencies, its failed requests, and each process's memory
+with its slope. The exit code is 0 when no request failed, no flood made the p99 latency more than
+four times as long, and memory stayed flat.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from tests.soak.floods import FLOODS, IDENTITY
 
 MINUTES = 20.0
 QUIET_SHARE = 0.15
-"""Of the whole time, without a flood: half before all floods, half after."""
+"""Share of the whole time without a flood: half of it before all floods, half after."""
 PERIOD_S = 0.2
 SERIES = 10
 HISTORY = 2000
 SLOWER_MAX = 4.0
 GROWTH_MB_MAX = 64.0
-"""Of one process, from the end of the first quiet phase to the end of the last."""
+"""Limit of one process's growth, from the end of the first quiet phase to that of the last."""
 SAMPLE_S = 1.0
 HOUR = 3_600_000_000
 WANTED = Specification(
@@ -63,23 +63,23 @@ WANTED = Specification(
 
 @dataclass
 class Phase:
-    """What was measured while one flood, or none, went on."""
+    """The measurements of one phase, with a flood or without."""
 
     name: str
     latencies_s: dict[str, list[float]] = field(default_factory=lambda: {"append": [], "match": []})
     failures: list[str] = field(default_factory=list)
     memory_mb: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Of each process: (seconds, resident megabytes)."""
+    """Samples of each process: (seconds, resident megabytes)."""
     flood: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def percentile_ms(self, what: str, q: float) -> float:
-        """Of one kind of request; infinite when none was answered."""
+        """Return a percentile of one kind of request, in milliseconds; infinite without any."""
         taken = self.latencies_s[what]
         return float(np.percentile(taken, q)) * 1e3 if taken else float("inf")
 
     def slope_mb_per_minute(self, process: str) -> float:
-        """Of the second half, by least squares."""
+        """Return the slope of a process's memory, by least squares over the second half."""
         samples = self.memory_mb.get(process, [])
         late = samples[len(samples) // 2 :]
         if len(late) < 3:
@@ -88,7 +88,7 @@ class Phase:
         return float(np.polyfit(at, size, 1)[0]) * 60.0
 
     def last_mb(self, process: str) -> float:
-        """Resident memory at its end."""
+        """Return the resident memory of a process at the end of the phase, in megabytes."""
         samples = self.memory_mb.get(process, [])
         return samples[-1][1] if samples else 0.0
 
@@ -110,7 +110,7 @@ class Good:
             await self._client.append(ticks)
 
     async def run(self, phase: Phase, seconds: float) -> None:
-        """Go on for some seconds, whatever the answers do."""
+        """Send requests for some seconds, whether or not they succeed."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + seconds
         while loop.time() < until_s:
@@ -141,7 +141,7 @@ class Good:
 
 
 async def watch_memory(fleet: LocalFleet, phase: Phase) -> None:
-    """Sample every process until cancelled."""
+    """Sample the memory of every process until cancelled."""
     began_s = time.monotonic()
     while True:
         for child in fleet.children:
@@ -153,7 +153,7 @@ async def watch_memory(fleet: LocalFleet, phase: Phase) -> None:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process; 0 when it has ended."""
+    """Return the resident memory of a process in megabytes; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -166,7 +166,7 @@ def resident_mb(pid: int) -> float:
 async def flooding(
     kind: str, fleet: LocalFleet, seconds: float, phase: Phase
 ) -> AsyncIterator[None]:
-    """A flood in a process of its own, for as long as the block lasts."""
+    """A flood in a separate process, for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.soak.floods", kind, fleet.coordinator),
         *(str(fleet.state.certs), str(seconds)),
@@ -186,7 +186,7 @@ async def flooding(
 
 
 async def soak(folder: Path, names: list[str], minutes: float, screen: Console) -> list[Phase]:
-    """Start a fleet; go through all phases; stop it."""
+    """Start a fleet, run all phases, and stop the fleet; return the phases."""
     quiet_s = max(10.0, minutes * 60 * QUIET_SHARE / 2)
     flood_s = max(10.0, (minutes * 60 - 2 * quiet_s) / len(names))
     phases: list[Phase] = []
@@ -219,11 +219,11 @@ async def _phase(fleet: LocalFleet, good: Good, phase: Phase) -> None:
         watching.cancel()
     restarts = {child.name: child.restarts for child in fleet.children if child.restarts}
     if restarts:
-        phase.failures.append(f"processes that ended and were started again: {restarts}")
+        phase.failures.append(f"processes that ended and were restarted: {restarts}")
 
 
 def line(phase: Phase, quiet: Phase) -> str:
-    """One phase in one line, while the run goes on."""
+    """Return one phase as one line of text, printed while the run goes on."""
     ratios = [
         phase.percentile_ms(what, 99) / quiet.percentile_ms(what, 99)
         for what in ("append", "match")
@@ -235,7 +235,7 @@ def line(phase: Phase, quiet: Phase) -> str:
 
 
 def verdicts(phases: list[Phase]) -> list[str]:
-    """What did not hold; empty when all did."""
+    """Return the broken promises; empty when all hold."""
     quiet, last = phases[0], phases[-1]
     wrong = []
     for phase in phases:
@@ -252,7 +252,7 @@ def verdicts(phases: list[Phase]) -> list[str]:
 
 
 def shown(phases: list[Phase]) -> Table:
-    """All phases as a table for people."""
+    """Return all phases as a table to print."""
     table = Table(title="A well-behaved client beside floods of half a core")
     processes = ["coordinator", "sync", "agent-1"]
     for heading in ("", "flood 1/s", "core", "append p50/p99 ms", "match p50/p99 ms", "failed"):
@@ -274,7 +274,7 @@ def shown(phases: list[Phase]) -> Table:
 
 
 def main() -> int:
-    """Soak, print, judge."""
+    """Run the soak test, print the table, and return 1 when a promise is broken."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--only", action="append", choices=sorted(FLOODS))
@@ -296,4 +296,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("stopped before its end: nothing is claimed")
+        sys.exit("stopped before the end: no result")

@@ -1,10 +1,10 @@
-"""The floods: each a loop of one hostile step, from one process that keeps to half a core.
+"""The floods: each repeats one hostile step, in a process that uses at most half a core.
 
     python -m tests.soak.floods KIND ADDRESS CERTIFICATES SECONDS
 
-`Pace` sleeps whenever this process has used more than its share of processor time, so a flood
-tells what a stranger with half a core can do, whatever machine it runs on.  The last line of the
-output is JSON: steps taken and the share of a core that was used.
+`Pace` sleeps whenever this process has used more than its share of CPU time. So a flood shows what
+an attacker with half a core can do, whatever machine it runs on. The last line of the output is
+JSON: the number of steps and the share of a core that was used.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ NESTED = 5000
 FAR_CRYPTO, FAR_STREAM = 500_000, 8_000_000
 """Offsets in bytes."""
 ENDS_S = 0.2
-"""How long a flooder waits to be thrown out before it comes again."""
+"""Seconds that a flood waits for the server to close a connection before it opens the next."""
 IDENTITY = "client/flood"
 AHEAD = 5000
-"""Feed positions ahead: within what is waited for."""
+"""Feed positions ahead of the present: a Match may wait for a position within this distance."""
 
 
 class Over(Exception):
@@ -56,7 +56,7 @@ class Over(Exception):
 
 
 class Pace:
-    """Keeps this process below its share of a core, and ends it in time."""
+    """Keeps this process below its share of a core, and ends the flood in time."""
 
     def __init__(self, seconds: float, share: float = CORE_SHARE) -> None:
         self._share = share
@@ -65,7 +65,7 @@ class Pace:
         self.steps = 0
 
     async def step(self) -> None:
-        """Count a step; sleep for as long as this process is ahead of its share."""
+        """Count a step; sleep while this process is above its share."""
         self.steps += 1
         if time.monotonic() >= self.until_s:
             raise Over
@@ -75,14 +75,14 @@ class Pace:
 
     @property
     def core_share(self) -> float:
-        """Of one core, used so far."""
+        """Share of one core used so far."""
         elapsed_s = time.monotonic() - self._began_s
         return (time.process_time() - self._used_s) / max(elapsed_s, 1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """Where a flood goes, and what it may show."""
+    """The server that is flooded, and the certificates to use."""
 
     address: str
     listed: Credentials
@@ -90,18 +90,18 @@ class Ground:
 
     @property
     def me(self) -> Identity:
-        """The listed client that floods."""
+        """The identity of the allowed client that floods."""
         return self.listed.identity
 
     @contextlib.asynccontextmanager
     async def intruder(self) -> AsyncIterator[QuicIntruder]:
-        """A link of the listed client, greeted."""
-        async with hostile.quic_intruder(self.address, self.listed) as made:
-            await made.greet(self.me)
-            yield made
+        """A link of the allowed client, after the protocol handshake."""
+        async with hostile.quic_intruder(self.address, self.listed) as opened:
+            await opened.greet(self.me)
+            yield opened
 
     async def links(self, stack: contextlib.AsyncExitStack) -> list[QuicIntruder]:
-        """All the links that one identity may have."""
+        """Open all links that one identity may have."""
         return [await stack.enter_async_context(self.intruder()) for _ in range(LINKS)]
 
 
@@ -109,7 +109,7 @@ Flood = Callable[[Ground, Pace], Awaitable[None]]
 
 
 async def garbage(ground: Ground, pace: Pace) -> None:
-    """Datagrams of random bytes."""
+    """Send datagrams of random bytes."""
     host, _, port = ground.address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
@@ -120,7 +120,7 @@ async def garbage(ground: Ground, pace: Pace) -> None:
 
 
 async def hellos(ground: Ground, pace: Pace) -> None:
-    """First packets of honest clients that are never heard of again."""
+    """Send the first packets of honest clients, and nothing more."""
     while True:
         async with hostile.quic_intruder(ground.address, None, begin=False) as sender:
             sender.begin().flush()
@@ -129,7 +129,7 @@ async def hellos(ground: Ground, pace: Pace) -> None:
 
 
 async def strangers(ground: Ground, pace: Pace) -> None:
-    """Whole handshakes with a certificate of another authority."""
+    """Run whole TLS handshakes with a certificate of another authority."""
     while True:
         async with hostile.quic_intruder(ground.address, ground.stranger) as sender:
             await asyncio.wait({sender.ended}, timeout=ENDS_S)
@@ -137,7 +137,7 @@ async def strangers(ground: Ground, pace: Pace) -> None:
 
 
 async def far_crypto(ground: Ground, pace: Pace) -> None:
-    """One CRYPTO frame at a far offset from each new connection."""
+    """Send one CRYPTO frame at a far offset from each new connection."""
     while True:
         async with hostile.quic_intruder(ground.address, None, begin=False) as sender:
             sender.begin()
@@ -148,7 +148,7 @@ async def far_crypto(ground: Ground, pace: Pace) -> None:
 
 
 async def nested(ground: Ground, pace: Pace) -> None:
-    """Frames nested too deep, each on a new link of a listed client."""
+    """Send frames nested too deep, each on a new link of an allowed client."""
     while True:
         async with ground.intruder() as sender:
             sender.write(hostile.nested(NESTED))
@@ -157,7 +157,7 @@ async def nested(ground: Ground, pace: Pace) -> None:
 
 
 async def far_stream(ground: Ground, pace: Pace) -> None:
-    """One STREAM byte at a far offset on each link of a listed client."""
+    """Send one STREAM byte at a far offset on each link of an allowed client."""
     while True:
         async with ground.intruder() as sender:
             sender.inject(hostile.stream_frame(BULK_STREAM, FAR_STREAM, b"x"))
@@ -166,7 +166,7 @@ async def far_stream(ground: Ground, pace: Pace) -> None:
 
 
 async def malformed(ground: Ground, pace: Pace) -> None:
-    """Bodies that are no frames, each on a new link of a listed client."""
+    """Send bodies that are not frames, each on a new link of an allowed client."""
     while True:
         async with ground.intruder() as sender:
             sender.write(hostile.framed(os.urandom(256)))
@@ -175,7 +175,7 @@ async def malformed(ground: Ground, pace: Pace) -> None:
 
 
 async def unfinished(ground: Ground, pace: Pace) -> None:
-    """Sixteen links that each begin a frame of 4 MB and feed it a byte at a time."""
+    """Begin a frame of 4 MB on each of sixteen links, and send it one byte at a time."""
     async with contextlib.AsyncExitStack() as stack:
         links = await ground.links(stack)
         for link in links:
@@ -190,26 +190,26 @@ async def unfinished(ground: Ground, pace: Pace) -> None:
 
 
 async def columns(ground: Ground, pace: Pace) -> None:
-    """Appends of a hundred thousand empty columns."""
+    """Send Appends of a hundred thousand empty columns."""
     empty = [{"series": f"flood/{at}", "times": b"", "values": b""} for at in range(100_000)]
     data = hostile.a_frame("Append", request=1, columns=empty)
     await _asked(ground, pace, lambda _: data)
 
 
 async def series(ground: Ground, pace: Pace) -> None:
-    """Appends of new series without end."""
+    """Send Appends of new series without end."""
 
     def append(number: int) -> bytes:
         times = np.arange(2, dtype="<i8")
         values = np.ones(2).tobytes()
-        made = [Column(f"flood/s{number}-{at}", times.tobytes(), values) for at in range(200)]
-        return codec.encode(frames.Append(request=number, columns=tuple(made)))
+        several = [Column(f"flood/s{number}-{at}", times.tobytes(), values) for at in range(200)]
+        return codec.encode(frames.Append(request=number, columns=tuple(several)))
 
     await _asked(ground, pace, append)
 
 
 async def streams(ground: Ground, pace: Pace) -> None:
-    """Recorded matches, each of a specification that nobody used before."""
+    """Send recorded matches, each with a specification that was not used before."""
     times = np.arange(200, dtype="<i8") * 1000
     values = np.random.default_rng(1).standard_normal(200).cumsum() + 100.0
     column = Column("flood/one", times.tobytes(), values.tobytes())
@@ -227,7 +227,7 @@ async def streams(ground: Ground, pace: Pace) -> None:
 
 
 async def places(ground: Ground, pace: Pace) -> None:
-    """Sixteen links full of requests that wait 300 s for a position far ahead."""
+    """Fill sixteen links with requests that wait 300 s for a position far ahead."""
     wanted = Specification("flood", window=16, horizon=2, grid=1)
     window = Window("", 0, np.arange(1, 17, dtype="<f8").tobytes())
     async with contextlib.AsyncExitStack() as stack:
@@ -251,7 +251,7 @@ async def places(ground: Ground, pace: Pace) -> None:
 
 
 async def _asked(ground: Ground, pace: Pace, request: Callable[[int], bytes]) -> None:
-    """Send one request after another, each once the one before was answered or refused."""
+    """Send requests one by one, each after the answer or refusal of the previous request."""
     number = 0
     while True:
         async with ground.intruder() as sender:
@@ -296,11 +296,11 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                return pace  # else an answer did not come, or made no sense: flood on
+                return pace  # otherwise an answer was missing or unreadable: go on
 
 
 def main(kind: str, address: str, directory: Path, seconds: float) -> None:
-    """Flood for some seconds and tell how much."""
+    """Flood for some seconds, and print the steps and the share of a core used."""
     me = identities.named(IDENTITY, TRUST_DOMAIN)
     manager = CertificateManager(directory, me)
     manager.load_or_generate()

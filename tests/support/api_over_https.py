@@ -1,4 +1,4 @@
-"""The API server of `api_server` over HTTPS: with an authority of its own, tokens and watches."""
+"""Serves the API server of `api_server` over HTTPS, with its own CA, tokens and watches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RESOURCES: Object = {
 
 
 def _resource(plural: str, kind: str) -> Object:
-    """A resource of namespaces, as discovery tells of it."""
+    """A namespaced resource, as the API server lists it in discovery."""
     return {
         "name": plural,
         "singularName": kind.lower(),
@@ -90,24 +90,24 @@ DISCOVERY: dict[str, Object] = {
     },
     "/apis/certificates.k8s.io/v1": RESOURCES,
 }
-"""What kopf asks before it watches anything."""
+"""Discovery answers by path: what kopf requests before it watches anything."""
 
 
 @dataclass
 class Served:
-    """An API server that can be reached."""
+    """An API server that listens on loopback."""
 
     server: ApiServer
     port: int
     directory: Path
-    """Of the service account of `account`."""
+    """Holds ``ca.crt``, and the directories of the service accounts that `account` writes."""
     connections: int = 0
     watches: int = 0
     breaks: list[str] = field(default_factory=list)
-    """What the next requests meet instead of an answer: `close`, `500`, `429`, `text`, `hang`."""
+    """How the next requests fail, in order: `close`, `500`, `429` or `text`."""
 
     def account(self, user: str, *, namespace: str = "fleet", name: str = "") -> Account:
-        """A service account as it is mounted into the pod of a user of the server."""
+        """Write the files of a service account, as Kubernetes mounts them into a pod."""
         directory = self.directory / (name or user.replace("/", "+"))
         directory.mkdir(exist_ok=True)
         (directory / "token").write_text(f"{user}\n")
@@ -118,70 +118,73 @@ class Served:
 
 @asynccontextmanager
 async def served(server: ApiServer, directory: Path) -> AsyncIterator[Served]:
-    """Serve on a free port of loopback, until the block ends."""
-    made = Served(server, 0, directory)
+    """Serve the API server on a free port of loopback until the block ends."""
+    result = Served(server, 0, directory)
     application = web.Application()
-    application.router.add_route("*", "/{rest:.*}", _handler(made))
+    application.router.add_route("*", "/{rest:.*}", _handler(result))
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=certified(directory))
     await site.start()
-    made.port = runner.addresses[0][1]
+    result.port = runner.addresses[0][1]
     try:
-        yield made
+        yield result
     finally:
         await runner.cleanup()
 
 
-def _handler(made: Served) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handler(served: Served) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     seen: set[int] = set()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if id(request.transport) not in seen:
             seen.add(id(request.transport))
-            made.connections += 1
-        if made.breaks:
-            return await _broken(made.breaks.pop(0), request)
+            served.connections += 1
+        if served.breaks:
+            return await _broken(served.breaks.pop(0), request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        user = made.server.users.get(token)
+        user = served.server.users.get(token)
         if scheme != "Bearer" or user is None:
             return web.json_response({"message": "Unauthorized", "code": 401}, status=401)
         if request.path in DISCOVERY:
             return web.json_response(DISCOVERY[request.path])
         query = dict(request.query)
         if query.pop("watch", "") in ("1", "true"):
-            return await _watched(made, request, query)
+            return await _watched(served, request, query)
         body = json.loads(await request.read() or b"null")
-        status, told = made.server.answer(user, request.method, request.path, body, query)
-        return web.json_response(told, status=status)
+        status, result = served.server.answer(user, request.method, request.path, body, query)
+        return web.json_response(result, status=status)
 
     return handle
 
 
-async def _watched(made: Served, request: web.Request, query: dict[str, str]) -> web.StreamResponse:
-    user = made.server.users[request.headers["Authorization"].removeprefix("Bearer ")]
-    if not made.server.allows(user, "WATCH", request.path):
+async def _watched(
+    served: Served, request: web.Request, query: dict[str, str]
+) -> web.StreamResponse:
+    user = served.server.users[request.headers["Authorization"].removeprefix("Bearer ")]
+    if not served.server.allows(user, "WATCH", request.path):
         message = f"{user.username} cannot watch {request.path}"
         return web.json_response({"message": message, "code": 403}, status=403)
-    made.watches += 1
+    served.watches += 1
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     lasts_s = query.pop("timeoutSeconds", "3600")
     if not lasts_s.isdecimal():
         message = f'strconv.ParseInt: parsing "{lasts_s}": invalid syntax'
         return web.json_response({"message": message, "code": 400}, status=400)
-    changes = made.server.changes(user, request.path, query, float(lasts_s))
+    changes = served.server.changes(user, request.path, query, float(lasts_s))
     try:
         await response.prepare(request)
         async for change in changes:
             line = json.dumps({"type": change.type, "object": change.object}).encode() + b"\n"
-            # In two pieces: a reader must not take a piece for a line.
+            # The line is sent in two pieces, so that a reader that takes each piece for a line
+            # fails.
             await response.write(line[:40])
             await response.write(line[40:])
     except Refusal as refusal:
         line = json.dumps({"type": "ERROR", "object": refusal.body}).encode() + b"\n"
         await response.write(line)
     except ConnectionResetError:
-        pass  # whoever watched has gone
+        pass  # the watching client closed its connection
     finally:
         await changes.aclose()
     return response
@@ -203,9 +206,9 @@ async def _broken(how: str, request: web.Request) -> web.StreamResponse:
 
 
 def certified(directory: Path) -> ssl.SSLContext:
-    """TLS of a server on loopback; its authority is put into the directory as ``ca.crt``.
+    """Return the TLS context of a server on loopback; write its CA to ``ca.crt`` in a folder.
 
-    The authority names no key of its own, as many of real clusters do not.
+    The CA certificate has no key identifier, like the CAs of many real clusters.
     """
     key, ca_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _certificate("cluster", ca_key, "cluster", ca_key, is_authority=True)

@@ -1,9 +1,9 @@
-"""A Kubernetes API server, as far as the operator and pods use one.
+"""A Kubernetes API server in memory, with the parts that the operator and pods use.
 
-`ApiServer` holds the objects and knows the rules that matter: resource versions and conflicts,
-names that are taken, what `/approval` and `/status` of a signing request let pass, ConfigMaps that
-are immutable, generations, server-side apply, who may do what.  `Caller` is an `Api` that speaks
-to it directly; `api_over_https.served` has the same over HTTPS.
+`ApiServer` holds the objects and applies the API server's rules: resource versions and conflicts,
+unique names, what `/approval` and `/status` of a signing request may change, immutable ConfigMaps,
+generations, server-side apply, and permissions. `Caller` is an `Api` that calls it directly;
+`api_over_https.served` serves it over HTTPS.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLLECTIONS = (
 
 @dataclass(frozen=True)
 class User:
-    """Whom a token belongs to, as the API server finds out."""
+    """The user that the API server finds for a token."""
 
     username: str
     groups: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ ADMIN = User("admin", ("system:masters",))
 
 
 def a_pod_user(namespace: str, account: str, pod: str, uid: str) -> User:
-    """A service account with a token that is bound to a pod."""
+    """The user of a service account whose token is bound to a pod."""
     return User(
         f"system:serviceaccount:{namespace}:{account}",
         ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
@@ -53,7 +53,7 @@ def a_pod_user(namespace: str, account: str, pod: str, uid: str) -> User:
 
 
 class Refusal(Exception):
-    """An answer that is a Status, not an object."""
+    """An error answer of the API server: a Kubernetes Status instead of an object."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -69,43 +69,43 @@ Allows = Callable[[User, str, str], bool]
 
 
 class ApiServer:
-    """All objects, by the path of their collection and their name."""
+    """All objects, by the path of their collection and by name."""
 
     def __init__(self, allows: Allows = lambda user, verb, path: True) -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.users: dict[str, User] = {"admin": ADMIN}
         self.uses: set[tuple[str, str, str]] = set()
-        """Who may use which client identity: user, namespace of the fleet, name."""
+        """Who may use which client identity, as (user, namespace of the fleet, identity name)."""
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
         self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
-        """Why an applied object is not let pass, as by a quota or its validation."""
+        """Returns why an applied object is refused, as by a quota; empty when accepted."""
         self.is_away = False
         self.refused = 0
-        """Requests that it has not answered because it was away."""
+        """Number of requests that got no answer because the server was away."""
         self._versions = itertools.count(1)
         self._watchers: set[asyncio.Queue[tuple[str, str, Object]]] = set()
 
     # --- what tests do ----------------------------------------------------------------------------
 
-    def put(self, collection: str, made: Object) -> Object:
-        """Have an object, by no request."""
-        return self._stored(collection, copy.deepcopy(made), "ADDED")
+    def put(self, collection: str, item: Object) -> Object:
+        """Store an object without a request."""
+        return self._stored(collection, copy.deepcopy(item), "ADDED")
 
     def pod(self, namespace: str, name: str, account: str, *, uid: str = "") -> str:
-        """Have a pod, and a token that is its name; its uid."""
+        """Store a pod and a token ``<namespace>/<name>`` for it; return the pod's uid."""
         uid = uid or str(uuid.uuid4())
-        made = {
+        pod = {
             "metadata": {"name": name, "namespace": namespace, "uid": uid},
             "spec": {"serviceAccountName": account},
             "status": {"phase": "Running"},
         }
-        self.put(f"/api/v1/namespaces/{namespace}/pods", made)
+        self.put(f"/api/v1/namespaces/{namespace}/pods", pod)
         self.users[f"{namespace}/{name}"] = a_pod_user(namespace, account, name, uid)
         return uid
 
     def namespace(self, name: str, **labels: str) -> None:
-        """Have a namespace with these labels."""
+        """Store a namespace with these labels."""
         self.put(NAMESPACES, {"metadata": {"name": name, "labels": dict(labels)}})
 
     def all(self, collection: str) -> list[Object]:
@@ -116,7 +116,7 @@ class ApiServer:
     def answer(
         self, user: User, method: str, path: str, body: Object | None, query: Mapping[str, str]
     ) -> tuple[int, Object]:
-        """One request of one user."""
+        """Answer one request of one user: the HTTP status and the body."""
         self.calls.append((method, path))
         try:
             if not self.allows(user, method, path):
@@ -174,7 +174,7 @@ class ApiServer:
         return self._stored(collection, body, "ADDED")
 
     def _may(self, spec: Object) -> bool:
-        """The answer to a review of access: it is about client identities alone."""
+        """Answer an access review; only reviews of client identities are supported."""
         asked = spec["resourceAttributes"]
         what = (asked["verb"], asked["group"], asked["resource"])
         assert what == ("use", "midstreamer.dev", "clientidentities")
@@ -186,42 +186,42 @@ class ApiServer:
             raise _conflict(found["metadata"]["name"])
         if found.get("immutable"):
             raise Refusal(422, "Invalid", "data: Forbidden: field is immutable")
-        made = copy.deepcopy(found)
+        changed = copy.deepcopy(found)
         if part == "approval":
-            _approve(made, body)
+            _approve(changed, body)
         elif part == "status":
-            _sign(made, body)
+            _sign(changed, body)
         elif collection == naming.REQUESTS:
-            made["metadata"] = body["metadata"]
+            changed["metadata"] = body["metadata"]
         else:
-            made = body
-        return self._stored(collection, made, "MODIFIED")
+            changed = body
+        return self._stored(collection, changed, "MODIFIED")
 
     def _applied(
         self, collection: str, name: str, found: Object | None, body: Object, part: str
     ) -> Object:
-        """Server-side apply by one manager who forces: what is named is so, the rest stays.
+        """Server-side apply by a single manager with force: set the given fields and keep the rest.
 
-        The real one also takes away what its manager named before and does not any more.
+        The real API server also removes fields that the manager set before and no longer sends.
         """
         if body.get("metadata", {}).get("name") != name or not body.get("kind"):
             raise Refusal(400, "BadRequest", "apply needs the kind, and the name of the path")
-        if told := self.rejects(collection, body):
-            raise Refusal(422, "Invalid", told)
+        if reason := self.rejects(collection, body):
+            raise Refusal(422, "Invalid", reason)
         if part == "status":
             if found is None:
                 raise Refusal(404, "NotFound", f"{collection}/{name} not found")
-            made = {**found, "status": _merged(found.get("status", {}), body["status"])}
+            merged = {**found, "status": _merged(found.get("status", {}), body["status"])}
         elif found is None:
             return self._stored(collection, body, "ADDED")
         else:
-            made = _merged(found, {key: body[key] for key in body if key != "status"})
-        if made == found:
+            merged = _merged(found, {key: body[key] for key in body if key != "status"})
+        if merged == found:
             return copy.deepcopy(found)  # no write, no new version, no event
-        return self._stored(collection, made, "MODIFIED")
+        return self._stored(collection, merged, "MODIFIED")
 
     def _listed(self, path: str, query: Mapping[str, str]) -> Object:
-        items = [one for one in self.all(path) if _is_selected(one, query)]
+        items = [item for item in self.all(path) if _is_selected(item, query)]
         limit, begin = int(query.get("limit", 0)), int(query.get("continue", 0))
         page = items[begin : begin + limit] if limit else items
         meta: Object = {"resourceVersion": str(next(self._versions))}
@@ -229,42 +229,42 @@ class ApiServer:
             meta["continue"] = str(begin + limit)
         return {"kind": "List", "metadata": meta, "items": copy.deepcopy(page)}
 
-    def _stored(self, collection: str, made: Object, type: str) -> Object:
-        meta = made.setdefault("metadata", {})
+    def _stored(self, collection: str, item: Object, type: str) -> Object:
+        meta = item.setdefault("metadata", {})
         meta.setdefault("uid", str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         before = self.objects.get(collection, {}).get(meta["name"])
-        is_same = before is not None and before.get("spec") == made.get("spec")
+        is_same = before is not None and before.get("spec") == item.get("spec")
         generation = 0 if before is None else before["metadata"].get("generation", 0)
         meta["generation"] = generation if is_same else generation + 1
         meta["resourceVersion"] = str(next(self._versions))
-        self.objects.setdefault(collection, {})[meta["name"]] = made
-        self._tell(type, collection, made)
-        return copy.deepcopy(made)
+        self.objects.setdefault(collection, {})[meta["name"]] = item
+        self._tell(type, collection, item)
+        return copy.deepcopy(item)
 
-    def _tell(self, type: str, collection: str, made: Object) -> None:
+    def _tell(self, type: str, collection: str, item: Object) -> None:
         for watcher in self._watchers:
-            watcher.put_nowait((type, collection, copy.deepcopy(made)))
+            watcher.put_nowait((type, collection, copy.deepcopy(item)))
 
     async def changes(
         self, user: User, path: str, query: Mapping[str, str], lasts_s: float
     ) -> AsyncGenerator[Change, None]:
-        """A watch: what is there, unless it begins at a version, and then what changes."""
+        """Yield the changes of a watch: first all objects, unless a resource version is given."""
         self.calls.append(("WATCH", path))
         if not self.allows(user, "WATCH", path):
             raise Refusal(403, "Forbidden", f"{user.username} cannot watch {path}")
         queue: asyncio.Queue[tuple[str, str, Object]] = asyncio.Queue()
         if not query.get("resourceVersion"):
-            for one in self.all(path):
-                queue.put_nowait(("ADDED", path, copy.deepcopy(one)))
+            for item in self.all(path):
+                queue.put_nowait(("ADDED", path, copy.deepcopy(item)))
         self._watchers.add(queue)
         try:
             until_s = asyncio.get_running_loop().time() + lasts_s
             while True:
                 async with asyncio.timeout_at(until_s):
-                    change, collection, made = await queue.get()
-                if collection == path and _is_selected(made, query):
-                    yield Change(change, made)
+                    change, collection, changed = await queue.get()
+                if collection == path and _is_selected(changed, query):
+                    yield Change(change, changed)
         except TimeoutError:
             return
         finally:
@@ -273,7 +273,7 @@ class ApiServer:
 
 @dataclass
 class Caller:
-    """An `Api` of one user that needs no network."""
+    """An `Api` of one user that calls the server directly, without a network."""
 
     server: ApiServer
     user: User = ADMIN
@@ -288,8 +288,8 @@ class Caller:
     ) -> Answer:
         await asyncio.sleep(0)
         self._check_there(f"{method} {path}")
-        status, told = self.server.answer(self.user, method, path, body, query or {})
-        return Answer(f"{method} {path}", status, told)
+        status, result = self.server.answer(self.user, method, path, body, query or {})
+        return Answer(f"{method} {path}", status, result)
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
@@ -308,7 +308,7 @@ class Caller:
             raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
-# --- the rules of the real one --------------------------------------------------------------------
+# --- the rules of the real API server -------------------------------------------------------------
 
 
 def _is_collection(path: str) -> bool:
@@ -316,30 +316,30 @@ def _is_collection(path: str) -> bool:
     return plural in COLLECTIONS or path == naming.REQUESTS
 
 
-def _is_selected(one: Object, query: Mapping[str, str]) -> bool:
+def _is_selected(item: Object, query: Mapping[str, str]) -> bool:
     where = {
-        "metadata.name": one["metadata"]["name"],
-        "spec.signerName": one.get("spec", {}).get("signerName"),
-        "involvedObject.uid": one.get("involvedObject", {}).get("uid"),
+        "metadata.name": item["metadata"]["name"],
+        "spec.signerName": item.get("spec", {}).get("signerName"),
+        "involvedObject.uid": item.get("involvedObject", {}).get("uid"),
     }
     key, _, value = query.get("fieldSelector", "").partition("=")
     if key and where[key] != value:
         return False
-    labels = one["metadata"].get("labels", {})
+    labels = item["metadata"].get("labels", {})
     wanted = [each.partition("=") for each in query.get("labelSelector", "").split(",") if each]
     return all(labels.get(key) == value if value else key in labels for key, _, value in wanted)
 
 
-def _merged(there: Object, wanted: Object) -> Object:
-    """Maps by key; lists are replaced, which is enough for one manager."""
-    made = dict(there)
+def _merged(found: Object, wanted: Object) -> Object:
+    """Merge maps key by key and replace lists, which is enough for a single manager."""
+    merged = dict(found)
     for key, value in wanted.items():
-        old = made.get(key)
+        old = merged.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
-            made[key] = _merged(old, value)
+            merged[key] = _merged(old, value)
         else:
-            made[key] = value
-    return made
+            merged[key] = value
+    return merged
 
 
 def _check_request(spec: Object) -> None:
@@ -349,32 +349,32 @@ def _check_request(spec: Object) -> None:
         raise Refusal(422, "Invalid", "spec.usages: Required value")
 
 
-def _conditions(one: Object) -> dict[str, Any]:
-    return {each["type"]: each for each in one.get("status", {}).get("conditions", [])}
+def _conditions(request: Object) -> dict[str, Any]:
+    return {each["type"]: each for each in request.get("status", {}).get("conditions", [])}
 
 
-def _approve(made: Object, body: Object) -> None:
-    """`/approval` changes conditions alone; what was approved or denied stays so."""
-    before, wanted = _conditions(made), _conditions(body)
+def _approve(request: Object, body: Object) -> None:
+    """Change the conditions of a request through `/approval`; Approved and Denied are final."""
+    before, wanted = _conditions(request), _conditions(body)
     for each in ("Approved", "Denied"):
         if each in before and before[each] != wanted.get(each):
             raise Refusal(422, "Invalid", f"status.conditions: {each} may not be changed")
     if "Approved" in wanted and "Denied" in wanted:
         raise Refusal(422, "Invalid", "status.conditions: Approved and Denied exclude each other")
     _check_conditions(wanted)
-    made.setdefault("status", {})["conditions"] = list(wanted.values())
+    request.setdefault("status", {})["conditions"] = list(wanted.values())
 
 
-def _sign(made: Object, body: Object) -> None:
-    """`/status` adds Failed and a certificate; it neither approves nor denies."""
-    before, wanted = _conditions(made), _conditions(body)
+def _sign(request: Object, body: Object) -> None:
+    """Add Failed and a certificate through `/status`, which may neither approve nor deny."""
+    before, wanted = _conditions(request), _conditions(body)
     if {*wanted} - {"Failed"} != {*before} - {"Failed"}:
         raise Refusal(422, "Invalid", "status.conditions: /status neither approves nor denies")
     _check_conditions(wanted)
-    had, has = (one.get("status", {}).get("certificate") for one in (made, body))
+    had, has = (each.get("status", {}).get("certificate") for each in (request, body))
     if had and had != has:
         raise Refusal(422, "Invalid", "status.certificate: field is immutable")
-    made["status"] = {**body.get("status", {}), "conditions": list(wanted.values())}
+    request["status"] = {**body.get("status", {}), "conditions": list(wanted.values())}
 
 
 def _check_conditions(conditions: Mapping[str, Any]) -> None:
@@ -384,7 +384,7 @@ def _check_conditions(conditions: Mapping[str, Any]) -> None:
 
 
 async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
-    """Wait until something holds that has no event; the test fails when it does not."""
+    """Wait until a condition holds that signals no event; raise TimeoutError after ``within_s``."""
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110 - what is watched has no event
+        while not holds():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.001)

@@ -1,13 +1,13 @@
-"""The version before: its wheels, built from git and unpacked, so that tests can run its processes.
+"""Builds the previous version from git, so that tests can run its processes.
 
-`tests/version-before` pins the commit.  Both wheels are built offline with hatchling and unpacked
-into ``.before/<commit>-<python>`` at the root of the checkout; that happens once, under a lock, and
-takes a few seconds.  A process of that version is ``sys.executable -m midstreamer …`` with
-`environment()`: PYTHONPATH comes before the site-packages that name the checkout.
+`tests/version-before` pins the commit. Both wheels are built offline with hatchling and unpacked
+into ``.before/<commit>-<python>`` at the root of the checkout. That happens once, under a lock, and
+takes a few seconds. Run a process of that version as ``sys.executable -m midstreamer …`` with
+`environment()`: PYTHONPATH comes before the site-packages that point to the checkout.
 
-The kernels of that version compile for themselves, because numba keeps machine code beside the
-sources.  Where both versions compile the same sources, the code of this checkout is copied;
-elsewhere the kernels are compiled once, here, and not by each process that starts.
+numba keeps machine code beside the sources, so the previous version has its own compiled kernels.
+Where both versions have the same kernel sources, the compiled code of this checkout is copied.
+Otherwise the kernels are compiled here once, and not by each process that starts.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PROBE = "from midstreamer_kernels.native import compiling; print(compiling.SOURC
 
 
 def commit() -> str:
-    """The commit of the version before."""
+    """Return the pinned commit of the previous version."""
     return PINNED.read_text(encoding="ascii").strip()
 
 
 @functools.cache
 def unpacked() -> Path:
-    """The folder that holds the packages of the version before; built if it is not there."""
+    """Return the folder with the previous version's packages; build it if it is missing."""
     folder = BUILT / f"{commit()}-py{sys.version_info.major}{sys.version_info.minor}"
     if not folder.exists():
         BUILT.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def unpacked() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What a process of the version before needs in its environment."""
+    """Return the environment variables that a process of the previous version needs."""
     return {"PYTHONPATH": str(unpacked())}
 
 
@@ -65,14 +65,14 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _make(folder: Path) -> None:
-    """Build in a temporary folder and rename it, so that half a build is never found."""
-    with tempfile.TemporaryDirectory(dir=BUILT) as made:
-        sources, packages = Path(made, "sources"), Path(made, "packages")
+    """Build in a temporary folder and rename it, so that no process finds an unfinished build."""
+    with tempfile.TemporaryDirectory(dir=BUILT) as temporary:
+        sources, packages = Path(temporary, "sources"), Path(temporary, "packages")
         export(commit(), sources)
         for part in PARTS:
-            _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", made],
+            _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", temporary],
                  sources / part, BUILD_S)  # fmt: skip
-        for wheel in sorted(Path(made).glob("*.whl")):
+        for wheel in sorted(Path(temporary).glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(packages)
         _give_machine_code(packages)
@@ -80,7 +80,7 @@ def _make(folder: Path) -> None:
 
 
 def export(revision: str, target: Path, *, root: Path = ROOT) -> None:
-    """Write the files of a commit; say what to do when the clone does not have it."""
+    """Write the files of a commit to ``target``; LookupError when the clone lacks it."""
     archive = subprocess.run(
         ["git", "-c", "safe.directory=*", "archive", "--format=tar", revision, *PARTS],
         cwd=root,
@@ -101,19 +101,19 @@ def export(revision: str, target: Path, *, root: Path = ROOT) -> None:
 
 
 def _give_machine_code(packages: Path) -> None:
-    """Copy the compiled kernels of this checkout if they fit, else compile them."""
+    """Copy the compiled kernels of this checkout if the sources are equal, else compile them."""
     here = Path(midstreamer_kernels.__file__).parent
-    there = packages / "midstreamer_kernels"
+    target = packages / "midstreamer_kernels"
     if _sources_digest(here.parent) == _sources_digest(packages):
         for code in here.rglob("*.nb[ic]"):
-            _copy_code(code, there / code.relative_to(here))
-    # With everything copied this takes as long as loading it; a signature that lacks is compiled.
+            _copy_code(code, target / code.relative_to(here))
+    # If everything was copied, this only loads the code. A missing signature is compiled.
     words = [sys.executable, "-m", "midstreamer_kernels", "warm", "--searches"]
     _run(words, packages, COMPILE_S, PYTHONPATH=str(packages))
 
 
 def _copy_code(code: Path, target: Path) -> None:
-    """Copy one file of numba's cache; numba compares the time of the source with its index."""
+    """Copy a file of numba's cache, and the source's time, which numba compares with its index."""
     target.parent.mkdir(exist_ok=True)
     shutil.copy2(code, target)
     name = f"{code.name.partition('.')[0]}.py"
@@ -121,7 +121,7 @@ def _copy_code(code: Path, target: Path) -> None:
 
 
 def _sources_digest(packages: Path) -> str:
-    """What names the machine code of the kernels in a folder."""
+    """Return the digest of the kernel sources in a folder, which names their machine code."""
     words = [sys.executable, "-c", PROBE]
     return _run(words, packages, BUILD_S, PYTHONPATH=str(packages)).strip()
 

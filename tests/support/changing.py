@@ -1,4 +1,4 @@
-"""Changes one stored value at a time: every column of every table, by what its type allows."""
+"""Changes one stored value at a time, in every column of every table, to test the audit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDER BY c.table_name, c.ordinal_position
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the schema, as PostgreSQL tells it."""
+    """One column of the schema, as PostgreSQL describes it."""
 
     table: str
     name: str
@@ -32,21 +32,21 @@ class Column:
 
 
 async def every_column(connection: Any) -> list[Column]:
-    """All columns of all tables; a new one is in the list by itself."""
+    """Return all columns of all tables, as read from the database."""
     return [Column(*row) for row in await connection.fetch(_COLUMNS)]
 
 
 async def rows_of(
     connection: Any, table: str, chosen: Callable[[Any], bool] = lambda _: True
 ) -> list[Any]:
-    """The first, middle and last of the chosen rows of a table, each with its ``ctid``."""
+    """Return the first, middle and last of the chosen rows of a table, each with its ``ctid``."""
     every = await connection.fetch(f"SELECT ctid, * FROM {table} ORDER BY 2, 3")
     found = [row for row in every if chosen(row)]
     return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
 
 
 def others(column: Column, value: Any) -> list[Any]:
-    """Values that a column could hold instead of this one."""
+    """Return values that the column could hold instead of ``value``."""
     return [each for each in _others(column, value) if each != value]
 
 
@@ -73,7 +73,7 @@ def _others(column: Column, value: Any) -> Iterator[Any]:
 
 
 def _other_json(value: Any) -> Iterator[str]:
-    """The document with one of its values changed, each in turn."""
+    """Yield copies of the JSON document, each with one value changed or added."""
     if not isinstance(value, dict):
         yield json.dumps([value])
         return
@@ -83,7 +83,7 @@ def _other_json(value: Any) -> Iterator[str]:
 
 
 async def change(connection: Any, column: Column, place: str, value: Any) -> bool:
-    """Store another value, past all foreign keys; False where PostgreSQL itself refuses it."""
+    """Store another value with foreign keys off; return False where PostgreSQL refuses it."""
     cast = "::text::jsonb" if column.kind == "jsonb" else ""
     query = f"UPDATE {column.table} SET {column.name} = $1{cast} WHERE ctid = $2"
     try:

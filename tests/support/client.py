@@ -1,4 +1,4 @@
-"""Builders around the client: a coordinator that follows a script, decisions, small files."""
+"""Builders for tests of the client: a coordinator with scripted answers, decisions, small files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400_000_000
 
 
 class Script:
-    """What a coordinator answers, one entry a request; the last one is repeated."""
+    """A coordinator's answers, one for each request; the last answer repeats."""
 
     def __init__(self, *answers: frames.Answer | MidstreamerError) -> None:
         self.answers = list(answers)
@@ -32,7 +32,7 @@ class Script:
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
         if isinstance(frame, frames.Lookup) and not frame.experience_ids:
-            return frames.Experiences()  # each new link asks where the other coordinators are
+            return frames.Experiences()  # a new link looks up the other coordinators
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, MidstreamerError):
@@ -53,15 +53,18 @@ async def serve(network: MemoryNetwork, name: str, script: Script) -> Listener:
 async def scripted(
     *scripts: Script, silent: Sequence[str] = (), deadline_s: float = 5.0
 ) -> AsyncIterator[AsyncClient]:
-    """A client of one scripted coordinator for each script; ``silent`` ones come first."""
+    """A client with one scripted coordinator for each script.
+
+    The client tries the addresses in ``silent``, where nothing listens, first.
+    """
     network = MemoryNetwork()
     names = [f"c{number}" for number in range(1, len(scripts) + 1)]
     servers = [await serve(network, *each) for each in zip(names, scripts, strict=True)]
     addresses = [*silent, *(f"{name}:1" for name in names)]
-    made = AsyncClient(a_carrier(network), addresses, deadline_s=deadline_s, policy=QUICK)
+    client = AsyncClient(a_carrier(network), addresses, deadline_s=deadline_s, policy=QUICK)
     try:
-        async with made as client:
-            yield client
+        async with client as opened:
+            yield opened
     finally:
         for server in servers:
             await server.close()

@@ -1,6 +1,6 @@
-"""Names what this process compiles of the kernels; as a plugin of pytest it says so at the end.
+"""Records which kernels this process compiles; as a pytest plugin it prints them at the end.
 
-What comes from a cache is not compiled and does not count.
+A kernel that is loaded from numba's cache is not compiled and is not recorded.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from numba.core import event
 
 
 class Compilations(event.Listener):
-    """Keeps the names of functions that numba compiles."""
+    """Keeps the names of the kernel functions that numba compiles."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def on_start(self, event: Any) -> None:
-        """Numba begins to compile a function."""
+        """Record the function that numba begins to compile."""
         function = event.data["dispatcher"].py_func
         if function.__module__.startswith("midstreamer_kernels."):
             self.names.append(f"{function.__module__}.{function.__name__}")
 
     def on_end(self, event: Any) -> None:
-        """It is done."""
+        """Do nothing: the function was recorded at the start."""
 
 
 COMPILED = Compilations()
@@ -32,5 +32,5 @@ event.register("numba:compile", COMPILED)  # type: ignore[no-untyped-call]
 
 
 def pytest_sessionfinish() -> None:
-    """Say what was compiled while the tests ran."""
+    """Print what was compiled while the tests ran."""
     sys.stdout.write(f"\ncompiled: {COMPILED.names}\n")

@@ -1,4 +1,4 @@
-"""`midstreamer postgres` as a process of a test, with an authority of its own."""
+"""Runs `midstreamer postgres` as a process of a test, with its own certificate authority."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tests.support.security import DOMAIN
 WORD = "a-password-of-the-test-0123456789"
 NAMES = ("localhost", "db.test")
 PUBLIC_PYTHON = "/usr/bin/python3"
-"""One that any user may run; that of a test may be below a closed folder."""
+"""A Python that any user may run; the one of the test may be in a folder that is not readable."""
 
 
 @dataclass
 class Database:
-    """One process, and who it trusts."""
+    """One `midstreamer postgres` process, with its files, ports and certificate authority."""
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     before: Sequence[str] = ()
-    """Words before the command: what runs it."""
+    """Words before the command, for a program that starts the command."""
     uid: int = 0
-    """Whose files it reads; without ``before`` it runs as this user."""
+    """User id that owns the files; without ``before`` the process also runs as this user."""
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     health: str = ""
@@ -52,7 +52,7 @@ class Database:
         self.certs.mkdir(exist_ok=True)
         if not files.authority_path(self.certs).exists():
             files.init_authority(self.certs, DOMAIN)
-        self.tell_password(WORD)
+        self.set_password(WORD)
 
     @property
     def certs(self) -> Path:
@@ -63,8 +63,8 @@ class Database:
         return self.folder / "data"
 
     @property
-    def said(self) -> str:
-        """All that it and its server have written."""
+    def log(self) -> str:
+        """Everything that the process and its PostgreSQL server have logged."""
         return (self.folder / "postgres.log").read_text()
 
     @property
@@ -73,11 +73,11 @@ class Database:
 
     @property
     def home(self) -> Path:
-        """Where its data really are."""
+        """The directory in which the data really are."""
         return EmbeddedServer(self.data).home
 
-    def tell_password(self, word: str) -> None:
-        """Replace the file, as Kubernetes does."""
+    def set_password(self, word: str) -> None:
+        """Replace the password file by renaming, as Kubernetes does."""
         new = self.folder / "password.new"
         new.write_text(f"{word}\n")
         new.chmod(0o600)
@@ -86,7 +86,7 @@ class Database:
         new.replace(self.folder / "password")
 
     def start(self) -> None:
-        """Start it, and do not wait."""
+        """Start the process without waiting until it is ready."""
         given = {
             "listen": f"127.0.0.1:{self.port}",
             "names": ",".join(NAMES),
@@ -121,27 +121,27 @@ class Database:
             )
 
     async def ready(self) -> None:
-        """Wait until it says that it is."""
+        """Wait until the readiness probe answers ok; fail with the log when the process ended."""
 
         async def well() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, self.said
+            assert self.process.poll() is None, self.log
             return (await readiness(self.health)).startswith("ok")
 
         try:
             await until(well, "PostgreSQL to be ready")
         except AssertionError as error:
-            error.add_note(f"{await readiness(self.health)}\n{self.said}")
+            error.add_note(f"{await readiness(self.health)}\n{self.log}")
             raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Signal it and wait for its end; its exit code."""
+        """Send a signal, wait for the process to end, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(how)
         return self.process.wait(20)
 
     def erase(self) -> None:
-        """Leave nothing."""
+        """Stop the process and remove its data."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop()
@@ -149,16 +149,16 @@ class Database:
             self.process.wait()
         if not self.uid:
             setup = service.set_up(PostgresSettings())
-            with ThreadPoolExecutor(1) as thread:  # the test's own thread may run a loop
+            with ThreadPoolExecutor(1) as thread:  # the test's thread may already run an event loop
                 thread.submit(asyncio.run, EmbeddedServer(self.data, setup=setup).erase()).result()
 
     def trust(self) -> ssl.SSLContext:
-        """As sync with the fleet's trust has it."""
+        """Return the TLS context with which sync connects: it trusts the fleet's authority."""
         return tls.dialling(files.certificates_in(files.trust_path(self.certs)))
 
     @asynccontextmanager
     async def connected(self, **changes: Any) -> AsyncIterator[Any]:
-        """A connection with the right password, but for what is changed."""
+        """A connection with the right password; ``changes`` replaces connection arguments."""
         given = {"dsn": self.dsn, "password": WORD, "ssl": self.trust(), "timeout": 10, **changes}
         connection = await asyncpg.connect(**given)
         try:
@@ -167,17 +167,17 @@ class Database:
             connection.terminate()
 
     async def ask(self, query: str, **changes: Any) -> Any:
-        """The one value that a query gives."""
+        """Return the single value that a query gives."""
         async with self.connected(**changes) as connection:
             return await connection.fetchval(query)
 
 
 @contextmanager
 def a_database(folder: Path, **given: Any) -> Iterator[Database]:
-    """A process that was started; nothing of it is left after."""
-    made = Database(folder, **given)
+    """A started `midstreamer postgres` process; it and its data are removed afterwards."""
+    database = Database(folder, **given)
     try:
-        made.start()
-        yield made
+        database.start()
+        yield database
     finally:
-        made.erase()
+        database.erase()

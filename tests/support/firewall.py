@@ -1,12 +1,12 @@
-"""A firewall rule that drops UDP in the network namespace of this process.
+"""Adds a firewall rule that drops UDP in the network namespace of this process.
 
-    python -m tests.support.firewall      then `drop` or `allow` on its input, a line each
+    python -m tests.support.firewall      then `drop` or `allow` on its input, one per line
 
-It stays, so that a rule is in within milliseconds of being asked for, and answers each line with
-`done`. Nobody is told that a datagram was dropped.
+The process keeps running, so that a rule is active within milliseconds of the request. It answers
+each line with `done`. Senders get no notice that a datagram was dropped.
 
-The rule is one of nftables, put in by netlink, so that no package of the system is needed. Run it
-in a namespace of its own alone: see `tests.support.networks`.
+The rule is an nftables rule, added over netlink, so that no system package is needed. Run this only
+in a separate network namespace: see `tests.support.networks`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyroute2.nftables.main import NFTables
 
 TABLE, CHAIN = "midstreamer-tests", "input"
 INET = 1
-"""Of both IP versions (NFPROTO_INET)."""
+"""Rules for both IP versions (NFPROTO_INET)."""
 DROP, ACCEPT = 0, 1
 UDP = b"\x11"
 
@@ -36,15 +36,15 @@ def drop_udp() -> None:
 
 
 def allow_udp() -> None:
-    """Take the rule away."""
+    """Remove the rule that drops UDP."""
     with NFTables(nfgen_family=INET) as rules:
         rules.table("del", name=TABLE)
 
 
 def main() -> None:
-    """Do what each line says, until there are no more."""
+    """Carry out each input line until the input ends."""
     for line in sys.stdin:
-        verb = line.strip()  # or `ready`, which only asks for the answer
+        verb = line.strip()  # `ready` changes nothing and only requests the answer
         if verb == "drop":
             drop_udp()
         elif verb == "allow":

@@ -1,4 +1,4 @@
-"""A whole fleet in one process: real services on a memory network and a memory store."""
+"""A fleet in one process: real services on a memory network and a memory store."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def carrier(
 
 @dataclass
 class Fleet:
-    """Everything that runs; services are started and stopped by name, at will."""
+    """A fleet whose services a test starts and stops by name."""
 
     network: MemoryNetwork
     store: Store
     shard_points: int = 256
     lease_s: float = 0.6
     allowlist: Listed | None = None
-    """Of the coordinators."""
+    """The allowlist of the coordinators."""
     services: dict[str, AgentService | CoordinatorService | SyncService] = field(
         default_factory=dict
     )
@@ -64,8 +64,8 @@ class Fleet:
         config = SyncSettings(
             listen=SYNC_ADDRESS, shard_points=self.shard_points, lease_s=self.lease_s
         )
-        made = SyncService(config, carrier(self.network, Kind.SYNC, "s1"), self.store)
-        await self._start("s1", made)
+        service = SyncService(config, carrier(self.network, Kind.SYNC, "s1"), self.store)
+        await self._start("s1", service)
 
     async def start_agent(self, name: str, *, engine: str = "auto", searches_max: int = 64) -> None:
         config = AgentSettings(
@@ -105,14 +105,14 @@ class Fleet:
         return service
 
     async def stop(self, name: str) -> None:
-        """End a service as SIGTERM would: cancelled, and given the time it takes."""
+        """Cancel a service and wait until its task ends."""
         task = self.tasks.pop(name)
         task.cancel()
         await asyncio.wait([task])
         del self.services[name]
 
     async def drain(self, name: str) -> None:
-        """End a service as SIGTERM does: it drains, and its task ends by itself."""
+        """Drain a service as SIGTERM does, and wait until its task ends by itself."""
         service, task = self.services[name], self.tasks.pop(name)
         service.life.drain("a test")
         async with asyncio.timeout(WITHIN_S):
@@ -120,13 +120,13 @@ class Fleet:
         del self.services[name]
 
     async def settled(self, *, agents: int) -> None:
-        """Wait until everybody is ready and every agent's load is done."""
+        """Wait until every service is ready and every agent has loaded its shards."""
         await eventually(
             lambda: (
                 all(not service.complete_reasons() for service in self.services.values())
                 and len(self.coordinator()._dispatcher._core.agents()) == agents
             ),
-            lambda: {name: made.complete_reasons() for name, made in self.services.items()},
+            lambda: {name: service.complete_reasons() for name, service in self.services.items()},
         )
 
     async def client(self, name: str = "u1", coordinator: str = "c1") -> Peer:
@@ -136,13 +136,13 @@ class Fleet:
 
 
 async def eventually(holds: Callable[[], bool], explain: Callable[[], object] = lambda: "") -> None:
-    """Look again on every turn of the loop until it holds; the deadline is for a broken test."""
+    """Check on every turn of the loop until a condition holds; fail after `WITHIN_S` seconds."""
     try:
         async with asyncio.timeout(WITHIN_S):
-            while not holds():  # noqa: ASYNC110 - what is watched has no event
+            while not holds():  # noqa: ASYNC110 - the condition has no event
                 await asyncio.sleep(0.002)
     except TimeoutError:
-        raise AssertionError(f"never came: {explain()}") from None
+        raise AssertionError(f"still not true after {WITHIN_S:g} s: {explain()}") from None
 
 
 @asynccontextmanager
@@ -154,8 +154,8 @@ async def running(
     allowlist: Listed | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[Fleet]:
-    """A fleet with one coordinator, ready, stopped at the end; its store is in memory, or given."""
-    searching.warm_up("auto")  # may compile: not while others wait
+    """A ready fleet with one coordinator, stopped at the end; the default store is in memory."""
+    searching.warm_up("auto")  # may compile kernels, so before the services start
     fleet = Fleet(MemoryNetwork(), store or MemoryStore(), shard_points, allowlist=allowlist)
     await fleet.start_sync()
     await fleet.start_coordinator("c1", spool_dir=spool_dir)
@@ -173,14 +173,14 @@ async def running(
 
 
 def a_walk(points: int, *, seed: int = 1, least: float = 20.0) -> Floats:
-    """A random walk that stays above zero, so that it has a logarithm."""
+    """A random walk above zero, so that its logarithm exists."""
     steps = np.random.default_rng(seed).normal(size=points)
     walk = np.cumsum(steps)
     return np.asarray(walk - walk.min() + least)
 
 
 def a_column(points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0) -> Column:
-    """Points of one minute each; those from ``first`` on."""
+    """Points of one minute each, from index ``first`` up to ``points``."""
     times = np.arange(first, points, dtype=np.int64) * MINUTE
     return column(series, times, a_walk(points, seed=seed)[first:])
 
@@ -191,10 +191,10 @@ def a_universe(series: int, points: int, *, universe: str = "walk") -> list[Colu
     ]
 
 
-def a_window(made: Column, end: int, length: int) -> Window:
-    """The window of a column whose last point is ``end``."""
-    values = made.values_array()[end - length + 1 : end + 1]
-    return window(values, series=made.series, time=int(made.times_array()[end]))
+def a_window(points: Column, end: int, length: int) -> Window:
+    """The window of a column whose last point has index ``end``."""
+    values = points.values_array()[end - length + 1 : end + 1]
+    return window(values, series=points.series, time=int(points.times_array()[end]))
 
 
 def a_specification(**changes: object) -> Specification:
@@ -227,8 +227,8 @@ async def match(
 
 
 def a_decision(*, seed: int = 1, index: int = 40) -> Decision:
-    """What is said of a window when nothing is known."""
+    """The decision about a window when nothing has been learned yet."""
     specification = a_specification()
-    made = a_column(index + 1, seed=seed)
-    evidence = Evidence(specification, a_window(made, index, 16), Matches(), index=index)
+    points = a_column(index + 1, seed=seed)
+    evidence = Evidence(specification, a_window(points, index, 16), Matches(), index=index)
     return reasoning.decide(evidence, reasoning.initial(specification))

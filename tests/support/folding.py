@@ -1,6 +1,6 @@
-"""States folded again from their events on any store.
+"""Computes states again from their events, on any store.
 
-`store.audit` reads PostgreSQL alone; this proves the fake store too.
+`store.audit` reads PostgreSQL only; this module checks the memory store too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVENTS_A_READ = 512
 
 
 async def check(store: Store) -> list[str]:
-    """Everything that contradicts a promise; every state is folded again."""
+    """Return all violations of the store's promises; compute each state again from its events."""
     faults = await store.faults()
     for _, state in await store.streams():
         if await replay_state(store, state.stream, state.version) != state.body:
@@ -27,7 +27,7 @@ async def check(store: Store) -> list[str]:
 
 
 async def replay_state(store: Store, stream: str, version: int) -> bytes:
-    """Any version of a state, folded from the snapshot before it."""
+    """Return the encoded state of a version, computed from the snapshot before that version."""
     found = {state.stream: (spec, state) for spec, state in await store.streams()}
     if stream not in found:
         raise BadInput(f"stream {stream!r}: nothing was learned there; known: {sorted(found)}")

@@ -1,7 +1,7 @@
-"""The links of `loadtests` for a test that runs on asyncio: a process of its own, asked by JSON.
+"""A process that runs the gevent links of `loadtests` for tests on asyncio.
 
-``python -m tests.support.gevent_end SOCKET`` listens on a Unix socket; each connection brings one
-line and is answered one line. gevent is loaded here and not in the process of the tests.
+``python -m tests.support.gevent_end SOCKET`` listens on a Unix socket. Each connection sends one
+line of JSON and gets one line of JSON. Only this process loads gevent, not the test process.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""A client that does wrong on purpose, over QUIC and over memory.
+"""A client that breaks the protocol on purpose, over QUIC and over memory.
 
-`Intruder` is what both carriers' clients share: it writes any bytes to any stream, reads answers
-as plain maps, and remembers how its connection ended.  `QuicIntruder` drives aioquic by hand on a
-UDP socket of its own, with none of our transport: it can present any certificate or none, change
-its transport parameters, put raw frames into encrypted packets, send raw datagrams, move to
-another port and never acknowledge.  `memory_intruder` joins a memory server in the same way.
-
-Nothing here judges the server: it is a tool of the tests, not a client.
+`Intruder` is the common base: it writes any bytes to any stream, reads answers as plain maps, and
+records how its connection ended. `QuicIntruder` drives aioquic on its own UDP socket, with none of
+our transport. It can present any certificate or none, change transport parameters, put raw frames
+into encrypted packets, send raw datagrams, change its port and never acknowledge. `memory_intruder`
+connects to a memory server. This module makes no assertions about the server.
 """
 
 from __future__ import annotations
@@ -58,35 +56,35 @@ class End:
     """How a connection ended, as the intruder saw it."""
 
     code: str
-    """The name of the refusal; empty when none was given."""
+    """The name of the refusal; empty when the server gave none."""
     message: str
     error: int | None = None
     """QUIC's error code; None over memory."""
 
 
 def framed(body: bytes) -> bytes:
-    """Any body behind its true length."""
+    """Any frame body, with its true length in front."""
     return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
 
 
 def a_frame(name: str, **fields: object) -> bytes:
-    """A frame of any name with any fields, whether or not it is one of ours."""
+    """A frame of any name with any fields, whether or not the protocol has it."""
     return framed(msgspec.msgpack.encode({"frame": name, **fields}))
 
 
 def nested(depth: int) -> bytes:
-    """A Survey with an unknown field of so many arrays within each other."""
+    """A Survey frame whose unknown field holds ``depth`` nested arrays."""
     value = b"\x91" * depth + b"\xc0"
     return framed(b"\x82\xa5frame\xa6Survey\xa1x" + value)
 
 
 def hello(me: Identity, *, version: int = frames.VERSION) -> bytes:
-    """The first frame of an honest client."""
+    """The handshake frame that an honest client sends first."""
     return codec.encode(frames.AgentHandshake(me.id, me.kind, version, incarnation="intruder"))
 
 
 class Intruder:
-    """Bytes to streams, maps from streams, and the end; carriers fill in the rest."""
+    """Writes bytes, reads frames as maps, and keeps the end; subclasses add the carrier."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -99,15 +97,15 @@ class Intruder:
         raise NotImplementedError
 
     async def answer(self) -> dict[str, Any]:
-        """The next frame that came, as a plain map."""
+        """Return the next received frame as a plain map."""
         return await asyncio.wait_for(self._answers.get(), WITHIN_S)
 
     async def end(self) -> End:
-        """How the connection ended; TimeoutError while it lives."""
+        """Return how the connection ended; raise TimeoutError while it is open."""
         return await asyncio.wait_for(asyncio.shield(self.ended), WITHIN_S)
 
     async def greet(self, me: Identity) -> dict[str, Any]:
-        """Go through the handshake of the protocol as an honest client; the acknowledgement."""
+        """Complete the protocol handshake as an honest client; return the acknowledgement."""
         self.write(hello(me))
         acknowledged = await self.answer()
         self.write(codec.OPENING, stream=BULK_STREAM)
@@ -128,7 +126,7 @@ class Intruder:
 
 
 class QuicIntruder(Intruder):
-    """aioquic driven by hand on one UDP socket."""
+    """Drives aioquic directly on one UDP socket."""
 
     def __init__(self, address: str, configuration: QuicConfiguration) -> None:
         super().__init__()
@@ -136,37 +134,37 @@ class QuicIntruder(Intruder):
         self.quic = QuicConnection(configuration=configuration)
         self._settled = asyncio.Event()
         self.established = False
-        """Whether the handshake of TLS is done on this side; the server may still refuse."""
+        """Whether the TLS handshake is done on this side; the server may still refuse."""
         self.largest_datagram = 0
-        """Bytes of the largest datagram that came."""
+        """Bytes of the largest datagram received."""
         self.deaf = False
-        """While set, everything that comes is dropped unread: nothing is acknowledged."""
+        """While set, received datagrams are dropped unread, so nothing is acknowledged."""
         self._to = (host, int(port))
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._socket = self._opened_socket()
 
-    # --- what an honest client does too ---
+    # --- what honest clients also do ---
 
     def begin(self) -> Self:
-        """Make the first packet; what it holds may still be changed before `flush`."""
+        """Build the first packet; the caller may still change it before `flush`."""
         self.quic.connect(self._to, now=time.monotonic())
         return self
 
     async def connect(self) -> None:
-        """Go through the handshake of TLS, or return when the connection has ended instead."""
+        """Complete the TLS handshake, or return when the connection has ended."""
         self.begin().flush()
         await asyncio.wait_for(self._settled.wait(), WITHIN_S)
 
     async def open(self, me: Identity) -> Self:
-        """Go through both handshakes, and open no other stream."""
+        """Complete the TLS and protocol handshakes, and open no other stream."""
         await self.connect()
         self.write(hello(me))
         await self.answer()
         return self
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes on a stream; ids that aioquic would not use yet are taken as they are."""
+        """Send bytes on a stream, also on stream ids that aioquic would not use yet."""
         self.quic.send_stream_data(stream, data, end_stream=end)
         self.flush()
 
@@ -179,13 +177,13 @@ class QuicIntruder(Intruder):
         self._set_timer()
 
     def leave(self) -> None:
-        """Say goodbye and give the port back."""
+        """Close the connection and the socket."""
         self.quic.close()
         self.flush()
         self.vanish()
 
     def vanish(self) -> None:
-        """Give the port back without a word."""
+        """Close the socket without closing the connection."""
         if self._timer is not None:
             self._timer.cancel()
         if self._socket.fileno() >= 0:
@@ -195,7 +193,7 @@ class QuicIntruder(Intruder):
     # --- what only an intruder does ---
 
     def raw(self, datagram: bytes) -> None:
-        """Send any datagram."""
+        """Send any bytes as one datagram."""
         try:
             self._socket.sendto(datagram, self._to)
         except (BlockingIOError, ConnectionRefusedError):
@@ -204,9 +202,9 @@ class QuicIntruder(Intruder):
     def inject(
         self, payload: bytes, *, epoch: tls.Epoch = tls.Epoch.ONE_RTT, eliciting: bool = True
     ) -> None:
-        """Send one packet that holds exactly these bytes as its QUIC frames, well encrypted.
+        """Send one correctly encrypted packet that holds exactly these bytes as its QUIC frames.
 
-        An Initial is padded to the size of a first datagram.
+        An Initial packet is padded to the size that a first datagram needs.
         """
         quic = self.quic
         builder = QuicPacketBuilder(
@@ -227,7 +225,7 @@ class QuicIntruder(Intruder):
             self.raw(datagram)
 
     def move(self) -> None:
-        """Go on from another port, as behind a NAT that forgot."""
+        """Continue from another port, as behind a NAT that lost its mapping."""
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._socket = self._opened_socket()
@@ -235,12 +233,12 @@ class QuicIntruder(Intruder):
     # --- shell ---
 
     def _opened_socket(self) -> socket.socket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
-        made.bind(("127.0.0.1", 0))
-        self._loop.add_reader(made.fileno(), self._readable)
-        return made
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        opened.bind(("127.0.0.1", 0))
+        self._loop.add_reader(opened.fileno(), self._readable)
+        return opened
 
     def _readable(self) -> None:
         try:
@@ -262,11 +260,11 @@ class QuicIntruder(Intruder):
                     self._settled.set()
                 case events.StreamDataReceived(data, _, stream):
                     self._came(stream, data)
-        closing = self.quic._close_event  # at once; the public event comes after a pause
+        closing = self.quic._close_event  # set at once; the public event comes later
         if closing is not None:
             code, colon, message = closing.reason_phrase.partition(": ")
-            said = (code, message) if colon else ("", closing.reason_phrase)
-            self._over(End(*said, closing.error_code))
+            refusal = (code, message) if colon else ("", closing.reason_phrase)
+            self._over(End(*refusal, closing.error_code))
             self._settled.set()
 
     def _set_timer(self) -> None:
@@ -290,7 +288,7 @@ def a_quic_intruder(
     parameters: dict[str, Any] | None = None,
     **configured: Any,
 ) -> QuicIntruder:
-    """An intruder that holds these credentials and has not begun.
+    """An intruder with these credentials that has sent nothing yet.
 
     ``parameters`` changes transport parameters by their name in aioquic, as in
     ``{"max_udp_payload_size": 1200}``; ``configured`` goes to QuicConfiguration.
@@ -302,23 +300,23 @@ def a_quic_intruder(
         configuration.certificate = holding.certificate
         configuration.certificate_chain = list(holding.intermediates)
         configuration.private_key = holding.key
-    made = QuicIntruder(address, configuration)
-    _with_parameters(made.quic, parameters or {})
-    return made
+    intruder = QuicIntruder(address, configuration)
+    _with_parameters(intruder.quic, parameters or {})
+    return intruder
 
 
 @asynccontextmanager
 async def quic_intruder(
     address: str, holding: Credentials | None, *, begin: bool = True, **asked: Any
 ) -> AsyncIterator[QuicIntruder]:
-    """An intruder as `a_quic_intruder` makes it, its TLS handshake done when it may be."""
-    made = a_quic_intruder(address, holding, **asked)
+    """An intruder as `a_quic_intruder` makes it; with ``begin``, after its TLS handshake."""
+    intruder = a_quic_intruder(address, holding, **asked)
     try:
         if begin:
-            await made.connect()
-        yield made
+            await intruder.connect()
+        yield intruder
     finally:
-        made.leave()
+        intruder.leave()
 
 
 def _with_parameters(quic: QuicConnection, changes: dict[str, Any]) -> None:
@@ -336,7 +334,7 @@ def _with_parameters(quic: QuicConnection, changes: dict[str, Any]) -> None:
 
 
 def displace(sender: QuicStreamSender, offset: int, data: bytes = b"x") -> None:
-    """Have a stream send these bytes at this offset, and nothing before them."""
+    """Make a stream send these bytes at this offset, without the bytes before the offset."""
     sender._buffer[:] = data
     sender._buffer_start, sender._buffer_stop = offset, offset + len(data)
     sender._pending = RangeSet([range(offset, offset + len(data))])
@@ -345,7 +343,7 @@ def displace(sender: QuicStreamSender, offset: int, data: bytes = b"x") -> None:
 
 
 def variable(value: int) -> bytes:
-    """An integer as QUIC writes it (RFC 9000, section 16)."""
+    """An integer in QUIC's variable-length encoding (RFC 9000, section 16)."""
     buffer = Buffer(capacity=8)
     buffer.push_uint_var(value)
     return bytes(buffer.data)
@@ -365,7 +363,7 @@ def stream_frame(stream: int, offset: int, data: bytes) -> bytes:
 
 
 class MemoryIntruder(Intruder):
-    """The near end of a memory wire, with no machine of ours behind it."""
+    """The client end of a memory wire, without our connection state machine."""
 
     inbox_bytes = 0
 
@@ -374,68 +372,68 @@ class MemoryIntruder(Intruder):
         self.wire = MemoryWire()
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes on a stream; a stream over memory has no end of its own."""
+        """Send bytes on a stream; over memory a single stream cannot end."""
         self.wire.write(stream, data)
 
     # --- what the wire calls ---
 
     def data(self, stream: int, data: bytes) -> None:
-        """The server wrote bytes."""
+        """Receive the bytes that the server wrote."""
         self._came(stream, data)
 
     def lost(self, code: str = "", message: str = "") -> None:
-        """The server hung up."""
+        """Record that the server closed the connection."""
         self._over(End(code, message))
 
     def written(self) -> None:
-        """The server took a frame."""
+        """Do nothing when the server has taken a frame."""
 
 
 def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> MemoryIntruder:
-    """Join a memory server as this identity; Refused when it is turned away."""
+    """Connect to a memory server as this identity; raise Refused when the server refuses it."""
     server = network.at(address)
     server._admit(me)
     intruder, far = MemoryIntruder(), MemoryWire()
     intruder.wire.other, far.other = far, intruder.wire
-    intruder.wire.link = intruder  # type: ignore[assignment]  # all that a wire calls is there
+    intruder.wire.link = intruder  # type: ignore[assignment]  # it has all that a wire calls
     far.link = memory._link(Side.ACCEPTED, server.carrier, me, far)
     server.open_links.welcome(far.link, server)
     return intruder
 
 
-# --- one ground for both carriers -----------------------------------------------------------------
+# --- one interface for both carriers --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Ground:
-    """One carrier: how to make it for a server, where to listen, and intruders on it."""
+    """One carrier for a test: how to make it, where a server listens, and intruders on it."""
 
     carrier: Callable[[Identity], Carrier]
     address: str
     intruder: Callable[[str, Identity], AbstractAsyncContextManager[Intruder]]
-    """At an address, with a good certificate of this identity."""
+    """Opens an intruder at an address, with a valid certificate of this identity."""
 
 
 def memory_ground(_: Path, limits: Limits | None = None) -> Ground:
-    """Both ends in this process."""
+    """The memory carrier; both ends are in this process."""
     network = MemoryNetwork()
 
     @asynccontextmanager
     async def intruder(address: str, me: Identity) -> AsyncIterator[Intruder]:
-        made = memory_intruder(network, address, me)
-        yield made
-        made.wire.hang_up("", "")
+        opened = memory_intruder(network, address, me)
+        yield opened
+        opened.wire.hang_up("", "")
 
     return Ground(lambda me: MemoryCarrier(network, me, limits=limits), "here:0", intruder)
 
 
 def quic_ground(directory: Path, limits: Limits | None = None) -> Ground:
-    """Real sockets and certificates."""
+    """The QUIC carrier, with real sockets and certificates."""
     place = Installation(directory / "certs", limits or Limits(), scheme="quic")
 
     @asynccontextmanager
     async def intruder(address: str, me: Identity) -> AsyncIterator[Intruder]:
-        async with quic_intruder(address, credentials(place.authority, me)) as made:
-            yield made
+        async with quic_intruder(address, credentials(place.authority, me)) as opened:
+            yield opened
 
     return Ground(place.carrier, "127.0.0.1:0", intruder)

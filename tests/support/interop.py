@@ -1,4 +1,4 @@
-"""Drives clients on other QUIC libraries, and runs a fleet on real QUIC for them to talk to."""
+"""Drives clients on other QUIC libraries, and runs a fleet on real QUIC for them to connect to."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from tests.support.security import Installation, who
 ANY_PORT = "127.0.0.1:0"
 WITHIN_S = 30.0
 LINE_BYTES_MAX = 64 * 1024 * 1024
-"""A frame of 4 MB is some 8 MB as JSON."""
+"""Limit of one line of a client's output, in bytes: a frame of 4 MB is about 8 MB of JSON."""
 HEX = "$hex"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a client reports of one command."""
+    """A client's report about one command."""
 
     ok: bool
     fields: dict[str, Any]
 
     @property
     def code(self) -> str:
-        """The name of a refusal, which its reason begins with."""
+        """The code of a refusal, which is the first word of its reason."""
         return str(self.fields.get("reason", "")).partition(": ")[0]
 
     @property
     def frame(self) -> dict[str, Any]:
-        """The frame that came; fails with the reason when none did."""
+        """The received frame; fail with the reported fields when the command failed."""
         assert self.ok, self.fields
         return dict(self.fields["frame"])
 
@@ -63,13 +63,13 @@ class Reply:
 
 
 class ForeignClient:
-    """A process of one of the clients; a command at a time."""
+    """One client process; it carries out one command at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def do(self, command: str, **fields: object) -> Reply:
-        """Have it do one thing; what it reports."""
+        """Send a command to the client process and return its report."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": command, **fields}).encode() + b"\n")
@@ -79,15 +79,15 @@ class ForeignClient:
         return Reply(answer.pop("ok"), answer)
 
     async def write(self, data: bytes, *, stream: int = 0) -> Reply:
-        """Send bytes as they are."""
+        """Send bytes unchanged on a stream."""
         return await self.do("write", stream=stream, hex=data.hex())
 
     async def ask(self, frame: Frame, *, pad: int = 0, stream: int = BULK_STREAM) -> Reply:
-        """Send a frame that the client encodes itself, and await its answer."""
+        """Send a frame that the client encodes itself, and wait for the answer."""
         return await self.do("ask", frame=as_json(frame), pad=pad, stream=stream, seconds=WITHIN_S)
 
     async def greet(self, me: Identity) -> dict[str, Any]:
-        """Go through the handshake of the protocol; the acknowledgement."""
+        """Complete the protocol handshake; return the acknowledgement."""
         hello = frames.AgentHandshake(me.id, me.kind, frames.VERSION, incarnation="foreign")
         await self.do("ask", frame=as_json(hello), stream=0)
         acknowledged = (await self.do("receive")).frame
@@ -97,7 +97,7 @@ class ForeignClient:
 
 @asynccontextmanager
 async def running(binary: Path) -> AsyncIterator[ForeignClient]:
-    """A client's process, ended with the block."""
+    """A client process that is killed when the block ends."""
     pipe = asyncio.subprocess.PIPE
     quiet = {**os.environ, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"}
     process = await asyncio.create_subprocess_exec(
@@ -111,7 +111,7 @@ async def running(binary: Path) -> AsyncIterator[ForeignClient]:
 
 
 def as_json(value: object) -> Any:
-    """A frame as the clients take it: bytes as hexadecimal digits."""
+    """Convert a frame to the JSON that clients take: bytes become hexadecimal digits."""
     return json.loads(json.dumps(_plain(msgspec.msgpack.decode(msgspec.msgpack.encode(value)))))
 
 
@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(value: dict[str, Any], kind: type[Frame]) -> Frame:
-    """A frame that a client reported, as ours."""
+    """Convert the JSON of a reported frame to our frame class ``kind``."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(_packed(value)), type=kind)
 
 
@@ -146,14 +146,14 @@ def _packed(value: Any) -> Any:
 
 @dataclass
 class Ports:
-    """Where a client is to connect, and what it presents there."""
+    """Builds the fields with which a client connects, and writes its certificate files."""
 
     place: Installation
     directory: Path
     _written: int = 0
 
     def connecting(self, address: str, holding: Credentials | None) -> dict[str, object]:
-        """The fields of a `connect` to a coordinator."""
+        """Return the fields of a `connect` command to a coordinator."""
         pem = self._write(holding) if holding else ""
         return {
             "address": address,
@@ -177,7 +177,7 @@ class Ports:
 
 @dataclass
 class QuicFleet(Fleet):
-    """A fleet in this process whose parts talk over real QUIC."""
+    """A fleet in this process whose services use real QUIC."""
 
     place: Installation = field(kw_only=True)
     sync: str = ""
@@ -185,9 +185,9 @@ class QuicFleet(Fleet):
     async def start_sync(self) -> None:
         """Start sync on a free port."""
         config = SyncSettings(listen=ANY_PORT, shard_points=self.shard_points, lease_s=self.lease_s)
-        made = SyncService(config, self.place.carrier(who(Kind.SYNC, "s1")), self.store)
-        await self._start("s1", made)
-        self.sync = made.address
+        service = SyncService(config, self.place.carrier(who(Kind.SYNC, "s1")), self.store)
+        await self._start("s1", service)
+        self.sync = service.address
 
     async def start_agent(self, name: str, *, engine: str = "auto", searches_max: int = 64) -> None:
         """Start an agent, which finds the coordinators by itself."""
@@ -213,8 +213,8 @@ class QuicFleet(Fleet):
 
 @asynccontextmanager
 async def quic_fleet(place: Installation) -> AsyncIterator[QuicFleet]:
-    """One coordinator and two agents, ready."""
-    searching.warm_up("auto")  # may compile: not while others wait
+    """A ready fleet of one coordinator and two agents on real QUIC."""
+    searching.warm_up("auto")  # may compile kernels, so before the services start
     fleet = QuicFleet(MemoryNetwork(), MemoryStore(), 2048, 2.0, place=place)
     await fleet.start_sync()
     await fleet.start_coordinator("c1")

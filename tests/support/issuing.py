@@ -1,4 +1,4 @@
-"""Issuers that tell the truth, lie, dawdle, refuse or are away, as a test has it."""
+"""Certificate issuers that answer honestly, wrongly, slowly, with an error, or not at all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Answer = Callable[[x509.CertificateSigningRequest, Identity], Signed]
 
 @dataclass
 class ScriptedIssuer:
-    """An issuer whose answers are written down beforehand; at their end it is honest."""
+    """An issuer with scripted answers; after the script it signs requests honestly."""
 
     authority: Authority = field(default_factory=an_authority)
     now: Callable[[], float] = time.time
     life_s: float = 3600.0
     script: list[Answer | Exception | float] = field(default_factory=list)
-    """An answer, an error to raise, or the seconds that an honest answer takes."""
+    """The next answers: a function, an error to raise, or an honest answer's delay in seconds."""
     always: Answer | Exception | float | None = None
-    """What it does once the script is over, instead of being honest."""
+    """The answer to every request after the script; None signs honestly."""
     asked_s: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 

@@ -1,11 +1,11 @@
-"""A real Jaeger on loopback: takes spans by OTLP, keeps them in memory, and is asked for traces.
+"""Runs a real Jaeger on loopback, which takes spans over OTLP and keeps them in memory.
 
     async with jaeger.running(folder) as seen:
         tracing.configure("otlp", service="agent", endpoint=seen.endpoint)
         ...
-        spans = await seen.trace(trace_id)
+        spans = await seen.trace(trace_id, enough)
 
-Its program is built once by `tests.cluster.build` and kept; its process ends with the context.
+`tests.cluster.build` builds Jaeger once and keeps the program. Its process ends with the context.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BUILD = "run `make traces`, which builds it in some minutes, once"
 
 
 class JaegerFailed(AssertionError):
-    """Jaeger did not start, or has not what it was asked for; the message says what, and why."""
+    """Jaeger did not start, or lacks the expected spans; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +41,35 @@ class Span:
 
     id: str
     parent: str
-    """The id of the span above it; empty for the first."""
+    """The id of the parent span; empty for the root span."""
     name: str
     service: str
     begin_s: float
     took_s: float
     links: int
-    """Spans of other traces that it is linked to."""
+    """Number of spans in other traces that this span links to."""
 
     @property
     def end_s(self) -> float:
-        """When it ended."""
+        """When the span ended, in seconds since the epoch."""
         return self.begin_s + self.took_s
 
 
 @dataclass
 class Jaeger:
-    """A Jaeger that runs."""
+    """A running Jaeger."""
 
     endpoint: str
-    """Where it takes spans, as ``telemetry.traces_endpoint`` wants it."""
+    """The address that takes spans, in the form of ``telemetry.traces_endpoint``."""
     query: str
     session: aiohttp.ClientSession
 
     async def trace(
         self, trace_id: str, enough: Callable[[Collection[Span]], bool], *, within_s: float = 20.0
     ) -> list[Span]:
-        """The spans of a trace in order of time, once there are enough of them.
+        """Wait until a trace has enough spans; return its spans in order of time.
 
-        Raises JaegerFailed with those that there are when that takes too long.
+        Raise JaegerFailed, naming the spans found so far, after ``within_s`` seconds.
         """
         found: list[Span] = []
         try:
@@ -80,7 +80,7 @@ class Jaeger:
         except TimeoutError:
             names = ", ".join(f"{span.service}/{span.name}" for span in found) or "none"
             raise JaegerFailed(
-                f"trace {trace_id} has not what is waited for after {within_s:g} s: {names}"
+                f"trace {trace_id} has too few spans after {within_s:g} s: {names}"
             ) from None
         return found
 
@@ -91,38 +91,38 @@ class Jaeger:
             return json.loads(await answer.read())
 
 
-def read(told: Any) -> list[Span]:
-    """The spans in an answer of Jaeger's, in order of time."""
+def read(answer: Any) -> list[Span]:
+    """Return the spans of a JSON answer of Jaeger, in order of time."""
     spans = []
-    for trace in told.get("data") or []:
+    for trace in answer.get("data") or []:
         services = {key: value["serviceName"] for key, value in trace["processes"].items()}
-        for one in trace["spans"]:
-            above = [each for each in one["references"] if each["refType"] == "CHILD_OF"]
+        for span in trace["spans"]:
+            above = [each for each in span["references"] if each["refType"] == "CHILD_OF"]
             spans.append(
                 Span(
-                    id=one["spanID"],
+                    id=span["spanID"],
                     parent=above[0]["spanID"] if above else "",
-                    name=one["operationName"],
-                    service=services[one["processID"]],
-                    begin_s=one["startTime"] / 1e6,
-                    took_s=one["duration"] / 1e6,
-                    links=len(one["references"]) - len(above),
+                    name=span["operationName"],
+                    service=services[span["processID"]],
+                    begin_s=span["startTime"] / 1e6,
+                    took_s=span["duration"] / 1e6,
+                    links=len(span["references"]) - len(above),
                 )
             )
     return sorted(spans, key=lambda span: (span.begin_s, -span.took_s))
 
 
 def is_built() -> bool:
-    """Whether its program is there: tests skip themselves with `BUILD` when it is not."""
+    """Return whether Jaeger is built; tests that need it skip with the reason `BUILD` when not."""
     return build.built("jaeger") is not None
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Jaeger]:
-    """A Jaeger; built first where it is missing, which takes some minutes, once.
+    """A running Jaeger, built first where the program is missing, which takes some minutes.
 
-    Raises JaegerFailed with its last words when it does not start, and KitError when it cannot be
-    built.
+    Raise JaegerFailed with the end of the log when Jaeger does not start, and KitError when it
+    cannot be built.
     """
     program = await asyncio.to_thread(build.program, "jaeger")
     takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3, datagram=False))

@@ -1,4 +1,4 @@
-"""What the metrics of this process say, for tests that compare before and after."""
+"""Reads metrics of this process, for tests that compare values before and after."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from midstreamer.telemetry import metrics
 
 
 def shown(metric: Any, suffix: str = "", **labels: str) -> float:
-    """The value under a metric's name (with ``_count`` or so behind it); 0 when it has none."""
+    """Return the value of a metric, 0 when it has none; ``suffix`` is ``_count`` and the like."""
     found = metrics.REGISTRY.get_sample_value(metrics.name(metric) + suffix, labels)
     return 0.0 if found is None else found

@@ -1,12 +1,12 @@
-"""Two networks of a test's own, joined by a cable, with a firewall in each that can drop UDP.
+"""Makes two network namespaces, joined by a cable, with a firewall in each that can drop UDP.
 
-A module that needs them runs in a process of its own: `own` gives the words that start it in a
-network namespace without anything in it, and there `joined` makes the second namespace.  Neither
-has a name: a namespace ends with the last process in it, so nothing is left behind, whatever
-happens.  The machine's own network is never touched.
+A module that needs both networks runs in its own process: `own` returns the command that starts the
+process in an empty network namespace, and there `joined` makes the second namespace. The namespaces
+have no names, so each ends with its last process, and nothing is left behind. The machine's own
+network is never changed.
 
-What it takes are `unshare` and `nsenter` of util-linux, `ip` of iproute2, and root or a kernel that
-lets people have user namespaces. The rules are put in by `tests.support.firewall`.
+The module needs `unshare` and `nsenter` of util-linux, `ip` of iproute2, and either root or a
+kernel that lets users create namespaces. `tests.support.firewall` adds the rules.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pathlib import Path
 from tests.support import firewall
 
 HERE, THERE = "10.231.8.1", "10.231.8.2"
-"""Addresses of the two, in a network that no other can reach."""
+"""Addresses of the two ends of the cable, in a network that nothing else can reach."""
 PREFIX = "/30"
 CABLE_HERE, CABLE_THERE = "cable-here", "cable-there"
 COMMANDS = ("unshare", "nsenter", "ip", "cat")
 OUTSIDE = "TEST_NETWORK_OUTSIDE"
-"""Names the network that a process was started from, so that it knows that it left it."""
+"""Environment variable that holds the network namespace of the process that ran `own`."""
 
 
 def why_not() -> str:
-    """Why a plain user can have no namespace here; empty for root, who must have it."""
+    """Return why a plain user cannot create a namespace here; empty for root, who must have one."""
     if os.geteuid() == 0:
         return ""
     if missing := [name for name in COMMANDS if shutil.which(name) is None]:
@@ -43,28 +43,28 @@ def why_not() -> str:
 
 
 def own(*words: str) -> tuple[list[str], dict[str, str]]:
-    """Words and environment to run a command with in a network namespace of its own."""
+    """Return the command line and environment that run a command in a new network namespace."""
     return [*_unshare(), *words], {**os.environ, OUTSIDE: _current()}
 
 
 def _unshare() -> list[str]:
     if os.geteuid() == 0:
         return ["unshare", "--net", "--"]
-    # Not mapped to root: PostgreSQL does not run as root.
+    # The user is not mapped to root, because PostgreSQL does not run as root.
     return ["unshare", "--user", "--map-current-user", "--keep-caps", "--net", "--"]
 
 
 @dataclass
 class Joined:
-    """This process's network and one beside it; `HERE` and `THERE` reach each other."""
+    """This process's network and a second one; `HERE` and `THERE` reach each other."""
 
     holder: int
-    """Id of the process that keeps the other one alive."""
+    """Id of the process that keeps the second network alive."""
     firewalls: list[subprocess.Popen[str]] = field(default_factory=list)
-    """One in each network."""
+    """The firewall processes, one in each network."""
 
     def there(self, *words: str) -> list[str]:
-        """Words that run a command in the other network."""
+        """Return the command line that runs a command in the second network."""
         return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--", *words]
 
     def drop_udp(self) -> None:
@@ -72,7 +72,7 @@ class Joined:
         self._firewall("drop")
 
     def allow_udp(self) -> None:
-        """Let datagrams through again."""
+        """Accept datagrams again in both networks."""
         self._firewall("allow")
 
     def _firewall(self, verb: str) -> None:
@@ -88,37 +88,37 @@ class Joined:
 
 @contextmanager
 def joined() -> Iterator[Joined]:
-    """The second network, joined to this process's; RuntimeError in one that is not its own."""
+    """The second network, joined to this one; RuntimeError if `own` did not start the process."""
     require_own()
     with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:  # fmt: skip
-        # `cat` ends when this process does, however: its input is closed then.
+        # `cat` always ends when this process ends, because its input is closed then.
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdin.write(b"are you there\n")
         holder.stdin.flush()
         if not holder.stdout.readline():
             raise RuntimeError("`unshare --net` gave no second network")
-        made = Joined(holder.pid)
-        _join(made)
+        network = Joined(holder.pid)
+        _join(network)
         with contextlib.ExitStack() as stack:
             words = [sys.executable, "-m", firewall.__name__]
-            for each in (words, made.there(*words)):
+            for each in (words, network.there(*words)):
                 process = subprocess.Popen(
                     each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
                 )
-                made.firewalls.append(stack.enter_context(process))
-            made._firewall("ready")
-            yield made
+                network.firewalls.append(stack.enter_context(process))
+            network._firewall("ready")
+            yield network
         holder.stdin.close()
 
 
-def _join(made: Joined) -> None:
-    pid = str(made.holder)
+def _join(network: Joined) -> None:
+    pid = str(network.holder)
     _run("ip", "link", "add", CABLE_HERE, "type", "veth", "peer", "name", CABLE_THERE, "netns", pid)
     for before, device, address in (
         ([], CABLE_HERE, HERE),
-        (made.there(), CABLE_THERE, THERE),
+        (network.there(), CABLE_THERE, THERE),
     ):
         _run(*before, "ip", "addr", "add", address + PREFIX, "dev", device)
         for each in (device, "lo"):
@@ -126,10 +126,12 @@ def _join(made: Joined) -> None:
 
 
 def require_own() -> None:
-    """Raise when this process is not in a network of its own."""
+    """Raise RuntimeError when this process does not run in a network namespace of its own."""
     outside = os.environ.get(OUTSIDE)
     if not outside or outside == _current():
-        raise RuntimeError("this process is not in a network of its own: start it as `own` says")
+        raise RuntimeError(
+            "this process has no network of its own: start it with the command that `own` returns"
+        )
 
 
 def _run(*words: str) -> None:

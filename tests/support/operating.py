@@ -1,4 +1,4 @@
-"""Builders around the operator: an installation, its policy, signing requests good and forged."""
+"""Builders for tests of the operator: an installation, its policy, valid and forged requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def csr_pem(
     key: Any = KEY,
     label: str = "agent-0",
 ) -> bytes:
-    """A request as a key's owner makes it."""
+    """A PEM signing request with these names and extensions."""
     names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, hosts), *others]
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
@@ -81,7 +81,7 @@ def csr_pem(
 
 
 def a_request(**changes: Any) -> SigningRequest:
-    """A request of pod agent-0 with which everything agrees, but for the changes."""
+    """A valid request of pod agent-0, with ``changes`` to its fields."""
     user = a_pod_user(NAMESPACE, "mid-agent", "agent-0", UID)
     good = SigningRequest(
         name="mid-agent-0-x1",
@@ -99,7 +99,7 @@ def a_request(**changes: Any) -> SigningRequest:
 
 
 def a_database_request(**changes: Any) -> SigningRequest:
-    """A request of pod postgres-0 with which everything agrees, but for the changes."""
+    """A valid request of pod postgres-0, with ``changes`` to its fields."""
     user = a_pod_user(NAMESPACE, "mid-postgres", "postgres-0", UID)
     good = a_request(
         pem=csr_pem(uri("postgres", pod="postgres-0"), hosts=HOSTS),
@@ -116,7 +116,7 @@ LABEL = f"midstreamer.dev/{NAMESPACE}.{RELEASE}"
 
 
 def a_client_request(**changes: Any) -> SigningRequest:
-    """A request of pod shop-0 of a labelled namespace with which everything agrees."""
+    """A valid request of pod shop-0, whose namespace is labelled for clients."""
     user = a_pod_user(CLIENTS, "default", "shop-0", UID)
     good = a_request(
         signer=POLICY.client_signer,
@@ -130,7 +130,7 @@ def a_client_request(**changes: Any) -> SigningRequest:
 
 
 def a_persons_request(**changes: Any) -> SigningRequest:
-    """A request of jane for client/desk-1 with which everything agrees."""
+    """A valid request of the user jane for the identity client/desk-1."""
     good = a_request(
         signer=POLICY.client_signer,
         pem=csr_pem(f"spiffe://{DOMAIN}/client/desk-1"),
@@ -150,7 +150,7 @@ def _with(good: SigningRequest, changes: dict[str, Any]) -> SigningRequest:
 
 
 def a_pod(**changes: Any) -> Pod:
-    """The pod that `a_request` comes from."""
+    """The pod that sends the request of `a_request`."""
     return msgspec.structs.replace(Pod("agent-0", UID, "mid-agent"), **changes)
 
 
@@ -159,7 +159,7 @@ def approved(by: str = "IdentityAgrees") -> tuple[Condition, ...]:
 
 
 def an_installation() -> ApiServer:
-    """An API server with the pods agent-0 and postgres-0, whose tokens are their names."""
+    """An API server with the pods agent-0, postgres-0 and shop-0, and the user jane."""
     server = ApiServer()
     server.pod(NAMESPACE, "agent-0", "mid-agent", uid=UID)
     server.pod(NAMESPACE, "postgres-0", "mid-postgres", uid=UID)
@@ -170,14 +170,14 @@ def an_installation() -> ApiServer:
 
 
 def a_signer(server: ApiServer, **changes: Any) -> Signer:
-    """The signer of the installation, which leads."""
-    made = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
-    return replace(made, **changes)
+    """The signer of the installation, with ``changes`` to its fields."""
+    signer = Signer(Caller(server, ADMIN), POLICY, AUTHORITY, OWN, lambda: NOW_S)
+    return replace(signer, **changes)
 
 
 @asynccontextmanager
 async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
-    """The operator's signer answers each signing request as soon as it is there."""
+    """A running signer that answers each signing request as soon as it exists."""
     signer = a_signer(server, **changes)
     await authority.published(signer.api, POLICY, signer.authority)
 
@@ -195,7 +195,7 @@ async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
 
 
 def signing_now(server: ApiServer) -> AbstractAsyncContextManager[None]:
-    """The same with the clock of this machine, as those need who check the certificate by it."""
+    """A running signer on this machine's clock, for callers that check the certificate's dates."""
     now_s = time.time()
     return signing(server, now=time.time, authority=establish(DOMAIN, now_s=now_s))
 
@@ -203,8 +203,8 @@ def signing_now(server: ApiServer) -> AbstractAsyncContextManager[None]:
 def posted(
     server: ApiServer, pem: bytes = b"", *, by: str = f"{NAMESPACE}/agent-0", **spec: Any
 ) -> dict[str, Any]:
-    """A signing request that a pod has posted; the object."""
-    made = {
+    """Post a signing request as a pod does; return the stored object."""
+    request = {
         "metadata": {"name": f"csr-{uuid.uuid4().hex[:8]}"},
         "spec": {
             "request": base64.b64encode(pem or csr_pem(uri())).decode(),
@@ -214,6 +214,6 @@ def posted(
             **spec,
         },
     }
-    status, found = server.answer(server.users[by], "POST", naming.REQUESTS, made, {})
+    status, found = server.answer(server.users[by], "POST", naming.REQUESTS, request, {})
     assert status == 201, found
     return found

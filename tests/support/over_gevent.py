@@ -1,4 +1,4 @@
-"""The dialling half of a carrier whose links live in a process under gevent."""
+"""A carrier that only dials, whose links live in a separate process under gevent."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 @contextmanager
 def end(folder: Path) -> Iterator[Path]:
-    """A process that has such links; its Unix socket."""
+    """A `gevent_end` process; yields the path of its Unix socket."""
     place = folder / "gevent.sock"
     process = subprocess.Popen([sys.executable, "-m", "tests.support.gevent_end", str(place)])
     try:
         until_s = time.monotonic() + WITHIN_S
         while not _listens(place):
-            assert process.poll() is None, "it ended"
-            assert time.monotonic() < until_s, "it never listened"
+            assert process.poll() is None, "the gevent process ended"
+            assert time.monotonic() < until_s, "the gevent process never listened"
             time.sleep(0.01)
         yield place
     finally:
@@ -52,7 +52,7 @@ def _listens(place: Path) -> bool:
 
 @dataclasses.dataclass
 class GeventCarrier:
-    """Dials as a user of a load test does. It serves nothing."""
+    """Dials as a load test user does; it serves nothing."""
 
     place: Path
     directory: Path
@@ -72,7 +72,7 @@ class GeventCarrier:
 
 @dataclasses.dataclass
 class GeventEnd:
-    """One link there, as `Link`."""
+    """One link in the gevent process, with the interface of `Link`."""
 
     place: Path
     number: int
@@ -92,7 +92,7 @@ class GeventEnd:
         return codec.decode(base64.b64decode(answer["frame"]))
 
     def attend(self, _take: object) -> None:
-        pytest.skip("a user of a load test takes frames by its machine of requests")
+        pytest.skip("a user of a load test reads frames one by one, and not with a callback")
 
     async def drained(self) -> None:
         await _later(self.place, do="drained", link=self.number)

@@ -1,4 +1,4 @@
-"""Builders around pools of agents: a template, a pool, its Deployment."""
+"""Builders for agent pools: a pod template, a pool and its Deployment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def a_pool(*, status: Status = Status(), generation: int = 3, **spec: Any) -> Po
 
 
 def a_deployment(**changes: Any) -> Deployment:
-    whole = Deployment(
+    deployment = Deployment(
         name=NAME,
         owner_uid="pool-uid",
         owner=f"AgentPool {NAME}",
@@ -49,4 +49,4 @@ def a_deployment(**changes: Any) -> Deployment:
         updated=2,
         ready=2,
     )
-    return msgspec.structs.replace(whole, **changes)
+    return msgspec.structs.replace(deployment, **changes)

@@ -1,4 +1,4 @@
-"""A fleet of real processes over QUIC, on a PostgreSQL of its own: started, killed, looked into."""
+"""A fleet of real processes on QUIC and PostgreSQL, with functions to kill and inspect them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WITHIN_S = 60.0
 POLL_S = 0.05
 HOUR = 3_600_000_000
 SHARD_POINTS = 64
-"""Several shards even of a short series."""
+"""Points of a shard: so few that even a short series has several shards."""
 TABLES = ("series", "points", "decisions", "verdicts", "events", "states")
 
 
@@ -42,7 +42,7 @@ TABLES = ("series", "points", "decisions", "verdicts", "events", "states")
 
 @dataclass
 class Processes:
-    """A fleet that runs, and a client of it."""
+    """A running fleet, and a client connected to it."""
 
     fleet: LocalFleet
     client: AsyncClient
@@ -50,18 +50,18 @@ class Processes:
     kills: list[str] = field(default_factory=list)
 
     def part(self, name: str) -> child.Child:
-        """A process by what people call it: ``sync``, ``agent-2``."""
-        return next(one for one in self.fleet.children if one.name == name)
+        """Return a process by its name, as in ``sync`` or ``agent-2``."""
+        return next(each for each in self.fleet.children if each.name == name)
 
     def pid(self, name: str) -> int | None:
-        """The process id of a part that runs; none between two lives."""
+        """Return the process id of a part of the fleet; None while the part restarts."""
         if name == POSTGRES:
             return self.fleet.server.pid
         process = self.part(name).process
         return process.pid if process is not None and process.returncode is None else None
 
     def kill(self, name: str, *, why: str = "") -> int:
-        """SIGKILL a part; returns the id it had."""
+        """Kill a part of the fleet with SIGKILL; return the process id that it had."""
         pid = self.pid(name)
         assert pid is not None, f"{name} does not run: {self}"
         self.kills.append(f"{name} (pid {pid}) {why}".strip())
@@ -69,7 +69,7 @@ class Processes:
         return pid
 
     async def back(self, name: str, *, after: int) -> None:
-        """Wait for a part's next life, and until it can do its work."""
+        """Wait until a part runs again, with another process id than ``after``, and is complete."""
 
         async def lives() -> bool:
             if self.pid(name) in {None, after}:
@@ -80,7 +80,7 @@ class Processes:
         await until(lives, f"{name} to come back")
 
     async def ready(self) -> None:
-        """Wait until every process says that it is ready."""
+        """Wait until every process reports that it is complete."""
 
         async def all_ready() -> bool:
             probes = (child.complete(each.health) for each in self.fleet.children)
@@ -89,8 +89,8 @@ class Processes:
         await until(all_ready, "every process to be ready")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """A failure inside says what was killed, what the launcher said, and where the logs are."""
+    def explained(self) -> Iterator[None]:
+        """Add to a failure inside the block: what was killed, launcher messages, log paths."""
         try:
             yield
         except BaseException as error:
@@ -103,10 +103,10 @@ class Processes:
             f" {self.fleet.server.log}\nlauncher: " + "\n          ".join(self.news)
         )
 
-    # --- looking into the store ---
+    # --- reading the store ---
 
     async def sql(self, query: str, *arguments: Any) -> list[Any]:
-        """Rows, straight from PostgreSQL."""
+        """Return the rows of a query, read directly from PostgreSQL."""
         connection = await asyncpg.connect(self.fleet.server.dsn)
         try:
             return list(await connection.fetch(query, *arguments))
@@ -114,18 +114,18 @@ class Processes:
             await connection.close()
 
     async def counts(self) -> dict[str, int]:
-        """Rows of everything that a writer can cause."""
+        """Return the row count of every table that a writer can fill."""
         query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in TABLES)
         return dict(await self.sql(query))
 
     async def faults(self) -> list[str]:
-        """What contradicts a promise, when all that can be is derived again."""
+        """Derive all stored values again, and return the promises that the store violates."""
         return await audit.faults(self.fleet.server.dsn)
 
 
 @asynccontextmanager
 async def a_fleet(folder: Path, *, agents: int = 3) -> AsyncIterator[Processes]:
-    """A fleet of processes as `midstreamer run` starts it, ready; nothing of it is left after."""
+    """A ready fleet of processes, as `midstreamer run` starts it, erased afterwards."""
     config = folder / "fleet.toml"
     config.write_text(f"[sync]\nshard_points = {SHARD_POINTS}\n[agent]\nthreads = 1\n")
     news: list[str] = []
@@ -140,7 +140,7 @@ async def a_fleet(folder: Path, *, agents: int = 3) -> AsyncIterator[Processes]:
 
 
 async def readiness(health: str) -> str:
-    """What a readiness probe says; empty while nobody answers."""
+    """Return the answer of a readiness probe; empty while nothing listens."""
     host, _, port = health.rpartition(":")
     try:
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -156,10 +156,10 @@ async def readiness(health: str) -> str:
 async def until(
     holds: Callable[[], Awaitable[bool]], what: str, *, within_s: float = WITHIN_S
 ) -> None:
-    """Look again until it holds; another process has no event that we could wait for."""
+    """Wait until ``holds`` returns True, with a check every `POLL_S` seconds."""
     try:
         async with asyncio.timeout(within_s):
-            while not await holds():  # noqa: ASYNC110 - it is another process
+            while not await holds():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"waited {within_s:g} s for {what}") from None
@@ -169,7 +169,7 @@ async def until(
 
 
 class Ended(NamedTuple):
-    """What became of a command."""
+    """Exit code and output of a finished command."""
 
     code: int
     output: str
@@ -177,7 +177,7 @@ class Ended(NamedTuple):
 
 
 async def command(*words: str, **environment: str) -> Ended:
-    """Run ``midstreamer`` with these words to its end."""
+    """Run ``midstreamer`` with these words until it ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "midstreamer", *words,
         stdin=asyncio.subprocess.DEVNULL,
@@ -200,7 +200,7 @@ async def command(*words: str, **environment: str) -> Ended:
 
 @dataclass(frozen=True)
 class World:
-    """One universe and how it is replayed: history first, then live steps."""
+    """One universe and how it is replayed: first its history, then live steps."""
 
     universe: str
     history: int = 150
@@ -220,24 +220,24 @@ class World:
         )
 
     def columns(self) -> list[Column]:
-        """Random walks and noisy waves, seeded; an hour between ticks."""
+        """Random walks and noisy waves from fixed seeds, with an hour between ticks."""
         count = self.history + self.live
         times = np.arange(1, count + 1) * HOUR
-        made = []
+        columns = []
         for number in range(self.series):
             steps = np.random.default_rng(number).standard_normal(count)
             wave = 20.0 * np.sin(np.arange(count) * (2 * np.pi / 24) + number)
             values = 100.0 + (steps.cumsum() if number % 2 else wave + steps)
-            made.append(column(f"{self.universe}/{number:02d}", times, values))
-        return made
+            columns.append(column(f"{self.universe}/{number:02d}", times, values))
+        return columns
 
     def plan(self) -> replay.ReplayPlan:
         columns = self.columns()
         table = feeds.table(
-            [one.series for one in columns],
+            [each.series for each in columns],
             np.repeat(np.arange(len(columns)), self.history + self.live),
-            np.concatenate([one.times_array() for one in columns]),
-            np.concatenate([one.values_array() for one in columns]),
+            np.concatenate([each.times_array() for each in columns]),
+            np.concatenate([each.values_array() for each in columns]),
         )
         return replay.ReplayPlan(self.specification, *self._cut(table))
 
@@ -247,8 +247,8 @@ class World:
 
 
 @dataclass
-class Told:
-    """What a replay was answered, all of it as durable."""
+class Replayed:
+    """The answers of a replay; each is durable."""
 
     decisions: list[Decision] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -256,32 +256,34 @@ class Told:
 
     @property
     def encoded(self) -> list[bytes]:
-        """The decisions to the bit."""
+        """The decisions in encoded form, for comparison to the bit."""
         return [msgspec.msgpack.encode(decision) for decision in self.decisions]
 
 
 async def replayed(
     processes: Processes, world: World, after_step: Callable[[int], None] = lambda _: None
-) -> Told:
-    """Replay a world; ``after_step`` hears how many steps are done."""
-    told = Told()
+) -> Replayed:
+    """Replay a world, and call ``after_step`` with the number of finished steps."""
+    answers = Replayed()
 
     def hear(event: replay.Event) -> None:
         match event:
             case replay.Stepped():
-                told.decisions += event.decisions
-                told.verdicts += event.verdicts
+                answers.decisions += event.decisions
+                answers.verdicts += event.verdicts
                 after_step(event.done)
             case replay.Waiting():
-                told.waits.append(f"{event.code}: {event.message}")
+                answers.waits.append(f"{event.code}: {event.message}")
 
     await replay.Replay(processes.client, world.plan(), hear).run()
-    return told
+    return answers
 
 
 def values_of(columns: Sequence[Column]) -> dict[str, list[tuple[int, float]]]:
-    """Every tick, by series."""
+    """Return the (time, value) pairs of every series, by series name."""
     return {
-        one.series: list(zip(one.times_array().tolist(), one.values_array().tolist(), strict=True))
-        for one in columns
+        each.series: list(
+            zip(each.times_array().tolist(), each.values_array().tolist(), strict=True)
+        )
+        for each in columns
     }

@@ -1,4 +1,4 @@
-"""Programs that a test starts: what they say goes to a log, and they end with the test."""
+"""Programs that a test starts: their output goes to a log, and they end with the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def start(
     env: Mapping[str, str] | None = None,
     anew: bool = False,
 ) -> Process:
-    """Start a program; its output goes behind what the log has, or in its place (``anew``)."""
+    """Start a program; append its output to the log, or replace the log when ``anew`` is set."""
     with log.open("wb" if anew else "ab") as output:
         return await asyncio.create_subprocess_exec(
             *words, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=output
@@ -30,7 +30,7 @@ async def start(
 async def end(
     process: Process, how: signal.Signals = signal.SIGTERM, *, within_s: float = END_S
 ) -> None:
-    """Signal it, wait for its end, and kill it when that takes too long."""
+    """Send a signal, wait for the program to end, and kill it after ``within_s`` seconds."""
     if process.returncode is None:
         process.send_signal(how)
         try:
@@ -43,7 +43,7 @@ async def end(
 
 @asynccontextmanager
 async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
-    """A program with a log of its own, which has ended after the block."""
+    """A program with its own log, which is ended with the block."""
     process = await start(*words, log=log, anew=True)
     try:
         yield process
@@ -52,7 +52,7 @@ async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
 
 
 def last_words(log: Path, *, having: str = "") -> str:
-    """The last lines of a log; of those with ``having`` in them, if there are any."""
+    """Return the last lines of a log, of those lines that contain ``having`` if there are any."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     chosen = [line for line in lines if having in line] or lines
-    return " | ".join(chosen[-LINES:]) or "it said nothing"
+    return " | ".join(chosen[-LINES:]) or "the log is empty"

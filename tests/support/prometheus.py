@@ -1,12 +1,12 @@
-"""A real Prometheus on loopback: scrapes what it is given, keeps rules, and is asked.
+"""Runs a real Prometheus on loopback, which scrapes targets, evaluates rules and is queried.
 
     targets = [Target("127.0.0.1:9090", component="sync", pod="4711")]
     async with prometheus.running(folder, targets, rules=[Path("rules.yaml")]) as seen:
         await seen.all_up()
         found = await seen.query("sum by (component) (rate(midstreamer_frames_total[10s]))")
 
-Its program is built once by `tests.cluster.build` and kept.  All that it writes is below the
-folder that the caller gives; its process ends with the context.
+`tests.cluster.build` builds Prometheus once and keeps the program. It writes only below the folder
+that the caller gives, and its process ends with the context.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ LOOPBACK = "127.0.0.1"
 READY_S = 60.0
 POLL_S = 0.05
 RELOAD_S = 0.2
-"""How soon targets are scraped that were named; 5 s when it is left to Prometheus."""
+"""Seconds until new targets are scraped; Prometheus' own default is 5 s."""
 SCRAPE_TIMEOUT_S_MAX = 10.0
 LOOKBACK_S = 300.0
-"""Prometheus' own: how old a sample may be that an instant sees."""
+"""The oldest sample that an instant query sees, in seconds: Prometheus' own default."""
 LISTENS = re.compile(r"Listening on.*address=(127\.0\.0\.1:\d+)")
 BUILD = "run `make dashboards`, which builds it in some two minutes, once"
 
 
 class PrometheusFailed(AssertionError):
-    """Prometheus did not start, or refused what it was asked; the message says what, and why."""
+    """Prometheus did not start, or refused a request; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One endpoint, and the labels by which panels and rules select it."""
+    """One scraped endpoint, and the labels by which panels and rules select it."""
 
     address: str
     """``host:port``, scraped at /metrics."""
@@ -56,13 +56,13 @@ class Target:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What is added to every sample of it."""
+        """The labels that Prometheus adds to every sample of this target."""
         return {"namespace": self.namespace, "component": self.component, "pod": self.pod}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One series at one instant."""
+    """The value of one series at one instant."""
 
     labels: Mapping[str, str]
     value: float
@@ -70,7 +70,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Series:
-    """One series over a range: times are seconds since the epoch."""
+    """The values of one series over a range; times are seconds since the epoch."""
 
     labels: Mapping[str, str]
     times: tuple[float, ...]
@@ -90,7 +90,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Pace:
-    """How often Prometheus looks, in seconds."""
+    """Intervals of scrapes and rule evaluations, and the age limit of samples, all in seconds."""
 
     scrape_s: float = 1.0
     evaluation_s: float = 1.0
@@ -99,7 +99,7 @@ class Pace:
 
 @dataclass
 class Prometheus:
-    """A Prometheus that runs."""
+    """A running Prometheus."""
 
     address: str
     folder: Path
@@ -110,20 +110,21 @@ class Prometheus:
     targets: list[Target] = field(default_factory=list)
 
     async def query(self, expression: str, *, at_s: float | None = None) -> list[Sample]:
-        """Ask for an instant, now or ``at_s`` since the epoch; a scalar is one bare sample.
+        """Query one instant: now, or ``at_s`` seconds since the epoch.
 
-        Raises PrometheusFailed with what Prometheus says of the expression.
+        A scalar is returned as one sample without labels. Raise PrometheusFailed with Prometheus'
+        message when the expression is wrong.
         """
         asked = {"query": expression, **({"time": repr(at_s)} if at_s is not None else {})}
         data = await self._asked("query", expression, asked)
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
-        return [Sample(one["metric"], float(one["value"][1])) for one in data["result"]]
+        return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
 
     async def query_range(
         self, expression: str, *, begin_s: float, end_s: float, step_s: float
     ) -> list[Series]:
-        """Ask for a range; raises PrometheusFailed with what Prometheus says of it."""
+        """Query a range; raise PrometheusFailed with Prometheus' message when the query fails."""
         asked = {
             "query": expression,
             "start": repr(begin_s),
@@ -133,72 +134,72 @@ class Prometheus:
         data = await self._asked("query_range", expression, asked)
         return [
             Series(
-                one["metric"],
-                tuple(float(when) for when, _ in one["values"]),
-                tuple(float(value) for _, value in one["values"]),
+                each["metric"],
+                tuple(float(when) for when, _ in each["values"]),
+                tuple(float(value) for _, value in each["values"]),
             )
-            for one in data["result"]
+            for each in data["result"]
         ]
 
     async def exemplars(
         self, expression: str, *, begin_s: float, end_s: float
     ) -> list[dict[str, Any]]:
-        """The exemplars of the series of an expression, as Prometheus tells of them."""
+        """Return the exemplars of the series of an expression, as Prometheus sends them."""
         asked = {"query": expression, "start": repr(begin_s), "end": repr(end_s)}
         found: list[dict[str, Any]] = await self._asked("query_exemplars", expression, asked)
-        return [exemplar for one in found for exemplar in one["exemplars"]]
+        return [exemplar for each in found for exemplar in each["exemplars"]]
 
     async def label_values(self, label: str, *selectors: str) -> list[str]:
-        """The values of a label, of the series that one of the selectors has."""
+        """Return the values of a label on the series that match one of the selectors."""
         asked = [("match[]", selector) for selector in selectors]
         found: list[str] = await self._asked(f"label/{label}/values", label, asked)
         return found
 
     async def alerts(self) -> list[Alert]:
-        """The alerts that are pending or firing now."""
+        """Return the alerts that are pending or firing now."""
         data = await self._asked("alerts", "alerts", {})
         return [
             Alert(
-                one["labels"]["alertname"],
-                one["state"],
-                one["labels"],
-                one["annotations"],
-                float(one["value"]),
+                each["labels"]["alertname"],
+                each["state"],
+                each["labels"],
+                each["annotations"],
+                float(each["value"]),
             )
-            for one in data["alerts"]
+            for each in data["alerts"]
         ]
 
     async def rule_problems(self) -> dict[str, str]:
-        """What went wrong at the last evaluation of each rule, by its name; empty when nothing."""
+        """Return the error of each rule whose last evaluation failed, by rule name."""
         data = await self._asked("rules", "rules", {})
         rules = [rule for group in data["groups"] for rule in group["rules"]]
         return {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"}
 
     async def target_problems(self) -> dict[str, str]:
-        """Why a target was not scraped, by its address; also when it was not looked at yet."""
+        """Return why each target is not up, by its address; also a target not scraped yet."""
         data = await self._asked("targets", "targets", {"state": "active"})
-        looked = {one["labels"]["instance"]: one for one in data["activeTargets"]}
+        looked = {target["labels"]["instance"]: target for target in data["activeTargets"]}
         unseen = {"health": "not looked at yet", "lastError": ""}
         seen = {each.address: looked.get(each.address, unseen) for each in self.targets}
         return {
-            address: one["lastError"] or one["health"]
-            for address, one in seen.items()
-            if one["health"] != "up"
+            address: target["lastError"] or target["health"]
+            for address, target in seen.items()
+            if target["health"] != "up"
         }
 
     async def all_up(self, *, within_s: float = 30.0) -> None:
-        """Wait until each target was scraped; raises PrometheusFailed with those that were not."""
+        """Wait until each target was scraped; raise PrometheusFailed naming those that were not."""
         problems: dict[str, str] = {}
         try:
             async with asyncio.timeout(within_s):
                 while problems := await self.target_problems():  # noqa: ASYNC110 - a process
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            told = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items()))
-            raise PrometheusFailed(f"not scraped within {within_s:g} s: {told}") from None
+            reasons = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items()))
+            raise PrometheusFailed(f"not scraped within {within_s:g} s: {reasons}") from None
 
     async def watch(self, targets: Iterable[Target]) -> None:
-        """Scrape these from now on: what is left out becomes stale, as pods that are gone do."""
+        """Scrape only these targets from now on; series of removed targets become stale."""
         self.targets = list(targets)
         _configure(self.folder, self.targets, self.rules, self.pace)
         async with self.session.post(f"http://{self.address}/-/reload") as answer:
@@ -220,7 +221,7 @@ class Prometheus:
 
 
 def is_built() -> bool:
-    """Whether its program is there: tests skip themselves with `BUILD` when it is not."""
+    """Return whether Prometheus is built; if not, tests skip with the reason `BUILD`."""
     return build.built("prometheus") is not None
 
 
@@ -232,10 +233,10 @@ async def running(
     rules: Iterable[Path] = (),
     pace: Pace = Pace(),
 ) -> AsyncIterator[Prometheus]:
-    """A Prometheus that scrapes ``targets`` and keeps ``rules``; built first where it is missing.
+    """A Prometheus that scrapes ``targets`` and evaluates ``rules``, built first where needed.
 
-    Raises PrometheusFailed with its last words when it does not start, as of a rule that it
-    cannot read, and KitError when it cannot be built.
+    Raise PrometheusFailed with the end of its log when it does not start, for example because of a
+    broken rule, and KitError when it cannot be built.
     """
     program = await asyncio.to_thread(build.program, "prometheus")
     kept, scraped = tuple(each.absolute() for each in rules), list(targets)
@@ -265,7 +266,7 @@ def _arguments(folder: Path, pace: Pace) -> list[str]:
 
 def _configure(folder: Path, targets: list[Target], rules: tuple[Path, ...], pace: Pace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {
+    configuration = {
         "global": {
             "scrape_interval": _duration(pace.scrape_s),
             "scrape_timeout": _duration(min(pace.scrape_s, SCRAPE_TIMEOUT_S_MAX)),
@@ -281,21 +282,21 @@ def _configure(folder: Path, targets: list[Target], rules: tuple[Path, ...], pac
             }
         ],
     }
-    text = yaml.safe_dump(made, sort_keys=False)
+    text = yaml.safe_dump(configuration, sort_keys=False)
     (folder / "prometheus.yaml").write_text(text, encoding="utf-8")
 
 
 def _duration(seconds: float) -> str:
     milliseconds = math.ceil(seconds * 1e3)
     if milliseconds <= 0:
-        raise ValueError(f"Prometheus cannot look every {seconds:g} s: take 0.001 s or more")
+        raise ValueError(f"Prometheus cannot use an interval of {seconds:g} s: use 0.001 s or more")
     return f"{milliseconds}ms"
 
 
 async def _ready(
     process: asyncio.subprocess.Process, log: Path, session: aiohttp.ClientSession
 ) -> str:
-    """Where it listens, once it answers."""
+    """Wait until Prometheus answers; return the address on which it listens."""
     try:
         async with asyncio.timeout(READY_S):
             while not (found := LISTENS.search(_told(log))):

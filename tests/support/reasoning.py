@@ -20,7 +20,7 @@ HOUR = 3_600_000_000
 
 
 def a_specification(**fields: object) -> Specification:
-    """A small one: windows of 8, three points ahead, ten analogs, untransformed."""
+    """A small specification: windows of 8, horizon 3, ten analogs, no transform."""
     usual: dict[str, object] = {
         "window": 8,
         "horizon": 3,
@@ -49,7 +49,7 @@ def evidence_of(
     newest: bool = True,
     specification: Specification | None = None,
 ) -> Evidence:
-    """Evidence of a window of series ``name`` that ends at position ``index``, hour ``index``."""
+    """Evidence for a window of series ``name`` that ends at position ``index``, hour ``index``."""
     specification = specification or a_specification()
     shown = np.sin(np.arange(specification.window)) if values is None else values
     return Evidence(
@@ -65,18 +65,18 @@ def evidence_of(
 
 
 def value_for(decision: Decision, outcome: float) -> float:
-    """The raw value that gives a decision this scaled outcome (identity transform)."""
+    """Return the raw value that gives the decision this scaled outcome (identity transform)."""
     return decision.last + outcome * decision.scale
 
 
 def verdict_of(decision: Decision, outcome: float) -> Verdict:
-    """The verdict, in due time, of a decision whose outcome was this."""
+    """Return the verdict of a decision, at its due time, for this outcome."""
     due = decision.time + decision.specification.horizon * HOUR
     return reasoning.judge(decision, value_for(decision, outcome), due)
 
 
 def a_season(length: int, *, seed: int = 0, noise: float = 0.05) -> Points:
-    """A daily wave with noise, hourly: analogs foretell it well."""
+    """A daily wave with noise, one point an hour: its analogs predict it well."""
     dice = np.random.default_rng(seed)
     hours = np.arange(length)
     wave = np.sin(hours * (2 * np.pi / 24)) + 0.3 * np.sin(hours * (2 * np.pi / 168))
@@ -84,18 +84,18 @@ def a_season(length: int, *, seed: int = 0, noise: float = 0.05) -> Points:
 
 
 def a_walk(length: int, *, seed: int = 0) -> Points:
-    """A random walk, hourly: nothing foretells it."""
+    """A random walk, one point an hour: nothing predicts it."""
     steps = np.random.default_rng(seed).standard_normal(length)
     return Points(np.arange(length) * HOUR, 100.0 + steps.cumsum())
 
 
 def learned_stream(count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """A state after so many decisions and their verdicts, with skill as asked."""
+    """A state that has learned ``count`` decisions and verdicts; ``skill`` is the share of hits."""
     return streamed(reasoning.initial(a_specification()), 100, count, seed=seed, skill=skill)
 
 
 def streamed(state: State, start: int, count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """Replay ``count`` hours of one series into a state: verdicts that are due, then decisions."""
+    """Feed ``count`` hours of one series into a state: due verdicts first, then a decision."""
     dice = np.random.default_rng(seed)
     waiting: dict[int, tuple[Decision, float]] = {}
     for index in range(start, start + count):

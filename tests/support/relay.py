@@ -1,7 +1,8 @@
-"""One UDP port in front of several servers, as a NodePort or a LoadBalancer is.
+"""Forwards one UDP port to several servers, as a NodePort or a LoadBalancer does.
 
-Each source port sticks to the server that it met first, for as long as the relay lives, though
-that server may have gone: nothing comes back then, not even that its port is closed.
+The relay sends each source port to the server that it chose at that port's first datagram, as long
+as the relay lives, even if that server is gone. Then nothing comes back, not even an ICMP error for
+the closed port.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ HOST = "127.0.0.1"
 
 
 class Relay:
-    """Passes datagrams on, both ways."""
+    """Forwards datagrams in both directions."""
 
     def __init__(self, dice: random.Random, lost: float = 0.0) -> None:
-        """``lost``: the share of the servers' datagrams that never arrives."""
+        """``lost`` is the share of the servers' datagrams that the relay drops."""
         self._dice = dice
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -30,9 +31,9 @@ class Relay:
         self._front.bind((HOST, 0))
         self._flows: dict[Any, socket.socket] = {}
         self.servers: list[tuple[str, int]] = []
-        """Where a new source port is led to, by chance."""
+        """The servers; each new source port gets one of them by chance."""
         self.led: list[tuple[str, int]] = []
-        """The server of each source port that was met, in order."""
+        """The server of each source port, in the order of their first datagrams."""
         self._loop.add_reader(self._front, self._from_client)
 
     @property
@@ -41,7 +42,7 @@ class Relay:
 
     @property
     def sources(self) -> list[Any]:
-        """All source addresses, in the order in which they came."""
+        """Return all source addresses in the order of their first datagrams."""
         return list(self._flows)
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Relay:
         return flow
 
     def _from_server(self, flow: socket.socket, source: Any) -> None:
-        with contextlib.suppress(OSError):  # nothing more, or the port is closed
+        with contextlib.suppress(OSError):  # no more datagrams, or the port is closed
             while True:
                 data = flow.recv(DATAGRAM_BYTES_MAX)
                 if self._dice.random() >= self._lost:
@@ -74,14 +75,14 @@ class Relay:
 
 
 def _socket() -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    return made
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    return opened
 
 
 @asynccontextmanager
 async def relayed(servers: Sequence[str], *, seed: int, lost: float = 0.0) -> AsyncIterator[Relay]:
-    """A relay in front of servers at ``host:port``; it loses a share of what they send."""
+    """A relay in front of servers at ``host:port``; ``lost`` is the share that it drops."""
     relay = Relay(random.Random(seed), lost)
     for server in servers:
         host, _, port = server.rpartition(":")

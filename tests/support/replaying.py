@@ -1,6 +1,6 @@
-"""A program that replays parts of the shipped data sets and prints hashes of all that was decided.
+"""A program that replays parts of the shipped data sets and prints hashes of all decisions.
 
-It imports only `midstreamer`, so that any version can run it: which one, PYTHONPATH says.
+It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from midstreamer.market.backtest import Points, Walk
 
 STOCKS = ("sp500/AAPL", "sp500/GE", "sp500/JPM", "sp500/XOM")
 PARTS = {
-    # Long enough for the stream to be licensed and to speak.
+    # The period is long enough for the stream to earn a licence and emit signals.
     "load": (datasets.LOAD, ("load/ELEC",), "2014-01-01", "2014-03-01"),
     "sp500": (datasets.SP500, STOCKS, "2020-01-01", "2020-07-01"),
 }
-"""Data set, series, and where deciding begins and ends; everything earlier is history."""
+"""Data set, series, first and last date of decisions; everything earlier is history."""
 
 
 def replay(name: str) -> dict[str, object]:
-    """Hashes of the decisions, verdicts and states of one part, and how many there were."""
+    """Return the hashes and counts of the decisions, verdicts and states of one part."""
     dataset, series, start, stop = PARTS[name]
     universe = {
         column.series: Points(column.times_array(), column.values_array())
@@ -38,10 +38,10 @@ def replay(name: str) -> dict[str, object]:
                 stop=rows.instant_of(stop))  # fmt: skip
     hashes = {kind: hashlib.sha256() for kind in ("decisions", "verdicts", "states")}
     counts = dict.fromkeys(("decisions", "verdicts", "emitted"), 0)
-    for made in walk:
-        event: Decision | Verdict = made
+    for learned in walk:
+        event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
-        if isinstance(event, Decision):  # the kernels' version may rise while their answers stay
+        if isinstance(event, Decision):  # the kernels' version may change alone
             event = msgspec.structs.replace(event, kernel="")
         hashes[kind].update(msgspec.msgpack.encode(event))
         hashes["states"].update(reasoning.encode(walk.state))

@@ -1,4 +1,4 @@
-"""Builders around identity: authorities, certificates in every state of disrepair, carriers."""
+"""Builders for identities: authorities, valid and faulty certificates, carriers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from midstreamer.transport.trust import Trust
 
 DAY_S = 86_400.0
 SCHEME = "quic"
-"""The carrier that an `Installation` gives. Suites that hold for each run once with each."""
+"""The default carrier of an `Installation`. Suites for all carriers run once with each of them."""
 DOMAIN = "test.local"
 
 
@@ -49,14 +49,14 @@ def credentials(
     days: float = 1.0,
     trusting: Authority | None = None,
 ) -> Credentials:
-    """What a process of this identity would hold, valid from `begins_in_s` on."""
+    """Credentials of a process with this identity, valid ``begins_in_s`` seconds from now."""
     issued = signer.certify(holder, now_s=time.time() + begins_in_s, days=days)
     anchors = ((trusting or signer).certificate,)
     return Credentials(holder, issued.certificate, (), issued.key, anchors)
 
 
 def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
-    """A certificate whose common name is not its id's label; everything else is right."""
+    """Credentials whose certificate's common name is not the label of the id; the rest is valid."""
     good = credentials(signer, holder)
     leaf = good.certificate
     builder = (
@@ -70,12 +70,12 @@ def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
     )
     for extension in leaf.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(signer.key, hashes.SHA256())
-    return Credentials(holder, made, (), good.key, good.anchors)
+    certificate = builder.sign(signer.key, hashes.SHA256())
+    return Credentials(holder, certificate, (), good.key, good.anchors)
 
 
 def with_key(signer: Authority, holder: Identity, key: Any, digest: Any = None) -> Credentials:
-    """A good certificate but for its key, or for the hash it is signed with."""
+    """Credentials that are valid except for their key, or for the hash of the signature."""
     leaf = credentials(signer, holder).certificate
     builder = (
         x509.CertificateBuilder()
@@ -88,8 +88,8 @@ def with_key(signer: Authority, holder: Identity, key: Any, digest: Any = None) 
     )
     for extension in leaf.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(signer.key, digest or hashes.SHA256())
-    return Credentials(holder, made, (), key, (signer.certificate,))
+    certificate = builder.sign(signer.key, digest or hashes.SHA256())
+    return Credentials(holder, certificate, (), key, (signer.certificate,))
 
 
 def stranger_key() -> ec.EllipticCurvePrivateKey:
@@ -97,7 +97,7 @@ def stranger_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Held(CertificateManager):
-    """A manager that holds given credentials and no files."""
+    """A certificate manager that holds the given credentials and reads no files."""
 
     def __init__(self, given: Credentials) -> None:
         super().__init__(Path(), given.identity)
@@ -108,12 +108,12 @@ class Held(CertificateManager):
 
 
 def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> QuicCarrier:
-    """The QUIC carrier of a process that has no other."""
+    """A carrier that dials and serves QUIC only."""
     return QuicCarrier(Watch(Trust(source, limits or Limits(), secrets.token_hex(8))))
 
 
 class OtherCarriers(Carriers):
-    """Carriers for which an address without a scheme means another one than QUIC."""
+    """Carriers that read an address without a scheme as one of the given scheme, not as QUIC."""
 
     def __init__(self, source: CredentialSource, limits: Limits, scheme: str) -> None:
         super().__init__(Watch(Trust(source, limits, secrets.token_hex(8))))
@@ -131,12 +131,12 @@ class OtherCarriers(Carriers):
 
 @dataclass
 class Installation:
-    """An authority on disk, an allowlist, and carriers of its members."""
+    """An authority on disk, an allowlist, and carriers for its members."""
 
     directory: Path
     limits: Limits = field(default_factory=lambda: Limits(handshake_s=2.0, idle_s=2.0))
     scheme: str = ""
-    """The carrier of addresses that name none; empty: what `SCHEME` says."""
+    """The carrier for addresses without a scheme; empty means `SCHEME`."""
 
     def __post_init__(self) -> None:
         self.authority = files.init_authority(self.directory, DOMAIN, days=365)
@@ -147,18 +147,18 @@ class Installation:
         files.write_allowlist(self.allowlist_path, list(entries))
 
     def carrier(self, holder: Identity | Credentials) -> Any:
-        """A carrier of an identity, certified here, or of whatever credentials are given."""
+        """Return a carrier for an identity that is certified here, or for the given credentials."""
         scheme = self.scheme or SCHEME
         if scheme == "quic":
             return quic_carrier(self.source(holder), self.limits)
         return OtherCarriers(self.source(holder), self.limits, scheme)
 
     def carriers(self, holder: Identity | Credentials) -> Carriers:
-        """All carriers of one process."""
+        """Return all carriers of one process."""
         return build_carriers(self.source(holder), limits=self.limits)
 
     def source(self, holder: Identity | Credentials) -> FileSource:
-        """The credentials of an identity, certified here, or whatever is given."""
+        """Return the credential source of an identity certified here, or of given credentials."""
         if isinstance(holder, Identity):
             manager = CertificateManager(self.directory, holder)
             manager.load_or_generate()
@@ -169,12 +169,12 @@ class Installation:
 
 
 def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentials:
-    """Certified by an authority that another one vouches for; ``shown``: with its certificate."""
+    """Credentials signed by an intermediate CA; with ``shown`` they include its certificate."""
     now_s = time.time()
     root, between = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "sub")]
     own = authority.establish(DOMAIN, now_s=now_s, days=365).certificate
-    made = []
+    certificates = []
     for subject, key, signs_below in ((names[0], root, 1), (names[1], between, 0)):
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.public_key())
@@ -191,7 +191,7 @@ def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentia
             .add_extension(identifier, critical=False)
             .add_extension(issuer, critical=False)
         )
-        made.append(builder.sign(root, hashes.SHA256()))
-    issued = Authority(DOMAIN, made[1], between).certify(holder, now_s=now_s, days=1)
-    others = (made[1],) if shown else ()
-    return Credentials(holder, issued.certificate, others, issued.key, (made[0],))
+        certificates.append(builder.sign(root, hashes.SHA256()))
+    issued = Authority(DOMAIN, certificates[1], between).certify(holder, now_s=now_s, days=1)
+    others = (certificates[1],) if shown else ()
+    return Credentials(holder, issued.certificate, others, issued.key, (certificates[0],))

@@ -1,9 +1,9 @@
-"""A program that lets sync commit a part of a fixed story to a database.
+"""A program with which sync commits a part of a fixed story to a database.
 
-It imports only `midstreamer`, so that any version can run it: which one, PYTHONPATH says.  The
-story has steps: at each, one tick of each series, then decisions about all of them in three
-streams, made of that tick and everything before it.  So decisions of the last steps of a part are
-open when it ends.
+It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. The
+story has steps. Each step is one tick of each series, then decisions about all series in three
+streams, made from that tick and everything before. So the decisions of the last steps of a part are
+still open when the part ends.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from midstreamer.sync.parts import Given
 
 HOUR = 3_600_000_000
 HISTORY, BREAK, END = 150, 260, 300
-"""Steps: before the first nothing is decided; at the second another version goes on."""
+"""Step numbers: the first with decisions, the first that another version commits, and the end."""
 SERIES = 3
 VOID_STEP = END - 1
-"""One series has a price of zero there, which has no logarithm: decisions that wait for it end
-void.  It is the last step, and nothing is decided at it, because a walk skips void verdicts and
-sync counts them."""
+"""Step at which one series has a price of zero, which has no logarithm.
+
+Decisions that wait for this step end void. The step is the last and has no decisions, because a
+walk skips void verdicts while sync counts them.
+"""
 
 
 def _specification(**fields: object) -> Specification:
@@ -50,20 +52,20 @@ SPECIFICATIONS = (
 
 
 def universe() -> dict[str, Points]:
-    """Noisy waves, seeded; an hour between ticks."""
-    made = {}
+    """Noisy waves from fixed seeds, with an hour between ticks."""
+    series = {}
     times = np.arange(1, END + 1) * HOUR
     for number in range(SERIES):
         noise = np.random.default_rng(number).standard_normal(END)
         values = 100.0 + 20.0 * np.sin(np.arange(END) * (2 * np.pi / 24) + number) + noise
         if number == 0:
             values[VOID_STEP] = 0.0
-        made[f"story/{number:02d}"] = Points(times, values)
-    return made
+        series[f"story/{number:02d}"] = Points(times, values)
+    return series
 
 
 def writes() -> list[list[Write]]:
-    """The Writes of each step; the first step holds all of history."""
+    """Return the Writes of each step; the first step holds the whole history."""
     points = universe()
     decided: dict[int, list[Decision]] = defaultdict(list)
     for specification in SPECIFICATIONS:
@@ -81,7 +83,8 @@ def writes() -> list[list[Write]]:
 
 def _ticks(points: dict[str, Points], start: int, stop: int) -> list[Column]:
     return [
-        column(name, one.times[start:stop], one.values[start:stop]) for name, one in points.items()
+        column(name, each.times[start:stop], each.values[start:stop])
+        for name, each in points.items()
     ]
 
 
@@ -90,13 +93,13 @@ def _write(columns: Sequence[Column] = (), decisions: Sequence[Decision] = ()) -
 
 
 def part(first: int, last: int) -> Iterator[Write]:
-    """The Writes of the steps from ``first`` up to ``last``, history included with the first."""
+    """Return the Writes from step ``first`` up to ``last``; the first step includes the history."""
     begin, end = (max(0, at - HISTORY + 1) for at in (first, last))
     return (write for step in writes()[begin:end] for write in step)
 
 
 async def commit(dsn: str, first: int, last: int) -> None:
-    """Commit a part of the story as sync would, one Write a transaction."""
+    """Commit a part of the story as sync does, with one Write in each transaction."""
     store = PostgresStore(dsn)
     await store.open()
     committer = Committer(

@@ -1,4 +1,4 @@
-"""Several servers in one process: behind one address that they share, or behind one name."""
+"""Several servers in one process, behind one shared address or behind one host name."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NAME = "pods.test:7400"
 
 
 class Server:
-    """A coordinator that answers surveys, and drains when it is told."""
+    """A coordinator that answers surveys, and drains when a test asks for it."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name, self.address = name, address
         self.peers: list[Peer] = []
         self.asked_s: list[float] = []
         self.silent = False
-        """It takes no dial and says nothing: as a pod that was killed."""
+        """Whether the server leaves dials without an answer, as a killed pod does."""
         self.listener: Listener
 
     async def listen(self, network: MemoryNetwork) -> None:
@@ -37,7 +37,7 @@ class Server:
         )
 
     def drain(self) -> None:
-        """Say so to all peers, and to those that still come."""
+        """Send Drain to all peers, and refuse new ones."""
         self.listener.refusing = True
         for peer in self.listener.peers:
             peer.drain(leaving=True)
@@ -51,20 +51,20 @@ class Server:
 
 
 class SeveralCarrier(MemoryCarrier):
-    """Reaches the servers by `SHARED`, each dial the next of them, and looks `NAME` up."""
+    """Dials the servers in turn when the address is `SHARED`, and resolves the name `NAME`."""
 
     def __init__(self, network: MemoryNetwork, servers: Sequence[Server]) -> None:
         super().__init__(network, CLIENT)
         self.servers = list(servers)
         self.turns: list[int] = []
-        """Which server the next dials of `SHARED` reach; then each in turn."""
+        """Indexes of the servers that the next dials of `SHARED` reach; later dials take turns."""
         self.named: list[str] = [server.address for server in servers]
         self.lookup_error: MidstreamerError | None = None
         self.resolving: asyncio.Event | None = None
-        """What look-ups wait for."""
+        """An event that look-ups wait for; None lets them return immediately."""
         self.looked_up = 0
         self.dialled: list[tuple[float, str, str]] = []
-        """When, which address, and which server it reached."""
+        """Each dial: its time, the address, and the name of the server that it reached."""
 
     async def places(self, address: str) -> Sequence[str]:
         if address != NAME:
@@ -80,7 +80,7 @@ class SeveralCarrier(MemoryCarrier):
         turn = self.turns.pop(0) if self.turns else len(self.dialled)
         chosen = self.servers[turn % len(self.servers)]
         at = chosen.address if address == SHARED else address
-        server = next((one for one in self.servers if one.address == at), None)
+        server = next((each for each in self.servers if each.address == at), None)
         loop = asyncio.get_running_loop()
         self.dialled.append((loop.time(), address, server.name if server else ""))
         if server is not None and server.silent:
@@ -90,14 +90,14 @@ class SeveralCarrier(MemoryCarrier):
 
 
 async def survey(session: Session, budget_s: float = 5.0) -> float:
-    """Ask, again when the link ends, and say how long the answer took, in seconds."""
+    """Send a Survey, again when the link ends; return the seconds until the answer."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     async with asyncio.timeout(budget_s):
         while True:
             try:
                 answer = await session.ask(frames.Survey(), budget_s=budget_s)
-            except LinkClosed:  # it was not yet known that the link had ended
+            except LinkClosed:  # the session had not yet noticed that the link ended
                 continue
             assert isinstance(answer, frames.Surveyed)
             return loop.time() - began_s

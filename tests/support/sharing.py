@@ -1,8 +1,8 @@
-"""A program that runs a sync on a database that others use, writes a series, and follows the feed.
+"""A program that runs sync on a shared database, writes a series, and follows the change feed.
 
-It imports only `midstreamer`, so that any version can run it: which one, PYTHONPATH says.  It ends
-when its follower has seen as many rows of the other writer's series as it wrote itself, and prints
-what it saw as one line of JSON.
+It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. It
+ends when its follower has seen as many rows of the other writer's series as it wrote itself, and
+prints what it saw as one line of JSON.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LEASE_S = 3.0
 
 
 def a_write(name: str, at: int) -> Write:
-    """One tick of a series."""
+    """A Write with one tick of a series."""
     return Write(sequence=at + 1, columns=(series.column(name, [at * STEP], [float(at)]),))
 
 
 async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, last: int) -> None:
-    """Note the position of every row, in the order told."""
+    """Record the start index of every row of the change feed, by series, in the order received."""
     async for page in peer.follow(Tail(after=0, states=False)):
         for change in page.changes:
             if isinstance(change, Points):
@@ -44,7 +44,7 @@ async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, 
 
 
 async def share(dsn: str, name: str, count: int) -> dict[str, Any]:
-    """Write, follow, and tell what was seen."""
+    """Write a series, follow the change feed, and return what was seen."""
     network, ready = MemoryNetwork(), asyncio.Event()
 
     def carrier(kind: Kind) -> MemoryCarrier:
@@ -67,7 +67,7 @@ async def share(dsn: str, name: str, count: int) -> dict[str, Any]:
     for task in (following, running):
         task.cancel()
     await asyncio.wait({following, running})
-    names = [one.name for one in fleet.members]  # type: ignore[attr-defined]
+    names = [member.name for member in fleet.members]  # type: ignore[attr-defined]
     return {"starts": starts, "told_s": told_s, "members": names}
 
 

@@ -51,12 +51,12 @@ _databases = itertools.count()
 
 
 def value_at(index: int) -> float:
-    """What the builders put at a position: it varies, so that no window is flat."""
+    """The builders' value at an index of a series; values vary, so that no window is flat."""
     return 100.0 + (index * 7 % 11) + index / 8
 
 
 def a_column(start: int, stop: int, *, name: str = "test/A", shift: float = 0.0) -> Column:
-    """Points ``start`` to ``stop - 1`` of a series that has a tick every second."""
+    """Points ``start`` to ``stop - 1`` of a series with one tick a second."""
     places = range(start, stop)
     values = [value_at(at) + shift for at in places]
     return series.column(name, [at * STEP for at in places], values)
@@ -65,7 +65,7 @@ def a_column(start: int, stop: int, *, name: str = "test/A", shift: float = 0.0)
 def a_decision(
     index: int, *, name: str = "test/A", shift: float = 0.0, specification: Any = SPECIFICATION
 ) -> Decision:
-    """What is decided at a position of `a_column` when nothing is remembered."""
+    """A decision at an index of `a_column`, made without analogs and without learned state."""
     places = range(index - specification.window + 1, index + 1)
     window = series.window([value_at(at) + shift for at in places], series=name, time=index * STEP)
     evidence = Evidence(specification, window, Matches(), index)
@@ -73,22 +73,22 @@ def a_decision(
 
 
 def a_write(*columns: Column, decisions: Sequence[Decision] = (), sequence: int = 1) -> Write:
-    """One Write."""
+    """A Write of these columns and decisions."""
     return Write(sequence=sequence, columns=columns, decisions=tuple(decisions))
 
 
 def given(write: Write, *, writer: str = "c1") -> Given:
-    """A Write of a writer."""
+    """A Write together with the name of its writer."""
     return Given((writer, "first"), write)
 
 
 def a_committer(store: Store, quotas: Quotas = quota.DEFAULT) -> Committer:
-    """What sync commits with."""
+    """A committer with the settings of sync."""
     return Committer(store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quotas)
 
 
 async def commit(committer: Committer, write: Write) -> Written:
-    """Commit one Write; a refusal is raised."""
+    """Commit one Write; raise the refusal if it is refused."""
     committed = await committer.commit([given(write)])
     (outcome,) = committed.outcomes
     if isinstance(outcome, MidstreamerError):
@@ -97,14 +97,14 @@ async def commit(committer: Committer, write: Write) -> Written:
 
 
 async def contents(store: Store) -> dict[str, Any]:
-    """Everything stored that a writer can have caused, in one comparable value."""
+    """Return everything that a writer can cause in a store, as one comparable value."""
     points = {}
-    for one in (await store.catalogue("", 10_000)).series:
-        (part,) = await store.load([_whole(one.series, one.count)], one.count)
-        points[one.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
+    for each in (await store.catalogue("", 10_000)).series:
+        (part,) = await store.load([_whole(each.series, each.count)], each.count)
+        points[each.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {
-        # Events of one time may come in any order; the state they give is the same.
+        # Events of equal time may come in any order; they give the same state.
         stream: sorted(await store.events(stream, 0, version), key=_by_experience)
         for stream, (version, _) in states.items()
     }
@@ -124,10 +124,11 @@ def _whole(name: str, count: int) -> Run:
 
 @functools.cache
 def the_server() -> EmbeddedServer:
-    """The one embedded server of this test process, running; whoever stops it starts it again.
+    """Return the embedded PostgreSQL server of this test process, started.
 
-    Making a data directory costs a second and a thousand small files, so it is made once.  Call
-    it from a fixture that is not a coroutine.
+    A test that stops the server must start it again. It is made once, because a data directory
+    costs a second and a thousand small files. Call this function from a fixture that is not a
+    coroutine.
     """
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-test-"))
     server = EmbeddedServer(folder)
@@ -142,7 +143,7 @@ def _remove(server: EmbeddedServer) -> None:
 
 
 async def a_database(dsn: str) -> str:
-    """The DSN of a new, empty database on the same server."""
+    """Create an empty database on the same server; return its DSN."""
     name = f"test_{next(_databases)}"
     connection = await asyncpg.connect(dsn)
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
@@ -152,7 +153,7 @@ async def a_database(dsn: str) -> str:
 
 @asynccontextmanager
 async def a_store(dsn: str = "") -> AsyncIterator[Store]:
-    """An open store: in a new database of this server, or in memory."""
+    """An open store: in a new database of the server at ``dsn``, or in memory."""
     store: Store = PostgresStore(await a_database(dsn)) if dsn else MemoryStore()
     await store.open()
     try:
@@ -165,7 +166,7 @@ async def a_store(dsn: str = "") -> AsyncIterator[Store]:
 
 
 class Fleet:
-    """A sync on a memory network, and peers that talk to it."""
+    """A sync on a memory network, and the carriers of its peers."""
 
     def __init__(
         self,
@@ -183,21 +184,21 @@ class Fleet:
         )
 
     def carrier(self, kind: Kind, name: str, *, old: bool = False) -> MemoryCarrier:
-        """The carrier of one process; ``old``: of the version before."""
+        """Return the carrier of one process; ``old`` makes it a process of the previous version."""
         named = () if old else OURS
         return MemoryCarrier(self.network, make("test", kind, name), capabilities=named)
 
     async def dial(
         self, kind: Kind = Kind.COORDINATOR, name: str = "c1", *, old: bool = False
     ) -> Peer:
-        """A connection to sync."""
+        """Connect a peer to sync."""
         carrier = self.carrier(kind, name, old=old)
         return await peers.dial(carrier, self.service.address, expect=Kind.SYNC)
 
 
 @asynccontextmanager
 async def a_sync(store: Store, *, wait: bool = True, **settings: Any) -> AsyncIterator[Fleet]:
-    """A sync that runs; with ``wait``, once its store is open."""
+    """A running sync; ``wait`` waits until its store is open."""
     fleet, ready = Fleet(store, **settings), asyncio.Event()
     task = asyncio.create_task(fleet.service.run(fleet.life, ready=ready))
     try:
@@ -214,5 +215,5 @@ async def a_sync(store: Store, *, wait: bool = True, **settings: Any) -> AsyncIt
 
 
 def renamed(decision: Decision, **changes: Any) -> Decision:
-    """The decision with other fields, its id as it was."""
+    """Return the decision with other fields but the same id."""
     return msgspec.structs.replace(decision, **changes)

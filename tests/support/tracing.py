@@ -1,4 +1,4 @@
-"""An application's own provider of OpenTelemetry, for as long as a test needs it."""
+"""Sets an application's own OpenTelemetry provider for the time of a test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from midstreamer.telemetry import tracing
 
 @contextlib.contextmanager
 def provided(provider: TracerProvider | None) -> Iterator[None]:
-    """The application has this provider, or none; what was before is put back at the end.
+    """Set this provider, or none, and restore the previous provider at the end.
 
-    OpenTelemetry lets a process set its provider once, which is for good.  A test is one of many in
-    its process, so it sets the variable itself, and turns off what the SDK has adopted meanwhile.
+    OpenTelemetry lets a process set its provider only once. Many tests share a process, so this
+    function sets OpenTelemetry's variable, and closes what the SDK built with the provider.
     """
     before = trace._TRACER_PROVIDER
     trace._TRACER_PROVIDER = provider

@@ -1,4 +1,4 @@
-"""Builders around links and peers: identities, a pair of machines, a server that echoes."""
+"""Builders for links and peers: identities, a pair of connections, a survey server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def holdings(position: int) -> frames.Holdings:
 
 @dataclass
 class Pair:
-    """An agent's and a coordinator's machine, joined by hand: `pass_on` moves the bytes."""
+    """The connection state machines of an agent and a coordinator; `pass_on` moves their bytes."""
 
     near: Connection = field(
         default_factory=lambda: Connection(
@@ -44,7 +44,7 @@ class Pair:
     )
 
     def pass_on(self, effects: list[Effect], to: Connection) -> list[Effect]:
-        """Give what was transmitted to the other machine; what it wants done comes back."""
+        """Give the sent bytes to the other connection; return the effects that it asks for."""
         wanted: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Transmit):
@@ -52,7 +52,7 @@ class Pair:
         return wanted
 
     def open(self) -> Pair:
-        """Take both through the handshake."""
+        """Complete the protocol handshake of both connections."""
         self.far.start(0.0)
         answers = self.pass_on(self.near.start(0.0), self.far)
         self.pass_on(self.pass_on(answers, self.near), self.far)
@@ -64,7 +64,7 @@ def delivered(effects: list[Effect]) -> list[frames.Frame]:
 
 
 async def answer_surveys(peer: Peer, frame: frames.Frame) -> frames.Answer | None:
-    """A handler that answers Survey with who asked."""
+    """Answer a Survey with the identity of the peer that sent it."""
     if isinstance(frame, frames.Survey):
         member = frames.Member(peer.identity.name, peer.incarnation, "")
         return frames.Surveyed(members=(member,))
@@ -73,7 +73,7 @@ async def answer_surveys(peer: Peer, frame: frames.Frame) -> frames.Answer | Non
 
 @asynccontextmanager
 async def a_quic_server(carrier: Carrier) -> AsyncIterator[QuicServer]:
-    """A server on a free port that answers every Survey."""
+    """A QUIC server on a free port that answers every Survey."""
     serving = (await peers.listen(carrier, "127.0.0.1:0", handle=answer_surveys)).server
     assert isinstance(serving, QuicServer)
     yield serving

@@ -1,8 +1,8 @@
-"""An event loop whose time passes only while everybody sleeps, and then at once.
+"""An event loop on virtual time, which advances only while all tasks sleep, and then at once.
 
-What it runs sees the same moments on any machine, however busy: for claims about timers that
-no test on a real clock could hold.  It is for work inside one thread: what another thread or
-process brings comes at no moment of this clock.
+Tasks see the same times on any machine, however busy it is, so a test can make claims about timers
+that it could not make on a real clock. The loop serves work inside one thread: events from other
+threads or processes come at no defined virtual time.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Any
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits by moving the clock."""
+    """Advances the virtual clock instead of waiting."""
 
     now_s = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("everybody waits, and no timer is set: nothing would happen again")
+            raise RuntimeError("all tasks wait and no timer is set: the loop would wait forever")
         if not ready and timeout is not None:
             self.now_s += max(0.0, timeout)
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """A loop on a clock of its own; each begins at the same moment."""
+    """An event loop with its own clock; each loop begins at the same time."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """The virtual moment, in seconds."""
+        """Return the virtual time in seconds."""
         return self._virtual.now_s
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end on virtual time."""
+    """Run a coroutine on virtual time until it ends."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main)

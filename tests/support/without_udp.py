@@ -1,9 +1,10 @@
-"""A fleet in one network, clients in another, and UDP dropped between and inside them, twice.
+"""Runs a fleet in one network and clients in another, and drops UDP everywhere, twice.
 
-    python -m tests.support.without_udp FOLDER    in a namespace of its own, see `networks.own`
+    python -m tests.support.without_udp FOLDER    in its own namespace, see `networks.own`
 
-It judges nothing: what was seen is written to ``FOLDER/seen.json``, times by the monotonic clock.
-Appends and matches start when they are due, whatever became of others (an open loop).
+The program makes no assertions: it writes what it saw to ``FOLDER/seen.json``, with times of the
+monotonic clock. Appends and matches start when they are due, even if earlier requests are still
+open (an open loop).
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from tests.load.asking import TICKS, Load, at_rate, say
 from tests.support import networks
 
 PER_S = 20.0
-"""Appends, and as many matches."""
+"""Appends per second, and also matches per second."""
 DEADLINE_S = 30.0
 CALM_S = 3.0
 DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 25.0, 20.0
-"""Seconds without UDP, from there to the next drop, and after the last."""
+"""Seconds without UDP, from the end of a drop to the next drop, and after the last drop."""
 LATE_AFTER_S = 3.0
-"""So long after the second drop another client starts; its imports take a second more."""
+"""Seconds from the second drop until the late client starts; its imports take a second more."""
 DROPS = 2
 LOOK_S = 0.05
 END_S = 15.0
@@ -49,30 +50,30 @@ MOVED = re.compile(r"session\.moves.*\bby\W+(\w+)")
 
 @dataclass
 class Seen:
-    """What happened, and what the clients told."""
+    """What happened, and what the clients reported."""
 
     drops: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when datagrams were dropped."""
+    """Begin and end of each time in which datagrams were dropped."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     retries: list[dict[str, Any]] = field(default_factory=list)
     carriers: list[tuple[float, list[str]]] = field(default_factory=list)
-    """Since when the links of the steady client were by which carriers."""
+    """The carriers of the steady client's links, with the time since when."""
     late: dict[str, Any] = field(default_factory=dict)
     moves: dict[str, list[str]] = field(default_factory=dict)
-    """To which carriers the links of each process of the fleet moved, in turn."""
+    """The carriers to which the links of each process of the fleet moved, in order."""
     ended: list[str] = field(default_factory=list)
-    """Clients and processes that ended as they should not."""
+    """Clients and processes that ended or restarted unexpectedly."""
 
-    def take(self, said: dict[str, Any]) -> None:
-        """One line of a client."""
-        if "what" in said:
-            self.requests.append(said)
-        elif "retry" in said:
-            self.retries.append(said)
-        elif "carriers" in said:
-            self.carriers.append((said["at_s"], said["carriers"]))
-        elif "late_s" in said:
-            self.late = said
+    def take(self, report: dict[str, Any]) -> None:
+        """Add one line of a client's report."""
+        if "what" in report:
+            self.requests.append(report)
+        elif "retry" in report:
+            self.retries.append(report)
+        elif "carriers" in report:
+            self.carriers.append((report["at_s"], report["carriers"]))
+        elif "late_s" in report:
+            self.late = report
 
 
 class Fleet(LocalFleet):
@@ -85,18 +86,18 @@ class Fleet(LocalFleet):
         return [*super()._members(), *(identities.named(name, TRUST_DOMAIN) for name in more)]
 
     def _plan(self, dsn: str) -> None:
-        # Nobody but this fleet is in this network: free on loopback is free at every address.
+        # Only this fleet is in this network, so a port that is free on loopback is free everywhere.
         ports = free_ports(1 + len(COORDINATORS), datagram=True)
-        sync, *there = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
-        self.coordinators = tuple(there)
-        self.coordinator = there[0]
+        sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
+        self.coordinators = tuple(coordinators)
+        self.coordinator = coordinators[0]
         health = free_ports(1 + len(COORDINATORS) + self.settings.agents, datagram=False)
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
         }
         self._add("sync", "sync", health.pop(), shared, id=SYNC, listen=sync, dsn=dsn)
-        for name, address in zip(COORDINATORS, there, strict=True):
+        for name, address in zip(COORDINATORS, coordinators, strict=True):
             spool = str(self.state.spool / name)
             own = {"id": name, "listen": address, "sync": sync, "spool_dir": spool}
             self._add(f"coordinator-{name}", "coordinator", health.pop(), shared, **own)
@@ -106,7 +107,7 @@ class Fleet(LocalFleet):
 
 
 async def run(folder: Path) -> Seen:
-    """Start everything, drop UDP twice, and say what was seen."""
+    """Start the fleet and the clients, drop UDP twice, and return what was seen."""
     seen, news = Seen(), list[str]()
     with networks.joined() as network, state.held(folder / "state") as place:
         fleet = Fleet(place, RunSettings(agents=2), config_file=None, news=news.append)
@@ -128,10 +129,10 @@ async def run(folder: Path) -> Seen:
 
 
 async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: bool) -> None:
-    """Drop UDP for a while; a client starts meanwhile, or not."""
+    """Drop UDP for `DROPPED_S` seconds; with ``late``, the late client starts meanwhile."""
     begin_s = time.monotonic()
     network.drop_udp()
-    dropped_s = time.monotonic()  # putting the rules in takes a second on busy cores
+    dropped_s = time.monotonic()  # adding the rules takes a second on busy cores
     try:
         if late:
             await asyncio.sleep(LATE_AFTER_S)
@@ -150,7 +151,7 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
 async def _client(
     name: str, network: networks.Joined, fleet: Fleet, seen: Seen
 ) -> AsyncIterator[None]:
-    """A client in the other network, past its beginning; at the end all that it asked has ended."""
+    """A client in the other network that has begun; the end of the block waits for its requests."""
     words = [sys.executable, "-m", __spec__.name, name, str(fleet.state.certs), *fleet.coordinators]
     with (fleet.state.logs / f"client-{name}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -180,12 +181,12 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
     assert process.stdout is not None
     try:
         async for line in process.stdout:
-            said = json.loads(line)
-            seen.take(said)
-            if said.get("ready"):
+            report = json.loads(line)
+            seen.take(report)
+            if report.get("ready"):
                 ready.set()
     finally:
-        ready.set()  # it ended, and its exit code is told
+        ready.set()  # the client ended; its exit code is recorded elsewhere
 
 
 def _end_of(path: Path) -> str:
@@ -193,28 +194,28 @@ def _end_of(path: Path) -> str:
 
 
 def _links(client: AsyncClient) -> list[str]:
-    """The carrier of every link that a client keeps; ``none`` where there is none now."""
+    """Return the carrier of every link of a client; ``none`` where no link is open."""
     peers = [kept.session.peer for kept in client._links._kept.values()]
     return ["none" if peer is None else str(peer.scheme) for peer in peers]
 
 
 async def steady(client: AsyncClient, stop: asyncio.Event) -> None:
-    """Ask at a fixed rate until told to stop, and tell of every change of carrier."""
+    """Send requests at a fixed rate until ``stop``, and report every change of carrier."""
     load = Load(client, "steady", say)
     await load.begin()
     say({"ready": True})
     async with asyncio.TaskGroup() as group:
         group.create_task(at_rate(load.append, PER_S, stop))
         group.create_task(at_rate(load.match, PER_S, stop))
-        told: list[str] = []
+        reported: list[str] = []
         while not stop.is_set():
-            if (links := _links(client)) != told:
-                say({"at_s": time.monotonic(), "carriers": (told := links)})
+            if (links := _links(client)) != reported:
+                say({"at_s": time.monotonic(), "carriers": (reported := links)})
             await asyncio.sleep(LOOK_S)
 
 
 async def late(client: AsyncClient, stop: asyncio.Event) -> None:
-    """Append once, and tell how long that took since the client was opened."""
+    """Append once, and report how long that took since the client was opened."""
     load = Load(client, "late", lambda _: None)
     began_s = time.monotonic()
     await client.append(load.lanes[0].ticks(TICKS))
@@ -223,9 +224,9 @@ async def late(client: AsyncClient, stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Be the whole, or, with more words, one client of it."""
+    """Run the whole scenario, or, with the name of a client, that client."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
-    parser.add_argument("what", help="a folder, or the name of a client")
+    parser.add_argument("what", help="the folder for the result, or the name of a client")
     parser.add_argument("certs", nargs="?", default="")
     parser.add_argument("addresses", nargs="*")
     arguments = parser.parse_args()
@@ -252,7 +253,7 @@ async def _as_client(arguments: argparse.Namespace) -> None:
 
 
 async def _until_told(folder: Path) -> Seen:
-    """Run; SIGTERM ends everything that was started."""
+    """Run the scenario; SIGTERM ends every process that it started."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

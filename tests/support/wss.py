@@ -1,4 +1,4 @@
-"""A hostile client over WebSocket: Python's own TLS, and HTTP and messages written by hand."""
+"""A hostile client over WebSocket: Python's TLS, with hand-written HTTP and messages."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CHUNK_BYTES = 16 * 1024
 
 
 def a_context(holding: Credentials | None) -> ssl.SSLContext:
-    """TLS of somebody who believes every server, with or without a certificate."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-    made.set_ciphers("DEFAULT:@SECLEVEL=0")
+    """A TLS context that accepts every server, with or without a client certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
     if holding is not None:
         with tempfile.NamedTemporaryFile() as file:
             key = holding.key.private_bytes(
@@ -45,12 +45,12 @@ def a_context(holding: Credentials | None) -> ssl.SSLContext:
             pem = (each.public_bytes(serialization.Encoding.PEM) for each in chain)
             file.write(key + b"".join(pem))
             file.flush()
-            made.load_cert_chain(file.name)
-    return made
+            context.load_cert_chain(file.name)
+    return context
 
 
 def message(kind: int, data: bytes, *, fin: bool = True, masked: bool = True) -> bytes:
-    """One frame of RFC 6455, as a client writes it."""
+    """Return one RFC 6455 frame as a client sends it."""
     length = len(data)
     head = bytes((kind | (0x80 if fin else 0),))
     mask_bit = 0x80 if masked else 0
@@ -64,7 +64,7 @@ def message(kind: int, data: bytes, *, fin: bool = True, masked: bool = True) ->
 
 
 def upgrade(host: str, *, subprotocol: str = SUBPROTOCOL) -> bytes:
-    """The request of a client that wants a WebSocket."""
+    """Return the HTTP request with which a client opens a WebSocket."""
     key = base64.b64encode(os.urandom(16)).decode()
     return (
         f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -74,28 +74,28 @@ def upgrade(host: str, *, subprotocol: str = SUBPROTOCOL) -> bytes:
 
 
 class WssIntruder(Intruder):
-    """Says whatever it wants over TLS."""
+    """Sends any bytes over TLS, and reads the WebSocket messages of the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__()
         self.writer = writer
         self.status = 0
-        """Of the answer to the upgrade."""
+        """HTTP status of the answer to the upgrade; 0 before the answer."""
         self.pongs = 0
         self._reader = reader
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     def raw(self, data: bytes) -> None:
-        """Any bytes, inside of TLS."""
+        """Send any bytes inside TLS."""
         self.writer.write(data)
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Write any bytes to any stream; a WebSocket ends as a whole."""
+        """Write bytes to a stream in binary messages; a single stream cannot end over WebSocket."""
         for at in range(0, len(data), CHUNK_BYTES):
             self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
 
     async def leave(self) -> None:
-        """Close the socket."""
+        """Close the socket without a WebSocket close frame."""
         self._reading.cancel()
         await asyncio.wait({self._reading})
         self.writer.transport.abort()
@@ -131,34 +131,34 @@ class WssIntruder(Intruder):
         elif kind & 15 == PONG:
             self.pongs += 1
         elif kind & 15 == CLOSE:
-            said = data[2:].decode()
-            self._over(End(*(phrases.read(said) or ("", said))))
+            reason = data[2:].decode()
+            self._over(End(*(phrases.read(reason) or ("", reason))))
         return kind & 15 != CLOSE
 
 
 async def tls_to(
     address: str, holding: Credentials | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection with TLS and nothing said on it."""
+    """Open a TLS connection and send nothing on it."""
     host, _, port = parse(address).place.rpartition(":")
     return await asyncio.open_connection(host, int(port), ssl=a_context(holding))
 
 
 @asynccontextmanager
 async def wss_intruder(
-    address: str, holding: Credentials | None, *, said: bytes | None = None
+    address: str, holding: Credentials | None, *, first: bytes | None = None
 ) -> AsyncIterator[WssIntruder]:
-    """An intruder whose TLS is done and who has asked for a WebSocket, or ``said`` that."""
-    made = WssIntruder(*await tls_to(address, holding))
-    made.raw(upgrade(parse(address).place) if said is None else said)
+    """An intruder past its TLS handshake that has sent ``first``, or else the upgrade request."""
+    intruder = WssIntruder(*await tls_to(address, holding))
+    intruder.raw(upgrade(parse(address).place) if first is None else first)
     try:
-        yield made
+        yield intruder
     finally:
-        await made.leave()
+        await intruder.leave()
 
 
 def wss_ground(directory: Path, limits: Limits | None = None) -> Ground:
-    """Real sockets and certificates."""
+    """The WebSocket carrier, with real sockets and certificates."""
     place = Installation(directory / "certs", limits or Limits(), scheme="wss")
 
     def intruder(address: str, me: Identity) -> AbstractAsyncContextManager[Intruder]:
@@ -172,4 +172,4 @@ GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
     "quic": quic_ground,
     "wss": wss_ground,
 }
-"""For ``@pytest.fixture(params=GROUNDS)``."""
+"""Grounds by carrier, for ``@pytest.fixture(params=GROUNDS)``."""

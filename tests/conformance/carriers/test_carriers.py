@@ -1,7 +1,7 @@
-"""What every carrier promises, run on each: QUIC and WebSocket over real sockets, and memory.
+"""The promises of every carrier, tested on QUIC and WebSocket over real sockets, and on memory.
 
-``gevent`` is the dialling end of load tests, which lives in a process of its own and serves
-nothing: the other end is QUIC on asyncio.
+``gevent`` is the dialling end of load tests. It runs in a separate process and serves nothing, so
+its other end is QUIC on asyncio.
 """
 
 import asyncio
@@ -48,12 +48,12 @@ AGENT = who(Kind.AGENT, "a1")
 
 @dataclass
 class World:
-    """A way to make carriers that can reach each other, and to say who may connect."""
+    """Makes carriers that can reach each other, and sets who may connect."""
 
     carrier: Callable[[Identity], Carrier]
     allow: Callable[[list[str]], None]
     look: Callable[[Carrier, Server], None]
-    """Have a server notice a changed allowlist now."""
+    """Makes a server notice a changed allowlist at once."""
     address: str
 
 
@@ -86,15 +86,15 @@ def over_sockets(directory: Path, scheme: str) -> World:
 
 
 def over_gevent(directory: Path, place: Path) -> World:
-    made = over_sockets(directory, "quic")
-    serves = made.carrier
+    sockets = over_sockets(directory, "quic")
+    serves = sockets.carrier
 
     def carrier(me: Identity) -> Carrier:
         if me == COORDINATOR:
             return serves(me)
         return cast(Carrier, over_gevent_.GeventCarrier(place, directory, me, LIMITS))
 
-    return replace(made, carrier=carrier)
+    return replace(sockets, carrier=carrier)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 class Serving:
-    """A coordinator that hands its links to the test, and keeps them until it is told."""
+    """A coordinator that gives its links to the test, and keeps them open until the test ends."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -134,15 +134,15 @@ class Serving:
         await self._leave.wait()
 
     async def meet(self, me: Identity = AGENT) -> tuple[Link, Link]:
-        """Both ends of a new link, the dialling one first."""
+        """Open a link, and return both ends, the dialling end first."""
         near = await self.world.carrier(me).dial(self.server.address, expect=Kind.COORDINATOR)
         return near, await asyncio.wait_for(self.links.get(), 2)
 
 
 @pytest.fixture
 async def serving(world: World) -> AsyncIterator[Serving]:
-    async with Serving(world) as made:
-        yield made
+    async with Serving(world) as coordinator:
+        yield coordinator
 
 
 async def test_both_ends_know_who_the_other_is(serving: Serving) -> None:
@@ -178,7 +178,7 @@ async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
     for position in range(4):
         near.send(holdings(position), at_once=position == 3)
     received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
-    # What comes behind a frame that waits waits too, unseen.
+    # Frames behind a frame that waits also wait, and are not offered.
     assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
     await near.close()
 
@@ -232,7 +232,7 @@ async def test_sending_faster_than_it_leaves_is_refused_until_it_has_drained(
     near, far = await serving.meet()
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(30_000)),))
     sent = 0
-    with pytest.raises(Overloaded) as refused:  # noqa: PT012 - the count is what is tested
+    with pytest.raises(Overloaded) as refused:  # noqa: PT012 - the test checks the count
         while True:
             near.send(chunk, bulk=True)
             sent += 1
@@ -310,7 +310,7 @@ async def test_what_a_peer_may_append_to_is_what_the_list_in_force_grants(
         world.look(serving.carrier, serving.server)
         granted.append(str(serving.carrier.grant(far.peer)))
     assert granted == ["every universe", "fx, stocks", "load"]
-    near.send(holdings(1))  # the link of a client that is still listed lives on
+    near.send(holdings(1))  # the link of a client that is still allowed stays open
     assert await asyncio.wait_for(far.receive(), 2) == holdings(1)
     await near.close()
 
@@ -377,7 +377,7 @@ async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World
     before = open_links()
     async with Serving(world) as serving:
         near, far = await serving.meet()
-        # Under gevent the end that dials is in another process, and load tests count by themselves.
+        # With gevent the dialling end is in another process, so only one end is counted here.
         ends = 1 if isinstance(near, over_gevent_.GeventEnd) else 2
         assert open_links() == before + ends
         assert shown(metrics.CARRIER_LINKS, carrier=far.scheme) >= ends

@@ -1,4 +1,4 @@
-"""What every source of credentials promises, run on each, and on each carrier with certificates."""
+"""The promises of every credential source, tested on each source and each carrier with TLS."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.support.transport import answer_surveys
 SCHEMES = ["quic", "wss"]
 CLIENT, COORDINATOR = who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR, "c1")
 LIFE_S = 9.0
-"""Of a certificate that is renewed during a test: a third of it is time to move over."""
+"""Lifetime in seconds of a certificate that is renewed in a test; the last third is for renewal."""
 LONG_S = DAY_S
 SOON_S = 10.0
 
 
 @dataclass
 class Member:
-    """One process: a folder of its own for what it trusts, and a source."""
+    """One process: its credential source, its carriers, and the bundle file of what it trusts."""
 
     source: CredentialSource
     carrier: Carriers
@@ -91,7 +91,7 @@ class World:
     async def member(
         self, me: Identity, *, life_s: float = LONG_S, place: Installation | None = None
     ) -> Member:
-        """A process that has its certificate, from the authority of a place."""
+        """Return a process with a certificate from the authority of ``place``."""
         signer = (place or self.place).directory
         own = self.folder / me.name
         own.mkdir(parents=True)
@@ -103,30 +103,30 @@ class World:
         return Member(source, carrier, bundle)
 
     async def server(self, at: Member, *, takes_s: float = 0.0) -> Listener:
-        """It answers every survey, after so many seconds."""
+        """Serve a member that answers every Survey after ``takes_s`` seconds."""
 
         async def handle(peer: Peer, frame: frames.Frame) -> frames.Answer | None:
             await asyncio.sleep(takes_s)
             return await answer_surveys(peer, frame)
 
-        made = await peers.listen(at.carrier, self.address, handle=handle)
-        self.ends.push_async_callback(made.close)
-        return made
+        listener = await peers.listen(at.carrier, self.address, handle=handle)
+        self.ends.push_async_callback(listener.close)
+        return listener
 
     async def meet(self, near: Member, far: Listener) -> Peer:
-        """A new link, from its dialling end."""
-        made = await peers.dial(near.carrier, far.address, expect=Kind.COORDINATOR)
-        self.ends.push_async_callback(made.close)
-        return made
+        """Open a link, and return its dialling end."""
+        peer = await peers.dial(near.carrier, far.address, expect=Kind.COORDINATOR)
+        self.ends.push_async_callback(peer.close)
+        return peer
 
 
 @pytest.fixture(params=[(name, scheme) for name in SOURCES for scheme in SCHEMES], ids="-".join)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     name, scheme = request.param
     place = Installation(tmp_path / "authority")
-    made = World(place, tmp_path / "members", SOURCES[name], scheme)
-    async with made.ends:
-        yield made
+    members = World(place, tmp_path / "members", SOURCES[name], scheme)
+    async with members.ends:
+        yield members
 
 
 async def test_it_shows_one_identity_and_its_own_key(world: World) -> None:
@@ -228,13 +228,13 @@ async def _met_at_last(world: World, near: Member, far: Listener) -> Peer:
 
 @dataclass
 class Load:
-    """Requests over a session, one every few milliseconds, so that some are always under way."""
+    """Requests over a session, one every few milliseconds, so that some are always open."""
 
     session: Session
     answered: int = 0
     failed: list[str] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)
-    """Links that took requests."""
+    """Ids of the links that carried requests."""
 
     async def run(self, until_s: float) -> None:
         async with asyncio.TaskGroup() as under_way:
@@ -273,7 +273,7 @@ async def _loaded(
 async def test_a_renewal_is_taken_up_under_load_and_no_request_fails(
     world: World, renewing_side: str
 ) -> None:
-    """Longer than a life: who still showed the first certificate would be cut off."""
+    """The load lasts longer than a certificate, so a peer with the old certificate would fail."""
     dials = renewing_side == "dialling"
     client = await world.member(CLIENT, life_s=LIFE_S if dials else LONG_S)
     coordinator = await world.member(COORDINATOR, life_s=LONG_S if dials else LIFE_S)
@@ -293,5 +293,5 @@ async def test_a_renewal_is_taken_up_under_load_and_no_request_fails(
 async def test_a_client_of_the_sdk_takes_a_ready_source(world: World) -> None:
     server = await world.server(await world.member(COORDINATOR))
     client = await world.member(CLIENT)
-    async with AsyncClient.connect(server.address, credentials=client.source) as made:
-        assert [each.name for each in (await made.survey()).members] == ["client/u1"]
+    async with AsyncClient.connect(server.address, credentials=client.source) as sdk:
+        assert [each.name for each in (await sdk.survey()).members] == ["client/u1"]

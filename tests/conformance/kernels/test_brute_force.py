@@ -1,7 +1,7 @@
-"""Both engines against the definition, at the sizes and on the kinds of series in use.
+"""Both engines against brute force, at realistic sizes and on realistic kinds of series.
 
-The unit tests search small and odd cases; here pruning has something to do. Brute force is plain
-Python and slow, so each answer is computed once and every engine is held against it.
+The unit tests search small and unusual cases; at these sizes pruning takes effect. Brute force is
+plain Python and slow, so each answer is computed once and compared with every engine's.
 """
 
 import itertools
@@ -62,6 +62,6 @@ def test_three_holders_answer_as_one(family: str, engine: str) -> None:
 
     _, index, distance = nearest(runs, query, 30, band=BAND, engine=engine)
 
-    whole = History(values).search(query, 30, band=BAND)
-    assert index.tolist() == whole.index.tolist()
-    assert distance.tolist() == whole.distance.tolist()
+    expected = History(values).search(query, 30, band=BAND)
+    assert index.tolist() == expected.index.tolist()
+    assert distance.tolist() == expected.distance.tolist()

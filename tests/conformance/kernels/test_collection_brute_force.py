@@ -1,7 +1,8 @@
-"""A collection against every row compared in float64, at the sizes and on the kinds of rows in use.
+"""A collection against a float64 comparison of every row, at realistic sizes.
 
-The unit tests hold small collections against plain Python. Here bounds have much to rule out, and
-the oracle is the float64 comparison in lanes, which the unit tests hold against the definition.
+The unit tests compare small collections with plain Python. Here the bounds can rule out many rows,
+and the reference is the float64 comparison in lanes, which the unit tests compare with the
+definition.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""Hold the kernels against other packages: ``make conformance``, one line for each part.
+"""Compare the kernels with other packages: ``make conformance`` prints one line for each part.
 
-Runs in the environment of requirements/peers.txt, whose numba is older than the product's; so the
-kernels' own tests are run there too, compiled for this processor and, on x86-64, as if for lesser
-ones. Arguments are handed to pytest.
+It runs in the environment of requirements/peers.txt, whose numba is older than the product's. So
+the kernels' own tests also run there, compiled for this processor and, on x86-64, for less capable
+ones. Arguments are passed to pytest.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ OWN = ("tests/unit/kernels", "tests/conformance/kernels")
 
 
 class Part(NamedTuple):
-    """Tests that are run together."""
+    """A group of tests that run together."""
 
     name: str
     paths: tuple[str, ...]
     model: str = ""
-    """The processor to compile for, where it is not this one."""
+    """The processor model to compile for; empty for this machine's processor."""
 
 
 def parts() -> Iterator[Part]:
-    """What is run, in order."""
+    """Yield all parts in the order in which they run."""
     yield Part("1-NN counts on public data sets", (f"{HERE}/test_archive.py",))
     yield Part("DTW beside other packages", (f"{HERE}/test_pairs.py",))
     yield Part("LCSS beside other packages", (f"{HERE}/test_lcss.py",))
@@ -44,7 +44,7 @@ def parts() -> Iterator[Part]:
 
 
 def holds(part: Part) -> bool:
-    """Run the tests of a part; what they print is shown only when one fails."""
+    """Run the tests of a part; print all output if a test fails, and else its last line."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *part.paths]
     model = {"NUMBA_CPU_NAME": part.model} if part.model else {}
     done = subprocess.run(
@@ -59,7 +59,7 @@ def holds(part: Part) -> bool:
 
 
 def main() -> int:
-    """Run every part; 1 when any has failed."""
+    """Run every part; return 1 when any part failed."""
     todo, failed = list(parts()), []
     for number, part in enumerate(todo, 1):
         sys.stdout.write(f"{number}/{len(todo)} {part.name}: ")
@@ -68,7 +68,7 @@ def main() -> int:
         if not holds(part):
             failed.append(part.name)
         sys.stdout.write(f" ({time.perf_counter() - begin:.0f} s)\n")
-    sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all of it holds\n")
+    sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all parts passed\n")
     return 1 if failed else 0
 
 

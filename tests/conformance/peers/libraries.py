@@ -1,7 +1,8 @@
-"""The packages that the kernels are held against, imported in one place.
+"""The packages with which the kernels are compared, imported in one place.
 
-Some warn while they are imported, about others; here warnings are errors, so they are kept quiet
-for that moment. Each has its own word for a band: the functions below take ours.
+Some packages raise warnings from their dependencies on import. Warnings are errors in the tests, so
+they are ignored during the import. Each package defines a band differently: the functions here take
+the band as the kernels define it.
 """
 
 from __future__ import annotations
@@ -28,34 +29,35 @@ Floats = NDArray[np.float64]
 
 
 def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """Its window is one more than the band; equal lengths, where a band is given.
+    """DTW distance by dtaidistance, whose window is the band plus one; a band needs equal lengths.
 
-    Without its pruning, which takes some answers for infinite when their last bit is rounded up.
+    Pruning is off, because with pruning some distances become infinite when their last bit is
+    rounded up.
     """
     window = None if band is None else band + 1
     return float(dtaidistance.dtw.distance_fast(a, b, window=window, use_pruning=False))
 
 
 def aeon_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """It leaves the root to the caller, and takes the band as a share of the length."""
+    """DTW distance by aeon, which takes the band as a share of the length and omits the root."""
     return float(aeon.distances.dtw_distance(a, b, window=_share(a, band)) ** 0.5)
 
 
 def aeon_lcss(a: Floats, b: Floats, epsilon: float, band: int | None) -> int:
-    """It says how much of the shorter series is not in common."""
+    """LCSS length by aeon, which returns the share of the shorter series that is not in common."""
     distance = aeon.distances.lcss_distance(a, b, window=_share(a, band), epsilon=epsilon)
     return round((1 - float(distance)) * min(a.size, b.size))
 
 
 def _share(a: Floats, band: int | None) -> float | None:
-    # aeon rounds down what it multiplies; half a point more keeps it from losing one.
+    # aeon rounds the product down; half a point more keeps the band from losing one point.
     return None if band is None else min(1.0, (band + 0.5) / a.size)
 
 
 def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float]:
-    """The nearest window by normalised DTW, as wildboar finds it; it rounds the band down."""
+    """Nearest window by normalised DTW, found by wildboar, which rounds the band down."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scikit-learn, to wildboar
+        warnings.simplefilter("ignore")  # scikit-learn warns about wildboar's calls
         distance, index = wildboar.distance.pairwise_subsequence_distance(
             query, values, metric="scaled_dtw", metric_params={"r": (band + 0.5) / query.size},
             return_index=True,
@@ -64,6 +66,6 @@ def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float
 
 
 def nearest_euclidean(query: Floats, values: Floats) -> tuple[int, float]:
-    """The nearest window without warping, as stumpy finds it."""
+    """Nearest window without warping, found by stumpy."""
     distances = stumpy.mass(query, values)
     return int(distances.argmin()), float(distances.min())

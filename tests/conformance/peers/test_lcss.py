@@ -1,7 +1,7 @@
-"""The longest common subsequence beside aeon.
+"""The longest common subsequence compared with aeon and with the textbook algorithm.
 
-With a band aeon starts anew from nothing at its edges, so it can miss a part of the subsequence: it
-finds at most as much as there is. What there is, a textbook's table says.
+With a band, aeon starts at zero at the band's edges, so it can miss a part of the subsequence: its
+length is at most the true length. The textbook's table gives the true length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.conformance.peers.libraries import aeon_lcss
 Floats = NDArray[np.float64]
 lengths = some.integers(1, 90)
 seeds = some.integers(0, 2**32)
-# Values and epsilon in eighths: many differences are exactly epsilon, and belong inside.
+# Values and epsilon are eighths, so many differences equal epsilon exactly; those match.
 epsilons = some.integers(0, 16).map(lambda eighths: eighths / 8)
 
 
@@ -26,7 +26,7 @@ def series(seed: int, points: int) -> Floats:
 
 
 def textbook(a: Floats, b: Floats, epsilon: float, band: int) -> int:
-    """The whole table, in which only points within the band may match."""
+    """LCSS length by the whole table, in which only points within the band may match."""
     near = np.abs(np.subtract.outer(np.arange(a.size), np.arange(b.size))) <= band
     matching = near & (np.abs(np.subtract.outer(a, b)) <= epsilon)
     table = np.zeros((a.size + 1, b.size + 1), dtype=int)

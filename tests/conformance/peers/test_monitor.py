@@ -1,8 +1,8 @@
-"""The monitor beside brute force over all sub-sequences, whose distances are another package's.
+"""The monitor compared with brute force over all subsequences, by another package's DTW.
 
-Plain, it promises three things: a detection is as near as it says, detections of one pattern do not
-overlap, and from whatever is within the threshold one comes to a detection through sub-sequences
-that overlap, each nearer than the one before.
+Without normalisation the monitor promises three things. A detection is as near as it says.
+Detections of one pattern do not overlap. And every subsequence within the threshold is connected to
+a detection by overlapping subsequences, each nearer than the one before.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def walk(seed: int, points: int) -> Floats:
 
 
 def watched(values: Floats, monitor: Monitor) -> list[Detection]:
-    """What is reported until after the end, where a far point settles what was open."""
+    """Return all detections; a far point after the end completes an open detection."""
     return [found for value in [*values, FAR] for found in monitor.push(value)]
 
 
 def near(values: Floats, pattern: Floats, threshold: float) -> list[tuple[int, int, float]]:
-    """Every sub-sequence within the threshold: start, end (one past its last point), distance."""
+    """Return every subsequence within the threshold: start, end (past its last point), distance."""
     spans = itertools.combinations(range(values.size + 1), 2)
     every = ((start, end, dtaidistance_dtw(values[start:end], pattern, None))
              for start, end in spans)  # fmt: skip

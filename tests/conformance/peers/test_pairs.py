@@ -1,7 +1,7 @@
-"""DTW beside dtaidistance and aeon, over random lengths, bands and values.
+"""DTW compared with dtaidistance and aeon, over random lengths, bands and values.
 
-Bands are compared at equal lengths only: at others every package means something else by them, and
-ours is held against brute force in the unit tests.
+Bands are compared at equal lengths only, because for unequal lengths each package defines a band
+differently. The unit tests compare the kernels' own definition with brute force.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ OTHERS = pytest.mark.parametrize("other", [dtaidistance_dtw, aeon_dtw])
 
 
 def series(seed: int, points: int, scale: float, kind: str) -> Floats:
-    """Noise or a walk; every value is one that float32 has too."""
-    made = np.random.default_rng(seed).standard_normal(points) * scale
-    made = made.cumsum() if kind == "walk" else made
-    return made.astype(np.float32).astype(float)
+    """Noise or a random walk, whose values are exact in float32."""
+    values = np.random.default_rng(seed).standard_normal(points) * scale
+    values = values.cumsum() if kind == "walk" else values
+    return values.astype(np.float32).astype(float)
 
 
 seeds = some.integers(0, 2**32)

@@ -1,4 +1,4 @@
-"""Search beside brute force whose distances are another package's, and beside other searches."""
+"""Search compared with brute force by another package's distances, and with other searches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ bands = some.sampled_from([None, 0, 2, 7])
 
 
 def walk(seed: int, *shape: int) -> Floats:
-    """Values that float32 has too, since a history keeps float32 unless told otherwise."""
-    made = np.random.default_rng(seed).standard_normal(shape).cumsum(axis=-1)
-    return made.astype(np.float32).astype(float)
+    """Random walks with values exact in float32, because a history keeps float32 by default."""
+    values = np.random.default_rng(seed).standard_normal(shape).cumsum(axis=-1)
+    return values.astype(np.float32).astype(float)
 
 
 def normal(values: Floats) -> Floats:

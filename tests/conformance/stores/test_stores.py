@@ -1,4 +1,4 @@
-"""What every store promises: one suite, run on the fake and on PostgreSQL."""
+"""The promises of every store: one suite, run on the memory store and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ async def test_the_catalogue_is_read_in_pages_by_code_points(store: Store) -> No
     points = [(0, build.a_column(0, place + 1, name=name)) for place, name in enumerate(names)]
     async with store.transaction() as writing:
         await writing.apply(Effects(points=points))
-    told, after, more = [], "", True
+    listed, after, more = [], "", True
     while more:
         page = await store.catalogue(after, 3)
         assert len(page.series) <= 3
-        told += [(one.series, one.count) for one in page.series]
-        after, more = told[-1][0], page.more
-    assert told == [(name, place + 1) for place, name in enumerate(names)]
-    assert (await store.totals()).ticks == sum(count for _, count in told)
+        listed += [(one.series, one.count) for one in page.series]
+        after, more = listed[-1][0], page.more
+    assert listed == [(name, place + 1) for place, name in enumerate(names)]
+    assert (await store.totals()).ticks == sum(count for _, count in listed)
 
 
 async def test_runs_of_several_series_are_loaded_together(store: Store) -> None:
@@ -216,16 +216,16 @@ async def test_decisions_and_verdicts_come_back_as_they_were(store: Store) -> No
 
 async def test_series_and_streams_are_counted_for_who_made_them(store: Store) -> None:
     committer = build.a_committer(store)
-    made = [build.a_column(0, 6), build.a_column(0, 6, name="test/B")]
+    columns = [build.a_column(0, 6), build.a_column(0, 6, name="test/B")]
     callers = Caller("client/u1", 1, 1), Caller("client/u2", 1)
-    write = build.a_write(*made, decisions=[build.a_decision(5)])
+    write = build.a_write(*columns, decisions=[build.a_decision(5)])
     await build.commit(committer, msgspec.structs.replace(write, callers=callers))
     again = build.a_write(build.a_column(6, 9), build.a_column(6, 9, name="test/B"), sequence=2)
     await build.commit(committer, msgspec.structs.replace(again, callers=(Caller("client/u3", 2),)))
     async with store.transaction() as writing:
-        whole, each = await writing.usage(["client/u1", "client/u2", "client/u3"])
+        total, each = await writing.usage(["client/u1", "client/u2", "client/u3"])
         known = await writing.known_streams([build.SPECIFICATION.stream, "none"])
-    assert (whole, known) == (Usage(2, 1), {build.SPECIFICATION.stream})
+    assert (total, known) == (Usage(2, 1), {build.SPECIFICATION.stream})
     assert each == {"client/u1": Usage(1, 1), "client/u2": Usage(1, 0)}
     assert await store.faults() == []
 
@@ -256,8 +256,8 @@ async def test_members_are_told_once_and_again_only_on_change(store: Store) -> N
     assert not (await store.renew(again, 30.0)).changed
     assert (await store.present()).members == (again,)
     assert (await store.leave("agent/a")).members == ()
-    told = [c.members for c in (await store.feed(0, 10)).changes if isinstance(c, Joined)]
-    assert told == [(member,), ()]
+    announced = [c.members for c in (await store.feed(0, 10)).changes if isinstance(c, Joined)]
+    assert announced == [(member,), ()]
 
 
 @pytest.mark.parametrize(
@@ -278,8 +278,8 @@ async def test_what_others_go_by_is_told_with_the_renewal_that_changes_it(
     await store.renew(member, 30.0)
     await store.renew(other, 30.0)
     changed = msgspec.structs.replace(member, **news)
-    told = await store.renew(changed, 30.0)
-    assert (told.changed, told.members) == (True, (changed, other))
+    view = await store.renew(changed, 30.0)
+    assert (view.changed, view.members) == (True, (changed, other))
     assert (await store.expire()).members == (changed, other)
 
 
@@ -288,9 +288,9 @@ async def test_a_renewal_without_news_gives_the_fleet_as_it_is(store: Store) -> 
     await store.renew(member, 30.0)
     joined = await store.renew(other, 30.0)
     moved = msgspec.structs.replace(member, position=7, evidence={"serial": "2"})
-    told = await store.renew(moved, 30.0)
-    assert told == FleetView(joined.position, (moved, other), changed=False)
-    assert await store.expire() == told
+    view = await store.renew(moved, 30.0)
+    assert view == FleetView(joined.position, (moved, other), changed=False)
+    assert await store.expire() == view
 
 
 async def test_a_member_that_is_asked_to_drain_hears_of_it_whenever_it_renews(store: Store) -> None:
@@ -323,8 +323,8 @@ async def test_who_watches_hears_of_what_others_commit(store: Store) -> None:
     heard: list[int] = []
     watching = asyncio.create_task(store.watch(heard.append, period_s=60.0))
     await eventually(lambda: heard == [0])
-    told = await store.renew(Member("agent/a", "first", ""), 30.0)
-    await eventually(lambda: heard == [0, told.position])
+    view = await store.renew(Member("agent/a", "first", ""), 30.0)
+    await eventually(lambda: heard == [0, view.position])
     watching.cancel()
     await asyncio.wait({watching})
 
@@ -349,8 +349,8 @@ async def test_changes_are_given_one_for_each_position_with_the_newest_states(
 async def test_who_comes_back_after_its_lease_ran_out_has_joined_again(store: Store) -> None:
     member = Member("agent/a", "first", "")
     await store.renew(member, -1.0)
-    told = await store.renew(member, 30.0)
-    assert (told.changed, told.members) == (True, (member,))
+    view = await store.renew(member, 30.0)
+    assert (view.changed, view.members) == (True, (member,))
 
 
 async def test_nobody_is_a_fleet_too(store: Store) -> None:
@@ -380,7 +380,7 @@ async def test_any_version_of_a_state_can_be_folded_again(store: Store) -> None:
         await build.commit(committer, write)
         ((_, state),) = await store.streams()
         versions[state.version] = state.body
-    assert state.version > 256, "a snapshot was passed"
+    assert state.version > 256, "the versions must pass a snapshot"
     for version in (7, 255, 256, 257, state.version):
         if version in versions:
             body = await folding.replay_state(store, state.stream, version)

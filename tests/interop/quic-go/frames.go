@@ -15,8 +15,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// A frame is a length, u32 and big-endian, and a msgpack map. In JSON, bytes are written as
-// {"$hex": "c0ffee"}, and numbers that JSON does not know as {"$float": "inf"}.
+// A frame is its length as a big-endian u32, followed by a msgpack map. In JSON, bytes are written
+// as {"$hex": "c0ffee"}, and numbers that JSON lacks as {"$float": "inf"}.
 const (
 	hexKey   = "$hex"
 	floatKey = "$float"
@@ -25,12 +25,12 @@ const (
 func parse(line []byte) (request, error) {
 	var asked request
 	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.UseNumber() // whole numbers stay whole
+	decoder.UseNumber() // keeps integers exact
 	err := decoder.Decode(&asked)
 	return asked, err
 }
 
-// encoded is a frame as bytes; pad adds so many bytes in a field that nobody knows.
+// encoded returns a frame as bytes; pad adds that many bytes in a field that no version knows.
 func encoded(frame map[string]any, pad int) ([]byte, error) {
 	fields, err := fromJSON(frame)
 	if err != nil {
@@ -108,7 +108,7 @@ func toJSON(value any) any {
 	}
 }
 
-// read takes frames from a stream until it ends.
+// read reads frames from a stream until the stream ends.
 func (s *session) read(stream *quic.Stream) {
 	head := make([]byte, 4)
 	for {

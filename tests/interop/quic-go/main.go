@@ -1,7 +1,7 @@
 // A client of Midstreamer on quic-go, for tests: one command as a JSON line in, one result out.
 //
-// It shares no code with the server. It says what it is told to, wrong or right, and reports what
-// came back; the judging is done by whoever drives it (tests/interop).
+// It shares no code with the server. It sends whatever it is told to send, valid or not, and
+// reports what it received. The tests that start it (tests/interop) judge the result.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A command does one thing and returns what it saw.
+// A command does one thing and returns its result.
 type command func(*session, request) (result, error)
 
 type result map[string]any

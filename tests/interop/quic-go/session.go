@@ -16,7 +16,7 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// A session is one connection at a time, and what outlives it: the socket and session tickets.
+// A session holds one connection at a time, and the session tickets that outlive a connection.
 type session struct {
 	conn    *quic.Conn
 	socket  *movable
@@ -30,7 +30,7 @@ func newSession() *session {
 	return &session{tickets: &counted{inner: tls.NewLRUClientSessionCache(8)}}
 }
 
-// connect goes through the handshake of TLS; the server may still refuse afterwards.
+// connect completes the TLS handshake; the server may still refuse afterwards.
 func (s *session) connect(asked request) (result, error) {
 	config, err := s.tlsConfig(asked)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *session) tlsConfig(asked request) (*tls.Config, error) {
 		NextProtos:         []string{asked.ALPN},
 		ServerName:         "midstreamer.test",
 		ClientSessionCache: s.tickets,
-		// A name is not checked, because identities are URIs: verified below.
+		// Host names are not checked, because identities are URIs: see verified below.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.State) error {
 			return verified(state, roots, asked.Server)
@@ -87,7 +87,7 @@ func (s *session) tlsConfig(asked request) (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Whatever the server says it accepts: it is to be tried.
+		// Present the certificate whatever the server says it accepts, to test the server.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &pair, nil
 		}
@@ -95,7 +95,7 @@ func (s *session) tlsConfig(asked request) (*tls.Config, error) {
 	return config, nil
 }
 
-// verified holds the server's certificate to its chain, usage and URI.
+// verified checks the server's certificate: its chain, usage and URI.
 func verified(state tls.State, roots *x509.CertPool, server string) error {
 	leaf, others := state.PeerCertificates[0], x509.NewCertPool()
 	for _, other := range state.PeerCertificates[1:] {
@@ -112,7 +112,7 @@ func verified(state tls.State, roots *x509.CertPool, server string) error {
 	return nil
 }
 
-// stream opens streams up to an id, as QUIC numbers them, and reads frames from each.
+// stream opens streams up to an id, in QUIC's numbering, and reads frames from each of them.
 func (s *session) stream(id int) (*quic.Stream, error) {
 	if s.conn == nil {
 		return nil, errors.New("not connected")
@@ -128,7 +128,7 @@ func (s *session) stream(id int) (*quic.Stream, error) {
 	return s.streams[id], nil
 }
 
-// write sends bytes as they are.
+// write sends bytes unchanged.
 func (s *session) write(asked request) (result, error) {
 	data, err := hex.DecodeString(asked.Hex)
 	if err != nil {
@@ -142,7 +142,7 @@ func (s *session) write(asked request) (result, error) {
 	return nil, err
 }
 
-// ask sends one frame; with a field "request" in it, the next frame that comes is its answer.
+// ask sends one frame; if the frame has a field "request", the next received frame is its answer.
 func (s *session) ask(asked request) (result, error) {
 	data, err := encoded(asked.Frame, asked.Pad)
 	if err != nil {
@@ -182,7 +182,7 @@ func (s *session) next(patience time.Duration) (map[string]any, error) {
 	}
 }
 
-// end waits for the other side to close; the reason is reported as a failure.
+// end waits for the server to close the connection; the reason is reported as a failure.
 func (s *session) end(asked request) (result, error) {
 	select {
 	case <-s.conn.Context().Done():
@@ -192,7 +192,7 @@ func (s *session) end(asked request) (result, error) {
 	}
 }
 
-// cause is why the connection ended, where that is why a stream failed.
+// cause returns why the connection ended if it ended, and otherwise the stream's own error.
 func (s *session) cause(err error) error {
 	if ended := context.Cause(s.conn.Context()); ended != nil {
 		return ended
@@ -200,12 +200,12 @@ func (s *session) cause(err error) error {
 	return err
 }
 
-// rebind goes on from another port without a word, as behind a NAT that forgot.
+// rebind continues from another port without notice, as behind a NAT that lost its mapping.
 func (s *session) rebind(request) (result, error) {
 	return nil, s.socket.move()
 }
 
-// migrate goes on from another port as QUIC means it: probed first, with another number.
+// migrate moves to another port with QUIC's path migration: it probes the new path first.
 func (s *session) migrate(asked request) (result, error) {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *session) migrate(asked request) (result, error) {
 	return nil, path.Switch()
 }
 
-// updateKeys cannot be asked of quic-go, which updates by itself after 100 packets.
+// updateKeys is unsupported: quic-go updates keys by itself after 100 packets.
 func (s *session) updateKeys(request) (result, error) {
 	return nil, errUnsupported
 }
@@ -242,7 +242,7 @@ func (s *session) close(request) (result, error) {
 	return nil, s.conn.CloseWithError(0, "")
 }
 
-// failure tells who ended it, QUIC's number and the words that came with it.
+// failure reports who ended the connection, QUIC's error code and the reason.
 func failure(err error) result {
 	told := result{"ok": false, "by": "client", "reason": err.Error()}
 	var transport *quic.TransportError
@@ -280,7 +280,7 @@ func (c *counted) Put(key string, state *tls.ClientSessionState) {
 	c.inner.Put(key, state)
 }
 
-// movable is a UDP socket whose port can be changed beneath a connection.
+// movable is a UDP socket whose port can change during a connection.
 type movable struct {
 	mutex sync.Mutex
 	now   *net.UDPConn
@@ -312,7 +312,7 @@ func (m *movable) current() *net.UDPConn {
 	return m.now
 }
 
-// ReadFrom goes on with the new socket when the old one was closed beneath it.
+// ReadFrom continues with the new socket after move has closed the old one.
 func (m *movable) ReadFrom(into []byte) (int, net.Addr, error) {
 	for {
 		socket := m.current()

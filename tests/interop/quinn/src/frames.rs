@@ -1,5 +1,5 @@
-//! A frame is a length, u32 and big-endian, and a msgpack map. In JSON, bytes are written as
-//! `{"$hex": "c0ffee"}`, and numbers that JSON does not know as `{"$float": "inf"}`.
+//! A frame is its length as a big-endian u32, followed by a msgpack map. In JSON, bytes are written
+//! as `{"$hex": "c0ffee"}`, and numbers that JSON lacks as `{"$float": "inf"}`.
 
 use rmpv::Value as Packed;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 const HEX: &str = "$hex";
 const FLOAT: &str = "$float";
 
-/// A frame as bytes; `pad` adds so many bytes in a field that nobody knows.
+/// A frame as bytes; `pad` adds that many bytes in a field that no version knows.
 pub fn encoded(frame: &Value, pad: usize) -> Result<Vec<u8>, String> {
     let mut fields = packed(frame)?;
     if let (true, Packed::Map(entries)) = (pad > 0, &mut fields) {

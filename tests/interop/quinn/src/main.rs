@@ -1,7 +1,7 @@
 //! A client of Midstreamer on quinn, for tests: one command as a JSON line in, one result out.
 //!
-//! It shares no code with the server. It says what it is told to, wrong or right, and reports what
-//! came back; the judging is done by whoever drives it (tests/interop).
+//! It shares no code with the server. It sends whatever it is told to send, valid or not, and
+//! reports what it received. The tests that start it (tests/interop) judge the result.
 
 mod frames;
 mod session;
@@ -29,7 +29,7 @@ async fn serve() {
     }
 }
 
-/// Lines of standard input, read by a thread: connections go on while nothing is asked.
+/// Lines of standard input, read by a thread, so that connections go on between two commands.
 fn lines() -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {

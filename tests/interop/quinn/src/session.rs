@@ -1,4 +1,4 @@
-//! One connection at a time, and what outlives it: the endpoint and session tickets.
+//! One current connection, and what outlives it: earlier connections and session tickets.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -23,7 +23,7 @@ const ANY_PORT: &str = "127.0.0.1:0";
 #[derive(Default)]
 pub struct Session {
     live: Option<Live>,
-    /// Those before it stay open until the process ends.
+    /// Earlier connections, which stay open until the process ends.
     earlier: Vec<Live>,
     tickets: Arc<Counted>,
 }
@@ -38,7 +38,7 @@ struct Live {
     came: Arc<AtomicUsize>,
 }
 
-/// Who ended it, QUIC's number, and the words that came with it.
+/// Who ended the connection, QUIC's error code, and the reason.
 pub struct Failure {
     by: &'static str,
     error: Option<u64>,
@@ -86,7 +86,7 @@ fn patience(asked: &Value) -> Duration {
     Duration::from_secs_f64(asked["seconds"].as_f64().unwrap_or(10.0))
 }
 
-/// A future's outcome, unless the time that was asked for runs out first.
+/// The result of a future, or a failure when the requested time runs out first.
 async fn within<T>(asked: &Value, work: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::time::timeout(patience(asked), work)
         .await
@@ -94,7 +94,7 @@ async fn within<T>(asked: &Value, work: impl Future<Output = T>) -> Result<T, Fa
 }
 
 impl Session {
-    /// Go through the handshake of TLS; the server may still refuse afterwards.
+    /// Complete the TLS handshake; the server may still refuse afterwards.
     pub async fn connect(&mut self, asked: &Value) -> Result<Value, Failure> {
         let tls = trust::config(asked, self.tickets.clone()).map_err(Failure::client)?;
         let crypto = QuicClientConfig::try_from(tls).map_err(Failure::client)?;
@@ -109,7 +109,7 @@ impl Session {
         let connecting = endpoint
             .connect_with(config, to, "midstreamer.test")
             .map_err(Failure::client)?;
-        // Data before the handshake needs a ticket; without one it goes on as usual.
+        // 0-RTT data needs a ticket; without a ticket the usual handshake follows.
         let (connection, early) = match asked["early"].as_bool() {
             Some(true) => match connecting.into_0rtt() {
                 Ok((connection, _)) => (connection, true),
@@ -132,7 +132,7 @@ impl Session {
         self.facts()
     }
 
-    /// Send bytes as they are.
+    /// Send bytes unchanged.
     pub async fn write(&mut self, asked: &Value) -> Result<Value, Failure> {
         let digits = asked["hex"].as_str().unwrap_or_default();
         let data = frames::from_hex(digits).map_err(Failure::client)?;
@@ -140,7 +140,7 @@ impl Session {
         Ok(json!({}))
     }
 
-    /// Send one frame; with a field "request" in it, the next frame that comes is its answer.
+    /// Send one frame; if the frame has a field "request", the next received frame is its answer.
     pub async fn ask(&mut self, asked: &Value) -> Result<Value, Failure> {
         let pad = asked["pad"].as_u64().unwrap_or(0) as usize;
         let data = frames::encoded(&asked["frame"], pad).map_err(Failure::client)?;
@@ -163,14 +163,14 @@ impl Session {
         Ok(json!({"frame": self.live()?.next(asked).await?}))
     }
 
-    /// Wait for the other side to close; the reason is reported as a failure.
+    /// Wait for the server to close the connection; the reason is reported as a failure.
     pub async fn end(&mut self, asked: &Value) -> Result<Value, Failure> {
         Err(within(asked, self.live()?.connection.closed())
             .await?
             .into())
     }
 
-    /// Go on from another port, with another number of the connection.
+    /// Continue from another port, with another connection id.
     pub fn migrate(&mut self) -> Result<Value, Failure> {
         let socket = UdpSocket::bind(ANY_PORT).map_err(Failure::client)?;
         self.live()?
@@ -187,7 +187,7 @@ impl Session {
 
     pub fn facts(&mut self) -> Result<Value, Failure> {
         let (tickets, live) = (self.tickets.count(), self.live()?);
-        // quinn does not tell whether a session was resumed: early data is the only use of it.
+        // quinn does not report whether a session was resumed; early data shows that it was.
         Ok(json!({"early": live.early, "resumed": live.early, "tickets": tickets}))
     }
 
@@ -201,7 +201,7 @@ impl Session {
     }
 }
 
-/// What one datagram may hold, in both directions.
+/// The size limits of a datagram, in both directions.
 fn sizes(asked: &Value) -> Result<(EndpointConfig, TransportConfig), quinn::ConfigError> {
     let (mut endpoint, mut transport) = (EndpointConfig::default(), TransportConfig::default());
     transport.keep_alive_interval(Some(Duration::from_secs(1)));
@@ -242,7 +242,7 @@ impl Live {
     }
 }
 
-/// Take frames from a stream until it ends.
+/// Read frames from a stream until the stream ends.
 async fn read(
     mut stream: RecvStream,
     frames: mpsc::UnboundedSender<Value>,

@@ -1,4 +1,4 @@
-//! Certificates: ours to present, and the server's to hold to its chain, usage and URI.
+//! Certificates: the client's own, and the checks of the server's chain, usage and URI.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use rustls::{
 };
 use serde_json::Value;
 
-/// Everything that TLS needs for one connection, by the fields of a `connect`.
+/// The TLS configuration of one connection, from the fields of a `connect` command.
 pub fn config(asked: &Value, tickets: Arc<Counted>) -> Result<ClientConfig, String> {
     let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -35,7 +35,7 @@ pub fn config(asked: &Value, tickets: Arc<Counted>) -> Result<ClientConfig, Stri
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
-        .dangerous() // a name is not checked, because identities are URIs: see ByUri
+        .dangerous() // host names are not checked, because identities are URIs: see ByUri
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut made = match text("certificate").as_str() {
         "" => builder.with_no_client_auth(),
@@ -58,7 +58,7 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         .map_err(|error| format!("{path}: {error}"))
 }
 
-/// Verifies that a chain leads to the authority and the leaf carries exactly the URI wanted.
+/// Verifies that a chain leads to the authority, and that the leaf has exactly the wanted URI.
 #[derive(Debug)]
 struct ByUri {
     roots: RootCertStore,
@@ -113,7 +113,7 @@ impl ServerCertVerifier for ByUri {
     }
 }
 
-/// Session tickets that servers issue, counted and kept.
+/// Keeps and counts the session tickets that servers issue.
 #[derive(Debug)]
 pub struct Counted {
     kept: ClientSessionMemoryCache,
