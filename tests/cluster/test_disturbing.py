@@ -77,8 +77,8 @@ NEW = replace(OLD, uid="another")
     [
         ([NEW, OTHER], ""),
         ([AGAIN, OTHER], ""),
-        ([OLD, OTHER], "agent-a is still as it was"),
-        ([replace(OLD, going=True), NEW, OTHER], "agent-a is still ending"),
+        ([OLD, OTHER], "agent-a still runs old containers"),
+        ([replace(OLD, going=True), NEW, OTHER], "agent-a still terminates"),
         ([OTHER], "1 of 2 agent pods are ready"),
         ([replace(AGAIN, ready=False), OTHER],
          "1 of 2 agent pods are ready; not ready: agent-a"),
@@ -94,7 +94,7 @@ def test_whole_is_as_many_ready_pods_as_before_and_nothing_left_of_the_disturbed
 def test_a_pod_to_which_something_is_missing_is_not_whole() -> None:
     told = disturbances.missing([OLD, OTHER], {"agent": 2}, None, ["agent-b"])
 
-    assert told == "something is missing to agent-b"
+    assert told == "not complete: agent-b"
 
 
 def test_pods_are_read_as_the_api_server_writes_them() -> None:
@@ -365,7 +365,7 @@ def test_a_proxy_that_does_not_begin_is_told_with_its_complaint(tmp_path: Path) 
     program = a_program(tmp_path, "echo error: no configuration >&2; exit 1")
 
     with (
-        pytest.raises(host.KitError, match="did not begin: error: no configuration"),
+        pytest.raises(host.KitError, match="did not start: error: no configuration"),
         apiproxy.proxied(program),
     ):
         pass

@@ -1,4 +1,4 @@
-"""Schemas for kubeconform; no cluster is needed."""
+"""Tests of the schemas for kubeconform, which need no cluster."""
 
 from __future__ import annotations
 
