@@ -330,8 +330,8 @@ def installs(place: Place) -> Look:
 def kubectl(who: str, *words: str) -> Deed:
     """Return the task of running kubectl as the user `who`.
 
-    In `words`, POOL stands for the default AgentPool, TEMPLATE for the agents' PodTemplate, and HERE
-    for the namespace of the release.
+    In `words`, POOL stands for the default AgentPool, TEMPLATE for the agents' PodTemplate, and
+    HERE for the namespace of the release.
     """
 
     def begin(place: Place) -> Look:
@@ -370,7 +370,7 @@ def creates(who: str, kind: str) -> Deed:
     return Deed(begin)
 
 
-# --- helpers ---------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def _tried(work: Callable[[], object]) -> Look:

@@ -141,7 +141,8 @@ def chosen(step: Step, pods: Iterable[Pod]) -> Pod:
     at = 0 if step.act is Act.DELETE else step.ordinal
     if at >= len(candidates):
         raise Refused(
-            f"there is no pod number {at + 1} of {step.target} to {step.act}: it has {len(candidates)}"
+            f"there is no pod number {at + 1} of {step.target} to {step.act}: {step.target} has"
+            f" {len(candidates)} pod(s)"
         )
     return candidates[at]
 

@@ -47,7 +47,10 @@ WAYS: dict[str, Way] = {
         Deed(deeds.publishes_its_authority),
         "a trust bundle that lost the authority's certificate is not repaired",
     ),
-    "forgets": Way(Deed(deeds.forgets_what_has_ended), "entries of expired certificates stay in the ledger, which grows without limit"),
+    "forgets": Way(
+        Deed(deeds.forgets_what_has_ended), "expired certificates stay in the ledger, which grows"
+        " without limit",
+    ),
     "member": Way(Deed(deeds.certifies_an_agent), "no pod of the fleet gets a certificate"),
     "client": Way(Deed(deeds.certifies_a_client), "no pod of another namespace gets a certificate"),
     "person": Way(Deed(deeds.certifies_a_person), "no person gets a certificate"),
@@ -73,8 +76,8 @@ WAYS: dict[str, Way] = {
         "`helm test` fails",
     ),
     "installs": Way(
-        Deed(deeds.installs), "a user with the role `admin` in a namespace cannot install the chart",
-        KUBECTL,
+        Deed(deeds.installs), "a user with the role `admin` in a namespace cannot install the"
+        " chart", KUBECTL,
     ),
     "creates pools": Way(deeds.creates("edit", "agentpool"), "users cannot create pools", KUBECTL),
     "changes pools": Way(
@@ -114,7 +117,8 @@ WAYS: dict[str, Way] = {
     ),
     "sees a pool": Way(deeds.kubectl("view", "get", "POOL"), "users cannot read pools", KUBECTL),
     "sees a template": Way(
-        deeds.kubectl("view", "get", "TEMPLATE"), "users cannot read the pod template of agents", KUBECTL
+        deeds.kubectl("view", "get", "TEMPLATE"), "users cannot read the pod template of agents",
+        KUBECTL,
     ),
 }  # fmt: skip
 """Every task that can fail, by the name that the rows of ROWS use."""

@@ -100,7 +100,8 @@ def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:
     if not file.exists():
         recorded = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
         raise host.KitError(
-            f"the cluster {cluster.name} has no process {name!r}; its processes: {recorded or 'none'}"
+            f"the cluster {cluster.name} has no process {name!r}; its processes:"
+            f" {recorded or 'none'}"
         )
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return known

@@ -3,9 +3,9 @@
 Pure: `tests.cluster.build` compiles the programs.
 
 A component is a directory below `programs/` with go.mod and go.sum, which pin the hash of every Go
-module.  For Kubernetes, etcd, Helm and the checks of charts, go.mod names the package as `tool`; the
-other components have a main.go.  Programs that a cluster does not need are in OTHERS and built only
-on request.
+module.  For Kubernetes, etcd, Helm and the checks of charts, go.mod names the package as `tool`;
+the other components have a main.go.  Programs that a cluster does not need are in OTHERS and built
+only on request.
 """
 
 from __future__ import annotations

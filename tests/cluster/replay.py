@@ -216,7 +216,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(found) > SHOWN:
         host.say(f"does not hold: {len(found) - SHOWN} more differences")
     if not found:
-        host.say(f"{len(one)} decisions and verdicts, equal in every bit")
+        host.say(f"{len(one)} decisions and verdicts, equal to the bit")
     return 1 if found else 0
 
 
