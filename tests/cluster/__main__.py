@@ -116,7 +116,7 @@ def _tell(cluster: names.Cluster) -> None:
     else:
         host.say(
             "NetworkPolicies: THIS KERNEL CANNOT ENFORCE THEM: packets between two pods of a node "
-            "do not pass iptables (no br_netfilter). Tests of NetworkPolicies prove nothing here"
+            "do not pass iptables (no br_netfilter). Ignore the results of NetworkPolicy tests here"
         )
     host.say(f"kubectl is {cluster.state}/bin/kubectl")
     host.say(f"export KUBECONFIG={cluster.kubeconfig}")

@@ -165,8 +165,7 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
             return wanted <= renewed(fleet, began)
 
         host.until("every certificate is renewed", all_renewed, timeout_s=asked.life_s)
-        took_s = time.monotonic() - begun_s
-        host.say(f"renew: every pod has a new certificate after {took_s:.0f} s")
+        host.say(f"renew: every pod has a new certificate after {time.monotonic() - begun_s:.0f} s")
 
 
 def renewed(fleet: Release, since: dt.datetime) -> set[str]:

@@ -32,7 +32,10 @@ def check() -> str:
             "or to the kubeconfig of another test cluster"
         )
     if not any(Path(each).is_file() for each in kubeconfig.split(os.pathsep) if each):
-        raise host.KitError(f"KUBECONFIG names {kubeconfig}, which is no file: is the cluster up?")
+        raise host.KitError(
+            f"KUBECONFIG names {kubeconfig}, which is no file: start the cluster, or set KUBECONFIG"
+            " to another file"
+        )
     program = kubectl()
     context = host.run([program, "config", "current-context"]).strip()
     words = f"--request-timeout=10s -n {NAMESPACE} get configmap {NAME} --ignore-not-found -o name"

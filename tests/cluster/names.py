@@ -143,8 +143,8 @@ def cluster(name: str, root: Path = STATE_ROOT) -> Cluster:
     """Return the cluster with this name; raises NameRefused when the name is invalid."""
     if not _NAME.fullmatch(name):
         raise NameRefused(
-            f"the cluster's name {name!r} is not usable: take up to {NAME_LENGTH_MAX} lower case "
-            "letters, digits and hyphens, a letter first"
+            f"the cluster's name {name!r} is invalid: use up to {NAME_LENGTH_MAX} lower case "
+            "letters, digits and hyphens, beginning with a letter"
         )
     return Cluster(name, root / name)
 

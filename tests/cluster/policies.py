@@ -330,7 +330,7 @@ def _address(peer: str, side: _Side) -> Match:
 
 def _chain(direction: str, pod: Pod) -> str:
     digest = hashlib.sha256(f"{direction} {pod.address}".encode()).hexdigest()
-    return f"MID-{digest[:20]}"  # at most 28 characters
+    return f"MID-{digest[:20]}"  # iptables allows 28 characters
 
 
 def _known(value: Object, keys: set[str], what: str) -> None:

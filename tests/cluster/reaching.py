@@ -36,7 +36,7 @@ def reached(kind: str, address: str, port: int) -> bool:
         return _answered(address, port, QUESTION if kind == "dns" else _unknown_version())
     except ConnectionRefusedError:
         return True
-    except OSError:  # silence, or no route
+    except OSError:  # a timeout, or no route to the address
         return False
 
 

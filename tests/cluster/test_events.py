@@ -83,9 +83,9 @@ def test_slow_requests_are_counted_and_the_slowest_is_named() -> None:
 
 
 def test_an_event_without_requests_or_with_a_complaint_shows_nothing() -> None:
-    late = Event("kill x", Kind.CRASH, 1.0, 2.0, "not whole again after 120 s")
+    late = Event("kill x", Kind.CRASH, 1.0, 2.0, "not recovered after 120 s")
 
-    assert row_of(late, a_request(1.0, 2.0)).broken() == ["kill x: not whole again after 120 s"]
+    assert row_of(late, a_request(1.0, 2.0)).broken() == ["kill x: not recovered after 120 s"]
     assert row_of(DELETED).broken() == [
         "delete agent-0: no request was open meanwhile, so nothing was checked"
     ]

@@ -94,7 +94,7 @@ def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes,
         noticed_s = time.monotonic() - begun_s
         _well(place, deed)
         again_s = time.monotonic() - begun_s - noticed_s
-        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, well again {again_s:.1f} s; {seen}")
+        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, recovered {again_s:.1f} s; {seen}")
         unnoticed += [] if seen else [right]
     assert unnoticed == []
 

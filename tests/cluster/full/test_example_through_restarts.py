@@ -56,7 +56,7 @@ def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted
     begun_s = requests[0].due_s
     calm = [each for each in requests if each.what == "match" and each.due_s - begun_s < CALM_S]
     rows = events.rows(report.happened(trial.events_file), requests, LIMIT_S)
-    host.say(f"{len(calm) / CALM_S:.1f} matches a second while nothing is done")
+    host.say(f"{len(calm) / CALM_S:.1f} matches a second without disturbances")
     host.say(events.plain(rows))
     assert events.broken(rows, len(requests)) == []
     assert example.restarts(app) == before

@@ -66,5 +66,7 @@ def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place
 
     (agent,) = place.fleet().pods("agent")
     log = place.kubernetes("logs", agent["metadata"]["name"])
-    host.say(f"an agent that compiles by itself was ready after {time.monotonic() - began_s:.0f} s")
+    host.say(
+        f"an agent that compiles its kernels was ready after {time.monotonic() - began_s:.0f} s"
+    )
     assert "MIDSTREAMER_KERNELS_AHEAD=/nowhere: there is no such folder" in log
